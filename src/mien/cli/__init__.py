@@ -1,0 +1,1 @@
+"""The command line: opens any room, from inside the command that needs it."""

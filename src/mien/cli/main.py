@@ -1,0 +1,62 @@
+"""`mien`: the parser over all commands, and the one place where errors become a line and an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from mien._version import __version__
+from mien.errors import MienError
+
+# Each is a module of this package with HELP (one line), EXAMPLES (text), add_arguments(parser) and run(args) -> int.
+# Importing one must stay light: whatever is heavy is imported inside run().
+COMMANDS = ("train", "evaluate", "compare", "data", "export")
+
+NOTE = (
+    "mien names the expression that people would see in a picture. It does not read feelings; inferring emotions "
+    "at work or in schools is forbidden in the EU (AI Act, Art. 5(1)(f))."
+)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Build the parser of the whole command line, importing nothing heavy."""
+    top = argparse.ArgumentParser(
+        prog="mien", description="Facial expression recognition: train, evaluate, ship.", epilog=NOTE
+    )
+    top.add_argument("--version", action="version", version=f"mien {__version__}")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name in COMMANDS:
+        module = importlib.import_module(f"mien.cli.{name}")
+        sub = commands.add_parser(
+            name,
+            help=module.HELP,
+            description=module.HELP,
+            epilog=module.EXAMPLES,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.add_arguments(sub)
+        sub.set_defaults(run=module.run)
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command. Returns 0, 1 (some inputs failed), 2 (wrong input; one line on stderr) or 130 (Ctrl-C)."""
+    options = parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except MienError as error:
+        print(f"mien: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("mien: stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `mien ... | head`: the reader has gone; do not complain again at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

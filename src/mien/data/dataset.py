@@ -1,0 +1,121 @@
+"""What every reader returns and everything downstream takes: a Dataset of Splits of Pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.errors import ConfigError, DataError
+from mien.settings import setting
+
+SPLITS = ("train", "validation", "test")
+
+
+class Pictures(Protocol):
+    """Faces that can be read by index, from memory or from disk. Safe to read from several threads."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, index: int) -> NDArray[np.uint8]:
+        """Return one picture: (height, width) grey or (height, width, 3) RGB, uint8."""
+        ...
+
+    def take(self, indices: NDArray[np.intp]) -> Pictures:
+        """Return the pictures at these places, in this order."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """One part of a data set; all fields have the same length.
+
+    labels: (n,) int64, index into Dataset.classes. names: what a person would look for (a path below the data
+    set's folder, or `fer2013.csv row 12`). votes: (n, 8) float32 counts of FER+ raters in the order labels.FERPLUS,
+    a row of zeros where no rater chose one of the eight; None where the data set has no votes.
+    """
+
+    pictures: Pictures
+    labels: NDArray[np.int64]
+    names: Sequence[str]
+    votes: NDArray[np.float32] | None = None
+
+    def __post_init__(self) -> None:
+        lengths = {len(self.pictures), len(self.labels), len(self.names)}
+        if self.votes is not None:
+            lengths.add(len(self.votes))
+        if len(lengths) != 1:
+            raise DataError(f"pictures, labels, names and votes of a split differ in length: {sorted(lengths)}")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, indices: NDArray[np.intp]) -> Split:
+        """Return the rows at these places, in this order."""
+        return Split(
+            self.pictures.take(indices),
+            self.labels[indices],
+            [self.names[int(i)] for i in indices],
+            None if self.votes is None else self.votes[indices],
+        )
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A file that was meant to be a picture and is not used."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Labelled faces.
+
+    name: `fer2013` for that data set in any of its forms, otherwise the folder's or file's name.
+    splits: any of train, validation, test. fingerprint: SHA-256 over classes, labels, split and picture content.
+    """
+
+    name: str
+    source: Path
+    classes: tuple[str, ...]
+    splits: Mapping[str, Split]
+    fingerprint: str
+    unreadable: tuple[Unreadable, ...] = ()
+    notes: tuple[str, ...] = field(default=())  # one line each, for the user: what was decided while reading
+
+    def split(self, name: str) -> Split:
+        """Return one split; DataError with the ones that exist when it is missing or empty."""
+        found = self.splits.get(name)
+        if found is None or len(found) == 0:
+            have = ", ".join(f"{key} ({len(part)})" for key, part in self.splits.items()) or "none"
+            raise DataError(f"{self.source} has no pictures in its {name} split; it has: {have}")
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """How DATA is read. Every command that takes DATA has these settings."""
+
+    merge: tuple[str, ...] = setting(
+        (), "merge classes: NEW=OLD+OLD, several separated by commas (nothappy=sad+angry)"
+    )
+    classes: tuple[str, ...] = setting((), "use only these classes, in this order (after --merge)")
+    validation_share: float = setting(
+        0.15, "share of the training pictures set aside for validation where the data has none"
+    )
+    split_seed: int = setting(0, "seed of that stratified split")
+
+    def __post_init__(self) -> None:
+        if not 0 < self.validation_share < 1:
+            raise ConfigError(f"validation_share must be between 0 and 1, got {self.validation_share}")
+        for rule in self.merge:
+            new, equals, old = rule.partition("=")
+            if not (new.strip() and equals and old.strip("+ ")):
+                raise ConfigError(f"merge must look like nothappy=sad+angry, got {rule!r}")
+        if len(self.classes) == 1:
+            raise ConfigError(f"classes must name at least two classes, got only {self.classes[0]!r}")

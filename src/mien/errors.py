@@ -1,0 +1,58 @@
+"""What can go wrong, as one small tree.
+
+Every message is one line with four parts: what was wrong, the value, what is allowed, what to do. The command
+prints it and returns 2; a traceback means that mien itself has a bug.
+"""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+
+class MienError(Exception):
+    """Base of every error that mien raises on purpose."""
+
+
+class ConfigError(MienError, ValueError):
+    """A setting has an unknown name or a value that is not allowed."""
+
+
+class DataError(MienError, ValueError):
+    """A data set is missing, empty or not in a form that we read."""
+
+
+class ImageError(DataError):
+    """One picture cannot be decoded."""
+
+
+class ModelError(MienError, ValueError):
+    """A model folder or network file is missing, damaged or of another format."""
+
+
+class TrainingError(MienError, RuntimeError):
+    """Training cannot go on, for instance because the loss is not finite."""
+
+
+class OutputError(MienError, OSError):
+    """A result cannot be written where it was asked for."""
+
+
+class MissingExtra(MienError, ImportError):
+    """A feature needs a package that the light installation leaves out."""
+
+
+def need(module: str, extra: str, what: str) -> ModuleType:
+    """Import `module`, or say which extra brings it.
+
+    what: the feature in words, the subject of the message ("training", "reading Parquet").
+    Raises MissingExtra when the module is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        package = module.partition(".")[0]
+        raise MissingExtra(
+            f"{what} needs {package}, which cannot be imported ({error}); "
+            f'install it with: pip install "mien[{extra}]"'
+        ) from error

@@ -1,0 +1,1 @@
+"""From a model and labelled faces to an honest report."""

@@ -1,0 +1,1 @@
+"""From pictures to expressions with a model folder; never needs Keras."""

@@ -1,0 +1,86 @@
+"""How a face crop becomes network input: the one home, for training and for prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.errors import ConfigError
+
+COLOURS = ("grey", "rgb", "bgr")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocess:
+    """What is done to a crop, recorded in model.json so that nobody has to guess.
+
+    The network itself takes levels in [0, 255]: its first layer rescales, so nobody can forget to divide.
+    """
+
+    size: int = 48  # pixels a side of the square input
+    colour: str = "grey"  # channel order of the input: grey (1 channel), rgb or bgr (3)
+    margin: float = 1.0  # side of the crop over the longer side of the face box, where a detector cuts it out
+
+    def __post_init__(self) -> None:
+        if not 8 <= self.size <= 1024:
+            raise ConfigError(f"size must be from 8 to 1024 pixels, got {self.size}")
+        if self.colour not in COLOURS:
+            raise ConfigError(f"colour must be one of {', '.join(COLOURS)}, got {self.colour!r}")
+        if not 0.5 <= self.margin <= 4:
+            raise ConfigError(f"margin must be from 0.5 to 4 times the face box, got {self.margin}")
+
+    @property
+    def channels(self) -> int:
+        return 1 if self.colour == "grey" else 3
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(height, width, channels) of one input."""
+        return (self.size, self.size, self.channels)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> Preprocess:
+        """Build from `to_dict()`; unknown keys (from a newer version) raise ConfigError."""
+        known = {field.name for field in fields(cls)}
+        if unknown := sorted(set(stored) - known):
+            raise ConfigError(f"preprocessing has unknown settings {', '.join(unknown)}; update mien")
+        return cls(**stored)
+
+
+def to_model_input(crop: NDArray[np.uint8], how: Preprocess) -> NDArray[np.uint8]:
+    """Turn one face crop into what the network was trained on.
+
+    crop: (height, width), (height, width, 1) or (height, width, 3) uint8, RGB, at least 1x1.
+    Returns (size, size, channels) uint8, levels in [0, 255]. The aspect ratio is not kept. Shrinks by area
+    averaging and enlarges bilinearly. Training and prediction both come through here, because another filter
+    moves a portrait by several grey levels on average.
+    """
+    if crop.ndim == 3 and crop.shape[2] == 1:
+        crop = crop[:, :, 0]
+    if how.colour == "grey":
+        plane = crop if crop.ndim == 2 else cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)
+    elif crop.ndim == 2:
+        plane = cv2.cvtColor(crop, cv2.COLOR_GRAY2RGB)
+    else:
+        plane = crop if how.colour == "rgb" else crop[:, :, ::-1]
+    if plane.shape[:2] != (how.size, how.size):
+        shrinks = plane.shape[0] * plane.shape[1] > how.size * how.size
+        filter_ = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        plane = cv2.resize(np.ascontiguousarray(plane), (how.size, how.size), interpolation=filter_)
+    return np.ascontiguousarray(plane.reshape(how.shape))
+
+
+def to_model_inputs(crops: Sequence[NDArray[np.uint8]], how: Preprocess) -> NDArray[np.uint8]:
+    """Prepare many crops: returns (n, size, size, channels) uint8."""
+    inputs = np.empty((len(crops), *how.shape), np.uint8)
+    for row, crop in enumerate(crops):
+        inputs[row] = to_model_input(crop, how)
+    return inputs

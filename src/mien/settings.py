@@ -1,0 +1,131 @@
+"""Settings: each is one field of a frozen dataclass; command line, recipes and saved runs are filled from it.
+
+A field is declared with `setting(default, help)`. Its type, default, choices and help have no other home: the
+argument parser (`add_settings`), recipe files (`from_mapping`) and the saved run (`to_mapping`) all read them here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from mien.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def setting(default: Any, help: str, *, choices: Sequence[str] | None = None, option: bool = True) -> Any:
+    """Declare one dataclass field.
+
+    help: one line for people, with the unit. choices: the words that are allowed.
+    option: False keeps the field out of the command line (recipes and Python only).
+    """
+    return dataclasses.field(
+        default=default, metadata={"help": help, "choices": tuple(choices or ()), "option": option}
+    )
+
+
+def _plain_type(annotation: Any) -> tuple[type, bool]:
+    """Split `X | None` into (X, True), and leave any other annotation as (X, False)."""
+    if isinstance(annotation, types.UnionType):
+        inner = [kind for kind in typing.get_args(annotation) if kind is not type(None)]
+        return inner[0], True
+    return annotation, False
+
+
+def _word_list(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def add_settings(parser: argparse.ArgumentParser, kind: type) -> None:
+    """Add one option for every setting of the dataclass `kind`; what the user leaves out stays unset.
+
+    Unset options are absent from the namespace (SUPPRESS), so that a recipe's value is not overwritten by a default.
+    """
+    hints = typing.get_type_hints(kind)
+    for field in dataclasses.fields(kind):
+        if not field.metadata.get("option"):
+            continue
+        plain, _ = _plain_type(hints[field.name])
+        text = f"{field.metadata['help']} (default: {_shown(field.default)})".replace("%", "%%")
+        options: dict[str, Any] = {"help": text, "default": argparse.SUPPRESS, "dest": field.name}
+        flag = "--" + field.name.replace("_", "-")
+        if plain is bool:
+            options["action"] = argparse.BooleanOptionalAction
+        elif typing.get_origin(plain) is tuple:
+            numbers = typing.get_args(plain)[0] is float
+            options["type"] = _number_list if numbers else _word_list
+            options["metavar"] = "A,B,…"
+        else:
+            options["type"] = plain
+            options["metavar"] = plain.__name__.upper()
+        if field.metadata["choices"]:
+            options["choices"] = field.metadata["choices"]
+            options.pop("metavar", None)
+        parser.add_argument(flag, **options)
+
+
+def _number_list(text: str) -> tuple[float, ...]:
+    return tuple(float(word) for word in _word_list(text))
+
+
+def _shown(default: Any) -> str:
+    if default is None or default == ():
+        return "none"
+    if isinstance(default, bool):
+        return "on" if default else "off"
+    return ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
+
+
+def from_mapping(kind: type[T], values: Mapping[str, Any], source: str) -> T:
+    """Build the dataclass `kind` from plain values (TOML, JSON, options).
+
+    source: where the values come from, for the message. Raises ConfigError on an unknown name (with the nearest
+    known one), on a value of the wrong type and on a word outside the choices.
+    """
+    hints = typing.get_type_hints(kind)
+    known = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    checked = {}
+    for name, value in values.items():
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"
+            raise ConfigError(f"{source}: there is no setting {name!r}{hint}")
+        checked[name] = _checked(name, value, hints[name], source)
+        choices = known[name].metadata.get("choices")
+        if choices and checked[name] not in choices:
+            raise ConfigError(f"{source}: {name} must be one of {', '.join(choices)}, got {value!r}")
+    return kind(**checked)
+
+
+def _checked(name: str, value: Any, annotation: Any, source: str) -> Any:
+    plain, optional = _plain_type(annotation)
+    if value is None and optional:
+        return None
+    if typing.get_origin(plain) is tuple and isinstance(value, list | tuple):
+        return tuple(value)
+    if plain is Path and isinstance(value, str | Path):
+        return Path(value)
+    if plain is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    base = typing.get_origin(plain) or plain
+    if not isinstance(value, base) or (isinstance(value, bool) and plain is not bool):
+        raise ConfigError(f"{source}: {name} must be of type {base.__name__}, got {value!r}")
+    return value
+
+
+def to_mapping(settings: Any) -> dict[str, Any]:
+    """Return the settings as plain values that JSON and `from_mapping` take back."""
+    return {field.name: _stored(getattr(settings, field.name)) for field in dataclasses.fields(settings)}
+
+
+def _stored(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    return list(value) if isinstance(value, tuple) else value

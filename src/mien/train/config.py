@@ -1,0 +1,124 @@
+"""TrainConfig: every training setting, its default, its meaning and its check."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mien.data.dataset import DataConfig
+from mien.errors import ConfigError
+from mien.settings import from_mapping, setting, to_mapping
+
+# What a later phase of a recipe may change; the network, the data and the batches stay as they are.
+PHASE_SETTINGS = ("epochs", "learning_rate", "schedule", "patience", "balance", "unfreeze", "optimizer")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(DataConfig):
+    """What `mien train` does. Checked when it is made; raises ConfigError with one line."""
+
+    # network
+    network: str = setting("small", "network by name; `mien train --help-networks` lists them")
+    size: int | None = setting(None, "pixels a side of the network's input; unset: the network's own")
+    colour: str | None = setting(
+        None, "colour of the input; unset: the network's own", choices=("grey", "rgb", "bgr")
+    )
+    dropout: float | None = setting(None, "dropout rate; unset: the network's own")
+    l2: float | None = setting(None, "L2 penalty on kernels, in the loss; unset: the network's own")
+    weights: str = setting(
+        "imagenet", "backbones only: 'imagenet' (Keras downloads them), 'none', or a local weight file"
+    )
+    unfreeze: int = setting(0, "backbones only: layers unfrozen, counted from the top; -1: all")
+    from_model: str | None = setting(
+        None, "start from this trained model (run, model folder, .keras): new head first, then the trunk"
+    )
+    # faces and labels
+    faces: str = setting(
+        "whole", "'whole': each picture is a face; 'crop': find and crop the face", choices=("whole", "crop")
+    )
+    votes_weight: float = setting(0.5, "weight of the FER+ votes head where the data has votes; 0: no such head")
+    balance: str = setting(
+        "sqrt",
+        "weight of a picture by its class: none, sqrt (inverse root of the class count), full (inverse count)",
+        choices=("none", "sqrt", "full"),
+    )
+    label_smoothing: float = setting(0.1, "share of each target spread evenly over the classes")
+    # augmentation
+    augment: bool = setting(True, "whether training pictures are varied at all")
+    flip: bool = setting(True, "mirror half of the pictures")
+    rotation: float = setting(12.0, "rotate by up to this many degrees")
+    shift: float = setting(0.08, "shift by up to this share of the side")
+    zoom: float = setting(0.2, "scale by 1 minus to 1 plus this")
+    shear: float = setting(0.0, "shear by up to this, as the tangent of the angle")
+    contrast: float = setting(0.3, "contrast times 1 minus to 1 plus this")
+    brightness: float = setting(30.0, "brightness plus or minus this many levels of 255")
+    noise: float = setting(0.0, "Gaussian noise of up to this standard deviation in levels of 255")
+    blur: float = setting(0.0, "probability that a picture is softened by shrinking and enlarging it")
+    erasing: float = setting(0.5, "probability that a random rectangle is overwritten (Zhong et al. 2017)")
+    fill: str = setting("reflect", "what fills the border after a warp", choices=("reflect", "nearest", "zero"))
+    mixup: float = setting(0.2, "alpha of mixup's Beta distribution (Zhang et al. 2018); 0: off")
+    cutmix: float = setting(0.0, "alpha of CutMix's Beta distribution (Yun et al. 2019); 0: off")
+    mix_share: float = setting(0.5, "share of the batches that are mixed")
+    mix_until: float = setting(0.85, "mixing ends after this share of the epochs")
+    # optimisation
+    epochs: int = setting(30, "passes over the training pictures")
+    batch_size: int = setting(128, "pictures per optimiser step")
+    optimizer: str = setting("sgd", "optimiser", choices=("sgd", "adam", "adamw"))
+    learning_rate: float = setting(0.08, "peak learning rate")
+    schedule: str = setting(
+        "cosine",
+        "cosine: warm up, then one cosine to zero; plateau: divide when validation loss stalls; constant",
+        choices=("cosine", "plateau", "constant"),
+    )
+    warmup: float = setting(0.1, "cosine only: share of the epochs spent warming up, at most five epochs")
+    plateau_patience: int = setting(3, "plateau only: epochs without a better validation loss before it acts")
+    plateau_factor: float = setting(0.5, "plateau only: what the learning rate is multiplied by")
+    plateau_floor: float = setting(1e-6, "plateau only: lowest learning rate")
+    weight_decay: float = setting(5e-3, "decoupled weight decay, not on biases and normalisation")
+    ema: float = setting(0.998, "decay per step of the moving average of weights that is kept; 0: off")
+    patience: int = setting(0, "stop after this many epochs without a better validation loss; 0: never")
+    monitor: str = setting(
+        "accuracy", "which epoch is kept as best, on validation", choices=("accuracy", "loss", "last")
+    )
+    time_limit: str | None = setting(None, "plan the epochs to fit this much time, such as 90m or 1h30m")
+    # running
+    seed: int = setting(0, "seed of weights, order and augmentation")
+    precision: str = setting(
+        "auto", "auto: mixed on a GPU that has it, else float32", choices=("auto", "float32", "mixed")
+    )
+    h5: bool = setting(False, "also save the best network as .h5")
+    tensorboard: bool = setting(False, "write TensorBoard logs into the run folder")
+    phases: tuple[Mapping[str, Any], ...] = setting((), "later phases, each with settings to change", option=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive = ("epochs", "batch_size", "learning_rate", "plateau_patience", "plateau_factor")
+        for name in positive:
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name} must be above 0, got {getattr(self, name)}")
+        for name in ("label_smoothing", "shift", "zoom", "contrast", "ema", "warmup"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be from 0 to below 1, got {getattr(self, name)}")
+        for name in ("erasing", "blur", "mix_share", "mix_until"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} must be from 0 to 1, got {getattr(self, name)}")
+        not_negative = ("rotation", "shear", "brightness", "noise", "mixup", "cutmix", "patience", "votes_weight")
+        for name in (*not_negative, "weight_decay", "plateau_floor"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
+        if self.dropout is not None and not 0 <= self.dropout < 1:
+            raise ConfigError(f"dropout must be from 0 to below 1, got {self.dropout}")
+        for phase in self.phases:
+            if unknown := sorted(set(phase) - set(PHASE_SETTINGS)):
+                raise ConfigError(
+                    f"a phase cannot change {', '.join(unknown)}; it can change {', '.join(PHASE_SETTINGS)}"
+                )
+
+    def in_phases(self) -> tuple[TrainConfig, ...]:
+        """Return one config a phase: this one first, then each later phase with its changes laid over the last."""
+        configs = [replace(self, phases=())]
+        for phase in self.phases:
+            configs.append(from_mapping(TrainConfig, {**to_mapping(configs[-1]), **phase}, "phase"))
+        return tuple(configs)
