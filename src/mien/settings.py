@@ -20,15 +20,17 @@ from mien.errors import ConfigError
 T = TypeVar("T")
 
 
-def setting(default: Any, help: str, *, choices: Sequence[str] | None = None, option: bool = True) -> Any:
+def setting(
+    default: Any, help: str, *, choices: Sequence[str] | None = None, option: bool = True, flag: str | None = None
+) -> Any:
     """Declare one dataclass field.
 
     help: one line for people, with the unit. choices: the words that are allowed.
     option: False keeps the field out of the command line (recipes and Python only).
+    flag: the option's name where it is not the field's (`--from`, a word that Python keeps for itself).
     """
-    return dataclasses.field(
-        default=default, metadata={"help": help, "choices": tuple(choices or ()), "option": option}
-    )
+    metadata = {"help": help, "choices": tuple(choices or ()), "option": option, "flag": flag}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 def _plain_type(annotation: Any) -> tuple[type, bool]:
@@ -55,7 +57,7 @@ def add_settings(parser: argparse.ArgumentParser, kind: type) -> None:
         plain, _ = _plain_type(hints[field.name])
         text = f"{field.metadata['help']} (default: {_shown(field.default)})".replace("%", "%%")
         options: dict[str, Any] = {"help": text, "default": argparse.SUPPRESS, "dest": field.name}
-        flag = "--" + field.name.replace("_", "-")
+        flag = field.metadata["flag"] or "--" + field.name.replace("_", "-")
         if plain is bool:
             options["action"] = argparse.BooleanOptionalAction
         elif typing.get_origin(plain) is tuple:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,7 +33,9 @@ class TrainConfig(DataConfig):
     )
     unfreeze: int = setting(0, "backbones only: layers unfrozen, counted from the top; -1: all")
     from_model: str | None = setting(
-        None, "start from this trained model (run, model folder, .keras): new head first, then the trunk"
+        None,
+        "start from this trained model (run, model folder, .keras): new head first, then the trunk",
+        flag="--from",
     )
     # faces and labels
     faces: str = setting(
@@ -63,8 +66,12 @@ class TrainConfig(DataConfig):
     mix_share: float = setting(0.5, "share of the batches that are mixed")
     mix_until: float = setting(0.85, "mixing ends after this share of the epochs")
     # optimisation
-    epochs: int = setting(30, "passes over the training pictures")
-    batch_size: int = setting(128, "pictures per optimiser step")
+    epochs: int | None = setting(
+        None, "passes over the training pictures; unset: 30, and up to 150 for sets of under 5,000 pictures"
+    )
+    batch_size: int | None = setting(
+        None, "pictures per optimiser step; unset: 128, down to 16 so that an epoch has at least 16 steps"
+    )
     optimizer: str = setting("sgd", "optimiser", choices=("sgd", "adam", "adamw"))
     learning_rate: float = setting(0.08, "peak learning rate")
     schedule: str = setting(
@@ -94,9 +101,10 @@ class TrainConfig(DataConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        positive = ("epochs", "batch_size", "learning_rate", "plateau_patience", "plateau_factor")
+        positive = ("epochs", "batch_size", "learning_rate", "plateau_patience", "plateau_factor", "size")
         for name in positive:
-            if not getattr(self, name) > 0:
+            value = getattr(self, name)
+            if value is not None and not value > 0:
                 raise ConfigError(f"{name} must be above 0, got {getattr(self, name)}")
         for name in ("label_smoothing", "shift", "zoom", "contrast", "ema", "warmup"):
             if not 0 <= getattr(self, name) < 1:
@@ -115,6 +123,17 @@ class TrainConfig(DataConfig):
                 raise ConfigError(
                     f"a phase cannot change {', '.join(unknown)}; it can change {', '.join(PHASE_SETTINGS)}"
                 )
+
+    def for_pictures(self, count: int) -> TrainConfig:
+        """Return this config with `epochs` and `batch_size` set, chosen by the number of training pictures.
+
+        A small set gets smaller batches and more passes, because what a network needs is optimiser steps:
+        about 2,000 of them where 150 passes allow it.
+        """
+        batch = self.batch_size or max(16, min(128, 2 ** int(math.log2(max(count // 16, 16)))))
+        steps = math.ceil(count / batch)
+        epochs = self.epochs or (30 if count >= 5000 else max(30, min(150, 2000 // steps)))
+        return replace(self, batch_size=batch, epochs=epochs)
 
     def in_phases(self) -> tuple[TrainConfig, ...]:
         """Return one config a phase: this one first, then each later phase with its changes laid over the last."""

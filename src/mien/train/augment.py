@@ -1,0 +1,96 @@
+"""Varying training pictures: NumPy and OpenCV on the host, the same on every backend.
+
+Geometric augmentation inside a Keras model costs 0.2-1.0 ms a picture on a CPU and switches compilation off under
+JAX; one `cv2.warpAffine` a picture costs about 0.02 ms.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from mien.train.config import TrainConfig
+
+_BORDERS = {"reflect": cv2.BORDER_REFLECT_101, "nearest": cv2.BORDER_REPLICATE, "zero": cv2.BORDER_CONSTANT}
+
+
+def augment(inputs: NDArray[np.uint8], rng: Generator, config: TrainConfig) -> NDArray[np.float32]:
+    """Return varied copies of a batch.
+
+    inputs: (n, size, size, channels) uint8. Returns float32 of the same shape, levels in [0, 255].
+    The same generator state gives the same result.
+    """
+    if not config.augment:
+        return inputs.astype(np.float32)
+    warped = _warp(inputs, rng, config)
+    if config.blur:
+        _soften(warped, rng, config.blur)
+    pictures = _tone(warped.astype(np.float32), rng, config)
+    if config.erasing:
+        _erase(pictures, rng, config.erasing)
+    return pictures
+
+
+def _warp(inputs: NDArray[np.uint8], rng: Generator, config: TrainConfig) -> NDArray[np.uint8]:
+    """Flip, rotate, scale, shear and shift in one interpolation, so that detail is lost only once."""
+    count, side = inputs.shape[0], inputs.shape[1]
+    flip = (rng.random(count) < 0.5) if config.flip else np.zeros(count, bool)
+    if not (config.rotation or config.shift or config.zoom or config.shear):
+        return np.where(flip[:, None, None, None], inputs[:, :, ::-1], inputs)
+    angle = np.deg2rad(rng.uniform(-config.rotation, config.rotation, count))
+    scale = 1 / rng.uniform(1 - config.zoom, 1 + config.zoom, count)
+    shear = rng.uniform(-config.shear, config.shear, count)
+    shift = rng.uniform(-config.shift, config.shift, (count, 2)) * side
+    # The matrix takes a place in the new picture to its place in the old one, about the centre.
+    cos, sin = np.cos(angle) * scale, np.sin(angle) * scale
+    matrix = np.empty((count, 2, 3))
+    matrix[:, 0, 0], matrix[:, 0, 1] = cos, cos * shear - sin
+    matrix[:, 1, 0], matrix[:, 1, 1] = sin, sin * shear + cos
+    matrix[flip, :, 0] *= -1
+    centre = (side - 1) / 2
+    matrix[:, :, 2] = centre - matrix[:, :, :2].sum(axis=2) * centre + shift
+    border = _BORDERS[config.fill]
+    out = np.empty_like(inputs)
+    for row in range(count):
+        warped = cv2.warpAffine(
+            inputs[row], matrix[row], (side, side), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=border
+        )
+        out[row] = warped.reshape(inputs.shape[1:])
+    return out
+
+
+def _soften(pictures: NDArray[np.uint8], rng: Generator, share: float) -> None:
+    """Shrink and enlarge some pictures in place: faces in photographs are often smaller than the input."""
+    side = pictures.shape[1]
+    for row in np.flatnonzero(rng.random(len(pictures)) < share):
+        small = max(8, round(side * rng.uniform(0.35, 0.9)))
+        shrunk = cv2.resize(pictures[row], (small, small), interpolation=cv2.INTER_AREA)
+        enlarged = cv2.resize(shrunk, (side, side), interpolation=cv2.INTER_LINEAR)
+        pictures[row] = enlarged.reshape(pictures.shape[1:])
+
+
+def _tone(pictures: NDArray[np.float32], rng: Generator, config: TrainConfig) -> NDArray[np.float32]:
+    """Change contrast about each picture's mean, brightness, and add noise; clip to [0, 255]."""
+    count = len(pictures)
+    if config.contrast or config.brightness:
+        gain = rng.uniform(1 - config.contrast, 1 + config.contrast, (count, 1, 1, 1)).astype(np.float32)
+        lift = rng.uniform(-config.brightness, config.brightness, (count, 1, 1, 1)).astype(np.float32)
+        mean = pictures.mean(axis=(1, 2, 3), keepdims=True)
+        pictures = (pictures - mean) * gain + mean + lift
+    if config.noise:
+        deviation = rng.uniform(0, config.noise, (count, 1, 1, 1)).astype(np.float32)
+        pictures = pictures + deviation * rng.standard_normal(pictures.shape, np.float32)
+    return np.clip(pictures, 0, 255, out=pictures)
+
+
+def _erase(pictures: NDArray[np.float32], rng: Generator, share: float) -> None:
+    """Overwrite a rectangle of 2-20 % of the area with one random level (Zhong et al. 2017, arXiv:1708.04896)."""
+    side = pictures.shape[1]
+    for row in np.flatnonzero(rng.random(len(pictures)) < share):
+        area, ratio = rng.uniform(0.02, 0.2), np.exp(rng.uniform(np.log(0.3), np.log(1 / 0.3)))
+        height = max(1, min(side, round(side * np.sqrt(area * ratio))))
+        width = max(1, min(side, round(side * np.sqrt(area / ratio))))
+        top, left = rng.integers(0, side - height + 1), rng.integers(0, side - width + 1)
+        pictures[row, top : top + height, left : left + width] = rng.uniform(0, 255)

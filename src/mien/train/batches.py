@@ -1,0 +1,178 @@
+"""From a split to optimiser-ready batches: prepared pictures, soft targets, weights; reproducible by (seed, epoch)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from mien.data.dataset import Split
+from mien.errors import DataError
+from mien.preprocess import Preprocess, to_model_input
+from mien.train.augment import augment
+from mien.train.config import TrainConfig
+
+# Prepared pictures are kept in memory as uint8 up to this many bytes (FER-2013: 66 MB); larger sets are read from
+# disk again in every epoch.
+MEMORY_LIMIT = 400 * 2**20
+_AHEAD = 3  # batches prepared while the network works on one
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """What one optimiser step takes.
+
+    inputs: (n, size, size, channels) float32, levels in [0, 255].
+    targets: one (n, labels) float32 array a head, rows sum to one. weights: one (n,) float32 array a head.
+    """
+
+    inputs: NDArray[np.float32]
+    targets: list[NDArray[np.float32]]
+    weights: list[NDArray[np.float32]]
+
+
+class Inputs:
+    """Prepared pictures of a split by index: from memory where they fit, otherwise from disk in parallel."""
+
+    def __init__(self, split: Split, how: Preprocess) -> None:
+        self._pictures = split.pictures
+        self._how = how
+        self._pool = ThreadPoolExecutor(os.cpu_count() or 1, "mien-read")
+        self._held: NDArray[np.uint8] | None = None
+        if len(split) * how.size**2 * how.channels <= MEMORY_LIMIT:
+            self._held = self._read(np.arange(len(split)))
+
+    def __len__(self) -> int:
+        return len(self._pictures)
+
+    def __call__(self, indices: NDArray[np.intp]) -> NDArray[np.uint8]:
+        """Return (n, size, size, channels) uint8."""
+        return self._read(indices) if self._held is None else self._held[indices]
+
+    def _read(self, indices: NDArray[np.intp]) -> NDArray[np.uint8]:
+        prepared = np.empty((len(indices), *self._how.shape), np.uint8)
+
+        def fill(place: int) -> None:
+            prepared[place] = to_model_input(self._pictures.read(int(indices[place])), self._how)
+
+        for _ in self._pool.map(fill, range(len(indices)), chunksize=16):
+            pass  # map() raises here what a worker raised
+        return prepared
+
+    def in_order(self, batch_size: int) -> Iterator[NDArray[np.uint8]]:
+        """Yield all pictures once, in order, the last batch smaller."""
+        for start in range(0, len(self), batch_size):
+            yield self(np.arange(start, min(start + batch_size, len(self))))
+
+
+def class_weights(labels: NDArray[np.int64], classes: int, balance: str) -> NDArray[np.float32]:
+    """Return one weight a class, with a mean of 1 over the pictures.
+
+    balance: none, sqrt (proportional to 1 / sqrt(count)) or full (1 / count, scikit-learn's 'balanced').
+    Raises DataError for a class without pictures.
+    """
+    counts = np.bincount(labels, minlength=classes).astype(np.float64)
+    if not counts.all():
+        raise DataError(f"class number {int(np.argmin(counts))} has no training pictures; leave it out with --classes")
+    power = {"none": 0.0, "sqrt": 0.5, "full": 1.0}[balance]
+    weights = counts**-power
+    return (weights / (weights * counts).sum() * counts.sum()).astype(np.float32)
+
+
+class Batches:
+    """The training split as a sequence of epochs; each epoch is a function of (seed, epoch) alone."""
+
+    def __init__(self, split: Split, inputs: Inputs, heads: tuple[tuple[str, ...], ...], config: TrainConfig) -> None:
+        """heads: labels of each head; the second one, if any, is the FER+ votes."""
+        assert config.batch_size is not None
+        self._inputs, self._config, self._heads = inputs, config, heads
+        self._size = config.batch_size
+        self._labels = split.labels
+        self._votes = split.votes if len(heads) > 1 else None
+        self._weights = class_weights(split.labels, len(heads[0]), config.balance)
+
+    def __len__(self) -> int:
+        """Steps an epoch."""
+        return -(-len(self._labels) // self._size)
+
+    def epoch(self, number: int, mix: bool) -> Iterator[Batch]:
+        """Yield the batches of one epoch, prepared ahead in another thread.
+
+        number: counts from 0 over all phases. mix: whether mixup and CutMix may be used.
+        """
+        seed = self._config.seed
+        order = np.random.default_rng((seed, number)).permutation(len(self._labels))
+        parts = [order[start : start + self._size] for start in range(0, len(order), self._size)]
+        with ThreadPoolExecutor(1, "mien-batches") as pool:
+            waiting: list[Future[Batch]] = []
+            for step in range(len(parts) + _AHEAD):
+                if step < len(parts):
+                    rng = np.random.default_rng((seed, number, step))
+                    waiting.append(pool.submit(self._make, parts[step], rng, mix))
+                if step >= _AHEAD or step >= len(parts):
+                    if not waiting:
+                        break
+                    yield waiting.pop(0).result()
+
+    def _make(self, indices: NDArray[np.intp], rng: Generator, mix: bool) -> Batch:
+        config = self._config
+        inputs = augment(self._inputs(indices), rng, config)
+        labels = self._labels[indices]
+        classes = len(self._heads[0])
+        hard = np.eye(classes, dtype=np.float32)[labels]
+        targets = [hard * (1 - config.label_smoothing) + config.label_smoothing / classes]
+        weights = [self._weights[labels]]
+        if self._votes is not None:
+            votes = self._votes[indices]
+            total = votes.sum(axis=1, keepdims=True)
+            targets.append(np.where(total > 0, votes / np.maximum(total, 1), 1 / votes.shape[1]).astype(np.float32))
+            weights.append((total[:, 0] > 0).astype(np.float32))
+        batch = Batch(inputs, targets, weights)
+        if mix and (config.mixup or config.cutmix) and rng.random() < config.mix_share:
+            use_cutmix = bool(config.cutmix) and (not config.mixup or rng.random() < 0.5)
+            return _cutmix(batch, rng, config.cutmix) if use_cutmix else _mixup(batch, rng, config.mixup)
+        return batch
+
+
+def _mixup(batch: Batch, rng: Generator, alpha: float) -> Batch:
+    """Blend each picture with another of the batch (Zhang et al. 2018, arXiv:1710.09412)."""
+    share = rng.beta(alpha, alpha, len(batch.inputs)).astype(np.float32)
+    partner = rng.permutation(len(batch.inputs))
+    wide = share[:, None, None, None]
+    inputs = wide * batch.inputs + (1 - wide) * batch.inputs[partner]
+    return Batch(inputs, *_blended(batch, partner, share))
+
+
+def _cutmix(batch: Batch, rng: Generator, alpha: float) -> Batch:
+    """Paste a rectangle of another picture of the batch into each (Yun et al. 2019, arXiv:1905.04899)."""
+    count, side = batch.inputs.shape[:2]
+    partner = rng.permutation(count)
+    inputs = batch.inputs.copy()
+    cut = np.sqrt(1 - rng.beta(alpha, alpha, count))
+    centre = rng.integers(0, side, (count, 2))
+    share = np.empty(count, np.float32)
+    for row in range(count):
+        half = cut[row] * side / 2
+        top, left = np.maximum(np.round(centre[row] - half), 0).astype(int)
+        bottom, right = np.minimum(np.round(centre[row] + half), side).astype(int)
+        inputs[row, top:bottom, left:right] = batch.inputs[partner[row], top:bottom, left:right]
+        share[row] = 1 - (bottom - top) * (right - left) / side**2
+    return Batch(inputs, *_blended(batch, partner, share))
+
+
+def _blended(
+    batch: Batch, partner: NDArray[np.intp], share: NDArray[np.float32]
+) -> tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]]:
+    """Blend targets and weights in the same shares; a picture without votes stays without after mixing."""
+    column = share[:, None]
+    targets = [column * target + (1 - column) * target[partner] for target in batch.targets]
+    weights = [share * weight + (1 - share) * weight[partner] for weight in batch.weights]
+    for place in range(1, len(weights)):
+        known = (batch.weights[place] > 0) & (batch.weights[place][partner] > 0)
+        weights[place] = known.astype(np.float32)
+    return targets, weights
