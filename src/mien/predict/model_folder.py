@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
+from mien.errors import ConfigError, ModelError
 from mien.preprocess import Preprocess
 
 FORMAT = 1  # version of model.json; a reader refuses newer ones
 MODEL_FILE, FACTS_FILE, CARD_FILE = "model.onnx", "model.json", "CARD.md"
+METADATA_KEY = "mien"  # where the facts lie inside a .onnx, .keras or .h5 file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +25,7 @@ class Head:
     temperature: what the logits were divided by inside the exported graph (Guo et al. 2017, arXiv:1706.04599);
     its outputs are calibrated already. 1.0 in a `.keras` file, whose outputs are not.
     threshold: below this probability the decision is 'uncertain'; the probabilities stay what they are.
+    Raises ModelError for fewer than two labels, a label twice, or a number out of range.
     """
 
     name: str  # also the name of the output tensor
@@ -26,21 +33,208 @@ class Head:
     temperature: float = 1.0
     threshold: float = 0.0
 
+    def __post_init__(self) -> None:
+        if not self.name:
+            raise ModelError("a head has an empty name; name it like the network's output layer")
+        if len(self.labels) < 2 or len(set(self.labels)) != len(self.labels):
+            raise ModelError(
+                f"head {self.name!r} has the labels {list(self.labels)}; it needs two or more, each once, "
+                "in the order of the network's outputs"
+            )
+        if not (self.temperature > 0 and math.isfinite(self.temperature)):
+            raise ModelError(f"head {self.name!r}: temperature must be above 0, got {self.temperature}")
+        if not 0 <= self.threshold <= 1:
+            raise ModelError(f"head {self.name!r}: threshold must be from 0 to 1, got {self.threshold}")
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "labels": list(self.labels),
+            "temperature": float(self.temperature),
+            "threshold": float(self.threshold),
+        }
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> Head:
+        """Build from `to_dict()`; ModelError when a field is missing, unknown or of the wrong type."""
+        named = stored.get("name", "?") if isinstance(stored, Mapping) else "?"
+        values = _known_fields(cls, stored, ("name", "labels"), f"head {named!r}")
+        if not isinstance(values["labels"], list) or not all(isinstance(x, str) for x in values["labels"]):
+            raise ModelError(f"head {named!r}: labels must be a list of names, got {values['labels']!r}")
+        for name in ("temperature", "threshold"):
+            if not isinstance(values.get(name, 1.0), int | float):
+                raise ModelError(f"head {named!r}: {name} must be a number, got {values[name]!r}")
+        return cls(**{**values, "labels": tuple(values["labels"])})
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFacts:
     """All that one must know to use a network; model.json holds exactly this plus the file's SHA-256.
 
-    The same facts travel inside a `.keras` or `.h5` file, so that a bare file is enough as well.
+    The same facts travel inside a `.keras`, `.h5` or `.onnx` file, so that a bare file is enough as well.
+    Raises ModelError without a head or with two heads of one name.
     """
 
     name: str
     preprocess: Preprocess
     heads: tuple[Head, ...]  # the first one is the default
-    network: Mapping[str, Any] = field(default_factory=dict)  # name, parameters, macs, settings of the builder
+    network: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # name, parameters, macs, settings of the builder
     training: Mapping[str, Any] = field(default_factory=dict)  # settings, versions, data fingerprint, seconds
     scores: tuple[Mapping[str, Any], ...] = ()  # data, split, n, head, accuracy, ... as the report says them
     licences: Mapping[str, str] = field(default_factory=dict)
     created: str = ""  # ISO 8601, UTC
 
-    # to_dict() / from_dict() to come with the reader
+    def __post_init__(self) -> None:
+        names = [head.name for head in self.heads]
+        if not names or len(set(names)) != len(names):
+            raise ModelError(f"a model needs one or more heads of different names, got {names}")
+
+    def head(self, name: str | None = None) -> Head:
+        """Return the head of that name, or the default one; ModelError with the names that exist."""
+        for head in self.heads:
+            if name is None or head.name == name:
+                return head
+        raise ModelError(
+            f"there is no head {name!r}; this model has: {', '.join(h.name for h in self.heads)}"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what JSON takes: tuples become lists, a NaN or infinity becomes None (JSON has neither)."""
+        return {
+            "format": FORMAT,
+            "name": self.name,
+            "preprocess": self.preprocess.to_dict(),
+            "heads": [head.to_dict() for head in self.heads],
+            "network": _plain(self.network),
+            "training": _plain(self.training),
+            "scores": _plain(self.scores),
+            "licences": _plain(self.licences),
+            "created": self.created,
+        }
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> ModelFacts:
+        """Build from `to_dict()`. Raises ModelError on a newer format, a missing or an unknown field."""
+        if not isinstance(stored, Mapping) or not isinstance(stored.get("format"), int):
+            raise ModelError("the facts of the model have no format number; was this file written by mien?")
+        if stored["format"] > FORMAT:
+            raise ModelError(
+                f"the facts of the model have format {stored['format']}, this version of mien reads up to "
+                f"{FORMAT}; update mien: pip install --upgrade mien"
+            )
+        body = {key: value for key, value in stored.items() if key != "format"}
+        values = _known_fields(cls, body, ("name", "preprocess", "heads"), "the facts of the model")
+        try:
+            values["preprocess"] = Preprocess.from_dict(values["preprocess"])
+        except (ConfigError, TypeError) as error:
+            raise ModelError(f"the preprocessing of the model cannot be used: {error}") from error
+        if not isinstance(values["heads"], list):
+            raise ModelError(f"heads must be a list, got {values['heads']!r}")
+        values["heads"] = tuple(Head.from_dict(head) for head in values["heads"])
+        values["scores"] = tuple(values.get("scores", ()))
+        return cls(**values)
+
+    def to_json(self) -> str:
+        """Return the facts as one line of JSON, the form in which they travel inside a file."""
+        return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str, source: Path) -> ModelFacts:
+        """Read `to_json()`. source: the file it came from, for the message of the ModelError."""
+        return cls.from_dict(_parsed(text, source))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFolder:
+    """A model folder whose network file is the one that its model.json describes."""
+
+    facts: ModelFacts
+    onnx: Path
+    sha256: str
+
+
+def read_model_folder(folder: Path) -> ModelFolder:
+    """Read model.json and check model.onnx against it.
+
+    Raises ModelError when a file is missing, when model.json cannot be read or is of a newer format, and when
+    one byte of model.onnx has changed.
+    """
+    if not folder.is_dir():
+        raise ModelError(f"there is no model folder {folder}; make one with: mien export RUN --to {folder}")
+    for name in (FACTS_FILE, MODEL_FILE):
+        if not (folder / name).is_file():
+            raise ModelError(
+                f"{folder} is not a model folder: {name} is missing; a model folder holds {MODEL_FILE}, "
+                f"{FACTS_FILE} and {CARD_FILE}, as `mien export` writes them"
+            )
+    source = folder / FACTS_FILE
+    stored = dict(_parsed(_read_text(source), source))
+    written = stored.pop("sha256", None)
+    try:
+        facts = ModelFacts.from_dict(stored)
+    except ModelError as error:
+        raise ModelError(f"{source}: {error}") from error
+    found = file_sha256(folder / MODEL_FILE)
+    if found != written:
+        raise ModelError(
+            f"{folder / MODEL_FILE} is not the file that {FACTS_FILE} describes (SHA-256 {found[:12]}…, expected "
+            f"{str(written)[:12]}…); it was changed or copied in part: copy or export the folder again"
+        )
+    return ModelFolder(facts=facts, onnx=folder / MODEL_FILE, sha256=found)
+
+
+def write_facts(folder: Path, facts: ModelFacts) -> None:
+    """Write model.json beside a model.onnx that lies in `folder` already."""
+    stored = {**facts.to_dict(), "sha256": file_sha256(folder / MODEL_FILE)}
+    text = json.dumps(stored, indent=2, ensure_ascii=False, allow_nan=False)
+    (folder / FACTS_FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in lower-case hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(f"cannot read {path}: {error}; copy or export the folder again") from error
+
+
+def _parsed(text: str, source: Path) -> Mapping[str, Any]:
+    try:
+        stored = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ModelError(f"{source}: the facts are not JSON ({error}); copy or export it again") from error
+    if not isinstance(stored, dict):
+        raise ModelError(f"{source}: the facts must be a JSON object, got {type(stored).__name__}")
+    return stored
+
+
+def _known_fields(kind: type, stored: Any, needed: tuple[str, ...], what: str) -> dict[str, Any]:
+    """Return `stored` as a dict after checking its keys against the dataclass `kind`."""
+    if not isinstance(stored, Mapping):
+        raise ModelError(f"{what} must be an object with fields, got {stored!r}")
+    known = {field.name for field in fields(kind)}
+    if missing := [name for name in needed if name not in stored]:
+        raise ModelError(f"{what}: {', '.join(missing)} is missing; it needs {', '.join(needed)}")
+    if unknown := sorted(set(stored) - known):
+        raise ModelError(f"{what}: unknown field {', '.join(unknown)}; known: {', '.join(sorted(known))}")
+    return dict(stored)
+
+
+def _plain(value: Any) -> Any:
+    """Return nested facts as JSON values; numpy numbers become Python's."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if hasattr(value, "tolist"):  # numpy arrays and scalars
+        return _plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,93 @@
+"""Keras files that know what they are: the facts travel inside the `.keras` or `.h5` file."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import keras
+
+from mien.errors import ModelError, OutputError
+from mien.files import whole_file
+from mien.predict.model_folder import METADATA_KEY, ModelFacts
+from mien.train.copies import bare_copy
+
+SUFFIXES = (".keras", ".h5")
+_ZIP_MEMBER = f"{METADATA_KEY}.json"  # Keras reads only the members that it knows
+
+
+def save_network(model: Any, path: Path, facts: ModelFacts) -> Path:
+    """Write a `.keras` or `.h5` file with the facts inside; whole or not at all.
+
+    Loss, metrics and optimiser are left out: they would need our classes to load, and a `.keras` compiled under
+    one backend does not load under another. Plain `keras.models.load_model(path)` opens the file.
+    Raises OutputError for another suffix or when the place cannot be written.
+    """
+    if path.suffix not in SUFFIXES:
+        raise OutputError(f"cannot save a network as {path.name!r}; the name must end in .keras or .h5")
+    plain = bare_copy(model) if getattr(model, "compiled", False) else model
+    with whole_file(path) as temporary:
+        if path.suffix == ".keras":
+            plain.save(temporary)
+            with zipfile.ZipFile(temporary, "a") as archive:
+                archive.writestr(_ZIP_MEMBER, facts.to_json())
+        else:
+            with _without_hdf5_warning():
+                plain.save(temporary, include_optimizer=False)
+            with h5py.File(temporary, "a") as file:
+                file.attrs[METADATA_KEY] = facts.to_json()
+    return path
+
+
+def load_network(path: Path) -> tuple[Any, ModelFacts | None]:
+    """Open a `.keras` or `.h5` file; returns the network, not compiled, and its facts.
+
+    The facts are None for a file that something else wrote. Raises ModelError with one line when the file is
+    missing, is not what its name says, or cannot be rebuilt.
+    """
+    if not path.is_file():
+        raise ModelError(f"there is no network file {path}; name a .keras or .h5 file, or a run folder")
+    facts = _facts(path)
+    try:
+        model = keras.models.load_model(path, compile=False)
+    except Exception as error:  # Keras raises whatever its parts raise
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise ModelError(f"Keras cannot open {path}: {reason.strip()[:200]}") from error
+    return model, facts
+
+
+def _facts(path: Path) -> ModelFacts | None:
+    """Read the facts and check on the way that the file is of the kind that its suffix says."""
+    if path.suffix == ".keras":
+        if not zipfile.is_zipfile(path):
+            raise ModelError(
+                f"{path} is not a Keras file: it should be a zip archive; was it cut off or renamed?"
+            )
+        with zipfile.ZipFile(path) as archive:
+            if _ZIP_MEMBER not in archive.namelist():
+                return None
+            return ModelFacts.from_json(archive.read(_ZIP_MEMBER).decode("utf-8"), path)
+    if path.suffix in {".h5", ".hdf5"}:
+        if not h5py.is_hdf5(path):
+            raise ModelError(f"{path} is not an HDF5 file; was it cut off or renamed?")
+        with h5py.File(path, "r") as file:
+            text = file.attrs.get(METADATA_KEY)
+        return None if text is None else ModelFacts.from_json(str(text), path)
+    raise ModelError(f"{path} is not a network file that Keras opens; the name must end in .keras or .h5")
+
+
+@contextlib.contextmanager
+def _without_hdf5_warning() -> Iterator[None]:
+    """Keep Keras from warning that HDF5 is a legacy form: whoever asks for .h5 knows."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
