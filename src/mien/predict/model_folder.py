@@ -15,6 +15,7 @@ from mien.preprocess import Preprocess
 
 FORMAT = 1  # version of model.json; a reader refuses newer ones
 MODEL_FILE, FACTS_FILE, CARD_FILE = "model.onnx", "model.json", "CARD.md"
+SHIPPED = Path(__file__).parent.parent / "models"  # one model folder each
 METADATA_KEY = "mien"  # where the facts lie inside a .onnx, .keras or .h5 file
 
 
@@ -22,8 +23,8 @@ METADATA_KEY = "mien"  # where the facts lie inside a .onnx, .keras or .h5 file
 class Head:
     """One answer of the network: a distribution over its labels.
 
-    temperature: what the logits were divided by inside the exported graph (Guo et al. 2017, arXiv:1706.04599);
-    its outputs are calibrated already. 1.0 in a `.keras` file, whose outputs are not.
+    temperature: what the logits were divided by inside the exported graph (Guo et al. 2017,
+    arXiv:1706.04599); its outputs are calibrated already. 1.0 in a `.keras` file, whose outputs are not.
     threshold: below this probability the decision is 'uncertain'; the probabilities stay what they are.
     Raises ModelError for fewer than two labels, a label twice, or a number out of range.
     """
@@ -179,10 +180,26 @@ def read_model_folder(folder: Path) -> ModelFolder:
     found = file_sha256(folder / MODEL_FILE)
     if found != written:
         raise ModelError(
-            f"{folder / MODEL_FILE} is not the file that {FACTS_FILE} describes (SHA-256 {found[:12]}…, expected "
-            f"{str(written)[:12]}…); it was changed or copied in part: copy or export the folder again"
+            f"{folder / MODEL_FILE} is not the file that {FACTS_FILE} describes (SHA-256 {found[:12]}…, "
+            f"expected {str(written)[:12]}…); it was changed or copied in part: copy or export it again"
         )
     return ModelFolder(facts=facts, onnx=folder / MODEL_FILE, sha256=found)
+
+
+def model_path(model: str) -> Path:
+    """Return where a model lies: a path that exists, or the folder of a model that ships with mien.
+
+    Raises ModelError with the names of the shipped models for anything else.
+    """
+    if Path(model).exists():
+        return Path(model)
+    shipped = {folder.name: folder for folder in SHIPPED.iterdir()} if SHIPPED.is_dir() else {}
+    if model in shipped:
+        return shipped[model]
+    names = ", ".join(sorted(shipped)) or "none"
+    raise ModelError(
+        f"there is no model {model}; shipped with mien: {names}; or name a file or folder that exists"
+    )
 
 
 def write_facts(folder: Path, facts: ModelFacts) -> None:

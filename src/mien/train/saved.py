@@ -24,8 +24,8 @@ _ZIP_MEMBER = f"{METADATA_KEY}.json"  # Keras reads only the members that it kno
 def save_network(model: Any, path: Path, facts: ModelFacts) -> Path:
     """Write a `.keras` or `.h5` file with the facts inside; whole or not at all.
 
-    Loss, metrics and optimiser are left out: they would need our classes to load, and a `.keras` compiled under
-    one backend does not load under another. Plain `keras.models.load_model(path)` opens the file.
+    Loss, metrics and optimiser are left out: they would need our classes to load, and a `.keras` compiled
+    under one backend does not load under another. Plain `keras.models.load_model(path)` opens the file.
     Raises OutputError for another suffix or when the place cannot be written.
     """
     if path.suffix not in SUFFIXES:
