@@ -101,7 +101,7 @@ def from_mapping(kind: type[T], values: Mapping[str, Any], source: str) -> T:
             raise ConfigError(f"{source}: there is no setting {name!r}{hint}")
         checked[name] = _checked(name, value, hints[name], source)
         choices = known[name].metadata.get("choices")
-        if choices and checked[name] not in choices:
+        if choices and checked[name] is not None and checked[name] not in choices:
             raise ConfigError(f"{source}: {name} must be one of {', '.join(choices)}, got {value!r}")
     return kind(**checked)
 

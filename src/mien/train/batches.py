@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from numpy.random import Generator
@@ -87,46 +89,54 @@ def class_weights(labels: NDArray[np.int64], classes: int, balance: str) -> NDAr
 class Batches:
     """The training split as a sequence of epochs; each epoch is a function of (seed, epoch) alone."""
 
-    def __init__(self, split: Split, inputs: Inputs, heads: tuple[tuple[str, ...], ...], config: TrainConfig) -> None:
-        """heads: labels of each head; the second one, if any, is the FER+ votes."""
+    def __init__(self, split: Split, inputs: Inputs, heads: tuple[tuple[str, ...], ...], config: TrainConfig, drop_rest: bool = False) -> None:
+        """heads: labels of each head; the second one, if any, is the FER+ votes.
+
+        drop_rest: leave out the last, smaller batch, which cannot be shared evenly between devices.
+        """
         assert config.batch_size is not None
         self._inputs, self._config, self._heads = inputs, config, heads
         self._size = config.batch_size
+        self._drop_rest = drop_rest
         self._labels = split.labels
         self._votes = split.votes if len(heads) > 1 else None
-        self._weights = class_weights(split.labels, len(heads[0]), config.balance)
+        class_weights(split.labels, len(heads[0]), config.balance)  # complains of an empty class before the start
 
     def __len__(self) -> int:
         """Steps an epoch."""
-        return -(-len(self._labels) // self._size)
+        whole, rest = divmod(len(self._labels), self._size)
+        return whole + (rest > 0 and not self._drop_rest)
 
-    def epoch(self, number: int, mix: bool) -> Iterator[Batch]:
+    def epoch(self, number: int, mix: bool, balance: str) -> Iterator[Batch]:
         """Yield the batches of one epoch, prepared ahead in another thread.
 
-        number: counts from 0 over all phases. mix: whether mixup and CutMix may be used.
+        number: counts from 0 over all phases. mix: whether mixup and CutMix may be used. balance: as in TrainConfig;
+        a later phase may change it.
         """
         seed = self._config.seed
+        weights = class_weights(self._labels, len(self._heads[0]), balance)
         order = np.random.default_rng((seed, number)).permutation(len(self._labels))
-        parts = [order[start : start + self._size] for start in range(0, len(order), self._size)]
+        parts = [order[start : start + self._size] for start in range(0, len(order), self._size)][: len(self)]
         with ThreadPoolExecutor(1, "mien-batches") as pool:
-            waiting: list[Future[Batch]] = []
-            for step in range(len(parts) + _AHEAD):
-                if step < len(parts):
-                    rng = np.random.default_rng((seed, number, step))
-                    waiting.append(pool.submit(self._make, parts[step], rng, mix))
-                if step >= _AHEAD or step >= len(parts):
-                    if not waiting:
-                        break
-                    yield waiting.pop(0).result()
+            jobs = (
+                pool.submit(self._make, part, np.random.default_rng((seed, number, step)), mix, weights)
+                for step, part in enumerate(parts)
+            )
+            waiting = deque(islice(jobs, _AHEAD))
+            while waiting:
+                yield waiting.popleft().result()
+                waiting.extend(islice(jobs, 1))
 
-    def _make(self, indices: NDArray[np.intp], rng: Generator, mix: bool) -> Batch:
+    def _make(
+        self, indices: NDArray[np.intp], rng: Generator, mix: bool, class_weight: NDArray[np.float32]
+    ) -> Batch:
         config = self._config
         inputs = augment(self._inputs(indices), rng, config)
         labels = self._labels[indices]
         classes = len(self._heads[0])
         hard = np.eye(classes, dtype=np.float32)[labels]
         targets = [hard * (1 - config.label_smoothing) + config.label_smoothing / classes]
-        weights = [self._weights[labels]]
+        weights = [class_weight[labels]]
         if self._votes is not None:
             votes = self._votes[indices]
             total = votes.sum(axis=1, keepdims=True)

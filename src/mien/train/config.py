@@ -21,7 +21,7 @@ class TrainConfig(DataConfig):
     """What `mien train` does. Checked when it is made; raises ConfigError with one line."""
 
     # network
-    network: str = setting("small", "network by name; `mien train --help-networks` lists them")
+    network: str = setting("small", "network by name; `mien train --list` shows them")
     size: int | None = setting(None, "pixels a side of the network's input; unset: the network's own")
     colour: str | None = setting(
         None, "colour of the input; unset: the network's own", choices=("grey", "rgb", "bgr")

@@ -1,0 +1,100 @@
+"""`mien train`: labelled faces in, a run folder with a trained network, a report and a model folder out."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+
+from mien.errors import ConfigError
+from mien.settings import add_settings
+from mien.train.config import TrainConfig
+
+HELP = "Train a network on labelled faces; the same command resumes or loads it."
+EXAMPLES = """examples:
+  mien train faces                                  folders of pictures, one a class
+  mien train fer2013.csv --recipe fer2013-cnn       one of the originals, as it was
+  mien train photos --from runs/faces-small         start from a trained network
+  mien train faces --time-limit 90m                 plan the epochs to fit
+  mien train --list                                 recipes and networks
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("data", type=Path, nargs="?", metavar="DATA", help="folder, CSV or table of labelled faces")
+    parser.add_argument("--recipe", metavar="NAME", help="settings by name, or a recipe file of your own")
+    parser.add_argument("--out", type=Path, metavar="RUN", help="run folder (default: runs/DATA-RECIPE)")
+    parser.add_argument("--retrain", action="store_true", help="train again where a finished run lies, replacing it")
+    parser.add_argument("--no-report", action="store_true", help="leave the report out")
+    parser.add_argument("--quiet", action="store_true", help="show no progress")
+    parser.add_argument("--list", action="store_true", help="list recipes and networks, and do nothing else")
+    add_settings(parser, TrainConfig)
+
+
+def run(options: argparse.Namespace) -> int:
+    from mien.train.recipes import config_from, load_recipe
+
+    if options.list:
+        return _list()
+    if options.data is None:
+        raise ConfigError("which faces? Give a folder, a CSV or a table: mien train DATA; see mien train --help")
+    fields = TrainConfig.__dataclass_fields__
+    asked = {name: value for name, value in vars(options).items() if name in fields}
+    name = options.recipe or ("fine-tune" if asked.get("from_model") else None)
+    recipe = load_recipe(name) if name else None
+    config = config_from(recipe, asked)
+    out = options.out or _default_out(options.data, recipe.name if recipe else config.network)
+    return _train(options, config, out)
+
+
+def _default_out(data: Path, what: str) -> Path:
+    name = data.resolve().name.split(".")[0] or "data"
+    return Path("runs") / f"{name}-{what}"
+
+
+def _train(options: argparse.Namespace, config: TrainConfig, out: Path) -> int:
+    from mien.train.progress_line import ProgressLine, clock
+    from mien.train.run import train
+
+    show = ProgressLine(enabled=not options.quiet)
+    command = shlex.join(["mien", *sys.argv[1:]])
+    done = train(config, options.data, out, retrain=options.retrain, command=command, show=show)
+    if done.trained:
+        print(f"trained {done.progress.epoch} epochs in {clock(done.progress.seconds)}, best {done.progress.best_epoch}")
+    else:
+        print(f"{out} is trained already with these settings; --retrain trains again")
+    report = out / "report" / "report.html"
+    if not options.no_report and (done.trained or not report.exists()):
+        _report(config, options.data, out)
+    print(f"run      {out}")
+    if report.exists():
+        print(f"report   {report}")
+    print(f"model    {done.model}")
+    quoted = shlex.quote(str(options.data))
+    print(f"next     mien data {quoted} --model {shlex.quote(str(out))}    finds labels that are most likely wrong")
+    return 0
+
+
+def _report(config: TrainConfig, data: Path, out: Path) -> None:
+    from mien.evaluate.evaluate import evaluate
+
+    report = evaluate(out, data, config=config, out=out / "report")
+    print(report.headline())
+
+
+def _list() -> int:
+    from mien.train.recipes import load_recipe, recipe_names
+
+    print("recipes (mien train DATA --recipe NAME):")
+    for name in recipe_names():
+        print(f"  {name:24} {load_recipe(name).description}")
+    print("networks (mien train DATA --network NAME):")
+    from mien.train import backend
+
+    backend.import_keras()
+    from mien.train.networks.registry import every_name
+
+    for name, source in every_name():
+        print(f"  {name:24} {source}")
+    return 0

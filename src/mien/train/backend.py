@@ -1,0 +1,109 @@
+"""Starting Keras: quietly, with seeds, precision and devices as the settings say."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from mien.errors import ConfigError, need
+from mien.train.config import TrainConfig
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hold back what native code writes to stderr; show it if the block fails.
+
+    TensorFlow reports its instruction sets and missing GPUs there on every import, whatever its log level.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        stderr = sys.stderr.fileno()
+    except (OSError, ValueError):  # stderr was replaced by something without a file (tests, notebooks)
+        yield
+        return
+    sys.stderr.flush()
+    kept = os.dup(stderr)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), stderr)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(kept, held.read())
+            raise
+        finally:
+            os.dup2(kept, stderr)
+            os.close(kept)
+
+
+def import_keras() -> Any:
+    """Return the keras module; MissingExtra when it or its backend is not installed."""
+    with _quiet():
+        keras = need("keras", "train", "training")
+        if keras.backend.backend() == "tensorflow":
+            import tensorflow as tf
+
+            tf.get_logger().setLevel("ERROR")
+            tf.constant(0)  # the first operation reports devices as well
+    return keras
+
+
+def prepare(config: TrainConfig) -> int:
+    """Set seeds, precision and devices; return the number of devices that share a batch.
+
+    Several devices are used through Keras's distribution API, which needs the JAX backend.
+    """
+    keras = import_keras()
+    keras.utils.set_random_seed(config.seed)
+    keras.config.set_dtype_policy(precision(config.precision))
+    devices = 1
+    if keras.backend.backend() == "jax":
+        found = keras.distribution.list_devices()
+        devices = len(found)
+        parallel = keras.distribution.DataParallel(devices=found) if devices > 1 else None
+        keras.distribution.set_distribution(parallel)
+    if config.batch_size and config.batch_size % devices:
+        raise ConfigError(f"batch_size must be a multiple of the {devices} devices, got {config.batch_size}")
+    return devices
+
+
+def precision(asked: str) -> str:
+    """Return the Keras dtype policy: bfloat16 needs no loss scaling, so it is what 'mixed' means."""
+    if asked == "auto":
+        asked = "mixed" if has_gpu() else "float32"
+    return "mixed_bfloat16" if asked == "mixed" else "float32"
+
+
+def has_gpu() -> bool:
+    keras = import_keras()
+    return bool(keras.distribution.list_devices("gpu"))
+
+
+def jit() -> bool | str:
+    """Whether to compile steps with XLA: on a CPU it makes TensorFlow and PyTorch 1.5-2.6 times slower."""
+    keras = import_keras()
+    return "auto" if keras.backend.backend() == "jax" or has_gpu() else False
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a result depends on."""
+    import cv2
+    import numpy as np
+
+    from mien._version import __version__
+
+    keras = import_keras()
+    backend = keras.backend.backend()
+    module = __import__(backend)
+    return {
+        "mien": __version__,
+        "python": sys.version.split()[0],
+        "keras": keras.__version__,
+        backend: module.__version__,
+        "numpy": np.__version__,
+        "opencv": cv2.__version__,
+    }

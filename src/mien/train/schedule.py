@@ -1,0 +1,66 @@
+"""Learning rates as plain functions of progress."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from mien.errors import ConfigError
+from mien.train.config import TrainConfig
+from mien.train.state import Progress
+
+_MOST_WARMUP = 5.0  # epochs
+
+
+def learning_rate(config: TrainConfig, progress: Progress, part: float) -> float:
+    """Return the rate for a step.
+
+    part: share of the current epoch that is done, in [0, 1). Cosine: linear warm-up, then one half cosine to zero
+    at the end of the phase (Loshchilov & Hutter 2017, arXiv:1608.03983, without restarts).
+    """
+    if config.schedule != "cosine":
+        return config.learning_rate * progress.factor
+    total = max(progress.phase_epochs, 1)
+    done = progress.phase_epoch + part
+    warmup = min(config.warmup * total, _MOST_WARMUP)
+    if done < warmup:
+        return config.learning_rate * max(done / warmup, 0.01)
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (done - warmup) / max(total - warmup, 1e-9)))
+
+
+def after_epoch(config: TrainConfig, progress: Progress, loss: float) -> bool:
+    """Note an epoch's validation loss; return whether the phase should stop early."""
+    if progress.lowest_loss is None or loss < progress.lowest_loss:
+        progress.lowest_loss = loss
+        progress.plateau_wait = progress.stop_wait = 0
+        return False
+    progress.plateau_wait += 1
+    progress.stop_wait += 1
+    if config.schedule == "plateau" and progress.plateau_wait >= config.plateau_patience:
+        lowest = config.plateau_floor / config.learning_rate
+        progress.factor = max(progress.factor * config.plateau_factor, lowest)
+        progress.plateau_wait = 0
+    return 0 < config.patience <= progress.stop_wait
+
+
+def seconds_of(text: str) -> float:
+    """Read `90m`, `1h30m`, `45s` or plain minutes such as `90` as seconds; ConfigError otherwise."""
+    number = r"(\d+(?:\.\d+)?)"
+    plain = text.strip() + ("m" if re.fullmatch(number, text.strip()) else "")
+    match = re.fullmatch(rf"(?:{number}h)?(?:{number}m)?(?:{number}s)?", plain)
+    parts = [float(part or 0) for part in match.groups()] if match else [0.0]
+    total = sum(part * unit for part, unit in zip(parts, (3600, 60, 1), strict=False))
+    if total <= 0:
+        raise ConfigError(f"time_limit must look like 90m, 1h30m or 45s, got {text!r}")
+    return total
+
+
+def planned_epochs(progress: Progress, limit_s: float, epoch_s: float) -> int:
+    """Return how many epochs this phase should have to end within the limit; at least those that are done.
+
+    5 % is kept back for the export and the report. After the first epoch the plan only shrinks, because a longer
+    cosine would raise the learning rate again.
+    """
+    left = limit_s * 0.95 - progress.seconds
+    fits = progress.phase_epoch + max(0, int(left / max(epoch_s, 1e-9)))
+    return fits if progress.phase_epoch == 1 else min(progress.phase_epochs, fits)

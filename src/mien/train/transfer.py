@@ -1,0 +1,64 @@
+"""`--from MODEL`: start from a trained network, fit a new head, then the trunk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import keras
+
+from mien.errors import ModelError
+from mien.predict.model_folder import MODEL_FILE, ModelFacts, model_path
+from mien.train.from_onnx import keras_from_onnx
+from mien.train.networks.small import heads_on
+from mien.train.saved import load_network
+
+BEST_FILE = "best.keras"  # of a run folder
+
+
+def open_network(model: str) -> tuple[keras.Model, ModelFacts]:
+    """Load a run folder, a model folder, the name of a shipped model, or a `.keras`, `.h5` or `.onnx` file.
+
+    Raises ModelError for anything else, and for a file that says nothing about its labels and input.
+    """
+    path = model_path(model)
+    if (path / BEST_FILE).is_file():
+        path = path / BEST_FILE
+    elif (path / MODEL_FILE).is_file():
+        path = path / MODEL_FILE
+    if path.suffix == ".onnx":
+        return keras_from_onnx(path)
+    network, facts = load_network(path)
+    if facts is None:
+        raise ModelError(f"{path} was not saved by mien and does not say how its input is prepared; use a mien model")
+    return network, facts
+
+
+def with_new_heads(
+    network: keras.Model, facts: ModelFacts, heads: Mapping[str, tuple[str, ...]], dropout: float | None
+) -> keras.Model:
+    """Return the network with its heads replaced; trunk layers keep their names and weights.
+
+    The features are what the first old head looked at; class names need have nothing in common.
+    dropout: rate of the trunk's last dropout layer, None to leave it.
+    """
+    features = network.get_layer(facts.heads[0].name).input
+    if dropout is not None:
+        for layer in network.layers:
+            if isinstance(layer, keras.layers.Dropout):
+                layer.rate = dropout
+    return keras.Model(network.inputs[0], heads_on(features, heads), name=network.name)
+
+
+def unfreeze(network: keras.Model, heads: Mapping[str, tuple[str, ...]], layers: int) -> None:
+    """Let the heads and the top `layers` layers of the trunk learn; -1 means the whole trunk.
+
+    Batch normalisation keeps the statistics of the first training: a small set cannot estimate them.
+    """
+    trunk = [layer for layer in network.layers if layer.name not in heads]
+    learning = trunk if layers < 0 else trunk[len(trunk) - layers :]
+    for layer in network.layers:
+        normalises = isinstance(layer, keras.layers.BatchNormalization)
+        layer.trainable = layer.name in heads or (layer in learning and not normalises)
+
+

@@ -1,0 +1,136 @@
+"""Batches: reproducible, balanced as said, and mixed without inventing labels."""
+
+import numpy as np
+import pytest
+
+from mien.data.dataset import Split
+from mien.errors import DataError
+from mien.preprocess import Preprocess
+from mien.train.augment import augment
+from mien.train.batches import Batches, Inputs, class_weights
+from mien.train.config import TrainConfig
+
+
+class Held:
+    """Pictures in memory, for tests that need no file."""
+
+    def __init__(self, pixels):
+        self.pixels = pixels
+
+    def __len__(self):
+        return len(self.pixels)
+
+    def read(self, index):
+        return self.pixels[index]
+
+    def take(self, indices):
+        return Held(self.pixels[indices])
+
+
+def a_split(count=50, classes=3, votes=False):
+    rng = np.random.default_rng(1)
+    labels = np.arange(count) % classes
+    pixels = rng.integers(0, 256, (count, 48, 48), dtype=np.uint8)
+    counts = np.eye(8, dtype=np.float32)[labels] * 10 if votes else None
+    return Split(Held(pixels), labels, [str(i) for i in range(count)], counts)
+
+
+def batches_of(split, **settings):
+    config = TrainConfig(batch_size=16, **settings)
+    heads = (("a", "b", "c"),) + ((tuple("abcdefgh"),) if split.votes is not None else ())
+    return Batches(split, Inputs(split, Preprocess()), heads, config)
+
+
+def test_an_epoch_is_a_function_of_seed_and_number():
+    split = a_split()
+    first, again = (list(batches_of(split).epoch(3, True, "sqrt")) for _ in range(2))
+    other = list(batches_of(split).epoch(4, True, "sqrt"))
+    for one, two in zip(first, again, strict=True):
+        np.testing.assert_array_equal(one.inputs, two.inputs)
+        np.testing.assert_array_equal(one.targets[0], two.targets[0])
+    assert not np.array_equal(first[0].inputs, other[0].inputs)
+
+
+def test_an_epoch_shows_every_picture_once_and_the_rest_last():
+    split = a_split(50)
+    batches = batches_of(split, augment=False, mixup=0.0, label_smoothing=0.0)
+    seen = np.concatenate([batch.inputs for batch in batches.epoch(0, True, "none")])
+    assert len(batches) == 4
+    assert seen.shape == (50, 48, 48, 1)
+    assert sorted(seen.sum(axis=(1, 2, 3))) == sorted(split.pictures.pixels.reshape(50, -1).sum(axis=1))
+
+
+def test_the_rest_is_left_out_where_devices_share_batches():
+    split = a_split(50)
+    batches = Batches(split, Inputs(split, Preprocess()), (("a", "b", "c"),), TrainConfig(batch_size=16), True)
+    assert len(batches) == 3
+    assert [len(batch.inputs) for batch in batches.epoch(0, False, "none")] == [16, 16, 16]
+
+
+@pytest.mark.parametrize("settings", [{"mixup": 0.4}, {"mixup": 0.0, "cutmix": 1.0}])
+def test_mixed_targets_stay_distributions(settings):
+    batches = batches_of(a_split(votes=True), mix_share=1.0, **settings)
+    epoch = list(batches.epoch(0, True, "sqrt"))
+    for batch in epoch:
+        for target in batch.targets:
+            np.testing.assert_allclose(target.sum(axis=1), 1, atol=1e-5)
+    assert (epoch[0].targets[0].max(axis=1) < 0.93).any()  # something was mixed; 0.93 is a smoothed label
+
+
+def test_cutmix_shares_follow_the_pasted_area():
+    split = a_split(48)
+    split.pictures.pixels[:] = (split.labels * 100)[:, None, None]  # a class is a grey level
+    batches = batches_of(split, augment=False, mixup=0.0, cutmix=1.0, mix_share=1.0, label_smoothing=0.0)
+    batch = next(batches.epoch(0, True, "none"))
+    for picture, target in zip(batch.inputs, batch.targets[0], strict=True):
+        shares = [(picture == level * 100).mean() for level in range(3)]
+        np.testing.assert_allclose(target, shares, atol=1e-5)
+
+
+def test_faces_without_votes_do_not_teach_the_votes_head():
+    split = a_split(votes=True)
+    split.votes[:7] = 0
+    batches = batches_of(split, mixup=0.0)
+    weights = np.concatenate([batch.weights[1] for batch in batches.epoch(0, False, "none")])
+    assert weights.sum() == 43
+
+
+@pytest.mark.parametrize(("balance", "ratio"), [("none", 1), ("sqrt", 3), ("full", 9)])
+def test_class_weights(balance, ratio):
+    labels = np.repeat([0, 1], [90, 10])
+    weights = class_weights(labels, 2, balance)
+    assert weights[1] / weights[0] == pytest.approx(ratio, rel=1e-5)
+    assert weights[labels].mean() == pytest.approx(1, rel=1e-5)
+
+
+def test_a_class_without_pictures_is_named_an_error():
+    with pytest.raises(DataError, match="class number 2 has no training pictures"):
+        class_weights(np.array([0, 1, 1]), 3, "sqrt")
+
+
+def test_augmentation_without_settings_changes_nothing():
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 48, 48, 3), dtype=np.uint8)
+    still = TrainConfig(flip=False, rotation=0.0, shift=0.0, zoom=0.0, contrast=0.0, brightness=0.0, erasing=0.0)
+    np.testing.assert_array_equal(augment(pixels, np.random.default_rng(0), still), pixels)
+
+
+def test_flip_mirrors_about_half_and_exactly():
+    pixels = np.random.default_rng(0).integers(0, 256, (200, 12, 12, 1), dtype=np.uint8)
+    only = TrainConfig(rotation=0.0, shift=0.0, zoom=0.0, contrast=0.0, brightness=0.0, erasing=0.0)
+    varied = augment(pixels, np.random.default_rng(0), only)
+    mirrored = (varied == pixels[:, :, ::-1]).all(axis=(1, 2, 3))
+    assert ((varied == pixels).all(axis=(1, 2, 3)) | mirrored).all()
+    assert 70 < mirrored.sum() < 130
+
+
+def test_a_warp_keeps_the_centre_and_the_range():
+    pixels = np.zeros((40, 49, 49, 1), np.uint8)
+    pixels[:, 22:27, 22:27] = 255  # a dot in the middle, which rotation, zoom and shear leave there
+    turned = augment(
+        pixels, np.random.default_rng(0), TrainConfig(shift=0.0, shear=0.2, contrast=0.0, brightness=0.0, erasing=0.0)
+    )
+    assert (turned[:, 24, 24, 0] > 200).all()
+    varied = augment(pixels, np.random.default_rng(0), TrainConfig(noise=20.0, blur=1.0))
+    assert varied.min() >= 0
+    assert varied.max() <= 255
+    assert varied.dtype == np.float32
