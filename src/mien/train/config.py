@@ -58,7 +58,7 @@ class TrainConfig(DataConfig):
     contrast: float = setting(0.3, "contrast times 1 minus to 1 plus this")
     brightness: float = setting(30.0, "brightness plus or minus this many levels of 255")
     noise: float = setting(0.0, "Gaussian noise of up to this standard deviation in levels of 255")
-    blur: float = setting(0.0, "probability that a picture is softened by shrinking and enlarging it")
+    blur: float = setting(0.1, "probability that a picture is softened by shrinking and enlarging it")
     erasing: float = setting(0.5, "probability that a random rectangle is overwritten (Zhong et al. 2017)")
     fill: str = setting("reflect", "what fills the border after a warp", choices=("reflect", "nearest", "zero"))
     mixup: float = setting(0.2, "alpha of mixup's Beta distribution (Zhang et al. 2018); 0: off")
