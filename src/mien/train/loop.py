@@ -26,7 +26,6 @@ from mien.train.batches import Batches, Inputs
 from mien.train.config import TrainConfig
 from mien.train.progress_line import ProgressLine, clock
 
-STATE_FILE = "state.npz"
 _PREDICT_BATCH = 256
 
 
@@ -74,7 +73,7 @@ class Loop:
         self._network, self._batches, self._validation = network, batches, validation
         self._phases = config.in_phases()
         self._limit_s = schedule.seconds_of(config.time_limit) if config.time_limit else None
-        self._file = folder / STATE_FILE
+        self._file = folder / state.STATE_FILE
         self._best_file = folder / "best-weights.npz"
         self._on_best, self._on_epoch, self._prepare_phase = on_best, on_epoch, prepare_phase
         self._show, self._devices = show, devices

@@ -24,6 +24,7 @@ from mien.labels import FER2013, FERPLUS
 from mien.predict.model_folder import Head, ModelFacts
 from mien.preprocess import Preprocess
 from mien.settings import to_mapping
+from mien.train import state
 from mien.train.config import TrainConfig
 from mien.train.progress_line import ProgressLine
 from mien.train.state import Progress
@@ -114,9 +115,6 @@ def _about(dataset: Dataset, data: Path) -> dict[str, Any]:
 
 def _finished(out: Path, settings: Mapping[str, Any]) -> Progress | None:
     """Return the progress of a finished run with these settings, None where there is none or it is unfinished."""
-    from mien.train import state
-    from mien.train.loop import STATE_FILE
-
     if not (out / SETTINGS_FILE).exists():
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise ConfigError(f"{out} is there and is not a mien run; name another place with --out")
@@ -127,7 +125,7 @@ def _finished(out: Path, settings: Mapping[str, Any]) -> Progress | None:
             f"{out} holds a run with other settings ({'; '.join(differing)}); "
             "name another place with --out, or use --retrain to replace it"
         )
-    file = out / CHECKPOINT / STATE_FILE
+    file = out / CHECKPOINT / state.STATE_FILE
     if not file.exists():
         return None
     progress, _ = state.load(file)

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from mien.errors import ModelError
 from mien.files import whole_file
 
+STATE_FILE = "state.npz"
+
 
 @dataclass(kw_only=True)
 class Progress:

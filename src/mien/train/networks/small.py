@@ -42,10 +42,16 @@ def build_small(request: NetworkRequest) -> keras.Model:
     return keras.Model(faces, heads_on(x, request.heads), name="small")
 
 
-def heads_on(features: Any, heads: Mapping[str, tuple[str, ...]]) -> Any:
-    """Put one softmax a head on the features; returns a tensor for one head and a list for several."""
+def heads_on(features: Any, heads: Mapping[str, tuple[str, ...]], l2: float | None = None) -> Any:
+    """Put one softmax a head on the features; returns a tensor for one head and a list for several.
+
+    l2: penalty on the kernels of the heads; None: none.
+    """
+    penalty = keras.regularizers.L2(l2) if l2 else None
     outputs = [
-        layers.Dense(len(labels), activation="softmax", dtype="float32", name=name)(features)
+        layers.Dense(
+            len(labels), activation="softmax", dtype="float32", kernel_regularizer=penalty, name=name
+        )(features)
         for name, labels in heads.items()
     ]
     return outputs[0] if len(outputs) == 1 else outputs
