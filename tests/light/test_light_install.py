@@ -1,0 +1,74 @@
+"""What must work after a plain `pip install mien`, without Keras. Also run in an environment that has only that."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from importlib import metadata, resources
+from pathlib import Path
+
+import mien
+from mien.cli.main import COMMANDS
+
+# In a full installation these are there; a module that is None in sys.modules cannot be imported.
+TRAINING_ONLY = ("keras", "tensorflow", "jax", "torch", "sklearn", "matplotlib", "onnx")
+WITHOUT_EXTRA = f"""
+import sys
+sys.modules.update(dict.fromkeys({TRAINING_ONLY!r}))
+from mien.cli.main import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def run_without_extra(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run `mien ARGUMENTS` in a fresh interpreter that cannot import the training libraries."""
+    return subprocess.run(
+        [sys.executable, "-c", WITHOUT_EXTRA, *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONIOENCODING": "utf-8"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+
+
+def test_the_installed_version_is_the_code_version() -> None:
+    assert metadata.version("mien") == mien.__version__
+
+
+def test_help_names_every_command(tmp_path: Path) -> None:
+    done = run_without_extra("--help", folder=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    for command in COMMANDS:
+        assert f"\n    {command} " in done.stdout
+
+
+def test_every_command_explains_itself(tmp_path: Path) -> None:
+    for command in COMMANDS:
+        done = run_without_extra(command, "--help", folder=tmp_path)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert f"mien {command} " in done.stdout.split("options:")[1], "no examples"
+
+
+def test_the_recipes_are_installed() -> None:
+    names = {entry.name for entry in (resources.files("mien") / "recipes").iterdir()}
+    assert {"lenet5.toml", "fer2013-cnn.toml", "happy-nothappy.toml"} <= names
+
+
+def test_training_without_the_extra_says_what_to_install(tmp_path: Path) -> None:
+    for name in ("happy", "sad"):
+        (tmp_path / "faces" / name).mkdir(parents=True)
+    done = run_without_extra("train", "faces", folder=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("mien: training needs keras"), done.stderr
+    assert 'pip install "mien[train]"' in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["faces"], "nothing may be left behind"
+
+
+def test_a_wrong_command_is_one_line_and_2(tmp_path: Path) -> None:
+    done = run_without_extra("predikt", folder=tmp_path)
+    assert done.returncode == 2
+    assert "invalid choice: 'predikt'" in done.stderr
