@@ -1,0 +1,150 @@
+"""Any network of `keras.applications` as a backbone: frozen, its preprocessing in the graph, a new head."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers
+from numpy.typing import NDArray
+
+from mien.errors import ConfigError
+from mien.preprocess import Preprocess
+from mien.train.networks.pretrained import load_backbone
+from mien.train.networks.registry import Network, NetworkRequest
+from mien.train.networks.small import heads_on
+
+SIZE = 96  # pixels a side: a face needs fewer than ImageNet's 224, and the cost grows with the square
+DROPOUT = 0.2  # before the head, as in Keras's own MobileNet and EfficientNet
+LEVELS = "levels"  # name of the fixed layer that turns our levels into those of the backbone
+
+
+def names() -> tuple[str, ...]:
+    """Names of all backbones, spelled as keras.applications spells them."""
+    return tuple(
+        sorted(name for name, value in vars(keras.applications).items() if inspect.isfunction(value))
+    )
+
+
+def find(name: str) -> Network | None:
+    """Return the backbone of that name, or None. Case, hyphens and underscores do not matter."""
+    spelled = {known.lower(): known for known in names()}.get(name.lower().replace("-", "").replace("_", ""))
+    if spelled is None:
+        return None
+    return Network(
+        name=spelled,
+        build=partial(build_backbone, application_named(spelled), spelled),
+        preprocess=Preprocess(size=SIZE, colour="rgb"),
+        several_heads=True,
+        source=f"keras.applications.{spelled}",
+    )
+
+
+def application_named(name: str) -> Callable[..., Any]:
+    """Return the function of keras.applications with exactly this name."""
+    return getattr(keras.applications, name)  # type: ignore[no-any-return]
+
+
+def build_backbone(
+    application: Callable[..., Any], name: str, request: NetworkRequest, dropout: float = DROPOUT
+) -> keras.Model:
+    """Build backbone, global average pooling, dropout and a softmax per head.
+
+    name: of the whole network. dropout: the rate unless the request has one. The request's l2 is on the
+    kernels of the heads.
+    """
+    faces, x = features(application, request)
+    x = layers.GlobalAveragePooling2D(name="pool")(x)
+    if rate := dropout if request.dropout is None else request.dropout:
+        x = layers.Dropout(rate, name="dropout")(x)
+    return keras.Model(faces, heads_on(x, request.heads, request.l2), name=name)
+
+
+def features(application: Callable[..., Any], request: NetworkRequest) -> tuple[Any, Any]:
+    """Return the input `faces` and the backbone's feature map, to put any head on.
+
+    With pretrained weights the backbone is frozen and always called for inference, so that its batch
+    normalisation keeps the statistics of ImageNet when layers are unfrozen later (Keras's guide to transfer
+    learning). With weights 'none' there is nothing to keep: all of it trains in the ordinary way.
+    """
+    faces = keras.Input(request.preprocess.shape, name="faces")
+    backbone = load_backbone(application, request.preprocess.size, request.weights)
+    x = _prepared(faces, application, request.preprocess.colour)
+    if request.weights == "none":
+        return faces, backbone(x)
+    backbone.trainable = False
+    return faces, backbone(x, training=False)
+
+
+def _prepared(faces: Any, application: Callable[..., Any], colour: str) -> Any:
+    """Turn levels in [0, 255] into what the backbone was trained on, with a fixed 1x1 convolution.
+
+    A convolution repeats grey to three channels, swaps RGB and BGR, scales and shifts at once, and unlike a
+    Lambda it loads anywhere.
+    """
+    kernel, bias = levels_kernel(application, colour)
+    if np.array_equal(kernel, np.eye(3)) and not bias.any():
+        return faces
+    # float32 also under mixed precision: above 128, bfloat16 goes in steps of a whole level.
+    fixed = layers.Conv2D(3, 1, trainable=False, dtype="float32", name=LEVELS)
+    x = fixed(faces)
+    fixed.set_weights([kernel[None, None], bias])
+    return x
+
+
+def levels_kernel(
+    application: Callable[..., Any], colour: str
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return kernel (channels in, 3) and bias (3,) of the backbone's own preprocessing.
+
+    All of Keras's `preprocess_input` are affine in the channels, so four colours determine them: nothing
+    about means and orders is written down here a second time.
+    """
+    module = importlib.import_module(f"keras.applications.{application.__module__.rpartition('.')[2]}")
+    probes = 255 * np.concatenate([np.zeros((1, 3)), np.eye(3)]).astype(np.float32)
+    answers = module.preprocess_input(probes.reshape(4, 1, 1, 3), data_format="channels_last")
+    answers = np.asarray(answers, np.float64).reshape(4, 3)
+    kernel = np.round((answers[1:] - answers[0]) / 255, 9)
+    if colour == "grey":
+        kernel = kernel.sum(axis=0, keepdims=True)
+    elif colour == "bgr":
+        kernel = kernel[::-1]
+    return kernel.astype(np.float32), answers[0].astype(np.float32)
+
+
+def backbone_of(model: keras.Model) -> keras.Model | None:
+    """Return the backbone inside the model, None where it has none."""
+    return next((layer for layer in model.layers if isinstance(layer, keras.Model)), None)
+
+
+def is_backbone(model: keras.Model) -> bool:
+    """Say whether the model stands on a backbone, so that `unfreeze` has something to do."""
+    return backbone_of(model) is not None
+
+
+def unfreeze(model: keras.Model, count: int) -> None:
+    """Let the top `count` layers of the model's backbone train; -1: all, 0: leave it as it is.
+
+    Never freezes a layer, so a backbone that began with random weights goes on training whole. Compile the
+    model again afterwards. Raises ConfigError when the model has no backbone, or when count is below -1.
+    """
+    if count == 0:
+        return
+    if count < -1:
+        raise ConfigError(f"unfreeze must be -1 (all), 0 or a number of layers, got {count}")
+    backbone = backbone_of(model)
+    if backbone is None:
+        raise ConfigError(
+            f"unfreeze is {count}, but the network {model.name!r} has no backbone; leave unfreeze at 0"
+        )
+    parts = backbone.layers
+    top = parts if count == -1 else parts[-count:]
+    training = {id(layer) for layer in [*top, *(layer for layer in parts if layer.trainable)]}
+    backbone.trainable = True  # also sets every layer below, hence one by one
+    for layer in parts:
+        layer.trainable = id(layer) in training
