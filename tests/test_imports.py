@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+
 from mien.cli.main import COMMANDS
 
 HEAVY = {"keras", "jax", "torch", "tensorflow", "matplotlib", "sklearn", "onnx", "pyarrow", "kagglehub"}

@@ -4,8 +4,8 @@
     python tools/check.py --fast    leave out the tests that take longer than about ten seconds
     python tools/check.py --fix     first let ruff mend what it can
 
-Goes on after a failure, ends with a summary, and returns 1 if any step failed. Needs only the standard library
-itself; what the steps need comes with `pip install -e ".[train,dev]"`.
+Goes on after a failure, ends with a summary, and returns 1 if any step failed. What the steps need comes with
+`pip install -e ".[train,dev]"`; this file itself needs the standard library alone.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def steps(*, fast: bool, fix: bool) -> list[Step]:
 
 
 def find(program: str) -> str:
-    """Return the path of a tool, first beside the running Python, so that no activated environment is needed."""
+    """Return the path of a tool, first beside the running Python: no environment need be activated."""
     folder = sysconfig.get_path("scripts")
     found = shutil.which(program, path=folder) or shutil.which(program)
     if found is None:

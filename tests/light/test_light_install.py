@@ -1,4 +1,4 @@
-"""What must work after a plain `pip install mien`, without Keras. Also run in an environment that has only that."""
+"""What must work after a plain `pip install mien`, without Keras. Also run where only that is installed."""
 
 from __future__ import annotations
 

@@ -1,0 +1,28 @@
+"""What both sides share: settings by recipe, and the network that they name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mien.train.recipes import config_from, load_recipe
+
+from mien.train.config import TrainConfig
+
+
+def settings(recipe: str | None) -> TrainConfig:
+    """Return a recipe's settings, or our defaults."""
+    return config_from(load_recipe(recipe) if recipe else None, {})
+
+
+def built(recipe: str | None, classes: tuple[str, ...]) -> tuple[Any, TrainConfig]:
+    """Return the recipe's network with one head over `classes`, not compiled, and its settings."""
+    from mien.train import backend
+    from mien.train.networks.registry import NetworkRequest, network
+
+    config = settings(recipe)
+    backend.prepare(config)
+    spec = network(config.network)
+    request = NetworkRequest(
+        heads={"expression": classes}, preprocess=spec.preprocess, dropout=config.dropout, l2=config.l2
+    )
+    return spec.build(request), config
