@@ -1,0 +1,154 @@
+"""`mien train` from the outside: real processes on drawn faces."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from mien.data.drawn import draw_dataset
+
+TINY = ["--epochs", "4", "--batch-size", "16", "--size", "16", "--no-report"]
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("drawn") / "faces"
+    draw_dataset(folder, classes=("happy", "sad"), per_class=40, seed=1)
+    return folder
+
+
+def mien(*words, start=subprocess.run, **options):
+    """Run the command in a process of its own, on one thread so that helpers of CI machines do not differ."""
+    environment = {**os.environ, "TF_NUM_INTRAOP_THREADS": "1"}
+    command = [sys.executable, "-m", "mien.cli.main", *map(str, words)]
+    return start(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
+
+
+def epochs_of(run):
+    with (run / "epochs.csv").open() as stream:
+        return list(csv.DictReader(stream))
+
+
+def weights_of(run):
+    import keras
+
+    network = keras.models.load_model(run / "best.keras", compile=False)
+    return [keras.ops.convert_to_numpy(weight) for weight in network.weights]
+
+
+def wait_for_epoch(run, process, count=1):
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        if (run / "epochs.csv").exists() and len(epochs_of(run)) >= count:
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"no epoch was finished: {process.communicate()}")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(faces, tmp_path_factory):
+    run = tmp_path_factory.mktemp("runs") / "whole"
+    done = mien("train", faces, "--out", run, *TINY)
+    assert done.returncode == 0, done.stderr
+    return run
+
+
+@pytest.mark.slow
+def test_the_run_folder_is_whole(uninterrupted):
+    names = {path.name for path in uninterrupted.iterdir()}
+    assert names == {
+        "README.md", "settings.json", "epochs.csv", "curves.png", "best.keras", "last.keras", "model", "checkpoint",
+    }  # fmt: skip
+    assert {path.name for path in (uninterrupted / "model").iterdir()} == {"model.onnx", "model.json", "CARD.md"}
+    assert [row["epoch"] for row in epochs_of(uninterrupted)] == ["1", "2", "3", "4"]
+    settings = json.loads((uninterrupted / "settings.json").read_text())
+    assert settings["settings"]["size"] == 16
+    assert settings["data"]["counts"]["train"].keys() == {"happy", "sad"}
+    assert settings["command"].startswith("mien train")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("after", [1, 3])
+def test_a_killed_training_goes_on_and_equals_an_uninterrupted_one(faces, uninterrupted, tmp_path, after):
+    run = tmp_path / "killed"
+    process = mien("train", faces, "--out", run, *TINY, start=subprocess.Popen)
+    wait_for_epoch(run, process, after)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    done = mien("train", faces, "--out", run, *TINY)
+    assert done.returncode == 0, done.stderr
+    times = {"seconds"}
+    for one, two in zip(epochs_of(run), epochs_of(uninterrupted), strict=True):
+        assert {k: v for k, v in one.items() if k not in times} == {k: v for k, v in two.items() if k not in times}
+    for one, two in zip(weights_of(run), weights_of(uninterrupted), strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+@pytest.mark.slow
+def test_ctrl_c_keeps_the_best_network(faces, tmp_path):
+    run = tmp_path / "stopped"
+    process = mien("train", faces, "--out", run, *TINY[2:], "--epochs", "500", start=subprocess.Popen)
+    wait_for_epoch(run, process)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 130, error
+    assert "Traceback" not in error
+    assert (run / "model" / "model.onnx").exists()
+
+
+@pytest.mark.slow
+def test_the_same_command_loads_the_finished_run(faces, uninterrupted):
+    before = (uninterrupted / "best.keras").stat().st_mtime_ns
+    again = mien("train", faces, "--out", uninterrupted, *TINY)
+    assert again.returncode == 0
+    assert "trained already" in again.stdout
+    assert (uninterrupted / "best.keras").stat().st_mtime_ns == before
+
+
+@pytest.mark.slow
+def test_other_settings_do_not_overwrite_a_run(faces, uninterrupted):
+    other = mien("train", faces, "--out", uninterrupted, *TINY, "--seed", "7")
+    assert other.returncode == 2
+    assert "seed: 0 there, 7 asked" in other.stderr
+    assert other.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_a_diverging_training_says_what_to_do(faces, tmp_path):
+    done = mien("train", faces, "--out", tmp_path / "nan", *TINY, "--learning-rate", "1e30")
+    assert done.returncode == 2
+    assert "try --learning-rate" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_from_starts_at_another_network_with_other_classes(uninterrupted, tmp_path):
+    draw_dataset(tmp_path / "others", classes=("angry", "surprise", "neutral"), per_class=20, seed=5)
+    run = tmp_path / "tuned"
+    done = mien("train", tmp_path / "others", "--from", uninterrupted / "model", "--out", run, "--epochs", "2")
+    assert done.returncode == 0, done.stderr
+    facts = json.loads((run / "model" / "model.json").read_text())
+    assert facts["heads"][0]["labels"] == ["angry", "neutral", "surprise"]
+    assert facts["preprocess"]["size"] == 16  # the old network's
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train"], "which faces?"),
+        (["train", "nowhere"], "nowhere"),
+        (["train", "nowhere", "--label-smoothing", "2"], "label_smoothing must be from 0 to below 1, got 2.0"),
+        (["train", "nowhere", "--recipe", "lennet5"], "lenet5"),
+    ],
+)
+def test_wrong_input_is_one_line(words, message):
+    done = mien(*words)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
