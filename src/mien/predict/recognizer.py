@@ -1,0 +1,124 @@
+"""From face crops to probabilities with a model folder, on ONNX Runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from mien.errors import DataError, ModelError
+from mien.predict.model_folder import METADATA_KEY, ModelFacts, read_model_folder
+from mien.preprocess import to_model_inputs
+
+_BATCH = 64  # faces at once: more is not faster on a CPU, and memory stays small
+_PIXELS = _BATCH * 96 * 96  # larger inputs go in smaller batches, for the memory of the first layers
+
+
+class Recognizer:
+    """A network that is ready to answer.
+
+    path: a model folder, or a bare `.onnx` file of ours (its hash cannot be checked then). Raises ModelError
+    when it is missing, damaged, not ONNX, or when the network does not have the heads that its facts name.
+    One thread: two that spin are slower beside any other work; spread faces over processes instead.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path = Path(path)
+        if path.is_file():
+            self._session = _open(path)
+            self.facts = _facts_inside(self._session, path)
+        else:
+            folder = read_model_folder(path)
+            self._session = _open(folder.onnx)
+            self.facts = folder.facts
+        self._heads = tuple(head.name for head in self.facts.heads)
+        self._input = _checked_input(self._session, self.facts, path)
+
+    def recognise(self, crops: Sequence[NDArray[np.uint8]]) -> dict[str, NDArray[np.float32]]:
+        """Prepare crops as the network was trained and return their probabilities.
+
+        crops: each (height, width), (height, width, 1) or (height, width, 3) uint8, RGB, at least 1x1.
+        """
+        return self.probabilities(to_model_inputs(crops, self.facts.preprocess))
+
+    def probabilities(self, inputs: NDArray[np.uint8 | np.float32]) -> dict[str, NDArray[np.float32]]:
+        """Return each head's distributions, (n, labels) float32, rows sum to one; n may be 0.
+
+        inputs: (n, size, size, channels) uint8 or float, levels in [0, 255], prepared by
+        `mien.preprocess.to_model_inputs`. Another shape or type raises DataError.
+        """
+        self._check(inputs)
+        parts = [self._run(chunk) for chunk in _chunks(inputs)]
+        if not parts:
+            return {head.name: np.empty((0, len(head.labels)), np.float32) for head in self.facts.heads}
+        return {name: np.concatenate([part[i] for part in parts]) for i, name in enumerate(self._heads)}
+
+    def _run(self, chunk: NDArray[np.uint8 | np.float32]) -> list[NDArray[np.float32]]:
+        tensor = np.ascontiguousarray(chunk, dtype=np.float32)
+        answers: list[NDArray[np.float32]] = self._session.run(list(self._heads), {self._input.name: tensor})
+        return answers
+
+    def _check(self, inputs: NDArray[np.uint8 | np.float32]) -> None:
+        wanted = self._input.shape[1:]  # an open side is a name, not a number
+        fits = inputs.ndim == 4 and all(
+            not isinstance(side, int) or side == got
+            for side, got in zip(wanted, inputs.shape[1:], strict=True)
+        )
+        if not fits or not (inputs.dtype == np.uint8 or np.issubdtype(inputs.dtype, np.floating)):
+            shape = ", ".join(str(side) for side in ("n", *wanted))
+            raise DataError(
+                f"the network takes ({shape}) uint8 or float32 levels from 0 to 255, got {inputs.shape} "
+                f"{inputs.dtype}; prepare crops with Recognizer.recognise"
+            )
+
+
+def _chunks(inputs: NDArray[np.uint8 | np.float32]) -> list[NDArray[np.uint8 | np.float32]]:
+    step = max(1, min(_BATCH, _PIXELS // max(1, inputs.shape[1] * inputs.shape[2])))
+    return [inputs[start : start + step] for start in range(0, len(inputs), step)]
+
+
+def _open(path: Path) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3  # errors only; they are raised as well
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's errors share no base but Exception
+        reason = str(error).splitlines()[0].removeprefix("[ONNXRuntimeError] : ")[:200]
+        raise ModelError(f"{path} is not a network that ONNX Runtime opens ({reason})") from error
+
+
+def _facts_inside(session: onnxruntime.InferenceSession, path: Path) -> ModelFacts:
+    text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+    if text is None:
+        raise ModelError(
+            f"{path} does not say what its labels and input are, so mien did not write it; use a model folder"
+        )
+    return ModelFacts.from_json(text, path)
+
+
+def _checked_input(
+    session: onnxruntime.InferenceSession, facts: ModelFacts, path: Path
+) -> onnxruntime.NodeArg:
+    """Return the network's one input after comparing its inputs and outputs with the facts."""
+    inputs = session.get_inputs()
+    channels = facts.preprocess.channels
+    if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].shape[3] != channels:
+        shapes = [node.shape for node in inputs]
+        raise ModelError(
+            f"{path}: the network must take one (n, height, width, {channels}) input, got {shapes}"
+        )
+    outputs = {node.name: node.shape for node in session.get_outputs()}
+    for head in facts.heads:
+        if head.name not in outputs:
+            raise ModelError(f"{path}: the network has no head {head.name!r}, only {', '.join(outputs)}")
+        if outputs[head.name][-1] != len(head.labels):
+            raise ModelError(
+                f"{path}: head {head.name!r} has {len(head.labels)} labels, {outputs[head.name][-1]} outputs"
+            )
+    return inputs[0]

@@ -1,0 +1,47 @@
+"""From a trained network to a model folder that has been checked."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from mien.files import whole_folder
+from mien.predict.model_folder import CARD_FILE, MODEL_FILE, ModelFacts, write_facts
+from mien.predict.recognizer import Recognizer
+from mien.train.card import model_card
+from mien.train.copies import computes_in_float32, float32_copy
+from mien.train.macs import count_macs
+from mien.train.onnx_graph import to_onnx
+from mien.train.parity import check_parity
+
+
+def export(model: Any, folder: Path, facts: ModelFacts, card: str | None = None) -> Path:
+    """Write model.onnx, model.json and CARD.md; all of them, after the check, or none.
+
+    facts: parameters and multiply-accumulates are filled in; model.json adds the size of the file and how closely
+    it follows Keras. card: text of CARD.md, by default written from the facts. A network trained in mixed
+    precision is exported in float32. Raises ModelError for a layer that cannot be exported, for facts that do not
+    fit the network and when ONNX Runtime and Keras disagree; OutputError when the place cannot be written.
+    """
+    if not computes_in_float32(model):
+        model = float32_copy(model)
+    macs = count_macs(model)
+    counted = {**facts.network, "parameters": model.count_params(), "macs": macs}
+    created = facts.created or datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    facts = replace(facts, network=counted, created=created)
+    proto = to_onnx(model, facts)
+    with whole_folder(folder) as temporary:
+        file = temporary / MODEL_FILE
+        onnx.save(proto, file)
+        parity = check_parity(model, Recognizer(file), macs)
+        facts = replace(
+            facts, network={**facts.network, "bytes": file.stat().st_size, "parity": asdict(parity)}
+        )
+        write_facts(temporary, facts)
+        (temporary / CARD_FILE).write_text(card or model_card(facts), encoding="utf-8")
+        Recognizer(temporary)  # opens as a user will open it
+    return folder

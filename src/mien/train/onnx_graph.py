@@ -1,0 +1,201 @@
+"""From a Keras network to an ONNX graph, the same from every backend: it reads settings and weights only.
+
+The graph is clean: one transposition to channels first at the start, none between layers, every weight named
+after its layer. Batch normalisation is not folded: ONNX Runtime fuses it when it loads the file, and so a
+model folder keeps all that is needed to train on from it (`mien.train.from_onnx`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import onnx
+
+from mien._version import __version__
+from mien.errors import ModelError
+from mien.predict.model_folder import METADATA_KEY, Head, ModelFacts
+from mien.train.onnx_layers import activations, arithmetic, convolutions, shapes
+from mien.train.onnx_layers.graph import Graph, Value
+
+OPSET, IR_VERSION = 18, 8  # what ONNX Runtime 1.14 and newer reads; 18 is the first whose Resize takes axes
+INPUT = "faces"
+NETWORK_KEY, REST_KEY = (
+    "keras",
+    "keras_rest",
+)  # metadata: architecture; small variables that are not in the graph
+
+Handler = Callable[..., Value]
+_LAYERS: dict[str, Handler] = {
+    name: handler
+    for module in (activations, arithmetic, convolutions, shapes)
+    for name, handler in module.LAYERS.items()
+}
+# Layers that work on flattened values in either order; before all others Keras's order is restored.
+_ANY_ORDER = {
+    "Dense",
+    "Activation",
+    "ReLU",
+    "LeakyReLU",
+    "ELU",
+    "Softmax",
+    "Dropout",
+    "GaussianNoise",
+    "Flatten",
+}
+
+
+def trace(model: Any) -> tuple[Graph, dict[str, Value]]:
+    """Walk through a functional or sequential network once and return its graph and its outputs.
+
+    The outputs are named after the layers that they come from. Weights are not read yet. Raises ModelError
+    for a layer that we do not know, naming it, and for a network without exactly one picture as input.
+    """
+    inputs = getattr(model, "inputs", None)
+    if not inputs or len(inputs) != 1 or len(inputs[0].shape) != 4:
+        raise ModelError(
+            f"network {model.name!r} cannot be exported: it must be functional or sequential, built, "
+            "with one (height, width, channels) input"
+        )
+    graph = Graph()
+    shape = tuple(inputs[0].shape[1:])
+    faces = graph.add_transpose(Value(INPUT, shape), [0, 3, 1, 2], INPUT)
+    values = _walk(graph, model, [faces], "")
+    names = [tensor._keras_history.operation.name for tensor in model.outputs]
+    return graph, dict(zip(names, values, strict=True))
+
+
+def _walk(graph: Graph, model: Any, values: list[Value], prefix: str) -> list[Value]:
+    if isinstance(model, keras.Sequential):
+        for layer in model.layers:
+            values = _call(graph, layer, prefix, tuple(values), {})
+        return values
+    if not hasattr(model, "_run_through_graph"):
+        raise ModelError(
+            f"network {prefix + model.name!r} is neither functional nor sequential; rebuild it as one"
+        )
+    outputs = model._run_through_graph(
+        values, lambda step: lambda *args, **kwargs: _call(graph, step, prefix, args, kwargs)
+    )
+    return [value for value in keras.tree.flatten(outputs) if isinstance(value, Value)]
+
+
+def _call(graph: Graph, step: Any, prefix: str, args: Any, kwargs: Any) -> list[Value]:
+    """Append one call of a layer, an operation or a nested network."""
+    path, kind = prefix + step.name, type(step).__name__
+    values = [value for value in keras.tree.flatten((args, kwargs)) if isinstance(value, Value)]
+    if isinstance(step, keras.Model):
+        return _walk(graph, step, values, f"{path}/")
+    if type(step).__module__.partition(".")[0] != "keras":
+        raise _unknown(path, kind)
+    if kind not in _ANY_ORDER:
+        args, kwargs = keras.tree.map_structure(
+            lambda x: graph.in_keras_order(x, path) if isinstance(x, Value) else x, (args, kwargs)
+        )
+        values = [value for value in keras.tree.flatten((args, kwargs)) if isinstance(value, Value)]
+    if isinstance(step, keras.layers.Layer):
+        if kind not in _LAYERS:
+            raise _unknown(path, kind)
+        return [_LAYERS[kind](graph, step, path, *values)]
+    if kind in activations.OPERATIONS:
+        return [activations.named_activation(graph, values[0], activations.OPERATIONS[kind], path)]
+    if kind in arithmetic.OPERATIONS and len(args) == 2:
+        return [arithmetic.operate(graph, arithmetic.OPERATIONS[kind], path, *args)]
+    raise _unknown(path, kind)
+
+
+def _unknown(path: str, kind: str) -> ModelError:
+    return ModelError(
+        f"layer {path!r} is a {kind}, which mien cannot export; known are {', '.join(sorted(_LAYERS))}: "
+        "replace it, or keep the network as a .keras file"
+    )
+
+
+def to_onnx(model: Any, facts: ModelFacts) -> onnx.ModelProto:
+    """Return the network as an ONNX model that carries its architecture and its facts.
+
+    Input `faces`: (batch, height, width, channels) float32, levels in [0, 255]. One output a head, named after
+    it: (batch, labels) float32 probabilities; the head's temperature divides the logits before the softmax.
+    Raises ModelError where the network does not fit the facts or has a layer that we do not know.
+    """
+    graph, outputs = trace(model)
+    values = _matched(outputs, facts)
+    for head, value in zip(facts.heads, values, strict=True):
+        _finish_head(graph, head, value)
+    open_sides = ("height", "width", "channels")
+    sides = [
+        name if side is None else side
+        for name, side in zip(open_sides, model.inputs[0].shape[1:], strict=True)
+    ]
+    tensors = [onnx.numpy_helper.from_array(weight.array(), name) for name, weight in graph.weights.items()]
+    tensors += [onnx.numpy_helper.from_array(array, name) for name, array in graph.constants.items()]
+    info = onnx.helper.make_tensor_value_info
+    body = onnx.helper.make_graph(
+        graph.nodes, facts.name or model.name,
+        [info(INPUT, onnx.TensorProto.FLOAT, ["batch", *sides])],
+        [info(head.name, onnx.TensorProto.FLOAT, ["batch", len(head.labels)]) for head in facts.heads],
+        tensors,
+    )  # fmt: skip
+    proto = onnx.helper.make_model(
+        body, opset_imports=[onnx.helper.make_opsetid("", OPSET)], ir_version=IR_VERSION
+    )
+    proto.producer_name, proto.producer_version = "mien", __version__
+    onnx.helper.set_model_props(
+        proto,
+        {METADATA_KEY: facts.to_json(), NETWORK_KEY: architecture(model), REST_KEY: _rest(graph, model)},
+    )
+    onnx.checker.check_model(proto)
+    return proto
+
+
+def architecture(model: Any) -> str:
+    """Return Keras's own description of the network, without loss and optimiser."""
+    described = json.loads(model.to_json())
+    described.pop("compile_config", None)
+    return json.dumps(described)
+
+
+def _rest(graph: Graph, model: Any) -> str:
+    """Return the variables that inference does not need, in order, such as the count of a Normalization."""
+    known = {id(weight.variable) for weight in graph.weights.values()}
+    rest = [keras.ops.convert_to_numpy(v) for v in model.weights if id(v) not in known]
+    return json.dumps([np.asarray(array).tolist() for array in rest])
+
+
+def _matched(outputs: dict[str, Value], facts: ModelFacts) -> list[Value]:
+    """Return the outputs in the order of the heads; one output belongs to one head whatever its name."""
+    names = [head.name for head in facts.heads]
+    if len(outputs) == 1 == len(names):
+        outputs = dict(zip(names, outputs.values(), strict=True))
+    if set(outputs) != set(names):
+        raise ModelError(
+            f"the network's outputs are {', '.join(outputs)}, its heads {', '.join(names)}; name them alike"
+        )
+    for head in facts.heads:
+        if outputs[head.name].shape != (len(head.labels),):
+            raise ModelError(
+                f"head {head.name!r} has {len(head.labels)} labels, but an output of shape "
+                f"{outputs[head.name].shape}; name every output's label"
+            )
+    return [outputs[name] for name in names]
+
+
+def _finish_head(graph: Graph, head: Head, value: Value) -> None:
+    """Put the temperature before the softmax and give the output the head's name."""
+    place = next(i for i, node in enumerate(graph.nodes) if value.name in node.output)
+    last = graph.nodes[place]
+    if last.op_type != "Softmax":
+        raise ModelError(f"head {head.name!r} ends in {last.op_type}, not in a softmax; end it in one")
+    used = any(value.name in node.input for node in graph.nodes)
+    softmax = onnx.helper.make_node("Softmax", list(last.input), [head.name], name=head.name, axis=1)
+    if head.temperature != 1.0:
+        scaled = f"{head.name}/scaled"
+        temperature = graph.constant(f"{head.name}/temperature", head.temperature)
+        graph.nodes.append(onnx.helper.make_node("Div", [last.input[0], temperature], [scaled], name=scaled))
+        softmax.input[0] = scaled
+    graph.nodes.append(softmax)
+    if not used:
+        del graph.nodes[place]

@@ -1,0 +1,96 @@
+"""Export is finished only when ONNX Runtime and Keras give the same numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.calibrate import with_temperature
+from mien.errors import ModelError
+from mien.predict.model_folder import ModelFacts
+from mien.predict.recognizer import Recognizer
+
+BATCH_SIZES = (1, 3, 64)
+_HEAVY_MACS = 1_000_000_000  # a face; above it 64 faces would take minutes on one core, so 9 must do
+_HEAVY_BATCH_SIZES = (1, 3, 9)
+# Largest allowed difference of a probability. Both sides sum thousands of float32 products in another order, and
+# that error grows with depth and width.
+_TOLERANCE, _HEAVY_TOLERANCE = 1e-5, 1e-4
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How closely the exported network follows the Keras one."""
+
+    batch_sizes: tuple[int, ...]
+    max_abs_difference: float
+    tolerance: float
+
+
+def check_parity(model: Any, recognizer: Recognizer, macs: int | None) -> Parity:
+    """Compare both on random and drawn inputs at several batch sizes.
+
+    Raises ModelError with the largest difference when it is above the tolerance (1e-5, or 1e-4 for networks of
+    more than 10^9 multiply-accumulates) or not a number.
+    """
+    heavy = macs is None or macs > _HEAVY_MACS
+    sizes = _HEAVY_BATCH_SIZES if heavy else BATCH_SIZES
+    tolerance = _HEAVY_TOLERANCE if heavy else _TOLERANCE
+    differences = [_difference(model, recognizer, probes(size, recognizer.facts)) for size in sizes]
+    found = float(np.max(differences))
+    if not found <= tolerance:  # also true for NaN
+        raise ModelError(
+            f"the exported network differs from Keras by {found:.2g} (allowed: {tolerance:g}), so nothing "
+            "was written; this is a mistake in mien's exporter or the network gives numbers that are not finite"
+        )
+    return Parity(sizes, found, tolerance)
+
+
+def probes(count: int, facts: ModelFacts) -> NDArray[np.float32]:
+    """Return (count, size, size, channels) float32 levels: noise, a ramp, a checkerboard, black and white."""
+    height, width, channels = facts.preprocess.shape
+    rows, columns = np.mgrid[:height, :width]
+    black = np.zeros((height, width))
+    drawn = [255.0 * columns / (width - 1), 255.0 * ((rows // 4 + columns // 4) % 2), black, black + 255]
+    noise = np.random.default_rng(count).integers(0, 256, (count, height, width, channels))
+    for place, plane in enumerate(drawn[: count // 2]):
+        noise[2 * place + 1] = plane[..., None]
+    return noise.astype(np.float32)
+
+
+def keras_probabilities(model: Any, inputs: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    """Return one (n, labels) array an output. Calls it directly: predict() would compile for each size."""
+    answers = model(inputs, training=False)
+    return [np.asarray(keras.ops.convert_to_numpy(one), np.float32) for one in keras.tree.flatten(answers)]
+
+
+def _difference(model: Any, recognizer: Recognizer, inputs: NDArray[np.float32]) -> float:
+    names = [tensor._keras_history.operation.name for tensor in keras.tree.flatten(model.outputs)]
+    ours = recognizer.probabilities(inputs)
+    theirs = dict(zip(names, keras_probabilities(model, inputs), strict=True))
+    if len(theirs) == 1:
+        theirs = dict(zip(ours, theirs.values(), strict=True))
+    gaps = [
+        np.abs(np.subtract(*_at_one_temperature(theirs[head.name], ours[head.name], head.temperature))).max()
+        for head in recognizer.facts.heads
+    ]
+    return float(np.max(gaps))
+
+
+def _at_one_temperature(
+    raw: NDArray[np.float32], scaled: NDArray[np.float32], temperature: float
+) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    """Bring Keras's probabilities and the exported ones to the sharper of their two temperatures.
+
+    with_temperature takes logarithms of clipped probabilities, which is exact enough only when sharpening: to
+    soften, it would need the digits that a softmax near 0 has lost.
+    """
+    if temperature == 1.0:
+        return raw, scaled
+    if temperature > 1:
+        return raw, with_temperature(scaled, 1 / temperature)
+    return with_temperature(raw, temperature), scaled
