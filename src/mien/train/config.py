@@ -41,6 +41,7 @@ class TrainConfig(DataConfig):
     faces: str = setting(
         "whole", "'whole': each picture is a face; 'crop': find and crop the face", choices=("whole", "crop")
     )
+    limit: int | None = setting(None, "train on this many pictures, drawn at random with the seed; unset: all")
     votes_weight: float = setting(0.5, "weight of the FER+ votes head where the data has votes; 0: no such head")
     balance: str = setting(
         "sqrt",
@@ -84,7 +85,7 @@ class TrainConfig(DataConfig):
     plateau_factor: float = setting(0.5, "plateau only: what the learning rate is multiplied by")
     plateau_floor: float = setting(1e-6, "plateau only: lowest learning rate")
     weight_decay: float = setting(5e-3, "decoupled weight decay, not on biases and normalisation")
-    ema: float = setting(0.998, "decay per step of the moving average of weights that is kept; 0: off")
+    ema: float = setting(0.998, "decay per step of the moving average of weights that is validated and kept; 0: off")
     patience: int = setting(0, "stop after this many epochs without a better validation loss; 0: never")
     monitor: str = setting(
         "accuracy", "which epoch is kept as best, on validation", choices=("accuracy", "loss", "last")
@@ -101,7 +102,7 @@ class TrainConfig(DataConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        positive = ("epochs", "batch_size", "learning_rate", "plateau_patience", "plateau_factor", "size")
+        positive = ("epochs", "batch_size", "learning_rate", "plateau_patience", "plateau_factor", "size", "limit")
         for name in positive:
             value = getattr(self, name)
             if value is not None and not value > 0:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from mien.calibrate import negative_log_likelihood
 from mien.errors import TrainingError
 from mien.train import backend, schedule, state
+from mien.train.average import MovingAverage, host
 from mien.train.batches import Batches, Inputs
 from mien.train.config import TrainConfig
 from mien.train.progress_line import ProgressLine, clock
@@ -71,6 +72,7 @@ class Loop:
         on_epoch: called after each epoch. prepare_phase: freezes or unfreezes layers before a phase is compiled.
         """
         self._network, self._batches, self._validation = network, batches, validation
+        self._average: MovingAverage | None = None
         self._phases = config.in_phases()
         self._limit_s = schedule.seconds_of(config.time_limit) if config.time_limit else None
         self._file = folder / state.STATE_FILE
@@ -94,11 +96,11 @@ class Loop:
         return self._phases[self.progress.phase]
 
     def _resume(self) -> None:
-        self.progress, values = state.load(self._file)
-        if self.progress.finished:
-            return
+        self.progress, values, average = state.load(self._file)
         self._compile()
         state.assign(self._variables(), values)
+        if self._average:
+            self._average.restore(average)
         self._show.line(f"going on after epoch {self.progress.epoch}")
 
     def _variables(self) -> list[Any]:
@@ -106,6 +108,10 @@ class Loop:
         metrics = {id(variable) for variable in self._network.metrics_variables}
         own = [variable for variable in self._network.variables if id(variable) not in metrics]
         return [*own, *self._network.optimizer.variables]
+
+    def _save(self) -> None:
+        average = self._average.stored() if self._average else []
+        state.save(self._file, self.progress, self._variables(), average)
 
     def _enter_phase(self, phase: int) -> None:
         progress = self.progress
@@ -118,7 +124,8 @@ class Loop:
     def _compile(self) -> None:
         config = self._config
         self._prepare_phase(config)
-        optimizer = _optimizer(config, len(self._batches) * (config.epochs or 1))
+        optimizer = _optimizer(config)
+        self._average = MovingAverage(config.ema) if config.ema else None
         optimizer.build(self._network.trainable_variables)
         heads = len(self._network.outputs)
         self._network.compile(
@@ -155,7 +162,7 @@ class Loop:
         self._say(row, kept)
         if stop or progress.phase_epoch >= progress.phase_epochs:
             self._leave_phase(stop)
-        state.save(self._file, progress, self._variables())
+        self._save()
         self._on_epoch(progress)
 
     def _leave_phase(self, stopped_early: bool) -> None:
@@ -164,7 +171,7 @@ class Loop:
         if self.progress.phase + 1 == len(self._phases):
             self.progress.finished = True
             return
-        if self._config.patience or self._config.ema:
+        if self._config.patience or self._average:
             # The next phase starts from the weights that were judged best, as EarlyStopping(restore_best) does.
             state.assign(self._network.weights, self._stored_best())
         self._enter_phase(self.progress.phase + 1)
@@ -183,6 +190,8 @@ class Loop:
                 sample_weight=batch.weights if several else batch.weights[0],
                 return_dict=True,
             )
+            if self._average:
+                self._average.step(network.weights)
             # Keras resets its metrics at every train_on_batch, so these are the batch's own figures.
             loss = float(logs["loss"])
             self._finite(loss, f"loss at step {step + 1}")
@@ -205,7 +214,8 @@ class Loop:
 
     def _is_best(self, accuracy: float, loss: float) -> bool:
         progress, monitor = self.progress, self._config.monitor
-        figure = {"accuracy": accuracy, "loss": -loss, "last": float(progress.epoch)}[monitor]
+        # Equal accuracies are common on small validation splits: the loss decides then.
+        figure = {"accuracy": [accuracy, -loss], "loss": [-loss], "last": [float(progress.epoch)]}[monitor]
         if progress.best is not None and figure <= progress.best:
             return False
         progress.best, progress.best_epoch = figure, progress.epoch
@@ -221,22 +231,20 @@ class Loop:
     @contextmanager
     def _averaged_weights(self) -> Iterator[None]:
         """Let the network hold the moving average of its weights inside the block, where there is one."""
-        optimizer, trained = self._network.optimizer, self._network.trainable_variables
-        if not optimizer.use_ema:
+        if not self._average:
             yield
             return
-        raw = [keras.ops.convert_to_numpy(variable).copy() for variable in trained]
-        optimizer.finalize_variable_values(trained)
+        raw = [host(weight) for weight in self._network.weights]
+        state.assign(self._network.weights, self._average.values)
         try:
             yield
         finally:
-            for variable, value in zip(trained, raw, strict=True):
-                variable.assign(value)
+            state.assign(self._network.weights, raw)
 
     def hold_average(self) -> None:
         """Leave the moving average in the network for good, for saving the last epoch's network."""
-        if self._network.optimizer is not None and self._network.optimizer.use_ema:
-            self._network.optimizer.finalize_variable_values(self._network.trainable_variables)
+        if self._average:
+            state.assign(self._network.weights, self._average.values)
 
     def _draw(self, step: int, total: int, loss: float, started: float) -> None:
         progress, spent = self.progress, time.monotonic() - started
@@ -261,11 +269,8 @@ def _judge(answers: NDArray[np.float32], labels: NDArray[np.int64]) -> tuple[flo
     return negative_log_likelihood(answers, targets), float((answers.argmax(axis=1) == labels).mean())
 
 
-def _optimizer(config: TrainConfig, steps: int) -> keras.optimizers.Optimizer:
-    """Build the optimiser. Its moving average is shortened where a training has few steps to average over."""
+def _optimizer(config: TrainConfig) -> keras.optimizers.Optimizer:
     options: dict[str, Any] = {"learning_rate": config.learning_rate}
-    if config.ema:
-        options |= {"use_ema": True, "ema_momentum": min(config.ema, max(0.0, 1 - 10 / steps))}
     if config.weight_decay and config.optimizer != "adam":
         options["weight_decay"] = config.weight_decay
     optimizer: keras.optimizers.Optimizer

@@ -80,6 +80,7 @@ def train(
     dataset = open_dataset(data, config)
     if config.faces == "crop":
         dataset = _cropped(dataset, show)
+    dataset = _limited(dataset, config)
     config = config.for_pictures(len(dataset.split("train")))
     settings = {"settings": to_mapping(config), "data": _about(dataset, data)}
     if retrain and (out / SETTINGS_FILE).exists():
@@ -100,6 +101,14 @@ def _cropped(dataset: Dataset, show: ProgressLine) -> Dataset:
     for name in without:
         show.line(f"no face found, left out: {name}")
     return cropped
+
+
+def _limited(dataset: Dataset, config: TrainConfig) -> Dataset:
+    train_split = dataset.split("train")
+    if config.limit is None or config.limit >= len(train_split):
+        return dataset
+    drawn = np.random.default_rng(config.seed).permutation(len(train_split))[: config.limit]
+    return replace(dataset, splits={**dataset.splits, "train": train_split.take(np.sort(drawn))})
 
 
 def _about(dataset: Dataset, data: Path) -> dict[str, Any]:
@@ -128,7 +137,7 @@ def _finished(out: Path, settings: Mapping[str, Any]) -> Progress | None:
     file = out / CHECKPOINT / state.STATE_FILE
     if not file.exists():
         return None
-    progress, _ = state.load(file)
+    progress, _, _ = state.load(file)
     complete = progress.finished and (out / MODEL_FOLDER / "model.json").exists()
     return progress if complete else None
 
