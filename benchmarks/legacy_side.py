@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,8 @@ def flow(folder: Path, size: int, colour: str, batch_size: int, *, varied: bool)
 
 def pipeline(folder: Path, options: dict[str, Any]) -> dict[str, float]:
     """Go once through the training pictures as an epoch does, without a network."""
+    import tensorflow.keras.preprocessing.image  # noqa: F401  (what loading TensorFlow costs is not counted)
+
     costs: dict[str, float] = {}
     with metered(costs):
         batches = flow(
@@ -64,6 +67,7 @@ def epoch(folder: Path, options: dict[str, Any]) -> dict[str, float]:
         else keras.optimizers.Adam(config.learning_rate)
     )
     network.compile(optimizer, "categorical_crossentropy", metrics=["accuracy"], jit_compile=False)
+    run = Path(tempfile.mkdtemp(dir=folder.parent))
     clock = EpochClock()
 
     class Tick(keras.callbacks.Callback):  # type: ignore[misc]
@@ -77,8 +81,8 @@ def epoch(folder: Path, options: dict[str, Any]) -> dict[str, float]:
         epochs=options["epochs"],
         verbose=0,
         callbacks=[
-            keras.callbacks.CSVLogger(str(folder / "legacy.csv")),
-            keras.callbacks.ModelCheckpoint(str(folder / "legacy.keras"), save_best_only=True),
+            keras.callbacks.CSVLogger(str(run / "epochs.csv")),
+            keras.callbacks.ModelCheckpoint(str(run / "best.keras"), save_best_only=True),
             Tick(),
         ],
     )

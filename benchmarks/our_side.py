@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,8 @@ def pipeline(folder: Path, options: dict[str, Any]) -> dict[str, float]:
         made = Batches(split, Inputs(split, how), (dataset.classes,), config)
     costs["prepare_s"] = costs["cpu_s"]
     with metered(costs):
-        costs["pictures"] = sum(len(batch.inputs) for batch in made.epoch(0, mix=False))
+        seen = [len(batch.inputs) for batch in made.epoch(0, mix=False, balance=config.balance)]
+    costs["pictures"] = sum(seen)
     return costs
 
 
@@ -48,14 +50,15 @@ def epoch(folder: Path, options: dict[str, Any]) -> dict[str, float]:
     network, config = built(options["recipe"], dataset.classes)
     config = replace(config, epochs=options["epochs"], phases=()).for_pictures(len(train))
     how = Preprocess(size=network.input_shape[1], colour="grey" if network.input_shape[-1] == 1 else "rgb")
+    run = Path(tempfile.mkdtemp(dir=folder.parent))
     clock = EpochClock()
     Loop(
         network,
         Batches(train, Inputs(train, how), (dataset.classes,), config),
         Validation(Inputs(valid, how), valid.labels),
         config,
-        folder=folder / "ours",
-        on_best=lambda: network.save(folder / "ours.keras"),
+        folder=run,
+        on_best=lambda: network.save(run / "best.keras"),
         on_epoch=lambda _: clock.tick(),
         prepare_phase=lambda _: None,
         show=ProgressLine(enabled=False),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 
@@ -26,7 +27,8 @@ def write_pictures(folder: Path, count: int, *, size: int, colour: str, suffix: 
     return folder
 
 
-def _picture(rng: np.random.Generator, size: int, channels: int) -> np.ndarray:
+def _picture(rng: np.random.Generator, size: int, channels: int) -> NDArray[np.uint8]:
     shades = rng.integers(0, 256, (12, 12, channels)).astype(np.float32)
     soft = cv2.resize(shades, (size, size), interpolation=cv2.INTER_CUBIC).reshape(size, size, channels)
-    return np.clip(soft + rng.normal(0, 6, soft.shape), 0, 255).astype(np.uint8)
+    picture: NDArray[np.uint8] = np.clip(soft + rng.normal(0, 6, soft.shape), 0, 255).astype(np.uint8)
+    return picture

@@ -68,11 +68,13 @@ def measure(part: Part, side: str, folder: Path, options: argparse.Namespace) ->
     done = subprocess.run(
         [sys.executable, str(HERE / f"{side}_side.py"), part.job, str(folder), json.dumps(settings)],
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
+        capture_output=True,
         env={**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"},
         text=True,
-        check=True,
+        check=False,
     )
+    if done.returncode:
+        sys.exit(f"{side}_side.py {part.job} failed:\n{done.stderr}")
     costs: Costs = json.loads(done.stdout.splitlines()[-1])
     return costs
 
@@ -119,6 +121,8 @@ def shown(result: dict[str, Any]) -> str:
             f"  {name:7} wall {costs['wall_s']:.2f} s, processor {costs['cpu_s']:.2f} s, "
             f"peak {costs['peak_mib']:.0f} MiB{pictures}"
         )
+        if "prepare_s" in costs:
+            lines[-1] += f"; once before: {costs['prepare_s']:.2f} s of processor time"
     if "float64_array_over_our_peak_growth" in result["ratios"]:
         times = result["ratios"]["float64_array_over_our_peak_growth"]
         lines.append(
