@@ -1,1 +1,31 @@
 """Labelled faces in every form that people have them: read, look at, split, convert."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from mien.data.dataset import DataConfig, Dataset
+
+__all__ = ["DataConfig", "Dataset", "open_dataset"]
+
+
+def open_dataset(
+    path: str | Path,
+    config: DataConfig | None = None,
+    *,
+    carve_validation: bool = True,
+    progress: Callable[[int, int], None] | None = None,
+) -> Dataset:
+    """Read labelled pictures in any of the known forms.
+
+    path: a folder with one folder per class; train, validation and test folders of those; fer2013.csv or
+    icml_face_data.csv (also .gz, .xz), with FER+ votes from fer2013new.csv beside it; a CSV or Parquet table
+    of paths and labels. config: which classes, and how validation pictures are chosen where the data has
+    none; carve_validation=False leaves such data as it is, for evaluating all of it. progress is told (done,
+    of) while files are examined. Raises DataError, in one line, when the data cannot be used.
+    """
+    from mien.data.opening import open_path  # OpenCV only when it is needed
+
+    chosen = config or DataConfig()
+    return open_path(Path(path), chosen, carve_validation=carve_validation, progress=progress)

@@ -1,0 +1,139 @@
+"""`mien data`: look at labelled pictures before training on them; convert and fetch them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+from mien.data.dataset import DataConfig, Dataset
+from mien.errors import ConfigError
+from mien.settings import add_settings
+
+HELP = "Look at labelled pictures: counts, sizes, copies, leaks, unreadable files; convert and download them."
+EXAMPLES = """examples:
+  mien data faces                                   one folder per class, or train/ validation/ test/ of those
+  mien data fer2013.csv --sheet faces.png           also as .csv.gz and .csv.xz; a sheet of examples to look
+  at mien data fer2013.csv --merge nothappy=sad+angry --classes happy,nothappy --to-folders two-classes mien
+  data faces --model runs/faces-small          the labels most likely wrong, by a trained network mien data
+  get drawn --to faces                    drawn faces, without any network mien data get fer2013 --to fer2013
+  from Kaggle
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "words", nargs="+", metavar="DATA", help="folder, CSV or table; or: get NAME --to FOLDER"
+    )
+    parser.add_argument("--json", action="store_true", help="print the summary as JSON")
+    parser.add_argument(
+        "--sheet", type=Path, metavar="FILE", help="write a picture with examples of each class"
+    )
+    parser.add_argument(
+        "--model", metavar="MODEL", help="list the labels that this trained network doubts most"
+    )
+    parser.add_argument(
+        "--model-split",
+        default=None,
+        metavar="SPLIT",
+        help="split to look for wrong labels in (default: validation)",
+    )
+    parser.add_argument(
+        "--suspects", type=Path, default=Path("suspects"), metavar="DIR",
+        help="where --model writes its list and its sheet (default: suspects)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--to-folders", type=Path, metavar="DIR", help="write the pictures as split/class/*.png"
+    )
+    parser.add_argument("--to-table", type=Path, metavar="DIR", help="write the pictures and a labels.csv")
+    parser.add_argument("--to-csv", type=Path, metavar="FILE", help="write FER-2013's csv (48x48 grey)")
+    parser.add_argument("--to", type=Path, metavar="DIR", help="get: the new folder (default: NAME)")
+    parser.add_argument(
+        "--per-class", type=int, default=100, metavar="N", help="get drawn: faces of each class"
+    )
+    add_settings(parser, DataConfig)
+
+
+def run(options: argparse.Namespace) -> int:
+    known = {field.name for field in fields(DataConfig)}
+    config = DataConfig(**{name: value for name, value in vars(options).items() if name in known})
+    if options.words[0] == "get" and not (len(options.words) == 1 and Path("get").exists()):
+        return _get(options, config)
+    if len(options.words) > 1:
+        raise ConfigError(
+            f"give one DATA, got {len(options.words)}: {' '.join(options.words)}; quote names with blanks"
+        )
+    return _look(options, config)
+
+
+def _get(options: argparse.Namespace, config: DataConfig) -> int:
+    from mien.data.download import DRAWN, KAGGLE, get
+
+    if len(options.words) != 2:
+        raise ConfigError(
+            f"give one name: mien data get NAME --to DIR; known are {', '.join((*KAGGLE, DRAWN))}"
+        )
+    name = options.words[1]
+    folder = options.to or Path(name.rpartition("/")[2])
+    if name == DRAWN:
+        from mien.data.drawn import draw_dataset
+
+        chosen = {"classes": config.classes} if config.classes else {}
+        draw_dataset(folder, per_class=options.per_class, seed=config.split_seed, **chosen)
+    else:
+        print(f"from {get(name, folder)}")
+    print(f"wrote {folder}; look at it with: mien data {folder}")
+    return 0
+
+
+def _look(options: argparse.Namespace, config: DataConfig) -> int:
+    from mien.cli.data_text import as_text
+    from mien.data import open_dataset
+    from mien.data.summary import summarise
+
+    show = _show_progress if sys.stderr.isatty() and not options.json else None
+    dataset = open_dataset(options.words[0], config, progress=show)
+    summary = summarise(dataset)
+    print(json.dumps(summary.to_dict(), indent=2) if options.json else as_text(summary))
+    written = _write(options, dataset)
+    for line in written:
+        print(line, file=sys.stderr if options.json else sys.stdout)
+    return 0
+
+
+def _show_progress(done: int, of: int) -> None:
+    end = "\n" if done == of else ""
+    print(f"\rexamining pictures: {done} of {of}", end=end, file=sys.stderr, flush=True)
+
+
+def _write(options: argparse.Namespace, dataset: Dataset) -> list[str]:
+    """Write what was asked for; return a line for each."""
+    from mien.data import convert, sheet
+
+    lines = []
+    if options.sheet:
+        sheet.write_sheet(
+            options.sheet, sheet.contact_sheet(dataset, seed=options.__dict__.get("split_seed", 0))
+        )
+        lines.append(f"wrote {options.sheet}")
+    for target, writer in (
+        (options.to_folders, convert.to_folders),
+        (options.to_table, convert.to_table),
+        (options.to_csv, convert.to_csv),
+    ):
+        if target:
+            lines.append(f"wrote {writer(dataset, target)} pictures to {target}")
+    if options.model:
+        lines += _suspects(options, dataset)
+    return lines
+
+
+def _suspects(options: argparse.Namespace, dataset: Dataset) -> list[str]:
+    from mien.cli.data_suspects import write_suspects
+
+    split = options.model_split or (
+        "validation" if "validation" in dataset.splits else next(iter(dataset.splits))
+    )
+    return write_suspects(dataset, split, options.model, options.suspects)

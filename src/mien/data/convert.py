@@ -1,0 +1,131 @@
+"""Writing a data set in another form, whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.data.dataset import Dataset
+from mien.data.fer2013 import SIDE, write_csv
+from mien.data.scan import workers
+from mien.errors import DataError, OutputError
+from mien.files import whole_file, whole_folder
+from mien.labels import FER2013, canonical
+from mien.preprocess import Preprocess, to_model_input
+
+_FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f]')  # in names of folders, on one system or another
+
+
+def to_folders(dataset: Dataset, folder: Path) -> int:
+    """Write SPLIT/CLASS/NUMBER.png, lossless. Returns the number of pictures.
+
+    Raises OutputError where something lies at `folder` already or it cannot be written.
+    """
+    names = _folder_names(dataset.classes)
+    return _write_pictures(dataset, folder, lambda split, label: f"{split}/{names[label]}")
+
+
+def to_table(dataset: Dataset, folder: Path) -> int:
+    """Write `labels.csv` (path, label, split, name) and the pictures that it names below `images/`, lossless.
+
+    Class names stay as they are, whatever letters they have. Returns the number of pictures.
+    """
+
+    def finish(inside: Path) -> None:
+        with (inside / "labels.csv").open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(("path", "label", "split", "name"))
+            for split, row, label in _rows(dataset):
+                name = dataset.splits[split].names[row]
+                writer.writerow((f"images/{split}/{row:06d}.png", dataset.classes[label], split, name))
+
+    return _write_pictures(dataset, folder, lambda split, _: f"images/{split}", finish)
+
+
+def to_csv(dataset: Dataset, file: Path) -> int:
+    """Write Kaggle's FER-2013 form: emotion 0-6, 48x48 grey levels, Usage. Returns the number of rows.
+
+    Larger pictures are shrunk and colour is taken away, as for a network of that input. Raises DataError
+    where a class is none of FER-2013's seven, OutputError where the file exists already.
+    """
+    unknown = [name for name in dataset.classes if canonical(name) not in FER2013]
+    if unknown:
+        raise DataError(
+            f"FER-2013's form has no number for {', '.join(unknown)}, only for {', '.join(FER2013)}; "
+            f"use --to-folders or --to-table, or choose with --classes"
+        )
+    if file.exists():
+        raise OutputError(f"{file} exists already and is not overwritten; name another file or delete it")
+    how = Preprocess(size=SIDE, colour="grey")
+    emotions = [FER2013.index(canonical(name)) for name in dataset.classes]
+    faces = (
+        (emotions[label], to_model_input(dataset.splits[split].pictures.read(row), how), split)
+        for split, row, label in _rows(dataset)
+    )
+    with whole_file(file) as temporary:
+        write_csv(temporary, faces)
+    return sum(map(len, dataset.splits.values()))
+
+
+def _rows(dataset: Dataset) -> Iterator[tuple[str, int, int]]:
+    """Yield (split, row, label) of every picture, in order."""
+    for name, split in dataset.splits.items():
+        for row, label in enumerate(split.labels.tolist()):
+            yield name, row, label
+
+
+def _write_pictures(
+    dataset: Dataset,
+    folder: Path,
+    place: Callable[[str, int], str],
+    finish: Callable[[Path], None] = lambda _: None,
+) -> int:
+    """Write every picture as FOLDER/NUMBER.png; `place` names the folder, `finish` runs before the rename."""
+    refuse_existing(folder)
+    with whole_folder(folder) as inside:
+        places = {place(split, label) for split, _, label in _rows(dataset)}
+        for below in places:
+            (inside / below).mkdir(parents=True, exist_ok=True)
+
+        def write(item: tuple[str, int, int]) -> None:
+            split, row, label = item
+            picture = dataset.splits[split].pictures.read(row)
+            (inside / place(split, label) / f"{row:06d}.png").write_bytes(png(picture))
+
+        with ThreadPoolExecutor(workers()) as pool:
+            written = sum(1 for _ in pool.map(write, _rows(dataset)))
+        finish(inside)
+    return written
+
+
+def png(picture: NDArray[np.uint8]) -> bytes:
+    """Encode a grey or RGB picture losslessly."""
+    stored = picture if picture.ndim == 2 else picture[:, :, ::-1]
+    return bytes(cv2.imencode(".png", stored)[1])
+
+
+def refuse_existing(folder: Path) -> None:
+    """Raise OutputError unless `folder` is free: missing, or an empty folder."""
+    try:
+        free = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+    except OSError as error:
+        raise OutputError(f"cannot write {folder}: {error.strerror or error}; name another place") from error
+    if not free:
+        raise OutputError(f"{folder} exists already and is not overwritten; name a new folder or delete it")
+
+
+def _folder_names(classes: tuple[str, ...]) -> list[str]:
+    names = [_FORBIDDEN.sub("_", name).strip(" .") or "_" for name in classes]
+    if len({name.lower() for name in names}) < len(names) or any(name.startswith(".") for name in names):
+        raise DataError(
+            f"classes {', '.join(classes)} cannot all be folders: their names differ only in letters that "
+            f"folder names cannot have everywhere; use --to-table"
+        )
+    return names

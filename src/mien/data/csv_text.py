@@ -1,0 +1,50 @@
+"""Reading csv text, plain or compressed, with one clear line for whatever is wrong with the file itself."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import lzma
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from mien.errors import DataError
+
+CSV_SUFFIXES = (".csv", ".tsv", ".csv.gz", ".csv.xz")
+_LONGEST_CELL = 10_000_000  # characters; the module's own limit of 131,072 is 20 times a FER-2013 face
+
+
+def is_csv(path: Path) -> bool:
+    return path.name.lower().endswith(CSV_SUFFIXES)
+
+
+def rows_of(path: Path) -> Iterator[list[str]]:
+    """Yield the rows of a csv (`.csv`, `.tsv`, `.csv.gz`, `.csv.xz`), its header first.
+
+    Raises DataError when the file cannot be opened, is no text or its compression is damaged.
+    """
+    limit = csv.field_size_limit(_LONGEST_CELL)
+    try:
+        with _opened(path) as text:
+            yield from csv.reader(text, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text ({error.reason}); save it as UTF-8") from error
+    except (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile, csv.Error) as error:
+        raise DataError(f"{path} is damaged: {error}; get the file again") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+    finally:
+        csv.field_size_limit(limit)
+
+
+def _opened(path: Path) -> IO[str]:
+    # utf-8-sig: Excel puts a mark in front that would become part of the first column's name.
+    match path.suffix.lower():
+        case ".gz":
+            return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
+        case ".xz":
+            return lzma.open(path, "rt", encoding="utf-8-sig", newline="")
+        case _:
+            return path.open("rt", encoding="utf-8-sig", newline="")

@@ -1,0 +1,153 @@
+"""FER-2013 in Kaggle's own form (fer2013.csv, icml_face_data.csv), with FER+ votes from a file beside it.
+
+Goodfellow et al. 2013, 'Challenges in Representation Learning', arXiv:1307.0414; votes: Barsoum et al. 2016,
+'Training Deep Networks for Facial Expression Recognition with Crowd-Sourced Label Distribution',
+arXiv:1608.01041.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.data import cache
+from mien.data.csv_text import rows_of
+from mien.data.dataset import SPLITS, Split
+from mien.data.pictures import InMemoryPictures
+from mien.data.reading import Reading, in_order, need_column, split_of
+from mien.data.traits import Traits, measure_all
+from mien.data.votes import votes_beside
+from mien.errors import DataError
+from mien.labels import FER2013
+
+SIDE = 48  # pixels
+USAGES = {"train": "Training", "validation": "PublicTest", "test": "PrivateTest"}
+FILE_NAMES = tuple(
+    stem + suffix for stem in ("fer2013.csv", "icml_face_data.csv") for suffix in ("", ".gz", ".xz")
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """The whole csv, in its order.
+
+    pixels: (n, 48, 48) uint8. emotions: (n,) int64, 0-6. places: (n,) int64, index in SPLITS.
+    """
+
+    pixels: NDArray[np.uint8]
+    emotions: NDArray[np.int64]
+    places: NDArray[np.int64]
+    traits: Traits
+
+
+def read_fer2013(path: Path) -> Reading:
+    """Read the csv, or what was cached of it. Raises DataError naming the first row that is wrong."""
+    table = _table(path)
+    votes, note = votes_beside(path, [SPLITS[place] for place in table.places], table.emotions)
+    present = [emotion for emotion in range(len(FER2013)) if (table.emotions == emotion).any()]
+    labels = np.searchsorted(present, table.emotions).astype(np.int64)
+    splits = {}
+    for place, name in enumerate(SPLITS):
+        rows = np.flatnonzero(table.places == place)
+        pictures = InMemoryPictures(table.pixels[rows], table.traits.take(rows))
+        names = [f"{path.name} row {row + 1}" for row in rows.tolist()]
+        splits[name] = Split(pictures, labels[rows], names, None if votes is None else votes[rows])
+    return Reading(
+        "fer2013",
+        tuple(FER2013[emotion] for emotion in present),
+        in_order(splits),
+        notes=(note,) if note else (),
+    )
+
+
+def _table(path: Path) -> Table:
+    key = cache.content_hash(path)
+    stored = cache.load("fer2013", key)
+    if stored is None:
+        table = _parse(path)
+        traits = table.traits
+        arrays: dict[str, NDArray[np.generic]] = dict(
+            pixels=table.pixels, emotions=table.emotions, places=table.places, **traits.arrays()
+        )
+        cache.store("fer2013", key, arrays)
+        return table
+    traits = Traits.from_arrays(stored)
+    return Table(stored["pixels"], stored["emotions"], stored["places"], traits)  # type: ignore[arg-type]
+
+
+def _parse(path: Path) -> Table:
+    rows = rows_of(path)
+    header = next(rows, [])
+    columns = [need_column(header, [name], path.name) for name in ("emotion", "pixels", "usage")]
+    faces, emotions, places = [], [], []
+    for number, row in _with_numbers(rows):
+        where = f"{path.name} row {number}"
+        if len(row) <= max(columns):
+            raise DataError(
+                f"{where} has {len(row)} columns, the header has {len(header)}; the file is damaged"
+            )
+        emotion, pixels, usage = (row[column] for column in columns)
+        emotions.append(_emotion(emotion, where))
+        faces.append(_face(pixels, where))
+        places.append(_place(usage, where))
+    if not faces:
+        raise DataError(f"{path.name} has no rows below its header; get the file again")
+    stacked = np.stack(faces)
+    return Table(stacked, np.array(emotions, np.int64), np.array(places, np.int64), measure_all(stacked))
+
+
+def _with_numbers(rows: Iterator[list[str]]) -> Iterator[tuple[int, list[str]]]:
+    return ((number, row) for number, row in enumerate(rows, start=1) if row)
+
+
+def _emotion(text: str, where: str) -> int:
+    if text.strip() not in map(str, range(len(FER2013))):
+        meanings = ", ".join(f"{number} {name}" for number, name in enumerate(FER2013))
+        raise DataError(f"{where} has emotion {text!r}; allowed are {meanings}; mend or delete that row")
+    return int(text)
+
+
+def _face(text: str, where: str) -> NDArray[np.uint8]:
+    # Checked first, because np.fromstring warns instead of raising when it meets a letter.
+    if text.encode("ascii", "replace").translate(None, b"0123456789 \t"):
+        raise DataError(
+            f"{where} has something else than grey levels 0-255 among its pixels; mend or delete that row"
+        )
+    values = np.fromstring(text, dtype=np.int64, sep=" ") if text.strip() else np.empty(0, np.int64)
+    if len(values) != SIDE * SIDE:
+        raise DataError(
+            f"{where} has {len(values)} pixels; a FER-2013 face has {SIDE}x{SIDE} = {SIDE * SIDE}; "
+            f"mend or delete that row"
+        )
+    if values.max() > 255:
+        raise DataError(
+            f"{where} has the grey level {values.max()}; allowed is 0-255; mend or delete that row"
+        )
+    return values.astype(np.uint8).reshape(SIDE, SIDE)
+
+
+def _place(usage: str, where: str) -> int:
+    split = split_of(usage)
+    if split is None:
+        allowed = ", ".join(USAGES.values())
+        raise DataError(f"{where} has Usage {usage!r}; allowed are {allowed}; mend or delete that row")
+    return SPLITS.index(split)
+
+
+def is_fer2013(header: Sequence[str]) -> bool:
+    """Whether a csv's header is FER-2013's: it holds the pixels themselves."""
+    return any(word.strip().lower() == "pixels" for word in header)
+
+
+def write_csv(path: Path, rows: Iterator[tuple[int, NDArray[np.uint8], str]]) -> None:
+    """Write (emotion 0-6, 48x48 grey face, split) in Kaggle's form, as plain text."""
+    with path.open("w", encoding="ascii", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("emotion", "pixels", "Usage"))
+        for emotion, face, split in rows:
+            writer.writerow((emotion, " ".join(map(str, face.ravel().tolist())), USAGES[split]))

@@ -1,0 +1,74 @@
+"""What a reader of one data form hands over, before classes are chosen and a validation split is made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mien.data.dataset import SPLITS, Split, Unreadable
+from mien.errors import DataError
+
+Progress = Callable[[int, int], None]  # told (done, of) while pictures are examined
+
+# Every word for a split that the known data sets use, in lower case.
+SPLIT_WORDS = {
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "publictest": "validation",
+    "test": "test",
+    "testing": "test",
+    "privatetest": "test",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """Labelled pictures as found. The labels of the splits are indices into `classes`."""
+
+    name: str
+    classes: tuple[str, ...]
+    splits: Mapping[str, Split]
+    unreadable: tuple[Unreadable, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def counts(self) -> dict[str, int]:
+        """Pictures of each class over all splits."""
+        found = np.zeros(len(self.classes), np.int64)
+        for split in self.splits.values():
+            found += np.bincount(split.labels, minlength=len(self.classes))
+        return dict(zip(self.classes, found.tolist(), strict=True))
+
+    def noting(self, *notes: str) -> Reading:
+        return replace(self, notes=self.notes + notes)
+
+
+def split_of(word: str) -> str | None:
+    """Return train, validation or test for any of the words in use; None for another word."""
+    return SPLIT_WORDS.get(word.strip().lower())
+
+
+def in_order(splits: Mapping[str, Split]) -> dict[str, Split]:
+    """Put the splits into the order train, validation, test and leave out the empty ones."""
+    return {name: splits[name] for name in SPLITS if name in splits and len(splits[name])}
+
+
+def pick_column(header: Sequence[str], names: Sequence[str]) -> int | None:
+    """Return the place of the first of `names` in a table's header, whatever its blanks and capitals."""
+    plain = [word.strip().lower() for word in header]
+    return next((plain.index(name) for name in names if name in plain), None)
+
+
+def need_column(header: Sequence[str], names: Sequence[str], source: str) -> int:
+    """Like pick_column, but a DataError where there is none."""
+    place = pick_column(header, names)
+    if place is None:
+        have = ", ".join(word.strip() for word in header) or "nothing"
+        raise DataError(
+            f"{source} has no column {' or '.join(names)}; its columns are: {have}; rename or add one"
+        )
+    return place

@@ -1,0 +1,130 @@
+"""All that one should know of a data set before training on it, as plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mien.data.dataset import Dataset, Unreadable
+from mien.data.duplicates import Duplicates, find_duplicates
+from mien.data.pictures import traits_of
+from mien.data.traits import joined
+
+
+@dataclass(frozen=True)
+class Leak:
+    """Pictures of `split` that are also in `source`: pixel copies, and near-duplicates besides."""
+
+    split: str
+    source: str
+    copies: int
+    near: int
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Sizes in pixels, as (width, height); grey and colour count pictures."""
+
+    smallest: tuple[int, int]
+    median: tuple[int, int]
+    largest: tuple[int, int]
+    grey: int
+    colour: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What `mien data` shows.
+
+    counts: split to class to pictures. imbalance: pictures of the largest class over those of the smallest,
+    in the training split where there is one; None where a class has none. repeats: split to pictures that
+    repeat another of the same split pixel for pixel. near_pairs: split to pairs of near-duplicates within it.
+    conflicts: pixel copies that carry different labels, each a list of `name (label)`.
+    """
+
+    name: str
+    source: str
+    fingerprint: str
+    classes: tuple[str, ...]
+    counts: Mapping[str, Mapping[str, int]]
+    imbalance: float | None
+    sizes: Sizes
+    votes: bool
+    repeats: Mapping[str, int]
+    near_pairs: Mapping[str, int]
+    leaks: tuple[Leak, ...]
+    conflicts: tuple[tuple[str, ...], ...]
+    unreadable: tuple[Unreadable, ...]
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return {
+            **vars(self),
+            "classes": list(self.classes),
+            "sizes": {
+                key: list(value) if isinstance(value, tuple) else value
+                for key, value in vars(self.sizes).items()
+            },
+            "leaks": [vars(leak) for leak in self.leaks],
+            "conflicts": [list(group) for group in self.conflicts],
+            "unreadable": [vars(bad) for bad in self.unreadable],
+            "notes": list(self.notes),
+        }
+
+
+def summarise(dataset: Dataset) -> Summary:
+    """Count, measure and compare all pictures of a data set."""
+    duplicates = find_duplicates(dataset)
+    counts = _counts(dataset)
+    return Summary(
+        name=dataset.name,
+        source=str(dataset.source),
+        fingerprint=dataset.fingerprint,
+        classes=dataset.classes,
+        counts=counts,
+        imbalance=_imbalance(counts),
+        sizes=_sizes(dataset),
+        votes=any(split.votes is not None for split in dataset.splits.values()),
+        repeats={name: duplicates.redundant(name) for name in dataset.splits},
+        near_pairs={name: duplicates.near_within(name) for name in dataset.splits},
+        leaks=tuple(Leak(*leak) for leak in duplicates.leaks()),
+        conflicts=_conflicts(dataset, duplicates),
+        unreadable=dataset.unreadable,
+        notes=dataset.notes,
+    )
+
+
+def _counts(dataset: Dataset) -> dict[str, dict[str, int]]:
+    counts = {}
+    for name, split in dataset.splits.items():
+        found = np.bincount(split.labels, minlength=len(dataset.classes)).tolist()
+        counts[name] = dict(zip(dataset.classes, found, strict=True))
+    return counts
+
+
+def _imbalance(counts: Mapping[str, Mapping[str, int]]) -> float | None:
+    main = counts.get("train") or next(iter(counts.values()))
+    least = min(main.values())
+    return max(main.values()) / least if least else None
+
+
+def _sizes(dataset: Dataset) -> Sizes:
+    sizes = joined([traits_of(split.pictures) for split in dataset.splits.values()]).sizes
+    ranked = sizes[np.argsort(sizes[:, 0].astype(np.int64) * sizes[:, 1], kind="stable")]
+    smallest, median, largest = (
+        (int(ranked[place, 1]), int(ranked[place, 0])) for place in (0, len(ranked) // 2, -1)
+    )
+    colour = int((sizes[:, 2] == 3).sum())
+    return Sizes(smallest, median, largest, len(sizes) - colour, colour)
+
+
+def _conflicts(dataset: Dataset, duplicates: Duplicates) -> tuple[tuple[str, ...], ...]:
+    def worded(split: str, row: int) -> str:
+        part = dataset.splits[split]
+        return f"{part.names[row]} ({dataset.classes[int(part.labels[row])]})"
+
+    return tuple(tuple(worded(*place) for place in group) for group in duplicates.conflicts())

@@ -1,0 +1,170 @@
+"""What a picture file says of itself before it is decoded: kind, size, rotation, and whether it is whole.
+
+Read by hand because OpenCV decodes first and asks later: a few bytes can claim gigabytes of pixels, a JPEG
+that was cut short can come back half grey, and whether rotation is honoured differs between its versions and
+formats.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from mien.errors import ImageError
+
+READ = "JPEG, PNG, GIF, WebP, BMP, TIFF and PGM/PPM"
+_START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_STANDALONE = frozenset(range(0xD0, 0xD9)) | {0x01}  # JPEG markers without a length
+# Inside the compressed data of a JPEG: 0xFF followed by neither a stuffed zero, a restart marker nor a fill
+# byte.
+_NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+_PNM = re.compile(rb"P[1-6](?:\s|#[^\n]*\n)+(\d+)(?:\s|#[^\n]*\n)+(\d+)\s")
+_ORIENTATION, _WIDTH, _HEIGHT = 274, 256, 257  # TIFF tags
+
+
+@dataclass(frozen=True)
+class Header:
+    """width and height in pixels as stored; orientation 1-8 as Exif counts them (1: upright)."""
+
+    kind: str
+    width: int
+    height: int
+    orientation: int = 1
+
+
+def read_header(data: bytes, name: str) -> Header:
+    """Read the header of a picture file.
+
+    name: what to call the file in messages. Raises ImageError when the bytes are no picture of a kind that we
+    read, or a JPEG without its end.
+    """
+    if not data:
+        raise ImageError(f"{name} is empty (0 bytes); get the file again or delete it")
+    try:
+        header = _by_kind(data, name)
+    except (struct.error, IndexError) as error:
+        raise ImageError(
+            f"{name} is cut short: its header ends early; get the file again or delete it"
+        ) from error
+    if header.width < 1 or header.height < 1:
+        raise ImageError(f"{name} is damaged: it claims {header.width}x{header.height} pixels; get it again")
+    return header
+
+
+def _by_kind(data: bytes, name: str) -> Header:
+    if data[:3] == b"\xff\xd8\xff":
+        return _jpeg(data, name)
+    if data[:8] == b"\x89PNG\r\n\x1a\n":
+        return _png(data)
+    if data[:6] in (b"GIF87a", b"GIF89a"):
+        return Header("GIF", *struct.unpack_from("<HH", data, 6))
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return _webp(data)
+    if data[:2] == b"BM":
+        width, height = struct.unpack_from("<ii", data, 18)
+        return Header("BMP", width, abs(height))
+    if data[:4] in (b"II*\0", b"MM\0*"):
+        tags = _tiff_tags(data)
+        return Header("TIFF", tags.get(_WIDTH, 0), tags.get(_HEIGHT, 0), tags.get(_ORIENTATION, 1))
+    if found := _PNM.match(data[:1000]):
+        return Header("PNM", int(found[1]), int(found[2]))
+    if data[4:8] == b"ftyp":
+        kind = "AVIF" if data[8:11] == b"avi" else "HEIC"
+        raise ImageError(
+            f"{name} is a {kind} picture, which OpenCV cannot read everywhere; save it as JPEG or PNG first "
+            f"(ImageMagick: magick IN.heic OUT.jpg)"
+        )
+    raise ImageError(f"{name} is not a picture (it begins with {data[:12]!r}); we read {READ}")
+
+
+def _jpeg(data: bytes, name: str) -> Header:
+    width = height = 0
+    orientation = 1
+    position = 2
+    while (marker := _jpeg_marker(data, position)) is not None:
+        kind, position = marker
+        if kind == 0xD9:
+            return Header("JPEG", width, height, orientation)
+        if kind in _STANDALONE:
+            continue
+        (length,) = struct.unpack_from(">H", data, position)
+        if kind in _START_OF_FRAME and not width:
+            height, width = struct.unpack_from(">HH", data, position + 3)
+        elif kind == 0xE1 and data[position + 2 : position + 8] == b"Exif\0\0":
+            orientation = _exif_orientation(data[position + 8 : position + length])
+        position += max(length, 2)
+        if kind == 0xDA:  # start of scan: compressed data without a length follows
+            after = _NEXT_MARKER.search(data, position)
+            position = after.start() if after else len(data)
+    raise ImageError(
+        f"{name} is cut short: a JPEG without its end-of-image marker; get the file again or delete it"
+    )
+
+
+def _jpeg_marker(data: bytes, position: int) -> tuple[int, int] | None:
+    """Return the next marker at or after `position` and the place behind it; None at the end of the file."""
+    start = data.find(b"\xff", position)
+    while 0 <= start < len(data) - 1:
+        if data[start + 1] not in (0x00, 0xFF):
+            return data[start + 1], start + 2
+        start = data.find(b"\xff", start + 1)
+    return None
+
+
+def _png(data: bytes) -> Header:
+    width, height = struct.unpack_from(">II", data, 16)
+    orientation = 1
+    for kind, body in _chunks(data, 8, ">I", length_first=True):
+        if kind == b"eXIf":
+            orientation = _exif_orientation(body)
+    return Header("PNG", width, height, orientation)
+
+
+def _webp(data: bytes) -> Header:
+    width = height = 0
+    orientation = 1
+    for kind, body in _chunks(data, 12, "<I", length_first=False):
+        if kind == b"VP8X" or (kind == b"VP8L" and not width):
+            if kind == b"VP8X":
+                width, height = (int.from_bytes(body[at : at + 3], "little") + 1 for at in (4, 7))
+            else:
+                bits = int.from_bytes(body[1:5], "little")
+                width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+        elif kind == b"VP8 " and not width:
+            width, height = (size & 0x3FFF for size in struct.unpack_from("<HH", body, 6))
+        elif kind == b"EXIF":
+            orientation = _exif_orientation(body.removeprefix(b"Exif\0\0"))
+    return Header("WebP", width, height, orientation)
+
+
+def _chunks(data: bytes, position: int, number: str, *, length_first: bool) -> Iterator[tuple[bytes, bytes]]:
+    """Walk the chunks of a PNG (length, kind, body, CRC) or of a RIFF file (kind, length, padded body)."""
+    while position + 8 <= len(data):
+        (length,) = struct.unpack_from(number, data, position + (0 if length_first else 4))
+        kind = data[position + 4 : position + 8] if length_first else data[position : position + 4]
+        yield kind, data[position + 8 : position + 8 + length]
+        position += 8 + length + (4 if length_first else length % 2)
+
+
+def _exif_orientation(block: bytes) -> int:
+    """Return the orientation of an Exif block; 1 where it has none or is damaged (a picture stays usable)."""
+    try:
+        value = _tiff_tags(block).get(_ORIENTATION, 1)
+    except (struct.error, IndexError):
+        return 1
+    return value if 1 <= value <= 8 else 1
+
+
+def _tiff_tags(block: bytes) -> dict[int, int]:
+    """Return the whole-number tags of the first directory of a TIFF file or Exif block."""
+    order = "<" if block[:2] == b"II" else ">"
+    (offset,) = struct.unpack_from(order + "I", block, 4)
+    (count,) = struct.unpack_from(order + "H", block, offset)
+    tags = {}
+    for entry in range(offset + 2, offset + 2 + 12 * count, 12):
+        tag, kind, _ = struct.unpack_from(order + "HHI", block, entry)
+        if kind in (3, 4):  # SHORT, LONG
+            (tags[tag],) = struct.unpack_from(order + ("H" if kind == 3 else "I"), block, entry + 8)
+    return tags
