@@ -1,8 +1,8 @@
 """The originals' side: the legacy `ImageDataGenerator.flow_from_directory`, and whole sets as float64 arrays.
 
 Run by training_speed.py in a process of its own: `python legacy_side.py JOB FOLDER JSON`, and ends with JSON.
-Theirs is given every advantage that costs nothing: no rescaling in the generator, no XLA (which Keras 3 would
-turn on by default and which makes TensorFlow slower on a CPU).
+Theirs is given every advantage that costs nothing: no rescaling in the generator, no XLA unless --xla asks
+for it (Keras 3 turns it on by default, and TensorFlow is slower with it on a CPU).
 """
 
 from __future__ import annotations
@@ -60,13 +60,15 @@ def epoch(folder: Path, options: dict[str, Any]) -> dict[str, float]:
     network, config = built(
         options["recipe"], tuple(sorted(path.name for path in (folder / "train").iterdir()))
     )
+    config = config.for_pictures(options["faces"])
+    assert config.batch_size is not None  # for_pictures sets it
     size, colour = int(network.input_shape[1]), "grey" if network.input_shape[-1] == 1 else "rgb"
     optimizer = (
         keras.optimizers.SGD(config.learning_rate, momentum=0.9, nesterov=True)
         if config.optimizer == "sgd"
         else keras.optimizers.Adam(config.learning_rate)
     )
-    network.compile(optimizer, "categorical_crossentropy", metrics=["accuracy"], jit_compile=False)
+    network.compile(optimizer, "categorical_crossentropy", metrics=["accuracy"], jit_compile=options["xla"])
     run = Path(tempfile.mkdtemp(dir=folder.parent))
     clock = EpochClock()
 
@@ -74,10 +76,9 @@ def epoch(folder: Path, options: dict[str, Any]) -> dict[str, float]:
         def on_epoch_end(self, *_: object) -> None:
             clock.tick()
 
-    batch_size = config.for_pictures(options["faces"]).batch_size or 0
     network.fit(
-        flow(folder / "train", size, colour, batch_size, varied=True),
-        validation_data=flow(folder / "validation", size, colour, batch_size, varied=False),
+        flow(folder / "train", size, colour, config.batch_size, varied=True),
+        validation_data=flow(folder / "validation", size, colour, config.batch_size, varied=False),
         epochs=options["epochs"],
         verbose=0,
         callbacks=[

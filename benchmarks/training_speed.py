@@ -62,9 +62,24 @@ PARTS = {
 }
 
 
+def data_for(part: Part, parent: Path, options: argparse.Namespace) -> Path:
+    """Return the folder with the part's pictures, written when it is first asked for."""
+    folder = parent / ("photos" if part.big else "faces")
+    if not folder.exists():
+        count, suffix = (options.pictures, ".jpg") if part.big else (options.faces, ".png")
+        form = part.options
+        write_pictures(folder, count, size=form["size"], colour=form["colour"], suffix=suffix)
+    return folder
+
+
 def measure(part: Part, side: str, folder: Path, options: argparse.Namespace) -> Costs:
     """Run one side in a process of its own and return its costs."""
-    settings = {**part.options, "faces": options.faces, "epochs": options.epochs}
+    settings = {
+        **part.options,
+        "faces": options.faces,
+        "epochs": options.epochs,
+        "xla": "auto" if options.xla else False,
+    }
     done = subprocess.run(
         [sys.executable, str(HERE / f"{side}_side.py"), part.job, str(folder), json.dumps(settings)],
         stdin=subprocess.DEVNULL,
@@ -147,23 +162,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--repeats", type=int, default=1, help="rounds over both sides; the median counts (default: 1)"
     )
+    parser.add_argument("--xla", action="store_true", help="let theirs compile with XLA, Keras 3's default")
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
     options = parser.parse_args(arguments)
     results = {}
     with tempfile.TemporaryDirectory() as temporary:
-        folders: dict[bool, Path] = {}
         for name in options.only.split(","):
-            part = PARTS[name]
-            if part.big not in folders:
-                count, form = (
-                    (options.pictures, (256, "rgb", ".jpg"))
-                    if part.big
-                    else (options.faces, (48, "grey", ".png"))
-                )
-                target = Path(temporary) / ("photos" if part.big else "faces")
-                size, colour, suffix = form
-                folders[part.big] = write_pictures(target, count, size=size, colour=colour, suffix=suffix)
-            results[name] = compare(part, folders[part.big], options)
+            folder = data_for(PARTS[name], Path(temporary), options)
+            results[name] = compare(PARTS[name], folder, options)
             print(f"{name}  {shown(results[name])}", flush=True)
     if options.out:
         about = {
@@ -172,6 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "python": platform.python_version(),
             "faces": options.faces,
             "pictures": options.pictures,
+            "their_xla": options.xla,
         }
         options.out.write_text(
             json.dumps({"about": about, "parts": results}, indent=2) + "\n", encoding="utf-8"

@@ -146,7 +146,7 @@ def test_the_first_commands_train_a_network(newcomer: tuple[Path, list[str]]) ->
 
 @pytest.mark.slow
 def test_the_python_examples_run(newcomer: tuple[Path, list[str]]) -> None:
-    """All of a page's Python blocks in one interpreter, in order, in the folder that the first commands made."""
+    """All Python blocks of a page, in order, in the folder that the first commands made."""
     for page in PAGES:
         source = "\n".join(block.text for block in blocks(page) if block.language == "python")
         if source:

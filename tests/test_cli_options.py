@@ -1,0 +1,105 @@
+"""Options are settings: the same names, defaults and meanings on the command line as in the dataclasses."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import importlib
+import re
+import shlex
+from typing import Any
+
+import pytest
+
+from mien.cli.main import COMMANDS, parser
+from mien.settings import add_settings, from_mapping, to_mapping
+from mien.train.config import TrainConfig
+
+
+def subparser(command: str) -> argparse.ArgumentParser:
+    """Return the parser of one command."""
+    (group,) = [action for action in parser()._actions if isinstance(action, argparse._SubParsersAction)]
+    found: argparse.ArgumentParser = group.choices[command]
+    return found
+
+
+def settings_of(command: str) -> list[type]:
+    """Return the dataclasses whose settings a command takes: those that its module hands to add_settings."""
+    module = importlib.import_module(f"mien.cli.{command}")
+    kinds: list[type] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "add_settings", lambda _, kind: kinds.append(kind))
+        module.add_arguments(argparse.ArgumentParser())
+    return kinds
+
+
+CALLS = [(command, kind) for command in COMMANDS for kind in settings_of(command)]
+
+
+def described(default: Any) -> str:
+    """Return a default as --help shows it."""
+    if default in (None, ()):
+        return "none"
+    if isinstance(default, bool):
+        return "on" if default else "off"
+    return ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
+
+
+@pytest.mark.parametrize(("command", "kind"), CALLS, ids=[f"{name} {kind.__name__}" for name, kind in CALLS])
+def test_every_setting_is_an_option_with_its_default(command: str, kind: type) -> None:
+    options = {action.dest: action for action in subparser(command)._actions}
+    for field in dataclasses.fields(kind):
+        if not field.metadata["option"]:
+            assert field.name not in options
+            continue
+        option = options[field.name]
+        flag = field.metadata.get("flag") or "--" + field.name.replace("_", "-")
+        assert flag in option.option_strings
+        assert option.default is argparse.SUPPRESS, (
+            "an option that is left out must not overwrite a recipe's value"
+        )
+        shown = (option.help or "").replace("%%", "%")
+        assert shown == f"{field.metadata['help']} (default: {described(field.default)})"
+
+
+@pytest.mark.parametrize(("command", "kind"), CALLS, ids=[f"{name} {kind.__name__}" for name, kind in CALLS])
+def test_defaults_survive_the_command_line(command: str, kind: type) -> None:
+    """Giving every option its default as text builds the same settings as giving none."""
+    alone = argparse.ArgumentParser()
+    add_settings(alone, kind)
+    words = []
+    for field in dataclasses.fields(kind):
+        if field.metadata["option"] and field.default not in (None, ()):
+            flag = field.metadata.get("flag") or "--" + field.name.replace("_", "-")
+            if isinstance(field.default, bool):
+                words.append(flag if field.default else "--no-" + flag[2:])
+            else:
+                words += [flag, described(field.default)]
+    assert from_mapping(kind, vars(alone.parse_args(words)), "test") == kind()
+
+
+def test_settings_survive_saving() -> None:
+    config = TrainConfig(classes=("a", "b"), epochs=3, phases=({"epochs": 2},))
+    assert from_mapping(TrainConfig, to_mapping(config), "test") == config
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_no_option_overrides_a_setting_silently(command: str) -> None:
+    """Every other option of a command has a name that is no setting's, and a help text."""
+    names = {field.name for kind in settings_of(command) for field in dataclasses.fields(kind)}
+    for action in subparser(command)._actions:
+        assert action.help, action.dest
+        assert action.dest not in names or action.default is argparse.SUPPRESS
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_example_is_a_command_that_parses(command: str) -> None:
+    module = importlib.import_module(f"mien.cli.{command}")
+    heading, *examples = module.EXAMPLES.rstrip().splitlines()
+    assert heading == "examples:"
+    assert examples
+    for line in examples:
+        assert line.startswith(f"  mien {command} "), line
+        # Two blanks or more separate a command from what is said about it.
+        words = shlex.split(re.split(r"\s{2,}", line.strip())[0])
+        assert parser().parse_args(words[1:]).command == command
