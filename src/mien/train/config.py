@@ -74,7 +74,9 @@ class TrainConfig(DataConfig):
         None, "pictures per optimiser step; unset: 128, down to 16 so that an epoch has at least 16 steps"
     )
     optimizer: str = setting("sgd", "optimiser", choices=("sgd", "adam", "adamw"))
-    learning_rate: float = setting(0.08, "peak learning rate")
+    learning_rate: float | None = setting(
+        None, "peak learning rate; unset: 0.08 for 128 pictures a step, in proportion; for Adam 0.001"
+    )
     schedule: str = setting(
         "cosine",
         "cosine: warm up, then one cosine to zero; plateau: divide when validation loss stalls; constant",
@@ -126,7 +128,7 @@ class TrainConfig(DataConfig):
                 )
 
     def for_pictures(self, count: int) -> TrainConfig:
-        """Return this config with `epochs` and `batch_size` set, chosen by the number of training pictures.
+        """Return this config with epochs, batch_size and learning_rate set, chosen by the number of training pictures.
 
         A small set gets smaller batches and more passes, because what a network needs is optimiser steps:
         about 2,000 of them where 150 passes allow it.
@@ -134,7 +136,8 @@ class TrainConfig(DataConfig):
         batch = self.batch_size or max(16, min(128, 2 ** int(math.log2(max(count // 16, 16)))))
         steps = math.ceil(count / batch)
         epochs = self.epochs or (30 if count >= 5000 else max(30, min(150, 2000 // steps)))
-        return replace(self, batch_size=batch, epochs=epochs)
+        rate = self.learning_rate or (0.08 * batch / 128 if self.optimizer == "sgd" else 1e-3)
+        return replace(self, batch_size=batch, epochs=epochs, learning_rate=rate)
 
     def in_phases(self) -> tuple[TrainConfig, ...]:
         """Return one config a phase: this one first, then each later phase with its changes laid over the last."""

@@ -22,10 +22,11 @@ from mien.train.parity import check_parity
 def export(model: Any, folder: Path, facts: ModelFacts, card: str | None = None) -> Path:
     """Write model.onnx, model.json and CARD.md; all of them, after the check, or none.
 
-    facts: parameters and multiply-accumulates are filled in; model.json adds the size of the file and how closely
-    it follows Keras. card: text of CARD.md, by default written from the facts. A network trained in mixed
-    precision is exported in float32. Raises ModelError for a layer that cannot be exported, for facts that do not
-    fit the network and when ONNX Runtime and Keras disagree; OutputError when the place cannot be written.
+    facts: parameters and multiply-accumulates are filled in; model.json adds the size of the file and how
+    closely it follows Keras. card: text of CARD.md, by default written from the facts. A network trained in
+    mixed precision is exported in float32. Raises ModelError for a layer that cannot be exported, for facts
+    that do not fit the network and when ONNX Runtime and Keras disagree; OutputError when the place cannot be
+    written.
     """
     if not computes_in_float32(model):
         model = float32_copy(model)

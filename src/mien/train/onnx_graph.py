@@ -117,8 +117,8 @@ def _unknown(path: str, kind: str) -> ModelError:
 def to_onnx(model: Any, facts: ModelFacts) -> onnx.ModelProto:
     """Return the network as an ONNX model that carries its architecture and its facts.
 
-    Input `faces`: (batch, height, width, channels) float32, levels in [0, 255]. One output a head, named after
-    it: (batch, labels) float32 probabilities; the head's temperature divides the logits before the softmax.
+    Input `faces`: (batch, height, width, channels) float32, levels in [0, 255]. One output a head, named
+    after it: (batch, labels) float32 probabilities; its temperature divides the logits before the softmax.
     Raises ModelError where the network does not fit the facts or has a layer that we do not know.
     """
     graph, outputs = trace(model)

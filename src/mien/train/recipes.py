@@ -40,7 +40,7 @@ class Expected:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """A named experiment. settings: names of TrainConfig's fields to values; what is left out is the default."""
+    """A named experiment. settings: TrainConfig's fields by name; what is left out is the default."""
 
     name: str
     description: str
@@ -64,8 +64,8 @@ def recipe_names() -> tuple[str, ...]:
 def load_recipe(name_or_path: str) -> Recipe:
     """Read a recipe that comes with mien by name, or a file of one's own: anything that ends in .toml.
 
-    Raises ConfigError with one line that names the file: unknown recipe, broken TOML, unknown table or setting,
-    value that is not allowed.
+    Raises ConfigError with one line that names the file: unknown recipe, broken TOML, unknown table or
+    setting, value that is not allowed.
     """
     if name_or_path == DEFAULT:
         return Recipe(
@@ -87,9 +87,9 @@ def load_recipe(name_or_path: str) -> Recipe:
 def config_from(recipe: Recipe | None, options: Mapping[str, Any]) -> TrainConfig:
     """Lay the command's options over the recipe, and the recipe over the defaults.
 
-    options: names of TrainConfig's fields to values, only those that the user gave. An option replaces the value
-    wherever the recipe gives one, in later phases as well: `epochs=1` makes every phase one epoch long, and
-    `unfreeze=50` changes only the phase that unfreezes. Raises ConfigError on unknown names and bad values.
+    options: names of TrainConfig's fields to values, only those that the user gave. An option replaces the
+    value wherever the recipe gives one, in later phases as well: `epochs=1` makes every phase one epoch long,
+    and `unfreeze=50` changes only the phase that unfreezes. Raises ConfigError on unknown names, bad values.
     """
     settings = dict(recipe.settings) if recipe else {}
     phases = [dict(phase) for phase in settings.get("phases", ())]
@@ -162,7 +162,7 @@ def _table(tables: Mapping[str, Any], name: str, source: str) -> Mapping[str, An
 
 
 def _checked(settings: Mapping[str, Any], source: str) -> TrainConfig:
-    """Build the config, and every phase of it, so that a mistake in the last one shows before the first is run."""
+    """Build the config with all its phases, so that a mistake in the last one shows before the first runs."""
     try:
         config = from_mapping(TrainConfig, settings, source)
         config.in_phases()

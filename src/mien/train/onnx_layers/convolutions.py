@@ -24,7 +24,7 @@ class Window:
 
     @classmethod
     def of(cls, layer: Any, size: Sequence[int] | int, path: str) -> Window:
-        """Read the window of a Keras layer. Raises ModelError for a layout or padding that we do not export."""
+        """Read the window of a Keras layer. Raises ModelError for a layout that we do not export."""
         if layer.data_format == "channels_first":
             raise ModelError(
                 f"layer {path!r} has data_format='channels_first'; mien exports 'channels_last' only"
@@ -121,8 +121,20 @@ def average_pooling2d(graph: Graph, layer: Any, path: str, value: Value) -> Valu
 
 def _pool(graph: Graph, layer: Any, path: str, value: Value, operator: str, **attributes: Any) -> Value:
     window = Window.of(layer, layer.pool_size, path)
+    _keep_padding(graph, value)
     shape = (*window.sides(value.shape), value.shape[2])
     return graph.add(operator, path, [value], shape, **window.attributes(value.shape), **attributes)
+
+
+def _keep_padding(graph: Graph, value: Value) -> None:
+    """Stop ONNX Runtime from merging a zero padding into the pooling after it.
+
+    It does so (seen in 1.31) although a MaxPool pads with minus infinity, and is wrong where the values are
+    negative, as in ResNet50V2. A Pad that names its axes is left alone.
+    """
+    pad = next((node for node in graph.nodes if value.name in node.output and node.op_type == "Pad"), None)
+    if pad is not None and len(pad.input) == 2:
+        pad.input.extend(["", graph.constant(f"{pad.name}/axes", [0, 1, 2, 3], np.int64)])
 
 
 def global_average_pooling2d(graph: Graph, layer: Any, path: str, value: Value) -> Value:
