@@ -1,0 +1,260 @@
+"""`evaluate`: a model and labelled pictures in, a report out, and a folder with its files where asked."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.data import open_dataset
+from mien.data.dataset import DataConfig, Dataset, Split
+from mien.errors import DataError
+from mien.evaluate.calibration import (
+    Calibration,
+    five_fold_temperature,
+    reliability,
+    transferred_temperature,
+)
+from mien.evaluate.config import EvaluateConfig
+from mien.evaluate.made import how_made
+from mien.evaluate.matching import Match, match_classes
+from mien.evaluate.metrics import Scores, score
+from mien.evaluate.models import Scorer, open_as
+from mien.evaluate.report import DataSummary, Mistake, ModelSummary, Predictions, Report
+from mien.evaluate.views import Probabilities, facing
+from mien.evaluate.votes import VotesScores, score_votes, votes_head
+from mien.labels import FERPLUS
+
+Progress = Callable[[str, int, int], None]  # what is being done, pictures done, pictures in all
+
+
+def evaluate(
+    model: str | Path,
+    data: Path,
+    *,
+    config: DataConfig | None = None,
+    out: Path | None = None,
+    command: str = "",
+    progress: Progress | None = None,
+) -> Report:
+    """Score a model on labelled pictures; write the report folder `out` where one is named.
+
+    model: run, model folder, shipped name, `.keras`, `.h5` or `.onnx`. config: an EvaluateConfig, or the
+    settings with which another command read the same data. The default split is test, or validation where
+    there is no test; a set that has only one part is scored whole, unless the model was trained on it.
+    Raises ModelError, DataError and OutputError, each with one line.
+    """
+    settings = EvaluateConfig.reading_as(config or EvaluateConfig())
+    scorer = open_as(model, settings)
+    dataset, split = choose_split(data, scorer, settings)
+    command = command or f"mien evaluate {shlex.quote(str(model))} {shlex.quote(str(data))}"
+    report = evaluate_on(scorer, dataset, replace(settings, split=split), command=command, progress=progress)
+    if out is not None:
+        from mien.evaluate.writing import write_report
+
+        write_report(report, out)
+    return report
+
+
+def choose_split(data: Path, scorer: Scorer, config: EvaluateConfig) -> tuple[Dataset, str]:
+    """Open DATA and name the split to score. Raises DataError when it is empty or missing."""
+    dataset = _opened(data, scorer, config, carve=True)
+    if config.split:
+        dataset.split(config.split)
+        return dataset, config.split
+    if len(dataset.splits.get("test", ())):
+        return dataset, "test"
+    if _trained_on(scorer, dataset):
+        return dataset, "validation"
+    whole = _opened(data, scorer, config, carve=False)
+    for name in ("validation", "train"):
+        if len(whole.splits.get(name, ())):
+            return whole, name
+    raise DataError(f"{data} has no pictures to score")
+
+
+def evaluate_on(
+    scorer: Scorer,
+    dataset: Dataset,
+    config: EvaluateConfig,
+    *,
+    command: str = "",
+    progress: Progress | None = None,
+) -> Report:
+    """Score an open model on an open data set. config.split names the split; unset means test."""
+    name = config.split or "test"
+    split = dataset.split(name)
+    match = match_classes(scorer.facts, dataset.classes, config.head)
+
+    def answers(part: str) -> Probabilities:
+        tell = None if progress is None else partial(progress, f"scoring {part}")
+        return scorer.probabilities(dataset.split(part), views=config.views, progress=tell)
+
+    outputs = answers(name)
+    probabilities = match.probabilities(outputs[match.head.name])
+    copies = _copies(dataset, name)
+    predictions = Predictions(tuple(split.names), dataset.classes, split.labels, probabilities, copies)
+    validation = None
+    if name != "validation" and len(dataset.splits.get("validation", ())):
+        on_validation = match.probabilities(answers("validation")[match.head.name])
+        validation = (on_validation, dataset.split("validation").labels)
+    return Report(
+        model=_model_summary(scorer, match),
+        data=_data_summary(scorer, dataset, name, copies),
+        views=facing(config.views),
+        scores=score(
+            probabilities, split.labels, dataset.classes, resamples=config.resamples, seed=config.seed
+        ),
+        without_copies=_without_copies(predictions, config),
+        calibration=_calibration(probabilities, split.labels, validation, config),
+        reliability=reliability(probabilities, split.labels),
+        votes=_votes(scorer, outputs, split),
+        mistakes=_mistakes(predictions, split, config.mistakes),
+        notes=_notes(scorer, dataset, name, match),
+        made=how_made(command),
+        predictions=predictions,
+    )
+
+
+def _opened(data: Path, scorer: Scorer, config: EvaluateConfig, *, carve: bool) -> Dataset:
+    dataset = open_dataset(data, config, carve_validation=carve)
+    if config.faces == "whole":
+        return dataset
+    from mien.predict.detect import detector
+    from mien.train.faces import crop_faces
+
+    cropped, without = crop_faces(dataset, detector("auto"), scorer.facts.preprocess.margin)
+    notes = tuple(f"no face found, left out: {name}" for name in without)
+    return replace(cropped, notes=cropped.notes + notes)
+
+
+def _trained_on(scorer: Scorer, dataset: Dataset) -> bool:
+    return _training_fingerprint(scorer) == dataset.fingerprint
+
+
+def _training_fingerprint(scorer: Scorer) -> str | None:
+    about = scorer.facts.training.get("data")
+    return about.get("fingerprint") if isinstance(about, dict) else None
+
+
+def _copies(dataset: Dataset, name: str) -> NDArray[np.bool_] | None:
+    """Say which pictures of a split are copies of training pictures; None where there is nothing to compare
+    with.
+    """
+    if name == "train" or not len(dataset.splits.get("train", ())):
+        return None
+    from mien.data.duplicates import copies_of_training
+
+    return copies_of_training(dataset, name)
+
+
+def _without_copies(predictions: Predictions, config: EvaluateConfig) -> Scores | None:
+    copies = predictions.copies
+    if copies is None or not copies.any() or copies.all():
+        return None
+    rows = ~copies
+    return score(
+        predictions.probabilities[rows],
+        predictions.labels[rows],
+        predictions.classes,
+        resamples=config.resamples,
+        seed=config.seed,
+    )
+
+
+def _calibration(
+    probabilities: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    validation: tuple[NDArray[np.float32], NDArray[np.int64]] | None,
+    config: EvaluateConfig,
+) -> tuple[Calibration, ...]:
+    found = [five_fold_temperature(probabilities, labels, seed=config.seed)]
+    if validation is not None:
+        found.append(transferred_temperature(probabilities, labels, validation))
+    return tuple(calibration for calibration in found if calibration)
+
+
+def _votes(scorer: Scorer, outputs: Probabilities, split: Split) -> VotesScores | None:
+    head = votes_head(scorer.heads)
+    if head is None or split.votes is None or not split.votes.any():
+        return None
+    return score_votes(head, outputs[head.name], split.votes)
+
+
+def _mistakes(predictions: Predictions, split: Split, most: int) -> tuple[Mistake, ...]:
+    """Return the wrong answers of which the model was surest, surest first."""
+    confidence = predictions.probabilities.max(axis=1)
+    wrong = np.flatnonzero(~predictions.right)
+    chosen = wrong[np.argsort(-confidence[wrong], kind="stable")][:most]
+    answers = predictions.probabilities.argmax(axis=1)
+    mistakes = []
+    for row in chosen.tolist():
+        label = int(predictions.labels[row])
+        mistakes.append(
+            Mistake(
+                name=predictions.names[row],
+                label=predictions.classes[label],
+                predicted=predictions.classes[int(answers[row])],
+                confidence=float(confidence[row]),
+                label_probability=float(predictions.probabilities[row, label]),
+                raters=_raters(split.votes[row]) if split.votes is not None else "",
+                picture=split.pictures.read(row),
+            )
+        )
+    return tuple(mistakes)
+
+
+def _raters(votes: NDArray[np.float32]) -> str:
+    """Return the two most chosen labels with their votes, such as 'fear 5, surprise 3'."""
+    most = [place for place in np.argsort(-votes, kind="stable")[:2] if votes[place] > 0]
+    return ", ".join(f"{FERPLUS[place]} {votes[place]:.0f}" for place in most)
+
+
+def _notes(scorer: Scorer, dataset: Dataset, name: str, match: Match) -> tuple[str, ...]:
+    notes = [scorer.note, match.note, *dataset.notes]
+    if name == "train":
+        whole = set(dataset.splits) == {"train"}
+        notes.append(
+            "the data has no split of its own, so all of it was scored; it must not have been trained on"
+            if whole and not _trained_on(scorer, dataset)
+            else "these are training pictures: the figures say how well they are remembered, no more"
+        )
+    counts = np.bincount(dataset.split(name).labels, minlength=len(dataset.classes))
+    if lacking := [label for label, count in zip(dataset.classes, counts, strict=True) if not count]:
+        notes.append(f"no pictures of {', '.join(lacking)} in this split; means over classes leave them out")
+    return tuple(note for note in notes if note)
+
+
+def _model_summary(scorer: Scorer, match: Match) -> ModelSummary:
+    return ModelSummary(
+        name=scorer.facts.name,
+        path=str(scorer.path),
+        kind=scorer.kind,
+        labels=match.head.labels,
+        head=match.head.name,
+        parameters=scorer.parameters,
+        size_bytes=scorer.size_bytes,
+        facts=scorer.facts.to_dict(),
+    )
+
+
+def _data_summary(
+    scorer: Scorer, dataset: Dataset, name: str, copies: NDArray[np.bool_] | None
+) -> DataSummary:
+    counts = np.bincount(dataset.split(name).labels, minlength=len(dataset.classes)).tolist()
+    return DataSummary(
+        name=dataset.name,
+        path=str(dataset.source),
+        split=name,
+        counts=dict(zip(dataset.classes, counts, strict=True)),
+        splits={key: len(part) for key, part in dataset.splits.items()},
+        fingerprint=dataset.fingerprint,
+        copies=None if copies is None else int(copies.sum()),
+        trained_on=_trained_on(scorer, dataset),
+        unreadable=tuple(f"{found.name}: {found.reason}" for found in dataset.unreadable),
+    )

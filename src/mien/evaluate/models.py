@@ -1,0 +1,190 @@
+"""Anything that can be scored, opened by one call: run, model folder, shipped model, `.keras`, `.h5`,
+`.onnx`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.data.dataset import Pictures, Split
+from mien.errors import ModelError
+from mien.evaluate import foreign
+from mien.evaluate.config import EvaluateConfig
+from mien.evaluate.views import Network, Probabilities, average
+from mien.predict.model_folder import MODEL_FILE, Head, ModelFacts, model_path
+from mien.predict.recognizer import Recognizer
+from mien.preprocess import Preprocess, to_model_input
+
+BEST_FILE, MODEL_FOLDER = "best.keras", "model"  # inside a run folder, as `mien train` writes it
+_KERAS_SUFFIXES = (".keras", ".h5", ".hdf5")
+_BATCH = 64
+_CHUNK_BYTES = 32 * 2**20  # prepared pictures held at once
+Progress = Callable[[int, int], None]  # pictures done, pictures in all
+
+
+@dataclass(frozen=True, eq=False)
+class Scorer:
+    """A network that is ready to be scored.
+
+    facts: what is known of it. path: the file or folder that was opened. kind: run, model folder, keras,
+    onnx. network: prepared inputs to the probabilities of each head. note: one line for the user, or ''.
+    parameters: weights of the network, None where nobody has counted them.
+    """
+
+    facts: ModelFacts
+    path: Path
+    kind: str
+    network: Network
+    parameters: int | None = None
+    note: str = ""
+
+    @property
+    def heads(self) -> tuple[Head, ...]:
+        return self.facts.heads
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of the network file."""
+        return (self.path / MODEL_FILE if self.path.is_dir() else self.path).stat().st_size
+
+    def probabilities(
+        self, split: Split, *, flip: bool = False, views: str = "single", progress: Progress | None = None
+    ) -> Probabilities:
+        """Return each head's (n, labels) float32 for the pictures of a split, in order.
+
+        flip: the same as views="flip". Pictures are read in parallel and in chunks, so memory stays flat
+        however many there are.
+        """
+        views = "flip" if flip and views == "single" else views
+        parts: dict[str, list[NDArray[np.float32]]] = {head.name: [] for head in self.heads}
+        done = 0
+        for inputs in prepared_chunks(split.pictures, self.facts.preprocess):
+            for name, values in average(self.network, inputs, views).items():
+                parts[name].append(values)
+            done += len(inputs)
+            if progress:
+                progress(done, len(split))
+        empty = {head.name: np.empty((0, len(head.labels)), np.float32) for head in self.heads}
+        return {name: np.concatenate(found) if found else empty[name] for name, found in parts.items()}
+
+
+def open_model(path: str | Path, *, labels: tuple[str, ...] = ()) -> Scorer:
+    """Open a run folder, a model folder, the name of a shipped model, or a `.keras`, `.h5` or `.onnx` file.
+
+    labels: for a network that mien did not save; its input is read from its shape. Raises ModelError for
+    anything else. `open_as` takes more settings.
+    """
+    return open_as(path, EvaluateConfig(labels=labels))
+
+
+def open_as(path: str | Path, config: EvaluateConfig) -> Scorer:
+    """Like `open_model`, with every setting that a foreign network may need."""
+    found = model_path(str(path))
+    if found.is_dir():
+        return _open_folder(found, config)
+    if found.suffix == ".onnx":
+        return _open_onnx(found, "onnx", config)
+    if found.suffix in _KERAS_SUFFIXES:
+        return _open_keras(found, "keras", config)
+    raise ModelError(
+        f"{found} is not a model; name a run folder, a model folder, or a .keras, .h5 or .onnx file"
+    )
+
+
+def _open_folder(folder: Path, config: EvaluateConfig) -> Scorer:
+    """Prefer the exported model of a run, because what we score is what people use."""
+    if (folder / MODEL_FOLDER / MODEL_FILE).is_file():
+        return _open_onnx(folder / MODEL_FOLDER, "run", config)
+    if (folder / BEST_FILE).is_file():
+        return _open_keras(folder / BEST_FILE, "run", config)
+    if (folder / MODEL_FILE).is_file():
+        return _open_onnx(folder, "model folder", config)
+    raise ModelError(
+        f"{folder} is neither a run (no {MODEL_FOLDER}/{MODEL_FILE} and no {BEST_FILE}) nor a model folder "
+        f"(no {MODEL_FILE}); has its training finished an epoch?"
+    )
+
+
+def _open_onnx(path: Path, kind: str, config: EvaluateConfig) -> Scorer:
+    if path.is_file() and not foreign.onnx_has_facts(path):
+        facts, network, note = foreign.open_onnx(path, config)
+        return Scorer(facts, path, kind, network, note=note)
+    _refuse_labels(path, config)
+    recognizer = Recognizer(path)
+    return Scorer(recognizer.facts, path, kind, recognizer.probabilities, _count(recognizer.facts))
+
+
+def _open_keras(path: Path, kind: str, config: EvaluateConfig) -> Scorer:
+    from mien.train import backend
+
+    backend.import_keras()  # first of all: quietly, or with the line that says what to install
+    from mien.train.saved import load_network
+
+    model, facts = load_network(path)
+    if facts is None:
+        facts, network, note = foreign.wrap_keras(model, path, config)
+        return Scorer(facts, path, kind, network, int(model.count_params()), note)
+    _refuse_labels(path, config)
+    return Scorer(facts, path, kind, _keras_network(model, facts, path), int(model.count_params()))
+
+
+def _keras_network(model: Any, facts: ModelFacts, path: Path) -> Network:
+    outputs = list(model.output_names)
+    heads = [head.name for head in facts.heads]
+    if len(heads) > 1 and sorted(outputs) != sorted(heads):
+        raise ModelError(
+            f"{path}: its facts name the heads {', '.join(heads)}, the network has {', '.join(outputs)}"
+        )
+    names = outputs if len(heads) > 1 else heads
+
+    def network(inputs: NDArray[np.uint8]) -> Probabilities:
+        parts = [_listed(model.predict_on_batch(batch)) for batch in batches(inputs)]
+        return {name: np.concatenate([part[place] for part in parts]) for place, name in enumerate(names)}
+
+    return network
+
+
+def _listed(answers: Any) -> list[NDArray[np.float32]]:
+    if isinstance(answers, Mapping):
+        return list(answers.values())
+    return list(answers) if isinstance(answers, list | tuple) else [answers]
+
+
+def batches(inputs: NDArray[np.uint8]) -> Iterator[NDArray[np.float32]]:
+    """Yield (at most 64, size, size, channels) float32, levels in [0, 255]."""
+    for start in range(0, len(inputs), _BATCH):
+        yield inputs[start : start + _BATCH].astype(np.float32)
+
+
+def prepared_chunks(pictures: Pictures, how: Preprocess) -> Iterator[NDArray[np.uint8]]:
+    """Yield all pictures once, in order, prepared as `how` says: (chunk, size, size, channels) uint8."""
+    step = max(_BATCH, _CHUNK_BYTES // (how.size * how.size * how.channels))
+    with ThreadPoolExecutor(os.cpu_count() or 1, "mien-read") as pool:
+        for start in range(0, len(pictures), step):
+            places = range(start, min(start + step, len(pictures)))
+            prepared = np.empty((len(places), *how.shape), np.uint8)
+
+            def fill(place: int, into: NDArray[np.uint8] = prepared, first: int = start) -> None:
+                into[place - first] = to_model_input(pictures.read(place), how)
+
+            for _ in pool.map(fill, places, chunksize=16):
+                pass  # map() raises here what a worker raised
+            yield prepared
+
+
+def _refuse_labels(path: Path, config: EvaluateConfig) -> None:
+    if config.labels:
+        raise ModelError(f"{path} knows its own labels; leave --labels out")
+
+
+def _count(facts: ModelFacts) -> int | None:
+    found = facts.network.get("parameters")
+    return int(found) if found is not None else None

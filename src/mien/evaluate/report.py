@@ -1,0 +1,172 @@
+"""What an evaluation found, as one frozen object; JSON, Markdown and the page are views of it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.evaluate.calibration import Bin, Calibration
+from mien.evaluate.metrics import Scores
+from mien.evaluate.votes import VotesScores
+
+FORMAT = 1  # version of report.json
+NOTE = (
+    "These figures say how often the network names the expression that people wrote under a picture. An "
+    "expression is not a feeling: nothing here measures what anyone felt."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSummary:
+    """What was scored. facts: the model folder's facts as plain values."""
+
+    name: str
+    path: str
+    kind: str
+    labels: tuple[str, ...]
+    head: str
+    parameters: int | None
+    size_bytes: int
+    facts: Mapping[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**vars(self), "labels": list(self.labels)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSummary:
+    """What it was scored on. counts: pictures of each class in the scored split. copies: how many of them
+    are copies of training pictures, None where that cannot be said. trained_on: the model was trained on
+    this very data set.
+    """
+
+    name: str
+    path: str
+    split: str
+    counts: Mapping[str, int]
+    splits: Mapping[str, int]
+    fingerprint: str
+    copies: int | None
+    trained_on: bool
+    unreadable: tuple[str, ...] = ()
+
+    @property
+    def n(self) -> int:
+        return sum(self.counts.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**vars(self), "n": self.n, "unreadable": list(self.unreadable)}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Mistake:
+    """One wrong answer. raters: what FER+ raters chose, in words, or ''. picture: as read, uint8, grey or
+    RGB.
+    """
+
+    name: str
+    label: str
+    predicted: str
+    confidence: float
+    label_probability: float
+    raters: str
+    picture: NDArray[np.uint8]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {key: value for key, value in vars(self).items() if key != "picture"}
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """The answers behind the figures, one row a picture. copies: whether it is a copy of a training
+    picture.
+    """
+
+    names: tuple[str, ...]
+    classes: tuple[str, ...]
+    labels: NDArray[np.int64]
+    probabilities: NDArray[np.float32]
+    copies: NDArray[np.bool_] | None
+
+    @property
+    def right(self) -> NDArray[np.bool_]:
+        found: NDArray[np.bool_] = self.probabilities.argmax(axis=1) == self.labels
+        return found
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Report:
+    """Everything that `mien evaluate` says. scores: over all pictures of the split."""
+
+    model: ModelSummary
+    data: DataSummary
+    views: Mapping[str, str]
+    scores: Scores
+    without_copies: Scores | None
+    calibration: tuple[Calibration, ...]
+    reliability: tuple[Bin, ...]
+    votes: VotesScores | None
+    mistakes: tuple[Mistake, ...]
+    notes: tuple[str, ...]
+    made: Mapping[str, Any]
+    predictions: Predictions = field(repr=False)
+
+    def headline(self) -> str:
+        """Return the result in one line."""
+        scores, interval = self.scores, self.scores.accuracy_interval
+        without = ""
+        if self.without_copies:
+            without = f", {self.without_copies.accuracy:.1%} without copies of training pictures"
+        return (
+            f"accuracy {scores.accuracy:.1%} ({interval.low:.1%} to {interval.high:.1%}) on {scores.n:,} "
+            f"{self.data.split} pictures{without}; macro-F1 {scores.macro_f1:.3f}, ECE {scores.ece:.3f}"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what JSON takes, the single predictions left out (they lie in predictions.csv)."""
+        values = {
+            "format": FORMAT,
+            "model": self.model.to_dict(),
+            "data": self.data.to_dict(),
+            "views": dict(self.views),
+            "scores": self.scores.to_dict(),
+            "without_copies": _without_curves(self.without_copies),
+            "calibration": [found.to_dict() for found in self.calibration],
+            "reliability": [found.to_dict() for found in self.reliability],
+            "votes": self.votes.to_dict() if self.votes else None,
+            "mistakes": [mistake.to_dict() for mistake in self.mistakes],
+            "notes": [*self.notes, NOTE],
+            "made": dict(self.made),
+        }
+        return {key: plain(value) for key, value in values.items()}
+
+    def to_json(self) -> str:
+        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def plain(value: Any) -> Any:
+    """Return nested values as JSON takes them: tuples become lists, a number that is not finite becomes
+    None.
+    """
+    if isinstance(value, Mapping):
+        return {str(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _without_curves(scores: Scores | None) -> dict[str, Any] | None:
+    if scores is None:
+        return None
+    stored = scores.to_dict()
+    for found in stored["classes"]:
+        del found["roc"], found["precision_recall"]
+    return stored
