@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +100,10 @@ class ModelFacts:
         raise ModelError(
             f"there is no head {name!r}; this model has: {', '.join(h.name for h in self.heads)}"
         )
+
+    def uncalibrated(self) -> ModelFacts:
+        """Return the facts for a file whose network gives raw probabilities: a `.keras` or `.h5` file."""
+        return replace(self, heads=tuple(Head(name=head.name, labels=head.labels) for head in self.heads))
 
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON takes: tuples become lists, a NaN or infinity becomes None (JSON has neither)."""

@@ -1,8 +1,181 @@
-"""CARD.md."""
+"""CARD.md: what one should know before relying on a model, written from its facts."""
 
-from mien.predict.model_folder import ModelFacts
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mien.predict.model_folder import FACTS_FILE, MODEL_FILE, Head, ModelFacts
+from mien.train.card_scores import how_good, number, table
+
+_COLOURS = {"grey": "grey", "rgb": "colour, RGB", "bgr": "colour, BGR"}
+_PURPOSE = """It names the expression that people would see in a picture of one face: for sorting
+photographs, for counting in one's own experiments, for teaching, for a program that answers a smile. It
+does not read feelings: a face shows what it shows, and people smile when they are sad."""
+_NOT_FOR = """Do not use it to judge a person: not for hiring, teaching, policing, border control, medicine
+or advertising aimed at single people, and not as a lie detector. Do not use it on people who have not
+agreed to it."""
+_LAW = """In the European Union, Article 5(1)(f) of the AI Act (Regulation 2024/1689) forbids systems that
+infer the emotions of people at work or in schools, except for medical or safety reasons. Other uses may
+count as high-risk and carry duties, among them telling the people concerned (Article 50(3)). This is a
+notice, not legal advice."""
+_LIMITS = """The labels are opinions of annotators about single pictures, so a perfect score is neither
+possible nor wished for. Faces that differ from the training pictures, in light, angle, size, age, covering
+or in how expressions are shown where people come from, will be answered worse than the figures above say,
+and just as surely. One face a picture, looking roughly at the camera, cropped as described above: a looser
+or tighter crop costs accuracy."""
+_FAIRNESS = """The training data carries no labels of age, sex, skin tone or origin that we know of. So it
+was not measured whether the network serves groups of people equally well, and nothing is claimed. Assume
+that it does not, and measure on your own people before you rely on it."""
+# Measured on the data itself; the reader cannot know it and it bounds what the figures mean.
+_FER2013 = """About FER-2013 (Goodfellow et al. 2013, arXiv:1307.0414): its labels agree with the majority
+of ten later raters (FER+, Barsoum et al. 2016, arXiv:1608.01041) on 63 % of the faces, for fear on 14 %.
+280 of the 3,589 PublicTest faces are pixel-for-pixel copies of training faces, which flatters networks that
+memorise. 173 of its pictures show no face at all."""
 
 
 def model_card(facts: ModelFacts) -> str:
-    """Return the card."""
-    return f"# {facts.name}\n"
+    """Return the text of CARD.md in Markdown. What the facts do not say is left out or named as unknown."""
+    sections = [
+        _title(facts),
+        _section("What it is for", _PURPOSE, _NOT_FOR),
+        _section("What goes in, what comes out", _input(facts), _heads(facts), _use(facts)),
+        _section("What it learnt from", _data(facts)),
+        _section("How good it is", *how_good(facts)),
+        _section("Calibration", *(_calibration(facts, head) for head in facts.heads)),
+        _section("Where it fails", _LIMITS, _fer2013(facts), _FAIRNESS),
+        _section("How to make it again", _reproduce(facts)),
+        _section("Licences", _licences(facts)),
+        _section("The law", _LAW),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _section(title: str, *parts: str) -> str:
+    return "\n\n".join([f"## {title}", *(part for part in parts if part)])
+
+
+def _title(facts: ModelFacts) -> str:
+    network = facts.network
+    labels = ", ".join(facts.heads[0].labels)
+    rows = [
+        ("Network", str(network.get("name", "unknown"))),
+        ("Parameters", number(network.get("parameters"))),
+        ("Multiply-accumulates a face", number(network.get("macs"))),
+        ("Size of " + MODEL_FILE, _megabytes(network.get("bytes"))),
+        ("Made", facts.created or "unknown"),
+    ]
+    intro = (
+        f"A network that looks at the picture of one face and says how likely each of "
+        f"{len(facts.heads[0].labels)} expressions is: {labels}. This page was written by `mien export` "
+        f"from `{FACTS_FILE}`, which says the same to programs."
+    )
+    return "\n\n".join([f"# {facts.name}", intro, table(("", ""), rows)])
+
+
+def _megabytes(size: Any) -> str:
+    return f"{size / 1e6:.1f} MB" if isinstance(size, int) else "unknown"
+
+
+def _input(facts: ModelFacts) -> str:
+    how = facts.preprocess
+    return (
+        f"In: face crops, prepared as {how.size}x{how.size} pixels, {_COLOURS[how.colour]}, levels from 0 "
+        "to 255 (the network rescales by itself, so never divide). Shrinking averages over areas, "
+        f"enlarging is bilinear, the aspect ratio is not kept. The crop's side is {how.margin:g} times the "
+        "longer side of the face box. `Recognizer.recognise` does all of this except finding the face."
+    )
+
+
+def _heads(facts: ModelFacts) -> str:
+    rows = [(f"`{head.name}`", ", ".join(head.labels)) for head in facts.heads]
+    note = "Out: one distribution a head, which sums to one."
+    if len(rows) > 1:
+        note += " The first head is the default."
+    return f"{note}\n\n{table(('Head', 'Labels, in order'), rows)}"
+
+
+def _use(facts: ModelFacts) -> str:
+    return f"""```python
+from pathlib import Path
+from mien.predict.recognizer import Recognizer
+
+recognizer = Recognizer(Path("."))  # the folder of this card
+probabilities = recognizer.recognise([crop])["{facts.heads[0].name}"]  # crop: (height, width, 3) uint8, RGB
+```"""
+
+
+def _data(facts: ModelFacts) -> str:
+    data = facts.training.get("data")
+    if not isinstance(data, Mapping):
+        return "The facts do not say what this network was trained on."
+    counts = {str(name): dict(one) for name, one in dict(data.get("counts", {})).items()}
+    intro = f"The data set `{data.get('name', 'unknown')}`"
+    if data.get("fingerprint"):
+        intro += f" (fingerprint `{str(data['fingerprint'])[:16]}`)"
+    intro += ". Pictures by class and split; only `train` was fitted, choices were made on `validation`:"
+    if not counts:
+        return intro.partition(". Pictures")[0] + "."
+    classes = list(dict.fromkeys(name for one in counts.values() for name in one))
+    rows = [(name, *(number(one.get(name, 0)) for one in counts.values())) for name in classes]
+    rows.append(("all", *(number(sum(one.values())) for one in counts.values())))
+    return f"{intro}\n\n{table(('Class', *counts), rows)}"
+
+
+def _calibration(facts: ModelFacts, head: Head) -> str:
+    text = f"Head `{head.name}`: "
+    if head.temperature == 1.0:
+        text += "no temperature was fitted, so take its probabilities as an order, not as frequencies."
+    else:
+        text += (
+            f"the logits are divided by {head.temperature:.3f} inside the network (temperature scaling, Guo "
+            "et al. 2017, arXiv:1706.04599), fitted on validation; its probabilities need no further "
+            "correction."
+        )
+    found = [s["ece"] for s in facts.scores if s.get("head") == head.name and s.get("ece") is not None]
+    if found:
+        text += f" Expected calibration error: {found[0]:.3f}."
+    if head.threshold:
+        text += (
+            f" Below a probability of {head.threshold:g} at most half of its answers were right on "
+            "validation, so mien decides 'uncertain' there; the probabilities stay what they are."
+        )
+    return text
+
+
+def _fer2013(facts: ModelFacts) -> str:
+    data = facts.training.get("data")
+    return _FER2013 if isinstance(data, Mapping) and data.get("name") == "fer2013" else ""
+
+
+def _reproduce(facts: ModelFacts) -> str:
+    training = facts.training
+    settings = training.get("settings", {})
+    parts = []
+    if training.get("command"):
+        parts.append(f"```sh\n{training['command']}\n```")
+    told = []
+    if "seed" in settings:
+        told.append(f"seed {settings['seed']}")
+    if training.get("epochs"):
+        best = f", of which epoch {training['best_epoch']} was kept" if training.get("best_epoch") else ""
+        told.append(f"{training['epochs']} epochs{best}")
+    if training.get("seconds"):
+        told.append(f"{training['seconds'] / 60:.0f} minutes of training")
+    if versions := training.get("versions"):
+        told.append("with " + ", ".join(f"{name} {version}" for name, version in versions.items()))
+    if told:
+        parts.append(f"{'; '.join(told)[:1].upper()}{'; '.join(told)[1:]}.")
+    if not parts:
+        return "The facts do not say how this network was trained."
+    parts.append(
+        f"Every setting is in `{FACTS_FILE}`. Another machine or other versions give a "
+        "similar network, not the same numbers."
+    )
+    return "\n\n".join(parts)
+
+
+def _licences(facts: ModelFacts) -> str:
+    if not facts.licences:
+        return "The facts name no licence: ask whoever gave you this model before you pass it on."
+    return "\n".join(f"- {what}: {licence}" for what, licence in facts.licences.items())

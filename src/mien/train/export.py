@@ -9,8 +9,9 @@ from typing import Any
 
 import onnx
 
+from mien.errors import OutputError
 from mien.files import whole_folder
-from mien.predict.model_folder import CARD_FILE, MODEL_FILE, ModelFacts, write_facts
+from mien.predict.model_folder import CARD_FILE, FACTS_FILE, MODEL_FILE, ModelFacts, write_facts
 from mien.predict.recognizer import Recognizer
 from mien.train.card import model_card
 from mien.train.copies import computes_in_float32, float32_copy
@@ -22,12 +23,14 @@ from mien.train.parity import check_parity
 def export(model: Any, folder: Path, facts: ModelFacts, card: str | None = None) -> Path:
     """Write model.onnx, model.json and CARD.md; all of them, after the check, or none.
 
+    folder: what lies there already is replaced if it is a model folder, and otherwise left alone.
     facts: parameters and multiply-accumulates are filled in; model.json adds the size of the file and how
     closely it follows Keras. card: text of CARD.md, by default written from the facts. A network trained in
     mixed precision is exported in float32. Raises ModelError for a layer that cannot be exported, for facts
     that do not fit the network and when ONNX Runtime and Keras disagree; OutputError when the place cannot be
     written.
     """
+    _check_place(folder)
     if not computes_in_float32(model):
         model = float32_copy(model)
     macs = count_macs(model)
@@ -46,3 +49,14 @@ def export(model: Any, folder: Path, facts: ModelFacts, card: str | None = None)
         (temporary / CARD_FILE).write_text(card or model_card(facts), encoding="utf-8")
         Recognizer(temporary)  # opens as a user will open it
     return folder
+
+
+def _check_place(folder: Path) -> None:
+    """Raise OutputError before any work when `folder` holds something that replacing it would lose."""
+    if not folder.exists():
+        return
+    found = {path.name for path in folder.iterdir()} if folder.is_dir() else {"a file of this name"}
+    if other := sorted(found - {MODEL_FILE, FACTS_FILE, CARD_FILE}):
+        raise OutputError(
+            f"{folder} is there and is not a model folder (it has {', '.join(other[:3])}); name another place"
+        )

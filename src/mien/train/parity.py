@@ -19,9 +19,10 @@ _HEAVY_MACS = 1_000_000_000  # a face; above it 64 faces would take minutes on o
 _HEAVY_BATCH_SIZES = (1, 3, 9)
 # Largest allowed difference of a probability. Both sides sum thousands of float32 products in another order,
 # and that error grows with depth and width.
-_TOLERANCE, _HEAVY_TOLERANCE = 1e-5, 1e-4
-# A network whose own answers move when its input moves by a millionth (few epochs, statistics of batch norm that
-# have not settled) cannot agree better than that: it may differ by this many times its own movement, up to a limit.
+TOLERANCE, HEAVY_TOLERANCE = 1e-5, 1e-4
+# A network whose own answers move when its input moves by a millionth (few epochs, statistics of batch norm
+# that have not settled) cannot agree better than that: it may differ by so many times its own movement, up
+# to a limit.
 _NUDGE, _OWN_MOVEMENTS, _LIMIT = 1e-6, 10.0, 1e-2
 
 
@@ -43,7 +44,7 @@ def check_parity(model: Any, recognizer: Recognizer, macs: int | None) -> Parity
     """
     heavy = macs is None or macs > _HEAVY_MACS
     sizes = _HEAVY_BATCH_SIZES if heavy else BATCH_SIZES
-    tolerance = _HEAVY_TOLERANCE if heavy else _TOLERANCE
+    tolerance = HEAVY_TOLERANCE if heavy else TOLERANCE
     batches = [probes(size, recognizer.facts) for size in sizes]
     found = float(np.max([_difference(model, recognizer, batch) for batch in batches]))
     if found > tolerance:
@@ -52,8 +53,8 @@ def check_parity(model: Any, recognizer: Recognizer, macs: int | None) -> Parity
     if not found <= tolerance:  # also true for NaN
         raise ModelError(
             f"the exported network differs from Keras by {found:.2g} (allowed: {tolerance:g}), so nothing "
-            "was written; either the network's numbers are not finite or not stable (train it longer or with a "
-            "lower learning rate), or this is a mistake in mien's exporter"
+            "was written; either the network's numbers are not finite or not stable (train it longer or with "
+            "a lower learning rate), or this is a mistake in mien's exporter"
         )
     return Parity(sizes, found, tolerance)
 

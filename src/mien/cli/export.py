@@ -1,0 +1,87 @@
+"""`mien export`: a trained network becomes a model folder, or a file for other programs."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mien.errors import ConfigError, need
+from mien.predict.model_folder import FACTS_FILE, ModelFacts, read_model_folder
+
+HELP = "Write a trained network as a checked model folder, or as a LiteRT, .h5 or .keras file."
+EXAMPLES = """examples:
+  mien export runs/faces-small --to models/mine             model.onnx, model.json and CARD.md
+  mien export best.keras --to models/mine --name mine       from a bare file, under a name of its own
+  mien export runs/faces-small --litert mine.tflite         for phones (needs the TensorFlow backend)
+  mien export models/mine --keras mine.keras                back to a file that Keras opens
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "model", metavar="MODEL", help="run folder, model folder, .keras, .h5 or .onnx file of mien"
+    )
+    parser.add_argument("--to", type=Path, metavar="DIR", help="write a model folder here")
+    parser.add_argument("--name", help="name of the model in its card (default: the name that it has)")
+    parser.add_argument(
+        "--litert", type=Path, metavar="FILE", help="write a LiteRT file (.tflite), calibrated"
+    )
+    parser.add_argument("--h5", type=Path, metavar="FILE", help="write a .h5 file, not calibrated")
+    parser.add_argument("--keras", type=Path, metavar="FILE", help="write a .keras file, not calibrated")
+
+
+def run(options: argparse.Namespace) -> int:
+    if not (options.to or options.litert or options.h5 or options.keras):
+        raise ConfigError(
+            "export to what? Give --to DIR for a model folder, or --litert, --h5 or --keras with a FILE"
+        )
+    _check_suffixes(options)
+    need("onnx", "train", "exporting")
+    from mien.train import backend
+
+    backend.import_keras()
+    from mien.train.transfer import open_network
+
+    network, facts = open_network(options.model)
+    facts = _calibrated(Path(options.model), facts)
+    if options.name:
+        facts = replace(facts, name=options.name)
+    _write(options, network, facts)
+    return 0
+
+
+def _check_suffixes(options: argparse.Namespace) -> None:
+    """Refuse a file name that would be read as another format, before any work."""
+    for name, suffix in (("litert", ".tflite"), ("h5", ".h5"), ("keras", ".keras")):
+        path = getattr(options, name)
+        if path and path.suffix != suffix:
+            raise ConfigError(f"--{name} must name a file that ends in {suffix}, got {path}")
+
+
+def _calibrated(model: Path, facts: ModelFacts) -> ModelFacts:
+    """Prefer the facts of a run's model folder: they have the temperatures and scores of the same network."""
+    folder = model / "model"
+    return read_model_folder(folder).facts if (folder / FACTS_FILE).is_file() else facts
+
+
+def _write(options: argparse.Namespace, network: Any, facts: ModelFacts) -> None:
+    from mien.train.export import export
+    from mien.train.saved import save_network
+
+    if options.to:
+        export(network, options.to, facts)
+        written = read_model_folder(options.to).facts.network
+        print(f"model    {options.to}")
+        print(
+            f"         {written['parameters']:,} parameters, {written['bytes'] / 1e6:.1f} MB; ONNX Runtime "
+            f"and Keras differ by at most {written['parity']['max_abs_difference']:.1g}"
+        )
+    if options.litert:
+        from mien.train.litert import export_litert
+
+        print(f"litert   {export_litert(network, options.litert, facts)}")
+    for path in (options.h5, options.keras):
+        if path:
+            print(f"{path.suffix[1:]:8} {save_network(network, path, facts.uncalibrated())}")
