@@ -30,7 +30,7 @@ class EvaluateConfig(DataConfig):
     faces: str = setting(
         "whole", "'whole': each picture is a face; 'crop': find and crop the face", choices=("whole", "crop")
     )
-    mistakes: int = setting(36, "how many of the most confident mistakes are shown")
+    mistakes: int = setting(42, "how many of the most confident mistakes are shown")
     resamples: int = setting(2000, "bootstrap resamples behind each 95 % interval")
     seed: int = setting(0, "seed of the bootstrap and of the five folds")
     # For a network that mien did not save, which cannot say these things itself.

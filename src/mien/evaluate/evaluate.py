@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -51,7 +51,7 @@ def evaluate(
     """
     settings = EvaluateConfig.reading_as(config or EvaluateConfig())
     scorer = open_as(model, settings)
-    dataset, split = choose_split(data, scorer, settings)
+    dataset, split = choose_split(data, [scorer], settings)
     command = command or f"mien evaluate {shlex.quote(str(model))} {shlex.quote(str(data))}"
     report = evaluate_on(scorer, dataset, replace(settings, split=split), command=command, progress=progress)
     if out is not None:
@@ -61,17 +61,18 @@ def evaluate(
     return report
 
 
-def choose_split(data: Path, scorer: Scorer, config: EvaluateConfig) -> tuple[Dataset, str]:
+def choose_split(data: Path, scorers: Sequence[Scorer], config: EvaluateConfig) -> tuple[Dataset, str]:
     """Open DATA and name the split to score. Raises DataError when it is empty or missing."""
-    dataset = _opened(data, scorer, config, carve=True)
+    margin = scorers[0].facts.preprocess.margin
+    dataset = _opened(data, margin, config, carve=True)
     if config.split:
         dataset.split(config.split)
         return dataset, config.split
     if len(dataset.splits.get("test", ())):
         return dataset, "test"
-    if _trained_on(scorer, dataset):
+    if any(_trained_on(scorer, dataset) for scorer in scorers):
         return dataset, "validation"
-    whole = _opened(data, scorer, config, carve=False)
+    whole = _opened(data, margin, config, carve=False)
     for name in ("validation", "train"):
         if len(whole.splits.get(name, ())):
             return whole, name
@@ -121,14 +122,14 @@ def evaluate_on(
     )
 
 
-def _opened(data: Path, scorer: Scorer, config: EvaluateConfig, *, carve: bool) -> Dataset:
+def _opened(data: Path, margin: float, config: EvaluateConfig, *, carve: bool) -> Dataset:
     dataset = open_dataset(data, config, carve_validation=carve)
     if config.faces == "whole":
         return dataset
     from mien.predict.detect import detector
     from mien.train.faces import crop_faces
 
-    cropped, without = crop_faces(dataset, detector("auto"), scorer.facts.preprocess.margin)
+    cropped, without = crop_faces(dataset, detector("auto"), margin)
     notes = tuple(f"no face found, left out: {name}" for name in without)
     return replace(cropped, notes=cropped.notes + notes)
 

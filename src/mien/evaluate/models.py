@@ -51,6 +51,11 @@ class Scorer:
         return self.facts.heads
 
     @property
+    def is_keras(self) -> bool:
+        """Whether Keras runs it, rather than ONNX Runtime."""
+        return self.path.suffix in _KERAS_SUFFIXES
+
+    @property
     def size_bytes(self) -> int:
         """Size of the network file."""
         return (self.path / MODEL_FILE if self.path.is_dir() else self.path).stat().st_size
@@ -79,8 +84,8 @@ class Scorer:
 def open_model(path: str | Path, *, labels: tuple[str, ...] = ()) -> Scorer:
     """Open a run folder, a model folder, the name of a shipped model, or a `.keras`, `.h5` or `.onnx` file.
 
-    labels: for a network that mien did not save; its input is read from its shape. Raises ModelError for
-    anything else. `open_as` takes more settings.
+    labels: for a network that mien did not save; others keep their own. The input is read from its shape.
+    Raises ModelError for anything else. `open_as` takes more settings.
     """
     return open_as(path, EvaluateConfig(labels=labels))
 
@@ -117,7 +122,6 @@ def _open_onnx(path: Path, kind: str, config: EvaluateConfig) -> Scorer:
     if path.is_file() and not foreign.onnx_has_facts(path):
         facts, network, note = foreign.open_onnx(path, config)
         return Scorer(facts, path, kind, network, note=note)
-    _refuse_labels(path, config)
     recognizer = Recognizer(path)
     return Scorer(recognizer.facts, path, kind, recognizer.probabilities, _count(recognizer.facts))
 
@@ -132,7 +136,6 @@ def _open_keras(path: Path, kind: str, config: EvaluateConfig) -> Scorer:
     if facts is None:
         facts, network, note = foreign.wrap_keras(model, path, config)
         return Scorer(facts, path, kind, network, int(model.count_params()), note)
-    _refuse_labels(path, config)
     return Scorer(facts, path, kind, _keras_network(model, facts, path), int(model.count_params()))
 
 
@@ -178,11 +181,6 @@ def prepared_chunks(pictures: Pictures, how: Preprocess) -> Iterator[NDArray[np.
             for _ in pool.map(fill, places, chunksize=16):
                 pass  # map() raises here what a worker raised
             yield prepared
-
-
-def _refuse_labels(path: Path, config: EvaluateConfig) -> None:
-    if config.labels:
-        raise ModelError(f"{path} knows its own labels; leave --labels out")
 
 
 def _count(facts: ModelFacts) -> int | None:

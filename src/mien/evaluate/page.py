@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mien.evaluate import svg
 from mien.evaluate.bootstrap import Interval
 from mien.evaluate.report import NOTE, Mistake, Report
-from mien.evaluate.words import NONE, area, bytes_in_words, decimal, percent, span, stands_out
+from mien.evaluate.words import NONE, area, bytes_in_words, decimal, percent, stands_out
 
 _PICTURE_PX = 160  # longer side of a face on the page, at most
 _MOST_NUMBERS = 16  # a larger confusion matrix shows colours only
@@ -33,7 +33,7 @@ def to_html(report: Report) -> str:
         lead=_lead(report),
         tiles=_tiles(report),
         stands_out=_list(stands_out(report)),
-        notes=_section("Worth knowing", _list(report.notes)) if report.notes else "",
+        notes=notes_section(report.notes),
         per_class=_per_class(report),
         confusion=_confusion(report),
         mistakes=_mistakes(report),
@@ -108,7 +108,7 @@ def _tiles(report: Report) -> str:
         tiles.append(_share_tile("Without copies", without.accuracy, without.accuracy_interval))
     tiles.append(_share_tile("Macro-F1", scores.macro_f1, scores.macro_f1_interval))
     balanced = svg.strip(scores.balanced_accuracy)
-    tiles.append(tile("Balanced accuracy", percent_value(scores.balanced_accuracy), "mean recall", balanced))
+    tiles.append(tile("Balanced", percent_value(scores.balanced_accuracy), "mean recall", balanced))
     if scores.top2 is not None:
         top = svg.strip(scores.top2)
         tiles.append(tile("Top-2", percent_value(scores.top2), "in the first two", top))
@@ -121,7 +121,11 @@ def _share_tile(
     name: str, value: float, interval: Interval, chance: float | None = None, first: bool = False
 ) -> str:
     return tile(
-        name, percent_value(value), f"95 %: {span(interval)}", svg.strip(value, interval, chance), first
+        name,
+        percent_value(value),
+        f"95 %: {100 * interval.low:.1f} to {100 * interval.high:.1f}",
+        svg.strip(value, interval, chance),
+        first,
     )
 
 
@@ -133,8 +137,8 @@ def _list(lines: Sequence[str]) -> str:
     )
 
 
-def _section(title: str, inside: str) -> str:
-    return f"<section><h2>{escape(title)}</h2>{inside}</section>"
+def notes_section(notes: Sequence[str]) -> str:
+    return f"<section><h2>Worth knowing</h2>{_list(notes)}</section>" if notes else ""
 
 
 def _per_class(report: Report) -> str:
@@ -144,7 +148,7 @@ def _per_class(report: Report) -> str:
     )
     rows = []
     for place, found in enumerate(report.scores.classes):
-        bars = "".join(f"<td>{_bar(share)}</td>" for share in (found.precision, found.recall, found.f1))
+        bars = "".join(f"<td>{bar(share)}</td>" for share in (found.precision, found.recall, found.f1))
         rows.append(
             f'<tr style="--k:{svg.colour(place)}">'
             f'<td class="what"><span class="dot"></span>{escape(found.name)}</td>'
@@ -152,10 +156,16 @@ def _per_class(report: Report) -> str:
             f'<td class="n wide">{decimal(area(found.roc))}</td>'
             f'<td class="n wide">{decimal(area(found.precision_recall))}</td></tr>'
         )
+    return scrolling(head, rows)
+
+
+def scrolling(head: str, rows: Sequence[str]) -> str:
+    """Return a table that scrolls by itself where it is wider than the screen. head and rows: HTML."""
     return f'<div class="scroll"><table><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table></div>'
 
 
-def _bar(share: float | None) -> str:
+def bar(share: float | None) -> str:
+    """Return a share as a bar with its number in hundredths."""
     if share is None:
         return f'<div class="bar"><b>{NONE}</b></div>'
     return f'<div class="bar"><i style="--v:{100 * share:.1f}%"></i><b>{100 * share:.1f}</b></div>'
@@ -261,8 +271,9 @@ def _votes(report: Report) -> str:
     ]
     return (
         f"<section><h2>Against ten raters (FER+)</h2>"
-        f'<p class="hint">The answers of the head ‘{escape(votes.head)}’ compared with what ten people chose '
-        f'for each face, single dissenting votes dropped.</p><div class="tiles">{"".join(tiles)}</div></section>'
+        f'<p class="hint">The answers of the head ‘{escape(votes.head)}’ compared with what ten people '
+        f"chose for each face, single dissenting votes dropped.</p>"
+        f'<div class="tiles">{"".join(tiles)}</div></section>'
     )
 
 

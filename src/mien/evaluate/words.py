@@ -30,6 +30,26 @@ def span(interval: Interval) -> str:
     return f"{100 * interval.low:.1f} to {100 * interval.high:.1f} %"
 
 
+def count_in_words(count: int | None) -> str:
+    """Return 1.7 M for 1,696,732 and 57.3 M for multiply-accumulates; a dash for None."""
+    if count is None:
+        return NONE
+    for unit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if count >= unit:
+            return f"{count / unit:.{1 if count < 100 * unit else 0}f} {letter}".replace(".0 ", " ")
+    return str(count)
+
+
+def seconds_in_words(seconds: float | None) -> str:
+    """Return 1h 05m, 4m 10s or 12s; a dash for None."""
+    if seconds is None:
+        return NONE
+    whole = round(seconds)
+    if whole >= 3600:
+        return f"{whole // 3600}h {whole // 60 % 60:02}m"
+    return f"{whole // 60}m {whole % 60:02}s" if whole >= 60 else f"{whole}s"
+
+
 def bytes_in_words(size: int) -> str:
     return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"
 

@@ -1,0 +1,75 @@
+"""`mien compare`: several networks on the same faces, in one table and one picture."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+
+from mien.evaluate.compare_training import CompareConfig
+from mien.settings import add_settings, from_mapping
+from mien.train.config import TrainConfig
+
+HELP = "Train or load several networks and compare them: accuracy, calibration, size, speed, in one table."
+EXAMPLES = """examples:
+  mien compare faces runs/faces-small other.onnx     trained models
+  mien compare faces --networks small,lenet5         trained first; finished runs are loaded
+  mien compare fer2013.csv --recipes default,lenet5 --epochs 5
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("data", type=Path, metavar="DATA", help="folder, CSV or table of labelled faces")
+    parser.add_argument("models", nargs="*", metavar="MODEL", help="runs, model folders or network files")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="folder of the comparison (default: comparison-DATA)"
+    )
+    parser.add_argument(
+        "--runs", type=Path, default=Path("runs"), metavar="DIR", help="where trainings go (default: runs)"
+    )
+    parser.add_argument("--json", action="store_true", help="print the comparison as JSON")
+    parser.add_argument("--quiet", action="store_true", help="show no progress")
+    add_settings(parser, CompareConfig)
+
+
+def run(options: argparse.Namespace) -> int:
+    from mien.cli.evaluate import show_progress
+    from mien.evaluate.compare import compare
+    from mien.evaluate.compare_text import to_text
+    from mien.evaluate.compare_writing import PAGE_FILE
+
+    names = CompareConfig.__dataclass_fields__
+    asked = {name: value for name, value in vars(options).items() if name in names}
+    config = from_mapping(CompareConfig, asked, "options")
+    models = [*options.models, *_trained(options, config, asked)]
+    out = options.out or Path(f"comparison-{options.data.resolve().name.split('.')[0] or 'data'}")
+    show = None if options.quiet or not sys.stderr.isatty() else show_progress
+    command = shlex.join(["mien", *sys.argv[1:]])
+    found = compare(models, options.data, config=config.evaluation(), out=out, command=command, progress=show)
+    if options.json:
+        print(found.to_json())
+        return 0
+    print(to_text(found))
+    print(found.headline())
+    for note in found.notes:
+        print(f"note     {note}")
+    print(f"page     {out / PAGE_FILE}")
+    return 0
+
+
+def _trained(options: argparse.Namespace, config: CompareConfig, asked: dict[str, object]) -> list[Path]:
+    if not (config.networks or config.recipes):
+        return []
+    from mien.evaluate.compare_training import train_several
+    from mien.train.progress_line import ProgressLine
+
+    training = {name: value for name, value in asked.items() if name in TrainConfig.__dataclass_fields__}
+    return train_several(
+        options.data,
+        options.runs,
+        networks=config.networks,
+        recipes=config.recipes,
+        asked=training,
+        show=ProgressLine(enabled=not options.quiet),
+    )

@@ -1,0 +1,70 @@
+"""`mien evaluate`: a trained network and labelled faces in, a report out."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+
+from mien.evaluate.config import EvaluateConfig
+from mien.settings import add_settings, from_mapping
+
+HELP = "Score a trained network on labelled faces: figures with intervals, calibration, mistakes, a page."
+EXAMPLES = """examples:
+  mien evaluate runs/faces-small faces            a run; its test pictures, or validation where there are none
+  mien evaluate model.onnx faces --views flip     mean of each face and its mirror image
+  mien evaluate runs/faces-small faces --split validation --json
+  mien evaluate other.h5 faces --labels angry,happy,sad --input-range 0,1   a network that mien did not train
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "model", metavar="MODEL", help="run, model folder, shipped model, or .keras, .h5 or .onnx file"
+    )
+    parser.add_argument("data", type=Path, metavar="DATA", help="folder, CSV or table of labelled faces")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="report folder (default: report-DATA in a run, else beside you)",
+    )
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    parser.add_argument("--quiet", action="store_true", help="show no progress")
+    add_settings(parser, EvaluateConfig)
+
+
+def run(options: argparse.Namespace) -> int:
+    from mien.evaluate.evaluate import evaluate
+    from mien.evaluate.writing import PAGE_FILE
+
+    names = EvaluateConfig.__dataclass_fields__
+    asked = {name: value for name, value in vars(options).items() if name in names}
+    config = from_mapping(EvaluateConfig, asked, "options")
+    out = options.out or default_out(options.model, options.data)
+    show = None if options.quiet or not sys.stderr.isatty() else show_progress
+    command = shlex.join(["mien", *sys.argv[1:]])
+    report = evaluate(options.model, options.data, config=config, out=out, command=command, progress=show)
+    if options.json:
+        print(report.to_json())
+        return 0
+    print(report.headline())
+    for note in report.notes:
+        print(f"note     {note}")
+    print(f"report   {out / PAGE_FILE}")
+    return 0
+
+
+def default_out(model: str, data: Path) -> Path:
+    """Return RUN/report-DATA for a run, else report-MODEL-DATA in the folder where one stands."""
+    name = data.resolve().name.split(".")[0] or "data"
+    if (Path(model) / "settings.json").is_file():
+        return Path(model) / f"report-{name}"
+    return Path(f"report-{Path(model).resolve().name.split('.')[0]}-{name}")
+
+
+def show_progress(what: str, done: int, of: int) -> None:
+    """Redraw one line on stderr."""
+    end = "\n" if done == of else ""
+    print(f"\r\x1b[K{what}: {done:,} of {of:,}", end=end, file=sys.stderr, flush=True)

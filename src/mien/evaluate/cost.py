@@ -1,0 +1,85 @@
+"""What a network costs: parameters, multiply-accumulates, bytes, milliseconds a face, training time."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mien.errors import ModelError
+from mien.evaluate.models import Scorer
+from mien.predict.recognizer import Recognizer
+
+_WARM_UP, _LEAST, _SECONDS = 3, 10, 0.5  # runs before the clock counts, fewest runs, time to spend
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """None where a figure is not known. ms_a_face: processor time of one core, one face at a time.
+
+    macs: multiply-accumulates a face. training_s: seconds that its training took, on whatever machine.
+    """
+
+    parameters: int | None
+    macs: int | None
+    size_bytes: int
+    ms_a_face: float | None
+    training_s: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+
+def cost_of(scorer: Scorer) -> Cost:
+    """Count and time a network. The time is ONNX Runtime's, so a `.keras` file is exported first, aside."""
+    facts, macs = scorer.facts, scorer.facts.network.get("macs")
+    parameters, size_bytes = scorer.parameters, scorer.size_bytes
+    if scorer.is_keras:
+        with tempfile.TemporaryDirectory() as folder:
+            exported = _exported(scorer, Path(folder) / "model")
+            milliseconds = _timed(exported) if exported else None
+            macs = exported.facts.network.get("macs") if exported else None
+    else:
+        milliseconds = _timed(scorer)
+    seconds = facts.training.get("seconds")
+    return Cost(
+        parameters=parameters,
+        macs=None if macs is None else int(macs),
+        size_bytes=size_bytes,
+        ms_a_face=milliseconds,
+        training_s=None if seconds is None else float(seconds),
+    )
+
+
+def _exported(scorer: Scorer, folder: Path) -> Scorer | None:
+    """Export a Keras file; None for a network with layers or facts that cannot be exported."""
+    from mien.train.export import export
+    from mien.train.saved import load_network
+
+    model, facts = load_network(scorer.path)
+    if facts is None:
+        return None
+    try:
+        export(model, folder, facts)
+    except ModelError:  # it can be scored all the same; the table shows a dash
+        return None
+    recognizer = Recognizer(folder)
+    return Scorer(recognizer.facts, folder, "model folder", recognizer.probabilities)
+
+
+def _timed(scorer: Scorer) -> float:
+    """Return the median processor time of one face in milliseconds; a busy neighbour hardly moves it."""
+    face = np.random.default_rng(0).integers(0, 256, (1, *scorer.facts.preprocess.shape), np.uint8)
+    times: list[float] = []
+    for _ in range(_WARM_UP):
+        scorer.network(face)
+    end = time.monotonic() + _SECONDS
+    while len(times) < _LEAST or time.monotonic() < end:
+        start = time.thread_time()  # ONNX Runtime works in the calling thread: it was given one
+        scorer.network(face)
+        times.append(time.thread_time() - start)
+    return 1000 * float(np.median(times))
