@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 
@@ -14,12 +15,12 @@ from mien.settings import add_settings
 
 HELP = "Look at labelled pictures: counts, sizes, copies, leaks, unreadable files; convert and download them."
 EXAMPLES = """examples:
-  mien data faces                                   one folder per class, or train/ validation/ test/ of those
-  mien data fer2013.csv --sheet faces.png           also as .csv.gz and .csv.xz; a sheet of examples to look
-  at mien data fer2013.csv --merge nothappy=sad+angry --classes happy,nothappy --to-folders two-classes mien
-  data faces --model runs/faces-small          the labels most likely wrong, by a trained network mien data
-  get drawn --to faces                    drawn faces, without any network mien data get fer2013 --to fer2013
-  from Kaggle
+  mien data faces                          one folder per class, or train/ validation/ test/ of those
+  mien data fer2013.csv --sheet faces.png  also .csv.gz and .csv.xz; a sheet of examples to look at
+  mien data fer2013.csv --merge nothappy=sad+angry --classes happy,nothappy --to-folders two-classes
+  mien data faces --model runs/faces-small the labels most likely wrong, says a trained network
+  mien data get drawn --to faces           drawn faces, without any network
+  mien data get fer2013 --to fer2013       from Kaggle
 """
 
 
@@ -97,8 +98,7 @@ def _look(options: argparse.Namespace, config: DataConfig) -> int:
     dataset = open_dataset(options.words[0], config, progress=show)
     summary = summarise(dataset)
     print(json.dumps(summary.to_dict(), indent=2) if options.json else as_text(summary))
-    written = _write(options, dataset)
-    for line in written:
+    for line in _write(options, dataset):
         print(line, file=sys.stderr if options.json else sys.stdout)
     return 0
 
@@ -108,26 +108,24 @@ def _show_progress(done: int, of: int) -> None:
     print(f"\rexamining pictures: {done} of {of}", end=end, file=sys.stderr, flush=True)
 
 
-def _write(options: argparse.Namespace, dataset: Dataset) -> list[str]:
-    """Write what was asked for; return a line for each."""
+def _write(options: argparse.Namespace, dataset: Dataset) -> Iterator[str]:
+    """Write what was asked for, one after the other; yield a line for each."""
     from mien.data import convert, sheet
 
-    lines = []
     if options.sheet:
         sheet.write_sheet(
             options.sheet, sheet.contact_sheet(dataset, seed=options.__dict__.get("split_seed", 0))
         )
-        lines.append(f"wrote {options.sheet}")
+        yield f"wrote {options.sheet}"
     for target, writer in (
         (options.to_folders, convert.to_folders),
         (options.to_table, convert.to_table),
         (options.to_csv, convert.to_csv),
     ):
         if target:
-            lines.append(f"wrote {writer(dataset, target)} pictures to {target}")
+            yield f"wrote {writer(dataset, target)} pictures to {target}"
     if options.model:
-        lines += _suspects(options, dataset)
-    return lines
+        yield from _suspects(options, dataset)
 
 
 def _suspects(options: argparse.Namespace, dataset: Dataset) -> list[str]:

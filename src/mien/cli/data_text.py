@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from mien.data.summary import Summary
 
 _MOST = 10  # names listed before 'and N more'
+_SAME = 4  # copies of one picture named before 'N more'
 _UNEVEN = 3.0  # times: from here on, class weights matter
 
 
@@ -85,11 +86,16 @@ def _warnings(summary: Summary) -> list[str]:
         lines.append("warning: the classes are uneven; accuracy hides the small ones, look at macro F1")
     if summary.conflicts:
         lines.append(f"warning: {len(summary.conflicts)} pictures are there with different labels:")
-        lines += _listed(["  " + " = ".join(group) for group in summary.conflicts])
+        lines += _listed([_conflict(group) for group in summary.conflicts])
     if summary.unreadable:
         lines.append(f"warning: {len(summary.unreadable)} files are unreadable and not used:")
         lines += [f"  {bad.name}: {bad.reason}" for bad in summary.unreadable]
     return lines
+
+
+def _conflict(group: Sequence[str]) -> str:
+    more = f" = {len(group) - _SAME} more" if len(group) > _SAME else ""
+    return "  " + " = ".join(group[:_SAME]) + more
 
 
 def _listed(lines: list[str]) -> list[str]:

@@ -47,7 +47,7 @@ def entry(kind: str, key: str) -> Path:
 def load(kind: str, key: str) -> dict[str, NDArray[np.generic]] | None:
     """Return the arrays of an entry, or None when none is whole (zip checks every member's CRC)."""
     try:
-        with np.load(entry(kind, key), allow_pickle=False) as stored:
+        with entry(kind, key).open("rb") as file, np.load(file, allow_pickle=False) as stored:
             return {name: stored[name] for name in stored.files}
     except _DAMAGE:
         return None

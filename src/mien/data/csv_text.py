@@ -6,7 +6,7 @@ import csv
 import gzip
 import lzma
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -41,10 +41,15 @@ def rows_of(path: Path) -> Iterator[list[str]]:
 
 def _opened(path: Path) -> IO[str]:
     # utf-8-sig: Excel puts a mark in front that would become part of the first column's name.
-    match path.suffix.lower():
-        case ".gz":
-            return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
-        case ".xz":
-            return lzma.open(path, "rt", encoding="utf-8-sig", newline="")
-        case _:
-            return path.open("rt", encoding="utf-8-sig", newline="")
+    return _open(path, "rt", "utf-8-sig")
+
+
+def opened_to_write(path: Path) -> IO[str]:
+    """Open a csv for writing, compressed where its suffix says so."""
+    return _open(path, "wt", "utf-8")
+
+
+def _open(path: Path, mode: str, encoding: str) -> IO[str]:
+    openers: dict[str, Callable[..., IO[str]]] = {".gz": gzip.open, ".xz": lzma.open}
+    opener: Callable[..., IO[str]] = openers.get(path.suffix.lower(), open)
+    return opener(path, mode, encoding=encoding, newline="")

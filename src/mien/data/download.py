@@ -39,11 +39,18 @@ def get(name: str, folder: Path) -> str:
     try:
         found = Path(kagglehub.dataset_download(slug))
     except Exception as error:  # kagglehub's own errors have no common base; each means the same here
-        first = (str(error).strip().splitlines() or [""])[0][:200]
         raise DataError(
-            f"{slug} cannot be downloaded ({type(error).__name__}: {first}); check the network and your "
+            f"{slug} cannot be downloaded ({_reason(error)}); check the network and your "
             f"Kaggle access, or download {address} with a browser and give mien the unpacked folder"
         ) from error
     with whole_folder(folder) as inside:
         shutil.copytree(found, inside, dirs_exist_ok=True)
     return address
+
+
+def _reason(error: Exception) -> str:
+    """Word what kagglehub met: its network errors are pages long and say only this."""
+    kind = type(error).__name__
+    if any(word in kind for word in ("Connection", "Timeout", "Proxy")):
+        return "no connection to Kaggle"
+    return f"{kind}: {(str(error).strip().splitlines() or [''])[0][:200]}"

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.data import cache
-from mien.data.csv_text import rows_of
+from mien.data.csv_text import opened_to_write, rows_of
 from mien.data.dataset import SPLITS, Split
 from mien.data.pictures import InMemoryPictures
 from mien.data.reading import Reading, in_order, need_column, split_of
@@ -57,12 +57,9 @@ def read_fer2013(path: Path) -> Reading:
         pictures = InMemoryPictures(table.pixels[rows], table.traits.take(rows))
         names = [f"{path.name} row {row + 1}" for row in rows.tolist()]
         splits[name] = Split(pictures, labels[rows], names, None if votes is None else votes[rows])
-    return Reading(
-        "fer2013",
-        tuple(FER2013[emotion] for emotion in present),
-        in_order(splits),
-        notes=(note,) if note else (),
-    )
+    name = "fer2013" if path.name in FILE_NAMES else path.name.partition(".")[0]
+    classes = tuple(FER2013[emotion] for emotion in present)
+    return Reading(name, classes, in_order(splits), notes=(note,) if note else ())
 
 
 def _table(path: Path) -> Table:
@@ -145,8 +142,8 @@ def is_fer2013(header: Sequence[str]) -> bool:
 
 
 def write_csv(path: Path, rows: Iterator[tuple[int, NDArray[np.uint8], str]]) -> None:
-    """Write (emotion 0-6, 48x48 grey face, split) in Kaggle's form, as plain text."""
-    with path.open("w", encoding="ascii", newline="") as file:
+    """Write (emotion 0-6, 48x48 grey face, split) in Kaggle's form."""
+    with opened_to_write(path) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("emotion", "pixels", "Usage"))
         for emotion, face, split in rows:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.data.traits import Traits
+from mien.data.traits import LIKENESS, Traits
 
 # Bits of 256 that may differ. On FER-2013, of 60 pairs drawn at random from 14 to 20 bits all that pass the
 # check below show the same shot; two faces drawn at random are 122 bits apart, one pair in a thousand below
@@ -58,7 +58,8 @@ def _candidates(hashes: NDArray[np.uint8]) -> Iterator[tuple[NDArray[np.intp], N
 
 
 def _correlation(likenesses: NDArray[np.uint8], pairs: NDArray[np.int64]) -> NDArray[np.float64]:
-    first, second = (likenesses[pairs[:, side]].reshape(len(pairs), -1).astype(np.float64) for side in (0, 1))
+    flat = likenesses.reshape(len(likenesses), LIKENESS[0] * LIKENESS[1])
+    first, second = (flat[pairs[:, side]].astype(np.float64) for side in (0, 1))
     first -= first.mean(axis=1, keepdims=True)
     second -= second.mean(axis=1, keepdims=True)
     product = np.sqrt((first**2).sum(axis=1) * (second**2).sum(axis=1))

@@ -54,7 +54,7 @@ class Traits:
         because aligned face crops are much alike.
         """
         steps = self.likenesses[:, :, 1:] > self.likenesses[:, :, :-1]
-        return np.packbits(steps.reshape(len(self), -1), axis=1)
+        return np.packbits(steps.reshape(len(self), LIKENESS[0] * (LIKENESS[1] - 1)), axis=1)
 
 
 def measure(picture: NDArray[np.uint8]) -> Traits:

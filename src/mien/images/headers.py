@@ -66,8 +66,8 @@ def _by_kind(data: bytes, name: str) -> Header:
         width, height = struct.unpack_from("<ii", data, 18)
         return Header("BMP", width, abs(height))
     if data[:4] in (b"II*\0", b"MM\0*"):
-        tags = _tiff_tags(data)
-        return Header("TIFF", tags.get(_WIDTH, 0), tags.get(_HEIGHT, 0), tags.get(_ORIENTATION, 1))
+        tags = _tiff_tags(data)  # not its orientation: OpenCV turns TIFF files itself, whatever the flags say
+        return Header("TIFF", tags.get(_WIDTH, 0), tags.get(_HEIGHT, 0))
     if found := _PNM.match(data[:1000]):
         return Header("PNM", int(found[1]), int(found[2]))
     if data[4:8] == b"ftyp":

@@ -1,0 +1,128 @@
+"""The cache makes the second read fast, and never makes any read wrong."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mien.data import cache, fer2013, open_dataset, scan
+from mien.errors import DataError
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MIEN_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def a_csv(path: Path, seed: int = 0) -> Path:
+    random = np.random.default_rng(seed)
+    lines = ["emotion,pixels,Usage"]
+    for number in range(6):
+        lines.append(f"{number % 2},{' '.join(map(str, random.integers(0, 256, 2304)))},Training")
+    path.write_text("\n".join(lines))
+    return path
+
+
+def entries(place: Path) -> list[Path]:
+    return sorted(place.rglob("*.npz"))
+
+
+def test_the_folder_follows_the_environment(place, monkeypatch):
+    assert cache.cache_folder() == place
+    monkeypatch.delenv("MIEN_CACHE")
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(place / "x"))
+    assert cache.cache_folder() == place / "x" / "mien"
+
+
+def test_the_second_read_parses_nothing(place, tmp_path, monkeypatch):
+    file = a_csv(tmp_path / "fer2013.csv")
+    first = open_dataset(file)
+    assert len(entries(place)) == 1
+    monkeypatch.setattr(fer2013, "_parse", lambda _: pytest.fail("was parsed again"))
+    monkeypatch.setattr("hashlib.file_digest", lambda *_: pytest.fail("was read again"))
+    second = open_dataset(file)
+    assert second.fingerprint == first.fingerprint
+    np.testing.assert_array_equal(
+        second.splits["train"].pictures.read(2), first.splits["train"].pictures.read(2)
+    )
+
+
+@pytest.mark.usefixtures("place")
+def test_another_place_with_the_same_content_needs_no_second_parsing(tmp_path, monkeypatch):
+    first = open_dataset(a_csv(tmp_path / "fer2013.csv"))
+    monkeypatch.setattr(fer2013, "_parse", lambda _: pytest.fail("was parsed again"))
+    assert open_dataset(a_csv(tmp_path / "other.csv")).fingerprint == first.fingerprint
+
+
+@pytest.mark.usefixtures("place")
+def test_changed_content_is_read_anew(tmp_path):
+    file = a_csv(tmp_path / "fer2013.csv")
+    before = open_dataset(file).fingerprint
+    a_csv(file, seed=1)
+    os.utime(file, ns=(0, 0))
+    assert open_dataset(file).fingerprint != before
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "empty", "other"])
+def test_a_damaged_entry_is_made_again(place, tmp_path, damage):
+    file = a_csv(tmp_path / "fer2013.csv")
+    first = open_dataset(file).fingerprint
+    (path,) = entries(place)
+    data = bytearray(path.read_bytes())
+    data[5000] ^= 255  # among the pixels
+    spoilt = {"flip": bytes(data), "cut": path.read_bytes()[:5000], "empty": b"", "other": b"no zip"}[damage]
+    path.write_bytes(spoilt)
+    assert open_dataset(file).fingerprint == first
+    assert path.read_bytes() != spoilt and cache.load("fer2013", path.stem.split("-")[-1]) is not None
+
+
+def test_a_damaged_record_of_hashes_is_made_again(place, tmp_path):
+    file = a_csv(tmp_path / "fer2013.csv")
+    first = open_dataset(file).fingerprint
+    for text in ("{", "[]", '{"size": 1}'):
+        for record in (place / "files").iterdir():
+            record.write_text(text)
+        assert open_dataset(file).fingerprint == first
+
+
+def test_a_cache_that_cannot_be_written_costs_nothing_but_time(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("MIEN_CACHE", str(tmp_path / "file" / "cache"))
+    assert len(open_dataset(a_csv(tmp_path / "fer2013.csv"), carve_validation=False).splits["train"]) == 6
+
+
+@pytest.mark.usefixtures("place")
+def test_only_new_and_changed_pictures_are_decoded_again(tmp_path, write_faces, monkeypatch):
+    write_faces(tmp_path / "set", {"a": 4, "b": 4}, size=120)
+    open_dataset(tmp_path / "set")
+    write_faces(tmp_path / "set", {"b": 1}, first_seed=50, size=130)  # replaces b/0.png
+    write_faces(tmp_path / "set", {"c": 2}, first_seed=60, size=120)
+    seen: list[str] = []
+    real = scan._examine
+    monkeypatch.setattr(scan, "_examine", lambda path: (seen.append(path.name), real(path))[1])
+    dataset = open_dataset(tmp_path / "set", carve_validation=False)
+    assert sorted(seen) == ["0.png", "0.png", "1.png"]
+    assert dataset.splits["train"].pictures.read(4).shape == (130, 130)
+
+
+@pytest.mark.usefixtures("place")
+def test_decoded_small_pictures_are_found_again_by_content(tmp_path, write_faces, monkeypatch):
+    write_faces(tmp_path / "set", {"a": 3, "b": 3}, size=20)
+    first = open_dataset(tmp_path / "set")
+    (tmp_path / "set").rename(tmp_path / "moved")
+    monkeypatch.setattr("mien.data.gather._decoded", lambda *_: pytest.fail("was decoded again"))
+    assert open_dataset(tmp_path / "moved").fingerprint == first.fingerprint
+
+
+def test_nothing_is_cached_of_a_file_that_is_wrong(place, tmp_path):
+    file = a_csv(tmp_path / "fer2013.csv")
+    file.write_text(file.read_text().replace("Training", "Nowhere", 1))
+    for _ in range(2):
+        with pytest.raises(DataError, match="has Usage 'Nowhere'"):
+            open_dataset(file)
+    assert not entries(place)
