@@ -68,17 +68,12 @@ def build_backbone(
 def features(application: Callable[..., Any], request: NetworkRequest) -> tuple[Any, Any]:
     """Return the input `faces` and the backbone's feature map, to put any head on.
 
-    With pretrained weights the backbone is frozen and always called for inference, so that its batch
-    normalisation keeps the statistics of ImageNet when layers are unfrozen later (Keras's guide to transfer
-    learning). With weights 'none' there is nothing to keep: all of it trains in the ordinary way.
+    With pretrained weights the backbone is frozen. With weights 'none' there is nothing to keep: all trains.
     """
     faces = keras.Input(request.preprocess.shape, name="faces")
     backbone = load_backbone(application, request.preprocess.size, request.weights)
-    x = _prepared(faces, application, request.preprocess.colour)
-    if request.weights == "none":
-        return faces, backbone(x)
-    backbone.trainable = False
-    return faces, backbone(x, training=False)
+    backbone.trainable = request.weights == "none"
+    return faces, backbone(_prepared(faces, application, request.preprocess.colour))
 
 
 def _prepared(faces: Any, application: Callable[..., Any], colour: str) -> Any:
@@ -130,6 +125,9 @@ def is_backbone(model: keras.Model) -> bool:
 def unfreeze(model: keras.Model, count: int) -> None:
     """Let the top `count` layers of the model's backbone train; -1: all, 0: leave it as it is.
 
+    Batch normalisation stays frozen and so keeps the statistics of ImageNet, as Keras's guide to transfer
+    learning advises. Calling the backbone with training=False, as it does, is not enough: in Keras 3 (seen in
+    3.15) the outer model's training=True overrides it.
     Never freezes a layer, so a backbone that began with random weights goes on training whole. Compile the
     model again afterwards. Raises ConfigError when the model has no backbone, or when count is below -1.
     """
@@ -144,7 +142,8 @@ def unfreeze(model: keras.Model, count: int) -> None:
         )
     parts = backbone.layers
     top = parts if count == -1 else parts[-count:]
-    training = {id(layer) for layer in [*top, *(layer for layer in parts if layer.trainable)]}
+    learning = [layer for layer in top if not isinstance(layer, layers.BatchNormalization)]
+    training = {id(layer) for layer in [*learning, *(layer for layer in parts if layer.trainable)]}
     backbone.trainable = True  # also sets every layer below, hence one by one
     for layer in parts:
         layer.trainable = id(layer) in training
