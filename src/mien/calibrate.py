@@ -16,7 +16,8 @@ def with_temperature(probabilities: NDArray[np.floating], temperature: float) ->
     logits = np.log(np.maximum(probabilities.astype(np.float64), _TINY)) / temperature
     logits -= logits.max(axis=1, keepdims=True)
     powers = np.exp(logits)
-    return powers / powers.sum(axis=1, keepdims=True)
+    shares: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
+    return shares
 
 
 def negative_log_likelihood(probabilities: NDArray[np.floating], targets: NDArray[np.floating]) -> float:

@@ -21,7 +21,12 @@ T = TypeVar("T")
 
 
 def setting(
-    default: Any, help: str, *, choices: Sequence[str] | None = None, option: bool = True, flag: str | None = None
+    default: Any,
+    help: str,
+    *,
+    choices: Sequence[str] | None = None,
+    option: bool = True,
+    flag: str | None = None,
 ) -> Any:
     """Declare one dataclass field.
 

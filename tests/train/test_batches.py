@@ -62,7 +62,9 @@ def test_an_epoch_shows_every_picture_once_and_the_rest_last():
 
 def test_the_rest_is_left_out_where_devices_share_batches():
     split = a_split(50)
-    batches = Batches(split, Inputs(split, Preprocess()), (("a", "b", "c"),), TrainConfig(batch_size=16), True)
+    batches = Batches(
+        split, Inputs(split, Preprocess()), (("a", "b", "c"),), TrainConfig(batch_size=16), True
+    )
     assert len(batches) == 3
     assert [len(batch.inputs) for batch in batches.epoch(0, False, "none")] == [16, 16, 16]
 
@@ -110,7 +112,9 @@ def test_a_class_without_pictures_is_named_an_error():
 
 def test_augmentation_without_settings_changes_nothing():
     pixels = np.random.default_rng(0).integers(0, 256, (5, 48, 48, 3), dtype=np.uint8)
-    still = TrainConfig(flip=False, rotation=0.0, shift=0.0, zoom=0.0, contrast=0.0, brightness=0.0, erasing=0.0)
+    still = TrainConfig(
+        flip=False, rotation=0.0, shift=0.0, zoom=0.0, contrast=0.0, brightness=0.0, erasing=0.0
+    )
     np.testing.assert_array_equal(augment(pixels, np.random.default_rng(0), still), pixels)
 
 
@@ -127,7 +131,9 @@ def test_a_warp_keeps_the_centre_and_the_range():
     pixels = np.zeros((40, 49, 49, 1), np.uint8)
     pixels[:, 22:27, 22:27] = 255  # a dot in the middle, which rotation, zoom and shear leave there
     turned = augment(
-        pixels, np.random.default_rng(0), TrainConfig(shift=0.0, shear=0.2, contrast=0.0, brightness=0.0, erasing=0.0)
+        pixels,
+        np.random.default_rng(0),
+        TrainConfig(shift=0.0, shear=0.2, contrast=0.0, brightness=0.0, erasing=0.0),
     )
     assert (turned[:, 24, 24, 0] > 200).all()
     varied = augment(pixels, np.random.default_rng(0), TrainConfig(noise=20.0, blur=1.0))

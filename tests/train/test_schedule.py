@@ -35,11 +35,14 @@ def test_plateau_halves_after_patience_and_stops_at_the_floor():
 def test_early_stopping_counts_epochs_without_improvement():
     config = TrainConfig(patience=2)
     progress = Progress()
-    assert [after_epoch(config, progress, loss) for loss in (1.0, 1.1, 0.9, 0.95, 0.9)] == [False] * 4 + [True]
+    assert [after_epoch(config, progress, loss) for loss in (1.0, 1.1, 0.9, 0.95, 0.9)] == [False] * 4 + [
+        True
+    ]
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("90m", 5400), ("90", 5400), ("1h30m", 5400), ("45s", 45), ("1h", 3600), ("1.5h", 5400)]
+    ("text", "seconds"),
+    [("90m", 5400), ("90", 5400), ("1h30m", 5400), ("45s", 45), ("1h", 3600), ("1.5h", 5400)],
 )
 def test_time_limits_are_read(text, seconds):
     assert seconds_of(text) == seconds

@@ -27,7 +27,9 @@ def mien(*words, start=subprocess.run, **options):
     """Run the command in a process of its own, on one thread so that helpers of CI machines do not differ."""
     environment = {**os.environ, "TF_NUM_INTRAOP_THREADS": "1"}
     command = [sys.executable, "-m", "mien.cli.main", *map(str, words)]
-    return start(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
+    return start(
+        command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options
+    )
 
 
 def epochs_of(run):
@@ -65,7 +67,11 @@ def test_the_run_folder_is_whole(uninterrupted):
     assert names == {
         "README.md", "settings.json", "epochs.csv", "curves.png", "best.keras", "last.keras", "model", "checkpoint",
     }  # fmt: skip
-    assert {path.name for path in (uninterrupted / "model").iterdir()} == {"model.onnx", "model.json", "CARD.md"}
+    assert {path.name for path in (uninterrupted / "model").iterdir()} == {
+        "model.onnx",
+        "model.json",
+        "CARD.md",
+    }
     assert [row["epoch"] for row in epochs_of(uninterrupted)] == ["1", "2", "3", "4"]
     settings = json.loads((uninterrupted / "settings.json").read_text())
     assert settings["settings"]["size"] == 16
@@ -85,7 +91,9 @@ def test_a_killed_training_goes_on_and_equals_an_uninterrupted_one(faces, uninte
     assert done.returncode == 0, done.stderr
     times = {"seconds"}
     for one, two in zip(epochs_of(run), epochs_of(uninterrupted), strict=True):
-        assert {k: v for k, v in one.items() if k not in times} == {k: v for k, v in two.items() if k not in times}
+        assert {k: v for k, v in one.items() if k not in times} == {
+            k: v for k, v in two.items() if k not in times
+        }
     for one, two in zip(weights_of(run), weights_of(uninterrupted), strict=True):
         np.testing.assert_array_equal(one, two)
 
@@ -131,7 +139,9 @@ def test_a_diverging_training_says_what_to_do(faces, tmp_path):
 def test_from_starts_at_another_network_with_other_classes(uninterrupted, tmp_path):
     draw_dataset(tmp_path / "others", classes=("angry", "surprise", "neutral"), per_class=20, seed=5)
     run = tmp_path / "tuned"
-    done = mien("train", tmp_path / "others", "--from", uninterrupted / "model", "--out", run, "--epochs", "2")
+    done = mien(
+        "train", tmp_path / "others", "--from", uninterrupted / "model", "--out", run, "--epochs", "2"
+    )
     assert done.returncode == 0, done.stderr
     facts = json.loads((run / "model" / "model.json").read_text())
     assert facts["heads"][0]["labels"] == ["angry", "neutral", "surprise"]
@@ -143,7 +153,10 @@ def test_from_starts_at_another_network_with_other_classes(uninterrupted, tmp_pa
     [
         (["train"], "which faces?"),
         (["train", "nowhere"], "nowhere"),
-        (["train", "nowhere", "--label-smoothing", "2"], "label_smoothing must be from 0 to below 1, got 2.0"),
+        (
+            ["train", "nowhere", "--label-smoothing", "2"],
+            "label_smoothing must be from 0 to below 1, got 2.0",
+        ),
         (["train", "nowhere", "--recipe", "lennet5"], "lenet5"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+import textwrap
 from pathlib import Path
 
 from mien.errors import ConfigError
@@ -22,10 +23,14 @@ EXAMPLES = """examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("data", type=Path, nargs="?", metavar="DATA", help="folder, CSV or table of labelled faces")
+    parser.add_argument(
+        "data", type=Path, nargs="?", metavar="DATA", help="folder, CSV or table of labelled faces"
+    )
     parser.add_argument("--recipe", metavar="NAME", help="settings by name, or a recipe file of your own")
     parser.add_argument("--out", type=Path, metavar="RUN", help="run folder (default: runs/DATA-RECIPE)")
-    parser.add_argument("--retrain", action="store_true", help="train again where a finished run lies, replacing it")
+    parser.add_argument(
+        "--retrain", action="store_true", help="train again where a finished run lies, replacing it"
+    )
     parser.add_argument("--no-report", action="store_true", help="leave the report out")
     parser.add_argument("--quiet", action="store_true", help="show no progress")
     parser.add_argument("--list", action="store_true", help="list recipes and networks, and do nothing else")
@@ -38,7 +43,9 @@ def run(options: argparse.Namespace) -> int:
     if options.list:
         return _list()
     if options.data is None:
-        raise ConfigError("which faces? Give a folder, a CSV or a table: mien train DATA; see mien train --help")
+        raise ConfigError(
+            "which faces? Give a folder, a CSV or a table: mien train DATA; see mien train --help"
+        )
     fields = TrainConfig.__dataclass_fields__
     asked = {name: value for name, value in vars(options).items() if name in fields}
     name = options.recipe or ("fine-tune" if asked.get("from_model") else None)
@@ -54,6 +61,7 @@ def _default_out(data: Path, what: str) -> Path:
 
 
 def _train(options: argparse.Namespace, config: TrainConfig, out: Path) -> int:
+    from mien.train import run_folder
     from mien.train.progress_line import ProgressLine, clock
     from mien.train.run import train
 
@@ -61,10 +69,12 @@ def _train(options: argparse.Namespace, config: TrainConfig, out: Path) -> int:
     command = shlex.join(["mien", *sys.argv[1:]])
     done = train(config, options.data, out, retrain=options.retrain, command=command, show=show)
     if done.trained:
-        print(f"trained {done.progress.epoch} epochs in {clock(done.progress.seconds)}, best {done.progress.best_epoch}")
+        print(
+            f"trained {done.progress.epoch} epochs in {clock(done.progress.seconds)}, best {done.progress.best_epoch}"
+        )
     else:
         print(f"{out} is trained already with these settings; --retrain trains again")
-    report = out / "report" / "report.html"
+    report = out / run_folder.REPORT_FOLDER / "report.html"
     if not options.no_report and (done.trained or not report.exists()):
         _report(config, options.data, out)
     print(f"run      {out}")
@@ -72,14 +82,17 @@ def _train(options: argparse.Namespace, config: TrainConfig, out: Path) -> int:
         print(f"report   {report}")
     print(f"model    {done.model}")
     quoted = shlex.quote(str(options.data))
-    print(f"next     mien data {quoted} --model {shlex.quote(str(out))}    finds labels that are most likely wrong")
+    print(
+        f"next     mien data {quoted} --model {shlex.quote(str(out))}    finds labels that are most likely wrong"
+    )
     return 0
 
 
 def _report(config: TrainConfig, data: Path, out: Path) -> None:
     from mien.evaluate.evaluate import evaluate
+    from mien.train import run_folder
 
-    report = evaluate(out, data, config=config, out=out / "report")
+    report = evaluate(out, data, config=config, out=out / run_folder.REPORT_FOLDER)
     print(report.headline())
 
 
@@ -93,8 +106,11 @@ def _list() -> int:
     from mien.train import backend
 
     backend.import_keras()
-    from mien.train.networks.registry import every_name
+    from mien.train.networks import backbones
+    from mien.train.networks.registry import own_networks
 
-    for name, source in every_name():
-        print(f"  {name:24} {source}")
+    for name, network in own_networks().items():
+        print(f"  {name:24} {network.source}")
+    print("  and the backbones of keras.applications:")
+    print(textwrap.fill(", ".join(backbones.names()), 100, initial_indent="  ", subsequent_indent="  "))
     return 0

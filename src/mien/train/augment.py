@@ -36,9 +36,9 @@ def augment(inputs: NDArray[np.uint8], rng: Generator, config: TrainConfig) -> N
 def _warp(inputs: NDArray[np.uint8], rng: Generator, config: TrainConfig) -> NDArray[np.uint8]:
     """Flip, rotate, scale, shear and shift in one interpolation, so that detail is lost only once."""
     count, side = inputs.shape[0], inputs.shape[1]
-    flip = (rng.random(count) < 0.5) if config.flip else np.zeros(count, bool)
+    flip = np.less(rng.random(count), 0.5 if config.flip else 0.0)
     if not (config.rotation or config.shift or config.zoom or config.shear):
-        return np.where(flip[:, None, None, None], inputs[:, :, ::-1], inputs)
+        return np.where(flip.reshape(-1, 1, 1, 1), inputs[:, :, ::-1], inputs)
     angle = np.deg2rad(rng.uniform(-config.rotation, config.rotation, count))
     scale = 1 / rng.uniform(1 - config.zoom, 1 + config.zoom, count)
     shear = rng.uniform(-config.shear, config.shear, count)
@@ -55,7 +55,11 @@ def _warp(inputs: NDArray[np.uint8], rng: Generator, config: TrainConfig) -> NDA
     out = np.empty_like(inputs)
     for row in range(count):
         warped = cv2.warpAffine(
-            inputs[row], matrix[row], (side, side), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=border
+            inputs[row],
+            matrix[row],
+            (side, side),
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=border,
         )
         out[row] = warped.reshape(inputs.shape[1:])
     return out

@@ -37,7 +37,7 @@ class MovingAverage:
             return
         decay = min(self._decay, (1 + self._steps) / (10 + self._steps)) ** _EVERY
         for value, weight in zip(self.values, weights, strict=True):
-            value += ((1 - decay) * (host(weight) - value)).astype(value.dtype)
+            np.add(value, (1 - decay) * (host(weight) - value), out=value, casting="unsafe")
 
     def stored(self) -> list[NDArray[Any]]:
         """Everything needed to go on."""

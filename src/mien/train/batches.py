@@ -80,16 +80,26 @@ def class_weights(labels: NDArray[np.int64], classes: int, balance: str) -> NDAr
     """
     counts = np.bincount(labels, minlength=classes).astype(np.float64)
     if not counts.all():
-        raise DataError(f"class number {int(np.argmin(counts))} has no training pictures; leave it out with --classes")
+        raise DataError(
+            f"class number {int(np.argmin(counts))} has no training pictures; leave it out with --classes"
+        )
     power = {"none": 0.0, "sqrt": 0.5, "full": 1.0}[balance]
-    weights = counts**-power
-    return (weights / (weights * counts).sum() * counts.sum()).astype(np.float32)
+    raw = counts**-power
+    weights: NDArray[np.float32] = (raw / (raw * counts).sum() * counts.sum()).astype(np.float32)
+    return weights
 
 
 class Batches:
     """The training split as a sequence of epochs; each epoch is a function of (seed, epoch) alone."""
 
-    def __init__(self, split: Split, inputs: Inputs, heads: tuple[tuple[str, ...], ...], config: TrainConfig, drop_rest: bool = False) -> None:
+    def __init__(
+        self,
+        split: Split,
+        inputs: Inputs,
+        heads: tuple[tuple[str, ...], ...],
+        config: TrainConfig,
+        drop_rest: bool = False,
+    ) -> None:
         """heads: labels of each head; the second one, if any, is the FER+ votes.
 
         drop_rest: leave out the last, smaller batch, which cannot be shared evenly between devices.
@@ -100,7 +110,9 @@ class Batches:
         self._drop_rest = drop_rest
         self._labels = split.labels
         self._votes = split.votes if len(heads) > 1 else None
-        class_weights(split.labels, len(heads[0]), config.balance)  # complains of an empty class before the start
+        class_weights(
+            split.labels, len(heads[0]), config.balance
+        )  # complains of an empty class before the start
 
     def __len__(self) -> int:
         """Steps an epoch."""
@@ -140,7 +152,9 @@ class Batches:
         if self._votes is not None:
             votes = self._votes[indices]
             total = votes.sum(axis=1, keepdims=True)
-            targets.append(np.where(total > 0, votes / np.maximum(total, 1), 1 / votes.shape[1]).astype(np.float32))
+            targets.append(
+                np.where(total > 0, votes / np.maximum(total, 1), 1 / votes.shape[1]).astype(np.float32)
+            )
             weights.append((total[:, 0] > 0).astype(np.float32))
         batch = Batch(inputs, targets, weights)
         if mix and (config.mixup or config.cutmix) and rng.random() < config.mix_share:

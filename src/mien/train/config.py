@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from mien.data.dataset import DataConfig
@@ -41,8 +40,12 @@ class TrainConfig(DataConfig):
     faces: str = setting(
         "whole", "'whole': each picture is a face; 'crop': find and crop the face", choices=("whole", "crop")
     )
-    limit: int | None = setting(None, "train on this many pictures, drawn at random with the seed; unset: all")
-    votes_weight: float = setting(0.5, "weight of the FER+ votes head where the data has votes; 0: no such head")
+    limit: int | None = setting(
+        None, "train on this many pictures, drawn at random with the seed; unset: all"
+    )
+    votes_weight: float = setting(
+        0.5, "weight of the FER+ votes head where the data has votes; 0: no such head"
+    )
     balance: str = setting(
         "sqrt",
         "weight of a picture by its class: none, sqrt (inverse root of the class count), full (inverse count)",
@@ -61,7 +64,9 @@ class TrainConfig(DataConfig):
     noise: float = setting(0.0, "Gaussian noise of up to this standard deviation in levels of 255")
     blur: float = setting(0.1, "probability that a picture is softened by shrinking and enlarging it")
     erasing: float = setting(0.5, "probability that a random rectangle is overwritten (Zhong et al. 2017)")
-    fill: str = setting("reflect", "what fills the border after a warp", choices=("reflect", "nearest", "zero"))
+    fill: str = setting(
+        "reflect", "what fills the border after a warp", choices=("reflect", "nearest", "zero")
+    )
     mixup: float = setting(0.2, "alpha of mixup's Beta distribution (Zhang et al. 2018); 0: off")
     cutmix: float = setting(0.0, "alpha of CutMix's Beta distribution (Yun et al. 2019); 0: off")
     mix_share: float = setting(0.5, "share of the batches that are mixed")
@@ -87,7 +92,9 @@ class TrainConfig(DataConfig):
     plateau_factor: float = setting(0.5, "plateau only: what the learning rate is multiplied by")
     plateau_floor: float = setting(1e-6, "plateau only: lowest learning rate")
     weight_decay: float = setting(5e-3, "decoupled weight decay, not on biases and normalisation")
-    ema: float = setting(0.998, "decay per step of the moving average of weights that is validated and kept; 0: off")
+    ema: float = setting(
+        0.998, "decay per step of the moving average of weights that is validated and kept; 0: off"
+    )
     patience: int = setting(0, "stop after this many epochs without a better validation loss; 0: never")
     monitor: str = setting(
         "accuracy", "which epoch is kept as best, on validation", choices=("accuracy", "loss", "last")
@@ -100,11 +107,21 @@ class TrainConfig(DataConfig):
     )
     h5: bool = setting(False, "also save the best network as .h5")
     tensorboard: bool = setting(False, "write TensorBoard logs into the run folder")
-    phases: tuple[Mapping[str, Any], ...] = setting((), "later phases, each with settings to change", option=False)
+    phases: tuple[Mapping[str, Any], ...] = setting(
+        (), "later phases, each with settings to change", option=False
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        positive = ("epochs", "batch_size", "learning_rate", "plateau_patience", "plateau_factor", "size", "limit")
+        positive = (
+            "epochs",
+            "batch_size",
+            "learning_rate",
+            "plateau_patience",
+            "plateau_factor",
+            "size",
+            "limit",
+        )
         for name in positive:
             value = getattr(self, name)
             if value is not None and not value > 0:
@@ -115,7 +132,16 @@ class TrainConfig(DataConfig):
         for name in ("erasing", "blur", "mix_share", "mix_until"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} must be from 0 to 1, got {getattr(self, name)}")
-        not_negative = ("rotation", "shear", "brightness", "noise", "mixup", "cutmix", "patience", "votes_weight")
+        not_negative = (
+            "rotation",
+            "shear",
+            "brightness",
+            "noise",
+            "mixup",
+            "cutmix",
+            "patience",
+            "votes_weight",
+        )
         for name in (*not_negative, "weight_decay", "plateau_floor"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
@@ -138,6 +164,12 @@ class TrainConfig(DataConfig):
         epochs = self.epochs or (30 if count >= 5000 else max(30, min(150, 2000 // steps)))
         rate = self.learning_rate or (0.08 * batch / 128 if self.optimizer == "sgd" else 1e-3)
         return replace(self, batch_size=batch, epochs=epochs, learning_rate=rate)
+
+    @property
+    def rate(self) -> float:
+        """The peak learning rate, once `for_pictures` has set it."""
+        assert self.learning_rate is not None
+        return self.learning_rate
 
     def in_phases(self) -> tuple[TrainConfig, ...]:
         """Return one config a phase: this one first, then each later phase with its changes laid over the last."""

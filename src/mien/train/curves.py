@@ -20,7 +20,9 @@ def draw_curves(history: Sequence[Mapping[str, Any]], path: Path) -> None:
     loss, accuracy, rate = figure.subplots(1, 3)
     for axes, name in ((loss, "loss"), (accuracy, "accuracy")):
         axes.plot(epochs, [row[name] for row in history], color=_TRAIN, label="training (varied pictures)")
-        axes.plot(epochs, [row[f"validation_{name}"] for row in history], color=_VALIDATION, label="validation")
+        axes.plot(
+            epochs, [row[f"validation_{name}"] for row in history], color=_VALIDATION, label="validation"
+        )
         axes.set_title(name)
         axes.legend(frameon=False, fontsize=8)
     best = max(history, key=lambda row: row["validation_accuracy"])

@@ -206,10 +206,14 @@ class Loop:
     def _finite(self, value: float, what: str) -> None:
         if not math.isfinite(value):
             progress = self.progress
-            kept = f"the network of epoch {progress.best_epoch} is kept" if progress.best_epoch else "none is kept yet"
+            kept = (
+                f"the network of epoch {progress.best_epoch} is kept"
+                if progress.best_epoch
+                else "none is kept yet"
+            )
             raise TrainingError(
                 f"the {what} of epoch {progress.epoch + 1} is {value}; try --learning-rate "
-                f"{self._config.learning_rate / 4:g} (it was {self._config.learning_rate:g}); {kept}"
+                f"{self._config.rate / 4:g} (it was {self._config.rate:g}); {kept}"
             )
 
     def _is_best(self, accuracy: float, loss: float) -> bool:
@@ -270,7 +274,7 @@ def _judge(answers: NDArray[np.float32], labels: NDArray[np.int64]) -> tuple[flo
 
 
 def _optimizer(config: TrainConfig) -> keras.optimizers.Optimizer:
-    options: dict[str, Any] = {"learning_rate": config.learning_rate}
+    options: dict[str, Any] = {"learning_rate": config.rate}
     if config.weight_decay and config.optimizer != "adam":
         options["weight_decay"] = config.weight_decay
     optimizer: keras.optimizers.Optimizer

@@ -19,13 +19,13 @@ def learning_rate(config: TrainConfig, progress: Progress, part: float) -> float
     at the end of the phase (Loshchilov & Hutter 2017, arXiv:1608.03983, without restarts).
     """
     if config.schedule != "cosine":
-        return config.learning_rate * progress.factor
+        return config.rate * progress.factor
     total = max(progress.phase_epochs, 1)
     done = progress.phase_epoch + part
     warmup = min(config.warmup * total, _MOST_WARMUP)
     if done < warmup:
-        return config.learning_rate * max(done / warmup, 0.01)
-    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (done - warmup) / max(total - warmup, 1e-9)))
+        return config.rate * max(done / warmup, 0.01)
+    return config.rate * 0.5 * (1 + math.cos(math.pi * (done - warmup) / max(total - warmup, 1e-9)))
 
 
 def after_epoch(config: TrainConfig, progress: Progress, loss: float) -> bool:
@@ -37,7 +37,7 @@ def after_epoch(config: TrainConfig, progress: Progress, loss: float) -> bool:
     progress.plateau_wait += 1
     progress.stop_wait += 1
     if config.schedule == "plateau" and progress.plateau_wait >= config.plateau_patience:
-        lowest = config.plateau_floor / config.learning_rate
+        lowest = config.plateau_floor / config.rate
         progress.factor = max(progress.factor * config.plateau_factor, lowest)
         progress.plateau_wait = 0
     return 0 < config.patience <= progress.stop_wait

@@ -37,7 +37,9 @@ class Progress:
     history: list[dict[str, Any]] = field(default_factory=list)  # one row an epoch
 
 
-def save(path: Path, progress: Progress, variables: Sequence[Any], average: Sequence[NDArray[Any]] = ()) -> None:
+def save(
+    path: Path, progress: Progress, variables: Sequence[Any], average: Sequence[NDArray[Any]] = ()
+) -> None:
     """Write progress, variables and the moving average into one file, whole or not at all: they cannot disagree."""
     arrays = {f"variable{place}": host(variable) for place, variable in enumerate(variables)}
     arrays |= {f"average{place}": value for place, value in enumerate(average)}
@@ -50,7 +52,9 @@ def load(path: Path) -> tuple[Progress, list[NDArray[Any]], list[NDArray[Any]]]:
     try:
         with np.load(path, allow_pickle=False) as stored:
             progress = Progress(**json.loads(stored["progress"].tobytes()))
-            groups = [[name for name in stored.files if name.startswith(kind)] for kind in ("variable", "average")]
+            groups = [
+                [name for name in stored.files if name.startswith(kind)] for kind in ("variable", "average")
+            ]
             variables, average = ([stored[name] for name in names] for names in groups)
             return progress, variables, average
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
@@ -63,4 +67,3 @@ def assign(variables: list[Any], values: list[NDArray[Any]]) -> None:
         raise ModelError("the stored training state belongs to another network; use --retrain to start again")
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)
-

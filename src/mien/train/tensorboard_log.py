@@ -21,7 +21,9 @@ def write(folder: Path, row: Mapping[str, Any]) -> None:
 
     writer = EventFileWriter(str(folder), filename_suffix=f".epoch{row['epoch']}")
     values = [
-        Summary.Value(tag=f"epoch/{name}", simple_value=float(value)) for name, value in row.items() if name != "epoch"
+        Summary.Value(tag=f"epoch/{name}", simple_value=float(value))
+        for name, value in row.items()
+        if name != "epoch"
     ]
     writer.add_event(Event(step=int(row["epoch"]), summary=Summary(value=values)))
     writer.close()

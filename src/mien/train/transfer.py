@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import keras
 
@@ -11,9 +10,8 @@ from mien.errors import ModelError
 from mien.predict.model_folder import MODEL_FILE, ModelFacts, model_path
 from mien.train.from_onnx import keras_from_onnx
 from mien.train.networks.small import heads_on
+from mien.train.run_folder import BEST_FILE
 from mien.train.saved import load_network
-
-BEST_FILE = "best.keras"  # of a run folder
 
 
 def open_network(model: str) -> tuple[keras.Model, ModelFacts]:
@@ -30,7 +28,9 @@ def open_network(model: str) -> tuple[keras.Model, ModelFacts]:
         return keras_from_onnx(path)
     network, facts = load_network(path)
     if facts is None:
-        raise ModelError(f"{path} was not saved by mien and does not say how its input is prepared; use a mien model")
+        raise ModelError(
+            f"{path} was not saved by mien and does not say how its input is prepared; use a mien model"
+        )
     return network, facts
 
 
@@ -60,5 +60,3 @@ def unfreeze(network: keras.Model, heads: Mapping[str, tuple[str, ...]], layers:
     for layer in network.layers:
         normalises = isinstance(layer, keras.layers.BatchNormalization)
         layer.trainable = layer.name in heads or (layer in learning and not normalises)
-
-

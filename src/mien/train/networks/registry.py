@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from mien.errors import ConfigError
@@ -37,11 +36,18 @@ class Network:
     source: str = ""  # paper or project, one line
 
 
+def own_networks() -> Mapping[str, Network]:
+    """Return the networks that mien itself builds, by name."""
+    from mien.train.networks import originals, small
+
+    return {**small.NETWORKS, **originals.NETWORKS}
+
+
 def network(name: str) -> Network:
     """Return the network of that name; ConfigError with the known names otherwise."""
-    from mien.train.networks import backbones, originals, small
+    from mien.train.networks import backbones
 
-    known = {**small.NETWORKS, **originals.NETWORKS}
+    known = own_networks()
     if name in known:
         return known[name]
     if found := backbones.find(name):

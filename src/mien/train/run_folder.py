@@ -1,0 +1,126 @@
+"""The run folder: names of its files, what it says about itself, and whether a run lies there already."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mien.data.dataset import Dataset
+from mien.errors import ConfigError
+from mien.files import whole_file
+from mien.predict.model_folder import FACTS_FILE
+from mien.settings import to_mapping
+from mien.train import state
+from mien.train.config import TrainConfig
+from mien.train.state import Progress
+
+SETTINGS_FILE, EPOCHS_FILE, CURVES_FILE = "settings.json", "epochs.csv", "curves.png"
+BEST_FILE, LAST_FILE, H5_FILE = "best.keras", "last.keras", "best.h5"
+MODEL_FOLDER, CHECKPOINT, REPORT_FOLDER, TENSORBOARD = "model", "checkpoint", "report", "tensorboard"
+
+_EXPLAINED = f"""# A mien run
+
+| file | what it is |
+|---|---|
+| `{SETTINGS_FILE}` | every setting as it was used, versions, what data (with its fingerprint), the command |
+| `{EPOCHS_FILE}`, `{CURVES_FILE}` | loss and accuracy of every epoch, as a table and as a picture |
+| `{BEST_FILE}` | the network of the best epoch on validation, for `keras.models.load_model` |
+| `{LAST_FILE}` | the network of the last epoch |
+| `{MODEL_FOLDER}/` | the model folder: what other mien commands and programs use, with its card |
+| `{REPORT_FOLDER}/` | how good it is: `report.html` is made to be looked at |
+| `{CHECKPOINT}/` | what a training that was interrupted needs to go on; the same command does |
+"""
+
+
+def described(config: TrainConfig, dataset: Dataset, data: Path) -> dict[str, Any]:
+    """Return what makes a run the same run: the resolved settings, and the data by content."""
+    counts = {
+        name: dict(
+            zip(
+                dataset.classes,
+                np.bincount(split.labels, minlength=len(dataset.classes)).tolist(),
+                strict=True,
+            )
+        )
+        for name, split in dataset.splits.items()
+    }
+    about = {
+        "path": str(data),
+        "name": dataset.name,
+        "classes": list(dataset.classes),
+        "counts": counts,
+        "fingerprint": dataset.fingerprint,
+    }
+    return {"settings": to_mapping(config), "data": about}
+
+
+def begin(out: Path, settings: Mapping[str, Any]) -> None:
+    """Write settings.json and the page that explains the folder."""
+    with whole_file(out / SETTINGS_FILE) as temporary:
+        temporary.write_text(json.dumps(settings, indent=2, ensure_ascii=False), encoding="utf-8")
+    with whole_file(out / "README.md") as temporary:
+        temporary.write_text(_EXPLAINED, encoding="utf-8")
+
+
+def clear(out: Path) -> None:
+    """Remove a run; ConfigError when `out` is something else, which is not ours to remove."""
+    if not out.exists():
+        return
+    if not (out / SETTINGS_FILE).exists():
+        raise _not_a_run(out)
+    shutil.rmtree(out)
+
+
+def finished(out: Path, settings: Mapping[str, Any]) -> Progress | None:
+    """Return the progress of a finished run with these settings, None where there is none or it is unfinished.
+
+    Raises ConfigError when `out` holds something else, or a run with other settings or other data.
+    """
+    if not (out / SETTINGS_FILE).exists():
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise _not_a_run(out)
+        return None
+    stored = json.loads((out / SETTINGS_FILE).read_text(encoding="utf-8"))
+    if differing := _differences(stored, settings):
+        raise ConfigError(
+            f"{out} holds a run with other settings ({'; '.join(differing)}); "
+            "name another place with --out, or use --retrain to replace it"
+        )
+    file = out / CHECKPOINT / state.STATE_FILE
+    if not (file.exists() and (out / MODEL_FOLDER / FACTS_FILE).exists()):
+        return None
+    progress, _, _ = state.load(file)
+    return progress if progress.finished else None
+
+
+def note_epochs(out: Path, history: list[dict[str, Any]]) -> None:
+    """Write epochs.csv: one row an epoch."""
+    with (
+        whole_file(out / EPOCHS_FILE) as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as stream,
+    ):
+        writer = csv.DictWriter(stream, list(history[0]))
+        writer.writeheader()
+        writer.writerows(history)
+
+
+def _not_a_run(out: Path) -> ConfigError:
+    return ConfigError(f"{out} is there and is not a mien run; name another place with --out")
+
+
+def _differences(stored: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:
+    old, new = stored.get("settings", {}), settings["settings"]
+    found = [
+        f"{name}: {old.get(name)} there, {value} asked"
+        for name, value in new.items()
+        if old.get(name) != value
+    ]
+    if stored.get("data", {}).get("fingerprint") != settings["data"]["fingerprint"]:
+        found.append("the data has changed")
+    return found
