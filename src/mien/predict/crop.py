@@ -1,0 +1,52 @@
+"""Cutting a face out of a picture: the one way, for training and for prediction."""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.errors import ConfigError
+from mien.predict.found_face import Box, FoundFace
+from mien.predict.looks import plane
+
+_ROOM_TO_TURN = 2**0.5  # side of a square that holds another square turned by any angle
+
+
+def crop(image: NDArray[np.uint8], box: Box, margin: float = 1.0) -> NDArray[np.uint8]:
+    """Cut out the square around the middle of a box whose side is `margin` times the box's longer side.
+
+    image: (height, width), (height, width, 1) or (height, width, 3) uint8, RGB.
+    Returns (side, side, 3) uint8, RGB, not resized, at least 1x1. Beyond the picture its border is repeated.
+    """
+    x, y, width, height = box
+    side = _side(box, margin)
+    left, top = round(x + (width - side) / 2), round(y + (height - side) / 2)
+    rows = np.clip(np.arange(top, top + side), 0, image.shape[0] - 1)
+    columns = np.clip(np.arange(left, left + side), 0, image.shape[1] - 1)
+    cut: NDArray[np.uint8] = plane(image)[rows[:, None], columns[None, :]]
+    return cv2.cvtColor(cut, cv2.COLOR_GRAY2RGB) if cut.ndim == 2 else cut
+
+
+def align(image: NDArray[np.uint8], face: FoundFace, margin: float = 1.0) -> NDArray[np.uint8]:
+    """Like crop, with the picture turned so that the eyes are level. Without landmarks: the same as crop."""
+    if face.landmarks is None:
+        return crop(image, face.box, margin)
+    (right_x, right_y), (left_x, left_y) = face.landmarks[:2]
+    degrees = math.degrees(math.atan2(left_y - right_y, left_x - right_x))
+    wide = crop(image, face.box, margin * _ROOM_TO_TURN)
+    side, middle = _side(face.box, margin), (len(wide) - 1) / 2
+    turn = cv2.getRotationMatrix2D((middle, middle), degrees, 1.0)
+    turn[:, 2] += (side - 1) / 2 - middle
+    aligned: NDArray[np.uint8] = cv2.warpAffine(
+        wide, turn, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
+    return aligned
+
+
+def _side(box: Box, margin: float) -> int:
+    if not (math.isfinite(margin) and margin > 0):
+        raise ConfigError(f"margin must be above 0 (1 is the face box itself), got {margin}")
+    return max(1, round(margin * max(box[2:])))

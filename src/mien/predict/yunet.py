@@ -1,0 +1,120 @@
+"""YuNet (Wu, Peng & Yu 2023, doi:10.1007/s11633-023-1423-y): a small face finder; mien does not ship it."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.errors import ModelError
+from mien.predict.found_face import FoundFace, distinct
+from mien.predict.looks import plane, resized, too_thin
+
+WHERE = "https://github.com/opencv/opencv_zoo/tree/main/models/face_detection_yunet"
+FILE = "face_detection_yunet_2026may.onnx"
+# SHA-256 of the files that this module was measured with.
+_KNOWN = {"ebafce4e3c118d6554634be5c27ab333b4c047a9a8c3faf1d7cf93101c22f0f0": FILE}
+# Longer sides at which a picture is looked at. YuNet knows faces of about 10 to 300 px (its README), so a
+# portrait that fills 640 px is seen only in the smaller look, and a crowd only in the largest.
+_TINY_PX, _SMALL_PX, _USUAL_PX, _CLOSE_PX = 224, 320, 640, 1280
+_FEW_PX = 32  # a face smaller than this in the usual look makes a closer look worth its time
+_SCORE, _OVERLAP, _BEFORE_NMS = 0.6, 0.3, 5000
+
+
+class YuNetDetector:
+    """YuNet through `cv2.FaceDetectorYN`. Raises ModelError when the file is missing or is not YuNet."""
+
+    name = "yunet"
+    note = ""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise ModelError(
+                f"cannot read the YuNet file {path}: {error.strerror}; download {FILE} from {WHERE}"
+            ) from error
+        digest = hashlib.sha256(content).hexdigest()
+        self.facts: Mapping[str, str] = {
+            "name": self.name,
+            "file": path.name,
+            "sha256": digest,
+            "known_as": _KNOWN.get(digest, "a file that mien was not measured with"),
+            "opencv": cv2.__version__,
+        }
+        self._data = np.frombuffer(content, np.uint8)
+        self._threads = threading.local()  # a FaceDetectorYN keeps the size of the picture it works on
+        try:
+            self._look(np.zeros((32, 32, 3), np.uint8), 32)
+        except (cv2.error, IndexError) as error:
+            raise ModelError(
+                f"{path} is not a YuNet file that OpenCV can use; download {FILE} from {WHERE}"
+            ) from error
+
+    def find(self, image: NDArray[np.uint8]) -> tuple[FoundFace, ...]:
+        """See Detector.find."""
+        if too_thin(image):
+            return ()
+        image, longest = plane(image), max(image.shape[:2])
+        if longest > _CLOSE_PX:  # every look shrinks from here, which is far cheaper than from 50 megapixels
+            image, first_scale = resized(image, _CLOSE_PX)
+        else:
+            first_scale = 1.0
+        bgr = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR if image.ndim == 2 else cv2.COLOR_RGB2BGR)
+        longest = max(bgr.shape[:2])
+        rows = [self._look(bgr, side) for side in _usual_looks(longest)]
+        if longest > _USUAL_PX and _wants_closer_look(np.concatenate(rows), _USUAL_PX / longest):
+            rows.append(self._look(bgr, longest))
+        return distinct([_face(row, first_scale) for row in np.concatenate(rows)])
+
+    def _look(self, bgr: NDArray[np.uint8], longest_px: int) -> NDArray[np.float32]:
+        """Return (n, 15): box, five landmarks, score, in pixels of `bgr`."""
+        view, scale = resized(bgr, longest_px)
+        if too_thin(view):
+            return np.empty((0, 15), np.float32)
+        network = self._network()
+        network.setInputSize((view.shape[1], view.shape[0]))
+        rows: NDArray[np.float32] | None = network.detect(view)[1]
+        if rows is None:
+            return np.empty((0, 15), np.float32)
+        rows[:, :14] /= scale
+        usable = np.isfinite(rows).all(axis=1) & (rows[:, 2:4] > 0).all(axis=1)
+        return rows[usable]
+
+    def _network(self) -> cv2.FaceDetectorYN:
+        network = getattr(self._threads, "network", None)
+        if network is None:
+            nothing = np.empty(0, np.uint8)
+            network = cv2.FaceDetectorYN.create(
+                "onnx", self._data, nothing, (32, 32), _SCORE, _OVERLAP, _BEFORE_NMS
+            )
+            self._threads.network = network
+        return network
+
+
+def _usual_looks(longest: int) -> list[int]:
+    """Return the sizes at which every picture of this longer side is looked at."""
+    if longest <= _SMALL_PX:
+        return [max(longest, _TINY_PX)]
+    return [_SMALL_PX, min(longest, _USUAL_PX)]
+
+
+def _wants_closer_look(rows: NDArray[np.float32], scale: float) -> bool:
+    """Say whether nothing was found, or something so small that more of its kind may have been missed."""
+    return len(rows) == 0 or bool((rows[:, 2:4].max(axis=1) * scale).min() < _FEW_PX)
+
+
+def _face(row: NDArray[np.float32], scale: float) -> FoundFace:
+    values = [float(value) for value in row[:14] / scale]
+    points = list(zip(values[4::2], values[5::2], strict=True))
+    x, y, width, height = values[:4]
+    return FoundFace(
+        (x, y, width, height),
+        min(max(float(row[14]), 0.0), 1.0),
+        (points[0], points[1], points[2], points[3], points[4]),
+    )
