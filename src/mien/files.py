@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
+import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,14 +18,15 @@ from mien.errors import OutputError
 def whole_file(path: Path) -> Iterator[Path]:
     """Give a temporary path with the same suffix to write to; rename it to `path` if the block succeeds.
 
-    The folder of `path` is made if it is missing. On any exception the temporary file is removed and what stood
-    at `path` stays as it was. An OSError (a full disk, a read-only folder) becomes an OutputError with one line.
+    The folder of `path` is made if it is missing. On any exception the temporary file is removed and what
+    stood at `path` stays as it was. An OSError (full disk, read-only folder) becomes a one-line OutputError.
     """
-    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}{path.suffix}")
+    target = path.resolve()  # through a link, so that the link stays one
+    temporary = target.with_name(f".{_short(target.stem)}.{uuid.uuid4().hex[:8]}{target.suffix}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        os.replace(temporary, path)
+        temporary.replace(target)
     except OSError as error:
         raise cannot_write(path, error) from error
     finally:
@@ -33,28 +36,60 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """Like whole_file, for a folder: an older folder at `path` is replaced only when the new one is complete."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    """Like whole_file, for a folder: an older folder at `path` is replaced once the new one is complete.
+
+    A file at `path` is an OutputError before anything is written.
+    """
+    target = path.resolve()
+    temporary = target.with_name(f".{_short(target.name)}.{uuid.uuid4().hex[:8]}")
     try:
+        if target.exists() and not target.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, "a file of that name is in the way")
         temporary.mkdir(parents=True)
         yield temporary
-        if path.exists():
-            retired = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.old")
-            os.replace(path, retired)
-            os.replace(temporary, path)
-            shutil.rmtree(retired, ignore_errors=True)
-        else:
-            os.replace(temporary, path)
+        _exchange(temporary, target)
     except OSError as error:
         raise cannot_write(path, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def _exchange(new: Path, target: Path) -> None:
+    """Put a folder in the place of another; when that fails, the old one stands where it was."""
+    if not target.exists():
+        new.replace(target)
+        return
+    retired = new.with_name(f"{new.name}.old")
+    target.replace(retired)
+    try:
+        new.replace(target)
+    except OSError:
+        retired.replace(target)
+        raise
+    shutil.rmtree(retired, ignore_errors=True)
+
+
+def _short(name: str) -> str:
+    """Cut a name, so that it can be made longer: file systems allow 255 bytes, and a letter may take four."""
+    return name[:40]
+
+
+def cache_folder() -> Path:
+    """Return where caches lie: $MIEN_CACHE, or the platform's folder for caches of this user."""
+    if chosen := os.environ.get("MIEN_CACHE"):
+        return Path(chosen).expanduser()
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "mien"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "mien" / "Cache"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mien"
+
+
 def cannot_write(path: Path, error: OSError) -> OutputError:
-    """Word an OSError met while writing `path` so that a stranger knows what to do; an OutputError stays itself."""
+    """Word an OSError met while writing `path` for a stranger; an OutputError stays itself."""
     if isinstance(error, OutputError):
         return error
     return OutputError(
-        f"cannot write {path}: {error.strerror or error}; free some space or name another place, nothing was lost"
+        f"cannot write {path}: {error.strerror or error}; free some space or name another place, "
+        "nothing was lost"
     )

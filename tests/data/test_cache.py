@@ -10,6 +10,7 @@ import pytest
 
 from mien.data import cache, fer2013, open_dataset, scan
 from mien.errors import DataError
+from mien.files import cache_folder
 
 
 @pytest.fixture
@@ -32,11 +33,11 @@ def entries(place: Path) -> list[Path]:
 
 
 def test_the_folder_follows_the_environment(place, monkeypatch):
-    assert cache.cache_folder() == place
+    assert cache_folder() == place
     monkeypatch.delenv("MIEN_CACHE")
     monkeypatch.setattr("sys.platform", "linux")
     monkeypatch.setenv("XDG_CACHE_HOME", str(place / "x"))
-    assert cache.cache_folder() == place / "x" / "mien"
+    assert cache_folder() == place / "x" / "mien"
 
 
 def test_the_second_read_parses_nothing(place, tmp_path, monkeypatch):

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import sys
 import zipfile
 from collections.abc import Mapping
 from contextlib import suppress
@@ -21,22 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.errors import OutputError
-from mien.files import whole_file
+from mien.files import cache_folder, whole_file
 
 FORMAT = 1  # part of every name: a newer mien does not stumble over what an older one stored
 Arrays = Mapping[str, NDArray[np.generic]]
 _DAMAGE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, NotImplementedError)
-
-
-def cache_folder() -> Path:
-    """Return where caches lie: $MIEN_CACHE, or the platform's folder for caches of this user."""
-    if chosen := os.environ.get("MIEN_CACHE"):
-        return Path(chosen).expanduser()
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "mien"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "mien" / "Cache"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mien"
 
 
 def entry(kind: str, key: str) -> Path:
