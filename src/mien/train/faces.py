@@ -1,0 +1,95 @@
+"""`--faces crop`: photographs in, their largest faces out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.data.dataset import Dataset, Pictures, Split
+from mien.errors import DataError
+from mien.predict.crop import crop
+from mien.predict.found_face import Box, Detector
+
+
+@dataclass(frozen=True, eq=False)
+class FacePictures:
+    """The faces in pictures, cut out when they are read: in memory there are only boxes.
+
+    boxes: (n, 4) float64: x, y, width, height in pixels of each picture.
+    """
+
+    pictures: Pictures
+    boxes: NDArray[np.float64]
+    margin: float
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def read(self, index: int) -> NDArray[np.uint8]:
+        """Return the square around one face: (side, side, 3) uint8, RGB."""
+        x, y, width, height = self.boxes[index].tolist()
+        return crop(self.pictures.read(index), (x, y, width, height), self.margin)
+
+    def take(self, indices: NDArray[np.intp]) -> FacePictures:
+        """Return the faces at these places, in this order."""
+        return FacePictures(self.pictures.take(indices), self.boxes[indices], self.margin)
+
+
+def crop_faces(dataset: Dataset, detector: Detector, margin: float) -> tuple[Dataset, tuple[str, ...]]:
+    """Replace every picture by its largest face; leave out pictures without one, and return their names.
+
+    margin: side of the square crop over the longer side of the face box. The pictures are searched in parallel
+    threads, one at a time each, and cut when they are read, so memory does not grow with the data set. Raises
+    DataError when no picture of the whole data set shows a face, ImageError when one cannot be decoded any more.
+    """
+    splits, without, record = {}, [], hashlib.sha256(dataset.fingerprint.encode())
+    record.update(json.dumps([dict(detector.facts), margin], sort_keys=True).encode())
+    for name, split in dataset.splits.items():
+        boxes = _largest(split.pictures, detector)
+        splits[name] = _faces_of(split, boxes, margin)
+        without += [split.names[row] for row, box in enumerate(boxes) if box is None]
+        record.update(json.dumps([name, boxes]).encode())
+    total = sum(map(len, dataset.splits.values()))
+    if len(without) == total:
+        raise DataError(
+            f"the face finder {detector.name!r} found no face in any of the {total} pictures of {dataset.source}; "
+            "if they are face crops already, use them whole (--faces whole)"
+        )
+    found = replace(
+        dataset,
+        splits=splits,
+        fingerprint=record.hexdigest(),
+        notes=(*dataset.notes, _note(detector.name, total, len(without))),
+    )
+    return found, tuple(without)
+
+
+def _faces_of(split: Split, boxes: Sequence[Box | None], margin: float) -> Split:
+    rows = np.array([row for row, box in enumerate(boxes) if box is not None], np.intp)
+    kept = split.take(rows)
+    places = np.array([box for box in boxes if box is not None], np.float64).reshape(-1, 4)
+    return replace(kept, pictures=FacePictures(kept.pictures, places, margin))
+
+
+def _largest(pictures: Pictures, detector: Detector) -> list[Box | None]:
+    """Return each picture's largest face box, or None."""
+
+    def search(index: int) -> Box | None:
+        faces = detector.find(pictures.read(index))
+        return faces[0].box if faces else None
+
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        return list(pool.map(search, range(len(pictures))))
+
+
+def _note(finder: str, total: int, without: int) -> str:
+    left = f"; {without} without a face are left out" if without else ""
+    what = f"cropped the largest face out of {total - without} of {total} pictures"
+    return f"{what} with the face finder {finder!r}{left}"
