@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -94,7 +95,7 @@ def from_mapping(kind: type[T], values: Mapping[str, Any], source: str) -> T:
     """Build the dataclass `kind` from plain values (TOML, JSON, options).
 
     source: where the values come from, for the message. Raises ConfigError on an unknown name (with the nearest
-    known one), on a value of the wrong type and on a word outside the choices.
+    known one), on a value of the wrong type, on a number that is not finite and on a word outside the choices.
     """
     hints = typing.get_type_hints(kind)
     known = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
@@ -116,7 +117,8 @@ def _checked(name: str, value: Any, annotation: Any, source: str) -> Any:
     if value is None and optional:
         return None
     if typing.get_origin(plain) is tuple and isinstance(value, list | tuple):
-        return tuple(value)
+        element = typing.get_args(plain)[0]
+        return tuple(_checked(name, part, element, source) for part in value)
     if plain is Path and isinstance(value, str | Path):
         return Path(value)
     if plain is float and isinstance(value, int) and not isinstance(value, bool):
@@ -124,6 +126,8 @@ def _checked(name: str, value: Any, annotation: Any, source: str) -> Any:
     base = typing.get_origin(plain) or plain
     if not isinstance(value, base) or (isinstance(value, bool) and plain is not bool):
         raise ConfigError(f"{source}: {name} must be of type {base.__name__}, got {value!r}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{source}: {name} must be a finite number, got {value!r}")
     return value
 
 

@@ -1,0 +1,139 @@
+"""Settings: option, recipe and saved run say the same, and a wrong one is named."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mien.errors import ConfigError
+from mien.settings import add_settings, from_mapping, setting, to_mapping
+from mien.train.config import TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Oven:
+    """Every kind of setting once."""
+
+    heat: float = setting(180.0, "degrees, 100 % by the book")
+    minutes: int = setting(20, "time")
+    fan: bool = setting(True, "whether air moves")
+    mode: str = setting("both", "which heat", choices=("top", "both"))
+    grill: str | None = setting(None, "grill; unset: none", choices=("low", "high"))
+    tray: int | None = setting(None, "height; unset: middle")
+    book: Path | None = setting(None, "recipe")  # noqa: RUF009
+    spices: tuple[str, ...] = setting((), "what to add")
+    steps: tuple[float, ...] = setting((0.5, 1.0), "shares of the time")
+    phases: tuple[Mapping[str, Any], ...] = setting((), "later phases", option=False)
+    source: str | None = setting(None, "where it comes from", flag="--from")
+
+    def __post_init__(self) -> None:
+        if self.minutes < 1:
+            raise ConfigError(f"minutes must be at least 1, got {self.minutes}")
+
+
+def _parse(*words: str) -> dict[str, Any]:
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    add_settings(parser, Oven)
+    return vars(parser.parse_args(words))
+
+
+def test_what_is_not_said_stays_unset() -> None:
+    assert _parse() == {}
+
+
+def test_every_kind_of_option_becomes_its_type() -> None:
+    words = (
+        "--heat 200 --minutes 5 --no-fan --mode top --grill low --tray 2 --book a.toml --spices salt,,pepper "
+        "--steps 0.25,0.75 --from home"
+    )
+    assert _parse(*words.split()) == {
+        "heat": 200.0, "minutes": 5, "fan": False, "mode": "top", "grill": "low", "tray": 2, "book": Path("a.toml"),
+        "spices": ("salt", "pepper"), "steps": (0.25, 0.75), "source": "home",
+    }  # fmt: skip
+    assert _parse("--fan") == {"fan": True}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("--phases", "x"), ("--mode", "side"), ("--minutes", "ten"), ("--steps", "a,b"), ("--source", "x")],
+)
+def test_what_the_parser_refuses(words: tuple[str, ...]) -> None:
+    with pytest.raises((argparse.ArgumentError, SystemExit)):
+        _parse(*words)
+
+
+def test_help_shows_defaults_as_people_say_them() -> None:
+    parser = argparse.ArgumentParser(prog="oven")
+    add_settings(parser, Oven)
+    text = " ".join(parser.format_help().split())
+    for part in (
+        "degrees, 100 % by the book (default: 180.0)",
+        "whether air moves (default: on)",
+        "what to add (default: none)",
+        "shares of the time (default: 0.5,1.0)",
+        "--mode {top,both}",
+    ):
+        assert part in text
+    assert "later phases" not in text
+
+
+def test_plain_values_come_back_as_they_were() -> None:
+    oven = Oven(heat=90, tray=3, book=Path("b.toml"), spices=("salt",), phases=({"minutes": 4},))
+    stored = to_mapping(oven)
+    assert stored["book"] == "b.toml"
+    assert stored["spices"] == ["salt"]
+    assert from_mapping(Oven, json.loads(json.dumps(stored)), "run.json") == oven
+    assert from_mapping(Oven, {}, "empty.toml") == Oven()
+    assert from_mapping(Oven, {"grill": None, "tray": None}, "run.json") == Oven()
+
+
+def test_a_whole_number_is_a_number() -> None:
+    oven = from_mapping(Oven, {"heat": 200, "steps": [1, 2]}, "x")
+    assert isinstance(oven.heat, float)
+    assert [type(step) for step in oven.steps] == [float, float]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"heet": 1}, "a.toml: there is no setting 'heet'; did you mean 'heat'?"),
+        ({"zzz": 1}, "a.toml: there is no setting 'zzz'; known: heat, minutes, fan"),
+        ({"minutes": 5.0}, "a.toml: minutes must be of type int, got 5.0"),
+        ({"minutes": True}, "a.toml: minutes must be of type int, got True"),
+        ({"minutes": None}, "a.toml: minutes must be of type int, got None"),
+        ({"minutes": "5"}, "a.toml: minutes must be of type int, got '5'"),
+        ({"heat": True}, "a.toml: heat must be of type float, got True"),
+        ({"heat": float("nan")}, "a.toml: heat must be a finite number, got nan"),
+        ({"steps": [float("inf")]}, "a.toml: steps must be a finite number, got inf"),
+        ({"fan": "no"}, "a.toml: fan must be of type bool, got 'no'"),
+        ({"fan": 0}, "a.toml: fan must be of type bool, got 0"),
+        ({"mode": "side"}, "a.toml: mode must be one of top, both, got 'side'"),
+        ({"grill": "middle"}, "a.toml: grill must be one of low, high, got 'middle'"),
+        ({"book": 3}, "a.toml: book must be of type Path, got 3"),
+        ({"spices": "salt"}, "a.toml: spices must be of type tuple, got 'salt'"),
+        ({"spices": ["salt", 3]}, "a.toml: spices must be of type str, got 3"),
+        ({"phases": [5]}, "a.toml: phases must be of type Mapping, got 5"),
+        ({"minutes": 0}, "minutes must be at least 1, got 0"),
+    ],
+)
+def test_a_wrong_value_is_named(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        from_mapping(Oven, values, "a.toml")
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_real_settings_survive_being_saved() -> None:
+    config = TrainConfig(merge=("nothappy=sad+angry",), phases=({"epochs": 3, "unfreeze": 4},), colour="rgb")
+    assert from_mapping(TrainConfig, json.loads(json.dumps(to_mapping(config))), "run") == config
+    first, second = config.in_phases()
+    assert (first.epochs, second.epochs, second.unfreeze) == (TrainConfig.epochs, 3, 4)
+    assert second.colour == "rgb"
+    with pytest.raises(ConfigError, match="phase: epochs must be of type int, got 'many'"):
+        TrainConfig(phases=({"epochs": "many"},)).in_phases()
