@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.errors import ConfigError
+from mien.errors import ConfigError, DataError
 
 COLOURS = ("grey", "rgb", "bgr")
 
@@ -27,12 +27,12 @@ class Preprocess:
     margin: float = 1.0  # side of the crop over the longer side of the face box, where a detector cuts it out
 
     def __post_init__(self) -> None:
-        if not 8 <= self.size <= 1024:
-            raise ConfigError(f"size must be from 8 to 1024 pixels, got {self.size}")
+        if not (isinstance(self.size, int) and 8 <= self.size <= 1024):
+            raise ConfigError(f"size must be a whole number from 8 to 1024 pixels, got {self.size!r}")
         if self.colour not in COLOURS:
             raise ConfigError(f"colour must be one of {', '.join(COLOURS)}, got {self.colour!r}")
-        if not 0.5 <= self.margin <= 4:
-            raise ConfigError(f"margin must be from 0.5 to 4 times the face box, got {self.margin}")
+        if not (isinstance(self.margin, int | float) and 0.5 <= self.margin <= 4):
+            raise ConfigError(f"margin must be from 0.5 to 4 times the face box, got {self.margin!r}")
 
     @property
     def channels(self) -> int:
@@ -61,8 +61,19 @@ def to_model_input(crop: NDArray[np.uint8], how: Preprocess) -> NDArray[np.uint8
     crop: (height, width), (height, width, 1) or (height, width, 3) uint8, RGB, at least 1x1.
     Returns (size, size, channels) uint8, levels in [0, 255]. The aspect ratio is not kept. Shrinks by area
     averaging and enlarges bilinearly. Training and prediction both come through here, because another filter
-    moves a portrait by several grey levels on average.
+    moves a portrait by several grey levels on average. Raises DataError on another shape or type: levels in
+    [0, 1] would become black without a word.
     """
+    if (
+        crop.dtype != np.uint8
+        or crop.ndim not in (2, 3)
+        or crop.shape[2:] not in ((), (1,), (3,))
+        or not crop.size
+    ):
+        raise DataError(
+            "a face crop must be (height, width), grey, or (height, width, 3), RGB, of uint8 levels 0-255 and at "
+            f"least one pixel; got shape {crop.shape} of {crop.dtype}"
+        )
     if crop.ndim == 3 and crop.shape[2] == 1:
         crop = crop[:, :, 0]
     if how.colour == "grey":
