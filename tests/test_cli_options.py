@@ -28,7 +28,7 @@ def settings_of(command: str) -> list[type]:
     module = importlib.import_module(f"mien.cli.{command}")
     kinds: list[type] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "add_settings", lambda _, kind: kinds.append(kind))
+        patch.setattr(module, "add_settings", lambda _, kind: kinds.append(kind), raising=False)
         module.add_arguments(argparse.ArgumentParser())
     return kinds
 
@@ -62,8 +62,8 @@ def test_every_setting_is_an_option_with_its_default(command: str, kind: type) -
         assert shown == f"{field.metadata['help']} (default: {described(field.default)})"
 
 
-@pytest.mark.parametrize(("command", "kind"), CALLS, ids=[f"{name} {kind.__name__}" for name, kind in CALLS])
-def test_defaults_survive_the_command_line(command: str, kind: type) -> None:
+@pytest.mark.parametrize("kind", {kind for _, kind in CALLS})
+def test_defaults_survive_the_command_line(kind: type) -> None:
     """Giving every option its default as text builds the same settings as giving none."""
     alone = argparse.ArgumentParser()
     add_settings(alone, kind)
