@@ -14,7 +14,9 @@ from mien.evaluate.compare import Comparison, Row
 from mien.evaluate.figures import LINES
 from mien.evaluate.words import count_in_words, percent
 
-_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 640.0, 340.0, 52.0, 24.0, 30.0, 44.0
+_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 440.0, 300.0, 44.0, 14.0, 28.0, 44.0
+
+_NAME_GAP = 14.0  # between two names, in the units of the drawing
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Axis:
     def ends(self) -> tuple[float, float]:
         """Ends of the axis in powers of ten, with room at both sides."""
         logs = [math.log10(value) for value in self.values]
-        room = max(0.25, 0.12 * (max(logs) - min(logs)))
+        room = max(0.45, 0.12 * (max(logs) - min(logs)))
         return min(logs) - room, max(logs) + room
 
     def ticks(self) -> list[float]:
@@ -83,6 +85,7 @@ def chart_svg(comparison: Comparison) -> str:
     middle = (_LEFT + _WIDTH - _RIGHT) / 2
     parts.append(f'<text x="{middle}" y="{_HEIGHT - 6}" text-anchor="middle">{escape(axis.words)}</text>')
     parts.append('<text x="0" y="12">accuracy</text>')
+    beside = apart([down(row.report.scores.accuracy) for row in rows], _NAME_GAP)
     for place, (row, value) in enumerate(zip(rows, axis.values, strict=True)):
         interval = row.report.scores.accuracy_interval
         x, y = across(value), down(row.report.scores.accuracy)
@@ -92,10 +95,20 @@ def chart_svg(comparison: Comparison) -> str:
             f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{down(interval.low):.1f}" y2="{down(interval.high):.1f}" '
             'stroke="var(--k)" stroke-width="2" stroke-opacity=".55"/>'
             f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5.5" fill="var(--k)"/>'
-            f'<text class="named" x="{x + shift:.1f}" y="{y + 4:.1f}" text-anchor="{anchor}">'
+            f'<text class="named" x="{x + shift:.1f}" y="{beside[place] + 4:.1f}" text-anchor="{anchor}">'
             f"{escape(row.name)}</text></g>"
         )
     return f'<svg class="chart wide-chart" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img">{"".join(parts)}</svg>'
+
+
+def apart(heights: Sequence[float], gap: float) -> list[float]:
+    """Return the heights moved down as far as needed for `gap` between any two, so that names can be read."""
+    moved = list(heights)
+    lowest = -math.inf
+    for place in sorted(range(len(moved)), key=lambda place: moved[place]):
+        moved[place] = max(moved[place], lowest + gap)
+        lowest = moved[place]
+    return moved
 
 
 def draw_comparison(comparison: Comparison, path: Path) -> None:

@@ -12,19 +12,16 @@ from mien.evaluate.page import bar, facts, notes_section, scrolling, style, temp
 from mien.evaluate.report import NOTE
 
 # Left out on a phone; the CSV has everything.
-_WIDE = ("95 %", "macro-F1", "ECE", "MACs", "size", "training")
+_WIDE = ("95 %", "macro-F1", "ECE", "parameters", "MACs", "size", "training")
 
 
 def to_html(comparison: Comparison) -> str:
     """Return the whole page as one string of HTML."""
     data, made = comparison.data, comparison.made
-    best = comparison.rows[0]
     return template("compare.html").substitute(
         style=style(),
         title=escape(f"{len(comparison.rows)} models on {data.name}"),
-        heading=f"<em>{escape(best.name)}</em> is right most often"
-        if len(comparison.rows) > 1
-        else escape(best.name),
+        heading=_heading(comparison),
         lead=(
             f"{len(comparison.rows)} models on the same {data.n:,} {escape(data.split)} pictures of "
             f"<b>{escape(data.name)}</b>, {len(data.counts)} classes, {escape(comparison.views['words'])}."
@@ -46,11 +43,20 @@ def to_html(comparison: Comparison) -> str:
     )
 
 
+def _heading(comparison: Comparison) -> str:
+    best = f"<em>{escape(comparison.rows[0].name)}</em>"
+    if comparison.best_two is None:
+        return best
+    return (
+        f"{best} leads, within noise" if comparison.best_two.within_noise else f"{best} is right most often"
+    )
+
+
 def _verdict(comparison: Comparison) -> str:
     if comparison.best_two is None:
         return ""
     sentence = comparison.best_two.sentence()
-    return f'<p class="verdict">{escape(sentence[0].upper() + sentence[1:])}.</p>'
+    return f'<p class="verdict">{escape(sentence)}.</p>'
 
 
 def _table(comparison: Comparison) -> str:

@@ -96,7 +96,8 @@ def draw_mistakes(report: Report, path: Path) -> None:
     figure = _figure(1.55 * columns, 2.05 * rows + 0.5)
     figure.suptitle(f"{_title(report)}: most confident mistakes" if mistakes else "no mistakes to show")
     for place, axes in enumerate(np.ravel(figure.subplots(rows, columns))):
-        axes.axis("off")
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
         if place < len(mistakes):
             _draw_mistake(axes, mistakes[place])
     figure.savefig(path, dpi=_DPI)
@@ -107,9 +108,7 @@ def _draw_mistake(axes: Any, mistake: Mistake) -> None:
     text = f"label {mistake.label}\nsays {mistake.predicted} {percent(mistake.confidence, 0)}"
     if mistake.raters:
         text += f"\nraters: {mistake.raters}"
-    axes.text(
-        0.5, -0.04, text, transform=axes.transAxes, ha="center", va="top", fontsize=6.5, parse_math=False
-    )
+    axes.set_xlabel(text, fontsize=6.5, parse_math=False)
 
 
 # The report's file name of each picture.

@@ -42,8 +42,8 @@ def five_crops(inputs: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
     Enlarged bilinearly because a network's input has one size. Same shapes as `inputs`.
     """
     size = inputs.shape[1]
-    side = max(1, round(size * CROP_SHARE))
-    far, middle = size - side, (size - side) // 2
+    middle = max(1, round(size * (1 - CROP_SHARE) / 2))  # the centre lies exactly between the corners
+    far, side = 2 * middle, size - 2 * middle
     corners = ((0, 0), (0, far), (far, 0), (far, far), (middle, middle))
     return [_enlarged(inputs[:, top : top + side, left : left + side], size) for top, left in corners]
 

@@ -1,0 +1,87 @@
+"""`mien evaluate` and `mien compare` as a user types them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mien.cli.main import main
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_evaluate_says_where_to_look(
+    model_folder: Callable[..., Path], faces: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = model_folder()
+    assert main(["evaluate", str(folder), str(faces), "--resamples", "200"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("accuracy 83.3% (")
+    assert "report   report-levels-faces/report.html" in out
+    assert Path("report-levels-faces/report.html").is_file()
+
+
+def test_the_report_of_a_run_lies_in_it(
+    model_folder: Callable[..., Path], faces: Path, tmp_path: Path
+) -> None:
+    model_folder("run/model")
+    (tmp_path / "run" / "settings.json").write_text("{}")
+    assert main(["evaluate", "run", str(faces), "--views", "flip", "--resamples", "200"]) == 0
+    stored = json.loads((tmp_path / "run" / "report-faces" / "report.json").read_text(encoding="utf-8"))
+    assert stored["views"]["views"] == "flip"
+
+
+def test_json_is_all_that_is_printed(
+    model_folder: Callable[..., Path], faces: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = model_folder()
+    assert main(["evaluate", str(folder), str(faces), "--json", "--out", "here", "--resamples", "200"]) == 0
+    assert json.loads(capsys.readouterr().out)["data"]["split"] == "test"
+    assert main(["compare", str(faces), str(folder), "--json", "--resamples", "200"]) == 0
+    assert json.loads(capsys.readouterr().out)["models"][0]["name"] == "levels"
+    assert Path("comparison-faces/comparison.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["evaluate", "nothing", "faces"], "there is no model nothing"),
+        (["evaluate", "levels", "nowhere"], "there is no file or folder"),
+        (["evaluate", "levels", "faces", "--out", "faces"], "faces is there already and is not a report"),
+        (["evaluate", "levels", "faces", "--resamples", "5"], "resamples must be at least 100, got 5"),
+        (["compare", "faces"], "nothing to compare; name models"),
+        (["compare", "faces", "--networks", "small", "--network", "lenet5"], "with --networks"),
+    ],
+)
+def test_wrong_input_is_one_line(
+    model_folder: Callable[..., Path],
+    faces: Path,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    message: str,
+) -> None:
+    model_folder()
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.startswith("mien: ") and error.count("\n") == 1
+    assert faces.is_dir()
+
+
+@pytest.mark.slow
+def test_networks_are_trained_first_and_loaded_the_second_time(
+    faces: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["compare", str(faces), "--networks", "small", "--epochs", "1", "--size", "16", "--quiet"]
+    words += ["--batch-size", "8", "--resamples", "200"]
+    assert main(words) == 0
+    first = Path("runs/faces-small/epochs.csv").stat().st_mtime_ns
+    assert "faces-small" in capsys.readouterr().out
+    assert main(words) == 0
+    assert Path("runs/faces-small/epochs.csv").stat().st_mtime_ns == first

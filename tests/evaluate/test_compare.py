@@ -1,0 +1,120 @@
+"""Several models side by side."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mien.errors import ConfigError, ModelError
+from mien.evaluate.compare import compare
+from mien.evaluate.compare_chart import apart
+from mien.evaluate.compare_text import to_text
+from mien.evaluate.compare_training import CompareConfig
+from mien.evaluate.config import EvaluateConfig
+from mien.evaluate.words import bytes_in_words, count_in_words, seconds_in_words
+
+CONFIG = EvaluateConfig(resamples=200)
+REVERSED = ("bright", "dark", "middle")
+
+
+@pytest.fixture
+def two(model_folder: Callable[..., Path], onnx_file: Callable[..., Path]) -> list[Path]:
+    """A network that is right, and a foreign one whose labels the user mixes up."""
+    return [onnx_file("mixed.onnx", ("dark", "middle", "bright"), ours=False), model_folder("good")]
+
+
+def test_a_table_a_picture_and_a_verdict(two: list[Path], faces: Path, tmp_path: Path) -> None:
+    config = EvaluateConfig(resamples=200, labels=REVERSED)
+    found = compare(two, faces, config=config, out=tmp_path / "out")
+    assert [row.name for row in found.rows] == ["good", "mixed"]  # the best comes first
+    assert found.rows[0].report.scores.accuracy == pytest.approx(10 / 12)
+    assert found.best_two is not None
+    right = [row.report.predictions.right for row in found.rows]
+    assert found.best_two.only_first == int((right[0] & ~right[1]).sum())
+    for row in found.rows:
+        assert row.cost.ms_a_face is not None and 0 < row.cost.ms_a_face < 100
+    assert (found.rows[0].cost.parameters, found.rows[0].cost.macs) == (6, 64)
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {f"comparison.{suffix}" for suffix in ("json", "md", "csv", "html", "png")}
+    stored = json.loads((tmp_path / "out" / "comparison.json").read_text(encoding="utf-8"))
+    assert stored == found.to_dict()
+    with (tmp_path / "out" / "comparison.csv").open(encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["name"] for row in rows] == ["good", "mixed"]
+    assert float(rows[0]["accuracy_low"]) < 10 / 12 < float(rows[0]["accuracy_high"])
+
+
+def test_the_page_of_a_comparison_stands_alone(two: list[Path], faces: Path, tmp_path: Path) -> None:
+    import re
+
+    compare(two, faces, config=EvaluateConfig(resamples=200, labels=REVERSED), out=tmp_path / "out")
+    text = (tmp_path / "out" / "comparison.html").read_text(encoding="utf-8")
+    assert not re.search(r"https?://|<script|<link|@import|url\(|src=|\$\w", text)
+    assert text.count("<circle") == 2
+
+
+def test_columns_line_up(two: list[Path], faces: Path) -> None:
+    lines = to_text(compare(two[1:], faces, config=CONFIG)).splitlines()
+    assert lines[0].startswith("model  accuracy")
+    assert lines[1].startswith("good     83.3 %")
+    assert len({len(line) for line in lines}) == 1
+
+
+def test_one_model_has_no_verdict(two: list[Path], faces: Path, tmp_path: Path) -> None:
+    found = compare(two[1:], faces, config=CONFIG, out=tmp_path / "out")
+    assert found.best_two is None
+    assert found.headline() == "good: accuracy 83.3 %"
+
+
+def test_what_cannot_be_compared(two: list[Path], faces: Path) -> None:
+    with pytest.raises(ConfigError, match="nothing to compare"):
+        compare([], faces)
+    with pytest.raises(ConfigError, match="named more than once"):
+        compare([two[1], two[1]], faces, config=CONFIG)
+    with pytest.raises(ModelError, match="--labels"):
+        compare(two, faces, config=CONFIG)
+
+
+def test_two_models_of_one_name_are_told_apart(model_folder: Callable[..., Path], faces: Path) -> None:
+    folders = [model_folder("a/same"), model_folder("b/same")]
+    for folder in folders:  # both say in model.json that they are called a/same and b/same
+        facts = folder / "model.json"
+        facts.write_text(facts.read_text().replace('"a/same"', '"same"').replace('"b/same"', '"same"'))
+    found = compare(folders, faces, config=CONFIG)
+    assert sorted(row.name for row in found.rows) == sorted(map(str, folders))
+    assert found.best_two is not None and found.best_two.p_value == 1
+
+
+def test_settings_of_scoring_are_those_of_evaluate() -> None:
+    config = CompareConfig(
+        split="validation", views="flip", labels=("a", "b"), merge=("x=a+b",), faces="crop"
+    )
+    scoring = config.evaluation()
+    assert (scoring.split, scoring.views, scoring.labels) == ("validation", "flip", ("a", "b"))
+    assert (scoring.merge, scoring.faces) == (("x=a+b",), "crop")
+    assert CompareConfig().evaluation() == EvaluateConfig()
+
+
+def test_names_keep_their_distance() -> None:
+    assert apart([50, 10, 12, 48], 14) == [62, 10, 24, 48]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (count_in_words(1_696_732), "1.7 M"),
+        (count_in_words(670_000_000), "670 M"),
+        (count_in_words(950), "950"),
+        (count_in_words(None), "–"),
+        (bytes_in_words(6_800_000), "6.8 MB"),
+        (seconds_in_words(3900), "1h 05m"),
+        (seconds_in_words(250), "4m 10s"),
+        (seconds_in_words(12.2), "12s"),
+    ],
+)
+def test_numbers_in_words(text: str, said: str) -> None:
+    assert text == said

@@ -1,0 +1,88 @@
+"""Bootstrap intervals and the paired test."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from sklearn import metrics
+
+from mien.evaluate.bootstrap import difference, intervals, macro_f1
+from mien.evaluate.paired import exact_mcnemar, paired_test
+
+
+def test_accuracy_interval_is_as_wide_as_the_binomial_one() -> None:
+    confusion = np.array([[700, 100], [200, 1000]])
+    accuracy, _ = intervals(confusion, 4000, seed=0)
+    share = 1700 / 2000
+    half = 1.96 * math.sqrt(share * (1 - share) / 2000)
+    assert accuracy.low == pytest.approx(share - half, abs=0.002)
+    assert accuracy.high == pytest.approx(share + half, abs=0.002)
+
+
+def test_drawing_cells_is_drawing_pictures() -> None:
+    """The same interval of macro-F1 as by resampling rows and asking scikit-learn."""
+    rng = np.random.default_rng(3)
+    y = rng.integers(0, 3, 200)
+    guess = np.where(rng.random(200) < 0.6, y, rng.integers(0, 3, 200))
+    _, found = intervals(metrics.confusion_matrix(y, guess), 2000, seed=0)
+    rows = [rng.integers(0, 200, 200) for _ in range(400)]
+    slow = [metrics.f1_score(y[row], guess[row], average="macro") for row in rows]
+    low, high = np.percentile(slow, [2.5, 97.5])
+    assert (found.low, found.high) == pytest.approx((low, high), abs=0.015)
+
+
+def test_intervals_cover_the_truth_nineteen_times_in_twenty() -> None:
+    rng = np.random.default_rng(0)
+    truth, hits = 0.7, 0
+    for _ in range(200):
+        right = int(rng.binomial(300, truth))
+        accuracy, _ = intervals(np.array([[right, 300 - right], [0, 0]]), 400, seed=1)
+        hits += accuracy.low <= truth <= accuracy.high
+    assert 180 <= hits <= 199
+
+
+def test_the_same_seed_gives_the_same_interval() -> None:
+    table = np.array([[8, 2], [3, 9]])
+    assert intervals(table, 500, seed=4) == intervals(table, 500, seed=4)
+    assert intervals(table, 500, seed=4) != intervals(table, 500, seed=5)
+
+
+def test_macro_f1_of_a_table_with_an_empty_class() -> None:
+    table = np.array([[2, 0, 1], [0, 0, 0], [0, 1, 3]])
+    assert macro_f1(table) == pytest.approx((2 * 2 / (3 + 2) + 2 * 3 / (4 + 4)) / 2)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "p"),
+    [(0, 0, 1.0), (5, 5, 1.0), (1, 9, 2 * (1 + 10) / 1024), (0, 6, 2 / 64), (3, 2, 1.0)],
+)
+def test_exact_mcnemar(first: int, second: int, p: float) -> None:
+    assert exact_mcnemar(first, second) == pytest.approx(p)
+    assert exact_mcnemar(second, first) == pytest.approx(p)
+
+
+def test_exact_mcnemar_of_many_pictures_does_not_underflow() -> None:
+    assert 0 < exact_mcnemar(900, 1100) < 1e-4
+    assert exact_mcnemar(0, 4000) == pytest.approx(0, abs=1e-300)
+
+
+def test_noise_is_called_noise() -> None:
+    rng = np.random.default_rng(0)
+    first = rng.random(400) < 0.7
+    found = paired_test("a", "b", first, rng.permutation(first), resamples=500, seed=0)
+    assert found.within_noise
+    assert found.interval.low < 0 < found.interval.high
+    assert "within noise" in found.sentence()
+
+
+def test_a_real_difference_is_called_one() -> None:
+    first = np.ones(300, bool)
+    second = np.arange(300) % 5 > 0
+    found = paired_test("a", "b", first, second, resamples=500, seed=0)
+    assert (found.only_first, found.only_second, found.difference) == (60, 0, pytest.approx(0.2))
+    assert not found.within_noise
+    assert found.interval == difference(second, first, 500, 0)
+    assert 0.15 < found.interval.low < 0.2 < found.interval.high < 0.26
+    assert found.sentence().startswith("a is better than b: +20.0 points")

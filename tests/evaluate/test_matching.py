@@ -1,0 +1,54 @@
+"""A model's labels and a data set's classes meet by name."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mien.errors import DataError, ModelError
+from mien.evaluate.matching import match_classes
+from mien.predict.model_folder import Head, ModelFacts
+from mien.preprocess import Preprocess
+
+SEVEN = Head(name="seven", labels=("angry", "happy", "sad"))
+EIGHT = Head(name="eight", labels=("neutral", "happy", "sad", "contempt"))
+FACTS = ModelFacts(name="two heads", preprocess=Preprocess(), heads=(SEVEN, EIGHT))
+OUTPUTS = np.array([[0.5, 0.3, 0.2], [0.0, 0.0, 1.0]], np.float32)
+
+
+def test_other_order_and_other_spelling() -> None:
+    match = match_classes(FACTS, ("Sadness", "Anger", "HAPPY"))
+    assert (match.head, match.columns, match.note) == (SEVEN, (2, 0, 1), "")
+    np.testing.assert_array_equal(match.probabilities(OUTPUTS), OUTPUTS[:, [2, 0, 1]])
+
+
+def test_fewer_classes_share_what_is_left() -> None:
+    match = match_classes(FACTS, ("happy", "angry"))
+    np.testing.assert_allclose(match.probabilities(OUTPUTS), [[0.375, 0.625], [0.5, 0.5]])
+    assert "2 of the model's 3 classes; its probabilities for sad" in match.note
+
+
+def test_the_first_head_that_knows_the_classes_answers() -> None:
+    match = match_classes(FACTS, ("contempt", "happy"))
+    assert match.head is EIGHT
+    assert match.note.startswith("answers are those of the head 'eight'")
+
+
+def test_a_head_by_name() -> None:
+    assert match_classes(FACTS, ("happy", "sad"), "eight").head is EIGHT
+    with pytest.raises(ModelError, match="no head 'nine'; this model has: seven, eight"):
+        match_classes(FACTS, ("happy", "sad"), "nine")
+
+
+def test_a_class_that_the_model_does_not_know() -> None:
+    with pytest.raises(
+        DataError, match=r"does not know the data's class tired \(it knows angry, happy, sad\)"
+    ):
+        match_classes(FACTS, ("happy", "tired"))
+    with pytest.raises(DataError, match="classes fear, tired"):
+        match_classes(FACTS, ("fear", "happy", "tired"))
+
+
+def test_two_names_of_one_expression() -> None:
+    with pytest.raises(DataError, match="'anger' and 'Angry' are the same expression"):
+        match_classes(FACTS, ("anger", "Angry"))

@@ -1,0 +1,192 @@
+"""A whole evaluation: the right pictures, the right figures, and files that stand alone."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mien.errors import DataError, OutputError
+from mien.evaluate import figures, writing
+from mien.evaluate.config import EvaluateConfig
+from mien.evaluate.evaluate import evaluate
+from mien.evaluate.report import Report
+
+FILES = {
+    "report.json", "report.md", "report.html", "predictions.csv",
+    "confusion.png", "reliability.png", "roc.png", "mistakes.png",
+}  # fmt: skip
+CONFIG = EvaluateConfig(resamples=200)
+
+
+class Page(HTMLParser):
+    """Collects what a browser would load or follow, and checks that elements are closed in order."""
+
+    VOID = frozenset({"meta", "img", "col", "br", "line", "circle", "rect", "path", "link"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+        self.elements: list[str] = []
+        self._open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append(tag)
+        self.addresses += [
+            value or "" for name, value in attrs if name in {"src", "href", "srcset", "xlink:href"}
+        ]
+        if tag not in self.VOID:
+            self._open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in self.VOID:
+            assert self._open.pop() == tag
+
+    def close(self) -> None:
+        super().close()
+        assert self._open == []
+
+
+def check_page(text: str) -> Page:
+    """Parse a page and check that it asks nobody for anything."""
+    page = Page()
+    page.feed(text)
+    page.close()
+    assert all(address.startswith("data:image/") for address in page.addresses)
+    assert not {"script", "link", "iframe", "object", "embed"} & set(page.elements)
+    assert not re.search(r"https?://|@import|url\(", text)
+    assert "$" not in text  # every place of the skeleton was filled
+    return page
+
+
+@pytest.fixture
+def report(model_folder: Callable[..., Path], faces: Path, tmp_path: Path) -> Report:
+    return evaluate(model_folder(), faces, config=CONFIG, out=tmp_path / "out")
+
+
+def test_the_figures_are_those_of_the_pictures(report: Report) -> None:
+    """Twelve pictures; one has the wrong label and one is a copy of a training picture with another label."""
+    assert (report.data.split, report.data.n, report.data.copies) == ("test", 12, 1)
+    assert report.scores.accuracy == pytest.approx(10 / 12)
+    assert report.without_copies is not None
+    assert (report.without_copies.n, report.without_copies.accuracy) == (11, pytest.approx(10 / 11))
+    names = [found.name for found in report.scores.classes]
+    assert names == ["bright", "dark", "middle"]
+    assert report.scores.confusion == ((3, 0, 1), (1, 3, 0), (0, 0, 4))
+    assert {(mistake.label, mistake.predicted) for mistake in report.mistakes} == {
+        ("dark", "bright"),
+        ("bright", "middle"),
+    }
+    sureness = [mistake.confidence for mistake in report.mistakes]
+    assert sureness == sorted(sureness, reverse=True)
+    assert [found.fitted for found in report.calibration][1:] == ["on the validation split"]
+
+
+def test_the_folder_is_whole(report: Report, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert {path.name for path in out.iterdir()} == FILES
+    stored = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    assert stored == report.to_dict()
+    assert stored["scores"]["accuracy"] == pytest.approx(10 / 12)
+    with (out / "predictions.csv").open(encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == 12
+    assert sum(int(row["right"]) for row in rows) == 10
+    assert [row["name"] for row in rows if row["copy_of_training"] == "1"] == ["test/bright/1.png"]
+    for row in rows:
+        assert sum(float(row[name]) for name in ("bright", "dark", "middle")) == pytest.approx(1, abs=1e-4)
+
+
+def test_the_page_stands_alone(report: Report, tmp_path: Path) -> None:
+    page = check_page((tmp_path / "out" / "report.html").read_text(encoding="utf-8"))
+    assert page.elements.count("img") == len(report.mistakes) == 2
+    assert page.elements.count("svg") >= 3
+
+
+def test_the_page_escapes_names(model_folder: Callable[..., Path], faces: Path) -> None:
+    from dataclasses import replace
+
+    from mien.evaluate.page import to_html
+
+    found = evaluate(model_folder(), faces, config=CONFIG)
+    evil = "<script>alert('$')</script>"
+    found = replace(
+        found,
+        model=replace(found.model, name=evil),
+        mistakes=tuple(replace(mistake, name=evil, label=evil) for mistake in found.mistakes),
+        notes=(evil,),
+    )
+    text = to_html(found)
+    assert "<script" not in text
+    assert text.count("&lt;script&gt;alert(&#x27;$&#x27;)&lt;/script&gt;") >= 5
+
+
+def test_the_markdown_says_the_same(report: Report, tmp_path: Path) -> None:
+    text = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    assert text.startswith("# levels on faces, test\n")
+    assert "| accuracy | 83.3 % |" in text
+    assert "| accuracy without 1 copies of training pictures | 90.9 % |" in text
+    assert all(f"![]({name})" in text for name in ("confusion.png", "reliability.png", "mistakes.png"))
+    assert "An expression is not a feeling" in text
+    assert report.headline() in text.replace("Accuracy 83.3%", "accuracy 83.3%")
+
+
+def test_a_failure_leaves_what_was_there(
+    report: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = (tmp_path / "out" / "report.json").read_bytes()
+
+    def full_disk(_report: Report, _path: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setitem(figures.FIGURES, "roc.png", full_disk)
+    with pytest.raises(OutputError, match="No space left"):
+        writing.write_report(report, tmp_path / "out")
+    assert (tmp_path / "out" / "report.json").read_bytes() == before
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_a_folder_with_other_things_is_left_alone(report: Report, faces: Path) -> None:
+    with pytest.raises(OutputError, match="is not a report; name a new folder with --out"):
+        writing.write_report(report, faces)
+    assert (faces / "test").is_dir()
+
+
+def test_a_set_without_splits_is_scored_whole(model_folder: Callable[..., Path], faces: Path) -> None:
+    found = evaluate(model_folder(), faces / "train", config=CONFIG)
+    assert (found.data.split, found.data.n, found.scores.accuracy) == ("train", 18, 1.0)
+    assert found.data.copies is None
+    assert any("all of it was scored" in note for note in found.notes)
+    assert found.mistakes == ()
+
+
+def test_training_pictures_are_called_so(model_folder: Callable[..., Path], faces: Path) -> None:
+    found = evaluate(model_folder(), faces, config=EvaluateConfig(split="train", resamples=200))
+    assert any("these are training pictures" in note for note in found.notes)
+
+
+def test_a_split_that_is_not_there(model_folder: Callable[..., Path], faces: Path) -> None:
+    import shutil
+
+    shutil.rmtree(faces / "test")
+    with pytest.raises(DataError, match="no pictures in its test split"):
+        evaluate(model_folder(), faces, config=EvaluateConfig(split="test"))
+
+
+def test_fewer_classes_than_the_model(model_folder: Callable[..., Path], faces: Path) -> None:
+    found = evaluate(model_folder(), faces, config=EvaluateConfig(classes=("dark", "bright"), resamples=200))
+    assert [one.name for one in found.scores.classes] == ["dark", "bright"]
+    assert any("2 of the model's 3 classes" in note for note in found.notes)
+    np.testing.assert_allclose(found.predictions.probabilities.sum(axis=1), 1, atol=1e-5)
+
+
+def test_the_same_settings_give_the_same_report(model_folder: Callable[..., Path], faces: Path) -> None:
+    folder = model_folder()
+    first, second = (evaluate(folder, faces, config=CONFIG).to_dict() for _ in range(2))
+    assert {**first, "made": None} == {**second, "made": None}
