@@ -100,7 +100,9 @@ def test_different_pictures_and_empty_ones_are_no_alarm(face):
     nearly = [plane.copy() for plane in flat]
     for place, plane in enumerate(nearly):
         plane[40 + place, 5] = 120  # a single bright dot: nearly all bits agree, and nothing is the same
-    traits = measure_all([*(face(seed, 48) for seed in range(300)), *flat, *nearly])
+    signs = [np.zeros((48, 48), np.uint8) for _ in range(2)]  # bright blocks in different corners
+    signs[0][6:15, 6:15], signs[1][30:39, 33:42] = 255, 255
+    traits = measure_all([*(face(seed, 48) for seed in range(300)), *flat, *nearly, *signs])
     assert len(near_pairs(traits)) == 0
 
 
