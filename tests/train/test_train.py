@@ -45,7 +45,7 @@ def weights_of(run):
 
 
 def wait_for_epoch(run, process, count=1):
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 900
     while time.monotonic() < deadline and process.poll() is None:
         if (run / "epochs.csv").exists() and len(epochs_of(run)) >= count:
             return

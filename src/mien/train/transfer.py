@@ -9,6 +9,7 @@ import keras
 from mien.errors import ModelError
 from mien.predict.model_folder import MODEL_FILE, ModelFacts, model_path
 from mien.train.from_onnx import keras_from_onnx
+from mien.train.networks.backbones import LEVELS
 from mien.train.networks.small import heads_on
 from mien.train.run_folder import BEST_FILE
 from mien.train.saved import load_network
@@ -50,13 +51,23 @@ def with_new_heads(
     return keras.Model(network.inputs[0], heads_on(features, heads), name=network.name)
 
 
-def unfreeze(network: keras.Model, heads: Mapping[str, tuple[str, ...]], layers: int) -> None:
-    """Let the heads and the top `layers` layers of the trunk learn; -1 means the whole trunk.
+def unfreeze(network: keras.Model, heads: Mapping[str, tuple[str, ...]], count: int) -> None:
+    """Let the heads and the top `count` layers of the trunk learn; -1 means the whole trunk, 0 none of it.
 
-    Batch normalisation keeps the statistics of the first training: a small set cannot estimate them.
+    Batch normalisation keeps the statistics of the first training: a small set cannot estimate them. The fixed
+    layer that turns levels into those of a backbone stays fixed.
     """
-    trunk = [layer for layer in network.layers if layer.name not in heads]
-    learning = trunk if layers < 0 else trunk[len(trunk) - layers :]
+    trunk = [layer for layer in _leaves(network) if layer.name not in heads]
+    learning = {id(layer) for layer in (trunk if count < 0 else trunk[len(trunk) - count :])}
+    network.trainable = True  # also sets every layer below, hence one by one
+    for layer in trunk:
+        fixed = isinstance(layer, keras.layers.BatchNormalization) or layer.name == LEVELS
+        layer.trainable = id(layer) in learning and not fixed
+
+
+def _leaves(network: keras.Model) -> list[keras.layers.Layer]:
+    """Return all layers in order, those of nested models in place of the models."""
+    leaves: list[keras.layers.Layer] = []
     for layer in network.layers:
-        normalises = isinstance(layer, keras.layers.BatchNormalization)
-        layer.trainable = layer.name in heads or (layer in learning and not normalises)
+        leaves += _leaves(layer) if isinstance(layer, keras.Model) else [layer]
+    return leaves
