@@ -80,7 +80,11 @@ def precision(asked: str) -> str:
 
 def has_gpu() -> bool:
     keras = import_keras()
-    return bool(keras.distribution.list_devices("gpu"))
+    if keras.backend.backend() == "torch":  # Keras cannot list PyTorch's devices
+        import torch
+
+        return bool(torch.cuda.is_available())
+    return any(not name.startswith("cpu") for name in keras.distribution.list_devices())
 
 
 def jit() -> bool | str:
