@@ -15,12 +15,12 @@ from mien.settings import add_settings
 
 HELP = "Look at labelled pictures: counts, sizes, copies, leaks, unreadable files; convert and download them."
 EXAMPLES = """examples:
-  mien data faces                          one folder per class, or train/ validation/ test/ of those
-  mien data fer2013.csv --sheet faces.png  also .csv.gz and .csv.xz; a sheet of examples to look at
+  mien data faces                           one folder per class, or train/ validation/ test/ of those
+  mien data fer2013.csv --sheet faces.png   also .csv.gz and .csv.xz; a sheet of examples to look at
   mien data fer2013.csv --merge nothappy=sad+angry --classes happy,nothappy --to-folders two-classes
-  mien data faces --model runs/faces-small the labels most likely wrong, says a trained network
-  mien data get drawn --to faces           drawn faces, without any network
-  mien data get fer2013 --to fer2013       from Kaggle
+  mien data faces --model runs/faces-small  the labels most likely wrong, says a trained network
+  mien data get drawn --to faces            drawn faces, without any network
+  mien data get fer2013 --to fer2013        from Kaggle
 """
 
 
