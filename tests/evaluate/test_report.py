@@ -119,12 +119,12 @@ def test_the_page_escapes_names(model_folder: Callable[..., Path], faces: Path) 
     found = replace(
         found,
         model=replace(found.model, name=evil),
-        mistakes=tuple(replace(mistake, name=evil, label=evil) for mistake in found.mistakes),
+        mistakes=tuple(replace(mistake, name=evil, label=evil, predicted=evil) for mistake in found.mistakes),
         notes=(evil,),
     )
     text = to_html(found)
     assert "<script" not in text
-    assert text.count("&lt;script&gt;alert(&#x27;$&#x27;)&lt;/script&gt;") >= 5
+    assert text.count("&lt;script&gt;alert(&#x27;$&#x27;)&lt;/script&gt;") >= 9
 
 
 def test_the_markdown_says_the_same(report: Report, tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_a_folder_with_other_things_is_left_alone(report: Report, faces: Path) -
 def test_a_set_without_splits_is_scored_whole(model_folder: Callable[..., Path], faces: Path) -> None:
     found = evaluate(model_folder(), faces / "train", config=CONFIG)
     assert (found.data.split, found.data.n, found.scores.accuracy) == ("train", 18, 1.0)
-    assert found.data.copies is None
+    assert (found.data.copies, found.data.part, found.data.pictures) == (None, "all", "18 pictures")
     assert any("all of it was scored" in note for note in found.notes)
     assert found.mistakes == ()
 

@@ -49,8 +49,8 @@ def macro_f1(tables: NDArray[np.int64]) -> NDArray[np.float64]:
     support, predicted = tables.sum(axis=-1), tables.sum(axis=-2)
     hits = np.diagonal(tables, axis1=-2, axis2=-1)
     f1 = 2 * hits / np.maximum(support + predicted, 1)
-    there = support > 0
-    mean: NDArray[np.float64] = (f1 * there).sum(axis=-1) / np.maximum(there.sum(axis=-1), 1)
+    # A class without pictures has an F1 of 0 here, so that only the count needs to leave it out.
+    mean: NDArray[np.float64] = f1.sum(axis=-1) / np.maximum((support > 0).sum(axis=-1), 1)
     return mean
 
 

@@ -137,7 +137,7 @@ def draw_comparison(comparison: Comparison, path: Path) -> None:
     axes.set(xlim=(10**left, 10**right), ylim=accuracy_ends(rows), xlabel=axis.words, ylabel="accuracy")
     axes.set_xticks(axis.ticks(), [_tick(value) for value in axis.ticks()])
     axes.minorticks_off()
-    axes.set_title(f"{comparison.data.name}, {comparison.data.split}".replace("$", r"\$"))
+    axes.set_title(f"{comparison.data.name}, {comparison.data.part}".replace("$", r"\$"))
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.2)
     figure.savefig(path, dpi=130)

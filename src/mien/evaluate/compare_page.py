@@ -23,7 +23,7 @@ def to_html(comparison: Comparison) -> str:
         title=escape(f"{len(comparison.rows)} models on {data.name}"),
         heading=_heading(comparison),
         lead=(
-            f"{len(comparison.rows)} models on the same {data.n:,} {escape(data.split)} pictures of "
+            f"{len(comparison.rows)} models on the same {data.pictures} of "
             f"<b>{escape(data.name)}</b>, {len(data.counts)} classes, {escape(comparison.views['words'])}."
         ),
         verdict=_verdict(comparison),

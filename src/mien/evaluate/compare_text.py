@@ -58,8 +58,8 @@ def to_markdown(comparison: Comparison) -> str:
     """Return the whole comparison, its picture by relative name."""
     data, made = comparison.data, comparison.made
     parts = [
-        f"# {len(comparison.rows)} models on {data.name}, {data.split}",
-        f"{data.n:,} pictures, {comparison.views['words']}. {comparison.headline()}.",
+        f"# {len(comparison.rows)} models on {data.name}, {data.part}",
+        f"{data.pictures}, {comparison.views['words']}. {comparison.headline()}.",
         table(HEADER, [cells(row) for row in comparison.rows]),
         "![](comparison.png)",
         "\n".join(f"- {note}" for note in comparison.notes),

@@ -30,6 +30,7 @@ from mien.evaluate.views import Probabilities, facing
 from mien.evaluate.votes import VotesScores, score_votes, votes_head
 from mien.labels import FERPLUS
 
+_NAMED = 5  # names in a note, before "and more"
 Progress = Callable[[str, int, int], None]  # what is being done, pictures done, pictures in all
 
 
@@ -116,7 +117,7 @@ def evaluate_on(
         reliability=reliability(probabilities, split.labels),
         votes=_votes(scorer, outputs, split),
         mistakes=_mistakes(predictions, split, config.mistakes),
-        notes=_notes(scorer, dataset, name, match),
+        notes=(*_notes(scorer, dataset, name, match), *_note_on_faces(scorer, config)),
         made=how_made(command),
         predictions=predictions,
     )
@@ -129,9 +130,17 @@ def _opened(data: Path, margin: float, config: EvaluateConfig, *, carve: bool) -
     from mien.predict.detect import detector
     from mien.train.faces import crop_faces
 
-    cropped, without = crop_faces(dataset, detector("auto"), margin)
-    notes = tuple(f"no face found, left out: {name}" for name in without)
-    return replace(cropped, notes=cropped.notes + notes)
+    finder = detector("auto")
+    cropped, without = crop_faces(dataset, finder, margin)
+    notes = [finder.note, _without_face(without)]
+    return replace(cropped, notes=cropped.notes + tuple(note for note in notes if note))
+
+
+def _without_face(names: Sequence[str]) -> str:
+    if not names:
+        return ""
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"no face found, left out: {', '.join(names[:_NAMED])}{more}"
 
 
 def _trained_on(scorer: Scorer, dataset: Dataset) -> bool:
@@ -229,6 +238,13 @@ def _notes(scorer: Scorer, dataset: Dataset, name: str, match: Match) -> tuple[s
     if lacking := [label for label, count in zip(dataset.classes, counts, strict=True) if not count]:
         notes.append(f"no pictures of {', '.join(lacking)} in this split; means over classes leave them out")
     return tuple(note for note in notes if note)
+
+
+def _note_on_faces(scorer: Scorer, config: EvaluateConfig) -> tuple[str, ...]:
+    trained = scorer.facts.training.get("settings")
+    if config.faces == "whole" and isinstance(trained, dict) and trained.get("faces") == "crop":
+        return ("the model was trained on faces cut out of photographs; for photographs add --faces crop",)
+    return ()
 
 
 def _model_summary(scorer: Scorer, match: Match) -> ModelSummary:

@@ -121,7 +121,7 @@ FIGURES: dict[str, Callable[[Report, Path], None]] = {
 
 
 def _title(report: Report) -> str:
-    return f"{report.model.name} on {report.data.name}, {report.data.split}".replace("$", r"\$")
+    return f"{report.model.name} on {report.data.name}, {report.data.part}".replace("$", r"\$")
 
 
 def _figure(width: float, height: float) -> Any:

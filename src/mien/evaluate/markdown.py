@@ -13,7 +13,7 @@ def to_markdown(report: Report) -> str:
     """Return the whole report, its pictures by relative name."""
     model, data = report.model, report.data
     parts = [
-        f"# {model.name} on {data.name}, {data.split}",
+        f"# {model.name} on {data.name}, {data.part}",
         report.headline()[0].upper() + report.headline()[1:] + f". {report.views['words'].capitalize()}.",
         "\n".join(f"- {sentence}" for sentence in stands_out(report)),
         _figures(report),
@@ -116,7 +116,7 @@ def _made(report: Report) -> str:
     lines = [
         f"- Command: `{made['command']}`",
         f"- Model: {model.name} ({model.kind}), head {model.head}, {parameters} parameters, {size}",
-        f"- Data: {data.name}, {data.split}, {data.n:,} pictures, fingerprint `{data.fingerprint[:12]}`",
+        f"- Data: {data.name}, {data.pictures}, fingerprint `{data.fingerprint[:12]}`",
         f"- Date: {made['date']}; machine: {made['machine']}",
         f"- Versions: {versions}",
     ]

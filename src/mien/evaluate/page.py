@@ -94,7 +94,7 @@ def _heading(report: Report) -> str:
 def _lead(report: Report) -> str:
     model, data = report.model, report.data
     return (
-        f"<b>{escape(model.name)}</b> on the {escape(data.split)} pictures of <b>{escape(data.name)}</b>, "
+        f"<b>{escape(model.name)}</b> on {data.pictures} of <b>{escape(data.name)}</b>, "
         f"{len(data.counts)} classes, {escape(report.views['words'])}."
     )
 
@@ -291,7 +291,7 @@ def _data(report: Report) -> str:
     data = report.data
     pairs = {
         "Read from": data.path,
-        "Scored": f"{data.split}, {data.n:,} pictures",
+        "Scored": data.pictures,
         "All parts": ", ".join(f"{name} {count:,}" for name, count in data.splits.items()),
         "Copies of training pictures": NONE if data.copies is None else f"{data.copies:,}",
         "Fingerprint": data.fingerprint[:16],

@@ -60,6 +60,16 @@ class DataSummary:
     def n(self) -> int:
         return sum(self.counts.values())
 
+    @property
+    def part(self) -> str:
+        """The scored split in words: `all` where the data has no split of its own."""
+        return "all" if set(self.splits) == {"train"} else self.split
+
+    @property
+    def pictures(self) -> str:
+        """What was scored, such as `3,589 validation pictures`."""
+        return f"{self.n:,} pictures" if self.part == "all" else f"{self.n:,} {self.part} pictures"
+
     def to_dict(self) -> dict[str, Any]:
         return {**vars(self), "n": self.n, "unreadable": list(self.unreadable)}
 
@@ -124,8 +134,8 @@ class Report:
         if self.without_copies:
             without = f", {self.without_copies.accuracy:.1%} without copies of training pictures"
         return (
-            f"accuracy {scores.accuracy:.1%} ({interval.low:.1%} to {interval.high:.1%}) on {scores.n:,} "
-            f"{self.data.split} pictures{without}; macro-F1 {scores.macro_f1:.3f}, ECE {scores.ece:.3f}"
+            f"accuracy {scores.accuracy:.1%} ({interval.low:.1%} to {interval.high:.1%}) on "
+            f"{self.data.pictures}{without}; macro-F1 {scores.macro_f1:.3f}, ECE {scores.ece:.3f}"
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -145,6 +155,27 @@ class Report:
             "made": dict(self.made),
         }
         return {key: plain(value) for key, value in values.items()}
+
+    def recorded(self) -> tuple[dict[str, Any], ...]:
+        """Return what the model folder and its card keep: one entry of `scores` a figure that stands alone."""
+        where = {"data": self.data.name, "split": self.data.split, "head": self.model.head}
+        entries = [where | (_without_curves(self.scores) or {})]
+        if found := self.without_copies:
+            part = f"{self.data.split}, no copies of training pictures"
+            entries.append(
+                where | {"split": part, "n": found.n, "accuracy": found.accuracy, "ece": found.ece}
+            )
+        if self.votes and self.votes.majority_n:
+            entries.append(
+                where
+                | {
+                    "split": f"{self.data.split}, FER+ majority",
+                    "head": self.votes.head,
+                    "n": self.votes.majority_n,
+                    "accuracy": self.votes.majority_accuracy,
+                }
+            )
+        return tuple(plain(entry) for entry in entries)
 
     def to_json(self) -> str:
         return json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
