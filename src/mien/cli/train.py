@@ -7,10 +7,14 @@ import shlex
 import sys
 import textwrap
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mien.errors import ConfigError
 from mien.settings import add_settings
 from mien.train.config import TrainConfig
+
+if TYPE_CHECKING:
+    from mien.train.run import Run
 
 HELP = "Train a network on labelled faces; the same command resumes or loads it."
 EXAMPLES = """examples:
@@ -76,7 +80,7 @@ def _train(options: argparse.Namespace, config: TrainConfig, out: Path) -> int:
         print(f"{out} is trained already with these settings; --retrain trains again")
     report = out / run_folder.REPORT_FOLDER / "report.html"
     if not options.no_report and (done.trained or not report.exists()):
-        _report(config, options.data, out)
+        _report(done, options.data)
     print(f"run      {out}")
     if report.exists():
         print(f"report   {report}")
@@ -88,11 +92,14 @@ def _train(options: argparse.Namespace, config: TrainConfig, out: Path) -> int:
     return 0
 
 
-def _report(config: TrainConfig, data: Path, out: Path) -> None:
+def _report(run: Run, data: Path) -> None:
+    """Score the exported model, and let its card say how good it is."""
     from mien.evaluate.evaluate import evaluate
-    from mien.train import run_folder
+    from mien.train.export import record_scores
+    from mien.train.run_folder import REPORT_FOLDER
 
-    report = evaluate(out, data, config=config, out=out / run_folder.REPORT_FOLDER)
+    report = evaluate(run.folder, data, config=run.config, out=run.folder / REPORT_FOLDER)
+    record_scores(run.model, report.recorded())
     print(report.headline())
 
 

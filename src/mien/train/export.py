@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,14 @@ import onnx
 
 from mien.errors import OutputError
 from mien.files import whole_folder
-from mien.predict.model_folder import CARD_FILE, FACTS_FILE, MODEL_FILE, ModelFacts, write_facts
+from mien.predict.model_folder import (
+    CARD_FILE,
+    FACTS_FILE,
+    MODEL_FILE,
+    ModelFacts,
+    read_model_folder,
+    write_facts,
+)
 from mien.predict.recognizer import Recognizer
 from mien.train.card import model_card
 from mien.train.copies import computes_in_float32, float32_copy
@@ -49,6 +58,18 @@ def export(model: Any, folder: Path, facts: ModelFacts, card: str | None = None)
         (temporary / CARD_FILE).write_text(card or model_card(facts), encoding="utf-8")
         Recognizer(temporary)  # opens as a user will open it
     return folder
+
+
+def record_scores(folder: Path, scores: Sequence[Mapping[str, Any]]) -> None:
+    """Put the scores of a report into model.json and CARD.md of a model folder; model.onnx stays as it is.
+
+    scores: entries as `Report.recorded` gives them; they replace those that training left.
+    """
+    with whole_folder(folder) as temporary:
+        shutil.copyfile(folder / MODEL_FILE, temporary / MODEL_FILE)
+        facts = replace(read_model_folder(folder).facts, scores=tuple(scores))
+        write_facts(temporary, facts)
+        (temporary / CARD_FILE).write_text(model_card(facts), encoding="utf-8")
 
 
 def _check_place(folder: Path) -> None:
