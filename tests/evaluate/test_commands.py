@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -72,6 +73,17 @@ def test_wrong_input_is_one_line(
     assert message in error
     assert error.startswith("mien: ") and error.count("\n") == 1
     assert faces.is_dir()
+
+
+@pytest.mark.parametrize("package", ["sklearn", "matplotlib"])
+def test_a_light_installation_says_what_to_install(
+    faces: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)  # cannot be imported
+    assert main(["evaluate", "levels", str(faces)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"mien: evaluating needs {package}")
+    assert 'pip install "mien[train]"' in error
 
 
 @pytest.mark.slow

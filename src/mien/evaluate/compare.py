@@ -13,7 +13,7 @@ from mien.data.dataset import DataConfig
 from mien.errors import ConfigError
 from mien.evaluate.config import EvaluateConfig
 from mien.evaluate.cost import Cost, cost_of
-from mien.evaluate.evaluate import Progress, choose_split, evaluate_on
+from mien.evaluate.evaluate import Progress, check_packages, choose_split, evaluate_on
 from mien.evaluate.made import how_made
 from mien.evaluate.models import Scorer, open_as
 from mien.evaluate.paired import PairedTest, paired_test
@@ -98,6 +98,7 @@ def compare(
     """
     if not models:
         raise ConfigError("nothing to compare; name models, or train some with --networks or --recipes")
+    check_packages()
     settings = EvaluateConfig.reading_as(config or EvaluateConfig())
     scorers = [open_as(model, settings) for model in models]
     dataset, split = choose_split(data, scorers, settings)

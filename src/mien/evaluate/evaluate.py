@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mien.data import open_dataset
 from mien.data.dataset import DataConfig, Dataset, Split
-from mien.errors import DataError
+from mien.errors import DataError, need
 from mien.evaluate.calibration import (
     Calibration,
     five_fold_temperature,
@@ -50,6 +50,7 @@ def evaluate(
     there is no test; a set that has only one part is scored whole, unless the model was trained on it.
     Raises ModelError, DataError and OutputError, each with one line.
     """
+    check_packages()
     settings = EvaluateConfig.reading_as(config or EvaluateConfig())
     scorer = open_as(model, settings)
     dataset, split = choose_split(data, [scorer], settings)
@@ -60,6 +61,12 @@ def evaluate(
 
         write_report(report, out)
     return report
+
+
+def check_packages() -> None:
+    """Raise MissingExtra before anything is read, rather than after minutes of scoring."""
+    for package in ("sklearn", "matplotlib"):
+        need(package, "train", "evaluating")
 
 
 def choose_split(data: Path, scorers: Sequence[Scorer], config: EvaluateConfig) -> tuple[Dataset, str]:
