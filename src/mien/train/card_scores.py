@@ -103,7 +103,8 @@ def _most_confused(confusion: np.ndarray[Any, Any], names: Sequence[str]) -> lis
     counts = confusion.sum(axis=1, keepdims=True)
     shares = np.where(np.eye(len(names), dtype=bool), 0, confusion / np.maximum(counts, 1))
     places = [
-        np.unravel_index(flat, shares.shape) for flat in np.argsort(-shares, axis=None)[:_MOST_CONFUSED]
+        np.unravel_index(flat, shares.shape)
+        for flat in np.argsort(-shares, axis=None, kind="stable")[:_MOST_CONFUSED]
     ]
     told = [
         f"{names[a]} for {names[b]} ({shares[a, b]:.0%} of {names[a]})" for a, b in places if shares[a, b] > 0

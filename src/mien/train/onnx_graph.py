@@ -152,10 +152,10 @@ def to_onnx(model: Any, facts: ModelFacts) -> onnx.ModelProto:
 
 
 def architecture(model: Any) -> str:
-    """Return Keras's own description of the network, without loss and optimiser."""
-    described = json.loads(model.to_json())
-    described.pop("compile_config", None)
-    return json.dumps(described)
+    """Return Keras's own description of the network, without loss and optimiser (our classes)."""
+    if getattr(model, "compiled", False):
+        model = type(model).from_config(model.get_config())
+    return str(model.to_json())
 
 
 def _rest(graph: Graph, model: Any) -> str:

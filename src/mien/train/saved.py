@@ -63,22 +63,29 @@ def load_network(path: Path) -> tuple[Any, ModelFacts | None]:
 
 def _facts(path: Path) -> ModelFacts | None:
     """Read the facts and check on the way that the file is of the kind that its suffix says."""
-    if path.suffix == ".keras":
-        if not zipfile.is_zipfile(path):
-            raise ModelError(
-                f"{path} is not a Keras file: it should be a zip archive; was it cut off or renamed?"
-            )
-        with zipfile.ZipFile(path) as archive:
-            if _ZIP_MEMBER not in archive.namelist():
-                return None
-            return ModelFacts.from_json(archive.read(_ZIP_MEMBER).decode("utf-8"), path)
-    if path.suffix in {".h5", ".hdf5"}:
-        if not h5py.is_hdf5(path):
-            raise ModelError(f"{path} is not an HDF5 file; was it cut off or renamed?")
-        with h5py.File(path, "r") as file:
-            text = file.attrs.get(METADATA_KEY)
-        return None if text is None else ModelFacts.from_json(str(text), path)
-    raise ModelError(f"{path} is not a network file that Keras opens; the name must end in .keras or .h5")
+    if path.suffix not in _READERS:
+        raise ModelError(f"{path} is not a network file that Keras opens; its name must end in .keras or .h5")
+    try:
+        text = _READERS[path.suffix](path)
+    except (OSError, zipfile.BadZipFile, UnicodeDecodeError) as error:
+        raise ModelError(
+            f"{path} is damaged or not a {path.suffix} file ({error}); was it cut off?"
+        ) from error
+    return None if text is None else ModelFacts.from_json(text, path)
+
+
+def _in_zip(path: Path) -> str | None:
+    with zipfile.ZipFile(path) as archive:
+        return archive.read(_ZIP_MEMBER).decode("utf-8") if _ZIP_MEMBER in archive.namelist() else None
+
+
+def _in_hdf5(path: Path) -> str | None:
+    with h5py.File(path, "r") as file:
+        text = file.attrs.get(METADATA_KEY)
+    return None if text is None else str(text)
+
+
+_READERS = {".keras": _in_zip, ".h5": _in_hdf5, ".hdf5": _in_hdf5}
 
 
 @contextlib.contextmanager

@@ -23,21 +23,24 @@ def dense(graph: Graph, layer: Any, path: str, value: Value) -> Value:
         height, width, _ = value.shape
         done = graph.add("Conv", path, [value, kernel, *bias], (height, width, outputs))
     else:
-        value, layout = _rows(graph, value, inputs, outputs, f"{path}/kernel")
+        value, layout = _rows(graph, layer, path, value)
         kernel = graph.weight(f"{path}/kernel", layer.kernel, layout)
         done = graph.add("Gemm", path, [value, kernel, *bias], (outputs,))
     return activation(graph, done, layer.activation, path)
 
 
-def _rows(graph: Graph, value: Value, inputs: int, outputs: int, kernel: str) -> tuple[Value, Layout]:
-    """Return the value and the kernel's layout: after Flatten the rows are permuted instead of the data."""
-    if value.flattened is None:
+def _rows(graph: Graph, layer: Any, path: str, value: Value) -> tuple[Value, Layout]:
+    """Return the value and the kernel's layout: after Flatten the rows are permuted instead of the data.
+
+    A layer that is called again shares the kernel of its first call, so then the data is turned.
+    """
+    known = graph.weights.get(f"{path}/kernel")
+    picture = value.flattened if known is None else known.layout.split[:3]
+    value = graph.flattened_like(value, picture or None, path)
+    if not picture:
         return value, Layout()
-    layout = Layout(split=(*value.flattened, outputs), order=(2, 0, 1, 3), joined=(inputs, outputs))
-    known = graph.weights.get(kernel)
-    if known is not None and known.layout != layout:  # a layer that is called twice, on different shapes
-        return graph.in_keras_order(value, kernel), Layout()
-    return value, layout
+    inputs, outputs = layer.kernel.shape
+    return value, Layout(split=(*picture, outputs), order=(2, 0, 1, 3), joined=(inputs, outputs))
 
 
 def batch_normalization(graph: Graph, layer: Any, path: str, value: Value) -> Value:

@@ -110,11 +110,28 @@ class Graph:
 
     def in_keras_order(self, value: Value, path: str) -> Value:
         """Return a flattened value with its elements ordered (height, width, channels), as Keras flattens."""
-        if value.flattened is None:
+        return self.flattened_like(value, None, path)
+
+    def flattened_like(self, value: Value, picture: tuple[int, ...] | None, path: str) -> Value:
+        """Return a flattened value ordered as `picture`, (height, width, channels), flattened channels first.
+
+        None: in Keras's order. What is in the right order already stays as it is.
+        """
+        if value.flattened == picture:
             return value
-        height, width, channels = value.flattened
-        whole = self.add("Reshape", path, [value, self._shape(path, (channels, height, width))], value.shape)
-        turned = self.add("Transpose", path, [whole], value.shape, perm=[0, 2, 3, 1])
+        if value.flattened:
+            height, width, channels = value.flattened
+            value = self._turned(value, (channels, height, width), [0, 2, 3, 1], path)
+        if picture is None:
+            return value
+        height, width, channels = picture
+        value = self._turned(value, (height, width, channels), [0, 3, 1, 2], path)
+        return replace(value, flattened=(height, width, channels))
+
+    def _turned(self, value: Value, sides: Shape, order: list[int], path: str) -> Value:
+        """Unflatten to `sides`, permute the axes and flatten again."""
+        whole = self.add("Reshape", path, [value, self._shape(path, sides)], value.shape)
+        turned = self.add("Transpose", path, [whole], value.shape, perm=order)
         return self.add("Reshape", path, [turned, self._shape(path, value.shape)], value.shape)
 
     def reshape(self, value: Value, shape: Shape, path: str) -> Value:

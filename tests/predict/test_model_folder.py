@@ -1,0 +1,123 @@
+"""The model folder says everything that one must know, and a changed byte is noticed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mien.errors import ModelError
+from mien.predict.model_folder import Head, ModelFacts, model_path, read_model_folder
+
+from .tiny_onnx import FACTS, write_folder
+
+
+def test_facts_survive_a_round_trip_exactly(tmp_path: Path) -> None:
+    assert ModelFacts.from_dict(FACTS.to_dict()) == FACTS
+    assert ModelFacts.from_json(FACTS.to_json(), tmp_path) == FACTS
+    assert read_model_folder(write_folder(tmp_path / "model")).facts == FACTS
+
+
+def test_numbers_of_numpy_and_nan_become_json() -> None:
+    facts = ModelFacts(
+        name="x", preprocess=FACTS.preprocess, heads=FACTS.heads,
+        scores=({"accuracy": np.float32(0.5), "ece": float("nan"), "confusion": np.eye(2, dtype=int)},),
+    )  # fmt: skip
+    assert json.loads(facts.to_json())["scores"] == [
+        {"accuracy": 0.5, "ece": None, "confusion": [[1, 0], [0, 1]]}
+    ]
+
+
+def test_uncalibrated_facts_keep_the_labels_only() -> None:
+    facts = ModelFacts(
+        name="x", preprocess=FACTS.preprocess,
+        heads=(Head(name="a", labels=("p", "q"), temperature=2.0, threshold=0.4),),
+    )  # fmt: skip
+    assert facts.uncalibrated().heads == (Head(name="a", labels=("p", "q")),)
+
+
+def _changed(**changes: Any) -> dict[str, Any]:
+    return {**FACTS.to_dict(), **changes}
+
+
+def _head(**changes: Any) -> dict[str, Any]:
+    return _changed(heads=[{**FACTS.heads[0].to_dict(), **changes}])
+
+
+def _without(name: str) -> dict[str, Any]:
+    return {key: value for key, value in FACTS.to_dict().items() if key != name}
+
+
+@pytest.mark.parametrize(
+    ("stored", "message"),
+    [
+        (_without("format"), "no format number"),
+        (_changed(format=2), "format 2, this version of mien reads up to 1; update mien"),
+        (_without("heads"), "heads is missing"),
+        (_changed(heads=[{"name": "light"}]), "head 'light': labels is missing"),
+        (_changed(heads=[{"name": "light", "labels": "ab"}]), "labels must be a list of names, got 'ab'"),
+        (_changed(heads=[{"name": "light", "labels": ["a"]}]), "it needs two or more, each once"),
+        (_changed(heads=[{"name": "light", "labels": ["a", "a"]}]), "it needs two or more, each once"),
+        (_changed(heads=[]), "one or more heads of different names, got"),
+        (_changed(heads=FACTS.to_dict()["heads"] * 2), "got ['light', 'light']"),
+        (_changed(heads=["light"]), "must be an object with fields, got 'light'"),
+        (_head(temperature=0), "temperature must be above 0, got 0"),
+        (_head(temperature="1"), "temperature must be a number, got '1'"),
+        (_head(threshold=2), "threshold must be from 0 to 1, got 2"),
+        (_changed(colour="blue"), "unknown field colour"),
+        (_changed(preprocess={"size": 4}), "from 8 to 1024 pixels, got 4"),
+        (_changed(preprocess={"sise": 48}), "unknown settings sise"),
+    ],
+)  # fmt: skip
+def test_facts_that_cannot_be_used_are_refused_in_one_line(stored: dict[str, Any], message: str) -> None:
+    with pytest.raises(ModelError) as caught:
+        ModelFacts.from_dict(stored)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_one_changed_byte_of_the_network_is_refused(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "model")
+    content = bytearray((folder / "model.onnx").read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / "model.onnx").write_bytes(content)
+    with pytest.raises(ModelError, match=r"is not the file that model\.json describes"):
+        read_model_folder(folder)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model.json"])
+def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
+    folder = write_folder(tmp_path / "model")
+    (folder / name).unlink()
+    with pytest.raises(ModelError, match=f"not a model folder: {name} is missing"):
+        read_model_folder(folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b"null"])
+def test_a_damaged_model_json_is_refused(tmp_path: Path, content: bytes) -> None:
+    folder = write_folder(tmp_path / "model")
+    (folder / "model.json").write_bytes(content)
+    with pytest.raises(ModelError, match=r"model\.json"):
+        read_model_folder(folder)
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="there is no model folder"):
+        read_model_folder(tmp_path / "nowhere")
+
+
+def test_the_default_head_is_the_first_and_others_go_by_name() -> None:
+    heads = (Head(name="a", labels=("p", "q")), Head(name="b", labels=("r", "s")))
+    facts = ModelFacts(name="x", preprocess=FACTS.preprocess, heads=heads)
+    assert (facts.head(), facts.head("b")) == heads
+    with pytest.raises(ModelError, match="no head 'c'; this model has: a, b"):
+        facts.head("c")
+
+
+def test_a_model_goes_by_path_or_is_refused_with_the_shipped_names(tmp_path: Path) -> None:
+    assert model_path(str(tmp_path)) == tmp_path
+    with pytest.raises(ModelError, match="there is no model no-such-model; shipped with mien: "):
+        model_path("no-such-model")

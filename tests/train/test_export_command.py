@@ -1,0 +1,92 @@
+"""`mien export` from every form that a network of ours has."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from mien.cli.main import main
+from mien.predict.recognizer import Recognizer
+from mien.train.export import export
+from mien.train.saved import load_network, save_network
+
+from .tiny_networks import facts, keras_answers, levels, small_network
+
+
+@pytest.fixture
+def run_folder(tmp_path: Path) -> Path:
+    """What `mien train` leaves that matters here: the raw network and the calibrated model folder."""
+    folder = tmp_path / "run"
+    model = small_network()
+    save_network(model, folder / "best.keras", facts())
+    export(model, folder / "model", facts(temperature=1.5, threshold=0.3))
+    return folder
+
+
+def test_a_run_is_exported_with_its_calibration(
+    tmp_path: Path, run_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", str(run_folder), "--to", str(tmp_path / "mine"), "--name", "mine"]) == 0
+    found = Recognizer(tmp_path / "mine")
+    assert (found.facts.name, found.facts.heads[0].temperature) == ("mine", 1.5)
+    wanted = Recognizer(run_folder / "model").probabilities(levels(3))["expression"]
+    np.testing.assert_allclose(found.probabilities(levels(3))["expression"], wanted, atol=1e-6)
+    printed = capsys.readouterr().out
+    assert f"model    {tmp_path / 'mine'}\n" in printed
+    assert "139 parameters" in printed
+
+
+@pytest.mark.parametrize("source", ["best.keras", "model", "model/model.onnx"])
+def test_other_forms_are_exported(tmp_path: Path, run_folder: Path, source: str) -> None:
+    assert main(["export", str(run_folder / source), "--to", str(tmp_path / "mine")]) == 0
+    found = Recognizer(tmp_path / "mine")
+    assert found.facts.heads[0].temperature == (1.0 if source == "best.keras" else 1.5)
+
+
+@pytest.mark.parametrize("option", ["--h5", "--keras"])
+def test_keras_files_are_written_raw(tmp_path: Path, run_folder: Path, option: str) -> None:
+    path = tmp_path / f"mine.{option[2:]}"
+    assert main(["export", str(run_folder / "model"), option, str(path)]) == 0
+    model, about = load_network(path)
+    assert about is not None
+    assert about.heads == facts().heads
+    raw = keras_answers(load_network(run_folder / "best.keras")[0], levels(2))
+    np.testing.assert_allclose(keras_answers(model, levels(2)), raw, atol=1e-6)
+
+
+def test_litert_from_the_command(tmp_path: Path, run_folder: Path) -> None:
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("LiteRT files are written from the TensorFlow backend only")
+    assert main(["export", str(run_folder), "--litert", str(tmp_path / "mine.tflite")]) == 0
+    assert (tmp_path / "mine.tflite").stat().st_size > 500
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["{run}"], "export to what? Give --to DIR"),
+        (["{run}", "--h5", "mine.keras"], "--h5 must name a file that ends in .h5, got mine.keras"),
+        (["nowhere", "--to", "x"], "there is no model nowhere"),
+        (["{run}", "--to", "{run}"], "is there and is not a model folder"),
+        (["{run}/text.keras", "--to", "x"], "is damaged or not a .keras file"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_code_2(
+    run_folder: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run_folder / "text.keras").write_text("not a network")
+    assert main(["export", *(argument.format(run=run_folder) for argument in arguments)]) == 2
+    printed = capsys.readouterr().err
+    assert message in printed
+    assert printed.count("\n") == 1
+
+
+def test_facts_of_another_name_stay(tmp_path: Path, run_folder: Path) -> None:
+    save_network(small_network(), tmp_path / "b.keras", replace(facts(), name="given"))
+    assert main(["export", str(tmp_path / "b.keras"), "--to", str(tmp_path / "mine")]) == 0
+    assert Recognizer(tmp_path / "mine").facts.name == "given"
+    assert run_folder.exists()
