@@ -43,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from mien.train.recipes import config_from, load_recipe
+    from mien.train.run_folder import default_folder
 
     if options.list:
         return _list()
@@ -55,13 +56,8 @@ def run(options: argparse.Namespace) -> int:
     name = options.recipe or ("fine-tune" if asked.get("from_model") else None)
     recipe = load_recipe(name) if name else None
     config = config_from(recipe, asked)
-    out = options.out or _default_out(options.data, recipe.name if recipe else config.network)
+    out = options.out or default_folder(options.data, recipe.name if recipe else config.network)
     return _train(options, config, out)
-
-
-def _default_out(data: Path, what: str) -> Path:
-    name = data.resolve().name.split(".")[0] or "data"
-    return Path("runs") / f"{name}-{what}"
 
 
 def _train(options: argparse.Namespace, config: TrainConfig, out: Path) -> int:

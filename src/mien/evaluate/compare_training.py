@@ -64,6 +64,7 @@ def train_several(
     """
     from mien.train.recipes import config_from, load_recipe
     from mien.train.run import train
+    from mien.train.run_folder import default_folder
 
     if "network" in asked or "from_model" in asked:
         raise ConfigError("name what to compare with --networks; --network and --from are for mien train")
@@ -77,7 +78,7 @@ def train_several(
         flags[recipe.name] = f"--recipe {shlex.quote(name)}"
     folders = []
     for name, config in configs.items():
-        folder = runs / f"{data.resolve().name.split('.')[0] or 'data'}-{name}"
+        folder = default_folder(data, name, runs)
         show.line(f"{name}: {folder}")
         command = f"mien train {shlex.quote(str(data))} {flags[name]} --out {shlex.quote(str(folder))}"
         train(config, data, folder, command=command, show=show)

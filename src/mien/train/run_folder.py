@@ -38,6 +38,12 @@ _EXPLAINED = f"""# A mien run
 """
 
 
+def default_folder(data: Path, what: str, runs: Path = Path("runs")) -> Path:
+    """Return where a run goes unless the user says otherwise. what: the recipe's or the network's name."""
+    name = data.resolve().name.split(".")[0] or "data"
+    return runs / f"{name}-{what}"
+
+
 def described(config: TrainConfig, dataset: Dataset, data: Path) -> dict[str, Any]:
     """Return what makes a run the same run: the resolved settings, and the data by content."""
     counts = {

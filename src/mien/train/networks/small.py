@@ -8,6 +8,7 @@ from typing import Any
 import keras
 from keras import layers
 
+from mien.errors import ConfigError
 from mien.preprocess import Preprocess
 from mien.train.networks.registry import Network, NetworkRequest
 
@@ -15,6 +16,7 @@ from mien.train.networks.registry import Network, NetworkRequest
 # ones for the same accuracy; 1.7 M parameters, 67 M multiply-accumulates at 48x48.
 WIDTHS = (24, 48, 96, 192, 256)
 DROPOUT = 0.3
+SMALLEST = 2 ** (len(WIDTHS) - 1)  # pixels a side that leave one after the last pooling
 
 
 def build_small(request: NetworkRequest) -> keras.Model:
@@ -22,6 +24,10 @@ def build_small(request: NetworkRequest) -> keras.Model:
 
     The trunk is that of VGG with batch normalisation (Simonyan & Zisserman 2015, arXiv:1409.1556) made thin.
     """
+    if request.preprocess.size < SMALLEST:
+        raise ConfigError(
+            f"network 'small' needs a size of {SMALLEST} or more, got {request.preprocess.size}"
+        )
     l2 = keras.regularizers.L2(request.l2) if request.l2 else None
     faces = keras.Input(request.preprocess.shape, name="faces")
     x = layers.Rescaling(1 / 64, offset=-2, name="to_unit_scale")(faces)  # FER-2013: mean 129, deviation 64
