@@ -113,14 +113,14 @@ def test_a_class_without_pictures_is_named_an_error():
 def test_augmentation_without_settings_changes_nothing():
     pixels = np.random.default_rng(0).integers(0, 256, (5, 48, 48, 3), dtype=np.uint8)
     still = TrainConfig(
-        flip=False, rotation=0.0, shift=0.0, zoom=0.0, contrast=0.0, brightness=0.0, erasing=0.0
+        flip=False, rotation=0.0, shift=0.0, zoom=0.0, contrast=0.0, brightness=0.0, blur=0.0, erasing=0.0
     )
     np.testing.assert_array_equal(augment(pixels, np.random.default_rng(0), still), pixels)
 
 
 def test_flip_mirrors_about_half_and_exactly():
     pixels = np.random.default_rng(0).integers(0, 256, (200, 12, 12, 1), dtype=np.uint8)
-    only = TrainConfig(rotation=0.0, shift=0.0, zoom=0.0, contrast=0.0, brightness=0.0, erasing=0.0)
+    only = TrainConfig(rotation=0.0, shift=0.0, zoom=0.0, contrast=0.0, brightness=0.0, blur=0.0, erasing=0.0)
     varied = augment(pixels, np.random.default_rng(0), only)
     mirrored = (varied == pixels[:, :, ::-1]).all(axis=(1, 2, 3))
     assert ((varied == pixels).all(axis=(1, 2, 3)) | mirrored).all()
@@ -133,7 +133,7 @@ def test_a_warp_keeps_the_centre_and_the_range():
     turned = augment(
         pixels,
         np.random.default_rng(0),
-        TrainConfig(shift=0.0, shear=0.2, contrast=0.0, brightness=0.0, erasing=0.0),
+        TrainConfig(shift=0.0, shear=0.2, contrast=0.0, brightness=0.0, blur=0.0, erasing=0.0),
     )
     assert (turned[:, 24, 24, 0] > 200).all()
     varied = augment(pixels, np.random.default_rng(0), TrainConfig(noise=20.0, blur=1.0))

@@ -281,7 +281,7 @@ def _optimizer(config: TrainConfig) -> keras.optimizers.Optimizer:
     if config.optimizer == "sgd":
         optimizer = keras.optimizers.SGD(momentum=0.9, nesterov=True, **options)
     else:
-        kind = {"adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW}[config.optimizer]
+        kind = keras.optimizers.Adam if config.optimizer == "adam" else keras.optimizers.AdamW
         optimizer = kind(**options)
     if "weight_decay" in options:
         optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
