@@ -17,12 +17,14 @@ from mien.errors import ModelError, OutputError
 from mien.predict.model_folder import Head, ModelFacts, read_model_folder
 from mien.predict.recognizer import Recognizer
 from mien.preprocess import Preprocess
+from mien.train.copies import float32_copy
 from mien.train.export import export
 from mien.train.from_onnx import keras_from_onnx
 from mien.train.macs import count_macs
 from mien.train.networks.registry import NetworkRequest, network
 
 from .tiny_networks import LABELS, facts, keras_answers, levels, randomised, small_network
+from .tiny_networks import network as network_of
 
 _RELU = {"threshold": 0.0, "negative_slope": 0.0, "max_value": None}
 FER = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
@@ -120,6 +122,13 @@ def test_a_network_for_pictures_of_any_size_takes_any_size(tmp_path: Path) -> No
         found = recognizer.probabilities(inputs)["expression"]
         np.testing.assert_allclose(found, keras_answers(model, inputs), atol=1e-6)
     assert count_macs(model) == 14 * 14 * 3 * 3 * 3 * 4 + 7 * 7 * 4 * 3
+
+
+def test_a_copy_keeps_what_a_normalization_has_learnt() -> None:
+    model = network_of(layers.Normalization())
+    np.testing.assert_array_equal(
+        keras_answers(float32_copy(model), levels(3)), keras_answers(model, levels(3))
+    )
 
 
 def test_mixed_precision_is_exported_in_float32(tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def _write(options: argparse.Namespace, network: Any, facts: ModelFacts) -> None
         written = read_model_folder(options.to).facts.network
         print(f"model    {options.to}")
         print(
-            f"         {written['parameters']:,} parameters, {written['bytes'] / 1e6:.1f} MB; ONNX Runtime "
+            f"         {written['parameters']:,} parameters, {written['bytes'] / 1e3:,.0f} kB; ONNX Runtime "
             f"and Keras differ by at most {written['parity']['max_abs_difference']:.1g}"
         )
     if options.litert:
