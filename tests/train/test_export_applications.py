@@ -22,6 +22,7 @@ NAMES = [
 
 
 def _network(name: str) -> keras.Model:
+    keras.utils.set_random_seed(0)
     faces = keras.Input((32, 32, 3), name="faces")
     backbone = getattr(keras.applications, name)(include_top=False, weights=None, input_shape=(32, 32, 3))
     x = layers.GlobalAveragePooling2D()(backbone(layers.Rescaling(1 / 128, offset=-1)(faces)))
