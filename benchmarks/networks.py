@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from mien.train.recipes import config_from, load_recipe
-
 from mien.train.config import TrainConfig
+from mien.train.recipes import config_from, load_recipe
 
 
 def settings(recipe: str | None) -> TrainConfig:
