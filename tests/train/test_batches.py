@@ -100,14 +100,14 @@ def test_faces_without_votes_do_not_teach_the_votes_head():
 @pytest.mark.parametrize(("balance", "ratio"), [("none", 1), ("sqrt", 3), ("full", 9)])
 def test_class_weights(balance, ratio):
     labels = np.repeat([0, 1], [90, 10])
-    weights = class_weights(labels, 2, balance)
+    weights = class_weights(labels, ("a", "b"), balance)
     assert weights[1] / weights[0] == pytest.approx(ratio, rel=1e-5)
     assert weights[labels].mean() == pytest.approx(1, rel=1e-5)
 
 
 def test_a_class_without_pictures_is_named_an_error():
-    with pytest.raises(DataError, match="class number 2 has no training pictures"):
-        class_weights(np.array([0, 1, 1]), 3, "sqrt")
+    with pytest.raises(DataError, match="no training pictures for c; add some"):
+        class_weights(np.array([0, 1, 1]), ("a", "b", "c"), "sqrt")
 
 
 def test_augmentation_without_settings_changes_nothing():

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -165,3 +166,39 @@ def test_wrong_input_is_one_line(words, message):
     assert done.returncode == 2
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_one_line_and_loses_nothing(faces, tmp_path):
+    run = tmp_path / "full"
+    # The state with its optimiser is larger than this; files of the network itself are not.
+    limit = (8_000_000, 8_000_000)
+    done = mien(
+        "train",
+        faces,
+        "--out",
+        run,
+        *TINY,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit),
+    )
+    assert done.returncode == 2
+    assert "cannot write" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    assert not [path for path in run.rglob("*") if path.name.startswith(".")]  # no half-written file stays
+    again = mien("train", faces, "--out", run, *TINY)
+    assert again.returncode == 0, again.stderr
+
+
+@pytest.mark.slow
+def test_a_limit_a_time_limit_and_tensorboard(faces, tmp_path):
+    run = tmp_path / "run"
+    words = ["--limit", "32", "--time-limit", "20s", "--epochs", "999", "--tensorboard", *TINY[4:]]
+    done = mien("train", faces, "--out", run, *words)
+    assert done.returncode == 0, done.stderr
+    rows = epochs_of(run)
+    assert len(rows) < 999
+    assert sum(float(row["seconds"]) for row in rows) < 40
+    assert len(list((run / "tensorboard").iterdir())) == len(rows)
+    settings = json.loads((run / "settings.json").read_text())
+    assert settings["settings"]["batch_size"] == 16
+    assert sum(settings["data"]["counts"]["train"].values()) == 32

@@ -72,16 +72,17 @@ class Inputs:
             yield self(np.arange(start, min(start + batch_size, len(self))))
 
 
-def class_weights(labels: NDArray[np.int64], classes: int, balance: str) -> NDArray[np.float32]:
+def class_weights(labels: NDArray[np.int64], classes: tuple[str, ...], balance: str) -> NDArray[np.float32]:
     """Return one weight a class, with a mean of 1 over the pictures.
 
     balance: none, sqrt (proportional to 1 / sqrt(count)) or full (1 / count, scikit-learn's 'balanced').
     Raises DataError for a class without pictures.
     """
-    counts = np.bincount(labels, minlength=classes).astype(np.float64)
+    counts = np.bincount(labels, minlength=len(classes)).astype(np.float64)
     if not counts.all():
+        missing = ", ".join(name for name, count in zip(classes, counts, strict=True) if not count)
         raise DataError(
-            f"class number {int(np.argmin(counts))} has no training pictures; leave it out with --classes"
+            f"no training pictures for {missing}; add some, or name the other classes in --classes"
         )
     power = {"none": 0.0, "sqrt": 0.5, "full": 1.0}[balance]
     raw = counts**-power
@@ -110,9 +111,7 @@ class Batches:
         self._drop_rest = drop_rest
         self._labels = split.labels
         self._votes = split.votes if len(heads) > 1 else None
-        class_weights(
-            split.labels, len(heads[0]), config.balance
-        )  # complains of an empty class before the start
+        class_weights(split.labels, heads[0], config.balance)  # complains of an empty class before the start
 
     def __len__(self) -> int:
         """Steps an epoch."""
@@ -126,7 +125,7 @@ class Batches:
         a later phase may change it.
         """
         seed = self._config.seed
-        weights = class_weights(self._labels, len(self._heads[0]), balance)
+        weights = class_weights(self._labels, self._heads[0], balance)
         order = np.random.default_rng((seed, number)).permutation(len(self._labels))
         parts = [order[start : start + self._size] for start in range(0, len(order), self._size)][: len(self)]
         with ThreadPoolExecutor(1, "mien-batches") as pool:

@@ -153,8 +153,10 @@ class _Training:
         *,
         show: ProgressLine,
     ) -> None:
-        from mien.train import backend
+        from mien.train import backend, tensorboard_log
 
+        if config.tensorboard:
+            tensorboard_log.check()
         self._config, self._dataset, self._out, self._show = config, dataset, out, show
         self._devices = backend.prepare(config)
         self._built = _build(config, _heads(dataset, config))

@@ -9,12 +9,16 @@ from typing import Any
 from mien.errors import need
 
 
+def check() -> None:
+    """Raise MissingExtra before a training begins, rather than after its first epoch."""
+    need("tensorboard", "tensorboard", "writing TensorBoard logs")
+
+
 def write(folder: Path, row: Mapping[str, Any]) -> None:
-    """Append one epoch's row (as in epochs.csv) to the log in `folder`; needs the tensorboard package.
+    """Append one epoch's row (as in epochs.csv) to the log in `folder`.
 
     A file an epoch, because TensorBoard reads all files of a folder and a resumed training cannot reopen one.
     """
-    need("tensorboard", "train", "writing TensorBoard logs")
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.compat.proto.summary_pb2 import Summary
     from tensorboard.summary.writer.event_file_writer import EventFileWriter

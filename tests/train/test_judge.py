@@ -1,0 +1,72 @@
+"""The moving average, and the calibration that an export carries."""
+
+import numpy as np
+import pytest
+
+keras = pytest.importorskip("keras")
+
+from mien.calibrate import expected_calibration_error, with_temperature  # noqa: E402
+from mien.data.dataset import Split  # noqa: E402
+from mien.labels import FERPLUS  # noqa: E402
+from mien.train.average import MovingAverage  # noqa: E402
+from mien.train.judge import calibrated_heads  # noqa: E402
+
+
+class Nothing:
+    """Pictures that nobody reads."""
+
+    def __init__(self, count):
+        self.count = count
+
+    def __len__(self):
+        return self.count
+
+
+def answers_that_are_too_sure(count=4000, classes=3, sharpness=3.0):
+    """Return probabilities whose logits were multiplied by `sharpness`, and labels drawn from the honest ones."""
+    rng = np.random.default_rng(0)
+    honest = rng.dirichlet(np.ones(classes), count)
+    labels = np.array([rng.choice(classes, p=row) for row in honest])
+    return with_temperature(honest, 1 / sharpness).astype(np.float32), labels
+
+
+def test_the_temperature_undoes_what_made_answers_too_sure():
+    answers, labels = answers_that_are_too_sure()
+    split = Split(Nothing(len(labels)), labels, [""] * len(labels))
+    (head,), (score,) = calibrated_heads({"expression": ("a", "b", "c")}, [answers], split, "toy")
+    assert head.temperature == pytest.approx(3, rel=0.1)
+    assert score["ece"] < 0.03 < expected_calibration_error(answers, labels)
+    assert score["accuracy"] == (answers.argmax(axis=1) == labels).mean()
+    assert 0 < head.threshold < 1
+
+
+def test_votes_are_judged_where_there_are_any():
+    votes = np.zeros((30, 8), np.float32)
+    votes[:20, 1] = 10
+    answers = np.full((30, 8), 0.02, np.float32)
+    answers[:, 1] = 0.86
+    split = Split(Nothing(30), np.zeros(30, np.int64), [""] * 30, votes)
+    _, (score,) = calibrated_heads({"votes": FERPLUS}, [answers], split, "toy")
+    assert (score["n"], score["accuracy"]) == (20, 1.0)
+    silent = Split(Nothing(30), np.zeros(30, np.int64), [""] * 30)
+    (head,), scores = calibrated_heads({"votes": FERPLUS}, [answers], silent, "toy")
+    assert (head.temperature, scores) == (1.0, ())
+
+
+def test_the_average_follows_every_weight_and_goes_on_where_it_was():
+    weight = keras.Variable(np.zeros(2, np.float32))
+    one, two = MovingAverage(0.9), MovingAverage(0.9)
+    for step in range(1, 41):
+        weight.assign(np.full(2, step, np.float32))
+        one.step([weight])
+        if step == 16:
+            two.restore(one.stored())
+        elif step > 16:
+            two.step([weight])
+    np.testing.assert_array_equal(one.values[0], two.values[0])
+    # Updates at steps 1, 8, 16, ... with the decay of eight steps, which is less at the beginning.
+    expected = 1.0
+    for step in range(8, 41, 8):
+        decay = min(0.9, (1 + step) / (10 + step)) ** 8
+        expected = decay * expected + (1 - decay) * step
+    np.testing.assert_allclose(one.values[0], expected, rtol=1e-5)
