@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from mien.data.drawing.look import random_look
 from mien.data.drawing.pose import EXPRESSIONS, random_pose
 from mien.data.drawn import draw_dataset, draw_face
 from mien.errors import ConfigError, OutputError
@@ -51,12 +52,14 @@ def test_faces_are_smooth_because_they_are_shrunk_by_area() -> None:
     )  # only grain differs: the person does not depend on the size
 
 
-def test_skin_goes_from_very_dark_to_very_light() -> None:
-    forehead = [
-        draw_face("neutral", np.random.default_rng(seed), 48)[15:18, 22:27].mean() for seed in range(60)
-    ]
-    assert min(forehead) < 70
-    assert max(forehead) > 190
+def test_skin_goes_from_very_dark_to_very_light_and_shows() -> None:
+    skins = [np.mean(random_look(np.random.default_rng(seed)).skin) for seed in range(60)]
+    shown = [
+        np.median(draw_face("neutral", np.random.default_rng(seed), 48)[26:32, 18:32]) for seed in range(60)
+    ]  # around the nose: neither hair nor beard
+    assert min(skins) < 60
+    assert max(skins) > 210
+    assert np.corrcoef(skins, shown)[0, 1] > 0.85
 
 
 def test_a_pose_stays_between_rest_and_its_expression() -> None:

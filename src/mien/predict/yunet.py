@@ -22,6 +22,7 @@ _KNOWN = {"ebafce4e3c118d6554634be5c27ab333b4c047a9a8c3faf1d7cf93101c22f0f0": FI
 # Longer sides at which a picture is looked at. YuNet knows faces of about 10 to 300 px (its README), so a
 # portrait that fills 640 px is seen only in the smaller look, and a crowd only in the largest.
 _TINY_PX, _SMALL_PX, _USUAL_PX, _CLOSE_PX = 224, 320, 640, 1280
+_THINNEST_PX = 64  # a side of at least two cells of the coarsest stride
 _FEW_PX = 32  # a face smaller than this in the usual look makes a closer look worth its time
 _SCORE, _OVERLAP, _BEFORE_NMS = 0.6, 0.3, 5000
 
@@ -75,16 +76,14 @@ class YuNetDetector:
     def _look(self, bgr: NDArray[np.uint8], longest_px: int) -> NDArray[np.float32]:
         """Return (n, 15): box, five landmarks, score, in pixels of `bgr`."""
         view, scale = resized(bgr, longest_px)
-        if too_thin(view):
-            return np.empty((0, 15), np.float32)
+        view = _not_thin(view)
         network = self._network()
         network.setInputSize((view.shape[1], view.shape[0]))
         rows: NDArray[np.float32] | None = network.detect(view)[1]
         if rows is None:
             return np.empty((0, 15), np.float32)
         rows[:, :14] /= scale
-        usable = np.isfinite(rows).all(axis=1) & (rows[:, 2:4] > 0).all(axis=1)
-        return rows[usable]
+        return rows
 
     def _network(self) -> cv2.FaceDetectorYN:
         network = getattr(self._threads, "network", None)
@@ -95,6 +94,15 @@ class YuNetDetector:
             )
             self._threads.network = network
         return network
+
+
+def _not_thin(view: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Add black below and on the right of a strip: where a side is at most 32 px, cv2 answers with boxes of inf."""
+    down, right = (max(_THINNEST_PX - side, 0) for side in view.shape[:2])
+    if not down and not right:
+        return view
+    padded: NDArray[np.uint8] = cv2.copyMakeBorder(view, 0, down, 0, right, cv2.BORDER_CONSTANT)
+    return padded
 
 
 def _usual_looks(longest: int) -> list[int]:
