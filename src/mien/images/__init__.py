@@ -2,5 +2,15 @@
 
 from mien.images.decode import IMAGE_SUFFIXES, MAX_PIXELS, decode_image, decode_known, read_image
 from mien.images.noise import damage_heard
+from mien.images.pillow import PillowImage, from_pillow
 
-__all__ = ["IMAGE_SUFFIXES", "MAX_PIXELS", "damage_heard", "decode_image", "decode_known", "read_image"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "MAX_PIXELS",
+    "PillowImage",
+    "damage_heard",
+    "decode_image",
+    "decode_known",
+    "from_pillow",
+    "read_image",
+]

@@ -80,7 +80,7 @@ def _finished(stored: NDArray[np.generic], header: Header, name: str) -> NDArray
     pixels: NDArray[np.uint8] = stored  # type: ignore[assignment]
     if pixels.ndim == 3:
         pixels = _rgb(pixels, header.kind)
-    return np.ascontiguousarray(_upright(pixels, header.orientation))
+    return np.ascontiguousarray(upright(pixels, header.orientation))
 
 
 def _rgb(pixels: NDArray[np.uint8], kind: str) -> NDArray[np.uint8]:
@@ -92,14 +92,19 @@ def _rgb(pixels: NDArray[np.uint8], kind: str) -> NDArray[np.uint8]:
         return pixels[:, :, 0]
     if pixels.shape[2] == 3:
         return pixels[:, :, ::-1]
-    colours, alpha = pixels[:, :, :3].astype(np.uint16), pixels[:, :, 3:].astype(np.uint16)
-    over = ((colours * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+    over = over_white(pixels)
     if kind == "PNG" and (over == over[:, :, :1]).all():
         return over[:, :, 0]
     return over[:, :, ::-1]
 
 
-def _upright(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+def over_white(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Lay (height, width, 4), the last one alpha, over white: (height, width, 3), colours in the same order."""
+    colours, alpha = pixels[:, :, :3].astype(np.uint16), pixels[:, :, 3:].astype(np.uint16)
+    return ((colours * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+
+
+def upright(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
     """Undo the orientation 1-8 of Exif (CIPA DC-008, tag 0x0112)."""
     if orientation in (5, 6, 7, 8):
         pixels = pixels.swapaxes(0, 1)
