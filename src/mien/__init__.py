@@ -3,7 +3,26 @@
 We recognise perceived expressions in a picture; we do not read feelings.
 """
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from mien._version import __version__
 from mien.errors import MienError
 
-__all__ = ["MienError", "__version__"]
+if TYPE_CHECKING:
+    from mien.predict.analyzer import Analyzer, load
+    from mien.predict.results import Face
+
+__all__ = ["Analyzer", "Face", "MienError", "__version__", "load"]
+
+# Loaded when they are asked for, so that `import mien` stays at the standard library.
+_LAZY = {"Analyzer": "mien.predict.analyzer", "load": "mien.predict.analyzer", "Face": "mien.predict.results"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(_LAZY[name]), name)
+    return value

@@ -1,0 +1,142 @@
+"""Pictures in, faces with their expressions out: face finder, crop and network in one object."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.errors import DataError, ModelError
+from mien.images import PillowImage, decode_image, from_pillow, read_image
+from mien.predict.crop import crop
+from mien.predict.detect import WholePicture, detector
+from mien.predict.found_face import Detector, FoundFace
+from mien.predict.model_folder import FACTS_FILE, Head, model_path
+from mien.predict.recognizer import Recognizer
+from mien.predict.results import Face
+from mien.preprocess import to_model_inputs
+
+_RUN_MODEL = "model"  # the model folder inside a run folder
+_KERAS_SUFFIXES = (".keras", ".h5", ".hdf5")
+
+
+class Analyzer:
+    """Finds the faces in pictures and names their expressions. Safe to use from several threads.
+
+    head: which of the network's answers to give; None: its default one. Raises ModelError for an unknown head.
+    Every kind of input has its own door; behind each lies the same way, so they give the same numbers.
+    """
+
+    def __init__(self, recognizer: Recognizer, detector: Detector, head: str | None = None) -> None:
+        self.facts = recognizer.facts
+        self.detector = detector
+        self.head: Head = recognizer.facts.head(head)
+        self._recognizer = recognizer
+
+    def analyze(self, image: NDArray[np.uint8]) -> tuple[Face, ...]:
+        """Return the faces in a picture, the largest first; no face is an empty tuple.
+
+        image: (height, width), (height, width, 1) or (height, width, 3) uint8, RGB, levels 0-255. A picture
+        that OpenCV read is BGR: turn it round first (`image[:, :, ::-1]`). Raises DataError for another shape or
+        type.
+        """
+        return self.analyze_batch([image])[0]
+
+    def analyze_file(self, path: str | Path) -> tuple[Face, ...]:
+        """Like analyze, for a picture file; raises ImageError when it cannot be opened or decoded."""
+        return self.analyze(read_image(Path(path)))
+
+    def analyze_bytes(self, data: bytes, name: str = "the picture") -> tuple[Face, ...]:
+        """Like analyze, for the content of a picture file. name: what to call it in an ImageError."""
+        return self.analyze(decode_image(data, name))
+
+    def analyze_pil(self, image: PillowImage) -> tuple[Face, ...]:
+        """Like analyze, for a Pillow image of any mode; the rotation that its Exif asks for is applied."""
+        return self.analyze(from_pillow(image))
+
+    def analyze_batch(self, images: Sequence[NDArray[np.uint8]]) -> tuple[tuple[Face, ...], ...]:
+        """Return the faces of each picture, with one call of the network for all of them.
+
+        images: as for analyze, of any sizes. What is kept of each picture is only its prepared faces.
+        """
+        found: list[tuple[FoundFace, ...]] = []
+        inputs = [to_model_inputs([], self.facts.preprocess)]
+        for image in images:
+            _check(image)
+            found.append(self.detector.find(image))
+            crops = [self._cut(image, face) for face in found[-1]]
+            inputs.append(to_model_inputs(crops, self.facts.preprocess))
+        rows = iter(self._recognizer.probabilities(np.concatenate(inputs))[self.head.name].tolist())
+        return tuple(tuple(_face(face, next(rows), self.head) for face in faces) for faces in found)
+
+    def _cut(self, image: NDArray[np.uint8], face: FoundFace) -> NDArray[np.uint8]:
+        """Cut as training does: a picture that is a face already goes in as it is, without margin."""
+        if isinstance(self.detector, WholePicture):
+            return image
+        return crop(image, face.box, self.facts.preprocess.margin)
+
+
+def load(
+    model: str | Path | None = None,
+    *,
+    detector: str = "auto",
+    detector_file: str | Path | None = None,
+    head: str | None = None,
+) -> Analyzer:
+    """Open a trained network together with a face finder.
+
+    model: a run folder, a model folder, an `.onnx` file that mien wrote, or the name of a model that ships with
+    mien. None ships yet, so it must be given. detector: auto, yunet, haar or whole (each picture is one face).
+    detector_file: a YuNet file. head: one of the network's answers; None: the default one. Raises ModelError,
+    ConfigError or MissingExtra, each in one line that says what to do.
+    """
+    recognizer = Recognizer(_network(model))
+    file = None if detector_file is None else Path(detector_file)
+    return Analyzer(recognizer, _finder(detector, file), head)
+
+
+_finder = detector  # `load` has a setting of that name
+
+
+def _network(model: str | Path | None) -> Path:
+    """Return the model folder or `.onnx` file of what the user named."""
+    if model is None:
+        raise ModelError(
+            "no model was named, and none ships with mien yet; name a run folder (runs/faces-small), a model "
+            "folder or an .onnx file of mien; to make one: mien train DATA"
+        )
+    path = model_path(str(model))
+    if path.suffix in _KERAS_SUFFIXES:
+        raise ModelError(
+            f"{path} is a Keras file; make a model folder of it first: mien export {path} --to DIR"
+        )
+    inside = path / _RUN_MODEL
+    return inside if (inside / FACTS_FILE).is_file() else path
+
+
+def _check(image: NDArray[np.uint8]) -> None:
+    shape = getattr(image, "shape", None)
+    fits = shape is not None and len(shape) in (2, 3) and shape[2:] in ((), (1,), (3,))
+    if not fits or image.dtype != np.uint8:
+        got = f"{type(image).__name__}" if shape is None else f"shape {shape} of {image.dtype}"
+        raise DataError(
+            "a picture must be an array (height, width), grey, or (height, width, 3), RGB, of uint8 levels "
+            f"0-255, got {got}; for files, bytes and Pillow images use analyze_file, analyze_bytes, analyze_pil"
+        )
+
+
+def _face(found: FoundFace, shares: Sequence[float], head: Head) -> Face:
+    probabilities = dict(zip(head.labels, shares, strict=True))
+    emotion = max(head.labels, key=lambda label: probabilities[label])
+    return Face(
+        emotion=emotion,
+        probability=probabilities[emotion],
+        probabilities=probabilities,
+        head=head.name,
+        box=found.box,
+        score=found.score,
+        landmarks=found.landmarks,
+        uncertain=probabilities[emotion] < head.threshold,
+    )

@@ -1,0 +1,275 @@
+"""`Analyzer` and `mien.load`: the same picture through every door gives the same numbers."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import FrozenInstanceError, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+import mien
+from mien.errors import ConfigError, DataError, ImageError, ModelError
+from mien.predict.analyzer import Analyzer
+from mien.predict.crop import crop
+from mien.predict.found_face import FoundFace
+from mien.predict.recognizer import Recognizer
+from mien.predict.results import Face
+from mien.preprocess import Preprocess, to_model_inputs
+
+from .tiny_onnx import FACTS, LABELS, expected, write_folder
+
+
+class Given:
+    """A face finder that answers what it was given: boxes inside the picture."""
+
+    name, note, facts = "given", "", {"name": "given"}
+
+    def __init__(self, *faces: FoundFace) -> None:
+        self.faces = faces
+
+    def find(self, image: np.ndarray) -> tuple[FoundFace, ...]:
+        return tuple(face for face in self.faces if face.box[0] < image.shape[1])
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_folder(tmp_path / "tiny")
+
+
+@pytest.fixture
+def whole(folder: Path) -> Analyzer:
+    return mien.load(folder, detector="whole")
+
+
+def picture(seed: int, height: int = 40, width: int = 30, top: int = 256) -> np.ndarray:
+    """Smoothly varying colours, not square, never black or white all over."""
+    random = np.random.default_rng(seed).integers(0, top, (6, 5, 3), dtype=np.uint8)
+    return cv2.resize(random, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+def png(image: np.ndarray) -> bytes:
+    return cv2.imencode(".png", image[:, :, ::-1])[1].tobytes()
+
+
+def numbers(faces: tuple[Face, ...]) -> list[list[float]]:
+    return [[*face.probabilities.values(), *face.box] for face in faces]
+
+
+def test_every_door_gives_the_numbers_of_the_network_by_itself(whole: Analyzer, tmp_path: Path) -> None:
+    image = picture(1)
+    path = tmp_path / "Gesicht ü 顔.png"
+    path.write_bytes(png(image))
+    (share,) = expected(to_model_inputs([image], FACTS.preprocess))
+    wanted = [[*share, 0, 0, 30, 40]]
+    for faces in (
+        whole.analyze(image),
+        whole.analyze_file(path),
+        whole.analyze_file(str(path)),
+        whole.analyze_bytes(png(image)),
+        whole.analyze_pil(Image.open(path)),
+        whole.analyze_pil(Image.fromarray(image)),
+        *whole.analyze_batch([image]),
+        whole.analyze_batch([picture(2), image, picture(3, 200, 90)])[1],
+    ):
+        np.testing.assert_allclose(numbers(faces), wanted, atol=1e-6)
+    assert faces[0].emotion == LABELS[int(share.argmax())]
+    assert faces[0].head == "light"
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "P", "RGBA", "LA", "I;16", "RGB", "transparent P", "turned"])
+def test_a_pillow_image_is_the_same_picture_as_its_png(whole: Analyzer, mode: str) -> None:
+    base, file = Image.fromarray(picture(4, top=200)), io.BytesIO()
+    options: dict = {}
+    if mode == "I;16":
+        levels = np.linspace(0, 65535, 1200).reshape(40, 30).astype(np.uint16)
+        image = Image.fromarray(levels)
+    elif mode == "transparent P":
+        image = base.convert("P")
+        options = {"transparency": 0}
+    elif mode == "turned":
+        image, exif = base, Image.Exif()
+        exif[274] = 6
+        options = {"exif": exif}
+    else:
+        image = base.convert(mode)
+    if mode in ("RGBA", "LA"):
+        image.putalpha(Image.fromarray(picture(5)).convert("L"))
+    image.save(file, "PNG", **options)
+    through_pillow = whole.analyze_pil(Image.open(io.BytesIO(file.getvalue())))
+    assert numbers(through_pillow) == numbers(whole.analyze_bytes(file.getvalue()))
+    assert through_pillow[0].box[2:] == ((40, 30) if mode == "turned" else (30, 40))
+
+
+def test_what_is_no_pillow_image_is_refused(whole: Analyzer) -> None:
+    with pytest.raises(ImageError, match="Pillow image is needed here, got ndarray"):
+        whole.analyze_pil(picture(1))  # type: ignore[arg-type]
+    with pytest.raises(ImageError, match="mode F"):
+        whole.analyze_pil(Image.new("F", (8, 8)))
+    with pytest.raises(ImageError, match=r"-1 to -1 has no known scale"):
+        whole.analyze_pil(Image.new("I", (8, 8), -1))
+    half = io.BytesIO(png(picture(1, 400, 400))[:2000])
+    with pytest.raises(ImageError, match="cannot be decoded"):
+        whole.analyze_pil(Image.open(half))
+
+
+def test_two_faces_are_cut_with_the_margin_of_the_model(tmp_path: Path) -> None:
+    facts = replace(FACTS, preprocess=Preprocess(size=16, colour="grey", margin=1.5))
+    recognizer = Recognizer(write_folder(tmp_path / "wide", facts))
+    points = ((12.0, 14.0), (22.0, 14.0), (17.0, 20.0), (13.0, 26.0), (21.0, 26.0))
+    large = FoundFace((5.0, 5.0, 24.0, 30.0), 0.9, points)
+    small = FoundFace((60.0, -3.0, 16.0, 16.0))
+    image = picture(6, 60, 80)
+    first, second = Analyzer(recognizer, Given(large, small)).analyze(image)
+    inputs = to_model_inputs([crop(image, face.box, 1.5) for face in (large, small)], facts.preprocess)
+    for face, found, shares in zip((first, second), (large, small), expected(inputs), strict=True):
+        assert tuple(face.probabilities) == LABELS
+        np.testing.assert_allclose(list(face.probabilities.values()), shares, atol=1e-6)
+        assert (face.box, face.score, face.landmarks) == (found.box, found.score, found.landmarks)
+
+
+def test_a_batch_keeps_faces_with_their_pictures(folder: Path) -> None:
+    finder = Given(FoundFace((0.0, 0.0, 20.0, 20.0)), FoundFace((50.0, 0.0, 20.0, 20.0)))
+    analyzer = Analyzer(Recognizer(folder), finder)
+    images = [picture(7, 30, 40), np.zeros((0, 0, 3), np.uint8), picture(8, 30, 90), picture(9)]
+    batch = analyzer.analyze_batch(images)
+    assert [len(faces) for faces in batch] == [1, 0, 2, 1]
+    for image, faces in zip(images, batch, strict=True):
+        np.testing.assert_allclose(numbers(faces), numbers(analyzer.analyze(image)), atol=1e-6)
+    assert analyzer.analyze_batch([]) == ()
+
+
+def test_no_face_is_an_empty_tuple(folder: Path) -> None:
+    assert mien.load(folder, detector="haar").analyze(np.full((50, 50), 128, np.uint8)) == ()
+
+
+def test_grey_with_and_without_a_channel_is_the_same(whole: Analyzer) -> None:
+    grey = picture(10)[:, :, 0]
+    assert whole.analyze(grey) == whole.analyze(grey[:, :, None])
+
+
+@pytest.mark.parametrize(
+    ("image", "said"),
+    [
+        (np.zeros((8, 8), np.float32), "float32"),
+        (np.zeros((8, 8, 4), np.uint8), "(8, 8, 4)"),
+        (np.zeros(8, np.uint8), "(8,)"),
+        ("photo.jpg", "got str; for files"),
+    ],
+)
+def test_what_is_no_picture_is_one_line(whole: Analyzer, image: object, said: str) -> None:
+    with pytest.raises(DataError) as caught:
+        whole.analyze(image)  # type: ignore[arg-type]
+    assert said in str(caught.value)
+
+
+def test_threads_share_one_analyzer(whole: Analyzer) -> None:
+    images = [picture(seed) for seed in range(24)]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(whole.analyze, images)) == [whole.analyze(image) for image in images]
+
+
+def test_below_the_threshold_the_decision_is_uncertain_and_the_numbers_stay(tmp_path: Path) -> None:
+    image = np.full((16, 16), 102, np.uint8)  # just above the level at which both labels are as likely
+    (head,) = FACTS.heads
+    strict = write_folder(tmp_path / "strict", replace(FACTS, heads=(replace(head, threshold=0.9),)))
+    (sure,) = mien.load(write_folder(tmp_path / "tiny"), detector="whole").analyze(image)
+    (unsure,) = mien.load(strict, detector="whole").analyze(image)
+    assert sure.emotion == unsure.emotion == "bright"
+    assert sure.probability == unsure.probability == pytest.approx(0.52, abs=0.01)
+    assert (sure.uncertain, unsure.uncertain) == (False, True)
+
+
+def test_load_takes_a_run_a_folder_and_a_file(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    folder = write_folder(run / "model")
+    wanted = numbers(mien.load(folder, detector="whole").analyze(picture(1)))
+    for model in (run, str(run), folder / "model.onnx"):
+        assert numbers(mien.load(model, detector="whole", head="light").analyze(picture(1))) == wanted
+
+
+def test_load_says_what_to_name(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="none ships with mien yet; name a run folder"):
+        mien.load()
+    with pytest.raises(ModelError, match="there is no model nowhere"):
+        mien.load("nowhere")
+    with pytest.raises(ModelError, match="there is no head 'votes'; this model has: light"):
+        mien.load(folder, detector="whole", head="votes")
+    with pytest.raises(ConfigError, match="there is no face finder 'eyes'"):
+        mien.load(folder, detector="eyes")
+    with pytest.raises(ModelError, match="cannot read the YuNet file"):
+        mien.load(folder, detector_file=tmp_path / "missing.onnx")
+    (tmp_path / "best.keras").write_bytes(b"PK")
+    with pytest.raises(ModelError, match=r"mien export .*best\.keras --to DIR"):
+        mien.load(tmp_path / "best.keras")
+
+
+def face(**changed: object) -> Face:
+    values = {
+        "emotion": "happy",
+        "probability": 0.75,
+        "probabilities": {"happy": 0.75, "sad": 0.25},
+        "head": "expression",
+        "box": (1.0, 2.0, 3.0, 4.0),
+    }
+    return Face(**{**values, **changed})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"probabilities": {"happy": 0.75, "sad": 0.3}}, "sum to one"),
+        ({"probabilities": {"happy": 1.25, "sad": -0.25}}, "from 0 to 1"),
+        ({"probabilities": {"happy": float("nan"), "sad": 0.25}}, "from 0 to 1"),
+        ({"emotion": "sad"}, "likeliest"),
+        ({"emotion": "sad", "probability": 0.25}, "likeliest"),
+        ({"emotion": "angry"}, "likeliest"),
+        ({"probability": 0.7}, "likeliest"),
+        ({"box": (1.0, 2.0, 0.0, 4.0)}, "face box"),
+        ({"score": 1.5}, "score"),
+    ],
+)
+def test_a_face_that_contradicts_itself_is_refused(changed: dict, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        face(**changed)
+
+
+def test_a_face_cannot_be_changed_and_can_be_stored() -> None:
+    given = {"happy": 0.75, "sad": 0.25}
+    points = tuple((float(x), 1.0) for x in range(5))
+    one = face(probabilities=given, score=0.5, landmarks=points, uncertain=True)
+    given["happy"] = 0.0
+    assert one.probabilities["happy"] == 0.75
+    with pytest.raises(TypeError):
+        one.probabilities["happy"] = 1.0  # type: ignore[index]
+    with pytest.raises(FrozenInstanceError):
+        one.emotion = "sad"  # type: ignore[misc]
+    assert pickle.loads(pickle.dumps(one)) == one
+    assert len({one, face()}) == 2
+    assert json.loads(json.dumps(one.to_dict())) == {
+        "emotion": "happy",
+        "probability": 0.75,
+        "uncertain": True,
+        "probabilities": {"happy": 0.75, "sad": 0.25},
+        "head": "expression",
+        "box": [1, 2, 3, 4],
+        "score": 0.5,
+        "landmarks": [[0, 1], [1, 1], [2, 1], [3, 1], [4, 1]],
+    }
+
+
+def test_the_public_names_are_there() -> None:
+    assert {name: getattr(mien, name).__name__ for name in ("Analyzer", "Face", "load")} == {
+        "Analyzer": "Analyzer",
+        "Face": "Face",
+        "load": "load",
+    }
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        mien.nothing  # noqa: B018
