@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from mien.data.dataset import Dataset, Split
 from mien.errors import OutputError
 from mien.files import whole_file
+from mien.images.letters import drawable
 
 CELL = 96  # pixels a side of one face on a sheet
 _GAP, _LINE, _MARGIN = 4, 18, 8  # pixels between faces, height of a line of text, border of the sheet
@@ -93,18 +93,8 @@ def _titled(text: str, below: NDArray[np.uint8], *, small: bool = False) -> NDAr
     for number, line in enumerate(lines, start=1):
         size = 0.36 if small else 0.5
         place = (1, _LINE * number - 5)
-        cv2.putText(head, _ascii(line), place, cv2.FONT_HERSHEY_SIMPLEX, size, _INK, 1, cv2.LINE_AA)
+        cv2.putText(head, drawable(line), place, cv2.FONT_HERSHEY_SIMPLEX, size, _INK, 1, cv2.LINE_AA)
     return np.vstack([head, below])
-
-
-def _ascii(text: str) -> str:
-    """OpenCV's letters are ASCII: accents are dropped, other scripts become question marks."""
-    plain = unicodedata.normalize("NFKD", text)
-    return (
-        "".join(letter for letter in plain if not unicodedata.combining(letter))
-        .encode("ascii", "replace")
-        .decode()
-    )
 
 
 def _framed(rows: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
