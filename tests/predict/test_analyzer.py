@@ -206,6 +206,9 @@ def test_load_says_what_to_name(folder: Path, tmp_path: Path) -> None:
         mien.load(folder, detector="eyes")
     with pytest.raises(ModelError, match="cannot read the YuNet file"):
         mien.load(folder, detector_file=tmp_path / "missing.onnx")
+    (tmp_path / "settings.json").write_text("{}")
+    with pytest.raises(ModelError, match="its training has not finished; let it finish"):
+        mien.load(tmp_path)
     (tmp_path / "best.keras").write_bytes(b"PK")
     with pytest.raises(ModelError, match=r"mien export .*best\.keras --to DIR"):
         mien.load(tmp_path / "best.keras")

@@ -13,7 +13,7 @@ from mien.errors import MienError
 
 # Each is a module of this package with HELP (one line), EXAMPLES (text), add_arguments(parser) and run(args) -> int.
 # Importing one must stay light: whatever is heavy is imported inside run().
-COMMANDS = ("train", "evaluate", "compare", "data", "export")
+COMMANDS = ("train", "evaluate", "compare", "predict", "data", "export")
 
 NOTE = (
     "mien names the expression that people would see in a picture. It does not read feelings; inferring emotions "

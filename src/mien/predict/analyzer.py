@@ -18,7 +18,7 @@ from mien.predict.recognizer import Recognizer
 from mien.predict.results import Face
 from mien.preprocess import to_model_inputs
 
-_RUN_MODEL = "model"  # the model folder inside a run folder
+_RUN_MODEL, _RUN_SETTINGS = "model", "settings.json"  # inside a run folder, as `mien train` writes it
 _KERAS_SUFFIXES = (".keras", ".h5", ".hdf5")
 
 
@@ -113,7 +113,14 @@ def _network(model: str | Path | None) -> Path:
             f"{path} is a Keras file; make a model folder of it first: mien export {path} --to DIR"
         )
     inside = path / _RUN_MODEL
-    return inside if (inside / FACTS_FILE).is_file() else path
+    if (inside / FACTS_FILE).is_file():
+        return inside
+    if (path / _RUN_SETTINGS).is_file():
+        raise ModelError(
+            f"the run {path} has no model folder yet, because its training has not finished; let it finish (give "
+            f"the same mien train command again), or take its best epoch: mien export {path} --to DIR"
+        )
+    return path
 
 
 def _check(image: NDArray[np.uint8]) -> None:

@@ -1,0 +1,121 @@
+"""Which pictures `mien predict` was asked to look at."""
+
+from __future__ import annotations
+
+import glob
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.data.gather import natural
+from mien.errors import ImageError
+from mien.images import IMAGE_SUFFIXES, decode_image
+from mien.images.decode import read_bytes
+
+STDIN = "-"
+# Named like pictures, so that they are reported with a reason rather than passed over in silence.
+_MEANT_AS_PICTURES = (*IMAGE_SUFFIXES, ".heic", ".heif", ".avif")
+_SAVED_AS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")  # others are saved as PNG
+
+
+@dataclass(frozen=True)
+class Source:
+    """One picture. name: what it is called in results. path: None for standard input. place: below --save."""
+
+    name: str
+    path: Path | None
+    place: Path
+
+    def read(self) -> NDArray[np.uint8]:
+        """Decode it: (height, width) or (height, width, 3) uint8, RGB; ImageError when that fails."""
+        if self.path is not None:
+            return decode_image(read_bytes(self.path, self.name), self.name)
+        if sys.stdin is None:
+            raise ImageError("standard input is closed; name a file, or pipe a picture into mien")
+        return decode_image(sys.stdin.buffer.read(), "the picture on standard input")
+
+
+def find_sources(words: Sequence[str], skip: Path | None = None) -> tuple[list[Source], list[str]]:
+    """Return the pictures that the words name, each once, and a line for each word that names none.
+
+    words: files, folders (searched with all below them, hidden ones left out), globs, or '-'. skip: a folder whose
+    pictures are left out when a folder above it is searched: what an earlier run wrote.
+    """
+    sources: dict[Path | None, Source] = {}
+    problems = []
+    for word in words:
+        found = list(_named(word, skip))
+        for source in found:
+            sources.setdefault(source.path and source.path.resolve(), source)
+        if not found:
+            problems.append(_nothing(word))
+    return list(sources.values()), problems
+
+
+def save_places(sources: Sequence[Source]) -> list[Path]:
+    """Return for each picture where its marked copy goes below --save; no two are the same, in any case."""
+    taken: set[str] = set()
+    places = []
+    for source in sources:
+        suffix = source.place.suffix if source.place.suffix.lower() in _SAVED_AS else ".png"
+        place, number = source.place.with_suffix(suffix), 1
+        while str(place).casefold() in taken:
+            number += 1
+            place = source.place.with_name(f"{source.place.stem}-{number}{suffix}")
+        taken.add(str(place).casefold())
+        places.append(place)
+    return places
+
+
+def _named(word: str, skip: Path | None) -> Iterator[Source]:
+    path = Path(word)
+    if word == STDIN:
+        yield Source(STDIN, None, Path("stdin.png"))
+    elif path.is_dir():
+        yield from _below(path, skip)
+    elif path.exists():
+        yield _source(path, Path(path.name))
+    elif glob.has_magic(word):
+        matches = glob.glob(word, recursive=True)  # noqa: PTH207 - Path.glob takes no absolute pattern
+        for match in sorted(map(Path, matches), key=_in_order):
+            if match.is_dir():
+                yield from _below(match, skip)
+            elif _is_meant(match.name):
+                yield _source(match, Path(match.name))
+
+
+def _below(folder: Path, skip: Path | None) -> Iterator[Source]:
+    skipped = skip.resolve() if skip else None
+    for where, folders, files in os.walk(folder):
+        here = Path(where)
+        kept = [name for name in folders if not name.startswith(".") and (here / name).resolve() != skipped]
+        folders[:] = sorted(kept, key=natural)
+        for name in sorted(files, key=natural):
+            if _is_meant(name) and not name.startswith("."):
+                yield _source(here / name, (here / name).relative_to(folder))
+
+
+def _source(path: Path, place: Path) -> Source:
+    name = os.fsencode(path).decode("utf-8", "replace")
+    return Source("".join(letter if letter.isprintable() else "?" for letter in name), path, place)
+
+
+def _is_meant(name: str) -> bool:
+    return Path(name).suffix.lower() in _MEANT_AS_PICTURES
+
+
+def _in_order(path: Path) -> tuple[tuple[tuple[int, int, str], ...], ...]:
+    return tuple(natural(part) for part in path.parts)
+
+
+def _nothing(word: str) -> str:
+    if Path(word).is_dir():
+        return f"there is no picture in the folder {word}; pictures end in {', '.join(IMAGE_SUFFIXES)}"
+    if glob.has_magic(word):
+        return f"no picture matches {word}; pictures end in {', '.join(IMAGE_SUFFIXES)}"
+    return f"there is no file or folder {word}; name a picture, a folder, a glob, or - for standard input"

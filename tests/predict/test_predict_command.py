@@ -1,0 +1,238 @@
+"""`mien predict`: any mix of inputs, four forms of output, marked copies, and what happens to bad pictures."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import mien
+from mien.cli.main import main, parser
+from mien.data.drawn import draw_face
+from mien.predict.annotate import annotated
+from mien.predict.detect import DETECTORS
+from mien.predict.results import Face
+
+from .tiny_onnx import write_folder
+
+
+@pytest.fixture(autouse=True)
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Work in an empty folder that has a model folder `tiny`."""
+    monkeypatch.chdir(tmp_path)
+    return write_folder(tmp_path / "tiny")
+
+
+def write(path: Path, level: int = 120, shape: tuple[int, ...] = (40, 30, 3)) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(cv2.imencode(path.suffix, np.full(shape, level, np.uint8))[1].tobytes())
+    return path
+
+
+def read(path: Path) -> np.ndarray:
+    return cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)[:, :, ::-1]
+
+
+def predict(*words: str, detector: str = "whole") -> int:
+    return main(["predict", *words, "--model", "tiny", "--detector", detector])
+
+
+def records(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> dict[str, list]:
+    assert predict(*words, "--json") == code
+    return {Path(item["path"]).as_posix(): item["faces"] for item in json.loads(capsys.readouterr().out)}
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Three pictures on two levels, a hidden one, and a note."""
+    write(tmp_path / "photos" / "10.png", 20)
+    write(tmp_path / "photos" / "2.png", 200)
+    write(tmp_path / "photos" / "trip" / "Jürgen 顔.jpg", 120)
+    write(tmp_path / "photos" / ".thumbnails" / "2.png")
+    (tmp_path / "photos" / "note.txt").write_text("no picture")
+    return tmp_path / "photos"
+
+
+def test_the_command_gives_the_numbers_of_the_other_doors(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    face = draw_face("happy", np.random.default_rng(1), 64)
+    (tmp_path / "face.png").write_bytes(cv2.imencode(".png", face[:, :, ::-1])[1].tobytes())
+    (wanted,) = mien.load("tiny", detector="whole").analyze(face)
+    assert records(capsys, "face.png") == {"face.png": [wanted.to_dict()]}
+
+
+def test_folders_files_and_globs_mix_and_nothing_is_read_twice(
+    photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(photos.parent / "one.gif.png")
+    found = records(capsys, "one.gif.png", "photos", "photos/*.png", "photos/2.png")
+    names = ["photos/2.png", "photos/10.png", "photos/trip/Jürgen 顔.jpg"]
+    assert list(found) == ["one.gif.png", *names]
+    assert [faces[0]["emotion"] for faces in found.values()] == ["bright", "bright", "dark", "bright"]
+    assert list(records(capsys, "photos/**")) == [*names[:2], names[2]]
+    assert list(records(capsys, "photos/[0-9]*")) == names[:2]
+
+
+def test_a_name_with_brackets_is_a_file_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path / "a[1].png")
+    assert list(records(capsys, "a[1].png")) == ["a[1].png"]
+
+
+def test_standard_input(tmp_path: Path) -> None:
+    data = write(tmp_path / "a.png", 200).read_bytes()
+    command = [
+        sys.executable,
+        "-m",
+        "mien.cli.main",
+        "predict",
+        "-",
+        "--model",
+        "tiny",
+        "--detector",
+        "whole",
+    ]
+    done = subprocess.run([*command, "--jsonl"], input=data, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    (record,) = map(json.loads, done.stdout.splitlines())
+    (face,) = mien.load("tiny", detector="whole").analyze_bytes(data)
+    assert record == {"path": "-", "faces": [face.to_dict()]}
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("mien: the picture on standard input is empty (0 bytes)")
+
+
+def test_closed_standard_input_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", None)  # what Python makes of `mien predict - <&-`
+    assert predict("-") == 1
+    assert capsys.readouterr().err.startswith("mien: standard input is closed; name a file")
+
+
+def test_a_broken_picture_is_reported_and_the_rest_done(
+    photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (photos / "5.png").write_bytes((photos / "2.png").read_bytes()[:40])
+    (photos / "7.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    assert predict("photos", "missing.jpg", "--jsonl") == 1
+    printed = capsys.readouterr()
+    done = [Path(json.loads(line)["path"]).name for line in printed.out.splitlines()]
+    assert done == ["2.png", "10.png", "Jürgen 顔.jpg"]
+    missing, broken, heic = printed.err.splitlines()
+    assert missing.startswith("mien: there is no file or folder missing.jpg; name a picture")
+    assert broken.startswith(f"mien: {Path('photos/5.png')} is a PNG file that cannot be decoded")
+    assert heic.startswith(f"mien: {Path('photos/7.heic')} is a HEIC picture")
+
+
+def test_nothing_to_read_at_all_is_two(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "empty").mkdir()
+    assert predict("empty", "*.jpg", "nowhere") == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    first, second, third = printed.err.splitlines()
+    assert first.startswith("mien: there is no picture in the folder empty; pictures end in .jpg")
+    assert second.startswith("mien: no picture matches *.jpg")
+    assert third.startswith("mien: there is no file or folder nowhere")
+
+
+def test_a_model_must_be_named(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", str(photos)]) == 2
+    assert "none ships with mien yet; name a run folder" in capsys.readouterr().err
+    assert predict("photos", "--head", "votes") == 2
+    assert "there is no head 'votes'" in capsys.readouterr().err
+
+
+def test_no_face_is_an_answer_and_the_finder_speaks_once(
+    photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert predict(str(photos), detector="auto") == 0
+    printed = capsys.readouterr()
+    assert printed.out.count("-  no face found") == 3
+    (note,) = printed.err.splitlines()
+    assert note.startswith("mien: no YuNet file found, so faces are found with OpenCV's Haar cascade")
+
+
+@pytest.mark.usefixtures("photos")
+def test_the_table_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    assert predict("photos/2.png", "photos/10.png") == 0
+    assert capsys.readouterr().out.replace(os.sep, "/").splitlines() == [
+        "picture        face  expression  sure",
+        "photos/2.png      1  bright       98%",
+        "photos/10.png     1  dark         96%",
+    ]
+
+
+def test_csv_has_a_row_a_face_and_every_probability(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert predict("photos/2.png", "--csv") == 0
+    (row,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    (face,) = mien.load("tiny", detector="whole").analyze_file(photos / "2.png")
+    shares = [float(row["p_dark"]), float(row["p_bright"])]
+    assert shares == list(face.probabilities.values())
+    assert (row["emotion"], row["uncertain"], row["head"], row["face"]) == ("bright", "false", "light", "1")
+    assert [float(row[name]) for name in ("x", "y", "width", "height")] == [0, 0, 30, 40]
+    assert row["score"] == ""
+    assert predict("photos/2.png", "--csv", detector="haar") == 0
+    (row,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    assert {name for name, value in row.items() if value} == {"path"}
+
+
+def test_marked_copies_keep_their_names_and_are_not_read_again(
+    photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(photos.parent / "2.png")
+    for _ in range(2):  # the second time the folder holds the copies of the first
+        assert predict("photos", "2.png", "--save", "photos/marked") == 0
+        saved = sorted(path.relative_to(photos) for path in (photos / "marked").rglob("*.*"))
+        names = ["10.png", "2-2.png", "2.png", "trip/Jürgen 顔.jpg"]
+        assert [path.as_posix() for path in saved] == [f"marked/{name}" for name in names]
+    copy = read(photos / "marked" / "2.png")
+    assert copy.shape == (320, 240, 3)  # enlarged, so that letters fit
+    assert tuple(copy[160, 120]) == (200, 200, 200)
+    assert tuple(copy[1, 1]) == (0, 92, 175)  # the box
+    assert (read(photos / "2.png") == 200).all()
+    capsys.readouterr()
+
+
+def test_marked_copies_write_over_nothing(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (photos / "2.png").read_bytes()
+    assert predict("photos/2.png", "--save", "photos") == 2
+    assert "would write over the picture" in capsys.readouterr().err
+    assert predict("photos", "--save", "photos/note.txt") == 2
+    assert "--save needs a folder" in capsys.readouterr().err
+    assert (photos / "2.png").read_bytes() == before
+
+
+def test_the_help_names_every_face_finder() -> None:
+    (group,) = [action for action in parser()._actions if action.dest == "command"]
+    (option,) = [action for action in group.choices["predict"]._actions if action.dest == "detector"]  # type: ignore[index,union-attr]
+    assert all(name in str(option.help) for name in DETECTORS)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3), (3, 400), (400, 3, 1), (48, 48), (700, 900, 3)])
+@pytest.mark.parametrize("uncertain", [False, True])
+def test_any_picture_can_be_marked(shape: tuple[int, ...], uncertain: bool) -> None:
+    height, width = shape[:2]
+    label = "a very long name of an expression, 顔"
+    faces = [
+        Face(
+            emotion=label, probability=0.75, probabilities={label: 0.75, "other": 0.25}, head="x", box=box,
+            uncertain=uncertain,
+        )
+        for box in ((0.0, 0.0, float(width), float(height)), (width - 1.0, -9.0, 20.0, 20.0))
+    ]  # fmt: skip
+    image = np.full(shape, 255, np.uint8)
+    marked = annotated(image, faces)
+    scale = max(1, 320 / max(height, width))
+    assert marked.shape == (max(1, round(height * scale)), max(1, round(width * scale)), 3)
+    colour = (90, 90, 90) if uncertain else (0, 92, 175)
+    assert (marked == colour).all(axis=2).any()
+    assert (image == 255).all()  # the picture itself stays as it is
