@@ -47,7 +47,10 @@ def predict(*words: str, detector: str = "whole") -> int:
 
 def records(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> dict[str, list]:
     assert predict(*words, "--json") == code
-    return {Path(item["path"]).as_posix(): item["faces"] for item in json.loads(capsys.readouterr().out)}
+    printed = json.loads(capsys.readouterr().out)
+    found = {Path(item["path"]).as_posix(): item["faces"] for item in printed}
+    assert len(found) == len(printed)  # no picture twice
+    return found
 
 
 @pytest.fixture
@@ -131,6 +134,12 @@ def test_a_broken_picture_is_reported_and_the_rest_done(
     assert missing.startswith("mien: there is no file or folder missing.jpg; name a picture")
     assert broken.startswith(f"mien: {Path('photos/5.png')} is a PNG file that cannot be decoded")
     assert heic.startswith(f"mien: {Path('photos/7.heic')} is a HEIC picture")
+
+
+def test_a_name_that_is_missing_is_one_failure_among_others(
+    photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert list(records(capsys, "nowhere", str(photos / "2.png"), code=1)) == [(photos / "2.png").as_posix()]
 
 
 def test_nothing_to_read_at_all_is_two(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -236,3 +245,12 @@ def test_any_picture_can_be_marked(shape: tuple[int, ...], uncertain: bool) -> N
     colour = (90, 90, 90) if uncertain else (0, 92, 175)
     assert (marked == colour).all(axis=2).any()
     assert (image == 255).all()  # the picture itself stays as it is
+
+
+def test_a_box_on_the_border_is_drawn_whole() -> None:
+    box = (0.0, 0.0, 900.0, 900.0)
+    face = Face(emotion="a", probability=1.0, probabilities={"a": 1.0, "b": 0.0}, head="x", box=box)
+    marked = annotated(np.full((900, 900), 255, np.uint8), [face])
+    coloured = (marked == (0, 92, 175)).all(axis=2)
+    for line in (coloured[450], coloured[450, ::-1], coloured[:, 450], coloured[::-1, 450]):
+        assert 4 <= line[:9].sum() <= 5
