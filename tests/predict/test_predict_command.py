@@ -121,6 +121,25 @@ def test_closed_standard_input_is_one_line(
     assert capsys.readouterr().err.startswith("mien: standard input is closed; name a file")
 
 
+def test_it_needs_neither_the_training_libraries_nor_pillow(photos: Path) -> None:
+    code = """
+import sys
+sys.modules.update(dict.fromkeys(("keras", "tensorflow", "jax", "torch", "sklearn", "matplotlib", "onnx", "PIL")))
+from mien.cli.main import main
+sys.exit(main(sys.argv[1:]))
+"""
+    words = ["predict", str(photos), "--model", "tiny", "--detector", "whole", "--jsonl", "--save", "marked"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout.splitlines()) == 3
+
+
 def test_a_broken_picture_is_reported_and_the_rest_done(
     photos: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
