@@ -49,7 +49,9 @@ class Split:
         if self.votes is not None:
             lengths.add(len(self.votes))
         if len(lengths) != 1:
-            raise DataError(f"pictures, labels, names and votes of a split differ in length: {sorted(lengths)}")
+            raise DataError(
+                f"pictures, labels, names and votes of a split differ in length: {sorted(lengths)}"
+            )
 
     def __len__(self) -> int:
         return len(self.labels)
