@@ -49,7 +49,9 @@ def _read(path: Path) -> NDArray[np.uint8]:
 
 def _decoded(data: bytes) -> NDArray[np.uint8]:
     picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    return np.ascontiguousarray(picture[:, :, ::-1])
+    if picture is None:
+        raise ValueError("not a picture")
+    return np.ascontiguousarray(picture[:, :, ::-1], np.uint8)
 
 
 def _validation(folder: Path) -> Iterator[tuple[dict[str, Any], NDArray[np.uint8]]]:

@@ -56,8 +56,8 @@ def main() -> None:
     options = parser.parse_args()
     stored = crops()
     with whole_file(options.file) as temporary:
-        named = {f"crop/{name}": crop for name, crop in stored.items()}
-        np.savez_compressed(temporary, **named, **inputs(stored))
+        named = {f"crop/{name}": crop for name, crop in stored.items()} | inputs(stored)
+        np.savez_compressed(temporary, **named)  # type: ignore[arg-type]  # NumPy's stub takes names for options
     print(f"wrote {options.file}, {options.file.stat().st_size} bytes")
 
 

@@ -85,7 +85,8 @@ class TrainConfig(DataConfig):
         choices=("sgd", "adam", "adamw"),
     )
     learning_rate: float | None = setting(
-        None, "peak learning rate; unset: sgd 0.08 for 128 pictures a step, in proportion; adam 0.001; adamw 0.003"
+        None,
+        "peak learning rate; unset: sgd 0.08 for 128 pictures a step, in proportion; adam 0.001; adamw 0.003",
     )
     schedule: str = setting(
         "cosine",

@@ -37,10 +37,9 @@ def draw_eyes(pen: Pen, look: Look, pose: Pose) -> None:
 
 def _draw_open_eye(pen: Pen, look: Look, pose: Pose, *, gaze: float) -> None:
     xs = _EYE_WIDTH * look.eye_size * _ACROSS
-    if pose.lid_slant > 0:
-        slant = 1 - pose.lid_slant * (1 - _ACROSS) / 2
-    else:
-        slant = 1 + pose.lid_slant * (1 + _ACROSS) / 2
+    # The lid hangs on one side: the inner for an angry look, the outer for a sad one.
+    side = -1 if pose.lid_slant > 0 else 1
+    slant = 1 + side * pose.lid_slant * (1 + side * _ACROSS) / 2
     upper = curve(xs, -pose.eye_open * look.eye_size * slant * _DOME**0.6)
     low = 0.07 + 0.35 * max(pose.eye_open - 0.1, 0)
     lower = curve(xs, low * (1 - 0.9 * pose.lid_low) * _DOME**0.7)
