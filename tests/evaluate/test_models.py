@@ -112,8 +112,8 @@ def test_levels_and_logits_of_a_foreign_network(onnx_file: Callable[..., Path]) 
     ("name", "message"),
     [
         ("nothing", "there is no model"),
-        ("text.keras", "is not a Keras file"),
-        ("text.h5", "is not an HDF5 file"),
+        ("text.keras", "damaged or not a .keras file"),
+        ("text.h5", "damaged or not a .h5 file"),
         ("text.onnx", "is not a network that ONNX Runtime opens"),
         ("text.pth", "is not a model; name a run folder"),
         ("folder", "neither a run"),

@@ -197,7 +197,8 @@ def test_a_limit_a_time_limit_and_tensorboard(faces, tmp_path):
     assert done.returncode == 0, done.stderr
     rows = epochs_of(run)
     assert len(rows) < 999
-    assert sum(float(row["seconds"]) for row in rows) < 40
+    # Compiling the first step may take longer than the limit where the machine is busy; later epochs may not.
+    assert sum(float(row["seconds"]) for row in rows[1:]) < 20
     assert len(list((run / "tensorboard").iterdir())) == len(rows)
     settings = json.loads((run / "settings.json").read_text())
     assert settings["settings"]["batch_size"] == 16

@@ -91,7 +91,9 @@ def _rgb(pixels: NDArray[np.uint8], kind: str) -> NDArray[np.uint8]:
     if pixels.shape[2] == 1:
         return pixels[:, :, 0]
     if pixels.shape[2] == 3:
-        return pixels[:, :, ::-1]
+        return np.asarray(
+            cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8
+        )  # many times faster than a turned view
     over = over_white(pixels)
     if kind == "PNG" and (over == over[:, :, :1]).all():
         return over[:, :, 0]

@@ -78,6 +78,8 @@ def _soften(pictures: NDArray[np.uint8], rng: Generator, share: float) -> None:
 def _tone(pictures: NDArray[np.float32], rng: Generator, config: TrainConfig) -> NDArray[np.float32]:
     """Change contrast about each picture's mean, brightness, and add noise; clip to [0, 255]."""
     count = len(pictures)
+    if not (config.contrast or config.brightness or config.noise):
+        return pictures
     if config.contrast or config.brightness:
         gain = rng.uniform(1 - config.contrast, 1 + config.contrast, (count, 1, 1, 1)).astype(np.float32)
         lift = rng.uniform(-config.brightness, config.brightness, (count, 1, 1, 1)).astype(np.float32)

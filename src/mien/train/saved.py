@@ -69,7 +69,7 @@ def _facts(path: Path) -> ModelFacts | None:
         text = _READERS[path.suffix](path)
     except (OSError, zipfile.BadZipFile, UnicodeDecodeError) as error:
         raise ModelError(
-            f"{path} is damaged or not a {path.suffix} file ({error}); was it cut off?"
+            f"{path} is damaged or not a {path.suffix} file ({error}); was it cut off? Copy or save it again"
         ) from error
     return None if text is None else ModelFacts.from_json(text, path)
 
