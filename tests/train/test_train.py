@@ -102,7 +102,9 @@ def test_a_killed_training_goes_on_and_equals_an_uninterrupted_one(faces, uninte
 @pytest.mark.slow
 def test_ctrl_c_keeps_the_best_network(faces, tmp_path):
     run = tmp_path / "stopped"
-    process = mien("train", faces, "--out", run, *TINY[2:], "--epochs", "500", start=subprocess.Popen)
+    # What a shell starts in the background ignores Ctrl-C, and so would this child of such a test run.
+    heard = {"start": subprocess.Popen, "preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+    process = mien("train", faces, "--out", run, *TINY[2:], "--epochs", "500", **heard)
     wait_for_epoch(run, process)
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=120)
