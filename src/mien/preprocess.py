@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import cv2
@@ -23,12 +23,16 @@ class Preprocess:
     """
 
     size: int = 48  # pixels a side of the square input
+    # Pixels a side that the crop is scaled to before its centre of size x size is cut out; None: size itself.
+    resize: int | None = None
     colour: str = "grey"  # channel order of the input: grey (1 channel), rgb or bgr (3)
     margin: float = 1.0  # side of the crop over the longer side of the face box, where a detector cuts it out
 
     def __post_init__(self) -> None:
         if not (isinstance(self.size, int) and 8 <= self.size <= 1024):
             raise ConfigError(f"size must be a whole number from 8 to 1024 pixels, got {self.size!r}")
+        if self.resize is not None and not (isinstance(self.resize, int) and self.size <= self.resize <= 1024):
+            raise ConfigError(f"resize must be a whole number from size to 1024 pixels, got {self.resize!r}")
         if self.colour not in COLOURS:
             raise ConfigError(f"colour must be one of {', '.join(COLOURS)}, got {self.colour!r}")
         if not (isinstance(self.margin, int | float) and 0.5 <= self.margin <= 4):
@@ -42,6 +46,11 @@ class Preprocess:
     def shape(self) -> tuple[int, int, int]:
         """(height, width, channels) of one input."""
         return (self.size, self.size, self.channels)
+
+    @property
+    def uncut(self) -> Preprocess:
+        """The same without the centre cut: what training varies, so that shifts bring in real pixels."""
+        return replace(self, size=self.resize or self.size, resize=None)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -60,7 +69,7 @@ def to_model_input(crop: NDArray[np.uint8], how: Preprocess) -> NDArray[np.uint8
 
     crop: (height, width), (height, width, 1) or (height, width, 3) uint8, RGB, at least 1x1.
     Returns (size, size, channels) uint8, levels in [0, 255]. The aspect ratio is not kept. Shrinks by area
-    averaging and enlarges bilinearly. Training and prediction both come through here, because another filter
+    averaging and enlarges bilinearly, and cuts the centre out where `resize` asks for it. Training and prediction both come through here, because another filter
     moves a portrait by several grey levels on average. Raises DataError on another shape or type: levels in
     [0, 1] would become black without a word.
     """
@@ -82,10 +91,13 @@ def to_model_input(crop: NDArray[np.uint8], how: Preprocess) -> NDArray[np.uint8
         plane = cv2.cvtColor(crop, cv2.COLOR_GRAY2RGB)
     else:
         plane = crop if how.colour == "rgb" else crop[:, :, ::-1]
-    if plane.shape[:2] != (how.size, how.size):
-        shrinks = plane.shape[0] * plane.shape[1] > how.size * how.size
+    side = how.resize or how.size
+    if plane.shape[:2] != (side, side):
+        shrinks = plane.shape[0] * plane.shape[1] > side * side
         filter_ = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-        plane = cv2.resize(np.ascontiguousarray(plane), (how.size, how.size), interpolation=filter_)
+        plane = cv2.resize(np.ascontiguousarray(plane), (side, side), interpolation=filter_)
+    cut = (side - how.size) // 2
+    plane = plane[cut : cut + how.size, cut : cut + how.size]
     return np.ascontiguousarray(plane.reshape(how.shape))
 
 

@@ -16,15 +16,19 @@ from mien.train.config import TrainConfig
 _BORDERS = {"reflect": cv2.BORDER_REFLECT_101, "nearest": cv2.BORDER_REPLICATE, "zero": cv2.BORDER_CONSTANT}
 
 
-def augment(inputs: NDArray[np.uint8], rng: Generator, config: TrainConfig) -> NDArray[np.float32]:
+def augment(
+    inputs: NDArray[np.uint8], rng: Generator, config: TrainConfig, size: int | None = None
+) -> NDArray[np.float32]:
     """Return varied copies of a batch.
 
-    inputs: (n, size, size, channels) uint8. Returns float32 of the same shape, levels in [0, 255].
+    inputs: (n, side, side, channels) uint8. size: pixels a side of what comes out, cut from the centre at the same
+    scale; unset: side. Returns (n, size, size, channels) float32, levels in [0, 255].
     The same generator state gives the same result.
     """
+    size = size or inputs.shape[1]
     if not config.augment:
-        return inputs.astype(np.float32)
-    warped = _warp(inputs, rng, config)
+        return _centre(inputs, size).astype(np.float32)
+    warped = _warp(inputs, rng, config, size)
     if config.blur:
         _soften(warped, rng, config.blur)
     pictures = _tone(warped.astype(np.float32), rng, config)
@@ -33,11 +37,17 @@ def augment(inputs: NDArray[np.uint8], rng: Generator, config: TrainConfig) -> N
     return pictures
 
 
-def _warp(inputs: NDArray[np.uint8], rng: Generator, config: TrainConfig) -> NDArray[np.uint8]:
+def _centre(inputs: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    cut = (inputs.shape[1] - size) // 2
+    return inputs[:, cut : cut + size, cut : cut + size]
+
+
+def _warp(inputs: NDArray[np.uint8], rng: Generator, config: TrainConfig, size: int) -> NDArray[np.uint8]:
     """Flip, rotate, scale, shear and shift in one interpolation, so that detail is lost only once."""
     count, side = inputs.shape[0], inputs.shape[1]
     flip = np.less(rng.random(count), 0.5 if config.flip else 0.0)
     if not (config.rotation or config.shift or config.zoom or config.shear):
+        inputs = _centre(inputs, size)
         return np.where(flip.reshape(-1, 1, 1, 1), inputs[:, :, ::-1], inputs)
     angle = np.deg2rad(rng.uniform(-config.rotation, config.rotation, count))
     scale = 1 / rng.uniform(1 - config.zoom, 1 + config.zoom, count)
@@ -49,19 +59,18 @@ def _warp(inputs: NDArray[np.uint8], rng: Generator, config: TrainConfig) -> NDA
     matrix[:, 0, 0], matrix[:, 0, 1] = cos, cos * shear - sin
     matrix[:, 1, 0], matrix[:, 1, 1] = sin, sin * shear + cos
     matrix[flip, :, 0] *= -1
-    centre = (side - 1) / 2
-    matrix[:, :, 2] = centre - matrix[:, :, :2].sum(axis=2) * centre + shift
+    matrix[:, :, 2] = (side - 1) / 2 - matrix[:, :, :2].sum(axis=2) * (size - 1) / 2 + shift
     border = _BORDERS[config.fill]
-    out = np.empty_like(inputs)
+    out = np.empty((count, size, size, inputs.shape[3]), np.uint8)
     for row in range(count):
         warped = cv2.warpAffine(
             inputs[row],
             matrix[row],
-            (side, side),
+            (size, size),
             flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
             borderMode=border,
         )
-        out[row] = warped.reshape(inputs.shape[1:])
+        out[row] = warped.reshape(out.shape[1:])
     return out
 
 

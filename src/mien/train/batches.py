@@ -100,15 +100,17 @@ class Batches:
         heads: tuple[tuple[str, ...], ...],
         config: TrainConfig,
         drop_rest: bool = False,
+        size: int | None = None,
     ) -> None:
         """heads: labels of each head; the second one, if any, is the FER+ votes.
 
-        drop_rest: leave out the last, smaller batch, which cannot be shared evenly between devices.
+        drop_rest: leave out the last, smaller batch, which cannot be shared evenly between devices. size: pixels a side of
+        the network's input where `inputs` are larger (see `Preprocess.resize`).
         """
         assert config.batch_size is not None
         self._inputs, self._config, self._heads = inputs, config, heads
         self._size = config.batch_size
-        self._drop_rest = drop_rest
+        self._drop_rest, self._side = drop_rest, size
         self._labels = split.labels
         self._votes = split.votes if len(heads) > 1 else None
         class_weights(split.labels, heads[0], config.balance)  # complains of an empty class before the start
@@ -142,7 +144,7 @@ class Batches:
         self, indices: NDArray[np.intp], rng: Generator, mix: bool, class_weight: NDArray[np.float32]
     ) -> Batch:
         config = self._config
-        inputs = augment(self._inputs(indices), rng, config)
+        inputs = augment(self._inputs(indices), rng, config, self._side)
         labels = self._labels[indices]
         classes = len(self._heads[0])
         hard = np.eye(classes, dtype=np.float32)[labels]

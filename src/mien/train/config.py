@@ -23,6 +23,9 @@ class TrainConfig(DataConfig):
     # network
     network: str = setting("small", "network by name; `mien train --list` shows them")
     size: int | None = setting(None, "pixels a side of the network's input; unset: the network's own")
+    resize: int | None = setting(
+        None, "pixels a side that a face is scaled to before its centre of that size is cut out; unset: size"
+    )
     colour: str | None = setting(
         None, "colour of the input; unset: the network's own", choices=("grey", "rgb", "bgr")
     )
@@ -128,6 +131,7 @@ class TrainConfig(DataConfig):
             "plateau_patience",
             "plateau_factor",
             "size",
+            "resize",
             "limit",
         )
         for name in positive:

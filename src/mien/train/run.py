@@ -121,7 +121,9 @@ def _build(config: TrainConfig, heads: dict[str, tuple[str, ...]]) -> _Built:
     if not spec.several_heads:
         heads = dict(list(heads.items())[:1])
     own = spec.preprocess
-    preprocess = replace(own, size=config.size or own.size, colour=config.colour or own.colour)
+    preprocess = replace(
+        own, size=config.size or own.size, resize=config.resize, colour=config.colour or own.colour
+    )
     request = NetworkRequest(
         heads=heads, preprocess=preprocess, dropout=config.dropout, l2=config.l2, weights=config.weights
     )
@@ -134,8 +136,8 @@ def _build(config: TrainConfig, heads: dict[str, tuple[str, ...]]) -> _Built:
 def _from_trained(config: TrainConfig, heads: dict[str, tuple[str, ...]]) -> _Built:
     from mien.train import transfer
 
-    if config.size or config.colour:
-        raise ConfigError("--size and --colour cannot change with --from: the model's own are kept")
+    if config.size or config.resize or config.colour:
+        raise ConfigError("--size, --resize and --colour cannot change with --from: the model's own are kept")
     old, facts = transfer.open_network(str(config.from_model))
     new = transfer.with_new_heads(old, facts, heads, config.dropout)
     return _Built(new, facts.preprocess, heads, lambda layers: transfer.unfreeze(new, heads, layers))
@@ -169,8 +171,9 @@ class _Training:
         config, built = self._config, self._built
         train_split, valid = self._dataset.split("train"), self._dataset.split("validation")
         self._validation = Validation(Inputs(valid, built.preprocess), valid.labels)
-        inputs, labels = Inputs(train_split, built.preprocess), tuple(built.heads.values())
-        batches = Batches(train_split, inputs, labels, config, drop_rest=self._devices > 1)
+        how, labels = built.preprocess, tuple(built.heads.values())
+        inputs = Inputs(train_split, how.uncut)
+        batches = Batches(train_split, inputs, labels, config, self._devices > 1, how.size)
         run_folder.begin(self._out, self._settings)
         loop = Loop(
             built.network,
