@@ -61,18 +61,35 @@ class Analyzer:
 
         images: as for analyze, of any sizes. What is kept of each picture is only its prepared faces.
         """
-        found: list[tuple[FoundFace, ...]] = []
-        inputs = [to_model_inputs([], self.facts.preprocess)]
         for image in images:
             _check(image)
-            found.append(self.detector.find(image))
-            crops = [self._cut(image, face) for face in found[-1]]
-            inputs.append(to_model_inputs(crops, self.facts.preprocess))
-        rows = iter(self._recognizer.probabilities(np.concatenate(inputs))[self.head.name].tolist())
+        return self.recognise_faces(images, [self.detector.find(image) for image in images])
+
+    def recognise_faces(
+        self, images: Sequence[NDArray[np.uint8]], found: Sequence[Sequence[FoundFace]]
+    ) -> tuple[tuple[Face, ...], ...]:
+        """Name the expressions of faces that were found already, with one call of the network for all of them.
+
+        images: as for analyze. found: the faces of each picture, in any order; the answers keep it.
+        """
+        inputs = [to_model_inputs([], self.facts.preprocess)]
+        for image, faces in zip(images, found, strict=True):
+            inputs.append(to_model_inputs([self.cut(image, face) for face in faces], self.facts.preprocess))
+        rows = iter(self.probabilities(np.concatenate(inputs)).tolist())
         return tuple(tuple(_face(face, next(rows), self.head) for face in faces) for faces in found)
 
-    def _cut(self, image: NDArray[np.uint8], face: FoundFace) -> NDArray[np.uint8]:
-        """Cut as training does: a picture that is a face already goes in as it is, without margin."""
+    def probabilities(self, inputs: NDArray[np.uint8 | np.float32]) -> NDArray[np.float32]:
+        """Return the chosen head's distributions, (n, labels) float32, for prepared faces.
+
+        inputs: (n, size, size, channels) uint8 or float, levels in [0, 255], from `mien.preprocess.to_model_inputs`.
+        """
+        return self._recognizer.probabilities(inputs)[self.head.name]
+
+    def cut(self, image: NDArray[np.uint8], face: FoundFace) -> NDArray[np.uint8]:
+        """Return the crop of a face, not yet scaled, that `mien.preprocess.to_model_input` takes.
+
+        As training does it: a picture that is a face already goes in as it is, without margin.
+        """
         if isinstance(self.detector, WholePicture):
             return image
         return crop(image, face.box, self.facts.preprocess.margin)
