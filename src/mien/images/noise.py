@@ -53,8 +53,8 @@ def damage_heard() -> Iterator[list[str]]:
 def _sort_lines(text: str, heard: list[str]) -> None:
     theirs = False
     for line in text.splitlines(keepends=True):
-        # OpenCV ends its messages with an empty line.
-        theirs = bool(_THEIRS.search(line)) or (theirs and not line.strip())
+        # OpenCV goes on with lines that begin with '>' and ends its messages with an empty line.
+        theirs = bool(_THEIRS.search(line)) or (theirs and (line.startswith(">") or not line.strip()))
         if theirs:
             heard.append(line.strip())
         else:
