@@ -146,7 +146,7 @@ BAD = {
     "jpeg start only": (b"\xff\xd8\xff", "cut short"),
     "truncated png": (encoded(corners(), "PNG")[:90], "PNG file that cannot be decoded"),
     "truncated gif": (encoded(corners(), "GIF")[:40], "GIF file that cannot be decoded"),
-    "webp of 28 bytes": (encoded(corners(), "WEBP", lossless=True)[:28], "WebP file that cannot"),  # OpenCV: five lines
+    "webp of 28 bytes": (encoded(corners(), "WEBP", lossless=True)[:28], "cannot be decoded"),
     "truncated webp": (encoded(corners(), "WEBP")[:60], "WebP file that cannot be decoded"),
     "truncated tiff": (encoded(corners(), "TIFF")[:300], "cut short"),
     "truncated bmp": (encoded(corners(), "BMP")[:300], "BMP file that cannot be decoded"),
