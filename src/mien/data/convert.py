@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from mien.data.dataset import Dataset
 from mien.data.fer2013 import SIDE, write_csv
-from mien.data.scan import workers
 from mien.errors import DataError, OutputError
 from mien.files import whole_file, whole_folder
 from mien.labels import FER2013, canonical
 from mien.preprocess import Preprocess, to_model_input
+from mien.workers import workers
 
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f]')  # in names of folders, on one system or another
 

@@ -14,8 +14,9 @@ from mien.data import cache
 from mien.data.dataset import SPLITS, Pictures, Split, Unreadable
 from mien.data.pictures import FilePictures, InMemoryPictures
 from mien.data.reading import Progress, Reading, in_order
-from mien.data.scan import scan_files, workers
+from mien.data.scan import scan_files
 from mien.data.traits import Traits
+from mien.workers import workers
 
 # Sets of small faces of one size are held decoded: 256 MB is FER-2013 three times over.
 _SMALL_SIDE, _SMALL_BYTES = 96, 256_000_000

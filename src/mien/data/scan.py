@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from mien.data.traits import DIGEST_BYTES, LIKENESS, Traits, joined, measure
 from mien.errors import ImageError
 from mien.images import damage_heard, decode_image, decode_known
 from mien.images.decode import read_bytes
+from mien.workers import workers
 
 _BATCH = 64  # files between two looks at what the decoders complained about
 _GONE = (-1, -1)
@@ -39,12 +39,6 @@ class Scan:
     @property
     def readable(self) -> NDArray[np.intp]:
         return np.flatnonzero([not reason for reason in self.reasons])
-
-
-def workers() -> int:
-    """Return how many threads decode at once: one for each processor that we may use."""
-    mine = getattr(os, "sched_getaffinity", None)
-    return min(32, len(mine(0)) if mine else os.cpu_count() or 1)
 
 
 def scan_files(paths: Sequence[Path], source: Path, progress: Progress | None = None) -> Scan:

@@ -2,6 +2,7 @@
 
 from mien.images.decode import IMAGE_SUFFIXES, MAX_PIXELS, decode_image, decode_known, read_image
 from mien.images.noise import damage_heard
+from mien.images.parallel import decode_each
 from mien.images.pillow import PillowImage, from_pillow
 
 __all__ = [
@@ -9,6 +10,7 @@ __all__ = [
     "MAX_PIXELS",
     "PillowImage",
     "damage_heard",
+    "decode_each",
     "decode_image",
     "decode_known",
     "from_pillow",

@@ -42,9 +42,14 @@ def decode_image(data: bytes, name: str) -> NDArray[np.uint8]:
     """
     with damage_heard() as heard:
         picture = decode_known(data, name)
-    if damage := [line for line in heard if line.startswith("Corrupt JPEG")]:
+    if damage := list(filter(is_damage, heard)):
         raise ImageError(f"{name} is damaged ({damage[0]}); get the file again, or open it and save it anew")
     return picture
+
+
+def is_damage(line: str) -> bool:
+    """Say whether a line that a decoder printed means a picture with grey or noise in it; warnings do not."""
+    return line.startswith("Corrupt JPEG")
 
 
 def decode_known(data: bytes, name: str) -> NDArray[np.uint8]:
