@@ -14,11 +14,8 @@ from numpy.typing import NDArray
 from mien.errors import ModelError
 from mien.predict.found_face import FoundFace, distinct
 from mien.predict.looks import plane, resized, too_thin
+from mien.predict.yunet_file import KNOWN, by_hand
 
-WHERE = "https://github.com/opencv/opencv_zoo/tree/main/models/face_detection_yunet"
-FILE = "face_detection_yunet_2026may.onnx"
-# SHA-256 of the files that this module was measured with.
-_KNOWN = {"ebafce4e3c118d6554634be5c27ab333b4c047a9a8c3faf1d7cf93101c22f0f0": FILE}
 # Longer sides at which a picture is looked at. YuNet knows faces of about 10 to 300 px (its README), so a
 # portrait that fills 640 px is seen only in the smaller look, and a crowd only in the largest.
 _TINY_PX, _SMALL_PX, _USUAL_PX, _CLOSE_PX = 224, 320, 640, 1280
@@ -38,14 +35,14 @@ class YuNetDetector:
             content = path.read_bytes()
         except OSError as error:
             raise ModelError(
-                f"cannot read the YuNet file {path}: {error.strerror}; download {FILE} from {WHERE}"
+                f"cannot read the YuNet file {path}: {error.strerror}; name another, or {by_hand()}"
             ) from error
         digest = hashlib.sha256(content).hexdigest()
         self.facts: Mapping[str, str] = {
             "name": self.name,
             "file": path.name,
             "sha256": digest,
-            "known_as": _KNOWN.get(digest, "a file that mien was not measured with"),
+            "known_as": KNOWN.get(digest, "a file that mien was not measured with"),
             "opencv": cv2.__version__,
         }
         self._data = np.frombuffer(content, np.uint8)
@@ -53,9 +50,7 @@ class YuNetDetector:
         try:
             self._look(np.zeros((32, 32, 3), np.uint8), 32)
         except (cv2.error, IndexError) as error:
-            raise ModelError(
-                f"{path} is not a YuNet file that OpenCV can use; download {FILE} from {WHERE}"
-            ) from error
+            raise ModelError(f"{path} is not a YuNet file that OpenCV can use; {by_hand()}") from error
 
     def find(self, image: NDArray[np.uint8]) -> tuple[FoundFace, ...]:
         """See Detector.find."""
