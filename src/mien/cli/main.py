@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from mien._version import __version__
 from mien.errors import MienError
 
 # Each is a module of this package with HELP (one line), EXAMPLES (text), add_arguments(parser) and run(args) -> int.
 # Importing one must stay light: whatever is heavy is imported inside run().
-COMMANDS = ("train", "evaluate", "compare", "predict", "data", "export")
+COMMANDS = ("train", "evaluate", "compare", "predict", "demo", "data", "export")
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of `mien ... > FILE`
 
 NOTE = (
     "mien names the expression that people would see in a picture. It does not read feelings; inferring emotions "
@@ -44,18 +47,39 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Returns 0, 1 (some inputs failed), 2 (wrong input; one line on stderr) or 130 (Ctrl-C)."""
+    _replace_closed_streams()
     options = parser().parse_args(arguments)
     try:
-        return int(options.run(options))
+        code = int(options.run(options))
+        sys.stdout.flush()  # a full disk shows here at the latest
+        return code
     except MienError as error:
         print(f"mien: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("mien: stopped", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # `mien ... | head`: the reader has gone; do not complain again at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # `mien ... | head`: the reader has gone
+        _drop_output()
         return 1
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        _drop_output()
+        print(f"mien: cannot write the output: {error.strerror}; free some space", file=sys.stderr)
+        return 2
+
+
+def _replace_closed_streams() -> None:
+    """Give what would be written to a stream that the caller closed (`>&-`) a place to go."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - until the end
+
+
+def _drop_output() -> None:
+    """Let what is still in the buffer go nowhere, so that Python does not complain again at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -5,14 +5,19 @@ from __future__ import annotations
 import argparse
 import io
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mien.errors import ConfigError, ImageError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from mien.cli.predict_sources import Source
+    from mien.cli.predict_text import Writer
     from mien.predict.analyzer import Analyzer
     from mien.predict.results import Face
 
@@ -23,12 +28,13 @@ EXAMPLES = """examples:
   mien predict "photos/*.jpg" --model models/mine --csv      a row a face, with all probabilities
   mien predict faces --model models/mine --detector whole    every picture is one face already
   mien predict - --model models/mine --json                  a picture from standard input
+  mien predict --download-yunet                              once: a face finder that misses far fewer faces
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "paths", nargs="+", metavar="PATH", help="picture, folder (with all below it), glob, or - for stdin"
+        "paths", nargs="*", metavar="PATH", help="picture, folder (with all below it), glob, or - for stdin"
     )
     # Not required by the parser: `load` has the line that says what to name, and since when none is needed.
     parser.add_argument(
@@ -43,7 +49,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "one face) (default: auto)",
     )
     parser.add_argument(
-        "--detector-file", type=Path, metavar="FILE", help="a YuNet file for --detector yunet"
+        "--detector-file",
+        type=Path,
+        metavar="FILE",
+        help="a YuNet file (default: $MIEN_YUNET, or the one in the folder for caches)",
+    )
+    parser.add_argument(
+        "--download-yunet",
+        action="store_true",
+        help="first fetch YuNet's file (230 kB, from OpenCV Zoo) into the folder for caches, unless it is there",
     )
     parser.add_argument(
         "--save", type=Path, metavar="DIR", help="write copies of the pictures with the faces marked"
@@ -57,70 +71,114 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         forms.add_argument(
             f"--{form}", dest="form", action="store_const", const=form, default="table", help=what
         )
+    forms.add_argument(
+        "--parquet", type=Path, metavar="FILE", help="write the rows of --csv to a Parquet file"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
     from mien.cli.predict_sources import find_sources
-    from mien.cli.predict_text import WRITERS
     from mien.predict.analyzer import load
 
+    if options.download_yunet:
+        _download()
+        if not options.paths:
+            return 0
+    if not options.paths:
+        raise ConfigError(
+            "which pictures? Name files, folders or globs, or - for standard input: mien predict PATH; "
+            "see mien predict --help"
+        )
     sources, problems = find_sources(options.paths, options.save)
-    targets = _targets(sources, options.save)
+    targets = targets_of(sources, options.save)
     for problem in problems:
         print(f"mien: {problem}", file=sys.stderr)
     if not sources:
         return 2
+    write = _writer(options)
     analyzer = load(
         options.model, detector=options.detector, detector_file=options.detector_file, head=options.head
     )
+    failed = answer(analyzer, sources, targets, write, bar=bool(options.parquet))
+    return 1 if problems or failed else 0
+
+
+def answer(
+    analyzer: Analyzer, sources: list[Source], targets: list[Path | None], write: Writer, *, bar: bool = False
+) -> int:
+    """Write what is in the pictures, and their marked copies to `targets`; return how many could not be read.
+
+    bar: show a progress bar even where the results go to the same terminal.
+    """
     if analyzer.detector.note:
         print(f"mien: {analyzer.detector.note}", file=sys.stderr)
     if isinstance(
         sys.stdout, io.TextIOWrapper
     ):  # a name that this console has no letters for is no reason to stop
         sys.stdout.reconfigure(errors="backslashreplace")
-    results = _Results(analyzer, sources, targets)
-    WRITERS[options.form](iter(results), sources, analyzer.head.labels)
-    return 1 if problems or results.failed else 0
+    results = _Results(analyzer, sources, targets, bar=bar or not sys.stdout.isatty())
+    write(iter(results), sources, analyzer.head.labels)
+    return results.failed
 
 
 class _Results:
     """The faces of each picture, one after the other; a picture that fails is reported and left out."""
 
-    def __init__(self, analyzer: Analyzer, sources: list[Source], targets: list[Path | None]) -> None:
+    def __init__(
+        self, analyzer: Analyzer, sources: list[Source], targets: list[Path | None], *, bar: bool
+    ) -> None:
+        from mien.cli.progress_bar import ProgressBar
+
         self.failed = 0
         self._analyzer, self._sources, self._targets = analyzer, sources, targets
-        self._shows_progress = sys.stderr.isatty() and not sys.stdout.isatty() and len(sources) > 1
+        self._bar = ProgressBar("pictures", len(sources), shown=bar)
 
     def __iter__(self) -> Iterator[tuple[Source, tuple[Face, ...]]]:
-        for done, (source, target) in enumerate(zip(self._sources, self._targets, strict=True), start=1):
-            try:
-                faces = self._one(source, target)
-            except ImageError as error:
-                self.failed += 1
-                clear = "\r\x1b[K" if self._shows_progress else ""
-                print(f"{clear}mien: {error}", file=sys.stderr)
-            else:
-                yield source, faces
-            self._progress(done)
+        from mien.predict.many import analyze_many
 
-    def _one(self, source: Source, target: Path | None) -> tuple[Face, ...]:
-        image = source.read()
-        faces = self._analyzer.analyze(image)
-        if target is not None:
-            from mien.predict.annotate import annotated, write_picture
+        with closing(analyze_many(self._analyzer, self._sources, _saving(self._targets))) as answers:
+            for done, (source, found) in enumerate(zip(self._sources, answers, strict=True), start=1):
+                if isinstance(found, ImageError):
+                    self.failed += 1
+                    self._bar.line(f"mien: {found}")
+                else:
+                    yield source, found
+                self._bar.show(done)
+        self._bar.end()
 
+
+def _saving(
+    targets: list[Path | None],
+) -> Callable[[int, NDArray[np.uint8], tuple[Face, ...]], None] | None:
+    """Return what writes the marked copy of the picture at a place, or None where none are wanted."""
+    if not any(targets):
+        return None
+    from mien.predict.annotate import annotated, write_picture
+
+    def save(place: int, image: NDArray[np.uint8], faces: tuple[Face, ...]) -> None:
+        if target := targets[place]:
             write_picture(target, annotated(image, faces))
-        return faces
 
-    def _progress(self, done: int) -> None:
-        if self._shows_progress:
-            from mien.cli.evaluate import show_progress
-
-            show_progress("looking at pictures", done, len(self._sources))
+    return save
 
 
-def _targets(sources: list[Source], folder: Path | None) -> list[Path | None]:
+def _writer(options: argparse.Namespace) -> Writer:
+    from mien.cli.predict_text import WRITERS
+
+    if options.parquet is None:
+        return WRITERS[options.form]
+    from mien.cli.predict_parquet import parquet_writer
+
+    return parquet_writer(options.parquet)
+
+
+def _download() -> None:
+    from mien.predict.yunet_file import fetch_yunet
+
+    print(f"mien: YuNet's file is {fetch_yunet()}", file=sys.stderr)
+
+
+def targets_of(sources: list[Source], folder: Path | None) -> list[Path | None]:
     """Return where each marked picture goes; ConfigError where that is in the way of something."""
     from mien.cli.predict_sources import save_places
 

@@ -9,12 +9,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from mien.data.gather import natural
 from mien.errors import ImageError
-from mien.images import IMAGE_SUFFIXES, decode_image
+from mien.images import IMAGE_SUFFIXES
 from mien.images.decode import read_bytes
 
 STDIN = "-"
@@ -31,13 +28,21 @@ class Source:
     path: Path | None
     place: Path
 
-    def read(self) -> NDArray[np.uint8]:
-        """Decode it: (height, width) or (height, width, 3) uint8, RGB; ImageError when that fails."""
+    @property
+    def title(self) -> str:
+        """What messages call it."""
+        return "the picture on standard input" if self.path is None else self.name
+
+    def content(self) -> bytes:
+        """Return the bytes of its file; ImageError when they cannot be read."""
         if self.path is not None:
-            return decode_image(read_bytes(self.path, self.name), self.name)
+            return read_bytes(self.path, self.name)
         if sys.stdin is None:
             raise ImageError("standard input is closed; name a file, or pipe a picture into mien")
-        return decode_image(sys.stdin.buffer.read(), "the picture on standard input")
+        try:
+            return sys.stdin.buffer.read()
+        except OSError as error:
+            raise ImageError(f"standard input cannot be read: {error.strerror}; name a file") from error
 
 
 def find_sources(words: Sequence[str], skip: Path | None = None) -> tuple[list[Source], list[str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -12,7 +13,22 @@ from mien.cli.predict_sources import Source
 from mien.predict.results import Face
 
 Results = Iterator[tuple[Source, tuple[Face, ...]]]
+Writer = Callable[[Results, Sequence[Source], Sequence[str]], None]
 _WIDEST = 60  # letters of a name in the table; longer ones push their line to the right
+# Of CSV and Parquet; p_LABEL follows for each label.
+COLUMNS = (
+    "path",
+    "face",
+    "emotion",
+    "probability",
+    "uncertain",
+    "head",
+    "x",
+    "y",
+    "width",
+    "height",
+    "score",
+)
 
 
 def print_table(results: Results, sources: Sequence[Source], labels: Sequence[str]) -> None:
@@ -31,8 +47,12 @@ def print_table(results: Results, sources: Sequence[Source], labels: Sequence[st
 
 
 def print_json(results: Results, _: Sequence[Source], __: Sequence[str]) -> None:
-    """Print one list with an object a picture. ASCII alone: any terminal and file takes it."""
-    print(json.dumps([_record(source, faces) for source, faces in results], indent=2))
+    """Print one list with an object a picture, as they are done. ASCII alone: any terminal and file takes it."""
+    before = "[\n"
+    for source, faces in results:
+        print(before + textwrap.indent(json.dumps(_record(source, faces), indent=2), "  "), end="")
+        before = ",\n"
+    print("[]" if before == "[\n" else "\n]")
 
 
 def print_jsonl(results: Results, _: Sequence[Source], __: Sequence[str]) -> None:
@@ -43,35 +63,27 @@ def print_jsonl(results: Results, _: Sequence[Source], __: Sequence[str]) -> Non
 
 def print_csv(results: Results, _: Sequence[Source], labels: Sequence[str]) -> None:
     """Print a row a face: box in pixels, then p_LABEL for each label. No face: a row with the path alone."""
-    columns = (
-        "path",
-        "face",
-        "emotion",
-        "probability",
-        "uncertain",
-        "head",
-        "x",
-        "y",
-        "width",
-        "height",
-        "score",
-    )
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow([*columns, *(f"p_{label}" for label in labels)])
+    writer.writerow([*COLUMNS, *(f"p_{label}" for label in labels)])
     for source, faces in results:
-        if not faces:
-            writer.writerow([source.name, *[""] * (len(columns) - 1 + len(labels))])
-        for number, face in enumerate(faces, start=1):
-            decision = (face.emotion, face.probability, str(face.uncertain).lower(), face.head)
-            place = (*face.box, face.score)
-            writer.writerow([source.name, number, *decision, *place, *face.probabilities.values()])
+        for row in rows(source, faces, labels):
+            writer.writerow([str(value).lower() if isinstance(value, bool) else value for value in row])
+
+
+def rows(source: Source, faces: Sequence[Face], labels: Sequence[str]) -> Iterator[list[Any]]:
+    """Yield the values of COLUMNS and of each label for each face, None where there is none."""
+    if not faces:
+        yield [source.name, *[None] * (len(COLUMNS) - 1 + len(labels))]
+    for number, face in enumerate(faces, start=1):
+        decision = (face.emotion, face.probability, face.uncertain, face.head)
+        yield [source.name, number, *decision, *face.box, face.score, *face.probabilities.values()]
 
 
 def _record(source: Source, faces: Sequence[Face]) -> dict[str, Any]:
     return {"path": source.name, "faces": [face.to_dict() for face in faces]}
 
 
-WRITERS: dict[str, Callable[[Results, Sequence[Source], Sequence[str]], None]] = {
+WRITERS: dict[str, Writer] = {
     "table": print_table,
     "json": print_json,
     "jsonl": print_jsonl,

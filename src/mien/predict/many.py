@@ -1,0 +1,128 @@
+"""Many pictures: decoded and searched in parallel, answered in their order, in memory that does not grow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.errors import ImageError
+from mien.images import MAX_PIXELS, decode_each
+from mien.images.headers import read_header
+from mien.images.parallel import Decoded, decode_or_error
+from mien.predict.analyzer import Analyzer
+from mien.predict.results import Face
+from mien.workers import workers
+
+# A round is decoded while the one before is searched, so at most two are in memory. For each thread eight pictures,
+# enough for one call of the network, and 24 megapixels (72 MB), a photograph of a large camera.
+_PICTURES_EACH, _PIXELS_EACH = 8, 24_000_000
+
+Answer = tuple[Face, ...] | ImageError
+Finish = Callable[[int, NDArray[np.uint8], tuple[Face, ...]], None]
+
+
+class PictureFile(Protocol):
+    """A picture that has not been read yet. title: what to call it in messages."""
+
+    @property
+    def title(self) -> str: ...
+    def content(self) -> bytes: ...
+
+
+@dataclass(frozen=True)
+class _File:
+    place: int
+    title: str
+    data: bytes = b""
+    pixels: int = 0
+    error: ImageError | None = None
+
+
+@dataclass(frozen=True)
+class _Picture:
+    place: int
+    decoded: Decoded
+
+
+def analyze_many(
+    analyzer: Analyzer, files: Sequence[PictureFile], finish: Finish | None = None
+) -> Generator[Answer, None, None]:
+    """Yield each picture's faces, in the order of `files`; for one that cannot be read, what is wrong with it.
+
+    The numbers are those of `Analyzer.analyze`. finish: called with (place in files, picture, its faces) in one of
+    several threads, for instance to write a marked copy; what it raises ends the iteration. Close the iterator
+    to stop early: pictures that nobody has begun with are dropped.
+    """
+    threads = min(workers(), len(files))
+    if threads < 2:
+        for file in map(_read, range(len(files)), files):
+            picture = file.error or decode_or_error(file.data, file.title)
+            yield from _analyzed(analyzer, [_Picture(file.place, picture)], finish)
+        return
+    pool = ThreadPoolExecutor(threads)
+    try:
+        before: list[Future[list[Answer]]] = []
+        for files_of_round in _rounds(files, threads):
+            begun = _begin(pool, threads, files_of_round, lambda some: _analyzed(analyzer, some, finish))
+            for part in before:
+                yield from part.result()
+            before = begun
+        for part in before:
+            yield from part.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _rounds(files: Sequence[PictureFile], threads: int) -> Iterator[list[_File]]:
+    """Read the files in groups that are small enough to be decoded at the same time."""
+    most, room = _PICTURES_EACH * threads, min(_PIXELS_EACH * threads, MAX_PIXELS)
+    group: list[_File] = []
+    for file in map(_read, range(len(files)), files):
+        if group and (len(group) == most or sum(other.pixels for other in group) + file.pixels > room):
+            yield group
+            group = []
+        group.append(file)
+    yield group
+
+
+def _read(place: int, file: PictureFile) -> _File:
+    try:
+        data = file.content()
+        header = read_header(data, file.title)
+    except ImageError as error:
+        return _File(place, file.title, error=error)
+    return _File(place, file.title, data, header.width * header.height)
+
+
+def _begin(
+    pool: ThreadPoolExecutor,
+    threads: int,
+    files: list[_File],
+    work: Callable[[list[_Picture]], list[Answer]],
+) -> list[Future[list[Answer]]]:
+    """Decode a round and hand it to the threads, which alone keep it then."""
+    readable = [file for file in files if file.error is None]
+    found = iter(decode_each([(file.data, file.title) for file in readable], pool))
+    pictures = [_Picture(file.place, file.error or next(found)) for file in files]
+    step = -(-len(pictures) // threads)
+    return [pool.submit(work, pictures[start : start + step]) for start in range(0, len(pictures), step)]
+
+
+def _analyzed(analyzer: Analyzer, pictures: list[_Picture], finish: Finish | None) -> list[Answer]:
+    """Answer some pictures with one call of the network for all their faces."""
+    images = [picture.decoded for picture in pictures if not isinstance(picture.decoded, ImageError)]
+    faces = iter(analyzer.analyze_batch(images))
+    answers: list[Answer] = []
+    for picture in pictures:
+        if isinstance(picture.decoded, ImageError):
+            answers.append(picture.decoded)
+            continue
+        answers.append(found := next(faces))
+        if finish:
+            finish(picture.place, picture.decoded, found)
+    return answers
