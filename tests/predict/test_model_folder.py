@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mien.errors import ModelError
-from mien.predict.model_folder import Head, ModelFacts, model_path, read_model_folder
+from mien.predict.model_folder import Blend, Head, ModelFacts, model_path, read_model_folder
 
 from .tiny_onnx import FACTS, write_folder
 
@@ -121,3 +121,42 @@ def test_a_model_goes_by_path_or_is_refused_with_the_shipped_names(tmp_path: Pat
     assert model_path(str(tmp_path)) == tmp_path
     with pytest.raises(ModelError, match="there is no model no-such-model; shipped with mien: "):
         model_path("no-such-model")
+
+
+def _blended(**changes: Any) -> ModelFacts:
+    heads = (
+        Head(name="label", labels=("angry", "happy")),
+        Head(name="votes", labels=("happy", "contempt", "angry")),
+    )
+    values = {"name": "both", "labels": ("angry", "happy"), "shares": {"label": 0.25, "votes": 0.75}}
+    return ModelFacts(
+        name="x", preprocess=FACTS.preprocess, heads=heads, blend=Blend(**{**values, **changes})
+    )
+
+
+def test_a_blend_mixes_logarithms_by_share_and_is_the_default(tmp_path: Path) -> None:
+    facts = _blended(temperature=2.0)
+    assert ModelFacts.from_json(facts.to_json(), tmp_path) == facts
+    assert (facts.head().name, facts.head("votes").labels[0]) == ("both", "happy")
+    assert facts.uncalibrated().blend is None
+    assert facts.blend is not None
+    label, votes = np.array([[0.2, 0.8], [0.0, 1.0]]), np.array([[0.1, 0.5, 0.4], [1.0, 0.0, 0.0]])
+    mixed = facts.blend.of({"label": label, "votes": votes}, facts.heads)
+    odds = (0.2 / 0.8) ** (0.25 / 2) * (0.4 / 0.1) ** (0.75 / 2)
+    np.testing.assert_allclose(mixed[0], [odds / (1 + odds), 1 / (1 + odds)], rtol=1e-6)
+    assert mixed[1, 1] > 0.999 and np.isfinite(mixed).all()
+    np.testing.assert_allclose(mixed.sum(axis=1), 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"shares": {"label": 0.5, "votes": 0.6}}, "numbers that sum to one"),
+        ({"shares": {"label": 1.0}}, "two heads or more"),
+        ({"shares": {"label": 0.5, "smile": 0.5}}, "'smile', which does not know all"),
+        ({"labels": ("happy", "contempt")}, "'label', which does not know all"),
+    ],
+)
+def test_a_blend_that_cannot_be_mixed_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        _blended(**changes)

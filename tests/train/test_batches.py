@@ -1,11 +1,13 @@
 """Batches: reproducible, balanced as said, and mixed without inventing labels."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from mien.data.dataset import Split
 from mien.errors import DataError
-from mien.preprocess import Preprocess
+from mien.preprocess import Preprocess, to_model_inputs
 from mien.train.augment import augment
 from mien.train.batches import Batches, Inputs, class_weights
 from mien.train.config import TrainConfig
@@ -63,7 +65,7 @@ def test_an_epoch_shows_every_picture_once_and_the_rest_last():
 def test_the_rest_is_left_out_where_devices_share_batches():
     split = a_split(50)
     batches = Batches(
-        split, Inputs(split, Preprocess()), (("a", "b", "c"),), TrainConfig(batch_size=16), True
+        split, Inputs(split, Preprocess()), (("a", "b", "c"),), TrainConfig(batch_size=16), drop_rest=True
     )
     assert len(batches) == 3
     assert [len(batch.inputs) for batch in batches.epoch(0, False, "none")] == [16, 16, 16]
@@ -140,3 +142,17 @@ def test_a_warp_keeps_the_centre_and_the_range():
     assert varied.min() >= 0
     assert varied.max() <= 255
     assert varied.dtype == np.float32
+
+
+def test_a_centre_cut_keeps_the_scale_and_takes_real_pixels_for_the_border() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 48, 48, 1), np.uint8)
+    still = TrainConfig(
+        flip=False, rotation=0.0, shift=0.0, zoom=0.0, contrast=0.0, brightness=0.0, blur=0.0, erasing=0.0
+    )
+    cut = augment(pixels, np.random.default_rng(0), still, 44)
+    np.testing.assert_array_equal(cut, pixels[:, 2:46, 2:46])
+    np.testing.assert_array_equal(cut, to_model_inputs(list(pixels), Preprocess(size=44, resize=48)))
+    moved = augment(pixels, np.random.default_rng(0), replace(still, shift=1 / 48), 44)
+    assert moved.shape == (3, 44, 44, 1)
+    # A shift of less than two pixels never reaches the border that a picture without spare pixels would mirror.
+    assert np.abs(moved - cut).max() > 20

@@ -7,9 +7,10 @@ keras = pytest.importorskip("keras")
 
 from mien.calibrate import expected_calibration_error, with_temperature  # noqa: E402
 from mien.data.dataset import Split  # noqa: E402
-from mien.labels import FERPLUS  # noqa: E402
+from mien.labels import FER2013, FERPLUS  # noqa: E402
+from mien.predict.model_folder import Head  # noqa: E402
 from mien.train.average import MovingAverage  # noqa: E402
-from mien.train.judge import calibrated_heads  # noqa: E402
+from mien.train.judge import blended, calibrated_heads  # noqa: E402
 
 
 class Nothing:
@@ -51,6 +52,27 @@ def test_votes_are_judged_where_there_are_any():
     silent = Split(Nothing(30), np.zeros(30, np.int64), [""] * 30)
     (head,), scores = calibrated_heads({"votes": FERPLUS}, [answers], silent, "toy")
     assert (head.temperature, scores) == (1.0, ())
+
+
+def test_the_blend_is_calibrated_between_the_label_and_the_raters():
+    rng = np.random.default_rng(0)
+    honest = rng.dirichlet(np.ones(8), 3000)
+    votes = np.stack([rng.multinomial(10, row) for row in honest]).astype(np.float32)
+    columns = [FERPLUS.index(name) for name in FER2013]
+    seven = honest[:, columns] / honest[:, columns].sum(axis=1, keepdims=True)
+    labels = np.array([rng.choice(7, p=row) for row in seven])
+    split = Split(Nothing(3000), labels, [""] * 3000, votes)
+    answers = [
+        with_temperature(seven, 1 / 3).astype(np.float32),
+        with_temperature(honest, 1 / 3).astype(np.float32),
+    ]
+    heads = (Head(name="fer2013", labels=FER2013), Head(name="votes", labels=FERPLUS))
+    blend, (score,) = blended(heads, answers, split, 0.25, "toy")
+    assert dict(blend.shares) == {"fer2013": 0.75, "votes": 0.25}
+    assert blend.temperature == pytest.approx(3, rel=0.1)  # both parts were made three times too sure
+    assert (score["head"], score["n"]) == ("expression", 3000)
+    assert 0.4 < score["accuracy"] < 0.9
+    assert blended(heads, answers, split, None, "toy") == (None, ())
 
 
 def test_the_average_follows_every_weight_and_goes_on_where_it_was():

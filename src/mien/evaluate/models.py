@@ -48,7 +48,7 @@ class Scorer:
 
     @property
     def heads(self) -> tuple[Head, ...]:
-        return self.facts.heads
+        return self.facts.answers
 
     @property
     def is_keras(self) -> bool:

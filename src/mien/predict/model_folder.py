@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mien.errors import ConfigError, ModelError
 from mien.preprocess import Preprocess
@@ -56,16 +59,58 @@ class Head:
         }
 
     @classmethod
-    def from_dict(cls, stored: Mapping[str, Any]) -> Head:
+    def from_dict(cls, stored: Mapping[str, Any]) -> Self:
         """Build from `to_dict()`; ModelError when a field is missing, unknown or of the wrong type."""
+        needed = ("name", "labels") if cls is Head else ("name", "labels", "shares")
         named = stored.get("name", "?") if isinstance(stored, Mapping) else "?"
-        values = _known_fields(cls, stored, ("name", "labels"), f"head {named!r}")
+        values = _known_fields(cls, stored, needed, f"head {named!r}")
         if not isinstance(values["labels"], list) or not all(isinstance(x, str) for x in values["labels"]):
             raise ModelError(f"head {named!r}: labels must be a list of names, got {values['labels']!r}")
         for name in ("temperature", "threshold"):
             if not isinstance(values.get(name, 1.0), int | float):
                 raise ModelError(f"head {named!r}: {name} must be a number, got {values[name]!r}")
         return cls(**{**values, "labels": tuple(values["labels"])})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blend(Head):
+    """An answer that no output of the network gives: other heads' answers, mixed.
+
+    shares: weight of each of those heads, by name; they sum to one. Its probabilities are
+    softmax(sum of share * log(p) / temperature) over its labels, which all of those heads must know.
+    """
+
+    shares: Mapping[str, float]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        numbers = [share for share in self.shares.values() if isinstance(share, int | float)]
+        if len(numbers) < 2 or len(numbers) < len(self.shares) or abs(math.fsum(numbers) - 1) > 1e-6:
+            raise ModelError(
+                f"blend {self.name!r}: shares must name two heads or more, with numbers that sum to one, got "
+                f"{dict(self.shares)}"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**super().to_dict(), "shares": {name: float(share) for name, share in self.shares.items()}}
+
+    def of(self, answers: Mapping[str, NDArray[np.floating]], heads: Sequence[Head]) -> NDArray[np.float32]:
+        """Mix the answers of `heads`: each (n, its labels), calibrated; returns (n, labels) float32."""
+        logs = sum(
+            share * np.log(np.maximum(answers[head.name][:, _places(head, self.labels)], _TINY))
+            for head in heads
+            if (share := self.shares.get(head.name))
+        )
+        powers = np.exp((logs - np.max(logs, axis=1, keepdims=True)) / self.temperature)
+        mixed: NDArray[np.float32] = (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
+        return mixed
+
+
+_TINY = 1e-12
+
+
+def _places(head: Head, labels: Sequence[str]) -> list[int]:
+    return [head.labels.index(label) for label in labels]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +123,8 @@ class ModelFacts:
 
     name: str
     preprocess: Preprocess
-    heads: tuple[Head, ...]  # the first one is the default
+    heads: tuple[Head, ...]  # the network's outputs
+    blend: Blend | None = None  # a mixture of them
     network: Mapping[str, Any] = field(
         default_factory=dict
     )  # name, parameters, macs, settings of the builder
@@ -92,18 +138,37 @@ class ModelFacts:
         if not names or len(set(names)) != len(names):
             raise ModelError(f"a model needs one or more heads of different names, got {names}")
 
+        if self.blend:
+            known = {head.name: set(head.labels) for head in self.heads}
+            for name in self.blend.shares:
+                if not set(self.blend.labels) <= known.get(name, set()):
+                    raise ModelError(
+                        f"blend {self.blend.name!r} mixes the head {name!r}, which does not know all of its labels"
+                    )
+
+    @property
+    def answers(self) -> tuple[Head, ...]:
+        """All that the model can answer with: the network's heads, then the blend."""
+        return (*self.heads, self.blend) if self.blend else self.heads
+
     def head(self, name: str | None = None) -> Head:
-        """Return the head of that name, or the default one; ModelError with the names that exist."""
-        for head in self.heads:
-            if name is None or head.name == name:
+        """Return the answer of that name. None: the default, which is the blend or else the first head.
+
+        Raises ModelError with the names that exist.
+        """
+        if name is None:
+            return self.blend or self.heads[0]
+        for head in self.answers:
+            if head.name == name:
                 return head
         raise ModelError(
-            f"there is no head {name!r}; this model has: {', '.join(h.name for h in self.heads)}"
+            f"there is no head {name!r}; this model has: {', '.join(h.name for h in self.answers)}"
         )
 
     def uncalibrated(self) -> ModelFacts:
         """Return the facts for a file whose network gives raw probabilities: a `.keras` or `.h5` file."""
-        return replace(self, heads=tuple(Head(name=head.name, labels=head.labels) for head in self.heads))
+        raw = tuple(Head(name=head.name, labels=head.labels) for head in self.heads)
+        return replace(self, heads=raw, blend=None)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON takes: tuples become lists, a NaN or infinity becomes None (JSON has neither)."""
@@ -112,6 +177,7 @@ class ModelFacts:
             "name": self.name,
             "preprocess": self.preprocess.to_dict(),
             "heads": [head.to_dict() for head in self.heads],
+            "blend": self.blend.to_dict() if self.blend else None,
             "network": _plain(self.network),
             "training": _plain(self.training),
             "scores": _plain(self.scores),
@@ -138,6 +204,8 @@ class ModelFacts:
         if not isinstance(values["heads"], list):
             raise ModelError(f"heads must be a list, got {values['heads']!r}")
         values["heads"] = tuple(Head.from_dict(head) for head in values["heads"])
+        if values.get("blend") is not None:
+            values["blend"] = Blend.from_dict(values["blend"])
         values["scores"] = tuple(values.get("scores", ()))
         return cls(**values)
 

@@ -45,16 +45,19 @@ class Recognizer:
         return self.probabilities(to_model_inputs(crops, self.facts.preprocess))
 
     def probabilities(self, inputs: NDArray[np.uint8 | np.float32]) -> dict[str, NDArray[np.float32]]:
-        """Return each head's distributions, (n, labels) float32, rows sum to one; n may be 0.
+        """Return each answer's distributions (see `ModelFacts.answers`), (n, labels) float32, rows sum to one.
 
         inputs: (n, size, size, channels) uint8 or float, levels in [0, 255], prepared by
-        `mien.preprocess.to_model_inputs`. Another shape or type raises DataError.
+        `mien.preprocess.to_model_inputs`; n may be 0. Another shape or type raises DataError.
         """
         self._check(inputs)
         parts = [self._run(chunk) for chunk in _chunks(inputs)]
         if not parts:
-            return {head.name: np.empty((0, len(head.labels)), np.float32) for head in self.facts.heads}
-        return {name: np.concatenate([part[i] for part in parts]) for i, name in enumerate(self._heads)}
+            return {head.name: np.empty((0, len(head.labels)), np.float32) for head in self.facts.answers}
+        answers = {name: np.concatenate([part[i] for part in parts]) for i, name in enumerate(self._heads)}
+        if blend := self.facts.blend:
+            answers[blend.name] = blend.of(answers, self.facts.heads)
+        return answers
 
     def _run(self, chunk: NDArray[np.uint8 | np.float32]) -> list[NDArray[np.float32]]:
         tensor = np.ascontiguousarray(chunk, dtype=np.float32)

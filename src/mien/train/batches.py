@@ -99,13 +99,14 @@ class Batches:
         inputs: Inputs,
         heads: tuple[tuple[str, ...], ...],
         config: TrainConfig,
+        *,
         drop_rest: bool = False,
         size: int | None = None,
     ) -> None:
         """heads: labels of each head; the second one, if any, is the FER+ votes.
 
-        drop_rest: leave out the last, smaller batch, which cannot be shared evenly between devices. size: pixels a side of
-        the network's input where `inputs` are larger (see `Preprocess.resize`).
+        drop_rest: leave out the last, smaller batch, which cannot be shared evenly between devices.
+        size: pixels a side of the network's input where `inputs` are larger (see `Preprocess.resize`).
         """
         assert config.batch_size is not None
         self._inputs, self._config, self._heads = inputs, config, heads

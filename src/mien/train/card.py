@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mien.predict.model_folder import FACTS_FILE, MODEL_FILE, Head, ModelFacts
+from mien.preprocess import Preprocess
 from mien.train.card_scores import how_good, number, table
 
 _COLOURS = {"grey": "grey", "rgb": "colour, RGB", "bgr": "colour, BGR"}
@@ -42,7 +43,7 @@ def model_card(facts: ModelFacts) -> str:
         _section("What goes in, what comes out", _input(facts), _heads(facts), _use(facts)),
         _section("What it learnt from", _data(facts)),
         _section("How good it is", *how_good(facts)),
-        _section("Calibration", *(_calibration(facts, head) for head in facts.heads)),
+        _section("Calibration", *(_calibration(facts, head) for head in facts.answers)),
         _section("Where it fails", _LIMITS, _fer2013(facts), _FAIRNESS),
         _section("How to make it again", _reproduce(facts)),
         _section("Licences", _licences(facts)),
@@ -57,7 +58,7 @@ def _section(title: str, *parts: str) -> str:
 
 def _title(facts: ModelFacts) -> str:
     network = facts.network
-    labels = ", ".join(facts.heads[0].labels)
+    labels = ", ".join(facts.head().labels)
     rows = [
         ("Network", str(network.get("name", "unknown"))),
         ("Parameters", number(network.get("parameters"))),
@@ -67,7 +68,7 @@ def _title(facts: ModelFacts) -> str:
     ]
     intro = (
         f"A network that looks at the picture of one face and says how likely each of "
-        f"{len(facts.heads[0].labels)} expressions is: {labels}. This page was written by `mien export` "
+        f"{len(facts.head().labels)} expressions is: {labels}. This page was written by `mien export` "
         f"from `{FACTS_FILE}`, which says the same to programs."
     )
     return "\n\n".join([f"# {facts.name}", intro, table(("", ""), rows)])
@@ -80,18 +81,30 @@ def _megabytes(size: Any) -> str:
 def _input(facts: ModelFacts) -> str:
     how = facts.preprocess
     return (
-        f"In: face crops, prepared as {how.size}x{how.size} pixels, {_COLOURS[how.colour]}, levels from 0 "
+        f"In: face crops, {_prepared(how)}, {_COLOURS[how.colour]}, levels from 0 "
         "to 255 (the network rescales by itself, so never divide). Shrinking averages over areas, "
         f"enlarging is bilinear, the aspect ratio is not kept. The crop's side is {how.margin:g} times the "
         "longer side of the face box. `Recognizer.recognise` does all of this except finding the face."
     )
 
 
+def _prepared(how: Preprocess) -> str:
+    if how.resize in (None, how.size):
+        return f"scaled to {how.size}x{how.size} pixels"
+    return f"scaled to {how.resize}x{how.resize} pixels, of which the middle {how.size}x{how.size} are used"
+
+
 def _heads(facts: ModelFacts) -> str:
-    rows = [(f"`{head.name}`", ", ".join(head.labels)) for head in facts.heads]
+    rows = [(f"`{head.name}`", ", ".join(head.labels)) for head in facts.answers]
     note = "Out: one distribution a head, which sums to one."
     if len(rows) > 1:
-        note += " The first head is the default."
+        note += f" The default is `{facts.head().name}`."
+    if facts.blend:
+        mixed = " and ".join(f"{share:.0%} `{name}`" for name, share in facts.blend.shares.items())
+        note += (
+            f" `{facts.blend.name}` is no output of the network: it mixes {mixed} (weighted mean of their "
+            "log-probabilities, over the labels that both know)."
+        )
     return f"{note}\n\n{table(('Head', 'Labels, in order'), rows)}"
 
 
@@ -101,7 +114,7 @@ from pathlib import Path
 from mien.predict.recognizer import Recognizer
 
 recognizer = Recognizer(Path("."))  # the folder of this card
-probabilities = recognizer.recognise([crop])["{facts.heads[0].name}"]  # crop: (height, width, 3) uint8, RGB
+probabilities = recognizer.recognise([crop])["{facts.head().name}"]  # crop: (height, width, 3) uint8, RGB
 ```"""
 
 

@@ -50,6 +50,12 @@ class TrainConfig(DataConfig):
     votes_weight: float = setting(
         0.5, "weight of the FER+ votes head where the data has votes; 0: no such head"
     )
+    blend: float | None = setting(
+        None,
+        "with a votes head: its share in the answer `expression`, which mixes both heads and becomes the default; "
+        "unset: no such answer",
+    )
+    margin: float = setting(1.0, "side of the crop over the face box's longer side, where faces are cut out")
     balance: str = setting(
         "sqrt",
         "weight of a picture by its class: none, sqrt (inverse root of the class count), full (inverse count)",
@@ -157,6 +163,8 @@ class TrainConfig(DataConfig):
         for name in (*not_negative, "weight_decay", "plateau_floor"):
             if (getattr(self, name) or 0) < 0:
                 raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
+        if self.blend is not None and not 0 < self.blend < 1:
+            raise ConfigError(f"blend must be between 0 and 1, got {self.blend}")
         if self.dropout is not None and not 0 <= self.dropout < 1:
             raise ConfigError(f"dropout must be from 0 to below 1, got {self.dropout}")
         for phase in self.phases:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,9 @@ from mien.calibrate import (
     with_temperature,
 )
 from mien.data.dataset import Split
-from mien.predict.model_folder import Head
+from mien.predict.model_folder import Blend, Head
+
+BLEND = "expression"  # name of the answer that mixes label and votes
 
 
 def calibrated_heads(
@@ -48,6 +51,45 @@ def calibrated_heads(
             }
         )
     return tuple(done), tuple(scores)
+
+
+def blended(
+    heads: Sequence[Head],
+    answers: Sequence[NDArray[np.float32]],
+    split: Split,
+    share: float | None,
+    data: str,
+) -> tuple[Blend | None, tuple[dict[str, Any], ...]]:
+    """Mix the label head and the votes head, calibrated; nothing where there is no share or no votes head.
+
+    answers: one (n, labels) array of raw probabilities a head. share: weight of the votes. The temperature is
+    fitted to the mean of both targets, the label and the raters' shares: what one more person would answer.
+    The score counts an answer as right when it is the raters' favourite among the labels.
+    """
+    if share is None or len(heads) < 2 or split.votes is None:
+        return None, ()
+    first, votes = heads[0], heads[1]
+    shares = {first.name: 1 - share, votes.name: share}
+    sure = {
+        head.name: with_temperature(answer, head.temperature)
+        for head, answer in zip(heads, answers, strict=True)
+    }
+    raw = Blend(name=BLEND, labels=first.labels, shares=shares)
+    raters = split.votes[:, [votes.labels.index(label) for label in first.labels]]
+    known = raters.any(axis=1)
+    mixed = raw.of(sure, heads)[known]
+    rated = raters[known] / raters[known].sum(axis=1, keepdims=True)
+    targets = (np.eye(len(first.labels))[split.labels[known]] + rated) / 2
+    temperature = fit_temperature(mixed, targets)
+    favourite = rated.argmax(axis=1)
+    final = with_temperature(mixed, temperature)
+    blend = replace(raw, temperature=temperature, threshold=uncertain_threshold(final, favourite))
+    score = {
+        "data": data, "split": "validation", "head": BLEND, "n": len(favourite),
+        "accuracy": float((final.argmax(axis=1) == favourite).mean()),
+        "ece": expected_calibration_error(final, favourite),
+    }  # fmt: skip
+    return blend, (score,)
 
 
 def _targets(

@@ -87,7 +87,7 @@ def _opened(config: TrainConfig, data: Path, show: ProgressLine) -> Dataset:
     finder = detector("auto")
     if finder.note:
         show.line(finder.note)
-    cropped, without = crop_faces(dataset, finder, Preprocess().margin)
+    cropped, without = crop_faces(dataset, finder, config.margin)
     for name in without:
         show.line(f"no face found, left out: {name}")
     return cropped
@@ -122,7 +122,11 @@ def _build(config: TrainConfig, heads: dict[str, tuple[str, ...]]) -> _Built:
         heads = dict(list(heads.items())[:1])
     own = spec.preprocess
     preprocess = replace(
-        own, size=config.size or own.size, resize=config.resize, colour=config.colour or own.colour
+        own,
+        size=config.size or own.size,
+        resize=config.resize,
+        colour=config.colour or own.colour,
+        margin=config.margin,
     )
     request = NetworkRequest(
         heads=heads, preprocess=preprocess, dropout=config.dropout, l2=config.l2, weights=config.weights
@@ -139,6 +143,10 @@ def _from_trained(config: TrainConfig, heads: dict[str, tuple[str, ...]]) -> _Bu
     if config.size or config.resize or config.colour:
         raise ConfigError("--size, --resize and --colour cannot change with --from: the model's own are kept")
     old, facts = transfer.open_network(str(config.from_model))
+    if config.faces == "crop" and config.margin != facts.preprocess.margin:
+        raise ConfigError(
+            f"the faces must be cut out as for the model that --from names: add --margin {facts.preprocess.margin:g}"
+        )
     new = transfer.with_new_heads(old, facts, heads, config.dropout)
     return _Built(new, facts.preprocess, heads, lambda layers: transfer.unfreeze(new, heads, layers))
 
@@ -173,7 +181,7 @@ class _Training:
         self._validation = Validation(Inputs(valid, built.preprocess), valid.labels)
         how, labels = built.preprocess, tuple(built.heads.values())
         inputs = Inputs(train_split, how.uncut)
-        batches = Batches(train_split, inputs, labels, config, self._devices > 1, how.size)
+        batches = Batches(train_split, inputs, labels, config, drop_rest=self._devices > 1, size=how.size)
         run_folder.begin(self._out, self._settings)
         loop = Loop(
             built.network,
@@ -227,7 +235,7 @@ class _Training:
         """Export the best network, calibrated on validation, and draw the curves."""
         from mien.train.curves import draw_curves
         from mien.train.export import export
-        from mien.train.judge import calibrated_heads
+        from mien.train.judge import blended, calibrated_heads
         from mien.train.loop import predict
         from mien.train.saved import load_network, save_network
 
@@ -240,7 +248,14 @@ class _Training:
             "best_epoch": progress.best_epoch,
             "seconds": round(progress.seconds),
         }
-        facts = replace(self._facts(), heads=heads, scores=scores, training={**self._settings, **results})
+        blend, blend_scores = blended(heads, answers, split, self._config.blend, self._dataset.name)
+        facts = replace(
+            self._facts(),
+            heads=heads,
+            blend=blend,
+            scores=scores + blend_scores,
+            training={**self._settings, **results},
+        )
         export(best, self._out / run_folder.MODEL_FOLDER, facts)
         if self._config.h5:
             save_network(best, self._out / run_folder.H5_FILE, self._facts())
