@@ -184,8 +184,9 @@ def targets_of(sources: list[Source], folder: Path | None) -> list[Path | None]:
 
     if folder is None:
         return [None] * len(sources)
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"--save needs a folder, {folder} is a file; name another place")
+    there = next((place for place in (folder, *folder.parents) if place.exists()), None)
+    if there and not there.is_dir():
+        raise ConfigError(f"--save needs a folder, {there} is a file; name another place")
     targets: list[Path | None] = [folder / place for place in save_places(sources)]
     originals = {source.path.resolve() for source in sources if source.path}
     for target in targets:
