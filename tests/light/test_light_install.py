@@ -63,6 +63,11 @@ def test_the_recipes_are_installed() -> None:
     assert {"lenet5.toml", "fer2013-cnn.toml", "happy-nothappy.toml"} <= names
 
 
+def test_the_sample_portraits_are_installed() -> None:
+    names = {entry.name for entry in (resources.files("mien") / "samples").iterdir()}
+    assert {"ORIGIN.md", "eileen-collins.jpg", "grace-hopper.jpg"} <= names
+
+
 def test_training_without_the_extra_says_what_to_install(tmp_path: Path) -> None:
     assert (
         run_without_extra(
