@@ -1,0 +1,49 @@
+"""`mien live`: the camera in a window, with the faces marked."""
+
+from __future__ import annotations
+
+import argparse
+
+from mien.cli.video import add_network_options, open_analyzer
+
+HELP = "Show a camera in a window with the faces marked. q or Escape ends it."
+EXAMPLES = """examples:
+  mien live --model runs/faces-small             the first camera
+  mien live --model models/mine --camera 1       another one
+  mien live --model models/mine --no-smoothing   every picture on its own
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_network_options(parser)
+    parser.add_argument(
+        "--camera", type=int, default=0, metavar="N", help="which camera, from 0 (default: 0)"
+    )
+    parser.add_argument(
+        "--no-smoothing",
+        dest="smoothing",
+        action="store_false",
+        help="do not average each face's probabilities over time",
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    from mien.predict.video.camera import Window, open_camera
+    from mien.predict.video.marking import marked
+    from mien.predict.video.reading import hush
+    from mien.predict.video.settings import HALF_LIFE_S
+    from mien.predict.video.tracker import Tracker
+
+    hush()
+    window = Window("mien live: q ends it")
+    try:
+        analyzer = open_analyzer(options)
+        tracker = Tracker(analyzer.head, half_life_s=HALF_LIFE_S if options.smoothing else None)
+        with open_camera(options.camera) as camera:
+            for time_s, image in camera.frames():
+                faces = tracker.update(time_s, analyzer.analyze(image))
+                if not window.show(marked(image, faces)):
+                    return 0
+    finally:
+        window.close()
+    return 0

@@ -1,0 +1,133 @@
+"""`mien video`: a video in; out come a marked copy, a table with a row a face and time, and a timeline to look at."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mien.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mien.predict.analyzer import Analyzer
+    from mien.predict.video.reading import Video
+    from mien.predict.video.results import VideoFrame
+    from mien.predict.video.settings import VideoSettings
+
+HELP = "Follow the faces in a video: a marked copy, a table of expressions over time, and a timeline."
+EXAMPLES = """examples:
+  mien video talk.mp4 --model runs/faces-small               writes talk-faces/: video, table, timeline
+  mien video talk.mp4 --model models/mine --out results --jsonl
+  mien video talk.mp4 --model models/mine --no-smoothing     every frame on its own
+  mien video talk.mp4 --model models/mine --every 1          look for faces in every frame
+  mien video talk.mp4 --model models/mine --no-video         table and timeline alone, faster
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    from mien.predict.video.settings import VideoSettings
+    from mien.settings import add_settings
+
+    parser.add_argument("file", metavar="FILE", type=Path, help="a video of any kind that FFmpeg decodes")
+    add_network_options(parser)
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="folder for the results (default: NAME-faces in this folder)"
+    )
+    parser.add_argument("--jsonl", action="store_true", help="also write a line of JSON a frame")
+    parser.add_argument("--no-video", action="store_true", help="write no marked video")
+    add_settings(parser, VideoSettings)
+
+
+def add_network_options(parser: argparse.ArgumentParser) -> None:
+    """Add what says which network and which face finder to use."""
+    parser.add_argument(
+        "--model", metavar="MODEL", help="run folder, model folder, .onnx file of mien, or shipped model"
+    )
+    parser.add_argument("--head", metavar="NAME", help="which answer of the network (default: its first)")
+    parser.add_argument(
+        "--detector",
+        default="auto",
+        metavar="NAME",
+        help="face finder: auto, yunet, haar or whole (default: auto)",
+    )
+    parser.add_argument(
+        "--detector-file", type=Path, metavar="FILE", help="a YuNet file for --detector yunet"
+    )
+
+
+def open_analyzer(options: argparse.Namespace) -> Analyzer:
+    """Load what `add_network_options` asked for; the face finder's note goes to stderr."""
+    from mien.predict.analyzer import load
+
+    analyzer = load(
+        options.model, detector=options.detector, detector_file=options.detector_file, head=options.head
+    )
+    if analyzer.detector.note:
+        print(f"mien: {analyzer.detector.note}", file=sys.stderr)
+    return analyzer
+
+
+def run(options: argparse.Namespace) -> int:
+    from mien.predict.video.reading import hush, open_video
+    from mien.predict.video.settings import VideoSettings
+    from mien.settings import from_mapping
+
+    hush()
+    names = VideoSettings.__dataclass_fields__
+    given = {name: value for name, value in vars(options).items() if name in names}
+    settings = from_mapping(VideoSettings, given, "mien video")
+    folder = options.out or Path(f"{options.file.stem}-faces")
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"the results need a folder, {folder} is a file; name another one with --out")
+    with open_video(options.file) as video:
+        return _analyse(video, open_analyzer(options), settings, folder, options)
+
+
+def _analyse(
+    video: Video, analyzer: Analyzer, settings: VideoSettings, folder: Path, options: argparse.Namespace
+) -> int:
+    from mien.predict.video.analyze import analyze_frames
+    from mien.predict.video.outputs import Outputs
+
+    stopped = False
+    kinds = {"jsonl": options.jsonl, "marked": not options.no_video}
+    with Outputs(video, folder, analyzer.head.labels, **kinds) as outputs:
+        frames = analyze_frames(video, analyzer, settings)
+        try:
+            for frame in _shown(frames, video):
+                outputs.add(frame)
+        except KeyboardInterrupt:
+            if not outputs.length_s:
+                raise  # nothing is there to be kept
+            stopped = True
+        finally:
+            frames.close()
+        written = outputs.finish()
+    for note in (*outputs.notes, video.problem):
+        if note:
+            print(f"mien: {note}", file=sys.stderr)
+    for path in written:
+        print(path)
+    if stopped:
+        print(
+            f"mien: stopped after {outputs.length_s:.1f} seconds of the video; what was written up to there is whole",
+            file=sys.stderr,
+        )
+        return 130
+    return 1 if video.problem else 0
+
+
+def _shown(frames: Iterator[VideoFrame], video: Video) -> Iterator[VideoFrame]:
+    """Pass frames on, with a bar on stderr."""
+    from mien.cli.progress_bar import ProgressBar
+
+    bar = ProgressBar("frames", round((video.length_s or 0) * video.fps))
+    try:
+        for frame in frames:
+            yield frame
+            bar.show(frame.index + 1)
+    finally:
+        bar.end()

@@ -1,0 +1,1 @@
+"""Faces in videos: found, followed from frame to frame, and their expressions smoothed over time."""

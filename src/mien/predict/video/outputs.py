@@ -1,0 +1,118 @@
+"""All that `mien video` writes about one video: each file whole or not at all, and all of them or none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import TextIO
+
+import cv2
+
+from mien.files import cannot_write, whole_file
+from mien.predict.video.encoding import ffmpeg, suffix
+from mien.predict.video.reading import Video
+from mien.predict.video.results import VideoFrame
+from mien.predict.video.sound import add_sound
+from mien.predict.video.table import CsvTable, JsonLines
+from mien.predict.video.timeline import Timeline
+from mien.predict.video.timeline_plot import draw_timeline
+from mien.predict.video.writing import MarkedVideo
+
+_NO_FFMPEG = (
+    "the marked video is VP8 without sound, because there is no ffmpeg that writes H.264; install ffmpeg for a "
+    "smaller file, with sound, in less time"
+)
+
+
+class Outputs:
+    """Writes NAME-faces.csv, NAME-timeline.png and, where asked for, NAME-faces.jsonl and NAME-faces.mp4 or .webm.
+
+    Use it as a context. The files get their names when the block ends after `finish`; an exception leaves nothing.
+    notes: after `finish`, lines for the user. OutputError where something cannot be written.
+    """
+
+    def __init__(
+        self, video: Video, folder: Path, labels: Sequence[str], *, jsonl: bool = False, marked: bool = True
+    ) -> None:
+        self.notes: list[str] = []
+        self.length_s = 0.0
+        self._source, self._folder = video, folder
+        self._labels = tuple(labels)
+        self._wants_jsonl, self._wants_video = jsonl, marked
+        self._timeline = Timeline(labels, video.fps)
+        self._tables: list[tuple[Path, CsvTable | JsonLines]] = []
+        self._video: MarkedVideo | None = None
+        self._stack = ExitStack()
+        self._named: list[Path] = []
+
+    def __enter__(self) -> Outputs:
+        is_new = not self._folder.exists()
+        with ExitStack() as stack:
+            if is_new:
+                stack.callback(self._remove_if_empty)
+            path = self._path("-faces.csv")
+            self._tables.append((path, CsvTable(self._open(stack, path), self._labels)))
+            if self._wants_jsonl:
+                path = self._path("-faces.jsonl")
+                self._tables.append((path, JsonLines(self._open(stack, path))))
+            self._image = stack.enter_context(whole_file(self._path("-timeline.png")))
+            if self._wants_video:
+                self._result = stack.enter_context(whole_file(self._path(f"-faces{suffix()}")))
+                self._pictures = self._result.with_name(f"{self._result.stem}.pictures{suffix()}")
+                stack.callback(self._pictures.unlink, missing_ok=True)
+                self._video = stack.enter_context(MarkedVideo(self._pictures, self._source.fps))
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    def add(self, frame: VideoFrame) -> None:
+        """Take in the next frame."""
+        for path, table in self._tables:
+            try:
+                table.add(frame)
+            except OSError as error:
+                raise cannot_write(path, error) from error
+        self._timeline.add(frame)
+        if self._video is not None:
+            self._video.add(frame)
+        self.length_s = self._timeline.length_s
+
+    def finish(self) -> list[Path]:
+        """Complete every file and return what they will be called."""
+        self._image.write_bytes(self._plot())
+        if self._video is not None:
+            self._video.finish()
+            self._with_sound()
+        return self._named
+
+    def _plot(self) -> bytes:
+        picture = draw_timeline(self._timeline, self._source.path.name)
+        encoded: bytes = cv2.imencode(".png", picture[:, :, ::-1])[1].tobytes()
+        return encoded
+
+    def _with_sound(self) -> None:
+        program = ffmpeg()
+        if program is None:
+            self._pictures.replace(self._result)
+            self.notes.append(_NO_FFMPEG)
+        elif said := add_sound(program, self._pictures, self._source.path, self._result, self.length_s):
+            self._pictures.replace(self._result)
+            self.notes.append(f"the marked video has no sound, ffmpeg could not take it over: {said[:200]}")
+
+    def _open(self, stack: ExitStack, path: Path) -> TextIO:
+        temporary = stack.enter_context(whole_file(path))
+        return stack.enter_context(temporary.open("w", encoding="utf-8", newline=""))
+
+    def _path(self, ending: str) -> Path:
+        self._named.append(self._folder / f"{self._source.path.stem}{ending}")
+        return self._named[-1]
+
+    def _remove_if_empty(self) -> None:
+        with suppress(OSError):
+            self._folder.rmdir()

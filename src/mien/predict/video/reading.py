@@ -1,0 +1,170 @@
+"""Frames of a video file with the times at which they are shown."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.errors import ImageError
+
+_USUAL_FPS = 30.0  # where a file gives none that can be right
+_SLOWEST_FPS, _FASTEST_FPS = 0.1, 1000.0
+_STEP_S = 0.001  # between frames to which a file gives the same time
+# A clock that falls back or leaps this far has started again: parts that were put one behind the other.
+_BACK_S, _LEAP_S = 0.5, 600.0
+# A container's length counts its audio as well, which may be a little longer than the pictures.
+_CUT_S, _CUT_SHARE = 0.5, 0.02
+_HEAD_BYTES = 4096
+
+
+@dataclass(frozen=True)
+class Frame:
+    """index: from 0. time_s: seconds after the first frame. image: (height, width, 3) uint8, RGB, upright."""
+
+    index: int
+    time_s: float
+    image: NDArray[np.uint8] = field(repr=False, compare=False)
+
+
+class Video:
+    """A video file that can be read once, from its beginning.
+
+    size_px: (width, height), upright: a rotation that the file asks for is applied. fps: the average frame rate
+    that the file gives, or 30. length_s: what its header says; None where it says nothing. problem: empty, or after
+    the last frame one line about what is missing.
+    """
+
+    def __init__(self, path: Path, capture: cv2.VideoCapture) -> None:
+        self.path = path
+        self.problem = ""
+        self._capture = capture
+        self.size_px = (
+            int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)),
+            int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)),
+        )
+        fps = capture.get(cv2.CAP_PROP_FPS)
+        self.fps = fps if _SLOWEST_FPS <= fps <= _FASTEST_FPS else _USUAL_FPS
+        frames = capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        self.length_s = frames / self.fps if math.isfinite(frames) and frames > 0 else None
+
+    def frames(self) -> Iterator[Frame]:
+        """Yield every frame in order; ImageError when there is none."""
+        clock = _Clock(1 / self.fps)
+        while True:
+            done, bgr = self._capture.read()
+            if not done:
+                break
+            time_s = clock.read(self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
+            yield Frame(clock.frames - 1, time_s, cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB))
+        if not clock.frames:
+            raise ImageError(f"{self.path} holds no frame that can be decoded; is it a whole video file?")
+        self.problem = self._missing(clock)
+
+    def _missing(self, clock: _Clock) -> str:
+        end_s = clock.time_s + 1 / self.fps
+        if self.length_s is None or end_s >= self.length_s * (1 - _CUT_SHARE) - _CUT_S:
+            return ""
+        return (
+            f"{self.path} ends after {end_s:.1f} of {self.length_s:.1f} seconds: it is cut off or damaged; what is "
+            "there is done"
+        )
+
+
+@contextmanager
+def open_video(path: Path) -> Iterator[Video]:
+    """Open a video file of any kind that OpenCV's FFmpeg decodes; its name's ending does not matter.
+
+    Raises ImageError, in one line, for what is no file or no video.
+    """
+    _check(path)
+    with quiet():
+        # FFmpeg by name: other backends give the time of the next frame, or none.
+        capture = cv2.VideoCapture(str(path.resolve()), cv2.CAP_FFMPEG)
+    try:
+        if not capture.isOpened():
+            raise ImageError(
+                f"{path} is not a video that can be decoded; is it a whole one? to convert it: ffmpeg -i {path} "
+                "converted.mp4"
+            )
+        yield Video(path, capture)
+    finally:
+        capture.release()
+
+
+class _Clock:
+    """Times that always grow, made of a container's timestamps.
+
+    OpenCV gives 0 for a frame without a timestamp (raw streams have none at all): it is counted on by the frame rate.
+    A clock that starts again is carried on. Small steps back, from rounding to milliseconds, are held.
+    """
+
+    def __init__(self, step_s: float) -> None:
+        self.frames = 0
+        self.time_s = 0.0
+        self._step_s = step_s
+        self._shift_s = 0.0
+
+    def read(self, stamp_s: float) -> float:
+        following = self.time_s + self._step_s
+        shown = stamp_s + self._shift_s
+        if self.frames == 0:
+            self._shift_s = -stamp_s
+            shown = 0.0
+        elif stamp_s <= 0 or not math.isfinite(stamp_s):
+            shown = following
+        elif shown < self.time_s - _BACK_S or shown > self.time_s + _LEAP_S:
+            self._shift_s = following - stamp_s
+            shown = following
+        elif shown <= self.time_s:
+            shown = self.time_s + _STEP_S
+        self.frames += 1
+        self.time_s = shown
+        return shown
+
+
+def _check(path: Path) -> None:
+    if path.is_dir():
+        raise ImageError(f"{path} is a folder; name one video file")
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+    except OSError as error:
+        raise ImageError(f"cannot read {path}: {error.strerror}; name a video file") from error
+    if not head:
+        raise ImageError(f"{path} is empty (0 bytes); name a video file")
+    # FFmpeg would draw a text as a film of letters, or follow a playlist to wherever it leads.
+    if b"\0" not in head and _is_text(head):
+        raise ImageError(f"{path} is a text, not a video; name a video file")
+
+
+def _is_text(head: bytes) -> bool:
+    try:
+        head[: len(head) - 3].decode("utf-8")  # a letter of up to four bytes may be cut at the end
+    except UnicodeDecodeError as error:
+        return error.start >= len(head) - 6
+    return True
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep OpenCV from warning of what becomes an error of ours."""
+    level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        yield
+    finally:
+        cv2.utils.logging.setLogLevel(level)
+
+
+def hush() -> None:
+    """Ask OpenCV and its FFmpeg, before its first use in this process, to print nothing of their own. For commands."""
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # AV_LOG_QUIET
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
