@@ -16,7 +16,7 @@ _ONE_AT_A_TIME = threading.RLock()
 _THEIRS = re.compile(
     r"Corrupt JPEG|Premature end|Invalid SOS|Inconsistent progression|Unsupported (marker|JPEG)"
     r"|Warning: unknown JFIF|Application transferred|Bogus |libpng |\[ ?(WARN|ERROR|INFO)|Huffman"
-    r"|JPEG datastream"
+    r"|JPEG datastream|OpenCV: FFMPEG"
 )
 
 

@@ -1,0 +1,268 @@
+"""Reading videos with the right times, following and recognising the faces in them, and drawing the timeline."""
+
+from __future__ import annotations
+
+import threading
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mien.errors import ConfigError, ImageError
+from mien.predict.analyzer import Analyzer
+from mien.predict.recognizer import Recognizer
+from mien.predict.video.analyze import analyze_video
+from mien.predict.video.colours import label_colours
+from mien.predict.video.pacing import Pacer, steady_rate
+from mien.predict.video.reading import _Clock, open_video
+from mien.predict.video.results import VideoFrame
+from mien.predict.video.settings import VideoSettings
+from mien.predict.video.threads import Behind, ahead
+from mien.predict.video.timeline import Timeline
+from mien.predict.video.timeline_plot import draw_timeline
+
+from .tiny_onnx import write_folder
+from .video_files import Squares, scene, turned, with_shares_of_time, write_video
+
+
+@pytest.fixture
+def analyzer(tmp_path: Path) -> Analyzer:
+    return Analyzer(Recognizer(write_folder(tmp_path / "tiny")), Squares())
+
+
+def times(path: Path) -> list[float]:
+    with open_video(path) as video:
+        return [frame.time_s for frame in video.frames()]
+
+
+def two_squares(path: Path, count: int = 12, fps: float = 30.0) -> Path:
+    """A dark and a bright square that move; the bright one comes at the fourth frame."""
+    frames = [
+        scene([(4 + 2 * n, 8, 60), *([(120 - 2 * n, 60, 220)] if n >= 4 else [])]) for n in range(count)
+    ]
+    return write_video(path, frames, fps)
+
+
+@pytest.mark.parametrize(("name", "code"), [("a.mp4", "mp4v"), ("a.avi", "MJPG"), ("a.mkv", "MJPG")])
+def test_2997_frames_a_second(tmp_path: Path, name: str, code: str) -> None:
+    fps = 30000 / 1001
+    path = write_video(tmp_path / name, [scene([])] * 60, fps, code)
+    np.testing.assert_allclose(times(path), np.arange(60) / fps, atol=1.1e-3)  # Matroska rounds to 1 ms
+
+
+def test_a_variable_frame_rate_has_the_times_of_the_file(tmp_path: Path) -> None:
+    shares = [0.5, 0.5, 2.0, 1.0, 0.25, 0.25, 0.5, 3.0]
+    path = write_video(tmp_path / "a.mp4", [scene([])] * 8)
+    path.write_bytes(with_shares_of_time(path.read_bytes(), shares))
+    np.testing.assert_allclose(times(path), np.cumsum([0, *shares[:-1]]) / 10, atol=1e-4)
+
+
+def test_a_portrait_is_upright(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", [scene([(0, 0, 250)])] * 2)
+    path.write_bytes(turned(path.read_bytes()))
+    with open_video(path) as video:
+        image = next(video.frames()).image
+        assert video.size_px == (96, 160)
+    assert image.shape == (160, 96, 3)
+    assert (image[5, 90, 0] > 200, image[5, 5, 0] > 50) == (True, False)  # the corner came from the left
+
+
+def test_clocks_that_fail() -> None:
+    def shown(*stamps: float) -> list[float]:
+        clock = _Clock(0.1)
+        return [round(clock.read(stamp), 3) for stamp in stamps]
+
+    assert shown(0, 0, 0, 0) == [0, 0.1, 0.2, 0.3]  # a raw stream has no timestamps
+    assert shown(5.0, 5.1, 5.3) == [0, 0.1, 0.3]  # from the first frame
+    assert shown(0, 0.1, 0.1, 0.2) == [0, 0.1, 0.101, 0.2]  # rounded
+    assert shown(0, 0.1, 0.2, 7000.0, 7000.1) == [0, 0.1, 0.2, 0.3, 0.4]  # a broken clock
+    assert shown(0, 3.0, 6.0, 1.0, 1.5) == [0, 3.0, 6.0, 6.1, 6.6]  # two parts, one behind the other
+
+
+def test_a_video_that_is_cut_off_gives_what_it_has(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.avi", [scene([(n, n, 200)]) for n in range(40)], code="MJPG")
+    whole = path.read_bytes()
+    with open_video(path) as video:
+        assert len(list(video.frames())) == 40
+        assert video.problem == ""
+    path.write_bytes(whole[: len(whole) // 2])
+    with open_video(path) as video:
+        count = len(list(video.frames()))
+        assert 10 < count < 30
+        assert f"ends after {count / 10:.1f} of 4.0 seconds" in video.problem
+
+
+def test_a_wrong_ending_does_not_matter(tmp_path: Path) -> None:
+    assert len(times(two_squares(tmp_path / "a.mp4").rename(tmp_path / "a.txt"))) == 12
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "is empty"),
+        (b"\1\2\3\0" * 5000, "is not a video"),
+        ("Grüße\n".encode() * 900, "is a text"),
+        (b"#EXTM3U\nhttp://127.0.0.1:1/a.ts\n", "is a text"),
+        (None, "cannot read"),
+    ],
+)
+def test_what_is_no_video_is_one_line(
+    tmp_path: Path, content: bytes | None, said: str, analyzer: Analyzer
+) -> None:
+    path = tmp_path / "a.txt"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ImageError, match=said) as caught:
+        next(analyze_video(path, analyzer))
+    assert "\n" not in str(caught.value)
+
+
+def check_squares(frames: list[VideoFrame]) -> None:
+    assert [frame.index for frame in frames] == list(range(12))
+    for frame in frames:
+        found = {tracked.track: tracked for tracked in frame.faces}
+        assert found[1].face.box == pytest.approx((4 + 2 * frame.index, 8, 24, 24), abs=1.1)
+        assert found[1].face.emotion == "dark"
+        assert (2 in found) == (frame.index >= 4)
+        if 2 in found:
+            assert found[2].face.box == pytest.approx((120 - 2 * frame.index, 60, 24, 24), abs=1.1)
+            assert found[2].face.emotion == "bright"
+
+
+@pytest.mark.parametrize("every", [1, 2, 4])
+def test_faces_are_followed_and_interpolated(tmp_path: Path, analyzer: Analyzer, every: int) -> None:
+    path = two_squares(tmp_path / "a.mp4")
+    frames = list(analyze_video(path, analyzer, VideoSettings(every=every)))
+    check_squares(frames)
+    between = [frame.index for frame in frames if frame.faces[0].interpolated]
+    assert between == [n for n in range(11) if n % every]  # the last frame is always searched
+    assert isinstance(analyzer.detector, Squares)
+    assert len(analyzer.detector.sizes) == 12 - len(between)
+
+
+def test_frames_are_searched_small_and_boxes_are_not(tmp_path: Path, analyzer: Analyzer) -> None:
+    path = two_squares(tmp_path / "a.mp4")
+    check_squares(list(analyze_video(path, analyzer, VideoSettings(search_px=80, every=1))))
+    assert isinstance(analyzer.detector, Squares)
+    assert set(analyzer.detector.sizes) == {(48, 80, 3)}
+
+
+def test_a_look_lasts_a_fifteenth_of_a_second() -> None:
+    counts = [VideoSettings().frames_a_look(fps) for fps in (1, 10, 24, 25, 29.97, 60, 120)]
+    assert counts == [1, 1, 2, 2, 2, 4, 8]
+    assert VideoSettings(every=5).frames_a_look(30) == 5
+
+
+def test_smoothing_can_be_switched_off(tmp_path: Path, analyzer: Analyzer) -> None:
+    frames = [scene([(50, 30, 60 if n < 6 else 220)]) for n in range(12)]
+    path = write_video(tmp_path / "a.mp4", frames, 30)
+    smooth = [frame.faces[0] for frame in analyze_video(path, analyzer)]
+    plain = [frame.faces[0] for frame in analyze_video(path, analyzer, VideoSettings(smoothing=False))]
+    assert all(face.face.probabilities == face.raw for face in plain)
+    assert [face.raw for face in smooth] == [face.raw for face in plain]
+    bright = [face.face.probabilities["bright"] for face in smooth]
+    assert bright[:6] == sorted(bright[:6], reverse=True) or max(bright[:6]) < 0.2
+    assert bright[6:] == sorted(bright[6:])  # climbs, rather than jumps
+    assert bright[6] < 0.5 < plain[6].face.probabilities["bright"]
+
+
+def test_a_flash_is_no_face(tmp_path: Path, analyzer: Analyzer) -> None:
+    frames = [scene([(50, 30, 200)] if n == 5 else []) for n in range(12)]
+    path = write_video(tmp_path / "a.mp4", frames, 30)
+    assert not any(frame.faces for frame in analyze_video(path, analyzer, VideoSettings(every=1)))
+    (only,) = analyze_video(write_video(tmp_path / "b.mp4", frames[5:6]), analyzer)
+    assert [face.track for face in only.faces] == [1]  # a video of one frame has no second look
+
+
+def test_leaving_early_ends_the_thread(tmp_path: Path, analyzer: Analyzer) -> None:
+    frames = analyze_video(two_squares(tmp_path / "a.mp4", 60), analyzer)
+    next(frames)
+    frames.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("mien-")]
+
+
+@pytest.mark.parametrize(
+    "settings", [{"every": 0}, {"search_px": 8}, {"half_life_s": 0.0}, {"birth_looks": 0}, {"gap_s": -1.0}]
+)
+def test_settings_are_checked(settings: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match=f"^{next(iter(settings))} must be"):
+        VideoSettings(**settings)  # type: ignore[arg-type]
+
+
+def test_threads_pass_errors_on_and_end() -> None:
+    def numbers() -> object:
+        yield 1
+        raise ValueError("broken")
+
+    items = ahead(numbers(), 2)  # type: ignore[var-annotated, arg-type]
+    assert next(items) == 1
+    with pytest.raises(ValueError, match="broken"):
+        next(items)
+
+    def work(number: int) -> None:
+        if number == 2:
+            raise OSError("full")
+
+    behind = Behind(work, 1)
+    with pytest.raises(OSError, match="full"):
+        for number in range(50):  # an error must end the call that feeds the thread, however small its queue
+            behind.add(number)
+    behind.cancel()
+
+
+@pytest.mark.parametrize(
+    ("fps", "rate"),
+    [(30000 / 1001, Fraction(30000, 1001)), (25, 25), (10, 30), (15.25, Fraction(61, 2)), (120, 60), (1, 24)],
+)
+def test_the_rate_that_is_written(fps: float, rate: Fraction) -> None:
+    assert steady_rate(fps) == rate
+
+
+def test_pacing_keeps_the_time() -> None:
+    pacer: Pacer[str] = Pacer(Fraction(10))
+    written: list[str] = []
+    for time_s, name in ((0.0, "a"), (0.09, "b"), (0.31, "c"), (0.34, "d"), (0.5, "e")):
+        frame, count = pacer.next(time_s, name)
+        written += [frame] * count if frame else []
+    frame, count = pacer.end(0.7)
+    written += [frame] * count if frame else []
+    assert "".join(written) == "abbddee"  # at 0.0, 0.1, ... 0.6 s; c was replaced after 30 ms
+
+
+def test_the_timeline_shows_colours_where_and_when(tmp_path: Path, analyzer: Analyzer) -> None:
+    timeline = Timeline(analyzer.head.labels, 30)
+    for frame in analyze_video(two_squares(tmp_path / "a.mp4", 30), analyzer):
+        timeline.add(frame)
+    picture = draw_timeline(timeline, "a.mp4")
+    assert picture.shape == (110 + 2 * 186 + 56, 1600, 3)
+    dark, bright = label_colours(("dark", "bright"))
+    first, second = picture[110 + 64 + 50], picture[110 + 186 + 64 + 80]
+    assert tuple(first[1500]) == dark
+    assert tuple(second[1500]) == bright
+    assert tuple(second[220]) == (242, 242, 242)  # the second face has not come yet
+    empty = draw_timeline(Timeline(("a", "b"), 30), "nothing.mp4")
+    assert empty.shape == (110 + 186 + 56, 1600, 3)
+
+
+def test_thumbnails_stay_few(analyzer: Analyzer) -> None:
+    timeline = Timeline(analyzer.head.labels, 1)
+    image = scene([(10, 10, 200)])
+    (face,) = analyzer.analyze(image)
+    from mien.predict.video.results import TrackedFace
+
+    tracked = TrackedFace(track=1, face=face, raw=face.probabilities)
+    for index in range(500):
+        timeline.add(VideoFrame(index=index, time_s=float(index), faces=(tracked,), image=image))
+    (history,) = timeline.faces()
+    times_s = [time_s for time_s, _ in history.thumbnails]
+    assert 20 <= len(times_s) <= 48
+    assert times_s[0] == 0
+    assert times_s[-1] > 450
+    assert history.frames == 500
+
+
+def test_every_expression_has_its_colour() -> None:
+    assert label_colours(("Happiness", "sad")) == label_colours(("happy", "sadness"))
+    labels = ("happy", "sleepy", "bored", "angry")
+    assert len(set(label_colours(labels))) == 4

@@ -1,0 +1,272 @@
+"""`mien video` and `mien live`: what they write, and what they say when something is wrong."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from mien.cli.main import main
+from mien.predict.video import encoding
+
+from .tiny_onnx import write_folder
+from .video_files import scene, write_video
+
+FPS = 30000 / 1001
+
+
+@pytest.fixture(autouse=True)
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Work in an empty folder that has a model folder `tiny`."""
+    monkeypatch.chdir(tmp_path)
+    return write_folder(tmp_path / "tiny")
+
+
+@pytest.fixture
+def without_ffmpeg(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoding.shutil, "which", lambda _: None)
+    encoding.ffmpeg.cache_clear()
+    yield
+    encoding.ffmpeg.cache_clear()
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    frames = [scene([(0, 0, 40 + 15 * n)], size=(64, 48), side=48) for n in range(12)]
+    return write_video(tmp_path / "clip.mp4", frames, FPS)
+
+
+def video(*words: str) -> int:
+    return main(["video", *words, "--model", "tiny", "--detector", "whole"])
+
+
+def count_frames(path: Path) -> int:
+    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+    count = 0
+    while capture.grab():
+        count += 1
+    capture.release()
+    return count
+
+
+def check_results(folder: Path, suffix: str) -> None:
+    assert sorted(path.name for path in folder.iterdir()) == sorted(
+        [f"clip-faces{suffix}", "clip-faces.csv", "clip-faces.jsonl", "clip-timeline.png"]
+    )
+    with (folder / "clip-faces.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    lines = [json.loads(line) for line in (folder / "clip-faces.jsonl").read_text().splitlines()]
+    assert [int(row["frame"]) for row in rows] == [line["frame"] for line in lines] == list(range(12))
+    np.testing.assert_allclose([float(row["time_s"]) for row in rows], np.arange(12) / FPS, atol=2e-4)
+    for row, line in zip(rows, lines, strict=True):
+        (face,) = line["faces"]
+        assert (row["track"], face["track"], row["emotion"]) == ("1", 1, face["emotion"])
+        assert float(row["p_dark"]) == face["probabilities"]["dark"]
+        assert float(row["raw_bright"]) == face["raw_probabilities"]["bright"]
+        assert [float(row[key]) for key in ("x", "y", "width", "height")] == face["box"] == [0, 0, 64, 48]
+    assert cv2.imread(str(folder / "clip-timeline.png")).shape == (352, 1600, 3)
+    assert count_frames(folder / f"clip-faces{suffix}") == 12
+
+
+@pytest.mark.usefixtures("clip", "without_ffmpeg")
+def test_all_results_without_ffmpeg(capfd: pytest.CaptureFixture[str]) -> None:
+    assert video("clip.mp4", "--jsonl") == 0
+    check_results(Path("clip-faces"), ".webm")
+    printed = capfd.readouterr()
+    assert [Path(line).name for line in printed.out.splitlines()] == [
+        "clip-faces.csv", "clip-faces.jsonl", "clip-timeline.png", "clip-faces.webm",
+    ]  # fmt: skip
+    (note,) = printed.err.splitlines()
+    assert note.startswith("mien: the marked video is VP8 without sound")
+
+
+@pytest.mark.skipif(not encoding.ffmpeg(), reason="needs ffmpeg with libx264")
+def test_ffmpeg_keeps_the_sound(clip: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    program = encoding.ffmpeg()
+    assert program
+    tone = ("-f", "lavfi", "-i", "sine=d=5", "-map", "0:v", "-map", "1:a", "-c:v", "copy")
+    made = [program, "-v", "error", "-i", "clip.mp4", *tone, "with.mkv"]
+    subprocess.run(made, check=True, stdin=subprocess.DEVNULL)
+    clip.unlink()
+    Path("with.mkv").rename("clip.mkv")
+    assert video("clip.mkv", "--jsonl", "--out", "deep/results") == 1  # five seconds were promised
+    (note,) = capfd.readouterr().err.splitlines()
+    assert note.startswith("mien: clip.mkv ends after 0.4 of 5.0 seconds")
+    result = Path("deep/results/clip-faces.mp4")
+    assert count_frames(result) == 12
+    sound = subprocess.run(
+        [program, "-v", "error", "-i", str(result), "-vn", "-f", "s16le", "-ac", "1", "-ar", "8000", "-"],
+        capture_output=True,
+        check=True,
+        stdin=subprocess.DEVNULL,
+    ).stdout
+    assert len(sound) / 2 / 8000 == pytest.approx(12 / FPS, abs=0.06)  # ends with the pictures
+    assert np.frombuffer(sound, np.int16)[400:].std() > 500
+
+
+@pytest.mark.usefixtures("clip")
+def test_settings_reach_the_analysis(capfd: pytest.CaptureFixture[str]) -> None:
+    assert video("clip.mp4", "--no-video", "--no-smoothing", "--every", "3") == 0
+    assert capfd.readouterr().err == ""
+    assert not list(Path("clip-faces").glob("*.mp4"))
+    with Path("clip-faces/clip-faces.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert all(row["p_dark"] == row["raw_dark"] for row in rows)
+    assert [row["interpolated"] for row in rows[:5]] == ["false", "true", "true", "false", "true"]
+    assert video("clip.mp4", "--half-life-s", "0") == 2
+    assert capfd.readouterr().err.startswith("mien: half_life_s must be above 0")
+
+
+@pytest.mark.usefixtures("clip")
+def test_wrong_places_are_one_line_and_change_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    Path("taken").write_text("mine")
+    Path("words.mp4").write_text("no video\n" * 99)
+    before = sorted(path.name for path in Path().iterdir())
+    for words, said in (
+        (("clip.mp4", "--out", "taken"), "the results need a folder, taken is a file"),
+        (("words.mp4",), "words.mp4 is a text, not a video"),
+        (("nothing.mp4",), "cannot read nothing.mp4"),
+        ((".",), ". is a folder"),
+    ):
+        assert video(*words) == 2
+        (line,) = capfd.readouterr().err.splitlines()
+        assert line.startswith(f"mien: {said}")
+    assert sorted(path.name for path in Path().iterdir()) == before
+
+
+def test_a_video_without_a_frame_leaves_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = write_video(tmp_path / "a.avi", [scene([])] * 3, code="MJPG")
+    data = path.read_bytes()
+    path.write_bytes(data[: data.index(b"movi") + 4])
+    assert video("a.avi") == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("mien: a.avi ")
+    assert sorted(item.name for item in tmp_path.iterdir()) == ["a.avi", "tiny"]
+
+
+def run_command(*words: str, before: str = "") -> subprocess.Popen[str]:
+    code = f"import sys\n{before}\nfrom mien.cli.main import main\nsys.exit(main(sys.argv[1:]))"
+    return subprocess.Popen(
+        [sys.executable, "-c", code, "video", *words, "--model", "tiny", "--detector", "whole"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        start_new_session=os.name != "nt",  # a group of its own, as a terminal gives it
+    )
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends SIGINT")
+def test_ctrl_c_keeps_what_was_written(tmp_path: Path) -> None:
+    # Long enough that nobody's machine is through with it before it is stopped.
+    write_video(
+        tmp_path / "long.avi", [scene([(n % 100, 20, 200)], (160, 96)) for n in range(1500)], FPS, "MJPG"
+    )
+    hears = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    running = run_command("long.avi", before=hears)
+    folder = tmp_path / "long-faces"
+    while running.poll() is None and not any(
+        path.suffix == ".csv" and path.stat().st_size > 8_000 for path in folder.glob(".*")
+    ):
+        time.sleep(0.05)
+    os.killpg(running.pid, signal.SIGINT)  # as a terminal does it: to ffmpeg as well
+    _, said = running.communicate(timeout=120)
+    assert running.returncode == 130, said
+    assert "mien: stopped after" in said
+    assert "Traceback" not in said
+    with (folder / "long-faces.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    (marked,) = (path for path in folder.iterdir() if path.suffix in (".mp4", ".webm"))
+    assert 50 < len(rows) < 1500
+    assert count_frames(marked) == pytest.approx(len(rows), abs=2)
+    assert not list(folder.glob(".*"))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs resource limits")
+@pytest.mark.parametrize("hidden", [True, False], ids=["without ffmpeg", "as it is"])
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path, clip: Path, hidden: bool) -> None:
+    random = np.random.default_rng(0)
+    noise = [cv2.resize(random.integers(0, 255, (60, 80, 3), np.uint8), (320, 240)) for _ in range(12)]
+    write_video(clip, noise, FPS)
+    # A limit on the size of files stands for the full disk: tables fit below it, the video does not.
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))"
+    hide = "\nimport shutil; shutil.which = lambda _: None" if hidden else ""
+    running = run_command("clip.mp4", before=limit + hide)
+    printed, said = running.communicate(timeout=120)
+    assert (running.returncode, printed) == (2, ""), said
+    (line,) = said.splitlines()
+    assert line.startswith("mien: cannot write")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.mp4", "tiny"]
+
+
+@pytest.mark.usefixtures("clip")
+def test_the_command_needs_neither_training_libraries_nor_pillow() -> None:
+    block = (
+        "sys.modules.update(dict.fromkeys(('keras', 'tensorflow', 'sklearn', 'matplotlib', 'onnx', 'PIL')))"
+    )
+    running = run_command("clip.mp4", "--no-video", before=block)
+    _, said = running.communicate(timeout=120)
+    assert (running.returncode, said) == (0, "")
+
+
+def test_live_without_a_display_or_windows_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    if sys.platform.startswith("linux"):
+        monkeypatch.delenv("DISPLAY", raising=False)
+        monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+        assert main(["live", "--model", "tiny"]) == 2
+        (line,) = capfd.readouterr().err.splitlines()
+        assert line.startswith("mien: there is no display to show a window on")
+        assert "mien video FILE" in line
+        monkeypatch.setenv("DISPLAY", ":99")
+    if "GUI:                           NONE" in cv2.getBuildInformation():
+        assert main(["live", "--model", "tiny"]) == 2
+        (line,) = capfd.readouterr().err.splitlines()
+        assert line.startswith("mien: this OpenCV has no windows")
+        assert "pip install opencv-python" in line
+
+
+def test_a_missing_camera_is_one_line() -> None:
+    from mien.errors import ConfigError, ImageError
+    from mien.predict.video.camera import open_camera
+
+    with pytest.raises(ImageError, match="there is no camera 97 that can be opened"), open_camera(97):
+        pass
+    with pytest.raises(ConfigError, match="must be 0 or more, got -1"), open_camera(-1):
+        pass
+
+
+def test_the_newest_picture_of_a_camera_is_shown(tmp_path: Path) -> None:
+    """A video stands for the camera: OpenCV reads both alike."""
+    from mien.errors import ImageError
+    from mien.predict.video.camera import Camera
+
+    path = write_video(tmp_path / "a.avi", [scene([(4 * n, 0, 200)]) for n in range(20)], code="MJPG")
+    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+    camera = Camera(capture, "camera 0")
+    seen = []
+    with pytest.raises(ImageError, match="camera 0 gives no picture"):
+        for time_s, image in camera.frames():
+            seen.append((time_s, image.shape))
+            time.sleep(0.01)
+    camera.close()
+    capture.release()
+    assert len(seen) <= 20
+    assert all(shape == (96, 160, 3) for _, shape in seen)
+    assert [time_s for time_s, _ in seen] == sorted({time_s for time_s, _ in seen})
+
+
+def test_ffmpeg_is_used_where_it_can_write_h264() -> None:
+    assert encoding.suffix() == (".mp4" if encoding.ffmpeg() else ".webm")
+    assert encoding.ffmpeg() is None or encoding.ffmpeg() == shutil.which("ffmpeg")

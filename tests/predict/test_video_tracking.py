@@ -1,0 +1,165 @@
+"""Pairing, motion, births and deaths of tracks, and smoothing over time."""
+
+from __future__ import annotations
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+
+from mien.errors import ConfigError, DataError
+from mien.predict.found_face import Box
+from mien.predict.model_folder import Head
+from mien.predict.results import Face
+from mien.predict.video.matching import closeness, pairs
+from mien.predict.video.motion import Motion
+from mien.predict.video.results import TrackedFace
+from mien.predict.video.settings import TrackerSettings
+from mien.predict.video.smoothing import Smoother
+from mien.predict.video.tracker import Tracker
+from mien.predict.video.tracking import BoxTracker
+
+HEAD = Head(name="light", labels=("dark", "bright"), threshold=0.6)
+
+
+def face(x: float, dark: float, y: float = 0.0) -> Face:
+    shares = {"dark": dark, "bright": 1 - dark}
+    emotion = max(shares, key=shares.__getitem__)
+    return Face(
+        emotion=emotion,
+        probability=shares[emotion],
+        probabilities=shares,
+        head="light",
+        box=(x, y, 20.0, 20.0),
+    )
+
+
+def numbers(tracker: BoxTracker, time_s: float, *xs: float) -> list[int | None]:
+    return [track.number for track in tracker.update(time_s, [(x, 0.0, 20.0, 20.0) for x in xs])]
+
+
+def test_closeness_by_hand() -> None:
+    boxes = np.array([[0, 0, 2, 2], [1, 0, 2, 2], [10, 0, 2, 2]], float)
+    # Shifted by half: IoU 2/6; centres 1 apart, diagonal of the outer box sqrt(9 + 4).
+    np.testing.assert_allclose(closeness(boxes[:1], boxes)[0], [1, 1 / 3 - 1 / 13, -100 / (144 + 4)])
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 3), (2, 5), (5, 2), (4, 4), (6, 5)])
+def test_the_pairing_is_the_best_of_all(shape: tuple[int, int]) -> None:
+    random = np.random.default_rng(shape[0] * 10 + shape[1])
+    for _ in range(40):
+        gain = random.uniform(-1, 1, shape)
+        chosen = pairs(gain, 0.0)
+        assert len({row for row, _ in chosen}) == len({column for _, column in chosen}) == len(chosen)
+        assert all(gain[pair] > 0 for pair in chosen)
+        wide = gain if shape[0] <= shape[1] else gain.T
+        best = max(
+            sum(max(wide[row, column], 0) for row, column in enumerate(columns))
+            for columns in itertools.permutations(range(wide.shape[1]), wide.shape[0])
+        )
+        assert sum(gain[pair] for pair in chosen) == pytest.approx(best)
+
+
+def test_equal_gains_and_no_boxes() -> None:
+    assert sorted(column for _, column in pairs(np.ones((3, 3)), 0.0)) == [0, 1, 2]
+    assert pairs(np.zeros((2, 2)), 0.0) == []
+    assert pairs(np.empty((0, 3)), 0.0) == []
+
+
+def test_a_steady_face_is_expected_where_it_will_be() -> None:
+    for step_s in (0.02, 0.1):  # whatever the frame rate
+        times = np.arange(0, 1.01, step_s)
+        motion = Motion((0.0, 0.0, 20.0, 20.0), 0.0)
+        for time_s in times[1:]:
+            motion.see((40 * time_s, 0.0, 20.0, 20.0), float(time_s))
+        x, y, width, height = motion.box(float(times[-1]) + 0.1)
+        assert x == pytest.approx(40 * (times[-1] + 0.1), abs=2.0)  # a tenth of the face
+        assert (y, width, height) == pytest.approx((0, 20, 20), abs=0.1)
+        far = motion.box(float(times[-1]) + 100)[0]
+        assert far == pytest.approx(40 * (times[-1] + 0.3), abs=6.0)  # an unseen face stops within sight
+
+
+def test_faces_keep_their_numbers_while_they_pass_each_other() -> None:
+    tracker = BoxTracker(TrackerSettings(birth_looks=1))
+    for step in range(30):  # a slow one below, a fast one that overtakes it
+        boxes: list[Box] = [(10.0 + step, 14.0, 20.0, 20.0), (4.0 * step - 20, 0.0, 20.0, 20.0)]
+        swapped = step % 2 == 1
+        tracks = tracker.update(step / 30, boxes[::-1] if swapped else boxes)
+        assert [track.number for track in tracks] == ([2, 1] if swapped else [1, 2])
+
+
+def test_a_face_is_born_at_its_third_look_in_a_row() -> None:
+    tracker = BoxTracker()
+    assert [numbers(tracker, t / 10, 0.0) for t in range(4)] == [[None], [None], [1], [1]]
+    assert numbers(tracker, 0.5, 0.0, 100.0) == [1, None]
+    assert numbers(tracker, 0.6, 0.0) == [1]  # the other one was missed once: it begins again
+    assert [numbers(tracker, 0.7 + t / 10, 100.0) for t in range(3)] == [[None], [None], [2]]
+
+
+def test_a_face_keeps_its_number_over_a_gap_and_no_longer() -> None:
+    tracker = BoxTracker(TrackerSettings(birth_looks=1, gap_s=1.0))
+    assert numbers(tracker, 0.0, 0.0) == [1]
+    assert numbers(tracker, 0.5) == []
+    assert numbers(tracker, 1.0, 2.0) == [1]
+    assert numbers(tracker, 2.01, 2.0) == [2]
+    assert numbers(tracker, 2.1, 40.0) == [3]  # too far for one tenth of a second
+
+
+def test_the_end_gives_undecided_faces_the_benefit_of_the_doubt() -> None:
+    tracker = BoxTracker()
+    (track,) = tracker.update(0.0, [(0.0, 0.0, 9.0, 9.0)])
+    tracker.settle()
+    assert track.number == 1
+
+
+def test_times_must_grow() -> None:
+    tracker = BoxTracker()
+    numbers(tracker, 1.0)
+    with pytest.raises(DataError, match=r"times must grow: got 1.0 s after 1.0 s"):
+        numbers(tracker, 1.0)
+
+
+@pytest.mark.parametrize("settings", [{"birth_looks": 0}, {"gap_s": -1.0}, {"gap_s": float("nan")}])
+def test_tracker_settings_are_checked(settings: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match=f"^{next(iter(settings))} must be"):
+        TrackerSettings(**settings)  # type: ignore[arg-type]
+
+
+def test_smoothing_halves_by_time_not_by_frames() -> None:
+    smoother = Smoother(0.5)
+    assert smoother.add(0.0, [1.0, 0.0]) == [1.0, 0.0]
+    assert smoother.add(0.5, [0.0, 1.0]) == pytest.approx([1 / 3, 2 / 3])  # weights 1/2 and 1
+    assert smoother.add(1.5, [0.0, 1.0]) == pytest.approx([1 / 11, 10 / 11])  # 1/8, 1/4 and 1
+    ends = []
+    for fps in (10, 60):  # half a second of one answer after a second of another
+        smoother = Smoother(0.25)
+        for frame in range(round(1.5 * fps)):
+            answer = smoother.add(frame / fps, [float(frame < fps), float(frame >= fps)])
+        ends.append(answer[0])
+    assert ends[0] == pytest.approx(ends[1], abs=0.05)
+    assert 0.15 < ends[1] < 0.3
+    assert Smoother(None).add(0.0, [0.3, 0.7]) == [0.3, 0.7]
+    with pytest.raises(ConfigError, match="half_life_s must be above 0"):
+        Smoother(0.0)
+
+
+def test_a_live_tracker_smooths_each_face_by_itself() -> None:
+    tracker = Tracker(HEAD, TrackerSettings(birth_looks=2), half_life_s=1.0)
+    assert tracker.update(0.0, [face(0, 0.9), face(60, 0.2)]) == ()
+    left, right = tracker.update(1.0, [face(1, 0.5), face(61, 0.2)])
+    assert (left.track, right.track) == (1, 2)
+    assert left.face.probabilities["dark"] == pytest.approx((0.9 / 2 + 0.5) / 1.5)
+    assert left.raw == {"dark": 0.5, "bright": 0.5}
+    assert (left.face.emotion, left.face.uncertain) == ("dark", False)
+    assert right.face.probabilities["bright"] == pytest.approx(0.8)
+    (left,) = tracker.update(2.0, [face(2, 0.3)])
+    assert (left.face.emotion, left.face.uncertain) == ("bright", True)  # 0.557 is below the threshold
+    assert json.loads(json.dumps(left.to_dict()))["raw_probabilities"] == {"dark": 0.3, "bright": 0.7}
+
+
+def test_results_are_checked() -> None:
+    with pytest.raises(DataError, match="number of a track"):
+        TrackedFace(track=0, face=face(0, 0.5), raw={"dark": 0.5, "bright": 0.5})
+    with pytest.raises(DataError, match="raw must have the labels"):
+        TrackedFace(track=1, face=face(0, 0.5), raw={"dark": 1.0})
