@@ -138,6 +138,13 @@ def png_of(width: int, height: int) -> bytes:
     )
 
 
+def png_with_a_giant_part() -> bytes:
+    """A PNG whose pixels claim three gigabytes; OpenCV 4.14 asks for that memory before it looks."""
+    data = bytearray(encoded(corners(), "PNG"))
+    data[33] = 0xC0  # behind the signature (8) and the header chunk (25)
+    return bytes(data)
+
+
 BAD = {
     "empty": (b"", "empty (0 bytes)"),
     "text": (b"this is no picture at all", "is not a picture (it begins with b'this is no p')"),
@@ -152,11 +159,20 @@ BAD = {
     "truncated bmp": (encoded(corners(), "BMP")[:300], "BMP file that cannot be decoded"),
     "header only": (b"\x89PNG\r\n\x1a\n", "its header ends early"),
     "too large": (png_of(20_000, 10_001), "20000x10001 pixels, more than 200 megapixels"),
+    "giant part": (png_with_a_giant_part(), "one part of it claims 3,221,"),
+    "made up": (png_of(10_000, 10_000), "bytes cannot hold 10000x10000 pixels"),
     "no pixels": (png_of(0, 10), "it claims 0x10 pixels"),
     "heic": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "is a HEIC picture"),
     "avif": (b"\0\0\0\x18ftypavif\0\0\0\0mif1avif", "is a AVIF picture"),
     "float tiff": (encoded(corners().convert("F"), "TIFF"), "holds float32 values"),
 }
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "RGB", "RGBA", "P", "I;16"])
+def test_a_png_of_one_colour_is_small_and_still_read(mode):
+    """The smallest file that 16 megapixels can have must not be taken for one that is made up."""
+    found = decode_image(encoded(Image.new(mode, (4000, 4000)), "PNG", compress_level=9), "x")
+    assert found.shape[:2] == (4000, 4000)
 
 
 @pytest.mark.parametrize(("data", "words"), BAD.values(), ids=BAD.keys())

@@ -63,6 +63,11 @@ def decode_known(data: bytes, name: str) -> NDArray[np.uint8]:
             f"{name} has {header.width}x{header.height} pixels, more than {MAX_PIXELS // 1_000_000} "
             f"megapixels; make it smaller first"
         )
+    if len(data) < header.least_bytes:  # found out here and not after seconds of filling memory with nothing
+        raise ImageError(
+            f"{name} is cut short or made up: {len(data):,} bytes cannot hold {header.width}x{header.height} pixels; "
+            "get the file again or delete it"
+        )
     colour = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
     flags = colour if header.kind in _NOT_ALPHA else cv2.IMREAD_UNCHANGED
     try:

@@ -22,16 +22,22 @@ _STANDALONE = frozenset(range(0xD0, 0xD9)) | {0x01}  # JPEG markers without a le
 _NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _PNM = re.compile(rb"P[1-6](?:\s|#[^\n]*\n)+(\d+)(?:\s|#[^\n]*\n)+(\d+)\s")
 _ORIENTATION, _WIDTH, _HEIGHT = 274, 256, 257  # TIFF tags
+_PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
+_DEFLATE_MOST = 1032  # to one byte: 258 bytes in two bits (RFC 1951)
 
 
 @dataclass(frozen=True)
 class Header:
-    """width and height in pixels as stored; orientation 1-8 as Exif counts them (1: upright)."""
+    """width and height in pixels as stored; orientation 1-8 as Exif counts them (1: upright).
+
+    least_bytes: a file that is smaller cannot hold so many pixels; 0 where we cannot say.
+    """
 
     kind: str
     width: int
     height: int
     orientation: int = 1
+    least_bytes: int = 0
 
 
 def read_header(data: bytes, name: str) -> Header:
@@ -57,7 +63,7 @@ def _by_kind(data: bytes, name: str) -> Header:
     if data[:3] == b"\xff\xd8\xff":
         return _jpeg(data, name)
     if data[:8] == b"\x89PNG\r\n\x1a\n":
-        return _png(data)
+        return _png(data, name)
     if data[:6] in (b"GIF87a", b"GIF89a"):
         return Header("GIF", *struct.unpack_from("<HH", data, 6))
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
@@ -113,19 +119,25 @@ def _jpeg_marker(data: bytes, position: int) -> tuple[int, int] | None:
     return None
 
 
-def _png(data: bytes) -> Header:
-    width, height = struct.unpack_from(">II", data, 16)
+def _png(data: bytes, name: str) -> Header:
+    width, height, bits, colour = struct.unpack_from(">IIBB", data, 16)
+    raw_bytes = height * (width * bits * _PNG_CHANNELS.get(colour, 1) // 8)
     orientation = 1
-    for kind, body in _chunks(data, 8, ">I", length_first=True):
+    for kind, length, body in _chunks(data, 8, ">I", length_first=True):
+        if length > len(data):  # OpenCV would ask for that much memory first
+            raise ImageError(
+                f"{name} is cut short: one part of it claims {length:,} bytes, the file has {len(data):,}; get the "
+                "file again or delete it"
+            )
         if kind == b"eXIf":
             orientation = _exif_orientation(body)
-    return Header("PNG", width, height, orientation)
+    return Header("PNG", width, height, orientation, raw_bytes // _DEFLATE_MOST)
 
 
 def _webp(data: bytes) -> Header:
     width = height = 0
     orientation = 1
-    for kind, body in _chunks(data, 12, "<I", length_first=False):
+    for kind, _, body in _chunks(data, 12, "<I", length_first=False):
         if kind == b"VP8X" or (kind == b"VP8L" and not width):
             if kind == b"VP8X":
                 width, height = (int.from_bytes(body[at : at + 3], "little") + 1 for at in (4, 7))
@@ -139,12 +151,17 @@ def _webp(data: bytes) -> Header:
     return Header("WebP", width, height, orientation)
 
 
-def _chunks(data: bytes, position: int, number: str, *, length_first: bool) -> Iterator[tuple[bytes, bytes]]:
-    """Walk the chunks of a PNG (length, kind, body, CRC) or of a RIFF file (kind, length, padded body)."""
+def _chunks(
+    data: bytes, position: int, number: str, *, length_first: bool
+) -> Iterator[tuple[bytes, int, bytes]]:
+    """Yield kind, length and body of the chunks of a PNG (length, kind, body, CRC) or RIFF file (kind, length, body).
+
+    The body is shorter than its length where the file ends early.
+    """
     while position + 8 <= len(data):
         (length,) = struct.unpack_from(number, data, position + (0 if length_first else 4))
         kind = data[position + 4 : position + 8] if length_first else data[position : position + 4]
-        yield kind, data[position + 8 : position + 8 + length]
+        yield kind, length, data[position + 8 : position + 8 + length]
         position += 8 + length + (4 if length_first else length % 2)
 
 
