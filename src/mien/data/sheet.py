@@ -52,13 +52,18 @@ def captioned_sheet(
 
 def write_sheet(path: Path, sheet: NDArray[np.uint8]) -> None:
     """Write a sheet (RGB uint8), whole or not at all; OutputError for a suffix that is no picture's."""
+    check_suffix(path)
+    with whole_file(path) as temporary:
+        _, encoded = cv2.imencode(path.suffix.lower(), sheet[:, :, ::-1])
+        temporary.write_bytes(encoded.tobytes())
+
+
+def check_suffix(path: Path) -> None:
+    """Raise OutputError for a name under which a sheet cannot be written; before long work."""
     if path.suffix.lower() not in _WRITTEN:
         raise OutputError(
             f"cannot write {path}: a sheet is a picture; its name must end in {', '.join(_WRITTEN)}"
         )
-    with whole_file(path) as temporary:
-        _, encoded = cv2.imencode(path.suffix.lower(), sheet[:, :, ::-1])
-        temporary.write_bytes(encoded.tobytes())
 
 
 def _cell(face: NDArray[np.uint8], side: int = CELL) -> NDArray[np.uint8]:

@@ -21,13 +21,18 @@ def crop(image: NDArray[np.uint8], box: Box, margin: float = 1.0) -> NDArray[np.
     image: (height, width), (height, width, 1) or (height, width, 3) uint8, RGB.
     Returns (side, side, 3) uint8, RGB, not resized, at least 1x1. Beyond the picture its border is repeated.
     """
-    x, y, width, height = box
-    side = _side(box, margin)
-    left, top = round(x + (width - side) / 2), round(y + (height - side) / 2)
+    left, top, side = square(box, margin)
     rows = np.clip(np.arange(top, top + side), 0, image.shape[0] - 1)
     columns = np.clip(np.arange(left, left + side), 0, image.shape[1] - 1)
     cut: NDArray[np.uint8] = plane(image)[rows[:, None], columns[None, :]]
     return cv2.cvtColor(cut, cv2.COLOR_GRAY2RGB) if cut.ndim == 2 else cut
+
+
+def square(box: Box, margin: float = 1.0) -> tuple[int, int, int]:
+    """Return the square that `crop` cuts out: x and y of its upper left corner and its side, in pixels."""
+    x, y, width, height = box
+    side = _side(box, margin)
+    return round(x + (width - side) / 2), round(y + (height - side) / 2), side
 
 
 def align(image: NDArray[np.uint8], face: FoundFace, margin: float = 1.0) -> NDArray[np.uint8]:

@@ -58,7 +58,7 @@ class GradCam:
         if backend not in _GRADIENTS:
             raise ConfigError(
                 f"Grad-CAM runs under the Keras backends {' and '.join(_GRADIENTS)}, this is {backend}; set "
-                "KERAS_BACKEND, or explain the exported model with --method occlusion"
+                "KERAS_BACKEND, or explain the exported model with --method rise"
             )
         if not computes_in_float32(model):
             model = float32_copy(model)
@@ -93,7 +93,7 @@ def _last_features(model: Any) -> Any:
     if found is None:
         raise ModelError(
             "Grad-CAM needs a network with convolutions that end in more than one place, and this one has none; "
-            "explain the exported model with --method occlusion"
+            "explain the exported model with --method rise"
         )
     return found
 
@@ -108,7 +108,7 @@ def _logits(model: Any, head: Head) -> Any:
     if not _is_softmax(layer, keras.layers.Dense):
         raise ModelError(
             f"Grad-CAM needs a head that ends in a softmax, and {layer.name!r} is a {type(layer).__name__} that does "
-            "not; explain the exported model with --method occlusion"
+            "not; explain the exported model with --method rise"
         )
     linear = type(layer).from_config({**layer.get_config(), "activation": "linear", "name": "logits"})
     logits = linear(layer.input)

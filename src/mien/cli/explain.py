@@ -1,0 +1,173 @@
+"""`mien explain`: which parts of a face a network's answer hangs on, as a picture."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from mien.errors import ConfigError
+from mien.evaluate.explain_config import ExplainConfig
+from mien.settings import add_settings, from_mapping
+
+HELP = "Show which parts of a face carried a network's answer, and whether the map can be relied on."
+EXAMPLES = """examples:
+  mien explain runs/faces-small photo.jpg                      a heat map over the photograph
+  mien explain runs/faces-small photo.jpg --target surprise    what speaks for another label, and against it
+  mien explain models/mine crop.png --detector whole --json    the picture is the face; numbers
+  mien explain runs/faces-small faces --limit 20               a sheet: a row a class, mean map and examples
+  mien explain runs/faces-small photo.jpg --method grad-cam    by the network's gradients (needs Keras)
+"""
+_FACES = 3  # of a photograph, where the user names no limit
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        help="run, model folder, .onnx of mien or shipped model; grad-cam: also .keras, .h5",
+    )
+    parser.add_argument(
+        "what",
+        metavar="IMAGE|DATA",
+        help="a picture, - for stdin; or a folder, CSV or table of labelled faces",
+    )
+    parser.add_argument(
+        "--detector",
+        metavar="NAME",
+        help="face finder: auto, yunet, haar, or whole (each picture is one face) (default: auto for a picture, "
+        "whole for DATA)",
+    )
+    parser.add_argument(
+        "--detector-file", type=Path, metavar="FILE", help="a YuNet file for the face finder yunet"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="picture to write, or a folder for it (default: explained-NAME.png)",
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print the numbers as JSON; a picture is written only with --out"
+    )
+    add_settings(parser, ExplainConfig)
+
+
+def run(options: argparse.Namespace) -> int:
+    from mien.data.sheet import check_suffix
+
+    asked = {
+        name: value for name, value in vars(options).items() if name in ExplainConfig.__dataclass_fields__
+    }
+    config = from_mapping(ExplainConfig, asked, "options")
+    out = _out(options)
+    if out:
+        check_suffix(out)
+    explain = _explain_data if _is_data(options.what) else _explain_picture
+    return explain(options, config, out)
+
+
+def _is_data(what: str) -> bool:
+    from mien.data.tables import is_table
+
+    return Path(what).is_dir() or is_table(Path(what))
+
+
+def _out(options: argparse.Namespace) -> Path | None:
+    if options.out is None and options.json:
+        return None
+    name = "stdin" if options.what == "-" else Path(options.what).resolve().name.split(".")[0] or "data"
+    default = f"explained-{name}.png"
+    if options.out is None:
+        return Path(default)
+    return options.out / default if options.out.is_dir() else Path(options.out)
+
+
+def _explain_picture(options: argparse.Namespace, config: ExplainConfig, out: Path | None) -> int:
+    from mien.cli.predict_sources import find_sources
+    from mien.data.sheet import write_sheet
+    from mien.evaluate.explain import explain_face, open_explainer
+    from mien.images import decode_image
+    from mien.predict.detect import WholePicture
+    from mien.predict.explain.picture import caption, explained, in_words
+    from mien.predict.explain.placed import placement
+
+    if config.split:
+        raise ConfigError(f"--split is for DATA, and {options.what} is a picture; leave it out")
+    sources, problems = find_sources([options.what])
+    if len(sources) != 1:
+        raise ConfigError(
+            problems[0] if problems else f"{options.what} names {len(sources)} pictures; name one"
+        )
+    image = decode_image(sources[0].content(), sources[0].title)
+    analyzer, explainer = open_explainer(
+        options.model, config, finder=options.detector or "auto", finder_file=options.detector_file
+    )
+    if analyzer.detector.note:
+        print(f"mien: {analyzer.detector.note}", file=sys.stderr)
+    found = analyzer.detector.find(image)
+    if not found:
+        print(
+            f"mien: no face found in {sources[0].title}; if the picture is a face already, use --detector whole",
+            file=sys.stderr,
+        )
+        return 1
+    faces = found[: config.limit or _FACES]
+    heats = [explain_face(analyzer, explainer, image, face, config.target) for face in faces]
+    if out:
+        shown = None if isinstance(analyzer.detector, WholePicture) else image
+        write_sheet(out, explained(shown, heats, [placement(analyzer, image, face) for face in faces]))
+    if options.json:
+        entries = [{"box": list(face.box), **heat.to_dict()} for face, heat in zip(faces, heats, strict=True)]
+        _print_json({"picture": options.what, "found": len(found), "faces": entries})
+        return 0
+    for number, heat in enumerate(heats, 1):
+        print(f"face {number}   {caption(heat)}   [{heat.head}]")
+        print(f"         {in_words(heat.check, heat.label, heat.probability)}")
+    if len(found) > len(faces):
+        print(f"note     {len(found)} faces were found; --limit {len(found)} explains them all")
+    print(f"picture  {out}")
+    return 0
+
+
+def _explain_data(options: argparse.Namespace, config: ExplainConfig, out: Path | None) -> int:
+    from mien.cli.progress_bar import ProgressBar
+    from mien.data.sheet import write_sheet
+    from mien.evaluate.class_heat import FACES, explain_classes, open_split
+    from mien.evaluate.explain import open_explainer
+    from mien.evaluate.heat_sheet import heat_sheet, in_words
+
+    dataset, split = open_split(Path(options.what), config)
+    analyzer, explainer = open_explainer(
+        options.model,
+        config,
+        finder=options.detector or "whole",
+        finder_file=options.detector_file,
+        classes=dataset.classes,
+    )
+    bar = ProgressBar("explaining faces", (config.limit or FACES) * len(dataset.classes))
+    try:
+        classes, notes = explain_classes(
+            dataset, split, analyzer, explainer, config=config, progress=lambda done, _: bar.show(done)
+        )
+    finally:
+        bar.end()
+    for note in notes:
+        print(f"mien: {note}", file=sys.stderr)
+    if out:
+        write_sheet(out, heat_sheet(classes, f"{dataset.name}, {split}: what {analyzer.facts.name} goes by"))
+    if options.json:
+        _print_json({"data": options.what, "split": split, "classes": [one.to_dict() for one in classes]})
+        return 0
+    for one in classes:
+        print(in_words(one))
+    print(f"sheet    {out}")
+    print(f"next     mien explain {shlex.quote(options.model)} PHOTO.jpg    one picture, in more detail")
+    return 0
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False))

@@ -1,0 +1,219 @@
+"""Maps by RISE: heat lies where the answer hangs, none where it hangs on nothing, and the check says which."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+import mien
+from mien.errors import ConfigError
+from mien.predict.analyzer import Analyzer
+from mien.predict.explain import chance
+from mien.predict.explain.chance import check_map
+from mien.predict.explain.covering import hottest, probability_covered
+from mien.predict.explain.heat import Explainer, find_label, grid
+from mien.predict.explain.picture import explained, in_words
+from mien.predict.explain.placed import placement
+from mien.predict.explain.rise import rise, soft_masks
+from mien.predict.explain.tint import AGAINST, FOR, legend, text, tinted
+from mien.predict.found_face import FoundFace
+from mien.predict.recognizer import Recognizer
+from mien.preprocess import Preprocess, to_model_input
+
+from .quadrant_onnx import FACTS, SIZE, lit_face, quadrant_network, write_quadrant
+
+QUARTER = (slice(0, SIZE // 2), slice(SIZE // 2, SIZE))
+FACE = lit_face()[:, :, None]
+
+
+@pytest.fixture(scope="module")
+def analyzer(tmp_path_factory: pytest.TempPathFactory) -> Analyzer:
+    return mien.load(write_quadrant(tmp_path_factory.mktemp("explain") / "quarter"), detector="whole")
+
+
+@pytest.fixture(scope="module")
+def explainer(analyzer: Analyzer) -> Explainer:
+    return Explainer(analyzer.head, analyzer.probabilities)
+
+
+def test_the_heat_lies_where_the_network_looks(explainer: Explainer) -> None:
+    heat = explainer.explain(FACE)
+    assert (heat.label, heat.decision) == ("bright", "bright")
+    row, column = np.unravel_index(heat.values.argmax(), heat.values.shape)
+    assert row < SIZE // 2 <= column
+    assert heat.values[QUARTER].min() > 0
+    assert (
+        heat.values[QUARTER].sum() > 0.6 * heat.values.clip(0).sum()
+    )  # by chance 0.25; cells reach over the edge
+    far = heat.values[SIZE // 2 + 4 :, : SIZE // 2 - 4]  # no cell there reaches the quarter: chance alone
+    assert np.abs(far).max() < 0.15 * heat.values.max()
+    assert heat.check.holds
+    assert heat.check.fall > 5 * abs(heat.check.random_fall)
+    assert heat.check.deletion < heat.check.random_curve < heat.check.insertion
+
+
+def test_what_speaks_against_a_label_is_negative(explainer: Explainer) -> None:
+    heat = explainer.explain(FACE, "dark")
+    np.testing.assert_allclose(heat.values, -explainer.explain(FACE).values, atol=1e-6)
+    assert not heat.check.holds  # covering the least dark part cannot make it less dark
+
+
+def test_a_value_is_the_difference_between_seen_and_covered(explainer: Explainer) -> None:
+    heat = explainer.explain(FACE)
+    hidden = np.zeros((2, SIZE, SIZE), bool)
+    hidden[1][QUARTER] = True
+    whole, without = probability_covered(explainer._answers, FACE, hidden, 1)
+    assert 0.3 * (whole - without) < heat.values.max() < whole - without  # a cell is smaller than the quarter
+
+
+def test_a_covered_place_has_the_mean_level_of_the_probability(analyzer: Analyzer) -> None:
+    """Worked out for one window that lies wholly in the quarter."""
+    hidden = np.zeros((1, SIZE, SIZE), bool)
+    hidden[0, 2:6, 10:14] = True
+    plain = float(FACE.mean())
+    changed = FACE[QUARTER].astype(float).copy()
+    changed[2:6, 2:6] = plain
+    wanted = 1 / (1 + np.exp(-2 * 0.04 * (changed.mean() - 128)))
+    np.testing.assert_allclose(
+        probability_covered(analyzer.probabilities, FACE, hidden, 1), [wanted], atol=1e-5
+    )
+
+
+def test_a_network_that_looks_nowhere_has_a_flat_map(tmp_path: Path) -> None:
+    blind = mien.load(write_quadrant(tmp_path / "blind", slope=0.0), detector="whole")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        heat = Explainer(blind.head, blind.probabilities).explain(FACE)
+        picture = explained(None, [heat], [])
+    assert np.abs(heat.values).max() < 1e-6
+    assert (heat.check.fall, heat.check.random_fall, heat.check.holds) == (0, 0, False)
+    assert "do not rely" in in_words(heat.check, heat.label, heat.probability)
+    assert picture.dtype == np.uint8
+    left = picture[60:200, 300:450].astype(int)
+    assert np.ptp(left, axis=2).max() == 0  # no colour on the face
+
+
+def test_maps_and_checks_are_the_same_every_time(analyzer: Analyzer) -> None:
+    first, again, other = (
+        Explainer(analyzer.head, analyzer.probabilities, seed=seed).explain(FACE) for seed in (3, 3, 4)
+    )
+    np.testing.assert_array_equal(first.values, again.values)
+    assert first.to_dict() == again.to_dict()
+    assert (first.values != other.values).any()
+    assert np.corrcoef(first.values.ravel(), other.values.ravel())[0, 1] > 0.9
+    assert first.check.random_fall != other.check.random_fall
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_random_map_does_not_hold(analyzer: Analyzer, seed: int) -> None:
+    """The judge must be able to say no: a map turned away from the quarter fails, one of noise is like chance."""
+    away = rise(analyzer.probabilities, FACE, 1)[::-1, ::-1]
+    assert not check_map(analyzer.probabilities, FACE, np.ascontiguousarray(away), 1, seed).holds
+    noise = np.random.default_rng(seed).random((SIZE, SIZE)).astype(np.float32)
+    check = check_map(analyzer.probabilities, FACE, noise, 1, seed)
+    assert abs(check.deletion - check.random_curve) < 0.1
+
+
+@pytest.mark.parametrize("size", [8, 17, 44, 48, 224])
+def test_masks_hide_every_place_half_of_the_time(size: int) -> None:
+    masks = soft_masks(200, size, np.random.default_rng(1))
+    assert masks.shape == (200, size, size)
+    assert (masks.min(), masks.max()) == (0, 1)
+    assert np.abs(masks.mean(axis=0) - 0.5).max() < 0.15
+    assert masks.std(axis=0).min() > 0.25
+
+
+def test_the_hottest_part_has_its_share_and_ties_are_broken_by_lot() -> None:
+    values = np.arange(100, dtype=np.float32).reshape(10, 10)
+    (part,) = hottest(values, np.array([0.2]), np.random.default_rng(0))
+    assert part.sum() == 20
+    assert part[8:].all()
+    (flat,) = hottest(np.zeros((10, 10)), np.array([0.2]), np.random.default_rng(0))
+    assert flat.sum() == 20
+    assert flat[5:].any()
+
+
+def test_labels_are_found_in_any_spelling_and_others_refused() -> None:
+    head = FACTS.head("mood")
+    assert find_label(head, "angry") == 0
+    assert find_label(head, " Happy") == 1
+    with pytest.raises(ConfigError, match=r"'mood' has no label 'sad'; it has: Anger, happy"):
+        find_label(head, "sad")
+
+
+def test_the_grid_holds_means_of_cells() -> None:
+    values = np.zeros((16, 16), np.float32)
+    values[:2, 14:] = 3
+    cells = np.array(grid(values))
+    assert cells.shape == (8, 8)
+    assert cells[0, 7] == 3
+    assert cells.sum() == 3
+
+
+@pytest.mark.parametrize(
+    "box", [(30.0, 40.0, 60.0, 80.0), (-20.0, 5.0, 90.0, 70.0), (101.0, 90.5, 41.0, 33.0)]
+)
+def test_the_placement_says_where_the_input_came_from(tmp_path: Path, box: tuple[float, ...]) -> None:
+    """A picture whose levels are its own coordinates, cut and prepared, shows where each pixel came from."""
+    how = Preprocess(size=16, resize=20, colour="grey", margin=1.2)
+    facts = type(FACTS)(name="cut", preprocess=how, heads=FACTS.heads[:1])
+    onnx.save(quadrant_network(facts), tmp_path / "cut.onnx")
+    analyzer = Analyzer(
+        Recognizer(tmp_path / "cut.onnx"), mien.load(tmp_path / "cut.onnx", detector="haar").detector
+    )
+    face = FoundFace((box[0], box[1], box[2], box[3]))
+    x_ramp = np.arange(200, dtype=np.uint8)[None].repeat(180, axis=0)
+    matrix = placement(analyzer, x_ramp, face)
+    ends = matrix @ np.array([[0, 15], [0, 15], [1, 1]])  # first and last pixel of the input's diagonal
+    for ramp, (start, stop) in (
+        (x_ramp, ends[0]),
+        (np.arange(180, dtype=np.uint8)[:, None].repeat(200, 1), ends[1]),
+    ):
+        found = to_model_input(analyzer.cut(ramp, face), how)[:, :, 0].astype(float)
+        line = found[8] if ramp is x_ramp else found[:, 8]
+        wanted = np.linspace(start, stop, 16)
+        inside = (wanted > 5) & (wanted < ramp.max() - 5)  # beyond the picture its border is repeated
+        assert inside.sum() > 8
+        np.testing.assert_allclose(line[inside], wanted[inside], atol=0.8)
+
+
+def test_colours_say_for_and_against_and_nothing_stays_grey() -> None:
+    values = np.array([[1.0, 0.0, -1.0, 5.0]], np.float32)
+    out = tinted(np.full((1, 4, 3), 100, np.uint8), values, 1.0)[0].astype(int)
+    np.testing.assert_array_equal(out[1], [100, 100, 100])
+    np.testing.assert_allclose(out[0], 20 + 0.8 * np.array(FOR), atol=1)
+    np.testing.assert_allclose(out[2], 20 + 0.8 * np.array(AGAINST), atol=1)
+    np.testing.assert_array_equal(out[3], out[0])
+
+
+def test_the_two_colours_differ_in_a_grey_print() -> None:
+    weights = np.array([0.299, 0.587, 0.114])
+    assert weights @ FOR - weights @ AGAINST > 60
+
+
+def test_words_of_any_length_and_script_fit() -> None:
+    assert text("", 100).shape[1] == 100
+    assert len(text("one two three four five six seven", 60)) > len(text("one", 60))
+    assert legend(300, 0.25, "Überrascht 怒", shares=False).shape[1] == 300
+    assert legend(300, 1.0, "happy", shares=True).shape[2] == 3
+
+
+def test_a_photograph_shows_the_map_in_its_place(explainer: Explainer) -> None:
+    heat = explainer.explain(FACE)
+    image = np.full((100, 200, 3), 90, np.uint8)
+    matrix = np.array([[2.0, 0, 50], [0, 2.0, 30]])  # the face fills 32 pixels from (50, 30)
+    picture = explained(image, [heat, heat], [matrix, matrix + np.array([[0, 0, 80], [0, 0, 0]])]).astype(int)
+    photo = picture[12 : 12 + 320, 12 : 12 + 640]
+    coloured = np.ptp(photo, axis=2) > 20
+    rows, columns = np.nonzero(coloured)
+    assert rows.min() >= 30 * 3.2 - 4 and rows.max() <= 62 * 3.2 + 4
+    assert columns.min() >= 50 * 3.2 - 4 and columns.max() <= 162 * 3.2 + 4
+    assert coloured[:, 300:400].sum() == 0  # between the two faces
+
+
+def test_the_random_maps_are_as_many_as_the_text_says() -> None:
+    assert (chance.RANDOM_MAPS, chance.RANDOM_CURVES, chance.FIFTH) == (50, 10, 0.2)

@@ -1,0 +1,183 @@
+"""`mien explain`: a picture and a data set, by name, with numbers, and what bad input is told."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from mien.cli.main import main
+from mien.evaluate.explain_config import METHODS
+from mien.predict.explain import heat
+
+from .quadrant_onnx import lit_face, write_quadrant
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Work in an empty folder with a model folder `quarter`, a face and a data set."""
+    monkeypatch.chdir(tmp_path)
+    write_quadrant(tmp_path / "quarter")
+    write(tmp_path / "face.png", lit_face())
+    for label, level in (("bright", 0), ("dark", -70)):
+        for number in range(3):
+            picture = lit_face(seed=number).astype(int)
+            picture[:8, 8:] += level - (30 if level else 0)
+            write(
+                tmp_path / "faces" / "test" / label / f"{number}.png", picture.clip(0, 255).astype(np.uint8)
+            )
+    return tmp_path
+
+
+def write(path: Path, picture: np.ndarray) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(cv2.imencode(path.suffix, picture)[1].tobytes())
+    return path
+
+
+def read(path: Path) -> np.ndarray:
+    return cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
+
+
+def explain(*words: str) -> int:
+    return main(["explain", "quarter", *words])
+
+
+def test_a_face_is_explained_in_words_and_as_a_picture(capsys: pytest.CaptureFixture[str]) -> None:
+    assert explain("face.png", "--detector", "whole") == 0
+    said = capsys.readouterr().out
+    assert said.startswith("face 1   bright ")
+    assert "with the hottest fifth covered bright goes from " in said
+    assert "so the map holds" in said
+    assert "picture  explained-face.png" in said
+    picture = read(Path("explained-face.png")).astype(int)
+    blue, _, red = np.moveaxis(picture, -1, 0)
+    rows, columns = np.nonzero(red - blue > 60)  # orange
+    face = (rows > 30) & (rows < 30 + 240)
+    assert np.median(columns[face]) > 12 + 240 + 8 + 120  # in the right half of the right panel
+
+
+def test_the_numbers_are_json_and_no_picture_is_written(capsys: pytest.CaptureFixture[str]) -> None:
+    assert explain("face.png", "--detector", "whole", "--json", "--target", "dark") == 0
+    told = json.loads(capsys.readouterr().out)
+    (face,) = told["faces"]
+    assert (face["label"], face["decision"], face["head"]) == ("dark", "bright", "light")
+    assert np.shape(face["grid"]) == (8, 8)
+    assert (
+        np.argmin(face["grid"]) // 8 < 4 <= np.argmin(face["grid"]) % 8
+    )  # what is bright speaks against dark
+    assert set(face["check"]) == {
+        "fall", "random_fall", "beaten", "deletion", "insertion", "random_curve", "holds",
+    }  # fmt: skip
+    assert not list(Path().glob("explained*"))
+
+
+def test_a_target_of_another_head_chooses_that_head(capsys: pytest.CaptureFixture[str]) -> None:
+    assert explain("face.png", "--detector", "whole", "--json", "--target", "happy") == 0
+    assert json.loads(capsys.readouterr().out)["faces"][0]["head"] == "mood"
+
+
+def test_a_data_set_becomes_a_sheet_with_a_row_a_class(capsys: pytest.CaptureFixture[str]) -> None:
+    assert explain("faces", "--limit", "2") == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("bright: 2 of 3 faces; bright ")
+    assert said[1].startswith("dark: 2 of 3 faces; dark ")
+    assert said[2] == "sheet    explained-faces.png"
+    assert read(Path("explained-faces.png")).shape[1] > 7 * 132
+
+
+def test_the_numbers_of_a_data_set(capsys: pytest.CaptureFixture[str]) -> None:
+    assert explain("faces", "--json", "--classes", "dark,bright", "--out", "sheets.png") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["split"] == "test"
+    assert [one["class"] for one in told["classes"]] == ["dark", "bright"]
+    for one in told["classes"]:
+        assert (one["available"], one["explained"], len(one["faces"])) == (3, 3, 3)
+        assert np.argmax(one["grid"]) // 8 < 4 <= np.argmax(one["grid"]) % 8
+        np.testing.assert_allclose(one["grid"], np.mean([f["grid"] for f in one["faces"]], axis=0), atol=1e-6)
+    assert Path("sheets.png").is_file()
+
+
+def test_out_may_be_a_folder(place: Path) -> None:
+    (place / "shown").mkdir()
+    assert explain("face.png", "--detector", "whole", "--out", "shown") == 0
+    assert (place / "shown" / "explained-face.png").is_file()
+
+
+def test_a_run_is_explained_by_its_exported_model(place: Path) -> None:
+    shutil.copytree("quarter", "run/model")
+    (place / "run" / "settings.json").write_text("{}")
+    assert main(["explain", "run", "face.png", "--detector", "whole"]) == 0
+
+
+def test_a_portrait_has_the_map_on_the_face(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from matplotlib.cbook import get_sample_data
+
+    with get_sample_data("grace_hopper.jpg") as stream:
+        (place / "hopper.jpg").write_bytes(stream.read())
+    assert explain("hopper.jpg", "--detector", "haar") == 0
+    picture = read(Path("explained-hopper.png")).astype(int)
+    photo = picture[12:652, 12 : 12 + 540]
+    rows, _ = np.nonzero(np.ptp(photo, axis=2) > 15)
+    image = read(place / "hopper.jpg")
+    scale = 640 / max(image.shape[:2])
+    assert rows.size
+    assert rows.max() < 0.7 * image.shape[0] * scale  # the face, not the uniform
+    assert "(decision: " not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["face.png", "--target", "sad"], "the head 'light' has no label 'sad'; it has: dark, bright"),
+        (["face.png", "--head", "votes"], "there is no head 'votes'; this model has: light, mood"),
+        (["nothing.png"], "there is no file or folder nothing.png"),
+        (["face.png", "--split", "test"], "--split is for DATA, and face.png is a picture; leave it out"),
+        (["face.png", "--limit", "0"], "limit must be at least 1, got 0"),
+        (["face.png", "--out", "map.txt"], "cannot write map.txt: a sheet is a picture"),
+        (["face.png", "--detector", "dlib"], "there is no face finder 'dlib'"),
+        (["faces", "--split", "validation"], "has no pictures in its validation split"),
+        (["faces", "--head", "mood"], "the model does not know the data's classes bright, dark"),
+    ],
+)
+def test_bad_input_is_told_in_one_line(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert explain(*words) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+    assert not list(Path().glob("explained*"))
+
+
+def test_a_picture_without_a_face_ends_with_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert explain("face.png", "--detector", "haar") == 1
+    assert capsys.readouterr().err == (
+        "mien: no face found in face.png; if the picture is a face already, use --detector whole\n"
+    )
+
+
+def test_models_that_cannot_be_explained(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (place / "unfinished").mkdir()
+    (place / "unfinished" / "settings.json").write_text("{}")
+    (place / "other.onnx").write_bytes(b"not a network")
+    (place / "net.keras").write_bytes(b"not a network")
+    for model, words, said in (
+        ("unfinished", [], "its training has not finished"),
+        ("other.onnx", [], "is not a network that ONNX Runtime opens"),
+        ("nowhere", [], "there is no model nowhere"),
+        ("net.keras", ["--method", "rise"], "is a Keras file; make a model folder of it first"),
+        ("net.keras", [], "net.keras is damaged or not a .keras file"),
+    ):
+        assert main(["explain", model, "face.png", *words]) == 2, model
+        error = capsys.readouterr().err
+        assert said in error
+        assert error.count("\n") == 1
+
+
+def test_the_methods_of_the_option_are_those_that_exist() -> None:
+    assert METHODS == heat.METHODS
