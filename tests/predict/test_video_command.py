@@ -198,7 +198,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path, clip: Path, 
     random = np.random.default_rng(0)
     noise = [cv2.resize(random.integers(0, 255, (60, 80, 3), np.uint8), (320, 240)) for _ in range(12)]
     write_video(clip, noise, FPS)
-    # A limit on the size of files stands for the full disk: tables fit below it, the video does not.
+    # A limit on the size of files stands for the full disk: not all of the results fit below it.
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))"
     hide = "\nimport shutil; shutil.which = lambda _: None" if hidden else ""
     running = run_command("clip.mp4", before=limit + hide)
@@ -207,6 +207,37 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path, clip: Path, 
     (line,) = said.splitlines()
     assert line.startswith("mien: cannot write")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.mp4", "tiny"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs resource limits")
+@pytest.mark.parametrize("program", [None, encoding.ffmpeg()], ids=["OpenCV", "ffmpeg"])
+def test_an_encoder_says_that_the_disk_is_full(tmp_path: Path, program: str | None) -> None:
+    """OpenCV itself does not."""
+    code = """
+import resource, sys
+from fractions import Fraction
+from pathlib import Path
+import numpy as np
+from mien.predict.video import encoding
+from mien.predict.video.reading import hush
+hush()
+encoding.ffmpeg = lambda: sys.argv[2] or None
+resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
+encoder = encoding.encoder(Path(sys.argv[1]), (160, 96), Fraction(30))
+random = np.random.default_rng(0)
+try:
+    for _ in range(40):
+        encoder.write(random.integers(0, 255, (96, 160, 3), np.uint8))
+    encoder.close()
+except OSError as error:
+    print(type(error).__name__)
+"""
+    path = tmp_path / f"a{'.mp4' if program else '.webm'}"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path), program or ""], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == ("OutputError\n" if program else "OSError\n")
 
 
 @pytest.mark.usefixtures("clip")
