@@ -13,6 +13,7 @@ from mien.predict.model_folder import FACTS_FILE, ModelFacts, read_model_folder
 HELP = "Write a trained network as a checked model folder, or as a LiteRT, .h5 or .keras file."
 EXAMPLES = """examples:
   mien export runs/faces-small --to models/mine             model.onnx, model.json and CARD.md
+  mien export runs/faces-small --to models/mine --int8 faces   with an int8 form, about three times faster
   mien export best.keras --to models/mine --name mine       from a bare file, under a name of its own
   mien export runs/faces-small --litert mine.tflite         for phones (needs the TensorFlow backend)
   mien export models/mine --keras mine.keras                back to a file that Keras opens
@@ -24,6 +25,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "model", metavar="MODEL", help="run folder, model folder, .keras, .h5 or .onnx file of mien"
     )
     parser.add_argument("--to", type=Path, metavar="DIR", help="write a model folder here")
+    parser.add_argument(
+        "--int8",
+        type=Path,
+        metavar="DATA",
+        help="with --to: also an int8 form, set up on the training faces of DATA and checked on its validation faces",
+    )
     parser.add_argument("--name", help="name of the model in its card (default: the name that it has)")
     parser.add_argument(
         "--litert", type=Path, metavar="FILE", help="write a LiteRT file (.tflite), calibrated"
@@ -37,6 +44,8 @@ def run(options: argparse.Namespace) -> int:
         raise ConfigError(
             "export to what? Give --to DIR for a model folder, or --litert, --h5 or --keras with a FILE"
         )
+    if options.int8 and not options.to:
+        raise ConfigError("--int8 DATA is a form in a model folder; add --to DIR")
     _check_suffixes(options)
     need("onnx", "train", "exporting")
     from mien.train import backend
@@ -66,6 +75,23 @@ def _calibrated(model: Path, facts: ModelFacts) -> ModelFacts:
     return read_model_folder(folder).facts if (folder / FACTS_FILE).is_file() else facts
 
 
+def _add_int8(folder: Path, data: Path) -> None:
+    from mien.data import open_dataset
+    from mien.data.dataset import DataConfig
+    from mien.evaluate.matching import match_classes
+    from mien.train.quantise import MOST_LOST, add_int8
+
+    dataset = open_dataset(data, DataConfig())
+    facts = read_model_folder(folder).facts
+    match = match_classes(facts, dataset.classes, facts.heads[0].name)
+    found, kept = add_int8(folder, dataset.split("train"), dataset.split("validation"), columns=match.columns)
+    verdict = "kept" if kept else f"not kept, because it may lose {100 * MOST_LOST:g}"
+    print(
+        f"int8     {found.bytes / 1e3:,.0f} kB; loses {100 * found.lost:.2f} points on {found.n:,} validation faces: "
+        f"{verdict}"
+    )
+
+
 def _write(options: argparse.Namespace, network: Any, facts: ModelFacts) -> None:
     from mien.train.export import export
     from mien.train.saved import save_network
@@ -78,6 +104,8 @@ def _write(options: argparse.Namespace, network: Any, facts: ModelFacts) -> None
             f"         {written['parameters']:,} parameters, {written['bytes'] / 1e3:,.0f} kB; ONNX Runtime "
             f"and Keras differ by at most {written['parity']['max_abs_difference']:.1g}"
         )
+        if options.int8:
+            _add_int8(options.to, options.int8)
     if options.litert:
         from mien.train.litert import export_litert
 

@@ -30,6 +30,11 @@ class EvaluateConfig(DataConfig):
     faces: str = setting(
         "whole", "'whole': each picture is a face; 'crop': find and crop the face", choices=("whole", "crop")
     )
+    precision: str = setting(
+        "auto",
+        "form of a model folder's network; auto: int8 where it has one, as in prediction",
+        choices=("auto", "float32", "int8"),
+    )
     mistakes: int = setting(42, "how many of the most confident mistakes are shown")
     resamples: int = setting(2000, "bootstrap resamples behind each 95 % interval")
     seed: int = setting(0, "seed of the bootstrap and of the five folds")

@@ -122,7 +122,7 @@ def _open_onnx(path: Path, kind: str, config: EvaluateConfig) -> Scorer:
     if path.is_file() and not foreign.onnx_has_facts(path):
         facts, network, note = foreign.open_onnx(path, config)
         return Scorer(facts, path, kind, network, note=note)
-    recognizer = Recognizer(path)
+    recognizer = Recognizer(path, config.precision)
     return Scorer(recognizer.facts, path, kind, recognizer.probabilities, _count(recognizer.facts))
 
 

@@ -101,15 +101,17 @@ def load(
     detector: str = "auto",
     detector_file: str | Path | None = None,
     head: str | None = None,
+    precision: str = "auto",
 ) -> Analyzer:
     """Open a trained network together with a face finder.
 
     model: a run folder, a model folder, an `.onnx` file that mien wrote, or the name of a model that ships with
     mien. None ships yet, so it must be given. detector: auto, yunet, haar or whole (each picture is one face).
-    detector_file: a YuNet file. head: one of the network's answers; None: the default one. Raises ModelError,
+    detector_file: a YuNet file. head: one of the network's answers; None: the default one. precision: auto (the
+    int8 form where the model has one), float32 or int8. Raises ModelError,
     ConfigError or MissingExtra, each in one line that says what to do.
     """
-    recognizer = Recognizer(_network(model))
+    recognizer = Recognizer(_network(model), precision)
     file = None if detector_file is None else Path(detector_file)
     return Analyzer(recognizer, _finder(detector, file), head)
 

@@ -18,6 +18,7 @@ from mien.preprocess import Preprocess
 
 FORMAT = 1  # version of model.json; a reader refuses newer ones
 MODEL_FILE, FACTS_FILE, CARD_FILE = "model.onnx", "model.json", "CARD.md"
+INT8_FILE = "model-int8.onnx"  # the same network in eight bits; not every folder has it
 SHIPPED = Path(__file__).parent.parent / "models"  # one model folder each
 METADATA_KEY = "mien"  # where the facts lie inside a .onnx, .keras or .h5 file
 
@@ -221,18 +222,22 @@ class ModelFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFolder:
-    """A model folder whose network file is the one that its model.json describes."""
+    """A model folder whose network files are those that its model.json describes.
+
+    onnx, sha256: of the float32 network. int8: the int8 form, None where the folder has none.
+    """
 
     facts: ModelFacts
     onnx: Path
     sha256: str
+    int8: Path | None = None
 
 
 def read_model_folder(folder: Path) -> ModelFolder:
     """Read model.json and check model.onnx against it.
 
     Raises ModelError when a file is missing, when model.json cannot be read or is of a newer format, and when
-    one byte of model.onnx has changed.
+    one byte of a network file has changed.
     """
     if not folder.is_dir():
         raise ModelError(f"there is no model folder {folder}; make one with: mien export RUN --to {folder}")
@@ -244,18 +249,30 @@ def read_model_folder(folder: Path) -> ModelFolder:
             )
     source = folder / FACTS_FILE
     stored = dict(_parsed(_read_text(source), source))
-    written = stored.pop("sha256", None)
+    hashes = {MODEL_FILE: stored.pop("sha256", None)}
+    if int8 := stored.pop("sha256_int8", None):
+        hashes[INT8_FILE] = int8
     try:
         facts = ModelFacts.from_dict(stored)
     except ModelError as error:
         raise ModelError(f"{source}: {error}") from error
-    found = file_sha256(folder / MODEL_FILE)
+    for name, written in hashes.items():
+        _check_hash(folder / name, written)
+    return ModelFolder(
+        facts=facts,
+        onnx=folder / MODEL_FILE,
+        sha256=str(hashes[MODEL_FILE]),
+        int8=folder / INT8_FILE if INT8_FILE in hashes else None,
+    )
+
+
+def _check_hash(file: Path, written: Any) -> None:
+    found = file_sha256(file) if file.is_file() else "missing"
     if found != written:
         raise ModelError(
-            f"{folder / MODEL_FILE} is not the file that {FACTS_FILE} describes (SHA-256 {found[:12]}…, "
-            f"expected {str(written)[:12]}…); it was changed or copied in part: copy or export it again"
+            f"{file} is not the file that {FACTS_FILE} describes (SHA-256 {found[:12]}…, expected "
+            f"{str(written)[:12]}…); it was changed or copied in part: copy or export the folder again"
         )
-    return ModelFolder(facts=facts, onnx=folder / MODEL_FILE, sha256=found)
 
 
 def model_path(model: str) -> Path:
@@ -275,8 +292,10 @@ def model_path(model: str) -> Path:
 
 
 def write_facts(folder: Path, facts: ModelFacts) -> None:
-    """Write model.json beside a model.onnx that lies in `folder` already."""
+    """Write model.json beside a model.onnx, and perhaps a model-int8.onnx, that lie in `folder` already."""
     stored = {**facts.to_dict(), "sha256": file_sha256(folder / MODEL_FILE)}
+    if (folder / INT8_FILE).is_file():
+        stored["sha256_int8"] = file_sha256(folder / INT8_FILE)
     text = json.dumps(stored, indent=2, ensure_ascii=False, allow_nan=False)
     (folder / FACTS_FILE).write_text(text + "\n", encoding="utf-8")
 

@@ -9,10 +9,11 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from mien.errors import DataError, ModelError
-from mien.predict.model_folder import METADATA_KEY, ModelFacts, read_model_folder
+from mien.errors import ConfigError, DataError, ModelError
+from mien.predict.model_folder import METADATA_KEY, ModelFacts, ModelFolder, read_model_folder
 from mien.preprocess import to_model_inputs
 
+PRECISIONS = ("auto", "float32", "int8")
 _BATCH = 64  # faces at once: more is not faster on a CPU, and memory stays small
 _PIXELS = _BATCH * 96 * 96  # larger inputs go in smaller batches, for the memory of the first layers
 
@@ -22,17 +23,21 @@ class Recognizer:
 
     path: a model folder, or a bare `.onnx` file of ours (its hash cannot be checked then). Raises ModelError
     when it is missing, damaged, not ONNX, or when the network does not have the heads that its facts name.
+    precision: 'auto' is the int8 form of a model folder that has one (see `mien.train.quantise`), else float32;
+    'int8' and 'float32' ask for one. Raises ConfigError for another, ModelError where a folder has no int8 form.
     One thread: two that spin are slower beside any other work; spread faces over processes instead.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, precision: str = "auto") -> None:
         path = Path(path)
+        if precision not in PRECISIONS:
+            raise ConfigError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
         if path.is_file():
             self._session = _open(path)
             self.facts = _facts_inside(self._session, path)
         else:
             folder = read_model_folder(path)
-            self._session = _open(folder.onnx)
+            self._session = _open(_form(folder, precision))
             self.facts = folder.facts
         self._heads = tuple(head.name for head in self.facts.heads)
         self._input = _checked_input(self._session, self.facts, path)
@@ -81,6 +86,12 @@ class Recognizer:
 def _chunks(inputs: NDArray[np.uint8 | np.float32]) -> list[NDArray[np.uint8 | np.float32]]:
     step = max(1, min(_BATCH, _PIXELS // max(1, inputs.shape[1] * inputs.shape[2])))
     return [inputs[start : start + step] for start in range(0, len(inputs), step)]
+
+
+def _form(folder: ModelFolder, precision: str) -> Path:
+    if precision == "int8" and folder.int8 is None:
+        raise ModelError(f"{folder.onnx.parent} has no int8 form; leave the precision out, or use float32")
+    return folder.onnx if precision == "float32" or folder.int8 is None else folder.int8
 
 
 def _open(path: Path) -> onnxruntime.InferenceSession:

@@ -123,6 +123,9 @@ class TrainConfig(DataConfig):
         "auto", "auto: mixed on a GPU that has it, else float32", choices=("auto", "float32", "mixed")
     )
     h5: bool = setting(False, "also save the best network as .h5")
+    int8: bool = setting(
+        False, "also write an int8 form of the network, unless it loses more than 0.3 points on validation"
+    )
     tensorboard: bool = setting(False, "write TensorBoard logs into the run folder")
     phases: tuple[Mapping[str, Any], ...] = setting(
         (), "later phases, each with settings to change", option=False

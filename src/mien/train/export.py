@@ -16,6 +16,7 @@ from mien.files import whole_folder
 from mien.predict.model_folder import (
     CARD_FILE,
     FACTS_FILE,
+    INT8_FILE,
     MODEL_FILE,
     ModelFacts,
     read_model_folder,
@@ -66,7 +67,9 @@ def record_scores(folder: Path, scores: Sequence[Mapping[str, Any]]) -> None:
     scores: entries as `Report.recorded` gives them; they replace those that training left.
     """
     with whole_folder(folder) as temporary:
-        shutil.copyfile(folder / MODEL_FILE, temporary / MODEL_FILE)
+        for name in (MODEL_FILE, INT8_FILE):
+            if (folder / name).is_file():
+                shutil.copyfile(folder / name, temporary / name)
         facts = replace(read_model_folder(folder).facts, scores=tuple(scores))
         write_facts(temporary, facts)
         (temporary / CARD_FILE).write_text(model_card(facts), encoding="utf-8")
@@ -77,7 +80,7 @@ def _check_place(folder: Path) -> None:
     if not folder.exists():
         return
     found = {path.name for path in folder.iterdir()} if folder.is_dir() else {"a file of this name"}
-    if other := sorted(found - {MODEL_FILE, FACTS_FILE, CARD_FILE}):
+    if other := sorted(found - {MODEL_FILE, INT8_FILE, FACTS_FILE, CARD_FILE}):
         raise OutputError(
             f"{folder} is there and is not a model folder (it has {', '.join(other[:3])}); name another place"
         )

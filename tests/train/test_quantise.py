@@ -1,0 +1,107 @@
+"""The int8 form: nearly the same answers, kept only when it is good enough, and hashed like the rest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+keras = pytest.importorskip("keras")
+
+from mien.data.dataset import Split  # noqa: E402
+from mien.errors import ModelError  # noqa: E402
+from mien.predict.model_folder import INT8_FILE, Head, ModelFacts, read_model_folder  # noqa: E402
+from mien.predict.recognizer import Recognizer  # noqa: E402
+from mien.preprocess import Preprocess  # noqa: E402
+from mien.train.export import export, record_scores  # noqa: E402
+from mien.train.networks.registry import NetworkRequest  # noqa: E402
+from mien.train.networks.small import build_small  # noqa: E402
+from mien.train.quantise import add_int8  # noqa: E402
+
+LABELS = ("a", "b", "c")
+
+
+class Held:
+    """Pictures in memory."""
+
+    def __init__(self, pixels: np.ndarray) -> None:
+        self.pixels = pixels
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def read(self, index: int) -> np.ndarray:
+        return self.pixels[index]
+
+
+@pytest.fixture(scope="module")
+def pixels() -> np.ndarray:
+    """300 soft random pictures that differ in tone."""
+    rng = np.random.default_rng(0)
+    tones = rng.integers(30, 220, (300, 1, 1, 1))
+    return np.clip(tones + rng.normal(0, 30, (300, 16, 16, 1)), 0, 255).astype(np.uint8)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, pixels: np.ndarray) -> Path:
+    """A model folder of an untrained network, its head shifted so that no class wins everywhere."""
+    how = Preprocess(size=16, colour="grey")
+    keras.utils.set_random_seed(1)
+    network = build_small(NetworkRequest(heads={"expression": LABELS}, preprocess=how))
+    head = network.get_layer("expression")
+    kernel, _ = head.get_weights()
+    logs = np.log(np.asarray(network.predict_on_batch(pixels.astype(np.float32))))
+    head.set_weights([kernel, -logs.mean(axis=0)])
+    facts = ModelFacts(name="tiny", preprocess=how, heads=(Head(name="expression", labels=LABELS),))
+    return export(network, tmp_path / "model", facts)
+
+
+def _split(pixels: np.ndarray, labels: np.ndarray) -> Split:
+    return Split(Held(pixels), labels.astype(np.int64), [""] * len(pixels))
+
+
+def test_the_int8_form_answers_nearly_alike_and_is_what_opens(folder: Path, pixels: np.ndarray) -> None:
+    exact = Recognizer(folder).probabilities(pixels)["expression"]
+    never = np.full(
+        len(pixels), exact.argmax(axis=1).min() - 1
+    )  # no answer is right in either form: nothing is lost
+    found, kept = add_int8(folder, _split(pixels, never), _split(pixels, never))
+    assert kept and found.lost == 0
+    coarse = Recognizer(folder).probabilities(pixels)["expression"]
+    assert 0 < np.abs(coarse - exact).max() < 0.1
+    assert found.agreement == (coarse.argmax(axis=1) == exact.argmax(axis=1)).mean() > 0.9
+    np.testing.assert_array_equal(Recognizer(folder, "float32").probabilities(pixels)["expression"], exact)
+    np.testing.assert_array_equal(Recognizer(folder / INT8_FILE).probabilities(pixels)["expression"], coarse)
+    assert found.bytes < 0.4 * read_model_folder(folder).onnx.stat().st_size
+    record_scores(folder, ())
+    assert read_model_folder(folder).int8 is not None
+
+
+def test_a_changed_or_missing_int8_file_is_noticed(folder: Path, pixels: np.ndarray) -> None:
+    never = np.full(len(pixels), -1)
+    add_int8(folder, _split(pixels, never), _split(pixels, never))
+    file = folder / INT8_FILE
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(ModelError, match=r"model-int8.onnx is not the file that model.json describes"):
+        Recognizer(folder)
+    file.unlink()
+    with pytest.raises(ModelError, match=r"SHA-256 missing"):
+        Recognizer(folder)
+
+
+def test_an_int8_form_that_loses_too_much_is_not_kept(folder: Path, pixels: np.ndarray) -> None:
+    exact = Recognizer(folder).probabilities(pixels)["expression"]
+    # The 2,000 steps between two pictures with different answers cross a tie; eight bits put it somewhere else.
+    first = exact.argmax(axis=1)
+    one, other = pixels[first == first[0]][0], pixels[first != first[0]][0]
+    steps = np.linspace(0, 1, 2000)[:, None, None, None]
+    between = np.round((1 - steps) * one + steps * other).astype(np.uint8)
+    hard = _split(between, Recognizer(folder).probabilities(between)["expression"].argmax(axis=1))
+    found, kept = add_int8(folder, _split(pixels, np.zeros(len(pixels))), hard)
+    assert found.float32_accuracy == 1 > found.accuracy
+    assert not kept and not (folder / INT8_FILE).exists()
+    with pytest.raises(ModelError, match="has no int8 form"):
+        Recognizer(folder, "int8")
