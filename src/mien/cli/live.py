@@ -29,9 +29,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from mien.predict.video.camera import Window, open_camera
+    from mien.predict.video.looks import find
     from mien.predict.video.marking import marked
     from mien.predict.video.reading import hush
-    from mien.predict.video.settings import HALF_LIFE_S
+    from mien.predict.video.settings import HALF_LIFE_S, VideoSettings
     from mien.predict.video.tracker import Tracker
 
     hush()
@@ -41,7 +42,8 @@ def run(options: argparse.Namespace) -> int:
         tracker = Tracker(analyzer.head, half_life_s=HALF_LIFE_S if options.smoothing else None)
         with open_camera(options.camera) as camera:
             for time_s, image in camera.frames():
-                faces = tracker.update(time_s, analyzer.analyze(image))
+                found = find(image, analyzer.detector, VideoSettings.search_px)
+                faces = tracker.update(time_s, analyzer.recognise_faces([image], [found])[0])
                 if not window.show(marked(image, faces)):
                     return 0
     finally:
