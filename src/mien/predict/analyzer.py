@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mien.errors import DataError, ModelError
 from mien.images import PillowImage, decode_image, from_pillow, read_image
-from mien.predict.crop import crop
+from mien.predict.crop import cut
 from mien.predict.detect import WholePicture, detector
 from mien.predict.found_face import Detector, FoundFace
 from mien.predict.model_folder import FACTS_FILE, Head, model_path
@@ -19,6 +19,7 @@ from mien.predict.results import Face
 from mien.preprocess import to_model_inputs
 
 _RUN_MODEL, _RUN_SETTINGS = "model", "settings.json"  # inside a run folder, as `mien train` writes it
+DEFAULT_MODEL = "mien"  # the network that ships
 _KERAS_SUFFIXES = (".keras", ".h5", ".hdf5")
 
 
@@ -92,7 +93,7 @@ class Analyzer:
         """
         if isinstance(self.detector, WholePicture):
             return image
-        return crop(image, face.box, self.facts.preprocess.margin)
+        return cut(image, face, self.facts.preprocess.margin)
 
 
 def load(
@@ -106,7 +107,7 @@ def load(
     """Open a trained network together with a face finder.
 
     model: a run folder, a model folder, an `.onnx` file that mien wrote, or the name of a model that ships with
-    mien. None ships yet, so it must be given. detector: auto, yunet, haar or whole (each picture is one face).
+    mien; None: `mien`, the one that ships. detector: auto, yunet, haar or whole (each picture is one face).
     detector_file: a YuNet file. head: one of the network's answers; None: the default one. precision: auto (the
     int8 form where the model has one), float32 or int8. Raises ModelError,
     ConfigError or MissingExtra, each in one line that says what to do.
@@ -121,12 +122,7 @@ _finder = detector  # `load` has a setting of that name
 
 def _network(model: str | Path | None) -> Path:
     """Return the model folder or `.onnx` file of what the user named."""
-    if model is None:
-        raise ModelError(
-            "no model was named, and none ships with mien yet; name a run folder (runs/faces-small), a model "
-            "folder or an .onnx file of mien; to make one: mien train DATA"
-        )
-    path = model_path(str(model))
+    path = model_path(str(DEFAULT_MODEL if model is None else model))
     if path.suffix in _KERAS_SUFFIXES:
         raise ModelError(
             f"{path} is a Keras file; make a model folder of it first: mien export {path} --to DIR"

@@ -14,32 +14,28 @@ from numpy.typing import NDArray
 
 from mien.data.dataset import Dataset, Pictures, Split
 from mien.errors import DataError
-from mien.predict.crop import crop
-from mien.predict.found_face import Box, Detector
+from mien.predict.crop import cut
+from mien.predict.found_face import Detector, FoundFace
 
 
 @dataclass(frozen=True, eq=False)
 class FacePictures:
-    """The faces in pictures, cut out when they are read: in memory there are only boxes.
-
-    boxes: (n, 4) float64: x, y, width, height in pixels of each picture.
-    """
+    """The faces in pictures, cut out when they are read: in memory there are only their places."""
 
     pictures: Pictures
-    boxes: NDArray[np.float64]
+    faces: tuple[FoundFace, ...]  # one a picture
     margin: float
 
     def __len__(self) -> int:
-        return len(self.boxes)
+        return len(self.faces)
 
     def read(self, index: int) -> NDArray[np.uint8]:
         """Return the square around one face: (side, side, 3) uint8, RGB."""
-        x, y, width, height = self.boxes[index].tolist()
-        return crop(self.pictures.read(index), (x, y, width, height), self.margin)
+        return cut(self.pictures.read(index), self.faces[index], self.margin)
 
     def take(self, indices: NDArray[np.intp]) -> FacePictures:
         """Return the faces at these places, in this order."""
-        return FacePictures(self.pictures.take(indices), self.boxes[indices], self.margin)
+        return FacePictures(self.pictures.take(indices), tuple(self.faces[i] for i in indices), self.margin)
 
 
 def crop_faces(dataset: Dataset, detector: Detector, margin: float) -> tuple[Dataset, tuple[str, ...]]:
@@ -52,10 +48,10 @@ def crop_faces(dataset: Dataset, detector: Detector, margin: float) -> tuple[Dat
     splits, without, record = {}, [], hashlib.sha256(dataset.fingerprint.encode())
     record.update(json.dumps([dict(detector.facts), margin], sort_keys=True).encode())
     for name, split in dataset.splits.items():
-        boxes = _largest(split.pictures, detector)
-        splits[name] = _faces_of(split, boxes, margin)
-        without += [split.names[row] for row, box in enumerate(boxes) if box is None]
-        record.update(json.dumps([name, boxes]).encode())
+        faces = _largest(split.pictures, detector)
+        splits[name] = _faces_of(split, faces, margin)
+        without += [split.names[row] for row, face in enumerate(faces) if face is None]
+        record.update(json.dumps([name, [face and face.to_dict() for face in faces]]).encode())
     total = sum(map(len, dataset.splits.values()))
     if len(without) == total:
         raise DataError(
@@ -71,19 +67,17 @@ def crop_faces(dataset: Dataset, detector: Detector, margin: float) -> tuple[Dat
     return found, tuple(without)
 
 
-def _faces_of(split: Split, boxes: Sequence[Box | None], margin: float) -> Split:
-    rows = np.array([row for row, box in enumerate(boxes) if box is not None], np.intp)
-    kept = split.take(rows)
-    places = np.array([box for box in boxes if box is not None], np.float64).reshape(-1, 4)
-    return replace(kept, pictures=FacePictures(kept.pictures, places, margin))
+def _faces_of(split: Split, faces: Sequence[FoundFace | None], margin: float) -> Split:
+    kept = split.take(np.array([row for row, face in enumerate(faces) if face is not None], np.intp))
+    found = tuple(face for face in faces if face is not None)
+    return replace(kept, pictures=FacePictures(kept.pictures, found, margin))
 
 
-def _largest(pictures: Pictures, detector: Detector) -> list[Box | None]:
-    """Return each picture's largest face box, or None."""
+def _largest(pictures: Pictures, detector: Detector) -> list[FoundFace | None]:
+    """Return each picture's largest face, or None."""
 
-    def search(index: int) -> Box | None:
-        faces = detector.find(pictures.read(index))
-        return faces[0].box if faces else None
+    def search(index: int) -> FoundFace | None:
+        return next(iter(detector.find(pictures.read(index))), None)
 
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         return list(pool.map(search, range(len(pictures))))
