@@ -24,14 +24,17 @@ NOTE = (
 )
 
 
-def parser() -> argparse.ArgumentParser:
-    """Build the parser of the whole command line, importing nothing heavy."""
+def parser(command: str | None = None) -> argparse.ArgumentParser:
+    """Build the parser of the command line, importing nothing heavy.
+
+    command: the only one that is needed, so that it starts sooner; another word or None: all of them.
+    """
     top = argparse.ArgumentParser(
         prog="mien", description="Facial expression recognition: train, evaluate, ship.", epilog=NOTE
     )
     top.add_argument("--version", action="version", version=f"mien {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name in COMMANDS:
+    for name in (command,) if command in COMMANDS else COMMANDS:
         module = importlib.import_module(f"mien.cli.{name}")
         sub = commands.add_parser(
             name,
@@ -48,7 +51,8 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Returns 0, 1 (some inputs failed), 2 (wrong input; one line on stderr) or 130 (Ctrl-C)."""
     _replace_closed_streams()
-    options = parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    options = parser(given[0] if given else None).parse_args(given)
     try:
         code = int(options.run(options))
         sys.stdout.flush()  # a full disk shows here at the latest
