@@ -6,6 +6,8 @@ import argparse
 import shlex
 from pathlib import Path
 
+from mien.cli.network_options import add_network_options, open_analyzer
+
 HELP = "Recognise the expressions in two portraits that come with mien: no picture of your own is needed."
 EXAMPLES = """examples:
   mien demo                                 a table, and the marked portraits in the folder mien-demo
@@ -16,9 +18,7 @@ _SAMPLES = ("eileen-collins.jpg", "grace-hopper.jpg")  # where they are from: sa
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--model", metavar="MODEL", help="run folder, model folder, .onnx file of mien, or shipped model"
-    )
+    add_network_options(parser)
     parser.add_argument(
         "--save",
         type=Path,
@@ -32,12 +32,11 @@ def run(options: argparse.Namespace) -> int:
     from mien.cli.predict import answer, targets_of
     from mien.cli.predict_sources import Source
     from mien.cli.predict_text import print_table
-    from mien.predict.analyzer import load
 
     folder = Path(__file__).parent.parent / "samples"
     sources = [Source(name, folder / name, Path(name)) for name in _SAMPLES]
     targets = targets_of(sources, options.save)
-    failed = answer(load(options.model), sources, targets, print_table)
+    failed = answer(open_analyzer(options), sources, targets, print_table)
     model = f" --model {shlex.quote(options.model)}" if options.model else ""
     print(f"marked   {' '.join(str(target) for target in targets if target)}")
     print(f"next     mien predict PHOTO.jpg{model}    a photograph of yours, or a whole folder")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 
-from mien.cli.video import add_network_options, open_analyzer
+from mien.cli.network_options import add_network_options, open_analyzer
 
 HELP = "Show a camera in a window with the faces marked. q or Escape ends it."
 EXAMPLES = """examples:
-  mien live --model runs/faces-small             the first camera
-  mien live --model models/mine --camera 1       another one
-  mien live --model models/mine --no-smoothing   every picture on its own
+  mien live                        the first camera
+  mien live --camera 1             another one
+  mien live --no-smoothing         every picture on its own
+  mien live --model models/mine    with a network of your own
 """
 
 

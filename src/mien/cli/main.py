@@ -15,7 +15,19 @@ from mien.errors import MienError
 
 # Each is a module of this package with HELP (one line), EXAMPLES (text), add_arguments(parser) and run(args) -> int.
 # Importing one must stay light: whatever is heavy is imported inside run().
-COMMANDS = ("train", "evaluate", "compare", "explain", "predict", "demo", "video", "live", "data", "export")
+COMMANDS = (
+    "train",
+    "evaluate",
+    "compare",
+    "explain",
+    "predict",
+    "demo",
+    "video",
+    "live",
+    "data",
+    "models",
+    "export",
+)
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of `mien ... > FILE`
 
 NOTE = (

@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mien.cli.network_options import add_network_options, open_analyzer
 from mien.errors import ConfigError, ImageError
 
 if TYPE_CHECKING:
@@ -21,14 +22,15 @@ if TYPE_CHECKING:
     from mien.predict.analyzer import Analyzer
     from mien.predict.results import Face
 
-HELP = "Find the faces in pictures and name their expressions, with a network that you trained."
+HELP = "Find the faces in pictures and name the expressions that people would see in them."
 EXAMPLES = """examples:
-  mien predict photo.jpg --model runs/faces-small            a table: each face, its expression, how sure
-  mien predict photos --model models/mine --save marked      a folder and all below it; marked copies to look at
-  mien predict "photos/*.jpg" --model models/mine --csv      a row a face, with all probabilities
-  mien predict faces --model models/mine --detector whole    every picture is one face already
-  mien predict - --model models/mine --json                  a picture from standard input
-  mien predict --download-yunet                              once: a face finder that misses far fewer faces
+  mien predict photo.jpg                        a table: each face, its expression, how sure
+  mien predict photos --save marked             a folder and all below it; marked copies to look at
+  mien predict "photos/*.jpg" --csv             a row a face, with all probabilities
+  mien predict faces --detector whole           every picture is one face already
+  mien predict - --json                         a picture from standard input
+  mien predict photo.jpg --model runs/mine      with a network that you trained
+  mien predict --download-yunet                 once: a face finder that misses far fewer faces
 """
 
 
@@ -36,24 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "paths", nargs="*", metavar="PATH", help="picture, folder (with all below it), glob, or - for stdin"
     )
-    # Not required by the parser: `load` has the line that says what to name, and since when none is needed.
-    parser.add_argument(
-        "--model", metavar="MODEL", help="run folder, model folder, .onnx file of mien, or shipped model"
-    )
-    parser.add_argument("--head", metavar="NAME", help="which answer of the network (default: its first)")
-    parser.add_argument(
-        "--detector",
-        default="auto",
-        metavar="NAME",
-        help="face finder: auto (yunet where its file is, otherwise haar), yunet, haar, or whole (each picture is "
-        "one face) (default: auto)",
-    )
-    parser.add_argument(
-        "--detector-file",
-        type=Path,
-        metavar="FILE",
-        help="a YuNet file (default: $MIEN_YUNET, or the one in the folder for caches)",
-    )
+    add_network_options(parser)
     parser.add_argument(
         "--download-yunet",
         action="store_true",
@@ -78,7 +63,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from mien.cli.predict_sources import find_sources
-    from mien.predict.analyzer import load
 
     if options.download_yunet:
         _download()
@@ -96,10 +80,7 @@ def run(options: argparse.Namespace) -> int:
     if not sources:
         return 2
     write = _writer(options)
-    analyzer = load(
-        options.model, detector=options.detector, detector_file=options.detector_file, head=options.head
-    )
-    failed = answer(analyzer, sources, targets, write, bar=bool(options.parquet))
+    failed = answer(open_analyzer(options), sources, targets, write, bar=bool(options.parquet))
     return 1 if problems or failed else 0
 
 
@@ -110,8 +91,6 @@ def answer(
 
     bar: show a progress bar even where the results go to the same terminal.
     """
-    if analyzer.detector.note:
-        print(f"mien: {analyzer.detector.note}", file=sys.stderr)
     if isinstance(
         sys.stdout, io.TextIOWrapper
     ):  # a name that this console has no letters for is no reason to stop

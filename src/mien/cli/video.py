@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mien.cli.network_options import add_network_options, open_analyzer
 from mien.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -19,11 +20,11 @@ if TYPE_CHECKING:
 
 HELP = "Follow the faces in a video: a marked copy, a table of expressions over time, and a timeline."
 EXAMPLES = """examples:
-  mien video talk.mp4 --model runs/faces-small               writes talk-faces/: video, table, timeline
-  mien video talk.mp4 --model models/mine --out results --jsonl
-  mien video talk.mp4 --model models/mine --no-smoothing     every frame on its own
-  mien video talk.mp4 --model models/mine --every 1          look for faces in every frame
-  mien video talk.mp4 --model models/mine --no-video         table and timeline alone, faster
+  mien video talk.mp4                                    writes talk-faces/: video, table, timeline
+  mien video talk.mp4 --out results --jsonl
+  mien video talk.mp4 --no-smoothing     every frame on its own
+  mien video talk.mp4 --every 1          look for faces in every frame
+  mien video talk.mp4 --no-video         table and timeline alone, faster
 """
 
 
@@ -39,35 +40,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--jsonl", action="store_true", help="also write a line of JSON a frame")
     parser.add_argument("--no-video", action="store_true", help="write no marked video")
     add_settings(parser, VideoSettings)
-
-
-def add_network_options(parser: argparse.ArgumentParser) -> None:
-    """Add what says which network and which face finder to use."""
-    parser.add_argument(
-        "--model", metavar="MODEL", help="run folder, model folder, .onnx file of mien, or shipped model"
-    )
-    parser.add_argument("--head", metavar="NAME", help="which answer of the network (default: its first)")
-    parser.add_argument(
-        "--detector",
-        default="auto",
-        metavar="NAME",
-        help="face finder: auto, yunet, haar or whole (default: auto)",
-    )
-    parser.add_argument(
-        "--detector-file", type=Path, metavar="FILE", help="a YuNet file for --detector yunet"
-    )
-
-
-def open_analyzer(options: argparse.Namespace) -> Analyzer:
-    """Load what `add_network_options` asked for; the face finder's note goes to stderr."""
-    from mien.predict.analyzer import load
-
-    analyzer = load(
-        options.model, detector=options.detector, detector_file=options.detector_file, head=options.head
-    )
-    if analyzer.detector.note:
-        print(f"mien: {analyzer.detector.note}", file=sys.stderr)
-    return analyzer
 
 
 def run(options: argparse.Namespace) -> int:

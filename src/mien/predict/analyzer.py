@@ -112,7 +112,7 @@ def load(
     int8 form where the model has one), float32 or int8. Raises ModelError,
     ConfigError or MissingExtra, each in one line that says what to do.
     """
-    recognizer = Recognizer(_network(model), precision)
+    recognizer = Recognizer(model_folder(model), precision)
     file = None if detector_file is None else Path(detector_file)
     return Analyzer(recognizer, _finder(detector, file), head)
 
@@ -120,8 +120,8 @@ def load(
 _finder = detector  # `load` has a setting of that name
 
 
-def _network(model: str | Path | None) -> Path:
-    """Return the model folder or `.onnx` file of what the user named."""
+def model_folder(model: str | Path | None) -> Path:
+    """Return the model folder or `.onnx` file of what the user named, as `load` takes it; ModelError otherwise."""
     path = model_path(str(DEFAULT_MODEL if model is None else model))
     if path.suffix in _KERAS_SUFFIXES:
         raise ModelError(

@@ -282,13 +282,18 @@ def model_path(model: str) -> Path:
     """
     if Path(model).exists():
         return Path(model)
-    shipped = {folder.name: folder for folder in SHIPPED.iterdir()} if SHIPPED.is_dir() else {}
+    shipped = shipped_models()
     if model in shipped:
         return shipped[model]
     names = ", ".join(sorted(shipped)) or "none"
     raise ModelError(
         f"there is no model {model}; shipped with mien: {names}; or name a file or folder that exists"
     )
+
+
+def shipped_models() -> dict[str, Path]:
+    """Return the model folders that ship with mien, by name."""
+    return {file.parent.name: file.parent for file in sorted(SHIPPED.glob(f"*/{FACTS_FILE}"))}
 
 
 def write_facts(folder: Path, facts: ModelFacts) -> None:

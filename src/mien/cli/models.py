@@ -1,0 +1,51 @@
+"""`mien models`: the networks that ship with mien, what they answer, and their cards."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from pathlib import Path
+
+HELP = "List the networks that ship with mien, or show what is known about one."
+EXAMPLES = """examples:
+  mien models                 name, answers, size
+  mien models mien            its card: what it is for and not for, scores, how it fails
+  mien models runs/mine       the same for a network of your own
+  mien models --json          for programs
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", nargs="?", metavar="MODEL", help="shipped model, run, or model folder")
+    parser.add_argument("--json", action="store_true", help="print what model.json says")
+
+
+def run(options: argparse.Namespace) -> int:
+    from mien.predict.analyzer import model_folder
+    from mien.predict.model_folder import CARD_FILE, read_model_folder, shipped_models
+
+    folders = [model_folder(options.model)] if options.model else list(shipped_models().values())
+    read = [(folder, read_model_folder(folder)) for folder in folders]
+    if options.json:
+        facts = [{**model.facts.to_dict(), "folder": str(folder)} for folder, model in read]
+        print(json.dumps(facts[0] if options.model else facts, indent=2, ensure_ascii=False))
+    elif options.model:
+        print(_terminal((folders[0] / CARD_FILE).read_text(encoding="utf-8")), end="")
+    else:
+        for folder, model in read:
+            print(f"{folder.name:12} {_line(folder)}")
+            for answer in model.facts.answers:
+                default = "  (default)" if answer == model.facts.head() else ""
+                print(f"  {answer.name:11} {', '.join(answer.labels)}{default}")
+    return 0
+
+
+def _line(folder: Path) -> str:
+    sizes = [f"{file.name} {file.stat().st_size / 1e6:.1f} MB" for file in sorted(folder.glob("*.onnx"))]
+    return ", ".join(sizes)
+
+
+def _terminal(markdown: str) -> str:
+    """Take out what only a Markdown viewer needs: the marks of code."""
+    return re.sub(r"`([^`\n]+)`", r"\1", markdown)
