@@ -27,14 +27,15 @@ FACTS = ModelFacts(name="spots", preprocess=Preprocess(size=SIZE, colour="grey")
 
 
 def spot_network(bright: float = 1.0) -> keras.Model:
-    """Two maps at half the size, what is brighter and what is darker than 128; each label takes the mean of one."""
+    """Two maps at half the size, what is brighter and what is darker than 128; each label takes the mean of its own,
+    and what is dark speaks against `bright`."""
     faces = keras.Input((SIZE, SIZE, 1), name="faces")
     x = layers.Rescaling(1 / 128, offset=-1)(faces)
     x = layers.Conv2D(2, 1, activation="relu", name="conv")(x)
     x = layers.GlobalAveragePooling2D()(layers.MaxPooling2D(2)(x))
     model = keras.Model(faces, layers.Dense(2, activation="softmax", name="light")(x))
     model.get_layer("conv").set_weights([np.array([[[[-1.0, 1.0]]]]), np.zeros(2)])
-    model.get_layer("light").set_weights([np.array([[8.0, 0.0], [0.0, 8.0 * bright]]), np.zeros(2)])
+    model.get_layer("light").set_weights([np.array([[8.0, -8.0 * bright], [0.0, 8.0 * bright]]), np.zeros(2)])
     return model
 
 
@@ -61,7 +62,7 @@ def test_it_follows_the_equations_of_the_paper() -> None:
     model, face = spot_network(), spots()
     camera = GradCam(model, HEAD)
     maps = np.maximum(np.stack([-(face[::2, ::2, 0] / 128 - 1), face[::2, ::2, 0] / 128 - 1], axis=-1), 0)
-    wanted = np.maximum(maps @ np.array([0.0, 8 / 64 / 64]), 0)
+    wanted = np.maximum(maps @ np.array([-8.0, 8.0]) / 64, 0)
     np.testing.assert_allclose(camera(face, 1)[1::2, 1::2] > 0.5, wanted / wanted.max() > 0.5)
 
 

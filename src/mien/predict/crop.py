@@ -44,6 +44,22 @@ def cut(image: NDArray[np.uint8], face: FoundFace, margin: float = 1.0) -> NDArr
     return align(image, face, margin) if abs(_tilt(face)) > _KNOWN_TILT else crop(image, face.box, margin)
 
 
+def place_of_cut(face: FoundFace, margin: float = 1.0) -> NDArray[np.float64]:
+    """Return the matrix from pixels of `cut` to pixels of the picture: (2, 3), x first, for pixel centres."""
+    turned = abs(_tilt(face)) > _KNOWN_TILT
+    left, top, _ = square(face.box, margin * _ROOM_TO_TURN if turned else margin)
+    back = cv2.invertAffineTransform(_turn(face, margin)) if turned else np.eye(2, 3)
+    return np.asarray(back + np.array([[0, 0, left], [0, 0, top]]), np.float64)
+
+
+def _turn(face: FoundFace, margin: float) -> NDArray[np.float64]:
+    """Return the matrix from the wide crop that `align` turns to what it returns."""
+    side, middle = _side(face.box, margin), (_side(face.box, margin * _ROOM_TO_TURN) - 1) / 2
+    turn = np.asarray(cv2.getRotationMatrix2D((middle, middle), _tilt(face), 1.0), np.float64)
+    turn[:, 2] += (side - 1) / 2 - middle
+    return turn
+
+
 def _tilt(face: FoundFace) -> float:
     """Return by how many degrees the line of the eyes falls to the right of the picture; 0 without landmarks."""
     if face.landmarks is None:
@@ -57,11 +73,9 @@ def align(image: NDArray[np.uint8], face: FoundFace, margin: float = 1.0) -> NDA
     if face.landmarks is None:
         return crop(image, face.box, margin)
     wide = crop(image, face.box, margin * _ROOM_TO_TURN)
-    side, middle = _side(face.box, margin), (len(wide) - 1) / 2
-    turn = cv2.getRotationMatrix2D((middle, middle), _tilt(face), 1.0)
-    turn[:, 2] += (side - 1) / 2 - middle
+    side = _side(face.box, margin)
     aligned: NDArray[np.uint8] = cv2.warpAffine(
-        wide, turn, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        wide, _turn(face, margin), (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
     return aligned
 

@@ -75,7 +75,7 @@ class GradCam:
         features = self._front(face[None].astype(np.float32), training=False)
         slope = self._gradient(lambda at: self._back(at, training=False)[0, target], features)
         maps = np.asarray(keras.ops.convert_to_numpy(features), np.float32)[0]
-        weights = abs(slope[0]).mean(axis=(0, 1))  # equation 1
+        weights = slope[0].mean(axis=(0, 1))  # equation 1
         coarse = np.maximum(maps @ weights, 0)  # equation 2
         fine = cv2.resize(coarse.astype(np.float32), face.shape[1::-1], interpolation=cv2.INTER_LINEAR)
         most = float(fine.max())
