@@ -24,6 +24,7 @@ COMMANDS = (
     "demo",
     "video",
     "live",
+    "serve",
     "data",
     "models",
     "export",

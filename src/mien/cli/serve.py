@@ -1,0 +1,71 @@
+"""`mien serve`: a page and a REST API."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from mien.cli.network_options import add_network_options
+from mien.errors import need
+
+HELP = "Serve a page for photos, videos and the camera, and the same as a REST API."
+EXAMPLES = """examples:
+  mien serve --open                              the page, on this machine alone
+  mien serve --model runs/faces-small            with a network of your own
+  mien serve --host 0.0.0.0 --workers 4          for others too; give them the token that $MIEN_TOKEN holds
+"""
+_TOKEN = "MIEN_TOKEN"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    from mien.serve.config import ServeConfig
+    from mien.settings import add_settings
+
+    parser.add_argument("--open", action="store_true", help="open the page in this machine's browser")
+    add_network_options(parser)
+    add_settings(parser, ServeConfig)
+
+
+def run(options: argparse.Namespace) -> int:
+    for module in ("fastapi", "uvicorn", "python_multipart", "prometheus_client", "websockets"):
+        need(module, "serve", "the server")
+    from mien.serve.config import ServeConfig
+    from mien.serve.network import Network
+    from mien.serve.processes import run as serve
+    from mien.settings import from_mapping
+
+    names = ServeConfig.__dataclass_fields__
+    given = {name: value for name, value in vars(options).items() if name in names}
+    if token := os.environ.get(_TOKEN):
+        given.setdefault("token", token)
+    config = from_mapping(ServeConfig, given, "mien serve")
+    network = Network(
+        model=options.model,
+        head=options.head,
+        precision=options.precision,
+        detector=options.detector,
+        detector_file=options.detector_file,
+    )
+    if not config.is_local and config.token is None:
+        print(
+            f"mien: everybody who reaches {config.host} may use this server; to ask for a token: --token or ${_TOKEN}",
+            file=sys.stderr,
+        )
+
+    def ready(address: str, note: str) -> None:
+        if note:
+            print(f"mien: {note}", file=sys.stderr)
+        print(f"mien: listening on {address} (Ctrl-C ends it)", file=sys.stderr, flush=True)
+        if options.open:
+            _open(address)
+
+    return serve(network, config, ready)
+
+
+def _open(address: str) -> None:
+    """Open the page beside the server, which a slow browser must not hold up."""
+    import threading
+    import webbrowser
+
+    threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()

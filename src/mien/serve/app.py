@@ -1,0 +1,107 @@
+"""The application: addresses, page and layers put together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.responses import FileResponse, Response
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
+
+from mien._version import __version__
+from mien.serve import about_api, live, pictures_api, videos_api
+from mien.serve.config import ServeConfig
+from mien.serve.crowd import Crowd
+from mien.serve.descriptions import with_problem
+from mien.serve.gate import Gate
+from mien.serve.jobs import Jobs
+from mien.serve.meter import Metered
+from mien.serve.problems import add_handlers
+from mien.serve.service import Service
+
+PAGE = Path(__file__).parent / "page"
+_SWEEP_S = 30.0
+_DESCRIPTION = """Finds faces in pictures and names the expression that people would see. It does not read feelings.
+
+Errors are problems (RFC 9457) with one line in `detail`. `WS /v1/live` takes JPEG frames as binary messages and
+answers each, or the newest of those that came meanwhile, with JSON: `sequence` (which of the frames it was, from 1),
+`width`, `height`, `latency_ms` and `faces`, each a Face with its `track`; or `sequence` and `problem`. Where the server
+wants a token, a browser offers the subprotocols `mien` and `bearer.TOKEN`.
+"""
+
+
+def build(service: Service) -> ASGIApp:
+    """Return the application with all its layers."""
+    config = service.config
+
+    @asynccontextmanager
+    async def sweeping(_: FastAPI) -> AsyncIterator[None]:
+        task = asyncio.create_task(_sweep(service.jobs))
+        yield
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+    app = FastAPI(
+        title="mien",
+        version=__version__,
+        description=_DESCRIPTION,
+        lifespan=sweeping,
+        docs_url=None,  # Swagger UI and ReDoc would load scripts from another host
+        redoc_url=None,
+    )
+    app.state.service = service
+    add_handlers(app)
+    for part in (pictures_api, videos_api, about_api, live):
+        app.include_router(part.router)
+    _describe(app, needs_token=config.token is not None)
+    _add_page(app)
+    layered: ASGIApp = Metered(Gate(Crowd(app, config.max_requests), config), service.meter)
+    if config.allow_origin:
+        layered = _with_cors(layered, config)
+    return layered
+
+
+def _add_page(app: FastAPI) -> None:
+    @app.get("/", include_in_schema=False)
+    async def page() -> Response:
+        return FileResponse(PAGE / "index.html")
+
+    app.mount("/static", StaticFiles(directory=PAGE), name="static")
+
+
+def _describe(app: FastAPI, *, needs_token: bool) -> None:
+    """Complete the OpenAPI document that FastAPI makes of the addresses."""
+    made = app.openapi
+
+    def document() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            described = with_problem(made())
+            if needs_token:
+                described["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+                described["security"] = [{"token": []}]
+        return app.openapi_schema or described
+
+    app.openapi = document  # type: ignore[method-assign]
+
+
+def _with_cors(app: ASGIApp, config: ServeConfig) -> ASGIApp:
+    from starlette.middleware.cors import CORSMiddleware
+
+    return CORSMiddleware(
+        app,
+        allow_origins=config.allow_origin,
+        allow_methods=["GET", "POST", "DELETE"],
+        allow_headers=["Authorization", "Content-Type"],
+    )
+
+
+async def _sweep(jobs: Jobs) -> None:
+    while True:
+        await asyncio.sleep(_SWEEP_S)
+        await asyncio.to_thread(jobs.sweep)

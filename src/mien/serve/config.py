@@ -1,0 +1,113 @@
+"""What can be chosen about the server: the one home of its settings. Imports nothing heavy: the command reads it."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import re
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from mien.errors import ConfigError
+from mien.settings import setting
+
+# A browser hands the token on as part of a WebSocket subprotocol, which allows only these letters (RFC 9110, token).
+_TOKEN = re.compile(r"[A-Za-z0-9._~-]{16,200}")
+_LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]")
+MEGA = 1_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeConfig:
+    """The settings of `mien serve`, all but the network. Every limit holds for one process. Raises ConfigError."""
+
+    host: str = setting("127.0.0.1", "address to listen on; 0.0.0.0: every network that this machine is in")
+    port: int = setting(8000, "port to listen on; 0: any free one")
+    workers: int = setting(1, "processes that answer; each loads the network and takes its share of requests")
+    token: str | None = setting(
+        None,
+        "what a client must send as a bearer token; better given in $MIEN_TOKEN, where ps does not show it",
+    )
+    allow_origin: tuple[str, ...] = setting(
+        (), "origins of other pages whose scripts may ask, such as https://example.org"
+    )
+    allow_host: tuple[str, ...] = setting(
+        (), "names by which this server may be called; none: this machine's own where it listens only there"
+    )
+
+    max_megabytes: int = setting(32, "megabytes that one request may bring, unless it is a video")
+    max_megapixels: int = setting(25, "megapixels that a picture or a frame may have")
+    max_pictures: int = setting(32, "pictures that one request may bring")
+    max_requests: int = setting(256, "requests at the same time; more are told to come back")
+    waiting_megabytes: int = setting(256, "megabytes of pictures that may be in memory, waiting")
+    queue: int = setting(128, "pictures that may wait for the network; more are told to come back")
+    batch: int = setting(32, "pictures that are gathered into one round at most; 1: one at a time")
+    batch_wait_ms: float = setting(4.0, "milliseconds that a busy server waits for a round to fill")
+    timeout_s: float = setting(30.0, "seconds that sending a request and answering it may take")
+
+    max_videos: int = setting(4, "videos that may wait or run at the same time")
+    max_video_megabytes: int = setting(512, "megabytes that a video may have")
+    max_video_minutes: float = setting(60.0, "minutes that the analysis of a video may take")
+    keep_minutes: float = setting(15.0, "minutes after which the results of a video are deleted")
+    max_live: int = setting(8, "cameras at the same time")
+    grace_s: float = setting(30.0, "seconds for which a stopping server goes on with what it has begun")
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= 65535:
+            raise ConfigError(f"port must be from 0 to 65535, got {self.port}")
+        for name in (
+            *(
+                "workers",
+                "max_megabytes",
+                "max_megapixels",
+                "max_pictures",
+                "max_requests",
+                "waiting_megabytes",
+            ),
+            *("queue", "batch", "max_videos", "max_video_megabytes", "max_live"),
+        ):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be 1 or more, got {getattr(self, name)}")
+        for name in ("timeout_s", "max_video_minutes", "keep_minutes"):
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
+                raise ConfigError(f"{name} must be above 0, got {getattr(self, name)}")
+        for name in ("batch_wait_ms", "grace_s"):
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
+                raise ConfigError(f"{name} must be 0 or more, got {getattr(self, name)}")
+        if self.queue < self.max_pictures:
+            raise ConfigError(
+                f"queue must have room for the {self.max_pictures} pictures of one request, got {self.queue}; raise "
+                "--queue or lower --max-pictures"
+            )
+        if self.token is not None and not _TOKEN.fullmatch(self.token):
+            raise ConfigError(
+                "the token must be 16 to 200 letters, digits or . _ ~ -, got another; a good one: "
+                'python -c "import secrets; print(secrets.token_urlsafe())"'
+            )
+        for origin in self.allow_origin:
+            parts = urlsplit(origin)
+            if (
+                parts.scheme not in ("http", "https")
+                or not parts.netloc
+                or origin != f"{parts.scheme}://{parts.netloc}"
+            ):
+                raise ConfigError(
+                    f"an allowed origin is scheme, name and perhaps port, as https://example.org; got {origin!r}"
+                )
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only programs on this machine can reach the server."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """Names, without port, by which the server may be called; empty: any."""
+        return (*_LOCAL_NAMES, *self.allow_host) if self.is_local else self.allow_host
+
+    @property
+    def max_pixels(self) -> int:
+        return self.max_megapixels * MEGA

@@ -1,0 +1,147 @@
+"""Videos and their results on disk: a folder a job, so that every process of the server knows of all jobs."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mien.files import cannot_write, whole_file
+from mien.serve.problems import Busy, Refusal, problem
+
+VIDEO, ROWS, TABLE, ABOUT = "video", "rows.jsonl", "faces.csv", "about.json"
+_STATE, _CANCELLED, _FETCHED = "state.json", "cancelled", "fetched"
+_ID = re.compile(r"[A-Za-z0-9_-]{22}")
+UNFINISHED = ("receiving", "queued", "running")
+_MOST_KEPT = 32  # finished jobs; the oldest go first
+_LOST = "the server's process ended while it worked on the video; send it again"
+
+
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """Where a job stands. progress: 0 to 1. changed_s: seconds since 1970. process: number of the one that has it."""
+
+    id: str
+    status: str = "receiving"
+    progress: float = 0.0
+    problem: dict[str, Any] | None = None
+    changed_s: float = 0.0
+    process: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what clients get."""
+        shown: dict[str, Any] = {"id": self.id, "status": self.status, "progress": self.progress}
+        return {**shown, "problem": self.problem} if self.problem else shown
+
+
+class Jobs:
+    """The jobs below one folder. `folder` is there already; other processes may use it at the same time."""
+
+    def __init__(self, folder: Path, most: int, keep_s: float) -> None:
+        self._folder, self._most, self._keep_s = folder, most, keep_s
+
+    def begin(self) -> State:
+        """Make a job that waits for its video; Busy where too many are unfinished."""
+        self.sweep()
+        if sum(state.status in UNFINISHED for state in self._all()) >= self._most:
+            raise Busy(f"{self._most} videos are waiting or running already")
+        state = State(id=secrets.token_urlsafe(16))
+        try:
+            self.place(state.id).mkdir(mode=0o700)
+        except OSError as error:
+            raise cannot_write(self.place(state.id), error) from error
+        return self.note(state)
+
+    def place(self, job: str, name: str = "") -> Path:
+        """Return the folder of a job, or a file in it."""
+        return self._folder / job / name
+
+    def note(self, state: State, **changes: Any) -> State:
+        """Store where a job stands. A job that was removed meanwhile stays removed."""
+        state = replace(state, **changes, changed_s=time.time(), process=os.getpid())
+        if self.place(state.id).is_dir():
+            with whole_file(self.place(state.id, _STATE)) as temporary:
+                temporary.write_text(json.dumps(asdict(state)), encoding="utf-8")
+        return state
+
+    def state(self, job: str) -> State:
+        """Return where a job stands; Refusal (404) where there is none."""
+        state = self._read(job) if _ID.fullmatch(job) else None
+        if state is None:
+            raise Refusal(
+                "there is no such video; results are deleted after a while", 404, {"Connection": "keep-alive"}
+            )
+        return state
+
+    def is_cancelled(self, job: str) -> bool:
+        return self.place(job, _CANCELLED).exists() or not self.place(job).is_dir()
+
+    def unfinished_here(self) -> tuple[str, ...]:
+        """Return the unfinished jobs of this process."""
+        return tuple(
+            state.id for state in self._all() if state.status in UNFINISHED and state.process == os.getpid()
+        )
+
+    def fetched(self, job: str) -> None:
+        """Remember that somebody has had the results."""
+        with suppress(OSError):
+            self.place(job, _FETCHED).touch()
+
+    def is_unfetched(self, job: str) -> bool:
+        found = self._read(job)
+        return found is not None and found.status == "done" and not self.place(job, _FETCHED).exists()
+
+    def drop(self, job: str) -> None:
+        """Cancel an unfinished job, or remove a finished one with its results."""
+        if self.state(job).status not in UNFINISHED:
+            self.remove(job)
+            return
+        with suppress(OSError):
+            self.place(job, _CANCELLED).touch()
+        for name in (VIDEO, ROWS, TABLE):
+            self.place(job, name).unlink(missing_ok=True)
+
+    def remove(self, job: str) -> None:
+        shutil.rmtree(self.place(job), ignore_errors=True)
+
+    def sweep(self) -> None:
+        """Remove finished jobs that are old or too many."""
+        finished = [state for state in self._all() if state.status not in UNFINISHED]
+        finished.sort(key=lambda state: -state.changed_s)
+        for place, state in enumerate(finished):
+            if place >= _MOST_KEPT or time.time() - state.changed_s > self._keep_s:
+                self.remove(state.id)
+
+    def _all(self) -> Iterator[State]:
+        for folder in self._folder.iterdir():
+            if state := self._read(folder.name):
+                yield state
+
+    def _read(self, job: str) -> State | None:
+        try:
+            state = State(**json.loads(self.place(job, _STATE).read_text(encoding="utf-8")))
+        except (OSError, ValueError):  # removed at this moment
+            return None
+        if self.place(job, _CANCELLED).exists():
+            return replace(state, status="cancelled", problem=None)
+        if state.status in UNFINISHED and not _lives(state.process):
+            return replace(state, status="failed", problem=problem(_LOST, 500))
+        return state
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True

@@ -1,0 +1,121 @@
+"""What the server counts, in the form that Prometheus reads."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    generate_latest,
+)
+from prometheus_client.multiprocess import MultiProcessCollector
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_PICTURES = (1, 2, 4, 8, 16, 32, 64, 128)
+# Addresses with what varies left out, so that a client cannot make the series grow.
+_KNOWN = re.compile(r"/(?:v1/(?:analyze|videos|models|live)|healthz|readyz|metrics|openapi\.json)?")
+_VIDEO = re.compile(r"/v1/videos/[^/]+(/result)?")
+_METHODS = ("GET", "HEAD", "POST", "DELETE", "OPTIONS")
+SEVERAL = (
+    "PROMETHEUS_MULTIPROC_DIR"  # what prometheus_client looks for where several processes count together
+)
+
+
+class Meter:
+    """Counts, times and sizes of one server, in a registry of its own, so that one program may have several."""
+
+    def __init__(self) -> None:
+        registry = self._registry = CollectorRegistry()
+        self.requests = Counter(
+            "mien_requests", "Answered requests", ("route", "method", "status"), registry=registry
+        )
+        self.seconds = Histogram(
+            "mien_request_seconds",
+            "From the request to the end of its answer",
+            ("route",),
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.faces = Counter(
+            "mien_faces", "Faces whose expression was named", ("emotion",), registry=registry
+        )
+        self.problems = Counter(
+            "mien_unreadable_pictures", "Pictures that could not be read", registry=registry
+        )
+        self.rounds = Histogram(
+            "mien_round_pictures", "Pictures in one round", buckets=_PICTURES, registry=registry
+        )
+        self.waiting = self._gauge("mien_waiting_pictures", "Pictures that wait for the network")
+        self.videos = self._gauge("mien_videos_running", "Videos that are being analysed")
+        self.cameras = self._gauge("mien_live_connections", "Open live channels")
+        if SEVERAL not in os.environ:
+            ProcessCollector(registry=registry)
+            PlatformCollector(registry=registry)
+
+    def round(self, pictures: int, waiting: int) -> None:
+        """See engine.RoundMeter."""
+        self.rounds.observe(pictures)
+        self.waiting.set(waiting)
+
+    def text(self) -> tuple[bytes, str]:
+        """Return all numbers, of all processes of this server, and their media type."""
+        registry = self._registry
+        if SEVERAL in os.environ:
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry, path=os.environ[SEVERAL])  # type: ignore[no-untyped-call]
+        return generate_latest(registry), CONTENT_TYPE_LATEST
+
+    def _gauge(self, name: str, what: str) -> Gauge:
+        return Gauge(name, what, registry=self._registry, multiprocess_mode="livesum")
+
+
+def count_together(folder: Path) -> None:
+    """Let this process and those that it starts count together, in files below `folder`."""
+    place = folder / "metrics"
+    place.mkdir(exist_ok=True)
+    os.environ[SEVERAL] = str(place)
+
+
+class Metered:
+    """A layer that counts and times what passes."""
+
+    def __init__(self, app: ASGIApp, meter: Meter, now: Callable[[], float] = time.perf_counter) -> None:
+        self._app, self._meter, self._now = app, meter, now
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        begun, status = self._now(), 500
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, sending)
+        finally:
+            route = _route(scope["path"])
+            method = scope["method"] if scope["method"] in _METHODS else "other"
+            self._meter.requests.labels(route, method, str(status)).inc()
+            self._meter.seconds.labels(route).observe(self._now() - begun)
+
+
+def _route(path: str) -> str:
+    if _KNOWN.fullmatch(path):
+        return path
+    if video := _VIDEO.fullmatch(path):
+        return "/v1/videos/{id}" + (video[1] or "")
+    return "/static" if path.startswith("/static/") else "other"

@@ -1,0 +1,84 @@
+"""The one folder with temporary files: only this user may look inside, and it goes with its server, crash or not."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+from mien.files import cannot_write
+
+_PREFIX = "mien-serve-"
+_LOCK = "lock"
+_MAKING_S = 60.0
+
+
+@contextmanager
+def private_folder() -> Iterator[Path]:
+    """Make a folder in the system's place for temporary files; remove it at the end.
+
+    Folders that were left by servers that were killed are removed as well. OutputError where none can be made.
+    """
+    place = Path(tempfile.gettempdir())
+    sweep(place)
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=place))  # mode 700
+    except OSError as error:
+        raise cannot_write(place, error) from error
+    try:
+        # Locked before it has its name: a lock that can be seen and is free belongs to nobody who lives.
+        with (folder / f".{_LOCK}").open("xb") as lock:
+            _lock(lock, shared=True)
+            (folder / f".{_LOCK}").rename(folder / _LOCK)
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Mark an existing folder as in use by this process too, for as long as the block or the process lives."""
+    with (folder / _LOCK).open("rb") as lock:
+        _lock(lock, shared=True)
+        yield
+
+
+def sweep(place: Path) -> None:
+    """Remove folders of servers that are gone. Not told by process number: in a container it is always the same."""
+    for folder in place.glob(f"{_PREFIX}*"):
+        with suppress(OSError):  # another user's, or one that goes at this moment
+            if folder.is_symlink() or (hasattr(os, "getuid") and folder.stat().st_uid != os.getuid()):
+                continue
+            if not _in_use(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _in_use(folder: Path) -> bool:
+    lock = folder / _LOCK
+    if not lock.exists():  # being made, unless it was left that way
+        return time.time() - folder.stat().st_mtime < _MAKING_S
+    if sys.platform == "win32":
+        try:
+            lock.unlink()  # Windows does not remove a file that is open
+        except OSError:
+            return True
+        return False
+    with lock.open("rb") as file:
+        try:
+            _lock(file, shared=False)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def _lock(file: IO[bytes], *, shared: bool) -> None:
+    if sys.platform != "win32":
+        import fcntl
+
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)

@@ -1,0 +1,230 @@
+"""The answers as OpenAPI describes them, with an example each. They describe; nothing is validated on its way out."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+_SHARES = {"happy": 0.93, "neutral": 0.05, "sad": 0.02}
+_BOX = [211.0, 64.0, 118.0, 151.0]
+_FACE: dict[str, Any] = {
+    "emotion": "happy",
+    "probability": 0.93,
+    "uncertain": False,
+    "probabilities": _SHARES,
+    "head": "emotion",
+    "box": _BOX,
+    "score": 0.94,
+    "landmarks": [[243.0, 121.5], [296.0, 120.0], [270.5, 153.0], [247.0, 178.0], [293.0, 177.0]],
+}
+_PROBLEM: dict[str, Any] = {
+    "type": "about:blank",
+    "title": "Unprocessable Content",
+    "status": 422,
+    "detail": "photo.jpg is cut short: a JPEG without its end-of-image marker; get the file again or delete it",
+}
+_ID = "q3Zs0bXlW5mT9vJ2hKc8dA"
+_FRAME: dict[str, Any] = {
+    key: _FACE[key] for key in ("box", "emotion", "probability", "probabilities", "uncertain")
+}
+_LABELS = list(_SHARES)
+
+
+def _with(example: dict[str, Any]) -> ConfigDict:
+    return ConfigDict(json_schema_extra={"examples": [example]})
+
+
+class Problem(BaseModel):
+    """What was wrong (RFC 9457). detail: one line that says what to do."""
+
+    model_config = _with(_PROBLEM)
+    type: str
+    title: str
+    status: int
+    detail: str
+
+
+class Face(BaseModel):
+    """box: x and y of the upper left corner, width, height, in pixels. score: of the face finder.
+
+    landmarks: right eye, left eye, nose tip, right and left corner of the mouth, as the subject has them.
+    """
+
+    model_config = _with(_FACE)
+    emotion: str
+    probability: float
+    uncertain: bool
+    probabilities: dict[str, float]
+    head: str
+    box: tuple[float, float, float, float]
+    score: float | None
+    landmarks: list[tuple[float, float]] | None
+
+
+class PictureFaces(BaseModel):
+    """A picture that was read. faces: the largest first."""
+
+    name: str
+    width: int
+    height: int
+    faces: list[Face]
+
+
+class UnreadPicture(BaseModel):
+    """One of several pictures that could not be read."""
+
+    name: str
+    problem: Problem
+
+
+class Analysis(BaseModel):
+    model_config = _with(
+        {
+            "model": "mien",
+            "head": "emotion",
+            "labels": _LABELS,
+            "pictures": [
+                {"name": "photo.jpg", "width": 640, "height": 480, "faces": [_FACE]},
+                {"name": "other.jpg", "problem": _PROBLEM},
+            ],
+        }
+    )
+    model: str
+    head: str
+    labels: list[str]
+    pictures: list[PictureFaces | UnreadPicture]
+
+
+class Links(BaseModel):
+    self: str
+    result: str
+
+
+class VideoState(BaseModel):
+    """progress: 0 to 1. problem: why it failed."""
+
+    model_config = _with({"id": _ID, "status": "running", "progress": 0.4})
+    id: str
+    status: Literal["queued", "running", "done", "failed", "cancelled"]
+    progress: float
+    problem: Problem | None = None
+
+
+class VideoBegun(VideoState):
+    model_config = _with(
+        {
+            "id": _ID,
+            "status": "queued",
+            "progress": 0.0,
+            "links": {"self": f"/v1/videos/{_ID}", "result": f"/v1/videos/{_ID}/result"},
+        }
+    )
+    links: Links
+
+
+class FollowedFace(BaseModel):
+    """track: a number that the face keeps. The probabilities are smoothed over time."""
+
+    track: int
+    box: tuple[float, float, float, float]
+    emotion: str
+    probability: float
+    probabilities: dict[str, float]
+    uncertain: bool
+
+
+class Row(BaseModel):
+    time_s: float
+    frame: int
+    faces: list[FollowedFace]
+
+
+class VideoResult(BaseModel):
+    """note: what is missing, where the file was cut off."""
+
+    model_config = _with(
+        {
+            "fps": 25.0,
+            "width": 640,
+            "height": 480,
+            "duration_s": 0.04,
+            "head": "emotion",
+            "labels": _LABELS,
+            "note": "",
+            "rows": [{"time_s": 0.0, "frame": 0, "faces": [{"track": 1, **_FRAME}]}],
+        }
+    )
+    fps: float
+    width: int
+    height: int
+    duration_s: float
+    head: str
+    labels: list[str]
+    note: str
+    rows: list[Row]
+
+
+class HeadFacts(BaseModel):
+    """threshold: below this probability a face is called uncertain."""
+
+    name: str
+    labels: list[str]
+    threshold: float
+
+
+class ModelFacts(BaseModel):
+    """default_head: the one that answers. card: Markdown."""
+
+    name: str
+    default_head: str
+    heads: list[HeadFacts]
+    card: str
+
+
+class DetectorFacts(BaseModel):
+    """note: what this face finder misses, and how to get a better one; empty: nothing to say."""
+
+    name: str
+    note: str
+
+
+class Limits(BaseModel):
+    """What one request may bring."""
+
+    max_bytes: int
+    max_pixels: int
+    max_pictures: int
+    max_video_bytes: int
+
+
+class Models(BaseModel):
+    model_config = _with(
+        {
+            "models": [
+                {
+                    "name": "mien",
+                    "default_head": "emotion",
+                    "heads": [{"name": "emotion", "labels": _LABELS, "threshold": 0.5}],
+                    "card": "# mien\n…",
+                }
+            ],
+            "detector": {"name": "yunet", "note": ""},
+            "limits": {
+                "max_bytes": 32_000_000,
+                "max_pixels": 25_000_000,
+                "max_pictures": 32,
+                "max_video_bytes": 512_000_000,
+            },
+            "version": "1.0",
+        }
+    )
+    models: list[ModelFacts]
+    detector: DetectorFacts
+    limits: Limits
+    version: str
+
+
+class Health(BaseModel):
+    model_config = _with({"status": "ok"})
+    status: str

@@ -1,0 +1,135 @@
+"""What clients send, within limits on bytes, parts, memory and time."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.types import Message, Receive
+
+from mien.serve.config import MEGA
+from mien.serve.problems import Busy, Refusal
+
+FORM = "multipart/form-data"
+_SLOWEST_BYTES_S = 64_000  # a body gets the time limit, and more for each byte that has come
+_TAIL_BYTES = 256  # longer than any closing delimiter (RFC 2046: boundaries of up to 70 letters)
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_NAME_LETTERS = 200
+
+
+class Budget:
+    """Bytes that may be in memory, over all requests. Used from one event loop."""
+
+    def __init__(self, total_bytes: int) -> None:
+        self._left = total_bytes
+
+    @contextmanager
+    def share(self) -> Iterator[Callable[[int], None]]:
+        """Give a function that takes bytes, or raises Busy; they are given back at the end of the block."""
+        taken = 0
+
+        def take(count: int) -> None:
+            nonlocal taken
+            if count > self._left:
+                raise Busy("the pictures that wait fill the memory that they may have")
+            self._left -= count
+            taken += count
+
+        try:
+            yield take
+        finally:
+            self._left += taken
+
+
+class LimitedBody:
+    """A `receive` that refuses a body which is too long, or too slow in coming.
+
+    limit_bytes: of the whole body. take: is told of every byte that came. Raises Refusal.
+    """
+
+    def __init__(
+        self,
+        request: Request,
+        limit_bytes: int,
+        timeout_s: float,
+        take: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        self._receive: Receive = request.receive
+        self._limit, self._timeout_s, self._take = limit_bytes, timeout_s, take
+        self._begun = time.monotonic()
+        self._count = 0
+        self.tail = b""
+        announced = request.headers.get("content-length", "")
+        if announced.isdigit() and int(announced) > limit_bytes:
+            raise self._too_long()
+
+    async def __call__(self) -> Message:
+        left_s = self._begun + self._timeout_s + self._count / _SLOWEST_BYTES_S - time.monotonic()
+        try:
+            message = await asyncio.wait_for(self._receive(), max(left_s, 0))
+        except TimeoutError as error:
+            raise Refusal(
+                f"the request came too slowly: {self._count:,} bytes, then nothing more", 408
+            ) from error
+        if body := message.get("body"):
+            self._count += len(body)
+            if self._count > self._limit:
+                raise self._too_long()
+            self._take(len(body))
+            self.tail = (self.tail + body[-_TAIL_BYTES:])[-_TAIL_BYTES:]
+        return message
+
+    def _too_long(self) -> Refusal:
+        return Refusal(f"the request has more than the {self._limit / MEGA:g} MB that this server takes", 413)
+
+
+def kind_of(request: Request, prefix: str, field: str) -> str:
+    """Return the media type. Raises Refusal unless it is `prefix`*, unnamed bytes or a form."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind in ("", "application/octet-stream", FORM) or kind.startswith(prefix):
+        return kind
+    raise Refusal(
+        f"the content type {printable(kind)!r} is not taken; send {prefix}*, application/octet-stream, or {FORM} with "
+        f"a file named {field}",
+        415,
+    )
+
+
+@asynccontextmanager
+async def files_of(
+    request: Request, body: LimitedBody, field: str, most: int
+) -> AsyncIterator[list[UploadFile]]:
+    """Read a form; its files lie in memory or, above a megabyte, in files without a name.
+
+    field: the only name that is allowed. Raises Refusal for another form, for one that was cut off, and above
+    `most` files.
+    """
+    try:
+        async with Request(request.scope, body).form(max_files=most, max_fields=1) as form:
+            parts = form.multi_items()
+            if not body.tail.rstrip(b"\r\n").endswith(b"--"):  # python-multipart gives what there is
+                raise Refusal("the form is cut off: its closing delimiter is missing; send it again", 400)
+            files = [part for name, part in parts if name == field and isinstance(part, UploadFile)]
+            if not files or len(files) < len(parts):
+                names = ", ".join(sorted({printable(name) for name, _ in parts})) or "none"
+                raise Refusal(
+                    f"the form must have files named {field} and nothing else; it has: {names}", 422
+                )
+            yield files
+    except HTTPException as error:
+        reason = error.detail.rstrip(".")
+        raise Refusal(
+            f"the form cannot be read ({reason}); it takes {most} file{'s' * (most > 1)} at most, named {field}",
+            400,
+        ) from error
+
+
+def printable(name: str) -> str:
+    """Return what a client calls something, fit for a message of one line."""
+    return _UNPRINTABLE.sub("�", name)[:_NAME_LETTERS]
