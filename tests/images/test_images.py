@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import struct
+import time
 import zlib
 from pathlib import Path
 
@@ -182,6 +183,36 @@ def test_bad_files_give_one_line_and_no_noise(data, words, capfd):
     message = str(caught.value)
     assert message.startswith("holiday.jpg ") and words in message and "\n" not in message
     assert capfd.readouterr() == ("", "")
+
+
+EMPTY_PARTS = {
+    "JPEG": b"\xff\xd8\xff" + b"\xff\xd0" * 5_000_000,
+    "PNG": png_of(8, 8)[:33] + bytes(8_000_000),
+    "WebP": b"RIFF\x00\x00\x00\x00WEBP" + bytes(8_000_000),
+}
+
+
+@pytest.mark.parametrize("kind", EMPTY_PARTS)
+def test_a_file_of_nothing_but_empty_parts_is_refused_soon(kind):
+    begun = time.process_time()
+    with pytest.raises(ImageError, match="made up: it has more than 100,000 parts"):
+        decode_image(EMPTY_PARTS[kind], "parts")
+    assert time.process_time() - begun < 2, "it took eight seconds and more without the limit"
+
+
+def test_fill_bytes_of_a_jpeg_cost_no_time():
+    begun = time.process_time()
+    with pytest.raises(ImageError, match="cut short"):
+        decode_image(b"\xff\xd8\xff" + b"\xff" * 10_000_000, "fill")
+    assert time.process_time() - begun < 2
+
+
+def test_a_jpeg_of_a_thousand_scans_is_refused():
+    whole = photo()
+    start = whole.index(b"\xff\xda")
+    again = whole[:-2] + whole[start:-2] * 1000 + whole[-2:]
+    with pytest.raises(ImageError, match="more than 100 scans"):
+        decode_image(again, "scans")
 
 
 def test_opencv_alone_would_have_returned_the_damaged_jpeg():

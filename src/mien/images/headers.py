@@ -20,6 +20,11 @@ _STANDALONE = frozenset(range(0xD0, 0xD9)) | {0x01}  # JPEG markers without a le
 # Inside the compressed data of a JPEG: 0xFF followed by neither a stuffed zero, a restart marker nor a fill
 # byte.
 _NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+_MARKER = re.compile(rb"\xff[^\x00\xff]")
+# Parts of a JPEG, PNG or WebP: far above what any program writes; without a limit, a file that is nothing but empty
+# parts keeps Python busy for minutes.
+_MOST_PARTS = 100_000
+_MOST_SCANS = 100  # of a JPEG; each costs a pass over all pixels, and a progressive one has about ten
 _PNM = re.compile(rb"P[1-6](?:\s|#[^\n]*\n)+(\d+)(?:\s|#[^\n]*\n)+(\d+)\s")
 _ORIENTATION, _WIDTH, _HEIGHT = 274, 256, 257  # TIFF tags
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
@@ -67,7 +72,7 @@ def _by_kind(data: bytes, name: str) -> Header:
     if data[:6] in (b"GIF87a", b"GIF89a"):
         return Header("GIF", *struct.unpack_from("<HH", data, 6))
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return _webp(data)
+        return _webp(data, name)
     if data[:2] == b"BM":
         width, height = struct.unpack_from("<ii", data, 18)
         return Header("BMP", width, abs(height))
@@ -86,11 +91,16 @@ def _by_kind(data: bytes, name: str) -> Header:
 
 
 def _jpeg(data: bytes, name: str) -> Header:
-    width = height = 0
+    width = height = scans = 0
     orientation = 1
     position = 2
-    while (marker := _jpeg_marker(data, position)) is not None:
-        kind, position = marker
+    for _ in range(_MOST_PARTS):
+        marker = _MARKER.search(data, position)
+        if marker is None:
+            raise ImageError(
+                f"{name} is cut short: a JPEG without its end-of-image marker; get the file again or delete it"
+            )
+        kind, position = data[marker.end() - 1], marker.end()
         if kind == 0xD9:
             return Header("JPEG", width, height, orientation)
         if kind in _STANDALONE:
@@ -104,26 +114,24 @@ def _jpeg(data: bytes, name: str) -> Header:
         if kind == 0xDA:  # start of scan: compressed data without a length follows
             after = _NEXT_MARKER.search(data, position)
             position = after.start() if after else len(data)
-    raise ImageError(
-        f"{name} is cut short: a JPEG without its end-of-image marker; get the file again or delete it"
+            if (scans := scans + 1) > _MOST_SCANS:
+                raise ImageError(
+                    f"{name} is made up: it has more than {_MOST_SCANS} scans, and no program writes so many; delete it"
+                )
+    raise _too_many_parts(name)
+
+
+def _too_many_parts(name: str) -> ImageError:
+    return ImageError(
+        f"{name} is made up: it has more than {_MOST_PARTS:,} parts, and no program writes so many; delete it"
     )
-
-
-def _jpeg_marker(data: bytes, position: int) -> tuple[int, int] | None:
-    """Return the next marker at or after `position` and the place behind it; None at the end of the file."""
-    start = data.find(b"\xff", position)
-    while 0 <= start < len(data) - 1:
-        if data[start + 1] not in (0x00, 0xFF):
-            return data[start + 1], start + 2
-        start = data.find(b"\xff", start + 1)
-    return None
 
 
 def _png(data: bytes, name: str) -> Header:
     width, height, bits, colour = struct.unpack_from(">IIBB", data, 16)
     raw_bytes = height * (width * bits * _PNG_CHANNELS.get(colour, 1) // 8)
     orientation = 1
-    for kind, length, body in _chunks(data, 8, ">I", length_first=True):
+    for kind, length, body in _chunks(data, 8, ">I", name, length_first=True):
         if length > len(data):  # OpenCV would ask for that much memory first
             raise ImageError(
                 f"{name} is cut short: one part of it claims {length:,} bytes, the file has {len(data):,}; get the "
@@ -134,10 +142,10 @@ def _png(data: bytes, name: str) -> Header:
     return Header("PNG", width, height, orientation, raw_bytes // _DEFLATE_MOST)
 
 
-def _webp(data: bytes) -> Header:
+def _webp(data: bytes, name: str) -> Header:
     width = height = 0
     orientation = 1
-    for kind, _, body in _chunks(data, 12, "<I", length_first=False):
+    for kind, _, body in _chunks(data, 12, "<I", name, length_first=False):
         if kind == b"VP8X" or (kind == b"VP8L" and not width):
             if kind == b"VP8X":
                 width, height = (int.from_bytes(body[at : at + 3], "little") + 1 for at in (4, 7))
@@ -152,13 +160,16 @@ def _webp(data: bytes) -> Header:
 
 
 def _chunks(
-    data: bytes, position: int, number: str, *, length_first: bool
+    data: bytes, position: int, number: str, name: str, *, length_first: bool
 ) -> Iterator[tuple[bytes, int, bytes]]:
     """Yield kind, length and body of the chunks of a PNG (length, kind, body, CRC) or RIFF file (kind, length, body).
 
     The body is shorter than its length where the file ends early.
     """
+    parts = 0
     while position + 8 <= len(data):
+        if (parts := parts + 1) > _MOST_PARTS:
+            raise _too_many_parts(name)
         (length,) = struct.unpack_from(number, data, position + (0 if length_first else 4))
         kind = data[position + 4 : position + 8] if length_first else data[position : position + 4]
         yield kind, length, data[position + 8 : position + 8 + length]
