@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import socket
 import time
@@ -102,6 +103,7 @@ def serve(
     """Serve until a signal comes. ready: called once requests are answered, with what the
     face finder has to say to the user. Raises MienError from loading."""
     hush()
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # a line for every odd form is no news
     jobs = Jobs(folder, config.max_videos, 60 * config.keep_minutes)
     service = Service.open(network, config, jobs, Meter())
     settings = uvicorn.Config(
@@ -112,7 +114,7 @@ def serve(
         ws_max_queue=_WAITING_FRAMES,
         ws_per_message_deflate=False,  # frames are compressed already, and a small message must not become a large one
         lifespan="on",
-        log_level="warning",
+        log_level="error",
         access_log=False,
         proxy_headers=False,
         server_header=False,
