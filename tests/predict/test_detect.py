@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mien.errors import ConfigError, DataError, MissingExtra, ModelError
 from mien.files import cache_folder
-from mien.predict.detect import DETECTORS, Detector, FoundFace, align, crop, cut, detector
+from mien.predict.detect import DETECTORS, Detector, FoundFace, align, crop, detector
 from mien.predict.found_face import distinct, in_order
 
 Picture = NDArray[np.uint8]
@@ -361,20 +361,6 @@ def test_aligning_levels_the_eyes() -> None:
     assert level.min() > 0 or level.max() == 255
     plain = FoundFace(face.box, 0.9)
     np.testing.assert_array_equal(align(picture, plain, 1.3), crop(picture, face.box, 1.3))
-
-
-@pytest.mark.parametrize(
-    ("degrees", "turned"), [(0, False), (9, False), (-9, False), (12, True), (-30, True)]
-)
-def test_only_a_tilt_that_training_does_not_know_is_levelled(degrees: float, turned: bool) -> None:
-    picture = np.random.default_rng(0).integers(0, 256, (80, 80, 3), np.uint8)
-    step = 10 * np.array([np.cos(np.radians(degrees)), np.sin(np.radians(degrees))])
-    eyes = [tuple(map(float, np.array([40, 35]) + side * step)) for side in (-1, 1)]
-    face = FoundFace((20, 20, 40, 40), 0.9, (*eyes, (40.0, 42.0), (36.0, 50.0), (44.0, 50.0)))
-    expected = align(picture, face, 1.2) if turned else crop(picture, face.box, 1.2)
-    np.testing.assert_array_equal(cut(picture, face, 1.2), expected)
-    plain = FoundFace(face.box, 0.9)
-    np.testing.assert_array_equal(cut(picture, plain, 1.2), crop(picture, face.box, 1.2))
 
 
 def test_level_eyes_leave_a_crop_as_it_is(hopper: Picture) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mien.errors import DataError, ModelError
 from mien.images import PillowImage, decode_image, from_pillow, read_image
-from mien.predict.crop import cut
+from mien.predict.crop import align
 from mien.predict.detect import WholePicture, detector
 from mien.predict.found_face import Detector, FoundFace
 from mien.predict.model_folder import FACTS_FILE, Head, model_path
@@ -93,7 +93,7 @@ class Analyzer:
         """
         if isinstance(self.detector, WholePicture):
             return image
-        return cut(image, face, self.facts.preprocess.margin)
+        return align(image, face, self.facts.preprocess.margin)
 
 
 def load(

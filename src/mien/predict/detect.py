@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.errors import ConfigError, ModelError
-from mien.predict.crop import align, crop, cut
+from mien.predict.crop import align, crop
 from mien.predict.found_face import Detector, FoundFace
 from mien.predict.haar import HaarDetector
 from mien.predict.yunet import YuNetDetector
 from mien.predict.yunet_file import VARIABLE, by_hand, yunet_file, yunet_folder
 
-__all__ = ["DETECTORS", "Detector", "FoundFace", "WholePicture", "align", "crop", "cut", "detector"]
+__all__ = ["DETECTORS", "Detector", "FoundFace", "WholePicture", "align", "crop", "detector"]
 
 
 class WholePicture:

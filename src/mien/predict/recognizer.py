@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mien.errors import ConfigError, DataError, ModelError
 from mien.predict.model_folder import METADATA_KEY, ModelFacts, ModelFolder, read_model_folder
+from mien.predict.session import open_session
 from mien.preprocess import to_model_inputs
 
 PRECISIONS = ("auto", "float32", "int8")
@@ -33,11 +34,12 @@ class Recognizer:
         if precision not in PRECISIONS:
             raise ConfigError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
         if path.is_file():
-            self._session = _open(path)
+            self._session = open_session(path, path)
             self.facts = _facts_inside(self._session, path)
         else:
             folder = read_model_folder(path)
-            self._session = _open(_form(folder, precision))
+            form = _form(folder, precision)
+            self._session = open_session(form, form)
             self.facts = folder.facts
         self._heads = tuple(head.name for head in self.facts.heads)
         self._input = _checked_input(self._session, self.facts, path)
@@ -92,19 +94,6 @@ def _form(folder: ModelFolder, precision: str) -> Path:
     if precision == "int8" and folder.int8 is None:
         raise ModelError(f"{folder.onnx.parent} has no int8 form; leave the precision out, or use float32")
     return folder.onnx if precision == "float32" or folder.int8 is None else folder.int8
-
-
-def _open(path: Path) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3  # errors only; they are raised as well
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime's errors share no base but Exception
-        reason = str(error).splitlines()[0].removeprefix("[ONNXRuntimeError] : ")[:200]
-        raise ModelError(f"{path} is not a network that ONNX Runtime opens ({reason})") from error
 
 
 def _facts_inside(session: onnxruntime.InferenceSession, path: Path) -> ModelFacts:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mien.data.dataset import Dataset, Pictures, Split
 from mien.errors import DataError
-from mien.predict.crop import cut
+from mien.predict.crop import align
 from mien.predict.found_face import Detector, FoundFace
 
 
@@ -31,7 +31,7 @@ class FacePictures:
 
     def read(self, index: int) -> NDArray[np.uint8]:
         """Return the square around one face: (side, side, 3) uint8, RGB."""
-        return cut(self.pictures.read(index), self.faces[index], self.margin)
+        return align(self.pictures.read(index), self.faces[index], self.margin)
 
     def take(self, indices: NDArray[np.intp]) -> FacePictures:
         """Return the faces at these places, in this order."""

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.predict.analyzer import Analyzer
-from mien.predict.crop import place_of_cut
+from mien.predict.crop import place_of_aligned
 from mien.predict.detect import WholePicture
 from mien.predict.found_face import FoundFace
 
@@ -20,7 +20,7 @@ def placement(analyzer: Analyzer, image: NDArray[np.uint8], face: FoundFace) -> 
     if isinstance(analyzer.detector, WholePicture):
         cut, (height, width) = np.eye(2, 3), image.shape[:2]
     else:
-        cut = place_of_cut(face, how.margin)
+        cut = place_of_aligned(face, how.margin)
         height = width = analyzer.cut(image, face).shape[0]
     scaled = how.resize or how.size
     first = (scaled - how.size) // 2 + 0.5  # left edge to the centre of the first pixel that is kept

@@ -1,0 +1,121 @@
+"""Which crop suits a network best: margin round the face box, levelled or not, resize filter, and which answer.
+
+    python benchmarks/choosing_crops.py mien LABELS.csv PHOTOS --detector-file face_detection_yunet_2026may.onnx
+
+LABELS.csv has the columns file and emotion; PHOTOS is the folder that the files are relative to. The largest face of
+each photograph is found once, then cut in every way. Each cell is accuracy / balanced accuracy (mean recall of the
+classes) over the photographs whose label the answer knows; all cells see the same faces, so they can be compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.images import read_image
+from mien.labels import canonical
+from mien.predict.detect import FoundFace, align, crop, detector
+from mien.predict.model_folder import Head, ModelFacts, model_path
+from mien.predict.recognizer import Recognizer
+from mien.preprocess import Preprocess, to_model_input
+
+MARGINS = (0.9, 0.95, 1.0, 1.05, 1.1, 1.2)
+CUTS: dict[str, Callable[..., NDArray[np.uint8]]] = {"as is": crop, "level": align}
+FILTERS = {"area": None, "linear": cv2.INTER_LINEAR, "cubic": cv2.INTER_CUBIC, "Lanczos": cv2.INTER_LANCZOS4}
+
+
+def main() -> None:
+    options = _options()
+    recognizer = Recognizer(model_path(options.model), options.precision)
+    faces = list(_faces(options))
+    truth = [canonical(emotion) for _, _, emotion in faces]
+    print(f"{len(faces)} faces; accuracy / balanced accuracy")
+    _table("margin", _margins(recognizer, faces, truth), recognizer.facts)
+    _table("filter", _filters(recognizer, faces, truth), recognizer.facts)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("model")
+    parser.add_argument("labels", type=Path)
+    parser.add_argument("photos", type=Path)
+    parser.add_argument("--detector-file", type=Path)
+    parser.add_argument("--precision", default="auto")
+    return parser.parse_args()
+
+
+Labelled = tuple[NDArray[np.uint8], FoundFace, str]
+Row = tuple[str, list[str]]
+
+
+def _faces(options: argparse.Namespace) -> Iterator[Labelled]:
+    finder = detector("auto", options.detector_file)
+    with options.labels.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            image = read_image(options.photos / row["file"])
+            if found := finder.find(image):
+                yield image, found[0], row["emotion"]
+
+
+def _margins(recognizer: Recognizer, faces: list[Labelled], truth: list[str]) -> Iterator[Row]:
+    how = recognizer.facts.preprocess
+    for name, cutter in CUTS.items():
+        for margin in MARGINS:
+            inputs = [
+                to_model_input(cutter(image, face, margin), how) for image, face, _ in _boxed(faces, cutter)
+            ]
+            yield f"{name}, {margin:g}", _cells(recognizer, np.stack(inputs), truth)
+
+
+def _boxed(
+    faces: list[Labelled], cutter: Callable[..., NDArray[np.uint8]]
+) -> Iterator[tuple[NDArray[np.uint8], object, str]]:
+    """Give `crop` the box that it takes, and the others the face."""
+    return ((image, face.box if cutter is crop else face, emotion) for image, face, emotion in faces)
+
+
+def _filters(recognizer: Recognizer, faces: list[Labelled], truth: list[str]) -> Iterator[Row]:
+    how = recognizer.facts.preprocess
+    for name, flag in FILTERS.items():
+        inputs = [_scaled(align(image, face, how.margin), how, flag) for image, face, _ in faces]
+        yield f"{name}, {how.margin:g}", _cells(recognizer, np.stack(inputs), truth)
+
+
+def _scaled(face: NDArray[np.uint8], how: Preprocess, flag: int | None) -> NDArray[np.uint8]:
+    side = how.resize or how.size
+    return to_model_input(face if flag is None else cv2.resize(face, (side, side), interpolation=flag), how)
+
+
+def _cells(recognizer: Recognizer, inputs: NDArray[np.uint8], truth: list[str]) -> list[str]:
+    answers = recognizer.probabilities(inputs)
+    return [_cell(answer, answers[answer.name], truth) for answer in recognizer.facts.answers]
+
+
+def _cell(answer: Head, shares: NDArray[np.float32], truth: list[str]) -> str:
+    """Compare over the classes that the photographs have and the answer knows; it must choose among these."""
+    labels = [canonical(label) for label in answer.labels]
+    shown = [place for place, label in enumerate(labels) if truth.count(label) >= 10]
+    known = np.array([label in {labels[place] for place in shown} for label in truth])
+    places = np.array([labels.index(label) if label in labels else -1 for label in truth])[known]
+    chosen = np.array(shown)[shares[known][:, shown].argmax(axis=1)]
+    right = chosen == places
+    balanced = np.mean([right[places == place].mean() for place in shown])
+    return f"{right.mean():.3f} / {balanced:.3f}"
+
+
+def _table(title: str, rows: Iterator[Row], facts: ModelFacts) -> None:
+    print("\n" + f"{title:24}" + "".join(f"{answer.name:18}" for answer in facts.answers))
+    for name, cells in rows:
+        print(f"{name:24}" + "".join(f"{cell:18}" for cell in cells), flush=True)
+
+
+if __name__ == "__main__":
+    main()

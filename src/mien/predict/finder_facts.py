@@ -1,0 +1,113 @@
+"""The file beside finder.onnx: what one must know to use our face finder, and how both are read and checked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mien.errors import ConfigError, ModelError
+from mien.settings import from_mapping, to_mapping
+
+FORMAT = 1
+NETWORK_FILE, FACTS_FILE, CARD_FILE = "finder.onnx", "finder.json", "CARD.md"
+SHIPPED = Path(__file__).parent.parent / "models" / "finder"
+STRIDES = (8, 16, 32)  # pixels a cell of each level
+OUTPUTS = tuple(f"stride{stride}" for stride in STRIDES)
+INPUT = "faces"
+VALUES = 15  # of a cell: score, centre x and y, width, height, five landmarks
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinderFacts:
+    """What `finder.json` says.
+
+    threshold: score from which a box is a face. overlap: intersection over union from which two boxes are one face.
+    least_px, usual_px: the longer side of the picture is brought between both before the network sees it.
+    closest_px: a picture larger than usual_px is looked at once more, up to this size, where nothing or only tiny
+    faces were found; equal to usual_px: never. sha256: of finder.onnx. training, scores: for the record.
+    Raises ConfigError for a number out of range.
+    """
+
+    format: int = FORMAT
+    name: str = "mien-finder"
+    sha256: str = ""
+    threshold: float = 0.5
+    overlap: float = 0.4
+    least_px: int = 320
+    usual_px: int = 640
+    closest_px: int = 1280
+    created: str = ""
+    training: dict[str, Any] = field(default_factory=dict)
+    scores: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("threshold", "overlap"):
+            if not 0 < getattr(self, name) < 1:
+                raise ConfigError(
+                    f"{name} of a face finder must lie between 0 and 1, got {getattr(self, name)}"
+                )
+        if not 32 <= self.least_px <= self.usual_px <= self.closest_px <= 4096:
+            raise ConfigError(
+                "a face finder's sizes must keep 32 <= least_px <= usual_px <= closest_px <= 4096, got "
+                f"{self.least_px}, {self.usual_px}, {self.closest_px}"
+            )
+
+    def to_json(self) -> str:
+        return json.dumps(to_mapping(self), indent=2, ensure_ascii=False)
+
+
+@dataclass(frozen=True)
+class FinderFiles:
+    """A face finder on disk, checked: its network's bytes are those that its facts speak of."""
+
+    path: Path
+    network: bytes
+    facts: FinderFacts
+    sha256: str
+
+
+def read_finder(path: Path) -> FinderFiles:
+    """Read a finder's folder, or its finder.onnx with finder.json beside it.
+
+    Raises ModelError where one of both is missing, damaged or belongs to another.
+    """
+    file = path / NETWORK_FILE if path.is_dir() else path
+    facts = _facts(file.with_name(FACTS_FILE))
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise ModelError(
+            f"cannot read the face finder {file}: {error.strerror}; name a folder with {NETWORK_FILE} and {FACTS_FILE}"
+        ) from error
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != facts.sha256:
+        raise ModelError(
+            f"{file} has SHA-256 {digest[:12]}…, {FACTS_FILE} beside it says {facts.sha256[:12]}…: one of both was "
+            "changed; copy both again, or train one with mien train-finder"
+        )
+    return FinderFiles(file, content, facts, digest)
+
+
+def _facts(file: Path) -> FinderFacts:
+    try:
+        values: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            raise ValueError("not an object")
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is damaged"
+        raise ModelError(
+            f"cannot read {file} ({reason}); a face finder is a folder with {NETWORK_FILE} and {FACTS_FILE}, "
+            "as mien train-finder writes it"
+        ) from error
+    if (version := values.get("format")) != FORMAT:
+        raise ModelError(
+            f"{file} is of format {version!r}, this mien reads {FORMAT}; use the mien that wrote it"
+        )
+    try:
+        return from_mapping(FinderFacts, values, str(file))
+    except ConfigError as error:
+        raise ModelError(str(error)) from error
