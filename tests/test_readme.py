@@ -116,9 +116,9 @@ def test_every_named_file_exists() -> None:
 def newcomer(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     """Run the README's first commands word for word in an empty folder; return it and what each printed."""
     folder = tmp_path_factory.mktemp("newcomer")
-    (first,) = [block for block in blocks(PAGES[0]) if block.name == "first commands"]
+    first = "".join(block.text for block in blocks(PAGES[0]) if block.name == "first commands")
     printed = []
-    for words in mien_commands(first.text):
+    for words in mien_commands(first):
         done = subprocess.run(
             [sys.executable, "-m", "mien.cli.main", *words],
             cwd=folder,

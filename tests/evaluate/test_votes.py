@@ -43,6 +43,7 @@ def test_scores_of_a_head_in_another_order() -> None:
     assert (found.majority_n, found.plurality_n, found.cross_entropy_n) == (3, 5, 6)
     assert found.majority_accuracy == pytest.approx(2 / 3)
     assert found.plurality_accuracy == pytest.approx(3 / 5)
+    assert (found.clear_n, found.clear_accuracy) == (2, 1 / 2)  # the first row and the sixth
     sure, other = -np.log(0.86), -np.log(0.02)
     shares = [1.0, 0.5, 0.4, 0.4, 1.0, 0.0]
     expected = np.mean([share * sure + (1 - share) * other for share in shares])

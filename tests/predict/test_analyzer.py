@@ -18,7 +18,7 @@ import mien
 from mien.errors import ConfigError, DataError, ImageError, ModelError
 from mien.images import decode_image, from_pillow
 from mien.predict.analyzer import Analyzer
-from mien.predict.crop import crop
+from mien.predict.crop import align
 from mien.predict.found_face import FoundFace
 from mien.predict.recognizer import Recognizer
 from mien.predict.results import Face
@@ -126,7 +126,7 @@ def test_what_is_no_pillow_image_is_refused(whole: Analyzer) -> None:
         whole.analyze_pil(Image.open(half))
 
 
-def test_two_faces_are_cut_with_the_margin_of_the_model(tmp_path: Path) -> None:
+def test_two_faces_are_levelled_and_cut_with_the_margin_of_the_model(tmp_path: Path) -> None:
     facts = replace(FACTS, preprocess=Preprocess(size=16, colour="grey", margin=1.5))
     recognizer = Recognizer(write_folder(tmp_path / "wide", facts))
     points = ((12.0, 14.0), (22.0, 14.0), (17.0, 20.0), (13.0, 26.0), (21.0, 26.0))
@@ -134,7 +134,7 @@ def test_two_faces_are_cut_with_the_margin_of_the_model(tmp_path: Path) -> None:
     small = FoundFace((60.0, -3.0, 16.0, 16.0))
     image = picture(6, 60, 80)
     first, second = Analyzer(recognizer, Given(large, small)).analyze(image)
-    inputs = to_model_inputs([crop(image, face.box, 1.5) for face in (large, small)], facts.preprocess)
+    inputs = to_model_inputs([align(image, face, 1.5) for face in (large, small)], facts.preprocess)
     for face, found, shares in zip((first, second), (large, small), expected(inputs), strict=True):
         assert tuple(face.probabilities) == LABELS
         np.testing.assert_allclose(list(face.probabilities.values()), shares, atol=1e-6)
@@ -203,8 +203,6 @@ def test_load_takes_a_run_a_folder_and_a_file(tmp_path: Path) -> None:
 
 
 def test_load_says_what_to_name(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="none ships with mien yet; name a run folder"):
-        mien.load()
     with pytest.raises(ModelError, match="there is no model nowhere"):
         mien.load("nowhere")
     with pytest.raises(ModelError, match="there is no head 'votes'; this model has: light"):

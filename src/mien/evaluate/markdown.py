@@ -62,6 +62,11 @@ def _figures(report: Report) -> str:
     if (votes := report.votes) is not None:
         rows += [
             [f"FER+ accuracy, majority, n = {votes.majority_n:,}", percent(votes.majority_accuracy), ""],
+            [
+                f"FER+ accuracy, over half of ten raters, n = {votes.clear_n:,}",
+                percent(votes.clear_accuracy),
+                "",
+            ],
             [f"FER+ accuracy, plurality, n = {votes.plurality_n:,}", percent(votes.plurality_accuracy), ""],
             ["cross-entropy to the raters, nats", decimal(votes.cross_entropy), ""],
         ]

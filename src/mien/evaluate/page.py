@@ -265,6 +265,11 @@ def _votes(report: Report) -> str:
             f"{votes.majority_n:,} faces, winner over half",
         ),
         tile(
+            "Over half of ten",
+            percent_value(votes.clear_accuracy),
+            f"{votes.clear_n:,} faces, single votes counted",
+        ),
+        tile(
             "Plurality", percent_value(votes.plurality_accuracy), f"{votes.plurality_n:,} faces, any winner"
         ),
         tile("Cross-entropy", f"{votes.cross_entropy:.3f}", f"nats, {votes.cross_entropy_n:,} faces"),

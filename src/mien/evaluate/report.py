@@ -165,16 +165,14 @@ class Report:
             entries.append(
                 where | {"split": part, "n": found.n, "accuracy": found.accuracy, "ece": found.ece}
             )
-        if self.votes and self.votes.majority_n:
-            entries.append(
-                where
-                | {
-                    "split": f"{self.data.split}, FER+ majority",
-                    "head": self.votes.head,
-                    "n": self.votes.majority_n,
-                    "accuracy": self.votes.majority_accuracy,
-                }
-            )
+        if votes := self.votes:
+            for protocol, n, accuracy in (
+                ("majority", votes.majority_n, votes.majority_accuracy),
+                ("over half of ten raters", votes.clear_n, votes.clear_accuracy),
+            ):
+                if n:
+                    named = {"split": f"{self.data.split}, FER+ {protocol}", "head": votes.head}
+                    entries.append(where | named | {"n": n, "accuracy": accuracy})
         return tuple(plain(entry) for entry in entries)
 
     def to_json(self) -> str:

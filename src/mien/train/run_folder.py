@@ -66,12 +66,12 @@ def described(config: TrainConfig, dataset: Dataset, data: Path) -> dict[str, An
     return {"settings": to_mapping(config), "data": about}
 
 
-def begin(out: Path, settings: Mapping[str, Any]) -> None:
+def begin(out: Path, settings: Mapping[str, Any], explained: str = _EXPLAINED) -> None:
     """Write settings.json and the page that explains the folder."""
     with whole_file(out / SETTINGS_FILE) as temporary:
         temporary.write_text(json.dumps(settings, indent=2, ensure_ascii=False), encoding="utf-8")
     with whole_file(out / "README.md") as temporary:
-        temporary.write_text(_EXPLAINED, encoding="utf-8")
+        temporary.write_text(explained, encoding="utf-8")
 
 
 def clear(out: Path) -> None:
@@ -122,10 +122,11 @@ def _not_a_run(out: Path) -> ConfigError:
 
 def _differences(stored: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:
     old, new = stored.get("settings", {}), settings["settings"]
+    defaults = to_mapping(TrainConfig())  # for settings that were added since
     found = [
         f"{name}: {old.get(name)} there, {value} asked"
         for name, value in new.items()
-        if old.get(name) != value
+        if old.get(name, defaults.get(name)) != value
     ]
     if stored.get("data", {}).get("fingerprint") != settings["data"]["fingerprint"]:
         found.append("the data has changed")
