@@ -36,7 +36,8 @@ export function labelColours(labels) {
   const taken = new Set(known.filter(Boolean).map(String));
   let free = OTHERS.filter((colour) => !taken.has(String(colour)));
   if (!free.length) free = OTHERS;
-  return known.map((colour, place) => colour ?? free[place % free.length]);
+  let strangers = 0;
+  return known.map((colour) => colour ?? free[strangers++ % free.length]);
 }
 
 /** The colour of a face's number, which is from 1; dark enough for white digits. */

@@ -28,8 +28,9 @@ function filled(element, properties, children) {
   return element;
 }
 
+/** One of the icons that lie in the page itself, so that they show even when the server has gone. */
 export function icon(name) {
-  const link = makeSvg("use", { href: `static/icons/sprite.svg#${name}` });
+  const link = makeSvg("use", { href: `#icon-${name}` });
   return makeSvg("svg", { class: "icon", viewBox: "0 0 24 24", "aria-hidden": "true" }, link);
 }
 
