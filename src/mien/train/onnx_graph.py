@@ -125,29 +125,53 @@ def to_onnx(model: Any, facts: ModelFacts) -> onnx.ModelProto:
     values = _matched(outputs, facts)
     for head, value in zip(facts.heads, values, strict=True):
         _finish_head(graph, head, value)
+    shapes = {head.name: ["batch", len(head.labels)] for head in facts.heads}
+    proto = _proto(graph, model, facts.name or model.name, shapes)
+    onnx.helper.set_model_props(
+        proto,
+        {METADATA_KEY: facts.to_json(), NETWORK_KEY: architecture(model), REST_KEY: _rest(graph, model)},
+    )
+    onnx.checker.check_model(proto)
+    return proto
+
+
+def to_raw_onnx(model: Any) -> onnx.ModelProto:
+    """Return a network that is not a recogniser as ONNX, its outputs as they are.
+
+    Input `faces` as in `to_onnx`. One output for each of the network's, named after its layer: (batch, channels, rows,
+    columns) float32, channels first, which saves turning them. Raises ModelError as `trace` does.
+    """
+    graph, outputs = trace(model)
+    shapes = {}
+    for name, value in outputs.items():
+        graph.nodes.append(onnx.helper.make_node("Identity", [value.name], [name], name=name))
+        rows, columns, channels = value.shape
+        shapes[name] = ["batch", channels, rows or f"{name}_rows", columns or f"{name}_columns"]
+    proto = _proto(graph, model, model.name, shapes)
+    onnx.checker.check_model(proto)
+    return proto
+
+
+def _proto(graph: Graph, model: Any, name: str, outputs: dict[str, list[Any]]) -> onnx.ModelProto:
+    """Put nodes, weights and constants together. outputs: the shape of each, by name."""
     open_sides = ("height", "width", "channels")
     sides = [
-        name if side is None else side
-        for name, side in zip(open_sides, model.inputs[0].shape[1:], strict=True)
+        word if side is None else side
+        for word, side in zip(open_sides, model.inputs[0].shape[1:], strict=True)
     ]
-    tensors = [onnx.numpy_helper.from_array(weight.array(), name) for name, weight in graph.weights.items()]
-    tensors += [onnx.numpy_helper.from_array(array, name) for name, array in graph.constants.items()]
+    tensors = [onnx.numpy_helper.from_array(weight.array(), key) for key, weight in graph.weights.items()]
+    tensors += [onnx.numpy_helper.from_array(array, key) for key, array in graph.constants.items()]
     info = onnx.helper.make_tensor_value_info
     body = onnx.helper.make_graph(
-        graph.nodes, facts.name or model.name,
+        graph.nodes, name,
         [info(INPUT, onnx.TensorProto.FLOAT, ["batch", *sides])],
-        [info(head.name, onnx.TensorProto.FLOAT, ["batch", len(head.labels)]) for head in facts.heads],
+        [info(key, onnx.TensorProto.FLOAT, shape) for key, shape in outputs.items()],
         tensors,
     )  # fmt: skip
     proto = onnx.helper.make_model(
         body, opset_imports=[onnx.helper.make_opsetid("", OPSET)], ir_version=IR_VERSION
     )
     proto.producer_name, proto.producer_version = "mien", __version__
-    onnx.helper.set_model_props(
-        proto,
-        {METADATA_KEY: facts.to_json(), NETWORK_KEY: architecture(model), REST_KEY: _rest(graph, model)},
-    )
-    onnx.checker.check_model(proto)
     return proto
 
 

@@ -63,6 +63,20 @@ def resizing(graph: Graph, layer: Any, path: str, value: Value) -> Value:
     return graph.add("Resize", path, [value, "", "", sizes], (height, width, value.shape[2]), **attributes)
 
 
+def up_sampling2d(graph: Graph, layer: Any, path: str, value: Value) -> Value:
+    """Repeat every row and column; sides may be open, because only the factor is stored."""
+    if layer.interpolation != "nearest" or layer.data_format == "channels_first":
+        raise ModelError(
+            f"layer {path!r}: mien exports UpSampling2D with interpolation 'nearest' and channels last only, got "
+            f"{layer.interpolation!r} and {layer.data_format!r}"
+        )
+    factors = [int(factor) for factor in layer.size]
+    scales = graph.constant(f"{path}/scales", [1, 1, *factors])
+    sides = [None if side is None else side * by for side, by in zip(value.shape, factors, strict=False)]
+    attributes = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    return graph.add("Resize", path, [value, "", scales], (*sides, value.shape[2]), **attributes)
+
+
 def concatenate(graph: Graph, layer: Any, path: str, *values: Value) -> Value:
     rank = len(values[0].shape) + 1
     axis = layer.axis % rank
@@ -88,5 +102,6 @@ LAYERS = {
     "Flatten": flatten,
     "Reshape": reshape,
     "Resizing": resizing,
+    "UpSampling2D": up_sampling2d,
     **dict.fromkeys(_RESTING, identity),
 }
