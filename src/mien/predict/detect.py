@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from mien.errors import ConfigError, ModelError
 from mien.predict.crop import align, crop
+from mien.predict.finder import MienDetector
+from mien.predict.finder_facts import SHIPPED
 from mien.predict.found_face import Detector, FoundFace
 from mien.predict.haar import HaarDetector
 from mien.predict.yunet import YuNetDetector
@@ -36,7 +38,7 @@ class WholePicture:
 def detector(name: str = "auto", file: Path | None = None) -> Detector:
     """Return a face finder.
 
-    name: 'auto' (yunet where its file is, otherwise haar), 'yunet', 'haar' or 'whole'.
+    name: 'auto' (yunet where its file is, otherwise haar), 'yunet', 'haar', 'whole', or 'mien' where one ships.
     file: a YuNet file; None: what the environment variable MIEN_YUNET names, or the newest one in the folder for
     caches. Raises ConfigError on another name or a file for a finder that takes none, ModelError when the file is
     missing or damaged, MissingExtra for haar under OpenCV 5.
@@ -74,6 +76,10 @@ def _whole(file: Path | None) -> Detector:
     return WholePicture()
 
 
+def _mien(file: Path | None) -> Detector:
+    return MienDetector(file)
+
+
 def _no_file(name: str, file: Path | None) -> None:
     if file is not None:
         raise ConfigError(f"the face finder {name!r} takes no file, got {file}; leave it out or use yunet")
@@ -85,4 +91,6 @@ _MAKERS: dict[str, Callable[[Path | None], Detector]] = {
     "haar": _haar,
     "whole": _whole,
 }
+if SHIPPED.is_dir():  # until a trained one ships, it is not offered
+    _MAKERS["mien"] = _mien
 DETECTORS = tuple(_MAKERS)

@@ -24,8 +24,8 @@ _FEW_PX = 32  # a face smaller than this in the usual look makes a closer look w
 class MienDetector:
     """The face finder of a folder (or of its finder.onnx); None: the one that ships with mien.
 
-    threshold: score from which a box is a face; None: the one in its facts. Raises ModelError when the files are missing,
-    damaged or no face finder; ConfigError for a threshold outside (0, 1).
+    threshold: score from which a box is a face; None: the one in its facts. Raises ModelError when the files are
+    missing, damaged or no face finder; ConfigError for a threshold outside (0, 1).
     """
 
     name = "mien"
@@ -71,7 +71,9 @@ class MienDetector:
         """Return the candidates (n, VALUES) in pixels of `image`."""
         view, scale = resized(image, longest_px)
         levels = self._session.run(list(OUTPUTS), {INPUT: _prepared(view)})
-        parts = [decoded(level[0], stride, self._threshold) for level, stride in zip(levels, STRIDES, strict=True)]
+        parts = [
+            decoded(level[0], stride, self._threshold) for level, stride in zip(levels, STRIDES, strict=True)
+        ]
         found = _within(np.concatenate(parts), view.shape[1], view.shape[0])
         found[:, : VALUES - 1] /= scale
         return found

@@ -2,8 +2,8 @@
 
 A cell of a level with stride s has its centre at ((column + 0.5) s, (row + 0.5) s). Its VALUES are: the logit of the
 score; how far the face's centre lies from the cell's, in strides (x, y); the logarithms of width and height in strides;
-how far each of five landmarks lies from the cell's centre, in sides of the face, sqrt(width * height). In sides, because
-a face's shape is then nearly the same numbers at every size.
+how far each of five landmarks lies from the cell's centre, in sides of the face, sqrt(width * height). In sides,
+because a face's shape is then nearly the same numbers at every size.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ from numpy.typing import NDArray
 from mien.predict.finder_facts import VALUES
 
 Floats = NDArray[np.float32]
-_SMALLEST, _LARGEST = -4.0, 5.0  # of the logarithms; keeps a network that went wrong from answering with infinities
+_SMALLEST, _LARGEST = (
+    -4.0,
+    5.0,
+)  # of the logarithms; keeps a network that went wrong from answering with infinities
 _MOST = 2000  # candidates of one look, the surest first: bounds the time of a picture that fires everywhere
 _BLENDED = 0.5  # intersection over union from which a candidate has a say in where the face is
 _INSIDE = 0.75  # share of the smaller box inside the larger one from which both are the same face
