@@ -20,12 +20,17 @@ def learning_rate(config: TrainConfig, progress: Progress, part: float) -> float
     """
     if config.schedule != "cosine":
         return config.rate * progress.factor
+    return cosine(config.rate, config.warmup, progress, part)
+
+
+def cosine(rate: float, warmup: float, progress: Progress, part: float) -> float:
+    """Return the rate of a cosine schedule over a phase. rate: its highest. warmup: share of the phase's epochs."""
     total = max(progress.phase_epochs, 1)
     done = progress.phase_epoch + part
-    warmup = min(config.warmup * total, _MOST_WARMUP)
-    if done < warmup:
-        return config.rate * max(done / warmup, 0.01)
-    return config.rate * 0.5 * (1 + math.cos(math.pi * (done - warmup) / max(total - warmup, 1e-9)))
+    rising = min(warmup * total, _MOST_WARMUP)
+    if done < rising:
+        return rate * max(done / rising, 0.01)
+    return rate * 0.5 * (1 + math.cos(math.pi * (done - rising) / max(total - rising, 1e-9)))
 
 
 def after_epoch(config: TrainConfig, progress: Progress, loss: float) -> bool:

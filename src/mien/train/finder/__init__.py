@@ -1,0 +1,1 @@
+"""Training the face finder: photographs with boxes -> targets -> network -> finder.onnx."""

@@ -1,0 +1,53 @@
+"""The page beside a face finder: what it is, what it was trained on, what it finds and what it misses."""
+
+from __future__ import annotations
+
+from mien.predict.finder_facts import FinderFacts
+
+_TEXT = """# {name}: a face finder
+
+Finds faces in photographs: a box from hairline to chin, a score, and five landmarks (eyes, tip of the nose, corners of
+the mouth). It does not tell whose face it is, nor what it expresses.
+
+- Made by `mien train-finder` on {created}; {parameters:,} parameters, {kilobytes:,} kB.
+- Looks at pictures with a longer side of {least} to {usual} pixels (up to {closest} where it finds nothing or only tiny
+  faces there). A box counts as a face from score {threshold:.3f} on.
+- Trained on {photos} photographs with {faces} faces, whose boxes another finder (YuNet) made at several sizes; {epochs}
+  epochs. What the teacher cannot see, strong profiles and heavily covered faces, it learnt as little.
+
+## How good it is
+
+{scores}
+
+## What it misses
+
+Faces under about 16 pixels of the picture that it looks at, faces in strong profile or turned by more than about 30
+degrees, faces of which more than half is covered or cut off. Dolls, statues and portraits on the wall may count as
+faces.
+"""
+
+
+def finder_card(facts: FinderFacts) -> str:
+    """Return CARD.md of a face finder."""
+    training = facts.training
+    return _TEXT.format(
+        name=facts.name,
+        created=facts.created or "an unknown day",
+        parameters=training.get("parameters", 0),
+        kilobytes=round(training.get("bytes", 0) / 1000),
+        least=facts.least_px,
+        usual=facts.usual_px,
+        closest=facts.closest_px,
+        threshold=facts.threshold,
+        photos=training.get("photographs", "?"),
+        faces=training.get("faces", "?"),
+        epochs=training.get("epochs", "?"),
+        scores=_scores(facts),
+    )
+
+
+def _scores(facts: FinderFacts) -> str:
+    if not facts.scores:
+        return "Not measured yet: `mien evaluate-finder DATA --finder THIS-FOLDER`."
+    lines = ["| on photographs of sources that it was not trained on | |", "|---|---|"]
+    return "\n".join(lines + [f"| {name} | {value:.4g} |" for name, value in facts.scores.items()])

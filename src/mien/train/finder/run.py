@@ -1,0 +1,193 @@
+"""One training of a face finder from start to end: photographs, network, loop, and the finder's folder."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mien.errors import ConfigError
+from mien.files import whole_file
+from mien.predict.finder import MienDetector
+from mien.predict.finder_facts import FACTS_FILE, NETWORK_FILE, FinderFacts, read_finder
+from mien.settings import to_mapping
+from mien.train import backend, run_folder, state
+from mien.train.finder import judge
+from mien.train.finder.config import FinderConfig
+from mien.train.finder.crops import Alarms, Supply
+from mien.train.finder.photos import Photos, read_photos
+from mien.train.progress_line import ProgressLine
+
+FINDER_FOLDER = "finder"
+_LOW = 0.05  # score from which candidates are looked at when judging: the whole curve but its end
+_SHOWN_SIZES = {"recall_20_40": (20.0, 40.0), "recall_40": (40.0, np.inf)}
+_EXPLAINED = """# A face finder in training
+
+| file | what it is |
+|---|---|
+| `settings.json` | every setting as it was used, what data (with its fingerprint), the command |
+| `epochs.csv` | loss of every epoch, and the figures of those at which validation was looked at |
+| `finder/` | the face finder of the last look, with its card: name this folder to use it |
+| `checkpoint/` | what a training that was interrupted needs to go on; the same command does |
+"""
+_ANYWAY = 0.5  # threshold while there is no photograph without a face to set it by
+
+
+@dataclass(frozen=True)
+class FinderRun:
+    """folder: of the run. finder: the finder's folder in it. trained: False where the run was there already."""
+
+    folder: Path
+    finder: Path
+    progress: state.Progress
+    trained: bool
+
+
+def train_finder(
+    config: FinderConfig,
+    data: Path,
+    out: Path,
+    *,
+    retrain: bool = False,
+    command: str = "",
+    show: ProgressLine | None = None,
+) -> FinderRun:
+    """Train a face finder on a folder with labels.jsonl; the same call goes on with an interrupted training.
+
+    Writes into `out`: settings.json, epochs.csv, checkpoint/, and finder/ with finder.onnx, finder.json and CARD.md,
+    anew at every look at validation. Raises DataError for data that cannot be used, ConfigError where `out` holds
+    something else, TrainingError when the loss is not finite.
+    """
+    show, keras = show or ProgressLine(enabled=False), backend.import_keras()
+    train, validation = (_limited(read_photos(data, split), config) for split in ("train", "val"))
+    settings = _described(config, data, train, validation, command)
+    if retrain:
+        run_folder.clear(out)
+    folder = out / FINDER_FOLDER
+    if done := _finished(out, settings):
+        return FinderRun(out, folder, done, trained=False)
+    keras.utils.set_random_seed(config.seed)
+    keras.config.set_dtype_policy("float32")
+    from mien.train.finder.loop import FinderLoop
+    from mien.train.finder.network import build
+
+    run_folder.begin(out, settings, _EXPLAINED)
+    supply, network = Supply(train, config), build()
+    facts = FinderFacts(training=_facts_of(config, train))
+
+    def check() -> tuple[dict[str, float], Alarms]:
+        written = _written(
+            network, folder, replace(facts, training={**facts.training, "epochs": loop.progress.epoch})
+        )
+        return _judged(folder, written, validation, config), _alarms(folder, supply)
+
+    loop = FinderLoop(
+        network,
+        supply,
+        folder=out / run_folder.CHECKPOINT,
+        check=check,
+        on_epoch=lambda progress: _note_epochs(out, progress),
+        show=show,
+    )
+    progress = loop.run()
+    return FinderRun(out, folder, progress, trained=True)
+
+
+def _written(network: Any, folder: Path, facts: FinderFacts) -> FinderFacts:
+    from mien.train.finder.export import export_finder
+
+    return export_finder(network, folder, facts)
+
+
+def _judged(folder: Path, facts: FinderFacts, validation: Photos, config: FinderConfig) -> dict[str, float]:
+    """Search the validation photographs, set the threshold, and write both into the finder's facts."""
+    from mien.train.finder.export import write_finder
+
+    judged = judge.search(validation, MienDetector(folder, threshold=_LOW).find)
+    at = judge.threshold_for(judged, config.false_alarms)
+    # A network that has learnt nothing yet has no score that any face reaches.
+    threshold = float(np.clip(at, _LOW, 0.95)) if np.isfinite(at) and at > 0 else _ANYWAY
+    figures = {"ap": judge.average_precision(judged)}
+    figures |= {name: judge.recall(judged, threshold, size)[0] for name, size in _SHOWN_SIZES.items()}
+    figures |= {
+        "alarms_per_100": judge.alarms_per_100(judged, threshold)[0],
+        "landmark_error": judge.landmark_error(judged, threshold),
+        "threshold": threshold,
+    }
+    figures = {name: value for name, value in figures.items() if np.isfinite(value)}
+    write_finder(folder, read_finder(folder).network, replace(facts, threshold=threshold, scores=figures))
+    return figures
+
+
+def _alarms(folder: Path, supply: Supply) -> Alarms:
+    """Return the surest false alarm of each training photograph without a face: score, and where its centre lies."""
+    find = MienDetector(folder, threshold=_LOW).find
+    alarms = np.zeros((len(supply.without), 3), np.float32)
+    for place, index in enumerate(supply.without):
+        row = supply.photos.rows[int(index)]
+        faces = find(supply.photos.read(int(index)))
+        if faces:
+            surest = max(faces, key=lambda face: face.score or 0)
+            x, y, width, height = surest.box
+            alarms[place] = (surest.score, (x + width / 2) / row.width, (y + height / 2) / row.height)
+    return alarms
+
+
+def _limited(photos: Photos, config: FinderConfig) -> Photos:
+    if config.limit is None or config.limit >= len(photos):
+        return photos
+    order = np.random.default_rng(config.seed).permutation(len(photos))
+    return photos.take(np.sort(order[: config.limit]))
+
+
+def _described(
+    config: FinderConfig, data: Path, train: Photos, validation: Photos, command: str
+) -> dict[str, Any]:
+    about = {
+        "path": str(data),
+        "train": len(train),
+        "validation": len(validation),
+        "fingerprint": f"{train.fingerprint()[:20]}-{validation.fingerprint()[:20]}",
+    }
+    return {"settings": to_mapping(config), "data": about, "command": command}
+
+
+def _facts_of(config: FinderConfig, train: Photos) -> dict[str, Any]:
+    return {
+        "photographs": len(train),
+        "faces": sum(len(row.boxes) for row in train.rows),
+        "settings": to_mapping(config),
+        "versions": backend.versions(),
+    }
+
+
+def _finished(out: Path, settings: Mapping[str, Any]) -> state.Progress | None:
+    """Return the progress of a finished run with these settings; ConfigError where something else lies there."""
+    stored = out / run_folder.SETTINGS_FILE
+    if stored.is_file() and "crops" not in json.loads(stored.read_text(encoding="utf-8")).get("settings", {}):
+        raise ConfigError(
+            f"{out} holds a run of mien train, not of mien train-finder; name another place with --out"
+        )
+    run_folder.finished(out, settings)  # complains of other settings and of what is no run
+    file, finder = out / run_folder.CHECKPOINT / state.STATE_FILE, out / FINDER_FOLDER
+    if not (file.exists() and (finder / NETWORK_FILE).exists() and (finder / FACTS_FILE).exists()):
+        return None
+    progress, _, _ = state.load(file)
+    return progress if progress.finished else None
+
+
+def _note_epochs(out: Path, progress: state.Progress) -> None:
+    """Write epochs.csv; figures that an epoch did not take stay empty."""
+    names = list(dict.fromkeys(name for row in progress.history for name in row))
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, names, restval="")
+    writer.writeheader()
+    writer.writerows(progress.history)
+    with whole_file(out / run_folder.EPOCHS_FILE) as temporary:
+        temporary.write_text(text.getvalue(), encoding="utf-8", newline="")
