@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from mien.cli.main import COMMANDS, parser
+from mien.cli.main import COMMANDS, module_name, parser
 from mien.settings import add_settings, from_mapping, to_mapping
 from mien.train.config import TrainConfig
 
@@ -25,7 +25,7 @@ def subparser(command: str) -> argparse.ArgumentParser:
 
 def settings_of(command: str) -> list[type]:
     """Return the dataclasses whose settings a command takes: those that its module hands to add_settings."""
-    module = importlib.import_module(f"mien.cli.{command}")
+    module = importlib.import_module(f"mien.cli.{module_name(command)}")
     kinds: list[type] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "add_settings", lambda _, kind: kinds.append(kind), raising=False)
@@ -94,7 +94,7 @@ def test_no_option_overrides_a_setting_silently(command: str) -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_example_is_a_command_that_parses(command: str) -> None:
-    module = importlib.import_module(f"mien.cli.{command}")
+    module = importlib.import_module(f"mien.cli.{module_name(command)}")
     heading, *examples = module.EXAMPLES.rstrip().splitlines()
     assert heading == "examples:"
     assert examples

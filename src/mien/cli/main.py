@@ -28,6 +28,8 @@ COMMANDS = (
     "data",
     "models",
     "export",
+    "train-finder",
+    "evaluate-finder",
 )
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of `mien ... > FILE`
 
@@ -35,6 +37,11 @@ NOTE = (
     "mien names the expression that people would see in a picture. It does not read feelings; inferring emotions "
     "at work or in schools is forbidden in the EU (AI Act, Art. 5(1)(f))."
 )
+
+
+def module_name(command: str) -> str:
+    """Return the name of a command's module in this package."""
+    return command.replace("-", "_")
 
 
 def parser(command: str | None = None) -> argparse.ArgumentParser:
@@ -48,7 +55,7 @@ def parser(command: str | None = None) -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"mien {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name in (command,) if command in COMMANDS else COMMANDS:
-        module = importlib.import_module(f"mien.cli.{name}")
+        module = importlib.import_module(f"mien.cli.{module_name(name)}")
         sub = commands.add_parser(
             name,
             help=module.HELP,

@@ -42,9 +42,16 @@ def captioned_sheet(
     split: Split, rows: Sequence[int], captions: Sequence[str], *, across: int = 8
 ) -> NDArray[np.uint8]:
     """Return the given pictures of a split, each with its caption (which may have lines) above: RGB uint8."""
+    return sheet_of([split.pictures.read(row) for row in rows], captions, across=across)
+
+
+def sheet_of(
+    pictures: Sequence[NDArray[np.uint8]], captions: Sequence[str], *, across: int = 8
+) -> NDArray[np.uint8]:
+    """Return pictures (grey or RGB uint8) on one sheet, each with its caption above: RGB uint8. At least one."""
     cells = [
-        _titled(caption, _cell(split.pictures.read(row), CELL * 4 // 3), small=True)
-        for row, caption in zip(rows, captions, strict=True)
+        _titled(caption, _cell(picture, CELL * 4 // 3), small=True)
+        for picture, caption in zip(pictures, captions, strict=True)
     ]
     lines = [_side_by_side(cells[start : start + across], across) for start in range(0, len(cells), across)]
     return _framed(lines)

@@ -1,0 +1,56 @@
+"""`mien evaluate-finder`: photographs with face boxes in, a table of face finders out."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from mien.evaluate.finder.config import FinderEvaluation
+from mien.settings import add_settings, from_mapping
+
+HELP = "Measure face finders on photographs with face boxes: recall by size, false alarms, landmarks, speed."
+EXAMPLES = """examples:
+  mien evaluate-finder faces                                       OpenCV's Haar cascade
+  mien evaluate-finder faces --finders runs/faces-finder/finder,yunet,haar    several in one table
+  mien evaluate-finder faces --finders haar --limit 100 --json
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "data",
+        type=Path,
+        metavar="DATA",
+        help="folder with labels.jsonl and the photographs or their archives",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="report folder: table, values, sheets of the worst (default: none)",
+    )
+    parser.add_argument("--json", action="store_true", help="print the values as JSON")
+    parser.add_argument("--quiet", action="store_true", help="show no progress")
+    add_settings(parser, FinderEvaluation)
+
+
+def run(options: argparse.Namespace) -> int:
+    from mien.cli.evaluate import show_progress
+    from mien.evaluate.finder.evaluate import PAGE_FILE, evaluate_finders
+    from mien.evaluate.finder.table import text_of, values_of
+
+    names = FinderEvaluation.__dataclass_fields__
+    asked = {name: value for name, value in vars(options).items() if name in names}
+    config = from_mapping(FinderEvaluation, asked, "options")
+    show = None if options.quiet or not sys.stderr.isatty() else show_progress
+    report = evaluate_finders(options.data, config, options.out, show)
+    if options.json:
+        import json
+
+        print(json.dumps(values_of(report.measured), indent=2))
+        return 0
+    print(text_of(report.measured, config.false_alarms))
+    if options.out:
+        print(f"report   {options.out / PAGE_FILE}")
+    return 0

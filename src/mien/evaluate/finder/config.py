@@ -1,0 +1,36 @@
+"""FinderEvaluation: every setting of `mien evaluate-finder`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mien.errors import ConfigError
+from mien.settings import setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinderEvaluation:
+    """What `mien evaluate-finder` does. Checked when it is made; raises ConfigError with one line."""
+
+    finders: tuple[str, ...] = setting(
+        ("haar",), "face finders: mien, yunet, haar, a folder of mien train-finder, or a YuNet file"
+    )
+    split: str = setting("val", "photographs to look at", choices=("train", "val"))
+    false_alarms: float = setting(
+        2.0, "false alarms in 100 photographs without a face at which recall is compared"
+    )
+    limit: int | None = setting(None, "look at this many photographs, drawn with the seed; unset: all")
+    seed: int = setting(0, "seed of that draw")
+    worst: int = setting(48, "pictures on each sheet of misses and false alarms; 0: no sheets")
+
+    def __post_init__(self) -> None:
+        if not self.finders:
+            raise ConfigError("finders must name at least one face finder, such as haar or a file")
+        if len(set(self.finders)) != len(self.finders):
+            raise ConfigError(f"finders must name each face finder once, got {', '.join(self.finders)}")
+        if self.false_alarms < 0:
+            raise ConfigError(f"false_alarms must not be negative, got {self.false_alarms}")
+        if self.limit is not None and self.limit < 1:
+            raise ConfigError(f"limit must be at least 1, got {self.limit}")
+        if self.worst < 0:
+            raise ConfigError(f"worst must not be negative, got {self.worst}")
