@@ -33,8 +33,8 @@ def run(network: Network, config: ServeConfig, ready: Callable[[str, str], None]
     """
     from mien.serve.server import address_of, listen, serve
 
-    # uvicorn gives a signal back once it is done; this process then still has its folder to remove.
-    before = signal.signal(signal.SIGTERM, _ignore)
+    # For before requests are answered, and for when uvicorn, done, gives the signal back: the folder is to be removed.
+    before = signal.signal(signal.SIGTERM, _leave)
     try:
         with private_folder() as folder, listen(config) as taken:
 
@@ -131,7 +131,7 @@ def _one_of_several(
 
     if hasattr(os, "setpgrp"):
         os.setpgrp()  # Ctrl-C in a terminal reaches the parent alone, which hands it on
-    signal.signal(signal.SIGTERM, _ignore)
+    signal.signal(signal.SIGTERM, _leave)
 
     def ready(note: str) -> None:
         parent.send(note)
@@ -153,5 +153,5 @@ def _end_with(parent: Connection) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _ignore(_: int, __: FrameType | None) -> None:
-    return
+def _leave(_: int, __: FrameType | None) -> None:
+    raise SystemExit(0)

@@ -1,0 +1,140 @@
+"""Who may ask: names, origins, tokens; what every answer carries."""
+
+from __future__ import annotations
+
+import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+
+from mien.errors import ConfigError
+from mien.serve.config import ServeConfig
+
+from .conftest import Running, Start, png
+
+TOKEN = "a-token.of_twenty~letters"
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1:8000", "[::1]:8000", "LOCALHOST"])
+def test_its_own_names_are_answered(server: Running, host: str) -> None:
+    assert server.ask("GET", "/healthz", Host=host).json == {"status": "ok"}
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example:8000", "x:y"]
+)
+def test_another_name_is_not_answered(server: Running, host: str) -> None:
+    """Or a page of evil.example could have its name point to 127.0.0.1 and ask in ours (DNS rebinding)."""
+    answer = server.ask("POST", "/v1/analyze", png(1), Host=host)
+    assert answer.status == 421
+    assert "it is localhost, 127.0.0.1, [::1]; another name is allowed with --allow-host" in answer.line
+
+
+def test_pages_of_others_may_not_ask(server: Running) -> None:
+    for origin in (
+        "http://evil.example",
+        "null",
+        f"http://localhost.evil.example:{server.port}",
+        "http://localhost:1",
+    ):
+        answer = server.ask("POST", "/v1/analyze", png(1), Origin=origin, Host=f"localhost:{server.port}")
+        assert (answer.status, answer.line[: 9 + len(origin)]) == (403, f"pages of {origin}")
+        assert "access-control-allow-origin" not in answer.headers
+        with pytest.raises(InvalidStatus) as refused:
+            connect(f"ws://localhost:{server.port}/v1/live", origin=origin)
+        assert refused.value.response.status_code == 403
+
+
+def test_our_page_may_ask(server: Running) -> None:
+    host = f"localhost:{server.port}"
+    assert server.ask("POST", "/v1/analyze", png(1), Origin=f"http://{host}", Host=host).status == 200
+    with connect(f"ws://{host}/v1/live", origin=f"http://{host}") as live:
+        assert live.subprotocol is None
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz", "/v1/models", "/nothing", "/openapi.json"])
+def test_every_answer_carries_the_headers(server: Running, path: str) -> None:
+    headers = server.ask("GET", path).headers
+    policy = dict(part.strip().split(" ", 1) for part in headers["content-security-policy"].split(";"))
+    assert policy["default-src"] == policy["frame-ancestors"] == policy["base-uri"] == "'none'"
+    assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == "'self'"
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["referrer-policy"] == "no-referrer"
+    assert headers["cache-control"] == ("no-store" if path.startswith("/v1/") else "no-cache")
+    assert "server" not in headers
+
+
+def test_no_page_that_loads_from_elsewhere(server: Running) -> None:
+    assert server.ask("GET", "/docs").status == server.ask("GET", "/redoc").status == 404
+
+
+def test_a_token_is_asked_for(start: Start) -> None:
+    with start(MIEN_TOKEN=TOKEN) as guarded:
+        for path in ("/v1/models", "/metrics", "/v1/videos/x", "/v1/live"):
+            answer = guarded.ask("GET", path)
+            assert (answer.status, answer.headers["www-authenticate"]) == (401, 'Bearer realm="mien"')
+            assert answer.line == "this server wants its token; send it as Authorization: Bearer TOKEN"
+        for wrong in (TOKEN[:-1], TOKEN + "x", "", "ä"):
+            given = f"Bearer {wrong}".encode().decode("latin-1")
+            assert guarded.ask("GET", "/v1/models", Authorization=given).status == 401
+        for path in ("/v1/models", "/metrics"):
+            assert guarded.ask("GET", path, Authorization=f"Bearer {TOKEN}").status == 200
+        for path in ("/healthz", "/readyz"):  # what only says that it lives needs none
+            assert guarded.ask("GET", path).status == 200
+        address = f"ws://localhost:{guarded.port}/v1/live"
+        with pytest.raises(InvalidStatus) as refused:
+            connect(address, subprotocols=["mien", "bearer.wrong"])
+        assert refused.value.response.status_code == 401
+        with connect(address, subprotocols=["mien", f"bearer.{TOKEN}"]) as live:
+            assert live.subprotocol == "mien", "the token must not come back"
+        with connect(address, additional_headers={"Authorization": f"Bearer {TOKEN}"}) as live:
+            assert live.subprotocol is None
+        assert TOKEN not in guarded.log.read_text()
+
+
+@pytest.mark.slow
+def test_an_allowed_origin_may_ask(start: Start) -> None:
+    page = "https://page.example"
+    with start("--allow-origin", page, "--allow-host", "faces.example") as server:
+        asked = {"Origin": page, "Access-Control-Request-Method": "POST"}
+        answer = server.ask("OPTIONS", "/v1/analyze", **asked)
+        assert (answer.status, answer.headers["access-control-allow-origin"]) == (200, page)
+        answer = server.ask("POST", "/v1/analyze", png(1), Origin=page, Host="faces.example")
+        assert (answer.status, answer.headers["access-control-allow-origin"]) == (200, page)
+        assert server.ask("POST", "/v1/analyze", png(1), Origin="https://other.example").status == 403
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"port": 70000}, "port must be from 0 to 65535, got 70000"),
+        ({"workers": 0}, "workers must be 1 or more, got 0"),
+        ({"timeout_s": float("nan")}, "timeout_s must be above 0, got nan"),
+        ({"grace_s": -1.0}, "grace_s must be 0 or more, got -1.0"),
+        ({"queue": 3}, "queue must have room for the 32 pictures of one request, got 3"),
+        ({"token": "short"}, "the token must be 16 to 200 letters"),
+        ({"token": "with/a slash and blanks"}, "the token must be 16 to 200 letters"),
+        ({"allow_origin": ("example.org",)}, "an allowed origin is scheme, name and perhaps port"),
+        ({"allow_origin": ("https://example.org/",)}, "an allowed origin is scheme, name and perhaps port"),
+    ],
+)
+def test_settings_that_are_not_allowed(settings: dict, words: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        ServeConfig(**settings)
+    assert str(error.value).startswith(words)
+    assert str(settings.get("token")) not in str(error.value), "a token belongs in no message"
+
+
+@pytest.mark.parametrize(
+    ("host", "local"),
+    [
+        ("127.0.0.1", True),
+        ("127.8.8.8", True),
+        ("::1", True),
+        ("localhost", True),
+        ("0.0.0.0", False),
+        ("::", False),
+    ],
+)
+def test_what_counts_as_this_machine_alone(host: str, local: bool) -> None:
+    config = ServeConfig(host=host)
+    assert (config.is_local, bool(config.hosts)) == (local, local)
