@@ -42,7 +42,9 @@ COMMAND = (sys.executable, "-c", "import sys; from mien.cli.main import main; sy
 TOKEN = "a-token-for-the-tests"
 PATIENCE_S = 60.0  # machines that test are busy
 # The share of a canvas that is not empty, and where that lies on average, as a share of the width.
-PAINTED = """canvas => {
+PAINTED = """selector => {
+    const canvas = document.querySelector(selector);
+    if (!canvas?.width || !canvas.height) return [0, 0];
     const {data} = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
     let [sum, count] = [0, 0];
     for (let at = 3; at < data.length; at += 4) {
@@ -129,7 +131,7 @@ class Watch:
         page.on("console", console)
         page.on("pageerror", lambda error: self.trouble.append(f"exception: {error}"))
         page.on("request", request)
-        page.on("websocket", lambda socket: request(socket))
+        page.on("websocket", request)
 
 
 @pytest.fixture
@@ -293,7 +295,7 @@ def test_camera(open_page: Open, theme: str, width: int) -> None:
     assert re.fullmatch(r"\d+ ms", page.inner_text("#camera-latency"))
     bars = page.locator("#camera-cards .card").nth(0).locator(".bars li")
     assert [row.inner_text().split()[0].lower() for row in bars.all()] == list(FER2013)
-    assert painted(page, "#camera-overlay") > 0.002
+    assert painted(page, "#camera-overlay")[0] > 0.002
     assert bands(page, "#camera-cards .rolling") <= set(label_colours(FER2013))
     overlays = [middle(page, mirrored=mirrored) for mirrored in (True, False)]
     assert sum(overlays) == pytest.approx(1, abs=0.12)  # what was left is right
@@ -308,20 +310,16 @@ def middle(page: Any, *, mirrored: bool) -> float:
     if (page.get_attribute("#camera-mirror", "aria-pressed") == "true") != mirrored:
         page.click("#camera-mirror")
     page.wait_for_timeout(400)
-    until(
-        page, f"({PAINTED})(document.getElementById('camera-overlay'))[0] > 0"
-    )  # a face may be missed for a moment
-    share = page.eval_on_selector("#camera-overlay", PAINTED)[1]
-    assert isinstance(share, int | float)
-    return share
+    return painted(page, "#camera-overlay")[1]
 
 
-def painted(page: Any, canvas: str) -> float:
-    """Return the share of a canvas that is not empty, once something is there."""
-    until(page, f"({PAINTED})(document.querySelector('{canvas}'))[0] > 0")
-    share = page.eval_on_selector(canvas, PAINTED)[0]
-    assert isinstance(share, int | float)
-    return share
+def painted(page: Any, canvas: str) -> tuple[float, float]:
+    """See PAINTED; waits until something is there, because a face may be missed for a moment."""
+    ends = time.monotonic() + PATIENCE_S
+    while not (found := page.evaluate(PAINTED, canvas))[0]:
+        assert time.monotonic() < ends, f"{canvas} stays empty"
+        page.wait_for_timeout(50)
+    return found[0], found[1]
 
 
 def bands(page: Any, canvas: str) -> set[tuple[int, ...]]:
@@ -367,7 +365,7 @@ def test_video(open_page: Open, folder: Path, theme: str, width: int) -> None:
     until(page, "Math.abs(document.getElementById('video-player').currentTime - 1.2) < 0.1")
     assert page.get_attribute("#timeline", "aria-valuetext").startswith("0:01.2, face 1 ")
     assert page.locator("#video-cards .card").count() == 2
-    assert painted(page, "#video-overlay") > 0.002
+    assert painted(page, "#video-overlay")[0] > 0.002
     page.focus("#timeline")
     page.keyboard.press("Home")
     page.keyboard.press("ArrowRight")
@@ -385,7 +383,7 @@ def test_video(open_page: Open, folder: Path, theme: str, width: int) -> None:
 
 
 def test_a_video_is_cancelled_here_and_on_the_server_and_what_is_none_says_so(
-    open_page: Open, folder: Path, server: str
+    open_page: Open, folder: Path
 ) -> None:
     page = open_page("video", allowed="status of 4")
     film = write_webm(folder / "long.webm", 100)

@@ -71,13 +71,9 @@ def test_whatever_is_named_is_there() -> None:
     for sample in re.findall(r'data-sample="([\w.-]+)"', HTML):
         assert (Path(mien.__file__).parent / "samples" / sample).is_file()
         assert f'src="samples/{sample}"' in HTML
-    symbols = set(
-        re.findall(r'<symbol id="(\w+)"', (PAGE / "icons" / "sprite.svg").read_text(encoding="utf-8"))
-    )
-    used = set(re.findall(r"sprite\.svg#(\w+)", HTML)) | set(
-        re.findall(r'icon\("(\w+)"\)', "".join(SCRIPTS.values()))
-    )
-    assert used <= symbols
+    symbols = set(re.findall(r'<symbol id="icon-(\w+)"', HTML))
+    used = set(re.findall(r'<use href="#icon-(\w+)"', HTML))
+    assert used | set(re.findall(r'icon\("(\w+)"\)', "".join(SCRIPTS.values()))) <= symbols
 
 
 def test_all_modules_are_asked_for_at_once_and_the_page_is_small() -> None:
