@@ -13,7 +13,7 @@ class FinderConfig:
     """What `mien train-finder` does. Checked when it is made; raises ConfigError with one line."""
 
     # how long and how fast
-    epochs: int = setting(120, "epochs; the learning rate falls to zero over all of them")
+    epochs: int = setting(70, "epochs; the learning rate falls to zero over all of them")
     crops: int = setting(4096, "training crops an epoch")
     batch_size: int = setting(16, "crops a step")
     side: int = setting(320, "pixels a side of a training crop, a multiple of 32")
@@ -43,7 +43,7 @@ class FinderConfig:
     occluded: float = setting(0.12, "share of faces that are covered in part")
     # loss
     box_weight: float = setting(2.0, "weight of the box loss (EIoU) beside the score's")
-    landmark_weight: float = setting(5.0, "weight of the landmark loss (mean distance in sides of the face)")
+    landmark_weight: float = setting(10.0, "weight of the landmark loss (mean distance in sides of the face)")
     # judging
     check_every: int = setting(
         10, "epochs between looks at the validation photographs, and for hard photographs"

@@ -36,7 +36,8 @@ _EXPLAINED = """# A face finder in training
 | `finder/` | the face finder of the last look, with its card: name this folder to use it |
 | `checkpoint/` | what a training that was interrupted needs to go on; the same command does |
 """
-_ANYWAY = 0.5  # threshold while there is no photograph without a face to set it by
+# Lowest and highest threshold to choose. Few validation photographs may raise no alarm at any score; others will.
+_THRESHOLDS = (0.2, 0.95)
 
 
 @dataclass(frozen=True)
@@ -111,8 +112,7 @@ def _judged(folder: Path, facts: FinderFacts, validation: Photos, config: Finder
 
     judged = judge.search(validation, MienDetector(folder, threshold=_LOW).find)
     at = judge.threshold_for(judged, config.false_alarms)
-    # A network that has learnt nothing yet has no score that any face reaches.
-    threshold = float(np.clip(at, _LOW, 0.95)) if np.isfinite(at) and at > 0 else _ANYWAY
+    threshold = float(np.clip(at, *_THRESHOLDS))
     figures = {"ap": judge.average_precision(judged)}
     figures |= {name: judge.recall(judged, threshold, size)[0] for name, size in _SHOWN_SIZES.items()}
     figures |= {
