@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -45,6 +47,18 @@ def test_needs_no_training_library(code: str) -> None:
 
 def test_the_guard_would_see_a_heavy_import() -> None:
     assert "sklearn" in HEAVY & modules_after("import sklearn")
+
+
+def test_onnx_runtime_reports_nothing(tmp_path: Path) -> None:
+    """Its builds since 1.31 write a session file and a data base on import, to report usage from."""
+    place = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path), "TMPDIR": str(tmp_path)}
+    code = "import mien, onnxruntime, os; print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    kept = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**kept, **place}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "1\n"
+    assert list(tmp_path.rglob("*")) == []
 
 
 def test_importing_mien_loads_no_picture_library() -> None:

@@ -6,6 +6,7 @@ We recognise perceived expressions in a picture; we do not read feelings.
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 from mien._version import __version__
@@ -14,6 +15,9 @@ from mien.errors import MienError
 if TYPE_CHECKING:
     from mien.predict.analyzer import Analyzer, load
     from mien.predict.results import Face
+
+# ONNX Runtime's own builds write a session file on import and report usage to Microsoft. mien sends nothing anywhere.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __all__ = ["Analyzer", "Face", "MienError", "__version__", "load"]
 
