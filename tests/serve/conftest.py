@@ -82,8 +82,8 @@ class Running:
         return state
 
     def left_files(self) -> list[str]:
-        """The temporary files that there are, without the folder's lock and the states of jobs."""
-        files = (path for path in self.temporary.rglob("*") if path.is_file())
+        """The files in our folder, without its lock and the states of jobs."""
+        files = (path for path in self.temporary.glob("mien-serve-*/**/*") if path.is_file())
         return sorted(path.name for path in files if path.name not in ("lock", "state.json"))
 
 

@@ -1,0 +1,62 @@
+"""The OpenAPI document describes what is answered: its examples fit its schemas, and so do real answers."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+from pydantic import BaseModel
+
+from mien.serve import schemas
+
+from .conftest import Running, form, png
+
+MODELS = [
+    kind
+    for _, kind in inspect.getmembers(schemas, inspect.isclass)
+    if issubclass(kind, BaseModel) and kind is not BaseModel
+]
+
+
+@pytest.mark.parametrize("kind", MODELS, ids=lambda kind: kind.__name__)
+def test_examples_fit_their_schemas(kind: type[BaseModel]) -> None:
+    for example in (kind.model_config.get("json_schema_extra") or {}).get("examples", ()):
+        assert kind.model_validate(example, extra="forbid")
+
+
+def test_real_answers_fit(server: Running) -> None:
+    body = form(("pictures", "a.png", png(9)), ("pictures", "b", b"x"))
+    schemas.Analysis.model_validate(server.analyze(*body).json, extra="forbid")
+    schemas.Problem.model_validate(server.analyze(b"x").json, extra="forbid")
+    schemas.Models.model_validate(server.ask("GET", "/v1/models").json, extra="forbid")
+    schemas.Health.model_validate(server.ask("GET", "/readyz").json, extra="forbid")
+
+
+def test_the_document_names_every_address_and_refers_to_what_it_has(server: Running) -> None:
+    document = server.ask("GET", "/openapi.json").json
+    assert set(document["paths"]) == {
+        *("/v1/analyze", "/v1/videos", "/v1/videos/{job}", "/v1/videos/{job}/result", "/v1/models"),
+        *("/healthz", "/readyz", "/metrics"),
+    }
+    post = document["paths"]["/v1/analyze"]["post"]
+    assert set(post["requestBody"]["content"]) == {
+        "image/*",
+        "application/octet-stream",
+        "multipart/form-data",
+    }
+    assert "application/problem+json" in post["responses"]["422"]["content"]
+    text = server.ask("GET", "/openapi.json").body.decode()
+    for reference in {part.split('"')[0] for part in text.split('"$ref":"#/components/schemas/')[1:]}:
+        assert reference in document["components"]["schemas"]
+
+
+def test_models_say_what_answers(server: Running) -> None:
+    (model,) = server.ask("GET", "/v1/models").json["models"]
+    assert model == {
+        "name": "brightness",
+        "default_head": "light",
+        "heads": [{"name": "light", "labels": ["dark", "bright"], "threshold": 0.0}],
+        "card": "",
+    }
+    limits = server.ask("GET", "/v1/models").json["limits"]
+    assert (limits["max_bytes"], limits["max_pixels"], limits["max_pictures"]) == (2_000_000, 1_000_000, 8)

@@ -1,0 +1,213 @@
+"""/v1/videos: the rows of `mien video`, for one client, for a while."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from mien.predict.analyzer import Analyzer
+from mien.predict.video.analyze import analyze_video
+
+from ..predict.video_files import scene, write_video
+from .conftest import Running, Start, form, png
+
+KEYS = ("box", "emotion", "probability", "probabilities", "uncertain")
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    frames = [scene([(0, 0, 40 + 15 * n)], size=(64, 48), side=48) for n in range(12)]
+    return write_video(tmp_path_factory.mktemp("clip") / "clip.mp4", frames)
+
+
+@pytest.fixture(scope="module")
+def long_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A video that takes a second or more: nothing changes, so that the file stays small."""
+    frame = scene([(0, 0, 200)], size=(1200, 800), side=700)
+    return write_video(tmp_path_factory.mktemp("clip") / "long.mp4", [frame] * 300)
+
+
+def test_the_rows_are_those_of_analyze_video(server: Running, analyzer: Analyzer, clip: Path) -> None:
+    body, kind = form(("video", "clip.mp4", clip.read_bytes()))
+    begun = server.ask("POST", "/v1/videos", body, Content_Type=kind)
+    assert begun.status == 202
+    job = begun.json["id"]
+    links = {"self": f"/v1/videos/{job}", "result": f"/v1/videos/{job}/result"}
+    assert begun.json == {"id": job, "status": "queued", "progress": 0.0, "links": links}
+    assert server.finished(job) == {"id": job, "status": "done", "progress": 1.0}
+    found = server.ask("GET", f"/v1/videos/{job}/result").json
+    expected = list(analyze_video(clip, analyzer))
+    rows = found.pop("rows")
+    assert found == {
+        **{"fps": 10.0, "width": 64, "height": 48, "duration_s": pytest.approx(1.2), "note": ""},
+        **{"head": "light", "labels": ["dark", "bright"]},
+    }
+    assert rows == [
+        {
+            "time_s": frame.time_s,
+            "frame": frame.index,
+            "faces": [
+                {"track": one.track, **{key: one.face.to_dict()[key] for key in KEYS}} for one in frame.faces
+            ],
+        }
+        for frame in expected
+    ]
+    assert len(rows) == 12 and rows[0]["faces"][0]["track"] == 1
+    table = server.ask("GET", f"/v1/videos/{job}/result?format=csv")
+    assert table.headers["content-type"].startswith("text/csv")
+    read = list(csv.DictReader(io.StringIO(table.body.decode())))
+    assert [float(row["p_dark"]) for row in read] == [
+        row["faces"][0]["probabilities"]["dark"] for row in rows
+    ]
+    assert server.left_files() == ["about.json", "faces.csv", "fetched", "rows.jsonl"], (
+        "the video must be gone"
+    )
+    assert server.ask("DELETE", f"/v1/videos/{job}").status == 204
+    gone = server.ask("GET", f"/v1/videos/{job}")
+    assert (gone.status, gone.line) == (404, "there is no such video; results are deleted after a while")
+    assert server.left_files() == []
+
+
+BAD = {
+    "text": b"hello " * 50,
+    "picture": png(9),
+    "head of an MP4": b"\0\0\0\x20ftypisom" + bytes(300),
+    # FFmpeg alone would open what these name. The zero byte keeps them from being taken for text.
+    "concat": b"ffconcat version 1.0\nfile faces.csv\n#\0\n",
+    "HLS": b"#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\nfile:///etc/passwd\n#EXT-X-ENDLIST\n\0",
+}
+
+
+@pytest.mark.parametrize("data", BAD.values(), ids=BAD)
+def test_what_is_no_video_fails_in_one_line(server: Running, data: bytes) -> None:
+    state = server.finished(job := server.send_video(data))
+    assert (state["status"], state["problem"]["status"]) == ("failed", 422)
+    assert state["problem"]["detail"].startswith("the video is ")
+    assert str(server.temporary) not in json.dumps(state), "where it lay is nobody's business"
+    assert server.ask("GET", f"/v1/videos/{job}/result").status == 410
+    assert server.left_files() == []
+    server.ask("DELETE", f"/v1/videos/{job}")
+
+
+def test_a_list_of_other_files_opens_none_of_them(server: Running, clip: Path) -> None:
+    """The other file is there, and can be decoded: without the list of containers it would be."""
+    (server.temporary / "other.mp4").write_bytes(clip.read_bytes())
+    try:
+        depth = "../../"
+        state = server.finished(
+            job := server.send_video(f"ffconcat version 1.0\nfile {depth}other.mp4\n#\0".encode())
+        )
+        assert state["status"] == "failed"
+        server.ask("DELETE", f"/v1/videos/{job}")
+    finally:
+        (server.temporary / "other.mp4").unlink()
+
+
+def test_too_large_is_refused_by_bytes_and_by_pixels(server: Running, tmp_path: Path) -> None:
+    answer = server.ask("POST", "/v1/videos", bytes(3_000_001), Content_Type="video/mp4")
+    assert (answer.status, answer.line) == (413, "the request has more than the 3 MB that this server takes")
+    wide = write_video(tmp_path / "wide.mp4", [scene([], size=(1200, 1000))] * 3)
+    state = server.finished(job := server.send_video(wide.read_bytes()))
+    assert state["problem"]["detail"].startswith("the video has 1200x1000 pixels, more than the 1 megapixels")
+    server.ask("DELETE", f"/v1/videos/{job}")
+    assert server.ask("POST", "/v1/videos", b"", Content_Type="video/mp4").status == 422
+    assert server.ask("POST", "/v1/videos", b"x", Content_Type="image/png").status == 415
+    assert server.left_files() == []
+
+
+@pytest.mark.parametrize("job", ["x", "..", "%2e%2e", "a" * 22, "..%2flock"])
+def test_there_is_no_other_video(server: Running, job: str) -> None:
+    for method, path in (("GET", ""), ("GET", "/result"), ("DELETE", "")):
+        assert server.ask(method, f"/v1/videos/{job}{path}").status == 404
+
+
+@pytest.mark.slow
+def test_a_video_can_be_cancelled(start: Start, long_clip: Path) -> None:
+    with start("--max-videos", "2") as server:
+        running, waiting = (
+            server.send_video(long_clip.read_bytes()),
+            server.send_video(long_clip.read_bytes()),
+        )
+        answer = server.ask("POST", "/v1/videos", long_clip.read_bytes(), Content_Type="video/mp4")
+        assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+        early = server.ask("GET", f"/v1/videos/{waiting}/result")
+        assert (early.status, early.line) == (409, "the video is queued; ask for its state until it is done")
+        for job in (waiting, running):
+            assert server.ask("DELETE", f"/v1/videos/{job}").status == 204
+            assert server.ask("GET", f"/v1/videos/{job}").json["status"] == "cancelled"
+        ends = time.monotonic() + 20
+        while server.ask("GET", "/metrics").body.count(b"\nmien_videos_running 0.0"):
+            assert time.monotonic() < ends
+            break
+        third = server.send_video(long_clip.read_bytes())
+        assert third not in (running, waiting), "there is room again"
+        server.ask("DELETE", f"/v1/videos/{third}")
+
+
+@pytest.mark.slow
+def test_results_go_after_a_while(start: Start, clip: Path) -> None:
+    with start("--keep-minutes", "0.002") as server:
+        job = server.send_video(clip.read_bytes())
+        ends = time.monotonic() + 20
+        while server.ask("GET", f"/v1/videos/{job}").status == 200:
+            assert time.monotonic() < ends
+            if server.ask("GET", f"/v1/videos/{job}").status == 200:
+                time.sleep(0.1)
+                server.ask("POST", "/v1/videos", b"x" * 10, Content_Type="video/mp4")  # sweeps
+
+
+@pytest.mark.slow
+def test_sigterm_lets_the_running_video_end_and_be_fetched(start: Start, long_clip: Path) -> None:
+    with start() as server:
+        job = server.send_video(long_clip.read_bytes())
+        while server.ask("GET", f"/v1/videos/{job}").json["status"] == "queued":
+            time.sleep(0.02)
+        waiting = server.send_video(long_clip.read_bytes())
+        server.process.send_signal(signal.SIGTERM)
+        while server.ask("GET", "/readyz").status == 200:
+            time.sleep(0.02)
+        assert server.analyze(png(1)).status == 503, "no new work"
+        assert server.finished(job)["status"] == "done"
+        result = server.ask("GET", f"/v1/videos/{job}/result")
+        assert len(result.json["rows"]) == 300
+        told = server.ask("GET", f"/v1/videos/{waiting}").json if server.process.poll() is None else None
+        assert told is None or told["problem"]["detail"].startswith("the server is going down")
+        assert server.process.wait(20) == 0
+        assert list(server.temporary.glob("mien-serve-*")) == []
+        assert "Traceback" not in server.log.read_text()
+
+
+@pytest.mark.slow
+def test_ctrl_c_does_not_wait_for_a_video(start: Start, long_clip: Path) -> None:
+    with start() as server:
+        server.send_video(long_clip.read_bytes())
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.wait(20) == 130
+        assert list(server.temporary.glob("mien-serve-*")) == []
+        assert server.log.read_text().endswith("mien: stopped\n")
+
+
+@pytest.mark.slow
+def test_after_sigkill_the_next_start_leaves_no_file(start: Start, long_clip: Path) -> None:
+    with start() as server:
+        job = server.send_video(long_clip.read_bytes())
+        server.send_video(long_clip.read_bytes())
+        while server.ask("GET", f"/v1/videos/{job}").json["status"] == "queued":
+            time.sleep(0.02)
+        with start(temporary=server.temporary):
+            assert len(list(server.temporary.glob("mien-serve-*"))) == 2, (
+                "the folder of one that lives is not touched"
+            )
+        server.process.kill()
+        server.process.wait()
+    left = list(server.temporary.glob("mien-serve-*"))
+    assert len(left) == 1 and list(left[0].rglob("video")), "or the test proves nothing"
+    with start(temporary=server.temporary):
+        assert left[0] not in server.temporary.glob("mien-serve-*")
+    assert list(server.temporary.glob("mien-serve-*")) == []
