@@ -101,7 +101,7 @@ function follow(mine) {
   const wait = player.requestVideoFrameCallback?.bind(player) ?? ((then) => requestAnimationFrame(() => then(0, { mediaTime: player.currentTime })));
   const next = (_, { mediaTime }) => {
     if (mine !== job) return;
-    moment(mediaTime);
+    if (!player.seeking) moment(mediaTime); // otherwise it is a frame from before the jump
     wait(next);
   };
   wait(next);
