@@ -85,8 +85,7 @@ def _write_sheets(
     for kind, choose in (("missed", sheets.misses), ("alarms", sheets.alarms)):
         wrongs = choose(one.judged, one.named.threshold, config.worst)
         if wrongs:
-            stem = Path(one.named.name).name.split(".")[0]
-            name = f"{place}-{stem}-{kind}.png"
+            name = f"{place}-{one.named.name.replace('/', '-')}-{kind}.png"
             write_sheet(folder / name, sheets.sheet(photos, wrongs, missed=kind == "missed"))
             written.append(name)
     return written

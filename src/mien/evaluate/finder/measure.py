@@ -18,6 +18,7 @@ from mien.train.finder import judge
 from mien.train.finder.judge import Judged
 from mien.train.finder.photos import Photos
 
+LARGE_PX = 64.0  # longer side of a face from which a pixel's error in a landmark is a small one
 _LOW = 0.05  # score from which our own finder shows what it sees, for the curve
 _SPEED = {"320x320": (320, 320), "640x480": (480, 640)}  # height, width
 _WARM_UP, _RUNS = 2, 9
@@ -27,7 +28,7 @@ _WARM_UP, _RUNS = 2, 9
 class Named:
     """A face finder under test. threshold: the one that ships; `curve` shows scores below it where it can."""
 
-    name: str
+    name: str  # what the table calls it
     finder: Detector
     curve: Detector
     threshold: float
@@ -43,17 +44,18 @@ class Measured:
 
 
 def opened(name: str) -> Named:
-    """Open a face finder by name or path; ConfigError when it is neither."""
+    """Open a face finder by name or path; ConfigError when it is neither. Its label is short: the end of the path."""
     path = Path(name)
+    label = "/".join(path.parts[-2:]) if path.is_dir() else path.stem
     if name != "mien" and not path.exists():
         finder = _by_name(name)
         return Named(name, finder, finder, 0.0)
     if name == "mien" or path.is_dir() or path.with_name(FACTS_FILE).is_file():
         place = None if name == "mien" else path
         finder = MienDetector(place)
-        return Named(name, finder, MienDetector(place, threshold=_LOW), float(finder.facts["threshold"]))
+        return Named(label, finder, MienDetector(place, threshold=_LOW), float(finder.facts["threshold"]))
     finder = detector("yunet", path)
-    return Named(name, finder, finder, 0.0)
+    return Named(label, finder, finder, 0.0)
 
 
 def _by_name(name: str) -> Detector:
@@ -95,6 +97,7 @@ def figures_of(judged: Sequence[Judged], threshold: float, per_100: float) -> di
     figures["threshold"] = threshold
     figures["threshold equal"] = equal
     figures["landmarks"] = judge.landmark_error(judged, threshold)
+    figures["landmarks large"] = judge.landmark_error(judged, threshold, LARGE_PX)
     return figures
 
 

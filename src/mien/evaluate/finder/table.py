@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from mien.evaluate.finder.measure import Measured, words
+from mien.evaluate.finder.measure import LARGE_PX, Measured, words
 from mien.train.finder.judge import SIZES, alarms_per_100, recall
 
 
@@ -26,6 +26,7 @@ def rows_of(measured: Sequence[Measured], per_100: float) -> list[tuple[str, lis
         (f"false alarms in 100 photographs without a face ({empty})", _cells(measured, "alarms", ".1f"))
     )
     rows.append(("landmark error, share of the eyes' distance", _cells(measured, "landmarks", ".3f")))
+    rows.append((f"the same, faces of {LARGE_PX:.0f}+ px", _cells(measured, "landmarks large", ".3f")))
     rows.append(("threshold, as shipped", _cells(measured, "threshold", ".3f")))
     rows.append((f"threshold, at {per_100:g} false alarms", _cells(measured, "threshold equal", ".3f")))
     for size_name in ("320x320", "640x480"):

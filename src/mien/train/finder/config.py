@@ -13,7 +13,7 @@ class FinderConfig:
     """What `mien train-finder` does. Checked when it is made; raises ConfigError with one line."""
 
     # how long and how fast
-    epochs: int = setting(70, "epochs; the learning rate falls to zero over all of them")
+    epochs: int = setting(80, "epochs; the learning rate falls to zero over all of them")
     crops: int = setting(4096, "training crops an epoch")
     batch_size: int = setting(16, "crops a step")
     side: int = setting(320, "pixels a side of a training crop, a multiple of 32")

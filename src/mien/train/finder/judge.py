@@ -14,6 +14,8 @@ from mien.train.finder.photos import Photo, Photos
 
 SAME = 0.5  # intersection over union from which a found box is the labelled one
 _IGNORED = 0.5  # share of a found box inside a box to ignore from which it counts neither for nor against
+# Share of the box's width below which the eyes' distance says nothing: in profile both eyes are at one place.
+_PROFILE = 0.2
 SIZES = ((16.0, 32.0), (32.0, 64.0), (64.0, np.inf), (20.0, 40.0), (40.0, np.inf))  # longer side, pixels
 Find = Callable[[NDArray[np.uint8]], Sequence[FoundFace]]
 
@@ -85,7 +87,7 @@ def _error(face: FoundFace, photo: Photo, place: int) -> float:
     true = photo.landmarks[place]
     distance = float(np.linalg.norm(true[0] - true[1]))
     gaps = np.linalg.norm(np.asarray(face.landmarks) - true, axis=1)
-    return float(gaps.mean() / distance) if distance > 1 else float("nan")  # in profile both eyes are one
+    return float(gaps.mean() / distance) if distance >= _PROFILE * photo.boxes[place, 2] else float("nan")
 
 
 def average_precision(judged: Sequence[Judged]) -> float:

@@ -70,7 +70,7 @@ def with_cells_in_a_row(network: keras.Model) -> keras.Model:
     """Return the same network with one output (batch, cells, VALUES): all levels, finest first, row by row."""
     rows = [layers.Reshape((-1, VALUES), name=f"{output.name}_row")(output) for output in network.outputs]
     return keras.Model(
-        network.inputs, layers.Concatenate(axis=1, name="cells")(rows), name="finder_in_training"
+        network.inputs[0], layers.Concatenate(axis=1, name="cells")(rows), name="finder_in_training"
     )
 
 
