@@ -237,7 +237,7 @@ class Strange(layers.Layer):
     ("middle", "message"),
     [
         (Strange(name="mine"), "layer 'mine' is a Strange, which mien cannot export"),
-        (layers.UpSampling2D(name="up"), "layer 'up' is a UpSampling2D, which mien cannot export"),
+        (layers.Conv2DTranspose(4, 2, name="up"), "layer 'up' is a Conv2DTranspose, which mien cannot export"),
         (keras.ops.cos, "is a Cos, which mien cannot export"),
         (layers.BatchNormalization(axis=1, name="rows"), "layer 'rows' normalises over axis 1"),
         (layers.Resizing(4, 6, crop_to_aspect_ratio=True, name="fit"), "layer 'fit': mien exports Resizing"),
