@@ -35,6 +35,7 @@ CLIENT = Path(__file__).with_name("serve_load_client.py")
 PICTURE = "MIEN_LOAD_PICTURE"  # as in serve_load_client.py
 MODES = {"one at a time": ("--batch", "1"), "batched": ()}
 STARTS_S = 60.0
+_WARM_S = 5  # Locust takes a second or two of it to bring its clients up
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ def percentile(times: list[tuple[float, int]], share: float) -> float:
 def run(mode: str, options: list[str], clients: int, seconds: int, picture: Path) -> Run:
     """Start a server, warm it up, load it."""
     with serving([*options, *MODES[mode]]) as (process, address):
-        load(address, clients, max(1, seconds // 5), picture)
+        load(address, clients, max(_WARM_S, seconds // 5), picture)
         before = memory_mib(process)
         found = load(address, clients, seconds, picture)
         return Run(

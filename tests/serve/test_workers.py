@@ -1,0 +1,88 @@
+"""mien serve --workers: several processes that look like one, and come and go together."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mien.predict.analyzer import Analyzer
+
+from ..predict.video_files import scene, write_video
+from .conftest import Start, png
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds processes in /proc"),
+]
+
+
+def children(process: int) -> set[int]:
+    """Return the worker processes of a server, without multiprocessing's own helper."""
+    found = set()
+    for task in Path(f"/proc/{process}/task").iterdir():
+        found |= {int(word) for word in (task / "children").read_text().split()}
+    return {one for one in found if b"spawn_main" in Path(f"/proc/{one}/cmdline").read_bytes()}
+
+
+def wait_for(what: Callable[[], bool], seconds: float = 60) -> None:
+    ends = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < ends
+        time.sleep(0.05)
+
+
+def test_two_processes_share_videos_and_counts(start: Start, analyzer: Analyzer, tmp_path: Path) -> None:
+    clip = write_video(
+        tmp_path / "clip.mp4", [scene([(0, 0, 9 * n)], size=(64, 48), side=48) for n in range(9)]
+    )
+    with start("--workers", "2") as server:
+        wait_for(lambda: len(children(server.process.pid)) == 2)
+        job = server.send_video(clip.read_bytes())
+        assert server.finished(job)["status"] == "done"
+        for _ in range(8):  # whichever of them is asked
+            assert len(server.ask("GET", f"/v1/videos/{job}/result").json["rows"]) == 9
+            (picture,) = server.analyze(png(90)).json["pictures"]
+            assert picture["faces"] == [face.to_dict() for face in analyzer.analyze_bytes(png(90))]
+        counts = server.ask("GET", "/metrics").body.decode()
+        line = 'mien_requests_total{method="POST",route="/v1/analyze",status="200"} 8.0'
+        assert line in counts.splitlines(), "the counts of both are added"
+        victim = min(children(server.process.pid))
+        os.kill(victim, signal.SIGKILL)
+        wait_for(lambda: len(children(server.process.pid) - {victim}) == 2)
+        assert "ended with code -9; another takes its place" in server.log.read_text()
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(60) == 0
+    assert list(server.temporary.iterdir()) == []
+
+
+def test_they_end_when_their_parent_is_killed(start: Start) -> None:
+    with start("--workers", "2") as server:
+        wait_for(lambda: len(children(server.process.pid)) == 2)
+        workers = children(server.process.pid)
+        wait_for(lambda: server.ask("GET", "/readyz").status == 200)
+        server.process.kill()
+        server.process.wait()
+        wait_for(lambda: not any(Path(f"/proc/{one}").exists() for one in workers))
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_what_cannot_be_loaded_is_one_line_and_2(workers: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mien.cli.main", "serve", "--port", "0", "--workers", workers]
+    done = subprocess.run(
+        [*command, "--model", str(tmp_path / "none")],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"mien: there is no model {tmp_path / 'none'};")
+    assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
