@@ -11,8 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from mien.errors import ImageError
 from mien.predict.analyzer import Analyzer
 from mien.predict.video.analyze import analyze_video
+from mien.serve.analysis import analyse
+from mien.serve.config import ServeConfig
+from mien.serve.jobs import Jobs
+from mien.serve.meter import Meter
+from mien.serve.runner import Runner
 
 from ..predict.video_files import scene, write_video
 from .conftest import Running, Start, form, png
@@ -95,18 +101,21 @@ def test_what_is_no_video_fails_in_one_line(server: Running, data: bytes) -> Non
     server.ask("DELETE", f"/v1/videos/{job}")
 
 
-def test_a_list_of_other_files_opens_none_of_them(server: Running, clip: Path) -> None:
-    """The other file is there, and can be decoded: without the list of containers it would be."""
-    (server.temporary / "other.mp4").write_bytes(clip.read_bytes())
-    try:
-        depth = "../../"
-        state = server.finished(
-            job := server.send_video(f"ffconcat version 1.0\nfile {depth}other.mp4\n#\0".encode())
-        )
-        assert state["status"] == "failed"
-        server.ask("DELETE", f"/v1/videos/{job}")
-    finally:
-        (server.temporary / "other.mp4").unlink()
+def test_a_list_of_other_files_opens_none_of_them(
+    analyzer: Analyzer, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def try_list() -> None:
+        (tmp_path / "other.mp4").write_bytes(clip.read_bytes())
+        (tmp_path / "video").write_bytes(b"ffconcat version 1.0\nfile other.mp4\n#\0\n")
+        analyse(tmp_path, analyzer, ServeConfig(), lambda _: None)
+
+    monkeypatch.setenv("OPENCV_FFMPEG_CAPTURE_OPTIONS", "threads;1")
+    try_list()
+    assert (tmp_path / "rows.jsonl").read_text(), "FFmpeg alone opens what the list names"
+    runner = Runner(Jobs(tmp_path, 1, 1.0), analyzer, ServeConfig(), Meter())  # forbids it
+    with pytest.raises(ImageError, match="the video is not a video that can be decoded"):
+        try_list()
+    runner.stop()
 
 
 def test_too_large_is_refused_by_bytes_and_by_pixels(server: Running, tmp_path: Path) -> None:
