@@ -31,7 +31,9 @@ class Preprocess:
     def __post_init__(self) -> None:
         if not (isinstance(self.size, int) and 8 <= self.size <= 1024):
             raise ConfigError(f"size must be a whole number from 8 to 1024 pixels, got {self.size!r}")
-        if self.resize is not None and not (isinstance(self.resize, int) and self.size <= self.resize <= 1024):
+        if self.resize is not None and not (
+            isinstance(self.resize, int) and self.size <= self.resize <= 1024
+        ):
             raise ConfigError(f"resize must be a whole number from size to 1024 pixels, got {self.resize!r}")
         if self.colour not in COLOURS:
             raise ConfigError(f"colour must be one of {', '.join(COLOURS)}, got {self.colour!r}")

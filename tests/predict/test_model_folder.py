@@ -134,17 +134,18 @@ def _blended(**changes: Any) -> ModelFacts:
     )
 
 
-def test_a_blend_mixes_logarithms_by_share_and_is_the_default(tmp_path: Path) -> None:
+def test_a_blend_mixes_by_share_and_is_the_default(tmp_path: Path) -> None:
     facts = _blended(temperature=2.0)
     assert ModelFacts.from_json(facts.to_json(), tmp_path) == facts
     assert (facts.head().name, facts.head("votes").labels[0]) == ("both", "happy")
     assert facts.uncalibrated().blend is None
     assert facts.blend is not None
-    label, votes = np.array([[0.2, 0.8], [0.0, 1.0]]), np.array([[0.1, 0.5, 0.4], [1.0, 0.0, 0.0]])
+    label, votes = np.array([[0.2, 0.8], [0.0, 1.0]]), np.array([[0.1, 0.5, 0.4], [0.0, 1.0, 0.0]])
     mixed = facts.blend.of({"label": label, "votes": votes}, facts.heads)
-    odds = (0.2 / 0.8) ** (0.25 / 2) * (0.4 / 0.1) ** (0.75 / 2)
-    np.testing.assert_allclose(mixed[0], [odds / (1 + odds), 1 / (1 + odds)], rtol=1e-6)
-    assert mixed[1, 1] > 0.999 and np.isfinite(mixed).all()
+    mean = np.array([0.25 * 0.2 + 0.75 * 0.4 / 0.5, 0.25 * 0.8 + 0.75 * 0.1 / 0.5]) ** 0.5
+    np.testing.assert_allclose(mixed[0], mean / mean.sum(), rtol=1e-6)
+    even = np.array([0.75 * 0.5, 0.25 + 0.75 * 0.5]) ** 0.5  # votes are sure of a label that is left out
+    np.testing.assert_allclose(mixed[1], even / even.sum(), rtol=1e-6)
     np.testing.assert_allclose(mixed.sum(axis=1), 1, rtol=1e-6)
 
 

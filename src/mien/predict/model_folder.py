@@ -77,8 +77,9 @@ class Head:
 class Blend(Head):
     """An answer that no output of the network gives: other heads' answers, mixed.
 
-    shares: weight of each of those heads, by name; they sum to one. Its probabilities are
-    softmax(sum of share * log(p) / temperature) over its labels, which all of those heads must know.
+    shares: weight of each of those heads, by name; they sum to one. Its probabilities p are the weighted mean of
+    theirs, given that the answer is one of its labels, which all of those heads must know; then
+    softmax(log(p) / temperature).
     """
 
     shares: Mapping[str, float]
@@ -97,21 +98,21 @@ class Blend(Head):
 
     def of(self, answers: Mapping[str, NDArray[np.floating]], heads: Sequence[Head]) -> NDArray[np.float32]:
         """Mix the answers of `heads`: each (n, its labels), calibrated; returns (n, labels) float32."""
-        logs = sum(
-            share * np.log(np.maximum(answers[head.name][:, _places(head, self.labels)], _TINY))
-            for head in heads
-            if (share := self.shares.get(head.name))
-        )
-        powers = np.exp((logs - np.max(logs, axis=1, keepdims=True)) / self.temperature)
-        mixed: NDArray[np.float32] = (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
+        mean = np.zeros((len(next(iter(answers.values()))), len(self.labels)))
+        for head in heads:
+            if share := self.shares.get(head.name):
+                places = [head.labels.index(label) for label in self.labels]
+                mean += share * _scaled(answers[head.name][:, places].astype(np.float64))
+        mixed: NDArray[np.float32] = _scaled(mean ** (1 / self.temperature)).astype(np.float32)
         return mixed
 
 
-_TINY = 1e-12
-
-
-def _places(head: Head, labels: Sequence[str]) -> list[int]:
-    return [head.labels.index(label) for label in labels]
+def _scaled(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Let each row sum to one; a row of zeros (another head's label was certain) becomes even."""
+    total = weights.sum(axis=1, keepdims=True)
+    even = np.full_like(weights, 1 / weights.shape[1])
+    shares: NDArray[np.float64] = np.divide(weights, total, out=even, where=total > 0)
+    return shares
 
 
 @dataclass(frozen=True, kw_only=True)

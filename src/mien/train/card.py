@@ -103,7 +103,7 @@ def _heads(facts: ModelFacts) -> str:
         mixed = " and ".join(f"{share:.0%} `{name}`" for name, share in facts.blend.shares.items())
         note += (
             f" `{facts.blend.name}` is no output of the network: it mixes {mixed} (weighted mean of their "
-            "log-probabilities, over the labels that both know)."
+            "probabilities, over the labels that both know)."
         )
     return f"{note}\n\n{table(('Head', 'Labels, in order'), rows)}"
 
