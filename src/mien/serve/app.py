@@ -25,6 +25,7 @@ from mien.serve.problems import add_handlers
 from mien.serve.service import Service
 
 PAGE = Path(__file__).parent / "page"
+SAMPLES = Path(__file__).parents[1] / "samples"  # portraits that the page can try, one click away
 _SWEEP_S = 30.0
 _DESCRIPTION = """Finds faces in pictures and names the expression that people would see. It does not read feelings.
 
@@ -73,6 +74,7 @@ def _add_page(app: FastAPI) -> None:
         return FileResponse(PAGE / "index.html")
 
     app.mount("/static", StaticFiles(directory=PAGE), name="static")
+    app.mount("/samples", StaticFiles(directory=SAMPLES), name="samples")
 
 
 def _describe(app: FastAPI, *, needs_token: bool) -> None:

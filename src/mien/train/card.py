@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mien.predict.model_folder import FACTS_FILE, MODEL_FILE, Head, ModelFacts
+from mien.predict.model_folder import FACTS_FILE, MODEL_FILE, Blend, Head, ModelFacts
 from mien.preprocess import Preprocess
 from mien.train.card_scores import how_good, number, table
 
@@ -140,10 +140,10 @@ def _calibration(facts: ModelFacts, head: Head) -> str:
     if head.temperature == 1.0:
         text += "no temperature was fitted, so take its probabilities as an order, not as frequencies."
     else:
+        what = "log-probabilities of the mixture" if isinstance(head, Blend) else "logits"
         text += (
-            f"the logits are divided by {head.temperature:.3f} inside the network (temperature scaling, Guo "
-            "et al. 2017, arXiv:1706.04599), fitted on validation; its probabilities need no further "
-            "correction."
+            f"the {what} are divided by {head.temperature:.3f} before they are answered (temperature scaling, Guo et "
+            "al. 2017, arXiv:1706.04599), fitted on validation; its probabilities need no further correction."
         )
     found = [s["ece"] for s in facts.scores if s.get("head") == head.name and s.get("ece") is not None]
     if found:

@@ -1,0 +1,127 @@
+"""What prediction costs, in processor time, beside the package `fer` where it is installed.
+
+    python benchmarks/predicting.py --detector-file face_detection_yunet_2026may.onnx
+
+Each row is one process, started afresh, so that imports and memory are its own. Processor time counts all threads; the
+median of several runs is shown. `fer` (pip install fer) is the lightest other package; it brings its own network and
+Haar's cascade, so only its rows for one face and a batch compare like with like.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+SAMPLE = "Path(mien.__file__).parent / 'samples' / 'eileen-collins.jpg'"  # 512 x 512
+HEAD = """
+import os, resource, sys, time, json
+from pathlib import Path
+def cpu(work, times):
+    took = []
+    for _ in range(times):
+        start = time.process_time(); work(); took.append(time.process_time() - start)
+    return sorted(took)[len(took) // 2]
+def memory():
+    return int(Path('/proc/self/statm').read_text().split()[1]) * os.sysconf('SC_PAGE_SIZE') / 1e6
+"""
+OURS = {
+    "import mien, CPU s": "start = time.process_time()\nimport mien\nfound = time.process_time() - start",
+    "cold start to the first result, CPU s": f"""
+import mien
+mien.load(detector={{finder!r}}, detector_file={{file!r}}).analyze_file({SAMPLE})
+found = time.process_time()""",
+    "memory after the first result, MB": f"""
+import mien
+mien.load(detector={{finder!r}}, detector_file={{file!r}}).analyze_file({SAMPLE})
+found = memory()""",
+    "one face, CPU ms": """
+import mien, numpy
+analyzer = mien.load(detector='whole')
+face = numpy.random.default_rng(0).integers(0, 256, (1, 44, 44, 1), numpy.uint8)
+for _ in range(50): analyzer.probabilities(face)
+found = 1000 * cpu(lambda: analyzer.probabilities(face), 500)""",
+    "the same in float32, CPU ms": """
+import mien, numpy
+analyzer = mien.load(detector='whole', precision='float32')
+face = numpy.random.default_rng(0).integers(0, 256, (1, 44, 44, 1), numpy.uint8)
+for _ in range(50): analyzer.probabilities(face)
+found = 1000 * cpu(lambda: analyzer.probabilities(face), 300)""",
+    "batch of 256, CPU ms a face": """
+import mien, numpy
+analyzer = mien.load(detector='whole')
+faces = numpy.random.default_rng(0).integers(0, 256, (256, 44, 44, 1), numpy.uint8)
+found = 1000 / 256 * cpu(lambda: analyzer.probabilities(faces), 9)""",
+    "512x512 portrait, find and recognise, CPU ms": f"""
+import mien
+from mien.images import read_image
+analyzer = mien.load(detector={{finder!r}}, detector_file={{file!r}})
+image = read_image({SAMPLE})
+for _ in range(5): analyzer.analyze(image)
+found = 1000 * cpu(lambda: analyzer.analyze(image), 41)""",
+    "growth over 10,000 faces, MB": """
+import mien, numpy
+analyzer = mien.load(detector='whole')
+faces = numpy.random.default_rng(0).integers(0, 256, (100, 48, 48), numpy.uint8)
+for _ in range(5): analyzer.analyze_batch(list(faces))
+before = memory()
+for _ in range(100): analyzer.analyze_batch(list(faces))
+found = memory() - before""",
+}
+FER = {
+    "import mien, CPU s": "start = time.process_time()\nfrom fer.fer import FER\nfound = time.process_time() - start",
+    "one face, CPU ms": """
+import numpy
+from fer.fer import FER
+network = FER()
+face = numpy.random.default_rng(0).random((1, 64, 64, 1)).astype('float32')
+for _ in range(50): network._classify_emotions(face)
+found = 1000 * cpu(lambda: network._classify_emotions(face), 300)""",
+    "batch of 256, CPU ms a face": """
+import numpy
+from fer.fer import FER
+network = FER()
+faces = numpy.random.default_rng(0).random((256, 64, 64, 1)).astype('float32')
+found = 1000 / 256 * cpu(lambda: network._classify_emotions(faces), 9)""",
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--detector-file", default=os.environ.get("MIEN_YUNET"))
+    parser.add_argument("--peer", help="the Python of an environment where `fer` is installed")
+    parser.add_argument("--runs", type=int, default=5)
+    options = parser.parse_args()
+    finder = "yunet" if options.detector_file else "haar"
+    print(f"{'finder: ' + finder:48}{'mien':>10}{'fer':>10}")
+    for row, code in OURS.items():
+        mine = _median(sys.executable, code.format(finder=finder, file=options.detector_file), options.runs)
+        theirs = _median(options.peer, FER[row], options.runs) if options.peer and row in FER else None
+        print(f"{row:48}{mine:10.3f}{'' if theirs is None else format(theirs, '10.3f')}", flush=True)
+
+
+def _median(python: str, code: str, runs: int) -> float:
+    return statistics.median(_once(python, code) for _ in range(runs))
+
+
+def _once(python: str, code: str) -> float:
+    done = subprocess.run(
+        [python, "-c", HEAD + code + "\nprint(json.dumps(found))"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parent,
+    )
+    if done.returncode:
+        raise SystemExit(f"{python} failed:\n{done.stderr[-2000:]}")
+    return float(json.loads(done.stdout.splitlines()[-1]))
+
+
+if __name__ == "__main__":
+    main()
