@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from importlib import metadata, resources
@@ -48,7 +49,7 @@ def test_help_names_every_command(tmp_path: Path) -> None:
     done = run_without_extra("--help", folder=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     for command in COMMANDS:
-        assert f"\n    {command} " in done.stdout
+        assert re.search(rf"^ {{4}}{command}\s", done.stdout, re.M), command
 
 
 def test_every_command_explains_itself(tmp_path: Path) -> None:
