@@ -5,6 +5,8 @@ import dataclasses
 import pytest
 
 from mien.errors import ConfigError
+from mien.predict.model_folder import SHIPPED, read_model_folder
+from mien.settings import to_mapping
 from mien.train.config import TrainConfig
 from mien.train.recipes import config_from, load_recipe, recipe_names
 
@@ -105,14 +107,13 @@ def test_what_the_originals_planned_is_used(name):
     assert min(config.l2, config.shear, config.noise, config.brightness, config.shift, config.patience) > 0
 
 
-def test_the_shipped_network_is_trained_as_known_to_work():
-    config = config_from(load_recipe("mien"), {})
-    assert (config.network, config.epochs, config.votes_weight, config.weight_decay) == (
-        "small",
-        150,
-        0.5,
-        5e-3,
-    )
+def test_the_shipped_network_was_trained_by_its_recipe():
+    facts = read_model_folder(SHIPPED / "mien").facts
+    stored = facts.training["settings"]
+    pictures = sum(facts.training["data"]["counts"]["train"].values())
+    asked = to_mapping(config_from(load_recipe("mien"), {}).for_pictures(pictures))
+    assert {name: asked[name] for name in stored} == stored
+    assert facts.preprocess.margin == asked["margin"]
 
 
 def test_default_is_the_defaults():
