@@ -301,3 +301,12 @@ def test_the_newest_picture_of_a_camera_is_shown(tmp_path: Path) -> None:
 def test_ffmpeg_is_used_where_it_can_write_h264() -> None:
     assert encoding.suffix() == (".mp4" if encoding.ffmpeg() else ".webm")
     assert encoding.ffmpeg() is None or encoding.ffmpeg() == shutil.which("ffmpeg")
+
+
+def test_a_list_of_other_files_is_no_video(clip: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file for FFmpeg's concat reader, with a zero byte that hides that it is text."""
+    Path("list.mp4").write_bytes(b"ffconcat version 1.0\nfile clip.mp4\n#\0\n")
+    assert video(clip.name, "--no-video") == 0
+    capsys.readouterr()
+    assert video("list.mp4") == 2
+    assert "list.mp4 is not a video that can be decoded" in capsys.readouterr().err

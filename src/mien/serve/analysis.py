@@ -18,11 +18,6 @@ from mien.predict.video.table import CsvTable
 from mien.serve.config import MEGA, ServeConfig
 from mien.serve.jobs import ABOUT, ROWS, TABLE, VIDEO
 
-# What FFmpeg may take an upload for, and open meanwhile: no playlists (HLS, DASH, concat), which name other files.
-ONLY_CONTAINERS = (
-    "format_whitelist;mov,matroska,webm,avi,mpegts,mpeg,flv,ogg,asf,gif,h264,hevc,m4v,mpegvideo,ivf"
-    "|protocol_whitelist;file"
-)
 NAME = "the video"
 
 

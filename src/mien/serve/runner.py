@@ -14,7 +14,8 @@ from pathlib import Path
 from mien.errors import MienError
 from mien.files import cannot_write
 from mien.predict.analyzer import Analyzer
-from mien.serve.analysis import ONLY_CONTAINERS, Stopped, analyse
+from mien.predict.video.reading import ONLY_CONTAINERS
+from mien.serve.analysis import Stopped, analyse
 from mien.serve.config import ServeConfig
 from mien.serve.jobs import Jobs, State
 from mien.serve.meter import Meter
