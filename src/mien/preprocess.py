@@ -71,9 +71,9 @@ def to_model_input(crop: NDArray[np.uint8], how: Preprocess) -> NDArray[np.uint8
 
     crop: (height, width), (height, width, 1) or (height, width, 3) uint8, RGB, at least 1x1.
     Returns (size, size, channels) uint8, levels in [0, 255]. The aspect ratio is not kept. Shrinks by area
-    averaging and enlarges bilinearly, and cuts the centre out where `resize` asks for it. Training and prediction both come through here, because another filter
-    moves a portrait by several grey levels on average. Raises DataError on another shape or type: levels in
-    [0, 1] would become black without a word.
+    averaging and enlarges bilinearly, and cuts the centre out where `resize` asks for it. Training and prediction
+    both come through here, because another filter moves a portrait by several grey levels on average. Raises
+    DataError on another shape or type: levels in [0, 1] would become black without a word.
     """
     if (
         crop.dtype != np.uint8

@@ -88,3 +88,19 @@ def test_a_wrong_command_is_one_line_and_2(tmp_path: Path) -> None:
     done = run_without_extra("predikt", folder=tmp_path)
     assert done.returncode == 2
     assert "invalid choice: 'predikt'" in done.stderr
+
+
+def test_the_network_that_ships_sees_the_smile(tmp_path: Path) -> None:
+    """Eileen Collins smiles. Both forms say so, by all their answers."""
+    sample = resources.files("mien") / "samples" / "eileen-collins.jpg"
+    for precision in ("float32", "int8"):
+        for head in (None, "fer2013", "votes"):
+            (face,) = mien.load(head=head, precision=precision).analyze_file(Path(str(sample)))
+            assert (face.emotion, face.uncertain) == ("happy", False)
+            assert face.probability > 0.8
+    done = run_without_extra("demo", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in (tmp_path / "mien-demo").iterdir()} == {
+        "eileen-collins.jpg",
+        "grace-hopper.jpg",
+    }

@@ -17,6 +17,7 @@ import pytest
 import mien
 from mien.cli.main import main, parser
 from mien.data.drawn import draw_face
+from mien.labels import FER2013
 from mien.predict.annotate import annotated
 from mien.predict.detect import DETECTORS
 from mien.predict.results import Face
@@ -172,9 +173,12 @@ def test_nothing_to_read_at_all_is_two(tmp_path: Path, capsys: pytest.CaptureFix
     assert third.startswith("mien: there is no file or folder nowhere")
 
 
-def test_a_model_must_be_named(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["predict", str(photos)]) == 2
-    assert "none ships with mien yet; name a run folder" in capsys.readouterr().err
+def test_the_network_that_ships_answers_unless_another_is_named(
+    photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", str(photos), "--detector", "whole", "--jsonl"]) == 0
+    (face,) = json.loads(capsys.readouterr().out.splitlines()[0])["faces"]
+    assert (face["head"], set(face["probabilities"])) == ("expression", set(FER2013))
     assert predict("photos", "--head", "votes") == 2
     assert "there is no head 'votes'" in capsys.readouterr().err
 
