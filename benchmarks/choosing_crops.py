@@ -21,7 +21,9 @@ from numpy.typing import NDArray
 from mien.images import read_image
 from mien.labels import canonical
 from mien.predict.detect import FoundFace, align, crop, detector
-from mien.predict.model_folder import Head, ModelFacts, model_path
+from mien.predict.heads import Head
+from mien.predict.model_facts import ModelFacts
+from mien.predict.model_folder import model_path
 from mien.predict.recognizer import Recognizer
 from mien.preprocess import Preprocess, to_model_input
 

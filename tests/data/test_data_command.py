@@ -101,7 +101,9 @@ def a_model_of_brightness(folder: Path) -> Path:
     onnx = pytest.importorskip("onnx")
     from onnx import TensorProto, helper, numpy_helper
 
-    from mien.predict.model_folder import Head, ModelFacts, write_facts
+    from mien.predict.heads import Head
+    from mien.predict.model_facts import ModelFacts
+    from mien.predict.model_folder import write_facts
     from mien.preprocess import Preprocess
 
     constants = {"scale": [[-0.05, 0.05]], "shift": [[6.4, -6.4]], "axes": [1, 2]}

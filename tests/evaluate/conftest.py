@@ -9,7 +9,9 @@ import cv2
 import numpy as np
 import pytest
 
-from mien.predict.model_folder import METADATA_KEY, Head, ModelFacts, write_facts
+from mien.predict.heads import Head
+from mien.predict.model_facts import METADATA_KEY, ModelFacts
+from mien.predict.model_folder import write_facts
 from mien.preprocess import Preprocess
 
 # Logit of each class at a mean level: the class whose level is nearest has the highest one.

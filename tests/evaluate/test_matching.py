@@ -7,7 +7,8 @@ import pytest
 
 from mien.errors import DataError, ModelError
 from mien.evaluate.matching import match_classes
-from mien.predict.model_folder import Head, ModelFacts
+from mien.predict.heads import Head
+from mien.predict.model_facts import ModelFacts
 from mien.preprocess import Preprocess
 
 SEVEN = Head(name="seven", labels=("angry", "happy", "sad"))

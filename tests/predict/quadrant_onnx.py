@@ -8,7 +8,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from mien.predict.model_folder import METADATA_KEY, MODEL_FILE, Head, ModelFacts, write_facts
+from mien.predict.heads import Head
+from mien.predict.model_facts import METADATA_KEY, ModelFacts
+from mien.predict.model_folder import MODEL_FILE, write_facts
 from mien.preprocess import Preprocess
 
 SIZE = 16

@@ -21,7 +21,7 @@ from mien.predict.explain.placed import placement
 from mien.predict.explain.rise import rise, soft_masks
 from mien.predict.explain.tint import AGAINST, FOR, legend, text, tinted
 from mien.predict.found_face import FoundFace
-from mien.predict.model_folder import ModelFacts
+from mien.predict.model_facts import ModelFacts
 from mien.preprocess import Preprocess, to_model_input
 
 from .quadrant_onnx import FACTS, SIZE, lit_face, quadrant_network, write_quadrant

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from mien.errors import ModelError
-from mien.predict.model_folder import Blend, Head, ModelFacts, model_path, read_model_folder
+from mien.predict.heads import Blend, Head
+from mien.predict.model_facts import ModelFacts
+from mien.predict.model_folder import model_path, read_model_folder
 
 from .tiny_onnx import FACTS, write_folder
 

@@ -11,7 +11,7 @@ import onnx
 import pytest
 
 from mien.errors import DataError, ModelError
-from mien.predict.model_folder import Head
+from mien.predict.heads import Head
 from mien.predict.recognizer import Recognizer
 
 from .tiny_onnx import FACTS, LABELS, brightness_network, expected, write_folder

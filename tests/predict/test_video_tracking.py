@@ -10,7 +10,7 @@ import pytest
 
 from mien.errors import ConfigError, DataError
 from mien.predict.found_face import Box
-from mien.predict.model_folder import Head
+from mien.predict.heads import Head
 from mien.predict.results import Face
 from mien.predict.video.matching import closeness, pairs
 from mien.predict.video.motion import Motion

@@ -14,7 +14,9 @@ from keras import layers
 
 from mien.calibrate import with_temperature
 from mien.errors import ModelError, OutputError
-from mien.predict.model_folder import Head, ModelFacts, read_model_folder
+from mien.predict.heads import Head
+from mien.predict.model_facts import ModelFacts
+from mien.predict.model_folder import read_model_folder
 from mien.predict.recognizer import Recognizer
 from mien.preprocess import Preprocess
 from mien.train.copies import float32_copy

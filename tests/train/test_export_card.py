@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from mien.predict.model_folder import Head
+from mien.predict.heads import Head
 from mien.train.card import model_card
 
 from .tiny_networks import LABELS, facts

@@ -13,7 +13,8 @@ from mien.errors import ModelError
 from mien.evaluate.explain import explain_face, open_explainer
 from mien.evaluate.explain_config import ExplainConfig
 from mien.predict.detect import WholePicture
-from mien.predict.model_folder import Head, ModelFacts
+from mien.predict.heads import Head
+from mien.predict.model_facts import ModelFacts
 from mien.preprocess import Preprocess
 from mien.train.grad_cam import GradCam, KerasNetwork
 from mien.train.saved import save_network

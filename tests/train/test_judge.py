@@ -8,7 +8,7 @@ keras = pytest.importorskip("keras")
 from mien.calibrate import expected_calibration_error, with_temperature  # noqa: E402
 from mien.data.dataset import Split  # noqa: E402
 from mien.labels import FER2013, FERPLUS  # noqa: E402
-from mien.predict.model_folder import Head  # noqa: E402
+from mien.predict.heads import Head  # noqa: E402
 from mien.train.average import MovingAverage  # noqa: E402
 from mien.train.judge import blended, calibrated_heads  # noqa: E402
 

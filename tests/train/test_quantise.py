@@ -11,7 +11,9 @@ keras = pytest.importorskip("keras")
 
 from mien.data.dataset import Split  # noqa: E402
 from mien.errors import ModelError  # noqa: E402
-from mien.predict.model_folder import INT8_FILE, Head, ModelFacts, read_model_folder  # noqa: E402
+from mien.predict.heads import Head  # noqa: E402
+from mien.predict.model_facts import ModelFacts  # noqa: E402
+from mien.predict.model_folder import INT8_FILE, read_model_folder  # noqa: E402
 from mien.predict.recognizer import Recognizer  # noqa: E402
 from mien.preprocess import Preprocess  # noqa: E402
 from mien.train.export import export, record_scores  # noqa: E402

@@ -5,7 +5,8 @@ import pytest
 
 keras = pytest.importorskip("keras")
 
-from mien.predict.model_folder import Head, ModelFacts  # noqa: E402
+from mien.predict.heads import Head  # noqa: E402
+from mien.predict.model_facts import ModelFacts  # noqa: E402
 from mien.preprocess import Preprocess  # noqa: E402
 from mien.train.networks.backbones import LEVELS, find  # noqa: E402
 from mien.train.networks.registry import NetworkRequest  # noqa: E402

@@ -9,7 +9,8 @@ import keras
 import numpy as np
 from keras import layers
 
-from mien.predict.model_folder import Head, ModelFacts
+from mien.predict.heads import Head
+from mien.predict.model_facts import ModelFacts
 from mien.preprocess import Preprocess
 
 LABELS = ("angry", "happy", "sad")

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from mien.errors import ConfigError, need
-from mien.predict.model_folder import FACTS_FILE, ModelFacts, read_model_folder
+from mien.predict.model_facts import ModelFacts
+from mien.predict.model_folder import FACTS_FILE, read_model_folder
 
 HELP = "Write a trained network as a checked model folder, or as a LiteRT, .h5 or .keras file."
 EXAMPLES = """examples:

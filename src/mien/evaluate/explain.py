@@ -15,7 +15,8 @@ from mien.predict.analyzer import Analyzer, load
 from mien.predict.detect import detector
 from mien.predict.explain.heat import GRAD_CAM, RISE, Explainer, Heat, find_label
 from mien.predict.found_face import FoundFace
-from mien.predict.model_folder import Head, ModelFacts
+from mien.predict.heads import Head
+from mien.predict.model_facts import ModelFacts
 from mien.predict.recognizer import Recognizer
 from mien.preprocess import to_model_input
 

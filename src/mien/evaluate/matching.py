@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from mien.errors import DataError, ModelError
 from mien.labels import canonical
-from mien.predict.model_folder import Head, ModelFacts
+from mien.predict.heads import Head
+from mien.predict.model_facts import ModelFacts
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,9 @@ from mien.errors import ModelError
 from mien.evaluate import foreign
 from mien.evaluate.config import EvaluateConfig
 from mien.evaluate.views import Network, Probabilities, average
-from mien.predict.model_folder import MODEL_FILE, Head, ModelFacts, model_path
+from mien.predict.heads import Head
+from mien.predict.model_facts import ModelFacts
+from mien.predict.model_folder import MODEL_FILE, model_path
 from mien.predict.recognizer import Recognizer
 from mien.preprocess import Preprocess, to_model_input
 

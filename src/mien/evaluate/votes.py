@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mien.calibrate import negative_log_likelihood
 from mien.labels import FERPLUS, canonical
-from mien.predict.model_folder import Head
+from mien.predict.heads import Head
 
 RATERS = 10
 _OUTLIER = 2  # a label that fewer raters chose counts as a slip

@@ -13,7 +13,8 @@ from mien.images import PillowImage, decode_image, from_pillow, read_image
 from mien.predict.crop import align
 from mien.predict.detect import WholePicture, detector
 from mien.predict.found_face import Detector, FoundFace
-from mien.predict.model_folder import FACTS_FILE, Head, model_path
+from mien.predict.heads import Head
+from mien.predict.model_folder import FACTS_FILE, model_path
 from mien.predict.recognizer import Recognizer
 from mien.predict.results import Face
 from mien.preprocess import to_model_inputs

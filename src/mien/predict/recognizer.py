@@ -10,7 +10,8 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from mien.errors import ConfigError, DataError, ModelError
-from mien.predict.model_folder import METADATA_KEY, ModelFacts, ModelFolder, read_model_folder
+from mien.predict.model_facts import METADATA_KEY, ModelFacts
+from mien.predict.model_folder import ModelFolder, read_model_folder
 from mien.predict.session import open_session
 from mien.preprocess import to_model_inputs
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mien.predict.model_folder import FACTS_FILE, MODEL_FILE, Blend, Head, ModelFacts
+from mien.predict.heads import Blend, Head
+from mien.predict.model_facts import ModelFacts
+from mien.predict.model_folder import FACTS_FILE, MODEL_FILE
 from mien.preprocess import Preprocess
 from mien.train.card_scores import how_good, number, table
 

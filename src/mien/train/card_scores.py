@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mien.predict.model_folder import ModelFacts
+from mien.predict.model_facts import ModelFacts
 
 # Key of a score entry -> heading and format. The keys are those of the evaluation report.
 _FIGURES = {

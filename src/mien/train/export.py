@@ -13,12 +13,12 @@ import onnx
 
 from mien.errors import OutputError
 from mien.files import whole_folder
+from mien.predict.model_facts import ModelFacts
 from mien.predict.model_folder import (
     CARD_FILE,
     FACTS_FILE,
     INT8_FILE,
     MODEL_FILE,
-    ModelFacts,
     read_model_folder,
     write_facts,
 )

@@ -10,7 +10,7 @@ import keras
 import onnx
 
 from mien.errors import ModelError
-from mien.predict.model_folder import METADATA_KEY, ModelFacts
+from mien.predict.model_facts import METADATA_KEY, ModelFacts
 from mien.train.copies import finish_loading
 from mien.train.onnx_graph import NETWORK_KEY, REST_KEY, trace
 

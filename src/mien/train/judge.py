@@ -16,7 +16,7 @@ from mien.calibrate import (
     with_temperature,
 )
 from mien.data.dataset import Split
-from mien.predict.model_folder import Blend, Head
+from mien.predict.heads import Blend, Head
 
 BLEND = "expression"  # name of the answer that mixes label and votes
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mien.errors import MissingExtra, ModelError
 from mien.files import whole_file
-from mien.predict.model_folder import ModelFacts
+from mien.predict.model_facts import ModelFacts
 from mien.train.copies import bare_copy, computes_in_float32, float32_copy
 from mien.train.parity import TOLERANCE, keras_probabilities, probes
 

@@ -17,7 +17,8 @@ import onnx
 
 from mien._version import __version__
 from mien.errors import ModelError
-from mien.predict.model_folder import METADATA_KEY, Head, ModelFacts
+from mien.predict.heads import Head
+from mien.predict.model_facts import METADATA_KEY, ModelFacts
 from mien.train.onnx_layers import activations, arithmetic, convolutions, shapes
 from mien.train.onnx_layers.graph import Graph, Value
 

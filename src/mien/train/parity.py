@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mien.calibrate import with_temperature
 from mien.errors import ModelError
-from mien.predict.model_folder import ModelFacts
+from mien.predict.model_facts import ModelFacts
 from mien.predict.recognizer import Recognizer
 
 BATCH_SIZES = (1, 3, 64)

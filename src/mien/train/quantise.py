@@ -20,7 +20,8 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from mien.data.dataset import Split
 from mien.errors import ModelError
 from mien.files import whole_folder
-from mien.predict.model_folder import INT8_FILE, METADATA_KEY, read_model_folder, write_facts
+from mien.predict.model_facts import METADATA_KEY
+from mien.predict.model_folder import INT8_FILE, read_model_folder, write_facts
 from mien.predict.recognizer import Recognizer
 from mien.preprocess import Preprocess, to_model_inputs
 from mien.train.card import model_card

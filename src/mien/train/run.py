@@ -15,7 +15,8 @@ from mien.data import open_dataset
 from mien.data.dataset import Dataset
 from mien.errors import ConfigError
 from mien.labels import FER2013, FERPLUS
-from mien.predict.model_folder import Head, ModelFacts
+from mien.predict.heads import Head
+from mien.predict.model_facts import ModelFacts
 from mien.preprocess import Preprocess
 from mien.train import run_folder
 from mien.train.config import TrainConfig

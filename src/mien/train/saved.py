@@ -14,7 +14,7 @@ import keras
 
 from mien.errors import ModelError, OutputError
 from mien.files import whole_file
-from mien.predict.model_folder import METADATA_KEY, ModelFacts
+from mien.predict.model_facts import METADATA_KEY, ModelFacts
 from mien.train.copies import bare_copy
 
 SUFFIXES = (".keras", ".h5")

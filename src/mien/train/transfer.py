@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import keras
 
 from mien.errors import ModelError
-from mien.predict.model_folder import MODEL_FILE, ModelFacts, model_path
+from mien.predict.model_facts import ModelFacts
+from mien.predict.model_folder import MODEL_FILE, model_path
 from mien.train.from_onnx import keras_from_onnx
 from mien.train.networks.backbones import LEVELS
 from mien.train.networks.small import heads_on

@@ -16,7 +16,7 @@ from mien.labels import canonical
 from mien.predict.explain.chance import Check, check_map
 from mien.predict.explain.covering import Answers
 from mien.predict.explain.rise import rise
-from mien.predict.model_folder import Head
+from mien.predict.heads import Head
 
 RISE, GRAD_CAM = "rise", "grad-cam"
 METHODS = (RISE, GRAD_CAM)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from weakref import WeakKeyDictionary
 
 from mien.errors import ConfigError
-from mien.predict.model_folder import Head
+from mien.predict.heads import Head
 from mien.predict.results import Face
 from mien.predict.video.settings import HALF_LIFE_S
 from mien.predict.video.tracking import Track

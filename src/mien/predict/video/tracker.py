@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mien.predict.model_folder import Head
+from mien.predict.heads import Head
 from mien.predict.results import Face
 from mien.predict.video.results import TrackedFace
 from mien.predict.video.settings import HALF_LIFE_S, TrackerSettings
