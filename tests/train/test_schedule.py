@@ -54,9 +54,11 @@ def test_other_time_limits_are_refused(text):
         seconds_of(text)
 
 
-def test_a_time_limit_plans_once_and_then_only_shrinks():
+def test_a_time_limit_plans_anew_after_the_slow_first_epoch_and_then_only_shrinks():
     first = Progress(phase_epoch=1, phase_epochs=30, seconds=10)
     assert planned_epochs(first, 100, 10) == 1 + 8  # 95 s less the 10 that are gone, at 10 s an epoch
+    second = Progress(phase_epoch=2, phase_epochs=9, seconds=15)
+    assert planned_epochs(second, 100, 5) == 2 + 16
     later = Progress(phase_epoch=4, phase_epochs=9, seconds=40)
     assert planned_epochs(later, 100, 5) == 9
     assert planned_epochs(later, 100, 20) == 4 + 2

@@ -63,9 +63,10 @@ def seconds_of(text: str) -> float:
 def planned_epochs(progress: Progress, limit_s: float, epoch_s: float) -> int:
     """Return how many epochs this phase should have to end within the limit; at least those that are done.
 
-    5 % is kept back for the export and the report. After the first epoch the plan only shrinks, because a longer
-    cosine would raise the learning rate again.
+    5 % is kept back for the export and the report. The first epoch is slower than the others (compiling, reading the
+    data for the first time), so the second plans anew; from then on the plan only shrinks, because a longer cosine
+    would raise the learning rate again.
     """
     left = limit_s * 0.95 - progress.seconds
     fits = progress.phase_epoch + max(0, int(left / max(epoch_s, 1e-9)))
-    return fits if progress.phase_epoch == 1 else min(progress.phase_epochs, fits)
+    return fits if progress.phase_epoch <= 2 else min(progress.phase_epochs, fits)
