@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from mien.cli.network_options import add_finder_options
 from mien.errors import ConfigError
 from mien.evaluate.explain_config import ExplainConfig
 from mien.settings import add_settings, from_mapping
@@ -35,15 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="IMAGE|DATA",
         help="a picture, - for stdin; or a folder, CSV or table of labelled faces",
     )
-    parser.add_argument(
-        "--detector",
-        metavar="NAME",
-        help="face finder: auto, yunet, haar, or whole (each picture is one face) (default: auto for a picture, "
-        "whole for DATA)",
-    )
-    parser.add_argument(
-        "--detector-file", type=Path, metavar="FILE", help="a YuNet file for the face finder yunet"
-    )
+    add_finder_options(parser, None, "auto for a picture, whole for DATA")
     parser.add_argument(
         "--out",
         type=Path,

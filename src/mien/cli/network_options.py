@@ -27,12 +27,17 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
         choices=("auto", "float32", "int8"),
         help="form of the network (default: auto, the int8 form where there is one)",
     )
+    add_finder_options(parser, "auto")
+
+
+def add_finder_options(parser: argparse.ArgumentParser, default: str | None, said: str = "auto") -> None:
+    """Add what says which face finder to use. said: the default in words, for help."""
     parser.add_argument(
         "--detector",
-        default="auto",
+        default=default,
         metavar="NAME",
         help="face finder: auto (yunet where its file is, otherwise haar), yunet, haar, or whole (each picture is "
-        "one face) (default: auto)",
+        f"one face) (default: {said})",
     )
     parser.add_argument(
         "--detector-file",
