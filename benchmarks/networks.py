@@ -15,13 +15,18 @@ def settings(recipe: str | None) -> TrainConfig:
 
 def built(recipe: str | None, classes: tuple[str, ...]) -> tuple[Any, TrainConfig]:
     """Return the recipe's network with one head over `classes`, not compiled, and its settings."""
+    config = settings(recipe)
+    return build(config, classes), config
+
+
+def build(config: TrainConfig, classes: tuple[str, ...]) -> Any:
+    """Return the network that the settings name, with one head over `classes`, not compiled."""
     from mien.train import backend
     from mien.train.networks.registry import NetworkRequest, network
 
-    config = settings(recipe)
     backend.prepare(config)
     spec = network(config.network)
     request = NetworkRequest(
         heads={"expression": classes}, preprocess=spec.preprocess, dropout=config.dropout, l2=config.l2
     )
-    return spec.build(request), config
+    return spec.build(request)
