@@ -124,6 +124,11 @@ BAD_FORMS = {
         "the form must have files named pictures and nothing else; it has: none",
     ),
     "other field": (form(("photo", "a.png", png(9)))[0], 422, "the form must have files named pictures"),
+    "text": (
+        b'--line\r\nContent-Disposition: form-data; name="pictures"\r\n\r\n/etc/passwd\r\n--line--\r\n',
+        422,
+        "the form must have files named pictures and nothing else; it has: pictures (text)",
+    ),
     "one too many": (form(*[FILE] * 9)[0], 400, "the form cannot be read (Too many files."),
 }
 

@@ -100,6 +100,7 @@ def test_an_allowed_origin_may_ask(start: Start) -> None:
         assert (answer.status, answer.headers["access-control-allow-origin"]) == (200, page)
         answer = server.ask("POST", "/v1/analyze", png(1), Origin=page, Host="faces.example")
         assert (answer.status, answer.headers["access-control-allow-origin"]) == (200, page)
+        assert answer.headers["access-control-expose-headers"] == "Retry-After"
         assert server.ask("POST", "/v1/analyze", png(1), Origin="https://other.example").status == 403
 
 

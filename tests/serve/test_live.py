@@ -6,7 +6,7 @@ import json
 import time
 
 import pytest
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from mien.predict.analyzer import Analyzer
@@ -68,6 +68,20 @@ def test_what_is_no_picture_is_told_and_then_the_door_is_shut(server: Running) -
         with pytest.raises(ConnectionClosed) as closed:
             live.recv(20)
     assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1007, "send JPEG frames as binary messages")
+
+
+def test_what_clients_do_wrong_leaves_nothing_in_the_log(server: Running) -> None:
+    before = server.log.read_text()
+    with channel(server) as live:
+        live.send(b"\xff\xfe", text=True)  # no UTF-8
+        with pytest.raises(ConnectionClosed) as closed:
+            live.recv(20)
+        assert closed.value.rcvd.code == 1007
+    with pytest.raises(InvalidStatus):
+        connect(f"ws://127.0.0.1:{server.port}/v1/live", origin="http://evil.example")
+    with channel(server) as live:
+        assert "faces" in ask(live, jpeg(9))
+    assert server.log.read_text() == before
 
 
 def test_a_frame_with_too_many_pixels_or_bytes(server: Running) -> None:

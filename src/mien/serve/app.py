@@ -21,6 +21,7 @@ from mien.serve.descriptions import with_problem
 from mien.serve.gate import Gate
 from mien.serve.jobs import Jobs
 from mien.serve.meter import Metered
+from mien.serve.methods import Heads
 from mien.serve.problems import add_handlers
 from mien.serve.service import Service
 
@@ -55,6 +56,7 @@ def build(service: Service) -> ASGIApp:
         lifespan=sweeping,
         docs_url=None,  # Swagger UI and ReDoc would load scripts from another host
         redoc_url=None,
+        redirect_slashes=False,  # behind a proxy that ends TLS it would lead to plain http
     )
     app.state.service = service
     add_handlers(app)
@@ -62,7 +64,8 @@ def build(service: Service) -> ASGIApp:
         app.include_router(part.router)
     _describe(app, needs_token=config.token is not None)
     _add_page(app)
-    layered: ASGIApp = Metered(Gate(Crowd(app, config.max_requests), config), service.meter)
+    crowd = Crowd(Heads(app), config.max_requests, lambda: len(service.connections))
+    layered: ASGIApp = Metered(Gate(crowd, config), service.meter)
     if config.allow_origin:
         layered = _with_cors(layered, config)
     return layered
@@ -100,6 +103,7 @@ def _with_cors(app: ASGIApp, config: ServeConfig) -> ASGIApp:
         allow_origins=config.allow_origin,
         allow_methods=["GET", "POST", "DELETE"],
         allow_headers=["Authorization", "Content-Type"],
+        expose_headers=["Retry-After"],
     )
 
 

@@ -17,7 +17,7 @@ from mien.predict.video.tracker import Tracker
 from mien.serve.config import MEGA
 from mien.serve.engine import picture
 from mien.serve.gate import SUBPROTOCOL
-from mien.serve.problems import problem, problem_of
+from mien.serve.problems import Refusal, problem, problem_of
 from mien.serve.service import Service, service_of
 
 NOT_UNDERSTOOD, TOO_MANY, GOING_DOWN, IDLE = (
@@ -31,6 +31,16 @@ _IDLE_S = 60.0
 _NAME = "the frame"
 
 router = APIRouter()
+
+
+@router.get("/v1/live", include_in_schema=False)
+async def not_live() -> None:
+    """Tell who comes without an upgrade, or whose proxy left it out."""
+    raise Refusal(
+        "this address is a WebSocket; ask with Upgrade: websocket, and have proxies pass it on",
+        426,
+        {"Upgrade": "websocket", "Connection": "Upgrade"},
+    )
 
 
 @router.websocket("/v1/live")

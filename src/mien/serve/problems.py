@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
 from mien.errors import DataError, MienError, OutputError
+from mien.serve.methods import allowed
 
 MEDIA_TYPE = "application/problem+json"
 BUG = "mien has a bug; the server's log has the details"
@@ -78,7 +79,10 @@ def add_handlers(app: FastAPI) -> None:
             405: f"{request.method} is not for this address",
         }
         line = f"{words.get(error.status_code, error.detail)}; what there is: openapi.json"
-        return JSONResponse(problem(line, error.status_code), error.status_code, error.headers, MEDIA_TYPE)
+        headers = dict(error.headers or {})
+        if error.status_code == 405 and (methods := allowed(request)):
+            headers["Allow"] = methods
+        return JSONResponse(problem(line, error.status_code), error.status_code, headers, MEDIA_TYPE)
 
     async def of_values(_: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)

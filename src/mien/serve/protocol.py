@@ -1,4 +1,4 @@
-"""HTTP as uvicorn speaks it, with a time limit on the head of a request, which uvicorn has not."""
+"""HTTP as uvicorn speaks it, with a time limit on the head of a request, and what is no HTTP answered as a problem."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from mien.serve.problems import Refusal, response_of
 
 
 class PatientProtocol(H11Protocol):
@@ -28,6 +30,16 @@ class PatientProtocol(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._forget()
         super().connection_lost(exc)
+
+    def send_400_response(self, _: str) -> None:
+        """Refuse what is no request; the application never sees it."""
+        answer = response_of(
+            Refusal("this is not HTTP/1.1, or its head is too long; send it as it should be", 400)
+        )
+        event = h11.Response(status_code=answer.status_code, headers=answer.raw_headers)
+        for part in (event, h11.Data(data=bytes(answer.body)), h11.EndOfMessage()):
+            self.transport.write(self.conn.send(part) or b"")
+        self.transport.close()
 
     def _watch(self) -> None:
         """Begin to count while a request has no complete head; stop when it has."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -20,7 +21,7 @@ _FACE: dict[str, Any] = {
 }
 _PROBLEM: dict[str, Any] = {
     "type": "about:blank",
-    "title": "Unprocessable Content",
+    "title": HTTPStatus(422).phrase,
     "status": 422,
     "detail": "photo.jpg is cut short: a JPEG without its end-of-image marker; get the file again or delete it",
 }

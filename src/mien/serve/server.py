@@ -29,8 +29,9 @@ _LINGER_S = 10.0  # for which the results of a video that ended while going down
 _LOOK_S = 0.1
 _HEAD_S = 10.0  # for the request line and headers, which are small
 _KEEP_ALIVE_S = 20
-_CONNECTIONS = 4  # for each request at the same time: browsers keep some open
 _WAITING_FRAMES = 2  # of a live channel, in the socket; the newest is kept beside them
+# What uvicorn logs as errors, the first with a traceback, but is a client's doing or a refusal of ours.
+_NO_NEWS = ("Invalid UTF-8 sequence received", "ASGI callable returned without completing handshake")
 
 
 class Server(uvicorn.Server):
@@ -45,6 +46,7 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self._service, self._grace_s, self._ready = service, grace_s, ready
         self._leaving: asyncio.Task[None] | None = None
+        service.connections = self.server_state.connections
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -104,6 +106,7 @@ def serve(
     face finder has to say to the user. Raises MienError from loading."""
     hush()
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # a line for every odd form is no news
+    logging.getLogger("uvicorn.error").addFilter(lambda record: not record.getMessage().startswith(_NO_NEWS))
     jobs = Jobs(folder, config.max_videos, 60 * config.keep_minutes)
     service = Service.open(network, config, jobs, Meter())
     settings = uvicorn.Config(
@@ -118,7 +121,6 @@ def serve(
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        limit_concurrency=_CONNECTIONS * config.max_requests,
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=max(1, round(config.grace_s)),
     )

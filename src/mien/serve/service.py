@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from fastapi import Request, WebSocket
@@ -21,7 +21,10 @@ from mien.serve.uploads import Budget
 
 @dataclass
 class Service:
-    """One for each process, made when it starts. draining: going down, takes no new work."""
+    """One for each process, made when it starts.
+
+    draining: going down, takes no new work. connections: those that are open, kept up to date by the server.
+    """
 
     config: ServeConfig
     card: str
@@ -33,6 +36,7 @@ class Service:
     budget: Budget
     draining: bool = False
     cameras: int = 0
+    connections: Collection[object] = ()
     last_videos: tuple[str, ...] = ()  # those that were unfinished when it began to go down
 
     @classmethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 
 from starlette.datastructures import UploadFile
@@ -117,9 +117,8 @@ async def files_of(
                 raise Refusal("the form is cut off: its closing delimiter is missing; send it again", 400)
             files = [part for name, part in parts if name == field and isinstance(part, UploadFile)]
             if not files or len(files) < len(parts):
-                names = ", ".join(sorted({printable(name) for name, _ in parts})) or "none"
                 raise Refusal(
-                    f"the form must have files named {field} and nothing else; it has: {names}", 422
+                    f"the form must have files named {field} and nothing else; it has: {_listed(parts)}", 422
                 )
             yield files
     except HTTPException as error:
@@ -128,6 +127,11 @@ async def files_of(
             f"the form cannot be read ({reason}); it takes {most} file{'s' * (most > 1)} at most, named {field}",
             400,
         ) from error
+
+
+def _listed(parts: Sequence[tuple[str, UploadFile | str]]) -> str:
+    kinds = {printable(name) + " (text)" * isinstance(part, str) for name, part in parts}
+    return ", ".join(sorted(kinds)) or "none"
 
 
 def printable(name: str) -> str:
