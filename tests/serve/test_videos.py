@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -198,8 +200,33 @@ def test_ctrl_c_does_not_wait_for_a_video(start: Start, long_clip: Path) -> None
         assert server.log.read_text().endswith("mien: stopped\n")
 
 
+def watchers(server: Running) -> set[int]:
+    """Return the processes that remove the server's folder when it is killed."""
+    found = set()
+    for task in Path(f"/proc/{server.process.pid}/task").iterdir():
+        found |= {int(word) for word in (task / "children").read_text().split()}
+    return {one for one in found if b"flock" in Path(f"/proc/{one}/cmdline").read_bytes()}
+
+
 @pytest.mark.slow
-def test_after_sigkill_the_next_start_leaves_no_file(start: Start, long_clip: Path) -> None:
+@pytest.mark.skipif(sys.platform == "win32", reason="there, the next start removes it")
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_sigkill_leaves_no_file(start: Start, long_clip: Path, workers: str) -> None:
+    with start("--workers", workers, "--grace-s", "0") as server:
+        for _ in range(2):  # one runs, one waits
+            server.send_video(long_clip.read_bytes())
+        assert list(server.temporary.rglob("video"))
+        server.process.kill()
+        server.process.wait()
+        ends = time.monotonic() + 30
+        while list(server.temporary.iterdir()):
+            assert time.monotonic() < ends
+            time.sleep(0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds processes in /proc")
+def test_after_all_was_killed_the_next_start_leaves_no_file(start: Start, long_clip: Path) -> None:
     with start() as server:
         job = server.send_video(long_clip.read_bytes())
         server.send_video(long_clip.read_bytes())
@@ -209,6 +236,11 @@ def test_after_sigkill_the_next_start_leaves_no_file(start: Start, long_clip: Pa
             assert len(list(server.temporary.glob("mien-serve-*"))) == 2, (
                 "the folder of one that lives is not touched"
             )
+        (watcher,) = watchers(server)
+        os.kill(watcher, signal.SIGTERM)  # is not for it: a whole service gets that when it is to end
+        time.sleep(0.2)
+        assert watchers(server) == {watcher}
+        os.kill(watcher, signal.SIGKILL)
         server.process.kill()
         server.process.wait()
     left = list(server.temporary.glob("mien-serve-*"))

@@ -1,9 +1,10 @@
-"""The one folder with temporary files: only this user may look inside, and it goes with its server, crash or not."""
+"""The one folder with temporary files: only this user may look inside, and it goes with its server, killed or not."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -17,13 +18,23 @@ from mien.files import cannot_write
 _PREFIX = "mien-serve-"
 _LOCK = "lock"
 _MAKING_S = 60.0
+# Waits until nobody holds the lock any more, however they ended, and removes the folder. The modules that it may
+# import are few, so that it is small: it lives as long as the server does.
+_WATCH = """
+import fcntl, shutil, signal, sys
+signal.signal(signal.SIGTERM, signal.SIG_IGN)  # comes to all processes of a service; the server decides when it ends
+with open(sys.argv[1], "rb") as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    shutil.rmtree(sys.argv[2], ignore_errors=True)
+"""
 
 
 @contextmanager
 def private_folder() -> Iterator[Path]:
     """Make a folder in the system's place for temporary files; remove it at the end.
 
-    Folders that were left by servers that were killed are removed as well. OutputError where none can be made.
+    A process beside this one removes it when this one, and those that hold the folder too, are killed. Folders of
+    servers that were killed together with that process are removed as well. OutputError where none can be made.
     """
     place = Path(tempfile.gettempdir())
     sweep(place)
@@ -31,14 +42,18 @@ def private_folder() -> Iterator[Path]:
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=place))  # mode 700
     except OSError as error:
         raise cannot_write(place, error) from error
+    watcher = None
     try:
         # Locked before it has its name: a lock that can be seen and is free belongs to nobody who lives.
         with (folder / f".{_LOCK}").open("xb") as lock:
             _lock(lock, shared=True)
             (folder / f".{_LOCK}").rename(folder / _LOCK)
+            watcher = _watched(folder)
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        if watcher:
+            watcher.wait()
 
 
 @contextmanager
@@ -47,6 +62,20 @@ def held(folder: Path) -> Iterator[None]:
     with (folder / _LOCK).open("rb") as lock:
         _lock(lock, shared=True)
         yield
+
+
+def _watched(folder: Path) -> subprocess.Popen[bytes] | None:
+    """Start the process that removes the folder when its server was killed; none on Windows, which has no such lock."""
+    if sys.platform == "win32":
+        return None
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", _WATCH, str(folder / _LOCK), str(folder)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,  # or who reads the server's log waits for this process too
+        cwd="/",
+        start_new_session=True,  # Ctrl-C in a terminal is for the server
+    )
 
 
 def sweep(place: Path) -> None:
