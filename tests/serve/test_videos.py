@@ -98,7 +98,8 @@ def test_what_is_no_video_fails_in_one_line(server: Running, data: bytes) -> Non
     assert (state["status"], state["problem"]["status"]) == ("failed", 422)
     assert state["problem"]["detail"].startswith("the video is ")
     assert str(server.temporary) not in json.dumps(state), "where it lay is nobody's business"
-    assert server.ask("GET", f"/v1/videos/{job}/result").status == 410
+    gone = server.ask("GET", f"/v1/videos/{job}/result")
+    assert (gone.status, gone.line) == (410, "there are no results: the video failed; its state says why")
     assert server.left_files() == []
     server.ask("DELETE", f"/v1/videos/{job}")
 
@@ -152,6 +153,8 @@ def test_a_video_can_be_cancelled(start: Start, long_clip: Path) -> None:
         for job in (waiting, running):
             assert server.ask("DELETE", f"/v1/videos/{job}").status == 204
             assert server.ask("GET", f"/v1/videos/{job}").json["status"] == "cancelled"
+            gone = server.ask("GET", f"/v1/videos/{job}/result")
+            assert gone.line == "there are no results: the video was cancelled; send it again"
         third = server.send_video(long_clip.read_bytes())
         assert third not in (running, waiting), "there is room again"
         server.ask("DELETE", f"/v1/videos/{third}")

@@ -98,7 +98,8 @@ def _check_done(service: Service, job: str) -> None:
     if found.status in UNFINISHED:
         raise Refusal(f"the video is {found.status}; ask for its state until it is done", 409)
     if found.status != "done":
-        raise Refusal(f"the video was {found.status}, so there are no results; send it again", 410)
+        end = "failed; its state says why" if found.problem else "was cancelled; send it again"
+        raise Refusal(f"there are no results: the video {end}", 410)
 
 
 def _json(folder: Path) -> Iterator[str]:
