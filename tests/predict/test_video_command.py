@@ -210,6 +210,59 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path, clip: Path, 
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs resource limits")
+@pytest.mark.usefixtures("clip")
+def test_a_table_whose_end_does_not_fit_takes_the_others_with_it(tmp_path: Path) -> None:
+    """Its last lines are written when all else is done."""
+    write_video(tmp_path / "long.mp4", [scene([], size=(64, 48), side=48)] * 500, FPS)
+    whole = run_command("long.mp4", "--no-video")
+    _, said = whole.communicate(timeout=120)
+    assert whole.returncode == 0, said
+    sizes = {path.suffix: path.stat().st_size for path in Path("long-faces").iterdir()}
+    assert sizes[".png"] < sizes[".csv"] - 10  # so only the table meets the limit
+    shutil.rmtree("long-faces")
+    most = sizes[".csv"] - 10
+    limit = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({most}, {most}))"
+    running = run_command("long.mp4", "--no-video", before=limit)
+    printed, said = running.communicate(timeout=120)
+    assert (running.returncode, printed) == (2, ""), said
+    (line,) = said.splitlines()
+    assert line.startswith(f"mien: cannot write {Path('long-faces/long-faces.csv')}: File too large")
+    assert not Path("long-faces").exists()
+
+
+@pytest.mark.skipif(not encoding.ffmpeg() or os.name == "nt", reason="needs ffmpeg and resource limits")
+@pytest.mark.parametrize("what", ["pictures", "sound"])
+def test_an_index_that_does_not_fit_is_no_whole_video(tmp_path: Path, clip: Path, what: str) -> None:
+    """ffmpeg 5 ends with 0 when the disk is full in the end."""
+    code = """
+import resource, sys
+from fractions import Fraction
+from pathlib import Path
+import numpy as np
+from mien.predict.video.encoding import FfmpegEncoder
+from mien.predict.video.sound import add_sound
+program, path, clip, what = sys.argv[1:]
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+if what == "sound":
+    print(add_sound(program, Path(clip), Path(clip), Path(path), 0.4))
+else:
+    encoder = FfmpegEncoder(program, Path(path), (64, 48), Fraction(30))
+    encoder.write(np.zeros((48, 64, 3), np.uint8))
+    try:
+        encoder.close()
+    except OSError as error:
+        print(error.strerror)
+"""
+    program = tmp_path / "ffmpeg"  # the real one, told by an error and not by a signal, as on a full disk
+    program.write_text(f"#!/bin/sh\ntrap '' XFSZ\nexec '{encoding.ffmpeg()}' \"$@\"\n")
+    program.chmod(0o755)
+    words = [str(program), str(tmp_path / "a.mp4"), str(clip), what]
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "File too large\n"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs resource limits")
 @pytest.mark.parametrize("program", [None, encoding.ffmpeg()], ids=["OpenCV", "ffmpeg"])
 def test_an_encoder_says_that_the_disk_is_full(tmp_path: Path, program: str | None) -> None:
     """OpenCV itself does not."""

@@ -107,6 +107,7 @@ class FfmpegEncoder:
         if self._process.wait() != 0:
             raise self._failure()
         self._said.close()
+        prove_whole(self._path)
 
     def abort(self) -> None:
         self._process.kill()
@@ -116,13 +117,14 @@ class FfmpegEncoder:
     def _failure(self) -> OutputError:
         self._process.wait()
         self._said.seek(0)
-        return encoding_error(self._said.read().decode(errors="replace"))
+        with self._said:
+            return encoding_error(self._said.read().decode(errors="replace"))
 
 
 class OpenCVEncoder:
     """VP8 in WebM, which OpenCV's own wheel can write and browsers play.
 
-    Slower than ffmpeg, and without sound. OpenCV does not say when a write fails, so the file is tried afterwards.
+    Slower than ffmpeg, and without sound.
     """
 
     def __init__(self, path: Path, size_px: tuple[int, int], rate: Fraction) -> None:
@@ -138,16 +140,25 @@ class OpenCVEncoder:
 
     def close(self) -> None:
         self._writer.release()
-        size = self._path.stat().st_size
-        with self._path.open("r+b") as file:  # where this fails, earlier writes may have failed as well
-            file.seek(0, os.SEEK_END)
-            file.write(bytes(_PROBE_BYTES))
-            file.flush()
-            os.fsync(file.fileno())
-            file.truncate(size)
+        prove_whole(self._path)
 
     def abort(self) -> None:
         self._writer.release()
+
+
+def prove_whole(path: Path) -> None:
+    """Raise OSError where a file that others wrote may lack its end, because the disk was full.
+
+    OpenCV never says so, and ffmpeg 5 ends with 0 when the index at the end of an MP4 did not fit. Where there is room
+    for a little more, there was room for the file.
+    """
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        file.seek(0, os.SEEK_END)
+        file.write(bytes(_PROBE_BYTES))
+        file.flush()
+        os.fsync(file.fileno())
+        file.truncate(size)
 
 
 def encoding_error(said: str) -> OutputError:

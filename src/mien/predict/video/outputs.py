@@ -43,6 +43,7 @@ class Outputs:
         self._wants_jsonl, self._wants_video = jsonl, marked
         self._timeline = Timeline(labels, video.fps)
         self._tables: list[tuple[Path, CsvTable | JsonLines]] = []
+        self._texts: list[tuple[Path, TextIO]] = []
         self._video: MarkedVideo | None = None
         self._stack = ExitStack()
         self._named: list[Path] = []
@@ -85,6 +86,11 @@ class Outputs:
 
     def finish(self) -> list[Path]:
         """Complete every file and return what they will be called."""
+        for path, text in self._texts:  # here and not on closing, when others have got their names already
+            try:
+                text.flush()
+            except OSError as error:
+                raise cannot_write(path, error) from error
         self._image.write_bytes(self._plot())
         if self._video is not None:
             self._video.finish()
@@ -107,7 +113,9 @@ class Outputs:
 
     def _open(self, stack: ExitStack, path: Path) -> TextIO:
         temporary = stack.enter_context(whole_file(path))
-        return stack.enter_context(temporary.open("w", encoding="utf-8", newline=""))
+        text = stack.enter_context(temporary.open("w", encoding="utf-8", newline=""))
+        self._texts.append((path, text))
+        return text
 
     def _path(self, ending: str) -> Path:
         self._named.append(self._folder / f"{self._source.path.stem}{ending}")

@@ -6,6 +6,8 @@ import re
 import subprocess
 from pathlib import Path
 
+from mien.predict.video.encoding import prove_whole
+
 _QUIET = ("-v", "error", "-nostdin", "-y")
 
 
@@ -15,7 +17,7 @@ def add_sound(program: str, pictures: Path, original: Path, result: Path, length
     length_s: where the sound ends as well, because the pictures may have been stopped early. Returns an empty string,
     or what ffmpeg said when it failed; a file without sound is no failure, the result has none then.
     """
-    return _run(
+    said = _run(
         program,
         *(
             "-i",
@@ -28,6 +30,12 @@ def add_sound(program: str, pictures: Path, original: Path, result: Path, length
         *("-map", "0:v:0", "-map", "1:a?", "-c:v", "copy", "-c:a", "aac", "-b:a", "160k", "-sn", "-dn"),
         *("-t", f"{length_s:.6f}", "-movflags", "+faststart", f"file:{result}"),
     )[1]
+    if not said:
+        try:
+            prove_whole(result)
+        except OSError as error:
+            return str(error.strerror or error)
+    return said
 
 
 def _first_frame_s(program: str, original: Path) -> float:
