@@ -23,7 +23,7 @@ from mien.predict.video.timeline import Timeline
 from mien.predict.video.timeline_plot import draw_timeline
 
 from .tiny_onnx import write_folder
-from .video_files import Squares, scene, turned, with_shares_of_time, write_video
+from .video_files import Squares, scene, turned, with_shares_of_time, without_first_cluster, write_video
 
 
 @pytest.fixture
@@ -91,6 +91,17 @@ def test_a_video_that_is_cut_off_gives_what_it_has(tmp_path: Path) -> None:
         count = len(list(video.frames()))
         assert 10 < count < 30
         assert f"ends after {count / 10:.1f} of 4.0 seconds" in video.problem
+
+
+def test_a_video_whose_clock_does_not_begin_at_zero_is_whole(tmp_path: Path) -> None:
+    """Matroska's length counts from 0, the times here from the first frame."""
+    path = write_video(tmp_path / "a.mkv", [scene([(n, n, 200)]) for n in range(20)], code="MJPG")
+    data, gone = without_first_cluster(path.read_bytes())
+    path.write_bytes(data)
+    assert gone >= 6
+    with open_video(path) as video:
+        assert [frame.time_s for frame in video.frames()] == pytest.approx(np.arange(20 - gone) / 10)
+        assert (video.length_s, video.problem) == (2.0, "")
 
 
 def test_a_wrong_ending_does_not_matter(tmp_path: Path) -> None:

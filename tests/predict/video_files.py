@@ -12,6 +12,7 @@ import numpy as np
 from mien.predict.found_face import FoundFace, in_order
 
 BACKGROUND = 10
+CLUSTER = b"\x1f\x43\xb6\x75"
 PARENTS = (b"moov", b"trak", b"mdia", b"minf", b"stbl")
 
 
@@ -74,3 +75,14 @@ def turned(data: bytes) -> bytes:
     one, minus = 0x00010000, 0xFFFF0000
     matrix = struct.pack(">9I", 0, one, 0, minus, 0, 0, 0, 0, 0x40000000)
     return data[:place] + matrix + data[place + 36 :]
+
+
+def without_first_cluster(data: bytes) -> tuple[bytes, int]:
+    """Blank the first cluster of a Matroska file, so that its clock begins later; how many frames that held as well."""
+    begin = data.index(CLUSTER)
+    length = data[begin + 4 : begin + 6]  # of two bytes in files as small as these
+    assert length[0] >> 6 == 1
+    size = 6 + (int.from_bytes(length, "big") & 0x3FFF)
+    void = b"\xec\x01" + (size - 9).to_bytes(7, "big") + bytes(size - 9)
+    frames = data[begin : begin + size].count(b"\xff\xd8\xff")  # pictures of an MJPEG video
+    return data[:begin] + void + data[begin + size :], frames

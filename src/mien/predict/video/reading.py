@@ -63,19 +63,27 @@ class Video:
     def frames(self) -> Iterator[Frame]:
         """Yield every frame in order; ImageError when there is none."""
         clock = _Clock(1 / self.fps)
+        begin_s = 0.0
         while True:
             done, bgr = self._capture.read()
             if not done:
                 break
+            if not clock.frames:
+                begin_s = self._begin_s()
             time_s = clock.read(self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
             yield Frame(clock.frames - 1, time_s, cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB))
         if not clock.frames:
             raise ImageError(f"{self.path} holds no frame that can be decoded; is it a whole video file?")
-        self.problem = self._missing(clock)
+        self.problem = self._missing(clock, begin_s)
 
-    def _missing(self, clock: _Clock) -> str:
+    def _begin_s(self) -> float:
+        """Return when the first frame, just read, is shown. Matroska's length counts from 0, not from there."""
+        begin_s = self._capture.get(cv2.CAP_PROP_PTS) / self.fps
+        return max(0.0, begin_s) if math.isfinite(begin_s) else 0.0
+
+    def _missing(self, clock: _Clock, begin_s: float) -> str:
         end_s = clock.time_s + 1 / self.fps
-        if self.length_s is None or end_s >= self.length_s * (1 - _CUT_SHARE) - _CUT_S:
+        if self.length_s is None or begin_s + end_s >= self.length_s * (1 - _CUT_SHARE) - _CUT_S:
             return ""
         return (
             f"{self.path} ends after {end_s:.1f} of {self.length_s:.1f} seconds: it is cut off or damaged; what is "
