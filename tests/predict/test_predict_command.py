@@ -162,6 +162,27 @@ def test_a_name_that_is_missing_is_one_failure_among_others(
     assert list(records(capsys, "nowhere", str(photos / "2.png"), code=1)) == [(photos / "2.png").as_posix()]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="needs links and pipes")
+@pytest.mark.parametrize("save", [(), ("--save", "marked")], ids=["read", "save"])
+def test_a_link_to_itself_is_reported_and_a_pipe_passed_over(
+    photos: Path, capsys: pytest.CaptureFixture[str], save: tuple[str, ...]
+) -> None:
+    (photos / "again.png").symlink_to("again.png")
+    (photos / "up").symlink_to(photos)
+    os.mkfifo(photos / "pipe.png")  # nobody writes to it: reading it would never end
+    assert predict("photos", *save, "--csv") == 1
+    printed = capsys.readouterr()
+    assert len(printed.out.splitlines()) == 1 + 3
+    (line,) = printed.err.splitlines()
+    assert line.startswith("mien: photos/again.png cannot be opened: Too many levels of symbolic links")
+
+
+def test_a_name_with_a_line_break_stays_on_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert predict("no\nsuch.png") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("mien: there is no file or folder no?such.png; name a picture")
+
+
 def test_nothing_to_read_at_all_is_two(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "empty").mkdir()
     assert predict("empty", "*.jpg", "nowhere") == 2

@@ -159,7 +159,7 @@ def _download() -> None:
 
 def targets_of(sources: list[Source], folder: Path | None) -> list[Path | None]:
     """Return where each marked picture goes; ConfigError where that is in the way of something."""
-    from mien.cli.predict_sources import save_places
+    from mien.cli.predict_sources import real, save_places
 
     if folder is None:
         return [None] * len(sources)
@@ -167,8 +167,8 @@ def targets_of(sources: list[Source], folder: Path | None) -> list[Path | None]:
     if there and not there.is_dir():
         raise ConfigError(f"--save needs a folder, {there} is a file; name another place")
     targets: list[Path | None] = [folder / place for place in save_places(sources)]
-    originals = {source.path.resolve() for source in sources if source.path}
+    originals = {real(source.path) for source in sources if source.path}
     for target in targets:
-        if target and target.resolve() in originals:
+        if target and real(target) in originals:
             raise ConfigError(f"--save {folder} would write over the picture {target}; name another folder")
     return targets

@@ -51,15 +51,20 @@ def find_sources(words: Sequence[str], skip: Path | None = None) -> tuple[list[S
     words: files, folders (searched with all below them, hidden ones left out), globs, or '-'. skip: a folder whose
     pictures are left out when a folder above it is searched: what an earlier run wrote.
     """
-    sources: dict[Path | None, Source] = {}
+    sources: dict[str | None, Source] = {}
     problems = []
     for word in words:
         found = list(_named(word, skip))
         for source in found:
-            sources.setdefault(source.path and source.path.resolve(), source)
+            sources.setdefault(real(source.path) if source.path else None, source)
         if not found:
             problems.append(_nothing(word))
     return list(sources.values()), problems
+
+
+def real(path: Path) -> str:
+    """Return where a path leads. Unlike Path.resolve, a link that leads to itself is no error here: reading it is."""
+    return os.path.realpath(path)
 
 
 def save_places(sources: Sequence[Source]) -> list[Path]:
@@ -95,19 +100,27 @@ def _named(word: str, skip: Path | None) -> Iterator[Source]:
 
 
 def _below(folder: Path, skip: Path | None) -> Iterator[Source]:
-    skipped = skip.resolve() if skip else None
+    skipped = real(skip) if skip else None
     for where, folders, files in os.walk(folder):
         here = Path(where)
-        kept = [name for name in folders if not name.startswith(".") and (here / name).resolve() != skipped]
+        kept = [name for name in folders if not name.startswith(".") and real(here / name) != skipped]
         folders[:] = sorted(kept, key=natural)
         for name in sorted(files, key=natural):
-            if _is_meant(name) and not name.startswith("."):
+            if _is_meant(name) and not name.startswith(".") and not _never_ends(here / name):
                 yield _source(here / name, (here / name).relative_to(folder))
 
 
+def _never_ends(path: Path) -> bool:
+    """Say whether a path is a pipe, socket or device: reading one that lies about in a folder may wait for ever."""
+    return path.exists() and not path.is_file()
+
+
 def _source(path: Path, place: Path) -> Source:
-    name = os.fsencode(path).decode("utf-8", "replace")
-    return Source("".join(letter if letter.isprintable() else "?" for letter in name), path, place)
+    return Source(_on_one_line(os.fsencode(path).decode("utf-8", "replace")), path, place)
+
+
+def _on_one_line(name: str) -> str:
+    return "".join(letter if letter.isprintable() else "?" for letter in name)
 
 
 def _is_meant(name: str) -> bool:
@@ -119,8 +132,9 @@ def _in_order(path: Path) -> tuple[tuple[tuple[int, int, str], ...], ...]:
 
 
 def _nothing(word: str) -> str:
+    name = _on_one_line(word)
     if Path(word).is_dir():
-        return f"there is no picture in the folder {word}; pictures end in {', '.join(IMAGE_SUFFIXES)}"
+        return f"there is no picture in the folder {name}; pictures end in {', '.join(IMAGE_SUFFIXES)}"
     if glob.has_magic(word):
-        return f"no picture matches {word}; pictures end in {', '.join(IMAGE_SUFFIXES)}"
-    return f"there is no file or folder {word}; name a picture, a folder, a glob, or - for standard input"
+        return f"no picture matches {name}; pictures end in {', '.join(IMAGE_SUFFIXES)}"
+    return f"there is no file or folder {name}; name a picture, a folder, a glob, or - for standard input"
