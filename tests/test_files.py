@@ -48,6 +48,22 @@ def test_a_block_that_writes_nothing_is_an_error_and_changes_nothing(tmp_path: P
     assert path.read_text() == "old"
 
 
+def test_a_link_to_itself_is_replaced_by_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    path.symlink_to(path)
+    with whole_file(path) as temporary:
+        temporary.write_text("new")
+    assert path.read_text() == "new"
+
+
+def test_a_folder_that_is_a_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "results").write_text("old")
+    said = r"cannot write .*a\.json: .*results is a file, not a folder"
+    with pytest.raises(OutputError, match=said), whole_file(tmp_path / "results" / "a.json") as temporary:
+        temporary.write_text("new")
+    assert (tmp_path / "results").read_text() == "old"
+
+
 def test_a_name_as_long_as_the_file_system_allows(tmp_path: Path) -> None:
     path = tmp_path / ("ä" * 125 + ".txt")  # 254 bytes
     with whole_file(path) as temporary:
@@ -121,7 +137,7 @@ def test_links_stay_links(tmp_path: Path) -> None:
 @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs the file rights of a POSIX system")
 def test_a_place_that_cannot_be_written_is_said_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    for make, reason in ((whole_file, "File exists"), (whole_folder, "Not a directory")):
+    for make, reason in ((whole_file, ".*file is a file, not a folder"), (whole_folder, "Not a directory")):
         with (
             pytest.raises(OutputError, match=f"cannot write .*inside: {reason}; free some space") as caught,
             make(tmp_path / "file" / "inside"),

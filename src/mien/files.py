@@ -21,9 +21,12 @@ def whole_file(path: Path) -> Iterator[Path]:
     The folder of `path` is made if it is missing. On any exception the temporary file is removed and what
     stood at `path` stays as it was. An OSError (full disk, read-only folder) becomes a one-line OutputError.
     """
-    target = path.resolve()  # through a link, so that the link stays one
+    # Through a link, so that the link stays one. Not Path.resolve: it fails on a link that leads to itself.
+    target = Path(os.path.realpath(path))
     temporary = target.with_name(f".{_short(target.stem)}.{uuid.uuid4().hex[:8]}{target.suffix}")
     try:
+        if target.parent.exists() and not target.parent.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, f"{target.parent} is a file, not a folder")
         target.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         temporary.replace(target)
@@ -40,7 +43,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
     A file at `path` is an OutputError before anything is written.
     """
-    target = path.resolve()
+    target = Path(os.path.realpath(path))
     temporary = target.with_name(f".{_short(target.name)}.{uuid.uuid4().hex[:8]}")
     try:
         if target.exists() and not target.is_dir():
