@@ -164,7 +164,11 @@ BAD = {
     "made up": (png_of(10_000, 10_000), "bytes cannot hold 10000x10000 pixels"),
     "no pixels": (png_of(0, 10), "it claims 0x10 pixels"),
     "heic": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "is a HEIC picture"),
-    "avif": (b"\0\0\0\x18ftypavif\0\0\0\0mif1avif", "is a AVIF picture"),
+    "avif": (b"\0\0\0\x18ftypavif\0\0\0\0mif1avif", "is an AVIF picture"),
+    "mp4": (
+        b"\0\0\0\x20ftypisom\0\0\2\0isomiso2avc1mp41",
+        "is a video (MP4 or the like), not a picture; for videos there is: mien video",
+    ),
     "float tiff": (encoded(corners().convert("F"), "TIFF"), "holds float32 values"),
 }
 

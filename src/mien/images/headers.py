@@ -27,6 +27,20 @@ _MOST_PARTS = 100_000
 _MOST_SCANS = 100  # of a JPEG; each costs a pass over all pixels, and a progressive one has about ten
 _PNM = re.compile(rb"P[1-6](?:\s|#[^\n]*\n)+(\d+)(?:\s|#[^\n]*\n)+(\d+)\s")
 _ORIENTATION, _WIDTH, _HEIGHT = 274, 256, 257  # TIFF tags
+# HEIF's (ISO/IEC 23008-12) and AVIF's; the brands of videos are too many to list.
+_PICTURE_BRANDS = (
+    b"heic",
+    b"heix",
+    b"heim",
+    b"heis",
+    b"hevc",
+    b"hevx",
+    b"mif1",
+    b"mif2",
+    b"msf1",
+    b"avif",
+    b"avis",
+)
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
 _DEFLATE_MOST = 1032  # to one byte: 258 bytes in two bits (RFC 1951)
 
@@ -82,12 +96,21 @@ def _by_kind(data: bytes, name: str) -> Header:
     if found := _PNM.match(data[:1000]):
         return Header("PNM", int(found[1]), int(found[2]))
     if data[4:8] == b"ftyp":
-        kind = "AVIF" if data[8:11] == b"avi" else "HEIC"
-        raise ImageError(
-            f"{name} is a {kind} picture, which OpenCV cannot read everywhere; save it as JPEG or PNG first "
-            f"(ImageMagick: magick IN.heic OUT.jpg)"
-        )
+        raise _boxes(data[8:12], name)
     raise ImageError(f"{name} is not a picture (it begins with {data[:12]!r}); we read {READ}")
+
+
+def _boxes(brand: bytes, name: str) -> ImageError:
+    """Return the error for a file of boxes (ISO/IEC 14496-12), which may be a picture or a video. brand: its first."""
+    if brand not in _PICTURE_BRANDS:
+        return ImageError(
+            f"{name} is a video (MP4 or the like), not a picture; for videos there is: mien video FILE"
+        )
+    kind, ending = ("an AVIF", "avif") if brand[:3] == b"avi" else ("a HEIC", "heic")
+    return ImageError(
+        f"{name} is {kind} picture, which OpenCV cannot read everywhere; save it as JPEG or PNG first "
+        f"(ImageMagick: magick IN.{ending} OUT.jpg)"
+    )
 
 
 def _jpeg(data: bytes, name: str) -> Header:
