@@ -93,7 +93,7 @@ def test_facts_that_do_not_fit_the_network_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="has no head 'mood', only light"):
         Recognizer(write_folder(tmp_path / "head", other))
     other = replace(FACTS, heads=(Head(name="light", labels=("a", "b", "c")),))
-    with pytest.raises(ModelError, match="head 'light' has 3 labels, 2 outputs"):
+    with pytest.raises(ModelError, match="head 'light' has 3 labels, the network gives 2 numbers"):
         Recognizer(write_folder(tmp_path / "labels", other))
     other = replace(FACTS, preprocess=replace(FACTS.preprocess, colour="rgb"))
     with pytest.raises(ModelError, match=r"one \(n, height, width, 3\) input"):

@@ -120,9 +120,12 @@ def _checked_input(
     outputs = {node.name: node.shape for node in session.get_outputs()}
     for head in facts.heads:
         if head.name not in outputs:
-            raise ModelError(f"{path}: the network has no head {head.name!r}, only {', '.join(outputs)}")
+            raise ModelError(
+                f"{path}: the network has no head {head.name!r}, only {', '.join(outputs)}; export the model again"
+            )
         if outputs[head.name][-1] != len(head.labels):
             raise ModelError(
-                f"{path}: head {head.name!r} has {len(head.labels)} labels, {outputs[head.name][-1]} outputs"
+                f"{path}: head {head.name!r} has {len(head.labels)} labels, the network gives "
+                f"{outputs[head.name][-1]} numbers; export the model again"
             )
     return inputs[0]

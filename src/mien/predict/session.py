@@ -24,4 +24,6 @@ def open_session(network: bytes | Path, name: Path) -> onnxruntime.InferenceSess
         return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's errors share no base but Exception
         reason = str(error).splitlines()[0].removeprefix("[ONNXRuntimeError] : ")[:200]
-        raise ModelError(f"{name} is not a network that ONNX Runtime opens ({reason})") from error
+        raise ModelError(
+            f"{name} is not a network that ONNX Runtime opens ({reason}); name another, or copy or export it again"
+        ) from error
