@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import socket
 import struct
 import time
@@ -164,16 +165,25 @@ def test_a_long_body_is_refused_before_it_comes(server: Running) -> None:
     assert b"the request has more than the 2 MB that this server takes" in answer
 
 
+def test_who_sends_all_before_reading_sees_why_it_was_refused(server: Running) -> None:
+    """Without lingering the connection is reset while the body is still being sent."""
+    for _ in range(5):
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+        connection.request("POST", "/v1/analyze", bytes(16_000_000), {"Content-Type": "image/png"})
+        assert connection.getresponse().status == 413
+        connection.close()
+
+
 def test_a_long_body_without_a_length_is_cut(server: Running) -> None:
     block = b"%x\r\n" % 500_000 + bytes(500_000) + b"\r\n"
     sent = 0
     with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
         connection.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
         with pytest.raises(OSError):
-            while sent < 200:
+            while sent < 400:  # 200 MB
                 connection.sendall(block)
                 sent += 1
-    assert sent < 100, "a hundred megabytes were taken before the server hung up"
+    assert sent < 200, "a hundred megabytes were taken before the server hung up"
 
 
 @pytest.mark.parametrize(

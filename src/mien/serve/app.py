@@ -20,6 +20,7 @@ from mien.serve.crowd import Crowd
 from mien.serve.descriptions import with_problem
 from mien.serve.gate import Gate
 from mien.serve.jobs import Jobs
+from mien.serve.linger import Lingering
 from mien.serve.meter import Metered
 from mien.serve.methods import Heads
 from mien.serve.problems import add_handlers
@@ -65,7 +66,7 @@ def build(service: Service) -> ASGIApp:
     _describe(app, needs_token=config.token is not None)
     _add_page(app)
     crowd = Crowd(Heads(app), config.max_requests, lambda: len(service.connections))
-    layered: ASGIApp = Metered(Gate(crowd, config), service.meter)
+    layered: ASGIApp = Metered(Lingering(Gate(crowd, config)), service.meter)
     if config.allow_origin:
         layered = _with_cors(layered, config)
     return layered
