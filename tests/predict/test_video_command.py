@@ -166,8 +166,9 @@ def run_command(*words: str, before: str = "") -> subprocess.Popen[str]:
     )
 
 
-@pytest.mark.skipif(os.name == "nt", reason="sends SIGINT")
-def test_ctrl_c_keeps_what_was_written(tmp_path: Path) -> None:
+@pytest.mark.skipif(os.name == "nt", reason="sends signals")
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_ctrl_c_and_sigterm_keep_what_was_written(tmp_path: Path, sent: signal.Signals, code: int) -> None:
     # Long enough that nobody's machine is through with it before it is stopped.
     write_video(
         tmp_path / "long.avi", [scene([(n % 100, 20, 200)], (160, 96)) for n in range(1500)], FPS, "MJPG"
@@ -179,9 +180,9 @@ def test_ctrl_c_keeps_what_was_written(tmp_path: Path) -> None:
         path.suffix == ".csv" and path.stat().st_size > 8_000 for path in folder.glob(".*")
     ):
         time.sleep(0.05)
-    os.killpg(running.pid, signal.SIGINT)  # as a terminal does it: to ffmpeg as well
+    os.killpg(running.pid, sent)  # as a terminal does it: to ffmpeg as well
     _, said = running.communicate(timeout=120)
-    assert running.returncode == 130, said
+    assert running.returncode == code, said
     assert "mien: stopped after" in said
     assert "Traceback" not in said
     with (folder / "long-faces.csv").open(newline="") as file:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mien._version import __version__
+from mien.cli.signals import stopped_code, terminated_as_by_ctrl_c
 from mien.errors import MienError
 
 # Each is a module of this package with HELP (one line), EXAMPLES (text), add_arguments(parser) and run(args) -> int.
@@ -69,20 +70,24 @@ def parser(command: str | None = None) -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command. Returns 0, 1 (some inputs failed), 2 (wrong input; one line on stderr) or 130 (Ctrl-C)."""
+    """Run one command.
+
+    Returns 0, 1 (some inputs failed), 2 (wrong input; one line on stderr), 130 (Ctrl-C) or 143 (SIGTERM).
+    """
     _replace_closed_streams()
     given = sys.argv[1:] if arguments is None else list(arguments)
     options = parser(given[0] if given else None).parse_args(given)
     try:
-        code = int(options.run(options))
+        with terminated_as_by_ctrl_c():
+            code = int(options.run(options))
         sys.stdout.flush()  # a full disk shows here at the latest
         return code
     except MienError as error:
         print(f"mien: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print("mien: stopped", file=sys.stderr)
-        return 130
+        return stopped_code(stop)
     except BrokenPipeError:  # `mien ... | head`: the reader has gone
         _drop_output()
         return 1

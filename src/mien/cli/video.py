@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mien.cli.network_options import add_network_options, open_analyzer
+from mien.cli.signals import stopped_code
 from mien.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -64,17 +65,17 @@ def _analyse(
     from mien.predict.video.analyze import analyze_frames
     from mien.predict.video.outputs import Outputs
 
-    stopped = False
+    stopped: KeyboardInterrupt | None = None
     kinds = {"jsonl": options.jsonl, "marked": not options.no_video}
     with Outputs(video, folder, analyzer.head.labels, **kinds) as outputs:
         frames = analyze_frames(video, analyzer, settings)
         try:
             for frame in _shown(frames, video):
                 outputs.add(frame)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
             if not outputs.length_s:
                 raise  # nothing is there to be kept
-            stopped = True
+            stopped = stop
         finally:
             frames.close()
         written = outputs.finish()
@@ -88,7 +89,7 @@ def _analyse(
             f"mien: stopped after {outputs.length_s:.1f} seconds of the video; what was written up to there is whole",
             file=sys.stderr,
         )
-        return 130
+        return stopped_code(stopped)
     return 1 if video.problem else 0
 
 
