@@ -1,6 +1,7 @@
 """What prediction costs, in processor time, beside the package `fer` where it is installed.
 
-    python benchmarks/predicting.py --detector-file face_detection_yunet_2026may.onnx
+    python benchmarks/predicting.py
+    python benchmarks/predicting.py --finder yunet --detector-file face_detection_yunet_2026may.onnx
 
 Each row is one process, started afresh, so that imports and memory are its own. Processor time counts all threads; the
 median of several runs is shown. `fer` (pip install fer) is the lightest other package; it brings its own network and
@@ -11,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -94,11 +94,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--detector-file", default=os.environ.get("MIEN_YUNET"))
+    parser.add_argument("--finder", default="mien", help="face finder")
+    parser.add_argument("--detector-file", help="YuNet's file (default: $MIEN_YUNET)")
     parser.add_argument("--peer", help="the Python of an environment where `fer` is installed")
     parser.add_argument("--runs", type=int, default=5)
     options = parser.parse_args()
-    finder = "yunet" if options.detector_file else "haar"
+    finder = options.finder
     print(f"{'finder: ' + finder:48}{'mien':>10}{'fer':>10}")
     for row, code in OURS.items():
         mine = _median(sys.executable, code.format(finder=finder, file=options.detector_file), options.runs)

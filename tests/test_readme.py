@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import mien
 from mien.cli.main import COMMANDS, parser
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -117,6 +119,7 @@ def newcomer(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]
     """Run the README's first commands word for word in an empty folder; return it and what each printed."""
     folder = tmp_path_factory.mktemp("newcomer")
     first = "".join(block.text for block in blocks(PAGES[0]) if block.name == "first commands")
+    shutil.copy(Path(mien.__file__).parent / "samples" / "grace-hopper.jpg", folder / "holiday.jpg")
     printed = []
     for words in mien_commands(first):
         done = subprocess.run(

@@ -15,8 +15,8 @@ from matplotlib.cbook import get_sample_data
 from numpy.typing import NDArray
 
 from mien.errors import ConfigError, DataError, MissingExtra, ModelError
-from mien.files import cache_folder
 from mien.predict.detect import DETECTORS, Detector, FoundFace, align, crop, detector
+from mien.predict.finder_facts import SHIPPED
 from mien.predict.found_face import distinct, in_order
 
 Picture = NDArray[np.uint8]
@@ -38,7 +38,7 @@ def yunet_file(shared: Path) -> Path:
 
 
 def _finders(shared: Path | None = None) -> list[Detector]:
-    finders = [detector("haar"), detector("whole")]
+    finders = [detector("mien"), detector("haar"), detector("whole")]
     return [*finders, detector("yunet", shared / "models" / "yunet" / YUNET)] if shared else finders
 
 
@@ -127,6 +127,7 @@ def _odd_pictures() -> dict[str, Picture]:
 def test_odd_pictures_have_no_face_and_raise_nothing(name: str) -> None:
     picture = _odd_pictures()[name]
     assert detector("haar").find(picture) == ()
+    assert detector("mien").find(picture) == ()
     whole = detector("whole").find(picture)
     assert len(whole) == (1 if picture.size else 0)
 
@@ -137,8 +138,9 @@ def test_yunet_finds_nothing_in_odd_pictures(name: str, yunet_file: Path) -> Non
     assert detector("yunet", yunet_file).find(_odd_pictures()[name]) == ()
 
 
-def test_threads_share_a_finder(hopper: Picture) -> None:
-    finder = detector("haar")
+@pytest.mark.parametrize("name", ["mien", "haar"])
+def test_threads_share_a_finder(hopper: Picture, name: str) -> None:
+    finder = detector(name)
     small = np.ascontiguousarray(hopper[::2, ::2])
     pictures = [small, small[:, ::-1], small[25:225], small[:, :, 0]] * 3
     with ThreadPoolExecutor(4) as pool:
@@ -258,22 +260,32 @@ def test_haar_and_yunet_boxes_agree_on_portraits(shared: Path, yunet_file: Path)
 
 
 def test_names_of_finders_and_what_is_said_about_others() -> None:
-    assert DETECTORS == ("auto", "yunet", "haar", "whole")
-    with pytest.raises(ConfigError, match="no face finder 'mtcnn'; known: auto, yunet, haar, whole"):
+    assert DETECTORS == ("auto", "mien", "yunet", "haar", "whole")
+    with pytest.raises(ConfigError, match="no face finder 'mtcnn'; known: auto, mien, yunet, haar, whole"):
         detector("mtcnn")
     for name in ("haar", "whole"):
         with pytest.raises(ConfigError, match=f"'{name}' takes no file, got faces.onnx"):
             detector(name, Path("faces.onnx"))
 
 
-def test_auto_without_a_file_says_what_haar_misses_and_how_to_get_better() -> None:
+def test_the_default_is_the_finder_that_ships_whatever_lies_in_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MIEN_CACHE", str(tmp_path))
+    (tmp_path / "face-finders").mkdir()
+    (tmp_path / "face-finders" / YUNET).write_bytes(b"not asked for")
     finder = detector()
-    assert finder.name == "haar"
-    assert "misses most faces that are tilted" in finder.note
-    assert YUNET in finder.note
-    assert str(cache_folder()) in finder.note
-    assert "\n" not in finder.note
-    assert detector("haar").note == ""  # who asks for it by name knows
+    assert (finder.name, finder.facts) == ("mien", detector("mien").facts)
+    assert hashlib.sha256((SHIPPED / "finder.onnx").read_bytes()).hexdigest() == finder.facts["sha256"]
+
+
+def test_a_file_decides_which_finder_auto_is(tmp_path: Path) -> None:
+    shutil.copytree(SHIPPED, tmp_path / "mine")
+    for named in (tmp_path / "mine", tmp_path / "mine" / "finder.onnx"):
+        assert detector("auto", named).name == "mien"
+    (tmp_path / "faces.onnx").write_bytes(b"hello")
+    with pytest.raises(ModelError, match=r"faces\.onnx is not a YuNet file"):
+        detector("auto", tmp_path / "faces.onnx")
 
 
 def test_yunet_without_a_file_says_where_it_goes(tmp_path: Path) -> None:
@@ -298,7 +310,7 @@ def test_another_network_is_not_yunet(tmp_path: Path, yunet_file: Path) -> None:
 
 
 @pytest.mark.shared
-def test_auto_takes_the_newest_file_from_the_cache(
+def test_yunet_takes_the_newest_file_from_the_cache(
     tmp_path: Path, yunet_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MIEN_CACHE", str(tmp_path))
@@ -306,8 +318,8 @@ def test_auto_takes_the_newest_file_from_the_cache(
     folder.mkdir()
     (folder / "face_detection_yunet_2023mar.onnx").write_bytes(b"an older one")
     shutil.copy(yunet_file, folder / YUNET)
-    finder = detector()
-    assert (finder.name, finder.note, finder.facts["file"]) == ("yunet", "", YUNET)
+    finder = detector("yunet")
+    assert (finder.name, finder.facts["file"]) == ("yunet", YUNET)
 
 
 def test_without_cascades_the_message_says_which_opencv(monkeypatch: pytest.MonkeyPatch) -> None:

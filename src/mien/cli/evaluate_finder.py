@@ -11,8 +11,8 @@ from mien.settings import add_settings, from_mapping
 
 HELP = "Measure face finders on photographs with face boxes: recall by size, false alarms, landmarks, speed."
 EXAMPLES = """examples:
-  mien evaluate-finder faces                                       OpenCV's Haar cascade
-  mien evaluate-finder faces --finders runs/faces-finder/finder,yunet,haar    several in one table
+  mien evaluate-finder faces                                       the one that ships
+  mien evaluate-finder faces --finders runs/faces-finder/finder,mien,haar    several in one table
   mien evaluate-finder faces --finders haar --limit 100 --json
 """
 

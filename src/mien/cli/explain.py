@@ -99,8 +99,6 @@ def _explain_picture(options: argparse.Namespace, config: ExplainConfig, out: Pa
     analyzer, explainer = open_explainer(
         options.model, config, finder=options.detector or "auto", finder_file=options.detector_file
     )
-    if analyzer.detector.note:
-        print(f"mien: {analyzer.detector.note}", file=sys.stderr)
     found = analyzer.detector.find(image)
     if not found:
         print(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,28 +35,26 @@ def add_finder_options(parser: argparse.ArgumentParser, default: str | None, sai
         "--detector",
         default=default,
         metavar="NAME",
-        help="face finder: auto (yunet where its file is, otherwise haar), yunet, haar, or whole (each picture is "
-        f"one face) (default: {said})",
+        help="face finder: mien (ships with it), yunet, haar, whole (each picture is one face), or auto: what "
+        f"--detector-file or $MIEN_YUNET names, otherwise mien (default: {said})",
     )
     parser.add_argument(
         "--detector-file",
         type=Path,
         metavar="FILE",
-        help="a YuNet file (default: $MIEN_YUNET, or the one in the folder for caches)",
+        help="a folder of mien train-finder, or a YuNet file (default: the one that ships; for yunet $MIEN_YUNET, or "
+        "the one in the folder for caches)",
     )
 
 
 def open_analyzer(options: argparse.Namespace) -> Analyzer:
-    """Load what `add_network_options` asked for; the face finder's note goes to stderr."""
+    """Load what `add_network_options` asked for."""
     from mien.predict.analyzer import load
 
-    analyzer = load(
+    return load(
         options.model,
         detector=options.detector,
         detector_file=options.detector_file,
         head=options.head,
         precision=options.precision,
     )
-    if analyzer.detector.note:
-        print(f"mien: {analyzer.detector.note}", file=sys.stderr)
-    return analyzer

@@ -30,7 +30,7 @@ EXAMPLES = """examples:
   mien predict faces --detector whole           every picture is one face already
   mien predict - --json                         a picture from standard input
   mien predict photo.jpg --model runs/mine      with a network that you trained
-  mien predict --download-yunet                 once: a face finder that misses far fewer faces
+  mien predict --download-yunet                 once: YuNet, for --detector yunet
 """
 
 

@@ -53,9 +53,7 @@ def run(options: argparse.Namespace) -> int:
             file=sys.stderr,
         )
 
-    def ready(address: str, note: str) -> None:
-        if note:
-            print(f"mien: {note}", file=sys.stderr)
+    def ready(address: str) -> None:
         print(f"mien: listening on {address} (Ctrl-C ends it)", file=sys.stderr, flush=True)
         if options.open:
             _open(address)

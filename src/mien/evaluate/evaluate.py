@@ -139,8 +139,8 @@ def _opened(data: Path, margin: float, config: EvaluateConfig, *, carve: bool) -
 
     finder = detector("auto")
     cropped, without = crop_faces(dataset, finder, margin)
-    notes = [finder.note, _without_face(without)]
-    return replace(cropped, notes=cropped.notes + tuple(note for note in notes if note))
+    note = _without_face(without)
+    return replace(cropped, notes=cropped.notes + ((note,) if note else ()))
 
 
 def _without_face(names: Sequence[str]) -> str:

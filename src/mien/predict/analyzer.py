@@ -108,9 +108,9 @@ def load(
     """Open a trained network together with a face finder.
 
     model: a run folder, a model folder, an `.onnx` file that mien wrote, or the name of a model that ships with
-    mien; None: `mien`, the one that ships. detector: auto, yunet, haar or whole (each picture is one face).
-    detector_file: a YuNet file. head: one of the network's answers; None: the default one. precision: auto (the
-    int8 form where the model has one), float32 or int8. Raises ModelError,
+    mien; None: `mien`, the one that ships. detector: mien, yunet, haar, whole (each picture is one face) or auto.
+    detector_file: see `mien.predict.detect.detector`. head: one of the network's answers; None: the default one.
+    precision: auto (the int8 form where the model has one), float32 or int8. Raises ModelError,
     ConfigError or MissingExtra, each in one line that says what to do.
     """
     recognizer = Recognizer(model_folder(model), precision)

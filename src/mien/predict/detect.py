@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from mien.errors import ConfigError, ModelError
 from mien.predict.crop import align, crop
 from mien.predict.finder import MienDetector
-from mien.predict.finder_facts import SHIPPED
+from mien.predict.finder_facts import FACTS_FILE
 from mien.predict.found_face import Detector, FoundFace
 from mien.predict.haar import HaarDetector
 from mien.predict.yunet import YuNetDetector
-from mien.predict.yunet_file import VARIABLE, by_hand, yunet_file, yunet_folder
+from mien.predict.yunet_file import VARIABLE, by_hand, chosen_file, yunet_file, yunet_folder
 
 __all__ = ["DETECTORS", "Detector", "FoundFace", "WholePicture", "align", "crop", "detector"]
 
@@ -24,7 +24,6 @@ class WholePicture:
     """No search: every picture is one face. For pictures that are face crops already."""
 
     name = "whole"
-    note = ""
 
     def __init__(self) -> None:
         self.facts: Mapping[str, str] = {"name": self.name}
@@ -38,10 +37,10 @@ class WholePicture:
 def detector(name: str = "auto", file: Path | None = None) -> Detector:
     """Return a face finder.
 
-    name: 'auto' (yunet where its file is, otherwise haar), 'yunet', 'haar', 'whole', or 'mien' where one ships.
-    file: a YuNet file; None: what the environment variable MIEN_YUNET names, or the newest one in the folder for
-    caches. Raises ConfigError on another name or a file for a finder that takes none, ModelError when the file is
-    missing or damaged, MissingExtra for haar under OpenCV 5.
+    name: 'mien' (the one that ships, or the folder of mien train-finder that `file` names), 'yunet' (the file that
+    `file` or the environment variable MIEN_YUNET names, or the newest one in the folder for caches), 'haar', 'whole',
+    or 'auto': what `file` or MIEN_YUNET names, and without either 'mien'. Raises ConfigError on another name or a file
+    for a finder that takes none, ModelError when the file is missing or damaged, MissingExtra for haar under OpenCV 5.
     """
     if name not in _MAKERS:
         raise ConfigError(f"there is no face finder {name!r}; known: {', '.join(DETECTORS)}")
@@ -49,12 +48,10 @@ def detector(name: str = "auto", file: Path | None = None) -> Detector:
 
 
 def _auto(file: Path | None) -> Detector:
-    if found := yunet_file(file):
-        return YuNetDetector(found)
-    return HaarDetector(
-        "no YuNet file found, so faces are found with OpenCV's Haar cascade, which misses most faces that "
-        f"are tilted, turned away, covered or small; for better: mien predict --download-yunet, or {by_hand()}"
-    )
+    chosen = chosen_file(file)
+    if chosen is None or chosen.is_dir() or chosen.with_name(FACTS_FILE).is_file():
+        return MienDetector(chosen)
+    return YuNetDetector(chosen)
 
 
 def _yunet(file: Path | None) -> Detector:
@@ -62,7 +59,7 @@ def _yunet(file: Path | None) -> Detector:
         return YuNetDetector(found)
     raise ModelError(
         f"the face finder 'yunet' needs its file, and {yunet_folder()} has none; fetch it with mien predict "
-        f"--download-yunet, {by_hand()}, name a copy ({VARIABLE}), or use the face finder haar"
+        f"--download-yunet, {by_hand()}, name a copy ({VARIABLE}), or use the face finder mien"
     )
 
 
@@ -76,10 +73,6 @@ def _whole(file: Path | None) -> Detector:
     return WholePicture()
 
 
-def _mien(file: Path | None) -> Detector:
-    return MienDetector(file)
-
-
 def _no_file(name: str, file: Path | None) -> None:
     if file is not None:
         raise ConfigError(f"the face finder {name!r} takes no file, got {file}; leave it out or use yunet")
@@ -87,10 +80,9 @@ def _no_file(name: str, file: Path | None) -> None:
 
 _MAKERS: dict[str, Callable[[Path | None], Detector]] = {
     "auto": _auto,
+    "mien": MienDetector,
     "yunet": _yunet,
     "haar": _haar,
     "whole": _whole,
 }
-if SHIPPED.is_dir():  # until a trained one ships, it is not offered
-    _MAKERS["mien"] = _mien
 DETECTORS = tuple(_MAKERS)

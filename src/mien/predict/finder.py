@@ -29,14 +29,8 @@ class MienDetector:
     """
 
     name = "mien"
-    note = ""
 
     def __init__(self, path: Path | None = None, threshold: float | None = None) -> None:
-        if path is None and not SHIPPED.is_dir():
-            raise ModelError(
-                "this mien ships no face finder of its own; train one with mien train-finder and name its file, or use "
-                "the face finder yunet or haar"
-            )
         files = read_finder(path or SHIPPED)
         self._settings = files.facts
         self._threshold = files.facts.threshold if threshold is None else threshold
@@ -63,6 +57,8 @@ class MienDetector:
             longest = settings.closest_px
         usual = min(max(longest, settings.least_px), settings.usual_px)
         found = self._look(image, usual)
+        if usual >= 2 * settings.small_px:
+            found = np.concatenate([found, self._look(image, settings.small_px)])
         if longest > usual and _wants_closer_look(found, usual / longest):
             found = np.concatenate([found, self._look(image, longest)])
         return in_order([_face(row, first_scale) for row in merged(found, settings.overlap)])

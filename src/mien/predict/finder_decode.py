@@ -22,7 +22,7 @@ _SMALLEST, _LARGEST = (
 )  # of the logarithms; keeps a network that went wrong from answering with infinities
 _MOST = 2000  # candidates of one look, the surest first: bounds the time of a picture that fires everywhere
 _BLENDED = 0.5  # intersection over union from which a candidate has a say in where the face is
-_INSIDE = 0.75  # share of the smaller box inside the larger one from which both are the same face
+_INSIDE = 0.65  # share of the smaller box inside the larger one from which both are the same face
 
 
 def encoded(boxes: Floats, landmarks: Floats, centres: Floats, stride: int) -> Floats:

@@ -27,6 +27,7 @@ class FinderFacts:
 
     threshold: score from which a box is a face. overlap: intersection over union from which two boxes are one face.
     least_px, usual_px: the longer side of the picture is brought between both before the network sees it.
+    small_px: a picture twice as large, or more, is also looked at in this size, for faces that fill it.
     closest_px: a picture larger than usual_px is looked at once more, up to this size, where nothing or only tiny
     faces were found; equal to usual_px: never. sha256: of finder.onnx. training, scores: for the record.
     Raises ConfigError for a number out of range.
@@ -37,6 +38,7 @@ class FinderFacts:
     sha256: str = ""
     threshold: float = 0.5
     overlap: float = 0.4
+    small_px: int = 160
     least_px: int = 320
     usual_px: int = 640
     closest_px: int = 1280
@@ -50,10 +52,11 @@ class FinderFacts:
                 raise ConfigError(
                     f"{name} of a face finder must lie between 0 and 1, got {getattr(self, name)}"
                 )
-        if not 32 <= self.least_px <= self.usual_px <= self.closest_px <= 4096:
+        sizes = (self.small_px, self.least_px, self.usual_px, self.closest_px)
+        if sizes != tuple(sorted(sizes)) or sizes[0] < 32 or sizes[-1] > 4096:
             raise ConfigError(
-                "a face finder's sizes must keep 32 <= least_px <= usual_px <= closest_px <= 4096, got "
-                f"{self.least_px}, {self.usual_px}, {self.closest_px}"
+                "a face finder's sizes must keep 32 <= small_px <= least_px <= usual_px <= closest_px <= 4096, got "
+                f"{', '.join(map(str, sizes))}"
             )
 
     def to_json(self) -> str:

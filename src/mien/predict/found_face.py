@@ -53,7 +53,6 @@ class Detector(Protocol):
     """A face finder. Safe to use from several threads."""
 
     name: str
-    note: str  # one line for the user: what this finder misses, how to get better; empty: nothing to say
     facts: Mapping[str, str]  # what was used, for the record: name, file, sha256, ...
 
     def find(self, image: NDArray[np.uint8]) -> tuple[FoundFace, ...]:

@@ -16,7 +16,7 @@ from mien.predict.looks import plane, resized, too_thin
 
 _FILE = "haarcascade_frontalface_alt2.xml"
 _LARGEST_PX, _SMALLEST_PX = 640, 160  # longer side of the picture that is searched
-# Of detectMultiScale; chosen with benchmarks/face_finding.py: one neighbour more loses 2 to 5 points of recall for
+# Of detectMultiScale; chosen on photographs with labelled faces: one neighbour more loses 2 to 5 points of recall for
 # half a false alarm in a hundred photographs.
 _STEP, _NEIGHBOURS, _FACE_PX = 1.1, 3, 24
 # The cascade's square runs from brows to lower lip, our box from hairline to chin. Medians against YuNet on
@@ -32,8 +32,7 @@ class HaarDetector:
 
     name = "haar"
 
-    def __init__(self, note: str = "") -> None:
-        self.note = note
+    def __init__(self) -> None:
         self._path = _cascade_file()
         self._threads = threading.local()  # a CascadeClassifier keeps the picture it works on
         self.facts: Mapping[str, str] = {"name": self.name, "file": _FILE, "opencv": cv2.__version__}

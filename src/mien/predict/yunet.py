@@ -28,7 +28,6 @@ class YuNetDetector:
     """YuNet through `cv2.FaceDetectorYN`. Raises ModelError when the file is missing or is not YuNet."""
 
     name = "yunet"
-    note = ""
 
     def __init__(self, path: Path) -> None:
         try:

@@ -43,8 +43,8 @@ def yunet_folder() -> Path:
     return cache_folder() / "face-finders"
 
 
-def yunet_file(named: Path | None = None) -> Path | None:
-    """Return the file to use: the named one, else $MIEN_YUNET, else the newest in the folder for caches, else None.
+def chosen_file(named: Path | None = None) -> Path | None:
+    """Return the file that the user chose: the named one, else what $MIEN_YUNET names, else None.
 
     Raises ModelError where the variable names no file: a wrong setting must not be passed over in silence.
     """
@@ -55,7 +55,14 @@ def yunet_file(named: Path | None = None) -> Path | None:
         if not path.is_file():
             raise ModelError(f"{VARIABLE} names {path}, and there is no such file; correct it or unset it")
         return path
-    return max(yunet_folder().glob("face_detection_yunet_*.onnx"), key=_age, default=None)
+    return None
+
+
+def yunet_file(named: Path | None = None) -> Path | None:
+    """Return the file to use: the chosen one, else the newest in the folder for caches, else None."""
+    return chosen_file(named) or max(
+        yunet_folder().glob("face_detection_yunet_*.onnx"), key=_age, default=None
+    )
 
 
 def by_hand() -> str:

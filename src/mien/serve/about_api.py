@@ -38,7 +38,7 @@ async def models(request: Request) -> JSONResponse:
         "max_pictures": config.max_pictures,
         "max_video_bytes": config.max_video_megabytes * MEGA,
     }
-    finder = {"name": detector.name, "note": detector.note}
+    finder = {"name": detector.name}
     return JSONResponse({"models": [model], "detector": finder, "limits": limits, "version": __version__})
 
 

@@ -24,12 +24,11 @@ from mien.serve.private_folder import held, private_folder
 _LOOK_S = 0.2
 
 
-def run(network: Network, config: ServeConfig, ready: Callable[[str, str], None]) -> int:
+def run(network: Network, config: ServeConfig, ready: Callable[[str], None]) -> int:
     """Serve until SIGTERM or Ctrl-C; return the exit code.
 
-    ready: called once requests are answered, with the address and what the face finder has to say to the user.
-
-    Raises MienError where the network, the address or a folder cannot be had.
+    ready: called once requests are answered, with the address. Raises MienError where the network, the address or a
+    folder cannot be had.
     """
     from mien.serve.server import address_of, listen, serve
 
@@ -38,8 +37,8 @@ def run(network: Network, config: ServeConfig, ready: Callable[[str, str], None]
     try:
         with private_folder() as folder, listen(config) as taken:
 
-            def tell(note: str) -> None:
-                ready(address_of(config, taken), note)
+            def tell() -> None:
+                ready(address_of(config, taken))
 
             if config.workers > 1:
                 return _Several(network, config, folder, taken).run(tell)
@@ -62,13 +61,12 @@ class _Several:
         self._alive: dict[SpawnProcess, Connection] = {}
         self._signal: int | None = None
 
-    def run(self, ready: Callable[[str], None]) -> int:
+    def run(self, ready: Callable[[], None]) -> int:
         before = {one: signal.signal(one, self._hear) for one in (signal.SIGTERM, signal.SIGINT)}
         try:
-            note = self._note(self._start())
-            if note is None:
+            if not self._serves(self._start()):
                 return 2  # the process has said why
-            ready(note)
+            ready()
             while len(self._alive) < self._count:
                 self._start()
             while self._signal is None:
@@ -93,13 +91,13 @@ class _Several:
         self._alive[process] = here
         return process
 
-    def _note(self, process: SpawnProcess) -> str | None:
-        """Wait until a process serves and return its face finder's note; None when it ended, or we were told to."""
+    def _serves(self, process: SpawnProcess) -> bool:
+        """Wait until a process serves; False when it ended, or we were told to."""
         while process.is_alive() and self._signal is None:
             if self._alive[process].poll(_LOOK_S):
                 with suppress(EOFError):
-                    return str(self._alive[process].recv())
-        return None
+                    return bool(self._alive[process].recv())
+        return False
 
     def _replace_the_dead(self) -> None:
         from prometheus_client.multiprocess import mark_process_dead
@@ -133,8 +131,8 @@ def _one_of_several(
         os.setpgrp()  # Ctrl-C in a terminal reaches the parent alone, which hands it on
     signal.signal(signal.SIGTERM, _leave)
 
-    def ready(note: str) -> None:
-        parent.send(note)
+    def ready() -> None:
+        parent.send(True)
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
     try:

@@ -184,10 +184,9 @@ class ModelFacts(BaseModel):
 
 
 class DetectorFacts(BaseModel):
-    """note: what this face finder misses, and how to get a better one; empty: nothing to say."""
+    """The face finder in use."""
 
     name: str
-    note: str
 
 
 class Limits(BaseModel):
@@ -210,7 +209,7 @@ class Models(BaseModel):
                     "card": "# mien\n…",
                 }
             ],
-            "detector": {"name": "yunet", "note": ""},
+            "detector": {"name": "mien"},
             "limits": {
                 "max_bytes": 32_000_000,
                 "max_pixels": 25_000_000,

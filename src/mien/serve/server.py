@@ -41,7 +41,7 @@ class Server(uvicorn.Server):
     """
 
     def __init__(
-        self, config: uvicorn.Config, service: Service, grace_s: float, ready: Callable[[str], None]
+        self, config: uvicorn.Config, service: Service, grace_s: float, ready: Callable[[], None]
     ) -> None:
         super().__init__(config)
         self._service, self._grace_s, self._ready = service, grace_s, ready
@@ -52,7 +52,7 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         self._loop = asyncio.get_running_loop()
         if self.started:
-            self._ready(self._service.analyzer.detector.note)
+            self._ready()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if sig == signal.SIGTERM and self.started and self._leaving is None:
@@ -100,10 +100,9 @@ def address_of(config: ServeConfig, taken: socket.socket) -> str:
 
 
 def serve(
-    network: Network, config: ServeConfig, folder: Path, taken: socket.socket, ready: Callable[[str], None]
+    network: Network, config: ServeConfig, folder: Path, taken: socket.socket, ready: Callable[[], None]
 ) -> None:
-    """Serve until a signal comes. ready: called once requests are answered, with what the
-    face finder has to say to the user. Raises MienError from loading."""
+    """Serve until a signal comes. ready: called once requests are answered. Raises MienError from loading."""
     hush()
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # a line for every odd form is no news
     logging.getLogger("uvicorn.error").addFilter(lambda record: not record.getMessage().startswith(_NO_NEWS))

@@ -86,8 +86,6 @@ def _opened(config: TrainConfig, data: Path, show: ProgressLine) -> Dataset:
     from mien.train.faces import crop_faces
 
     finder = detector("auto")
-    if finder.note:
-        show.line(finder.note)
     cropped, without = crop_faces(dataset, finder, config.margin)
     for name in without:
         show.line(f"no face found, left out: {name}")

@@ -13,7 +13,7 @@ class FinderEvaluation:
     """What `mien evaluate-finder` does. Checked when it is made; raises ConfigError with one line."""
 
     finders: tuple[str, ...] = setting(
-        ("haar",), "face finders: mien, yunet, haar, a folder of mien train-finder, or a YuNet file"
+        ("mien",), "face finders: mien, yunet, haar, a folder of mien train-finder, or a YuNet file"
     )
     split: str = setting("val", "photographs to look at", choices=("train", "val"))
     false_alarms: float = setting(
@@ -25,7 +25,7 @@ class FinderEvaluation:
 
     def __post_init__(self) -> None:
         if not self.finders:
-            raise ConfigError("finders must name at least one face finder, such as haar or a file")
+            raise ConfigError("finders must name at least one face finder, such as mien or a file")
         if len(set(self.finders)) != len(self.finders):
             raise ConfigError(f"finders must name each face finder once, got {', '.join(self.finders)}")
         if self.false_alarms < 0:

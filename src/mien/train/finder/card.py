@@ -10,8 +10,8 @@ Finds faces in photographs: a box from hairline to chin, a score, and five landm
 the mouth). It does not tell whose face it is, nor what it expresses.
 
 - Made by `mien train-finder` on {created}; {parameters:,} parameters, {kilobytes:,} kB.
-- Looks at pictures with a longer side of {least} to {usual} pixels (up to {closest} where it finds nothing or only tiny
-  faces there). A box counts as a face from score {threshold:.3f} on.
+- Looks at pictures with a longer side of {least} to {usual} pixels, and of {small} for faces that fill them (up to
+  {closest} where it finds nothing or only tiny faces). A box counts as a face from score {threshold:.3f} on.
 - Trained on {photos} photographs with {faces} faces, whose boxes another finder (YuNet) made at several sizes; {epochs}
   epochs. What the teacher cannot see, strong profiles and heavily covered faces, it learnt as little.
 
@@ -35,6 +35,7 @@ def finder_card(facts: FinderFacts) -> str:
         created=facts.created or "an unknown day",
         parameters=training.get("parameters", 0),
         kilobytes=round(training.get("bytes", 0) / 1000),
+        small=facts.small_px,
         least=facts.least_px,
         usual=facts.usual_px,
         closest=facts.closest_px,

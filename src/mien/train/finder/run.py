@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -112,7 +113,7 @@ def _judged(folder: Path, facts: FinderFacts, validation: Photos, config: Finder
 
     judged = judge.search(validation, MienDetector(folder, threshold=_LOW).find)
     at = judge.threshold_for(judged, config.false_alarms)
-    threshold = float(np.clip(at, *_THRESHOLDS))
+    threshold = math.ceil(float(np.clip(at, *_THRESHOLDS)) * 1000) / 1000  # up: the alarm below stays out
     figures = {"ap": judge.average_precision(judged)}
     figures |= {name: judge.recall(judged, threshold, size)[0] for name, size in _SHOWN_SIZES.items()}
     figures |= {
