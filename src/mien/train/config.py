@@ -120,7 +120,9 @@ class TrainConfig(DataConfig):
     # running
     seed: int = setting(0, "seed of weights, order and augmentation")
     precision: str = setting(
-        "auto", "auto: mixed on a GPU that has it, else float32", choices=("auto", "float32", "mixed")
+        "auto",
+        "auto: mixed (bfloat16) on a GPU, else float32; mixed also pays on processors with AVX-512 BF16 or AMX",
+        choices=("auto", "float32", "mixed"),
     )
     h5: bool = setting(False, "also save the best network as .h5")
     int8: bool = setting(
