@@ -58,7 +58,8 @@ def _seconds_a_step(recipe: str, precision: str) -> float:
         keras.optimizers.SGD(1e-3, momentum=0.9), loss="categorical_crossentropy", jit_compile=backend.jit()
     )
     rng = np.random.default_rng(0)
-    faces = rng.integers(0, 256, (config.batch_size, *network.input_shape[1:])).astype(np.float32)
+    count = config.batch_size or 128
+    faces = rng.integers(0, 256, (count, *network.input_shape[1:])).astype(np.float32)
     answers = np.eye(len(FER2013), dtype=np.float32)[rng.integers(0, len(FER2013), len(faces))]
     times = []
     for _ in range(WARM + STEPS):

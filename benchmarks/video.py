@@ -20,6 +20,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 SIZE_PX, FPS, SECONDS = (1280, 720), 30, 10
 FACES_PX = 300  # side of each portrait in the frame
@@ -35,7 +36,8 @@ def main() -> None:
     parser.add_argument("--one", nargs=3, metavar=("WAY", "FINDER", "FILM"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        print(json.dumps(_measured(*options.one, options.detector_file)))
+        way, finder, film = options.one
+        print(json.dumps(_measured(way, finder, film, options.detector_file)))
         return
     with tempfile.TemporaryDirectory() as folder:
         film = Path(folder) / "film.mp4"
@@ -93,12 +95,13 @@ def _write_film(path: Path) -> None:
     writer.release()
 
 
-def _portrait(path: Path) -> np.ndarray:
+def _portrait(path: Path) -> NDArray[np.uint8]:
     picture = cv2.imread(str(path))
     if picture is None:
         raise SystemExit(f"cannot read {path}")
     scale = FACES_PX / max(picture.shape[:2])
-    return cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    return np.asarray(small, np.uint8)
 
 
 if __name__ == "__main__":
