@@ -13,7 +13,8 @@ the mouth). It does not tell whose face it is, nor what it expresses.
 - Looks at pictures with a longer side of {least} to {usual} pixels, and of {small} for faces that fill them (up to
   {closest} where it finds nothing or only tiny faces). A box counts as a face from score {threshold:.3f} on.
 - Trained on {photos} photographs with {faces} faces, whose boxes another finder (YuNet) made at several sizes; {epochs}
-  epochs. What the teacher cannot see, strong profiles and heavily covered faces, it learnt as little.
+  epochs. What the teacher cannot see, strong profiles and heavily covered faces, it learnt as little. No
+  photograph is part of it; each is under the terms of its owner.
 
 ## How good it is
 
@@ -25,6 +26,14 @@ Faces under about 16 pixels of the picture that it looks at, faces in strong pro
 degrees, faces of which more than half is covered or cut off. Dolls, statues and portraits on the wall may count as
 faces.
 """
+
+_IN_WORDS = {
+    "ap": "average precision at an IoU of 0.5",
+    "recall_20_40": "faces of 20 to 40 pixels that are found",
+    "recall_40": "faces of 40 pixels and more that are found",
+    "alarms_per_100": "false alarms in 100 photographs without a face",
+    "landmark_error": "landmarks: mean distance, as a share of the eyes' distance",
+}
 
 
 def finder_card(facts: FinderFacts) -> str:
@@ -51,4 +60,6 @@ def _scores(facts: FinderFacts) -> str:
     if not facts.scores:
         return "Not measured yet: `mien evaluate-finder DATA --finder THIS-FOLDER`."
     lines = ["| on photographs of sources that it was not trained on | |", "|---|---|"]
-    return "\n".join(lines + [f"| {name} | {value:.4g} |" for name, value in facts.scores.items()])
+    return "\n".join(
+        lines + [f"| {_IN_WORDS.get(name, name)} | {value:.3g} |" for name, value in facts.scores.items()]
+    )
