@@ -56,6 +56,6 @@ def run(options: argparse.Namespace) -> int:
         print(f"{out} is trained already with these settings; --retrain trains again")
     print(f"finder   {done.finder}")
     print(
-        f"next     mien evaluate-finder {shlex.quote(str(options.data))} --finders {shlex.quote(str(done.finder))},haar"
+        f"next     mien evaluate-finder {shlex.quote(str(options.data))} --finders {shlex.quote(str(done.finder))},mien"
     )
     return 0

@@ -22,7 +22,9 @@ _SMALLEST, _LARGEST = (
 )  # of the logarithms; keeps a network that went wrong from answering with infinities
 _MOST = 2000  # candidates of one look, the surest first: bounds the time of a picture that fires everywhere
 _BLENDED = 0.5  # intersection over union from which a candidate has a say in where the face is
-_INSIDE = 0.65  # share of the smaller box inside the larger one from which both are the same face
+# Share of the smaller box inside the larger one from which both are the same face: a look at another scale may see half
+# a face as one. At 0.75 a portrait of 4,000 pixels kept such a half; average precision was the same to .001.
+_INSIDE = 0.65
 
 
 def encoded(boxes: Floats, landmarks: Floats, centres: Floats, stride: int) -> Floats:
