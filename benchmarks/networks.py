@@ -27,6 +27,10 @@ def build(config: TrainConfig, classes: tuple[str, ...]) -> Any:
     backend.prepare(config)
     spec = network(config.network)
     request = NetworkRequest(
-        heads={"expression": classes}, preprocess=spec.preprocess, dropout=config.dropout, l2=config.l2
+        heads={"expression": classes},
+        preprocess=spec.preprocess,
+        dropout=config.dropout,
+        l2=config.l2,
+        weights="none",  # a backbone from random weights costs the same and needs no download
     )
     return spec.build(request)

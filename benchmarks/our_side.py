@@ -33,10 +33,14 @@ def pipeline(folder: Path, options: dict[str, Any]) -> dict[str, float]:
         dataset = open_dataset(folder, config)
         split = dataset.split("train")
         made = Batches(split, Inputs(split, how), (dataset.classes,), config)
-    costs["prepare_s"] = costs["cpu_s"]
+    prepared = dict(costs)
     with metered(costs):
         seen = [len(batch.inputs) for batch in made.epoch(0, mix=False, balance=config.balance)]
     costs["pictures"] = sum(seen)
+    costs["prepare_s"] = prepared["cpu_s"]
+    costs["peak_growth_mib"] += prepared[
+        "peak_growth_mib"
+    ]  # what is held counts as well as what passes through
     return costs
 
 

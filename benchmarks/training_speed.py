@@ -125,7 +125,7 @@ def compare(part: Part, folder: Path, options: argparse.Namespace) -> dict[str, 
 def shown(result: dict[str, Any]) -> str:
     """Return the result of one part as lines for people."""
     lines = [
-        f"{result['title']}: {result['ratio']:.1f} times less {result['measure']} "
+        f"{result['title']}: {result['ratio']:.2f} times less {result['measure']} "
         f"(promised: {result['at_least']:g})"
     ]
     for side, name in (("legacy", "theirs"), ("our", "ours")):

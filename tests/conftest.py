@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +24,14 @@ def _cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
         patch.setenv("MIEN_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.delenv("MIEN_YUNET", raising=False)
         yield
+
+
+@pytest.fixture(autouse=True)
+def _no_precision_left_behind() -> Iterator[None]:
+    """Undo what a training has set for the whole process: on some machines it computes in mixed precision."""
+    yield
+    if keras := sys.modules.get("keras"):
+        keras.config.set_dtype_policy("float32")
 
 
 @pytest.fixture(scope="session")

@@ -45,6 +45,13 @@ def test_the_installed_version_is_the_code_version() -> None:
     assert installed == mien.__version__
 
 
+def test_the_module_runs_as_the_script_does() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "mien", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == f"mien {mien.__version__}"
+
+
 def test_help_names_every_command(tmp_path: Path) -> None:
     done = run_without_extra("--help", folder=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")

@@ -135,10 +135,8 @@ def test_a_copy_keeps_what_a_normalization_has_learnt() -> None:
 
 def test_mixed_precision_is_exported_in_float32(tmp_path: Path) -> None:
     keras.config.set_dtype_policy("mixed_bfloat16")
-    try:
-        model = small_network()
-    finally:
-        keras.config.set_dtype_policy("float32")
+    model = small_network()
+    keras.config.set_dtype_policy("float32")
     export(model, tmp_path / "model", facts())
     rebuilt, _ = keras_from_onnx(tmp_path / "model" / "model.onnx")
     assert {layer.compute_dtype for layer in rebuilt.layers} == {"float32"}

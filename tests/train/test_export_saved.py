@@ -43,6 +43,18 @@ def test_loss_and_optimiser_stay_out(tmp_path: Path, name: str) -> None:
     assert len(plain.variables) == len(small_network().variables)
 
 
+@pytest.mark.parametrize("name", ["best.keras", "best.h5"])
+def test_a_network_trained_in_mixed_precision_is_saved_in_float32(tmp_path: Path, name: str) -> None:
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    model = small_network()
+    save_network(model, tmp_path / name, facts())
+    keras.config.set_dtype_policy("float32")  # as in another program
+    plain = keras.models.load_model(tmp_path / name, compile=False)
+    assert {layer.compute_dtype for layer in plain.layers} == {"float32"}
+    for kept, trained in zip(plain.weights, model.weights, strict=True):
+        np.testing.assert_array_equal(kept, trained)
+
+
 def test_an_adapted_normalization_is_saved(tmp_path: Path) -> None:
     faces = keras.Input((12, 12, 3), name="faces")
     normal = layers.Normalization()

@@ -7,10 +7,14 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from mien.errors import ConfigError, need
 from mien.train.config import TrainConfig
+from mien.train.networks.registry import own_networks
+
+_CPU_FACTS = Path("/proc/cpuinfo")
 
 
 @contextmanager
@@ -59,7 +63,7 @@ def prepare(config: TrainConfig) -> int:
     """
     keras = import_keras()
     keras.utils.set_random_seed(config.seed)
-    keras.config.set_dtype_policy(precision(config.precision))
+    keras.config.set_dtype_policy(precision(config))
     devices = 1
     if keras.backend.backend() == "jax":
         found = keras.distribution.list_devices()
@@ -71,11 +75,28 @@ def prepare(config: TrainConfig) -> int:
     return devices
 
 
-def precision(asked: str) -> str:
+def precision(config: TrainConfig) -> str:
     """Return the Keras dtype policy: bfloat16 needs no loss scaling, so it is what 'mixed' means."""
+    asked = config.precision
     if asked == "auto":
-        asked = "mixed" if has_gpu() else "float32"
+        asked = "mixed" if has_gpu() or _pays_on_this_processor(config) else "float32"
     return "mixed_bfloat16" if asked == "mixed" else "float32"
+
+
+def _pays_on_this_processor(config: TrainConfig) -> bool:
+    """Whether `benchmarks/mixed_precision.py` found bfloat16 faster on such a processor, for such a network.
+
+    That is TensorFlow's oneDNN, with instructions for it, on plain convolutions: the depthwise ones of MobileNet and
+    EfficientNet take up to twice as long. A network of --from keeps the precision that it was saved in.
+    """
+    keras = import_keras()
+    if keras.backend.backend() != "tensorflow" or config.from_model or config.network not in own_networks():
+        return False
+    try:
+        flags = _CPU_FACTS.read_text(encoding="utf-8").split()
+    except OSError:  # not Linux
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
 def has_gpu() -> bool:

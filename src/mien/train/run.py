@@ -169,7 +169,11 @@ class _Training:
         self._config, self._dataset, self._out, self._show = config, dataset, out, show
         self._devices = backend.prepare(config)
         self._built = _build(config, _heads(dataset, config))
-        self._settings = {**settings, "versions": backend.versions()}
+        self._settings = {
+            **settings,
+            "dtype_policy": backend.precision(config),  # what precision 'auto' came to on this machine
+            "versions": backend.versions(),
+        }
 
     def run(self) -> Run:
         from mien.train.batches import Batches, Inputs

@@ -15,7 +15,7 @@ import keras
 from mien.errors import ModelError, OutputError
 from mien.files import whole_file
 from mien.predict.model_facts import METADATA_KEY, ModelFacts
-from mien.train.copies import bare_copy
+from mien.train.copies import bare_copy, computes_in_float32, float32_copy
 
 SUFFIXES = (".keras", ".h5")
 _ZIP_MEMBER = f"{METADATA_KEY}.json"  # Keras reads only the members that it knows
@@ -25,12 +25,16 @@ def save_network(model: Any, path: Path, facts: ModelFacts) -> Path:
     """Write a `.keras` or `.h5` file with the facts inside; whole or not at all.
 
     Loss, metrics and optimiser are left out: they would need our classes to load, and a `.keras` compiled
-    under one backend does not load under another. Plain `keras.models.load_model(path)` opens the file.
-    Raises OutputError for another suffix or when the place cannot be written.
+    under one backend does not load under another. Plain `keras.models.load_model(path)` opens the file, which
+    computes in float32 however the network was trained. Raises OutputError for another suffix or when the place
+    cannot be written.
     """
     if path.suffix not in SUFFIXES:
         raise OutputError(f"cannot save a network as {path.name!r}; the name must end in .keras or .h5")
-    plain = bare_copy(model) if getattr(model, "compiled", False) else model
+    if not computes_in_float32(model):
+        plain = float32_copy(model)
+    else:
+        plain = bare_copy(model) if getattr(model, "compiled", False) else model
     with whole_file(path) as temporary:
         if path.suffix == ".keras":
             plain.save(temporary)
