@@ -121,7 +121,7 @@ class TrainConfig(DataConfig):
     seed: int = setting(0, "seed of weights, order and augmentation")
     precision: str = setting(
         "auto",
-        "auto: mixed (bfloat16) on a GPU, and for our own networks on processors with AVX-512 BF16 or AMX; else float32",
+        "auto: mixed (bfloat16) on GPUs, and for our own networks on processors with AVX-512 BF16 or AMX; else float32",
         choices=("auto", "float32", "mixed"),
     )
     h5: bool = setting(False, "also save the best network as .h5")
