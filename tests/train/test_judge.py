@@ -75,6 +75,14 @@ def test_the_blend_is_calibrated_between_the_label_and_the_raters():
     assert blended(heads, answers, split, None, "toy") == (None, ())
 
 
+def test_the_average_of_a_training_of_few_steps_is_not_that_of_its_first_step():
+    weight, average = keras.Variable(np.zeros(2, np.float32)), MovingAverage(0.998)
+    for step in range(1, 5):
+        weight.assign(np.full(2, step, np.float32))
+        average.step([weight])
+    np.testing.assert_allclose(average.values[0], 4, atol=0.01)
+
+
 def test_the_average_follows_every_weight_and_goes_on_where_it_was():
     weight = keras.Variable(np.zeros(2, np.float32))
     one, two = MovingAverage(0.9), MovingAverage(0.9)
@@ -86,9 +94,9 @@ def test_the_average_follows_every_weight_and_goes_on_where_it_was():
         elif step > 16:
             two.step([weight])
     np.testing.assert_array_equal(one.values[0], two.values[0])
-    # Updates at steps 1, 8, 16, ... with the decay of eight steps, which is less at the beginning.
+    # Updates at steps 1, 2, ... 7, 8, 16, ... with the decay of eight steps, which is less at the beginning.
     expected = 1.0
-    for step in range(8, 41, 8):
+    for step in [*range(2, 8), *range(8, 41, 8)]:
         decay = min(0.9, (1 + step) / (10 + step)) ** 8
         expected = decay * expected + (1 - decay) * step
     np.testing.assert_allclose(one.values[0], expected, rtol=1e-5)

@@ -28,7 +28,8 @@ class MovingAverage:
     def step(self, weights: Sequence[Any]) -> None:
         """Note one optimiser step."""
         self._steps += 1
-        if self._steps % _EVERY == 0 or not self.values:
+        # Each of the first steps, where the average is as good as the latest weights: a training may have no more.
+        if self._steps % _EVERY == 0 or self._steps < _EVERY or not self.values:
             self._update(weights)
 
     def _update(self, weights: Sequence[Any]) -> None:
