@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from mien.errors import ConfigError
-from mien.settings import add_settings, from_mapping, setting, to_mapping
+from mien.settings import add_settings, from_mapping, setting, to_mapping, to_options
 from mien.train.config import TrainConfig
 
 
@@ -57,6 +57,23 @@ def test_every_kind_of_option_becomes_its_type() -> None:
         "spices": ("salt", "pepper"), "steps": (0.25, 0.75), "source": "home",
     }  # fmt: skip
     assert _parse("--fan") == {"fan": True}
+
+
+def test_settings_come_back_from_the_options_that_they_make() -> None:
+    assert to_options(Oven(phases=({"heat": 1},)), Oven) == []
+    words = [
+        "--heat",
+        "200.0",
+        "--no-fan",
+        "--book",
+        "a.toml",
+        "--spices",
+        "salt,pepper",
+        "--steps",
+        "0.25,0.75",
+    ]
+    oven = from_mapping(Oven, _parse(*words), "options")
+    assert to_options(oven, Oven) == words
 
 
 @pytest.mark.parametrize(

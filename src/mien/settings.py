@@ -63,7 +63,7 @@ def add_settings(parser: argparse.ArgumentParser, kind: type) -> None:
         plain, _ = _plain_type(hints[field.name])
         text = f"{field.metadata['help']} (default: {_shown(field.default)})".replace("%", "%%")
         options: dict[str, Any] = {"help": text, "default": argparse.SUPPRESS, "dest": field.name}
-        flag = field.metadata["flag"] or "--" + field.name.replace("_", "-")
+        flag = _flag(field)
         if plain is bool:
             options["action"] = argparse.BooleanOptionalAction
         elif typing.get_origin(plain) is tuple:
@@ -77,6 +77,10 @@ def add_settings(parser: argparse.ArgumentParser, kind: type) -> None:
             options["choices"] = field.metadata["choices"]
             options.pop("metavar", None)
         parser.add_argument(flag, **options)
+
+
+def _flag(field: dataclasses.Field[Any]) -> str:
+    return field.metadata["flag"] or "--" + field.name.replace("_", "-")
 
 
 def _number_list(text: str) -> tuple[float, ...]:
@@ -134,6 +138,21 @@ def _checked(name: str, value: Any, annotation: Any, source: str) -> Any:
 def to_mapping(settings: Any) -> dict[str, Any]:
     """Return the settings as plain values that JSON and `from_mapping` take back."""
     return {field.name: _stored(getattr(settings, field.name)) for field in dataclasses.fields(settings)}
+
+
+def to_options(settings: Any, kind: type) -> list[str]:
+    """Return the words that give a command these settings. kind: names the fields; a default needs no words."""
+    words: list[str] = []
+    for field in dataclasses.fields(kind):
+        value = getattr(settings, field.name)
+        if value == field.default or not field.metadata.get("option"):
+            continue
+        flag = _flag(field)
+        if isinstance(value, bool):
+            words.append(flag if value else f"--no-{flag[2:]}")
+        else:
+            words += [flag, ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
+    return words
 
 
 def _stored(value: Any) -> Any:

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import resource
+import shlex
 import signal
 import subprocess
 import sys
@@ -120,6 +121,22 @@ def test_the_same_command_loads_the_finished_run(faces, uninterrupted):
     assert again.returncode == 0
     assert "trained already" in again.stdout
     assert (uninterrupted / "best.keras").stat().st_mtime_ns == before
+
+
+@pytest.mark.slow
+def test_the_printed_command_reads_the_data_as_the_training_did(tmp_path):
+    draw_dataset(tmp_path / "my faces", classes=("angry", "happy", "sad"), per_class=10, seed=2)
+    chosen = ["--merge", "bad=sad+angry", "--split-seed", "3", "--epochs", "1", *TINY[2:-1]]
+    done = mien("train", "my faces", *chosen, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    line = next(line for line in done.stdout.splitlines() if line.startswith("next"))
+    command = shlex.split(line.removeprefix("next").split("    finds")[0])
+    assert command[:3] == ["mien", "data", "my faces"]
+    pasted = mien(*command[1:], cwd=tmp_path)
+    assert pasted.returncode == 0, pasted.stderr
+    assert "validation labels" in pasted.stdout
+    made = json.loads((tmp_path / "runs" / "my faces-small" / "report" / "report.json").read_text())
+    assert "--merge bad=sad+angry --split-seed 3" in json.dumps(made)
 
 
 @pytest.mark.slow

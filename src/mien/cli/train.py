@@ -9,8 +9,9 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mien.data.dataset import DataConfig
 from mien.errors import ConfigError
-from mien.settings import add_settings
+from mien.settings import add_settings, to_options
 from mien.train.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -69,9 +70,9 @@ def _train(options: argparse.Namespace, config: TrainConfig, out: Path) -> int:
     command = shlex.join(["mien", *sys.argv[1:]])
     done = train(config, options.data, out, retrain=options.retrain, command=command, show=show)
     if done.trained:
-        print(
-            f"trained {done.progress.epoch} epochs in {clock(done.progress.seconds)}, best {done.progress.best_epoch}"
-        )
+        count, best = done.progress.epoch, done.progress.best_epoch
+        several = "epoch" if count == 1 else "epochs"
+        print(f"trained {count} {several} in {clock(done.progress.seconds)}, best {best}")
     else:
         print(f"{out} is trained already with these settings; --retrain trains again")
     report = out / run_folder.REPORT_FOLDER / "report.html"
@@ -81,11 +82,18 @@ def _train(options: argparse.Namespace, config: TrainConfig, out: Path) -> int:
     if report.exists():
         print(f"report   {report}")
     print(f"model    {done.model}")
-    quoted = shlex.quote(str(options.data))
-    print(
-        f"next     mien data {quoted} --model {shlex.quote(str(out))}    finds labels that are most likely wrong"
-    )
+    print(f"next     {_next(config, options.data, out)}")
     return 0
+
+
+def _next(config: TrainConfig, data: Path, out: Path) -> str:
+    """Return the one command to try next, which reads the data as the training did, and what it does."""
+    model = ["--model", str(out)]
+    if config.faces == "crop":  # `mien data` looks at whole pictures
+        command = ["predict", str(data)] if data.is_dir() else ["demo"]
+        return f"{shlex.join(['mien', *command, *model, '--save', 'marked'])}    finds and names the faces in pictures"
+    words = ["mien", "data", str(data), *model, *to_options(config, DataConfig)]
+    return f"{shlex.join(words)}    finds labels that are most likely wrong"
 
 
 def _report(run: Run, data: Path) -> None:

@@ -29,6 +29,7 @@ from mien.evaluate.report import DataSummary, Mistake, ModelSummary, Predictions
 from mien.evaluate.views import Probabilities, facing
 from mien.evaluate.votes import VotesScores, score_votes, votes_head
 from mien.labels import FERPLUS
+from mien.settings import to_options
 
 _NAMED = 5  # names in a note, before "and more"
 Progress = Callable[[str, int, int], None]  # what is being done, pictures done, pictures in all
@@ -54,7 +55,8 @@ def evaluate(
     settings = EvaluateConfig.reading_as(config or EvaluateConfig())
     scorer = open_as(model, settings)
     dataset, split = choose_split(data, [scorer], settings)
-    command = command or f"mien evaluate {shlex.quote(str(model))} {shlex.quote(str(data))}"
+    words = ["mien", "evaluate", str(model), str(data), *to_options(settings, EvaluateConfig)]
+    command = command or shlex.join(words)
     report = evaluate_on(scorer, dataset, replace(settings, split=split), command=command, progress=progress)
     if out is not None:
         from mien.evaluate.writing import write_report
@@ -144,10 +146,18 @@ def _opened(data: Path, margin: float, config: EvaluateConfig, *, carve: bool) -
 
 
 def _without_face(names: Sequence[str]) -> str:
-    if not names:
-        return ""
+    return f"no face found, left out: {_first(names)}" if names else ""
+
+
+def _unreadable(dataset: Dataset) -> str:
+    names = [found.name for found in dataset.unreadable]
+    look = f"mien data {shlex.quote(str(dataset.source))}"
+    return f"cannot be read, left out: {_first(names)}; {look} says why" if names else ""
+
+
+def _first(names: Sequence[str]) -> str:
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return f"no face found, left out: {', '.join(names[:_NAMED])}{more}"
+    return ", ".join(names[:_NAMED]) + more
 
 
 def _trained_on(scorer: Scorer, dataset: Dataset) -> bool:
@@ -233,7 +243,7 @@ def _raters(votes: NDArray[np.float32]) -> str:
 
 
 def _notes(scorer: Scorer, dataset: Dataset, name: str, match: Match) -> tuple[str, ...]:
-    notes = [scorer.note, match.note, *dataset.notes]
+    notes = [scorer.note, match.note, *dataset.notes, _unreadable(dataset)]
     if name == "train":
         whole = set(dataset.splits) == {"train"}
         notes.append(
