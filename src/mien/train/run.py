@@ -68,12 +68,11 @@ def train(
     dataset = _limited(_opened(config, data, show), config)
     config = config.for_pictures(len(dataset.split("train")))
     settings = run_folder.described(config, dataset, data)
-    if retrain:
-        run_folder.clear(out)
-    if found := run_folder.finished(out, settings):
+    if not retrain and (found := run_folder.finished(out, settings)):
         return Run(out, config, found, trained=False)
     command = command or f"mien train {shlex.quote(str(data))}"
-    return _Training(config, dataset, out, {**settings, "command": command}, show=show).run()
+    training = _Training(config, dataset, out, {**settings, "command": command}, show=show)
+    return training.run(replacing=retrain)
 
 
 def _opened(config: TrainConfig, data: Path, show: ProgressLine) -> Dataset:
@@ -175,7 +174,8 @@ class _Training:
             "versions": backend.versions(),
         }
 
-    def run(self) -> Run:
+    def run(self, *, replacing: bool = False) -> Run:
+        """Train, or go on. replacing: remove the run that lies there, once nothing can keep this one from starting."""
         from mien.train.batches import Batches, Inputs
         from mien.train.loop import Loop, Validation
 
@@ -185,6 +185,8 @@ class _Training:
         how, labels = built.preprocess, tuple(built.heads.values())
         inputs = Inputs(train_split, how.uncut)
         batches = Batches(train_split, inputs, labels, config, drop_rest=self._devices > 1, size=how.size)
+        if replacing:
+            run_folder.clear(self._out)
         run_folder.begin(self._out, self._settings)
         loop = Loop(
             built.network,
@@ -267,9 +269,10 @@ class _Training:
             scores=scores + blend_scores,
             training={**self._settings, **results},
         )
+        if self._config.h5:
+            save_network(best, self._out / run_folder.H5_FILE, self._facts())
+        draw_curves(progress.history, progress.best_epoch, self._out / run_folder.CURVES_FILE)
+        # Last, because a run with its model counts as finished.
         export(best, self._out / run_folder.MODEL_FOLDER, facts)
         if self._config.int8:
             self._add_int8()
-        if self._config.h5:
-            save_network(best, self._out / run_folder.H5_FILE, self._facts())
-        draw_curves(progress.history, self._out / run_folder.CURVES_FILE)

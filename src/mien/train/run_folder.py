@@ -13,7 +13,7 @@ import numpy as np
 
 from mien.data.dataset import Dataset
 from mien.errors import ConfigError
-from mien.files import whole_file
+from mien.files import plain_name, whole_file
 from mien.predict.model_folder import FACTS_FILE
 from mien.settings import to_mapping
 from mien.train import state
@@ -29,19 +29,21 @@ _EXPLAINED = f"""# A mien run
 | file | what it is |
 |---|---|
 | `{SETTINGS_FILE}` | every setting as it was used, versions, what data (with its fingerprint), the command |
-| `{EPOCHS_FILE}`, `{CURVES_FILE}` | loss and accuracy of every epoch, as a table and as a picture |
+| `{EPOCHS_FILE}`, `{CURVES_FILE}` | every epoch's loss, accuracy and last learning rate, as a table and as a picture |
 | `{BEST_FILE}` | the network of the best epoch on validation, for `keras.models.load_model` |
 | `{LAST_FILE}` | the network of the last epoch |
 | `{MODEL_FOLDER}/` | the model folder: what other mien commands and programs use, with its card |
 | `{REPORT_FOLDER}/` | how good it is: `report.html` is made to be looked at |
+| `{REPORT_FOLDER}-DATA/` | the same, by `mien evaluate` |
 | `{CHECKPOINT}/` | what a training that was interrupted needs to go on; the same command does |
+| `{H5_FILE}` | with `--h5`: `{BEST_FILE}` in the older format |
+| `{TENSORBOARD}/` | with `--tensorboard`: logs, for `tensorboard --logdir` |
 """
 
 
 def default_folder(data: Path, what: str, runs: Path = Path("runs")) -> Path:
     """Return where a run goes unless the user says otherwise. what: the recipe's or the network's name."""
-    name = data.resolve().name.split(".")[0] or "data"
-    return runs / f"{name}-{what}"
+    return runs / f"{plain_name(data)}-{what}"
 
 
 def described(config: TrainConfig, dataset: Dataset, data: Path) -> dict[str, Any]:
@@ -98,11 +100,13 @@ def finished(out: Path, settings: Mapping[str, Any]) -> Progress | None:
             f"{out} holds a run with other settings ({'; '.join(differing)}); "
             "name another place with --out, or use --retrain to replace it"
         )
-    file = out / CHECKPOINT / state.STATE_FILE
-    if not (file.exists() and (out / MODEL_FOLDER / FACTS_FILE).exists()):
+    file, facts = out / CHECKPOINT / state.STATE_FILE, out / MODEL_FOLDER / FACTS_FILE
+    if not (file.exists() and facts.exists()):
         return None
     progress, _, _ = state.load(file)
-    return progress if progress.finished else None
+    # A model of fewer epochs is from a Ctrl-C; the training went on, and was killed before it exported its own.
+    exported = json.loads(facts.read_text(encoding="utf-8")).get("training", {}).get("epochs")
+    return progress if progress.finished and exported == progress.epoch else None
 
 
 def note_epochs(out: Path, history: list[dict[str, Any]]) -> None:

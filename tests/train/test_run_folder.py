@@ -1,0 +1,68 @@
+"""When a run counts as finished, and when it may be replaced."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("keras", reason="needs the train extra")
+
+from mien.data.drawn import draw_dataset
+from mien.errors import ConfigError
+from mien.train import run_folder, state
+from mien.train.config import TrainConfig
+from mien.train.curves import curves
+from mien.train.run import train
+
+SETTINGS: dict[str, Any] = {"settings": {}, "data": {"fingerprint": "f"}}
+
+
+def _a_run(out: Path, *, exported: int, trained: int = 4) -> None:
+    run_folder.begin(out, SETTINGS)
+    progress = state.Progress(epoch=trained, best_epoch=2, finished=True)
+    (out / run_folder.CHECKPOINT).mkdir()
+    state.save(out / run_folder.CHECKPOINT / state.STATE_FILE, progress, [])
+    (out / run_folder.MODEL_FOLDER).mkdir()
+    facts = {"training": {"epochs": exported}}
+    (out / run_folder.MODEL_FOLDER / "model.json").write_text(json.dumps(facts))
+
+
+def test_a_run_is_finished_when_the_model_of_its_last_epoch_lies_there(tmp_path: Path) -> None:
+    _a_run(tmp_path / "run", exported=4)
+    found = run_folder.finished(tmp_path / "run", SETTINGS)
+    assert found is not None
+    assert (found.epoch, found.best_epoch) == (4, 2)
+
+
+def test_a_run_with_the_model_of_an_earlier_ctrl_c_is_not_finished(tmp_path: Path) -> None:
+    _a_run(tmp_path / "run", exported=2)
+    assert run_folder.finished(tmp_path / "run", SETTINGS) is None
+
+
+def test_a_training_that_cannot_start_does_not_replace_a_run(tmp_path: Path) -> None:
+    draw_dataset(tmp_path / "faces", classes=("happy", "sad"), per_class=8, seed=1)
+    _a_run(tmp_path / "run", exported=4)
+    before = (tmp_path / "run" / "settings.json").read_bytes()
+    with pytest.raises(ConfigError, match="nosuch"):
+        train(TrainConfig(network="nosuch"), tmp_path / "faces", tmp_path / "run", retrain=True)
+    assert (tmp_path / "run" / "settings.json").read_bytes() == before
+    assert (tmp_path / "run" / "checkpoint" / state.STATE_FILE).exists()
+
+
+def _rows(count: int) -> list[dict[str, Any]]:
+    names = ("loss", "accuracy", "validation_loss", "validation_accuracy", "learning_rate")
+    figures = np.linspace(0.1, 0.9, count)
+    return [{"epoch": n + 1, **dict.fromkeys(names, float(figures[n]))} for n in range(count)]
+
+
+def test_the_curves_mark_the_epoch_that_is_kept_and_show_a_single_one() -> None:
+    accuracy = curves(_rows(20), kept=7).axes[1]
+    assert accuracy.lines[-1].get_xdata()[0] == 7
+    assert accuracy.lines[0].get_marker() == "None"
+    (single,) = (axes for axes in curves(_rows(1), kept=1).axes if axes.get_title() == "loss")
+    assert {line.get_marker() for line in single.lines} == {"."}
+    assert all(float(tick).is_integer() for tick in single.get_xticks())
