@@ -174,9 +174,11 @@ def _reproduce(facts: ModelFacts) -> str:
         told.append(f"seed {settings['seed']}")
     if training.get("epochs"):
         best = f", of which epoch {training['best_epoch']} was kept" if training.get("best_epoch") else ""
-        told.append(f"{training['epochs']} epochs{best}")
-    if training.get("seconds"):
-        told.append(f"{training['seconds'] / 60:.0f} minutes of training")
+        several = "epoch" if training["epochs"] == 1 else "epochs"
+        told.append(f"{training['epochs']} {several}{best}")
+    if seconds := training.get("seconds"):
+        minutes = round(seconds / 60)
+        told.append(f"{minutes} minutes of training" if minutes > 1 else f"{seconds} seconds of training")
     if versions := training.get("versions"):
         told.append("with " + ", ".join(f"{name} {version}" for name, version in versions.items()))
     if told:
