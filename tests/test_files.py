@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mien.errors import OutputError
-from mien.files import cache_folder, cannot_write, whole_file, whole_folder
+from mien.files import cache_folder, cannot_write, plain_name, whole_file, whole_folder
 
 
 class Stopped(Exception):
@@ -185,3 +185,13 @@ def test_the_cache_can_be_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert cache_folder() == tmp_path / "xdg" / "mien"
     monkeypatch.setattr(sys, "platform", "darwin")
     assert cache_folder() == Path.home() / "Library" / "Caches" / "mien"
+
+
+def test_results_are_named_after_what_they_are_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert plain_name(Path("sets/fer2013.csv.xz")) == "fer2013"
+    assert plain_name(Path("/")) == plain_name(Path(".hidden")) == "data"
+    (tmp_path / "faces").mkdir()
+    monkeypatch.chdir(tmp_path / "faces")
+    assert plain_name(Path()) == "faces"
+    (tmp_path / "loop").symlink_to("loop")
+    assert plain_name(tmp_path / "loop") == "loop"

@@ -14,6 +14,16 @@ from pathlib import Path
 from mien.errors import OutputError
 
 
+def plain_name(path: Path) -> str:
+    """Return what results about a file or folder are named after: its name up to the first dot, 'data' for none.
+
+    >>> plain_name(Path("sets/fer2013.csv.xz"))
+    'fer2013'
+    """
+    # Not by Path.resolve: it fails on a link that leads to itself.
+    return Path(os.path.realpath(path)).name.split(".")[0] or "data"
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Give a temporary path with the same suffix to write to; rename it to `path` if the block succeeds.

@@ -56,6 +56,7 @@ def test_json_is_all_that_is_printed(
         (["evaluate", "levels", "nowhere"], "there is no file or folder"),
         (["evaluate", "levels", "faces", "--out", "faces"], "faces is there already and is not a report"),
         (["evaluate", "levels", "faces", "--resamples", "5"], "resamples must be at least 100, got 5"),
+        (["evaluate", "levels", "faces", "--seed", "-1"], "seed must be at least 0, got -1"),
         (["compare", "faces"], "nothing to compare; name models"),
         (["compare", "faces", "--networks", "small", "--network", "lenet5"], "with --networks"),
     ],
@@ -73,6 +74,26 @@ def test_wrong_input_is_one_line(
     assert message in error
     assert error.startswith("mien: ") and error.count("\n") == 1
     assert faces.is_dir()
+
+
+@pytest.mark.parametrize("words", ["data loop", "train loop", "evaluate levels loop", "compare loop levels"])
+def test_data_that_is_a_circle_of_links_is_one_line(
+    model_folder: Callable[..., Path], capsys: pytest.CaptureFixture[str], words: str
+) -> None:
+    model_folder()
+    Path("loop").symlink_to("loop")
+    assert main(words.split()) == 2
+    error = capsys.readouterr().err
+    assert "loop is a link that leads nowhere or in a circle" in error and error.count("\n") == 1
+
+
+def test_unreadable_pictures_are_named(
+    model_folder: Callable[..., Path], faces: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    next(faces.glob("test/*/")).joinpath("broken.jpg").write_text("no picture")
+    assert main(["evaluate", str(model_folder()), str(faces), "--resamples", "200"]) == 0
+    note = next(line for line in capsys.readouterr().out.splitlines() if "cannot be read" in line)
+    assert "broken.jpg; mien data " in note
 
 
 @pytest.mark.parametrize("package", ["sklearn", "matplotlib"])

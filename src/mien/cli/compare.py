@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from mien.evaluate.compare_training import CompareConfig
+from mien.files import plain_name
 from mien.settings import add_settings, from_mapping
 from mien.train.config import TrainConfig
 
@@ -43,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
     asked = {name: value for name, value in vars(options).items() if name in names}
     config = from_mapping(CompareConfig, asked, "options")
     models = [*options.models, *_trained(options, config, asked)]
-    out = options.out or Path(f"comparison-{options.data.resolve().name.split('.')[0] or 'data'}")
+    out = options.out or Path(f"comparison-{plain_name(options.data)}")
     show = None if options.quiet or not sys.stderr.isatty() else show_progress
     command = shlex.join(["mien", *sys.argv[1:]])
     found = compare(models, options.data, config=config.evaluation(), out=out, command=command, progress=show)

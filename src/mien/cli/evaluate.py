@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from mien.evaluate.config import EvaluateConfig
+from mien.files import plain_name
 from mien.settings import add_settings, from_mapping
 
 HELP = "Score a trained network on labelled faces: figures with intervals, calibration, mistakes, a page."
@@ -58,10 +59,9 @@ def run(options: argparse.Namespace) -> int:
 
 def default_out(model: str, data: Path) -> Path:
     """Return RUN/report-DATA for a run, else report-MODEL-DATA in the folder where one stands."""
-    name = data.resolve().name.split(".")[0] or "data"
     if (Path(model) / "settings.json").is_file():
-        return Path(model) / f"report-{name}"
-    return Path(f"report-{Path(model).resolve().name.split('.')[0]}-{name}")
+        return Path(model) / f"report-{plain_name(data)}"
+    return Path(f"report-{plain_name(Path(model))}-{plain_name(data)}")
 
 
 def show_progress(what: str, done: int, of: int) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from mien.cli.network_options import add_finder_options
 from mien.errors import ConfigError
 from mien.evaluate.explain_config import ExplainConfig
+from mien.files import plain_name
 from mien.settings import add_settings, from_mapping
 
 HELP = "Show which parts of a face carried a network's answer, and whether the map can be relied on."
@@ -72,7 +73,7 @@ def _is_data(what: str) -> bool:
 def _out(options: argparse.Namespace) -> Path | None:
     if options.out is None and options.json:
         return None
-    name = "stdin" if options.what == "-" else Path(options.what).resolve().name.split(".")[0] or "data"
+    name = "stdin" if options.what == "-" else plain_name(Path(options.what))
     default = f"explained-{name}.png"
     if options.out is None:
         return Path(default)

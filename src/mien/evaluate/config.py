@@ -53,7 +53,7 @@ class EvaluateConfig(DataConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, least in (("mistakes", 0), ("resamples", 100)):
+        for name, least in (("mistakes", 0), ("resamples", 100), ("seed", 0)):
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} must be at least {least}, got {getattr(self, name)}")
         if len(self.input_range) != 2 or not self.input_range[0] < self.input_range[1]:
