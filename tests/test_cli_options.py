@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from mien.cli.main import COMMANDS, module_name, parser
+from mien.errors import ConfigError
 from mien.settings import add_settings, from_mapping, to_mapping
 from mien.train.config import TrainConfig
 
@@ -90,6 +91,13 @@ def test_no_option_overrides_a_setting_silently(command: str) -> None:
     for action in subparser(command)._actions:
         assert action.help, action.dest
         assert action.dest not in names or action.default is argparse.SUPPRESS
+
+
+@pytest.mark.parametrize("kind", sorted({kind for _, kind in CALLS}, key=str))
+def test_a_negative_seed_is_refused_where_it_is_set(kind: type) -> None:
+    for name in {"seed", "split_seed"} & {field.name for field in dataclasses.fields(kind)}:
+        with pytest.raises(ConfigError, match=rf"^{name} must .*, got -1$"):
+            kind(**{name: -1})
 
 
 @pytest.mark.parametrize("command", COMMANDS)

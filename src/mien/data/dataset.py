@@ -115,6 +115,8 @@ class DataConfig:
     def __post_init__(self) -> None:
         if not 0 < self.validation_share < 1:
             raise ConfigError(f"validation_share must be between 0 and 1, got {self.validation_share}")
+        if self.split_seed < 0:
+            raise ConfigError(f"split_seed must not be negative, got {self.split_seed}")
         for rule in self.merge:
             new, equals, old = rule.partition("=")
             if not (new.strip() and equals and old.strip("+ ")):

@@ -164,6 +164,7 @@ class TrainConfig(DataConfig):
             "cutmix",
             "patience",
             "votes_weight",
+            "seed",
         )
         for name in (*not_negative, "weight_decay", "plateau_floor"):
             if (getattr(self, name) or 0) < 0:

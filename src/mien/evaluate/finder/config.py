@@ -32,5 +32,6 @@ class FinderEvaluation:
             raise ConfigError(f"false_alarms must not be negative, got {self.false_alarms}")
         if self.limit is not None and self.limit < 1:
             raise ConfigError(f"limit must be at least 1, got {self.limit}")
-        if self.worst < 0:
-            raise ConfigError(f"worst must not be negative, got {self.worst}")
+        for name in ("seed", "worst"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")

@@ -71,7 +71,7 @@ class FinderConfig:
             )
         if not 0 <= self.rotation <= 180:
             raise ConfigError(f"rotation must be from 0 to 180 degrees, got {self.rotation}")
-        for name in ("weight_decay", "box_weight", "landmark_weight", "false_alarms", "smallest_px"):
+        for name in ("weight_decay", "box_weight", "landmark_weight", "false_alarms", "smallest_px", "seed"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
         if self.time_limit is not None:
