@@ -138,7 +138,7 @@ def test_a_votes_file_without_a_column(tmp_path):
 BAD = {
     "no emotion column": (
         lambda text: text.replace("emotion", "feeling", 1),
-        "has no column emotion; its columns are",
+        "has no column emotion; its first line has: feeling, ",
     ),
     "no usage column": (lambda text: text.replace("Usage", "part", 1), "has no column usage"),
     "emotion 9": (

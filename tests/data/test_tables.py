@@ -44,6 +44,21 @@ def test_a_folder_with_a_table_beside_its_pictures(pictures):
     }
 
 
+def test_a_folder_with_several_tables(pictures):
+    write(pictures, f"path,label\n{rows()}")
+    write(pictures, f"path,label\n{rows()}", "old.csv")
+    with pytest.raises(DataError, match=r"holds 2 tables \(labels\.csv, old\.csv\); give the path of one"):
+        open_dataset(pictures)
+
+
+def test_a_table_beside_class_folders_is_not_passed_over_in_silence(tmp_path, write_faces):
+    write_faces(tmp_path, {"happy": 3, "sad": 3})
+    (tmp_path / "labels.csv").write_text("path,label\nhappy/0.png,sad\n")
+    dataset = open_dataset(tmp_path)
+    assert dataset.classes == ("happy", "sad")
+    assert any(note.startswith("not read: labels.csv beside the folders") for note in dataset.notes)
+
+
 def test_a_split_column(pictures):
     words = ("train", "Training", "val", "PublicTest", "test", "PrivateTest", "validation", "testing")
     lines = "".join(f"{line},{word}\n" for line, word in zip(rows().split(), words, strict=True))
@@ -57,6 +72,13 @@ def test_a_split_column(pictures):
         DataError, match="row 3 has the split 'maybe'; allowed are train, validation and test"
     ):
         open_dataset(write(pictures, f"path,label,split\n{lines.replace('val', 'maybe', 1)}"))
+
+
+def test_semicolons_where_a_comma_is_the_decimal_sign(pictures):
+    text = f"path,label\n{rows()}"
+    with_commas = open_dataset(write(pictures, text))
+    with_semicolons = open_dataset(write(pictures, text.replace(",", ";")))
+    assert with_semicolons.fingerprint == with_commas.fingerprint
 
 
 def test_excel_marks_and_tabs(pictures):
@@ -91,7 +113,11 @@ BAD = {
     "empty label": (lambda text: text.replace("0.png,sad", "0.png,"), "row 1 has no label"),
     "short row": (lambda text: text.replace("0.png,sad", "0.png"), "row 1 has 1 columns, the header has 2"),
     "no rows": (lambda text: text.partition("\n")[0], "has no rows below its header"),
-    "empty": (lambda _: "", "has no column path .*; its columns are: nothing"),
+    "empty": (lambda _: "", r"labels\.csv is empty or begins with an empty line; its first"),
+    "no header": (
+        lambda text: text.partition("\n")[2].replace("/0.png", "/" + "a" * 900, 1),
+        r"its first line has: pictures/a{15}…, sad; that line must name the columns",
+    ),
 }
 
 

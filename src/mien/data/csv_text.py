@@ -7,6 +7,7 @@ import gzip
 import lzma
 import zlib
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import IO
 
@@ -23,12 +24,13 @@ def is_csv(path: Path) -> bool:
 def rows_of(path: Path) -> Iterator[list[str]]:
     """Yield the rows of a csv (`.csv`, `.tsv`, `.csv.gz`, `.csv.xz`), its header first.
 
-    Raises DataError when the file cannot be opened, is no text or its compression is damaged.
+    Columns may be separated by semicolons too. Raises DataError when the file cannot be opened, is no text or its compression is damaged.
     """
     limit = csv.field_size_limit(_LONGEST_CELL)
     try:
         with _opened(path) as text:
-            yield from csv.reader(text, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
+            header = text.readline()
+            yield from csv.reader(chain([header], text), delimiter=_delimiter(path, header))
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text ({error.reason}); save it as UTF-8") from error
     except (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile, csv.Error) as error:
@@ -37,6 +39,13 @@ def rows_of(path: Path) -> Iterator[list[str]]:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
     finally:
         csv.field_size_limit(limit)
+
+
+def _delimiter(path: Path, header: str) -> str:
+    """Return what separates the columns: where a comma is the decimal sign, Excel writes semicolons."""
+    if path.suffix.lower() == ".tsv":
+        return "\t"
+    return ";" if ";" in header and "," not in header else ","
 
 
 def _opened(path: Path) -> IO[str]:

@@ -69,11 +69,14 @@ def _read_folder(folder: Path, progress: Progress | None) -> Reading:
         if name in names:
             return read_fer2013(folder / name)
     reading = read_folders(folder, progress)
-    if reading is not None and len(reading.classes) > 1:
-        return reading
     tables = [name for name in names if is_table(Path(name)) and not name.startswith(".")]
+    if reading is not None and len(reading.classes) > 1:
+        beside = f"not read: {', '.join(tables)} beside the folders; to read a table, give its own path"
+        return reading.noting(beside) if tables else reading
     if len(tables) == 1:
         return _read(folder / tables[0], progress)
+    if tables:
+        raise DataError(f"{folder} holds {len(tables)} tables ({', '.join(tables)}); give the path of one")
     if reading is not None:
         return reading
     lies_there = (

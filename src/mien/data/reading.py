@@ -10,6 +10,7 @@ import numpy as np
 from mien.data.dataset import SPLITS, Split, Unreadable
 from mien.errors import DataError
 
+_NAMED, _LONGEST = 12, 24  # columns in a message, before 'and more'; letters of each
 Progress = Callable[[int, int], None]  # told (done, of) while pictures are examined
 
 # Every word for a split that the known data sets use, in lower case.
@@ -67,8 +68,17 @@ def need_column(header: Sequence[str], names: Sequence[str], source: str) -> int
     """Like pick_column, but a DataError where there is none."""
     place = pick_column(header, names)
     if place is None:
-        have = ", ".join(word.strip() for word in header) or "nothing"
-        raise DataError(
-            f"{source} has no column {' or '.join(names)}; its columns are: {have}; rename or add one"
-        )
+        raise DataError(_no_column(header, names, source))
     return place
+
+
+def _no_column(header: Sequence[str], names: Sequence[str], source: str) -> str:
+    if not any(word.strip() for word in header):
+        return f"{source} is empty or begins with an empty line; its first line must name the columns"
+    # Without its header, what stands there is data: of a FER-2013 face, 9,000 characters.
+    have = [name if len(name) <= _LONGEST else f"{name[:_LONGEST]}…" for name in map(str.strip, header)]
+    more = f" and {len(have) - _NAMED} more" if len(have) > _NAMED else ""
+    return (
+        f"{source} has no column {' or '.join(names)}; its first line has: {', '.join(have[:_NAMED])}{more}; "
+        "that line must name the columns: rename or add one"
+    )
