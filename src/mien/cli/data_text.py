@@ -77,20 +77,26 @@ def _warnings(summary: Summary) -> list[str]:
         total = sum(summary.counts[leak.split].values())
         lines.append(
             f"warning: leak: {leak.copies} of {total} {leak.split} pictures are pixel copies of "
-            f"{leak.source} pictures, {leak.near} more are nearly the same; scores on {leak.split} are "
+            f"{leak.source} pictures, nearly the same besides: {leak.near}; scores on {leak.split} are "
             f"too good by what was learnt by heart"
         )
     if summary.imbalance is None:
-        lines.append("warning: a class has no training picture")
+        lines.append(_missing(summary))
     elif summary.imbalance >= _UNEVEN:
         lines.append("warning: the classes are uneven; accuracy hides the small ones, look at macro F1")
     if summary.conflicts:
-        lines.append(f"warning: {len(summary.conflicts)} pictures are there with different labels:")
+        lines.append(f"warning: pixel copies with different labels ({len(summary.conflicts)}):")
         lines += _listed([_conflict(group) for group in summary.conflicts])
     if summary.unreadable:
-        lines.append(f"warning: {len(summary.unreadable)} files are unreadable and not used:")
+        lines.append(f"warning: unreadable files, not used ({len(summary.unreadable)}):")
         lines += [f"  {bad.name}: {bad.reason}" for bad in summary.unreadable]
     return lines
+
+
+def _missing(summary: Summary) -> str:
+    split = "train" if "train" in summary.counts else next(iter(summary.counts))
+    lacking = [name for name, count in summary.counts[split].items() if not count]
+    return f"warning: no {split} picture of {', '.join(lacking)}; add some or leave it out (--classes)"
 
 
 def _conflict(group: Sequence[str]) -> str:
