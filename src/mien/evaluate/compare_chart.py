@@ -11,7 +11,7 @@ from pathlib import Path
 from mien.errors import need
 from mien.evaluate import svg
 from mien.evaluate.compare import Comparison, Row
-from mien.evaluate.figures import LINES
+from mien.evaluate.figures import LINES, save_figure
 from mien.evaluate.words import count_in_words, percent
 
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 440.0, 300.0, 44.0, 14.0, 28.0, 44.0
@@ -140,7 +140,7 @@ def draw_comparison(comparison: Comparison, path: Path) -> None:
     axes.set_title(f"{comparison.data.name}, {comparison.data.part}".replace("$", r"\$"))
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.2)
-    figure.savefig(path, dpi=130)
+    save_figure(figure, path)
 
 
 def _steps(low: float, high: float) -> list[float]:

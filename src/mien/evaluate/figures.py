@@ -4,6 +4,7 @@ nobody's global settings change.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ def draw_confusion(report: Report, path: Path) -> None:
             text = f"{100 * share:.0f} %\n{table[row, column]:.0f}"
             colour = "white" if share > 0.55 else "#222222"
             axes.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
-    figure.savefig(path, dpi=_DPI)
+    save_figure(figure, path)
 
 
 def draw_reliability(report: Report, path: Path) -> None:
@@ -55,7 +56,7 @@ def draw_reliability(report: Report, path: Path) -> None:
     below.bar(centres, [found.count for found in report.reliability], 0.9 / BINS, color=GREY)
     below.set(xlim=(0, 1), xlabel="confidence", ylabel="pictures")
     _plain(axes, below)
-    figure.savefig(path, dpi=_DPI)
+    save_figure(figure, path)
 
 
 def draw_roc(report: Report, path: Path) -> None:
@@ -85,7 +86,7 @@ def draw_roc(report: Report, path: Path) -> None:
         if axes.get_legend_handles_labels()[0]:
             axes.legend(frameon=False, fontsize=8)
     _plain(left, right)
-    figure.savefig(path, dpi=_DPI)
+    save_figure(figure, path)
 
 
 def draw_mistakes(report: Report, path: Path) -> None:
@@ -100,7 +101,7 @@ def draw_mistakes(report: Report, path: Path) -> None:
         axes.spines[:].set_visible(False)
         if place < len(mistakes):
             _draw_mistake(axes, mistakes[place])
-    figure.savefig(path, dpi=_DPI)
+    save_figure(figure, path)
 
 
 def _draw_mistake(axes: Any, mistake: Mistake) -> None:
@@ -128,6 +129,15 @@ def _figure(width: float, height: float) -> Any:
     return need("matplotlib.figure", "train", "drawing figures").Figure(
         figsize=(width, height), layout="constrained"
     )
+
+
+def save_figure(figure: Any, path: Path) -> None:
+    """Write a figure. Letters that Matplotlib's font lacks, such as Chinese ones, become boxes, without a warning
+    for each.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
+        figure.savefig(path, dpi=_DPI)
 
 
 def _plain(*many: Any) -> None:

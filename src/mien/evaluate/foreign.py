@@ -156,4 +156,6 @@ def _session(path: Path) -> Any:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's errors share no base but Exception
         reason = str(error).splitlines()[0][:200]
-        raise ModelError(f"{path} is not a network that ONNX Runtime opens ({reason})") from error
+        raise ModelError(
+            f"{path} is not a network that ONNX Runtime opens ({reason}); copy or export it again"
+        ) from error
