@@ -60,7 +60,10 @@ def test_every_setting_is_an_option_with_its_default(command: str, kind: type) -
             "an option that is left out must not overwrite a recipe's value"
         )
         shown = (option.help or "").replace("%%", "%")
-        assert shown == f"{field.metadata['help']} (default: {described(field.default)})"
+        told = (
+            field.default in (None, ()) and "unset: " in shown
+        )  # 'default: none' beside it would contradict it
+        assert shown == field.metadata["help"] + ("" if told else f" (default: {described(field.default)})")
 
 
 @pytest.mark.parametrize("kind", {kind for _, kind in CALLS})

@@ -98,6 +98,8 @@ def test_help_shows_defaults_as_people_say_them() -> None:
     ):
         assert part in text
     assert "later phases" not in text
+    assert "unset: middle" in text
+    assert "unset: middle (default" not in text
 
 
 def test_plain_values_come_back_as_they_were() -> None:

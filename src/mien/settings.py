@@ -61,7 +61,7 @@ def add_settings(parser: argparse.ArgumentParser, kind: type) -> None:
         if not field.metadata.get("option"):
             continue
         plain, _ = _plain_type(hints[field.name])
-        text = f"{field.metadata['help']} (default: {_shown(field.default)})".replace("%", "%%")
+        text = f"{field.metadata['help']}{_default(field)}".replace("%", "%%")
         options: dict[str, Any] = {"help": text, "default": argparse.SUPPRESS, "dest": field.name}
         flag = _flag(field)
         if plain is bool:
@@ -85,6 +85,12 @@ def _flag(field: dataclasses.Field[Any]) -> str:
 
 def _number_list(text: str) -> tuple[float, ...]:
     return tuple(float(word) for word in _word_list(text))
+
+
+def _default(field: dataclasses.Field[Any]) -> str:
+    """Return what --help says of a default; nothing where the help itself says what happens when it is unset."""
+    told = field.default in (None, ()) and "unset:" in field.metadata["help"]
+    return "" if told else f" (default: {_shown(field.default)})"
 
 
 def _shown(default: Any) -> str:

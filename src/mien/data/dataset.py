@@ -106,7 +106,9 @@ class DataConfig:
     merge: tuple[str, ...] = setting(
         (), "merge classes: NEW=OLD+OLD, several separated by commas (nothappy=sad+angry)"
     )
-    classes: tuple[str, ...] = setting((), "use only these classes, in this order (after --merge)")
+    classes: tuple[str, ...] = setting(
+        (), "use only these classes, in this order (after --merge); unset: all"
+    )
     validation_share: float = setting(
         0.15, "share of the training pictures set aside for validation where the data has none"
     )
