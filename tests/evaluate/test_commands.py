@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -94,6 +95,16 @@ def test_unreadable_pictures_are_named(
     assert main(["evaluate", str(model_folder()), str(faces), "--resamples", "200"]) == 0
     note = next(line for line in capsys.readouterr().out.splitlines() if "cannot be read" in line)
     assert "broken.jpg; mien data " in note
+
+
+def test_letters_that_the_font_of_figures_lacks_are_no_warning(
+    model_folder: Callable[..., Path], faces: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    named = faces.rename(faces.with_name("\u7b11 faces"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert main(["evaluate", str(model_folder()), str(named), "--resamples", "200", "--quiet"]) == 0
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize("package", ["sklearn", "matplotlib"])

@@ -24,7 +24,8 @@ def is_csv(path: Path) -> bool:
 def rows_of(path: Path) -> Iterator[list[str]]:
     """Yield the rows of a csv (`.csv`, `.tsv`, `.csv.gz`, `.csv.xz`), its header first.
 
-    Columns may be separated by semicolons too. Raises DataError when the file cannot be opened, is no text or its compression is damaged.
+    Columns may be separated by semicolons too. Raises DataError when the file cannot be opened, is no text or its
+    compression is damaged.
     """
     limit = csv.field_size_limit(_LONGEST_CELL)
     try:
