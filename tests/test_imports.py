@@ -45,6 +45,11 @@ def test_needs_no_training_library(code: str) -> None:
     assert not HEAVY & modules_after(code)
 
 
+def test_a_finished_run_is_loaded_and_scored_without_keras() -> None:
+    loaded = modules_after("import mien.train.run, mien.train.record, mien.evaluate.evaluate")
+    assert not {"keras", "jax", "torch", "tensorflow"} & loaded
+
+
 def test_the_guard_would_see_a_heavy_import() -> None:
     assert "sklearn" in HEAVY & modules_after("import sklearn")
 

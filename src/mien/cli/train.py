@@ -99,7 +99,7 @@ def _next(config: TrainConfig, data: Path, out: Path) -> str:
 def _report(run: Run, data: Path) -> None:
     """Score the exported model, and let its card say how good it is."""
     from mien.evaluate.evaluate import evaluate
-    from mien.train.export import record_scores
+    from mien.train.record import record_scores
     from mien.train.run_folder import REPORT_FOLDER
 
     report = evaluate(run.folder, data, config=run.config, out=run.folder / REPORT_FOLDER)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import shutil
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,6 @@ from mien.predict.model_folder import (
     FACTS_FILE,
     INT8_FILE,
     MODEL_FILE,
-    read_model_folder,
     write_facts,
 )
 from mien.predict.recognizer import Recognizer
@@ -59,20 +56,6 @@ def export(model: Any, folder: Path, facts: ModelFacts, card: str | None = None)
         (temporary / CARD_FILE).write_text(card or model_card(facts), encoding="utf-8")
         Recognizer(temporary)  # opens as a user will open it
     return folder
-
-
-def record_scores(folder: Path, scores: Sequence[Mapping[str, Any]]) -> None:
-    """Put the scores of a report into model.json and CARD.md of a model folder; model.onnx stays as it is.
-
-    scores: entries as `Report.recorded` gives them; they replace those that training left.
-    """
-    with whole_folder(folder) as temporary:
-        for name in (MODEL_FILE, INT8_FILE):
-            if (folder / name).is_file():
-                shutil.copyfile(folder / name, temporary / name)
-        facts = replace(read_model_folder(folder).facts, scores=tuple(scores))
-        write_facts(temporary, facts)
-        (temporary / CARD_FILE).write_text(model_card(facts), encoding="utf-8")
 
 
 def _check_place(folder: Path) -> None:
