@@ -43,6 +43,21 @@ def test_a_run_with_the_model_of_an_earlier_ctrl_c_is_not_finished(tmp_path: Pat
     assert run_folder.finished(tmp_path / "run", SETTINGS) is None
 
 
+def test_other_settings_are_told_in_the_words_of_the_help(tmp_path: Path) -> None:
+    _a_run(tmp_path / "run", exported=4)
+    here = {"settings": {"size": 16, "merge": ["bad=sad+angry"]}, "data": {"fingerprint": "f"}}
+    run_folder.begin(tmp_path / "run", here)
+    with pytest.raises(
+        ConfigError, match=r"size: 16 there, unset asked; merge: bad=sad\+angry there, unset asked"
+    ):
+        run_folder.finished(tmp_path / "run", {**here, "settings": {"size": None, "merge": []}})
+
+
+def test_a_run_without_a_whole_epoch_gives_way_to_other_settings(tmp_path: Path) -> None:
+    run_folder.begin(tmp_path / "run", {**SETTINGS, "settings": {"learning_rate": 1e30}})
+    assert run_folder.finished(tmp_path / "run", {**SETTINGS, "settings": {"learning_rate": 0.1}}) is None
+
+
 def test_a_training_that_cannot_start_does_not_replace_a_run(tmp_path: Path) -> None:
     draw_dataset(tmp_path / "faces", classes=("happy", "sad"), per_class=8, seed=1)
     _a_run(tmp_path / "run", exported=4)

@@ -151,7 +151,7 @@ def test_other_settings_do_not_overwrite_a_run(faces, uninterrupted):
 def test_a_diverging_training_says_what_to_do(faces, tmp_path):
     done = mien("train", faces, "--out", tmp_path / "nan", *TINY, "--learning-rate", "1e30")
     assert done.returncode == 2
-    assert "try --learning-rate" in done.stderr.splitlines()[-1]
+    assert "try --learning-rate 0.01 (it was 1e+30)" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
 
 

@@ -211,9 +211,11 @@ class Loop:
                 if progress.best_epoch
                 else "none is kept yet"
             )
+            rate = self._config.rate
+            lower = rate / 4 if rate <= 1 else 0.01  # a quarter of a billion would be no help
             raise TrainingError(
                 f"the {what} of epoch {progress.epoch + 1} is {value}; try --learning-rate "
-                f"{self._config.rate / 4:g} (it was {self._config.rate:g}); {kept}"
+                f"{lower:g} (it was {rate:g}); {kept}"
             )
 
     def _is_best(self, accuracy: float, loss: float) -> bool:

@@ -88,19 +88,20 @@ def clear(out: Path) -> None:
 def finished(out: Path, settings: Mapping[str, Any]) -> Progress | None:
     """Return the progress of a finished run with these settings, None where there is none or it is unfinished.
 
-    Raises ConfigError when `out` holds something else, or a run with other settings or other data.
+    Raises ConfigError when `out` holds something else, or at least an epoch of a run with other settings or data.
     """
     if not (out / SETTINGS_FILE).exists():
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise _not_a_run(out)
         return None
     stored = json.loads((out / SETTINGS_FILE).read_text(encoding="utf-8"))
-    if differing := _differences(stored, settings):
+    file, facts = out / CHECKPOINT / state.STATE_FILE, out / MODEL_FOLDER / FACTS_FILE
+    # Without a whole epoch there is nothing to lose: its learning rate was too high, or it was stopped at once.
+    if (differing := _differences(stored, settings)) and file.exists():
         raise ConfigError(
             f"{out} holds a run with other settings ({'; '.join(differing)}); "
             "name another place with --out, or use --retrain to replace it"
         )
-    file, facts = out / CHECKPOINT / state.STATE_FILE, out / MODEL_FOLDER / FACTS_FILE
     if not (file.exists() and facts.exists()):
         return None
     progress, _, _ = state.load(file)
@@ -128,10 +129,16 @@ def _differences(stored: Mapping[str, Any], settings: Mapping[str, Any]) -> list
     old, new = stored.get("settings", {}), settings["settings"]
     defaults = to_mapping(TrainConfig())  # for settings that were added since
     found = [
-        f"{name}: {old.get(name)} there, {value} asked"
+        f"{name}: {_said(old.get(name, defaults.get(name)))} there, {_said(value)} asked"
         for name, value in new.items()
         if old.get(name, defaults.get(name)) != value
     ]
     if stored.get("data", {}).get("fingerprint") != settings["data"]["fingerprint"]:
         found.append("the data has changed")
     return found
+
+
+def _said(value: Any) -> str:
+    if value is None or value == []:
+        return "unset"
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
