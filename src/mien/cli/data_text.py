@@ -95,8 +95,8 @@ def _warnings(summary: Summary) -> list[str]:
 
 def _missing(summary: Summary) -> str:
     split = "train" if "train" in summary.counts else next(iter(summary.counts))
-    lacking = [name for name, count in summary.counts[split].items() if not count]
-    return f"warning: no {split} picture of {', '.join(lacking)}; add some or leave it out (--classes)"
+    names = ", ".join(name for name, count in summary.counts[split].items() if not count)
+    return f"warning: no {split} picture of {names}; add some, merge it (--merge) or leave it out (--classes)"
 
 
 def _conflict(group: Sequence[str]) -> str:

@@ -31,7 +31,14 @@ def rows_of(path: Path) -> Iterator[list[str]]:
     try:
         with _opened(path) as text:
             header = text.readline()
-            yield from csv.reader(chain([header], text), delimiter=_delimiter(path, header))
+            rows = csv.reader(chain([header], text), delimiter=_delimiter(path, header))
+            for row in rows:
+                # What a crash leaves in a file; the system refuses it in a name.
+                if any("\0" in cell for cell in row):
+                    raise DataError(
+                        f"{path} is damaged: line {rows.line_num} has zero bytes; get the file again"
+                    )
+                yield row
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text ({error.reason}); save it as UTF-8") from error
     except (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile, csv.Error) as error:

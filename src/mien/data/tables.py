@@ -32,9 +32,10 @@ def read_table(path: Path, progress: Progress | None = None) -> Reading:
         if not row:
             continue
         where = f"{path.name} row {number}"
-        if len(row) < len(header):
+        if len(row) < len(header) or any(row[len(header) :]):  # Excel leaves empty cells at the end
             raise DataError(
-                f"{where} has {len(row)} columns, the header has {len(header)}; mend or delete it"
+                f"{where} has {len(row)} columns, the header has {len(header)}; mend or delete it "
+                f"(names with a comma stand in double quotes)"
             )
         label = row[label_column].strip()
         if not label or not row[path_column]:
