@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from mien.cli.main import main
+from mien.data.drawn import draw_dataset
 from mien.predict.recognizer import Recognizer
 from mien.train.export import export
 from mien.train.saved import load_network, save_network
@@ -63,6 +64,19 @@ def test_litert_from_the_command(tmp_path: Path, run_folder: Path) -> None:
         pytest.skip("LiteRT files are written from the TensorFlow backend only")
     assert main(["export", str(run_folder), "--litert", str(tmp_path / "mine.tflite")]) == 0
     assert (tmp_path / "mine.tflite").stat().st_size > 500
+
+
+def test_int8_takes_the_data_as_the_training_did_or_writes_nothing(
+    tmp_path: Path, run_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = facts().heads[0].labels
+    draw_dataset(tmp_path / "faces", classes=(*labels, "surprise"), per_class=8, seed=1)
+    words = ["export", str(run_folder), "--to", str(tmp_path / "mine"), "--int8", str(tmp_path / "faces")]
+    assert main(words) == 2
+    assert "use --classes" in capsys.readouterr().err
+    assert not (tmp_path / "mine").exists()
+    assert main([*words, "--classes", ",".join(labels)]) == 0
+    assert "validation faces" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from mien.data.dataset import DataConfig, Dataset
 from mien.errors import ConfigError, need
 from mien.predict.model_facts import ModelFacts
 from mien.predict.model_folder import FACTS_FILE, read_model_folder
+from mien.settings import add_settings
+
+if TYPE_CHECKING:
+    from mien.evaluate.matching import Match
 
 HELP = "Write a trained network as a checked model folder, or as a LiteRT, .h5 or .keras file."
 EXAMPLES = """examples:
@@ -38,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--h5", type=Path, metavar="FILE", help="write a .h5 file, not calibrated")
     parser.add_argument("--keras", type=Path, metavar="FILE", help="write a .keras file, not calibrated")
+    add_settings(parser, DataConfig)  # how --int8 reads its DATA
 
 
 def run(options: argparse.Namespace) -> int:
@@ -76,15 +82,20 @@ def _calibrated(model: Path, facts: ModelFacts) -> ModelFacts:
     return read_model_folder(folder).facts if (folder / FACTS_FILE).is_file() else facts
 
 
-def _add_int8(folder: Path, data: Path) -> None:
+def _int8_data(options: argparse.Namespace, facts: ModelFacts) -> tuple[Dataset, Match]:
+    """Read the DATA of --int8, before anything is written: its classes may not be those of the model."""
     from mien.data import open_dataset
-    from mien.data.dataset import DataConfig
     from mien.evaluate.matching import match_classes
+
+    names = {field.name for field in fields(DataConfig)}
+    config = DataConfig(**{name: value for name, value in vars(options).items() if name in names})
+    dataset = open_dataset(options.int8, config)
+    return dataset, match_classes(facts, dataset.classes, facts.heads[0].name)
+
+
+def _add_int8(folder: Path, dataset: Dataset, match: Match) -> None:
     from mien.train.quantise import MOST_LOST, add_int8
 
-    dataset = open_dataset(data, DataConfig())
-    facts = read_model_folder(folder).facts
-    match = match_classes(facts, dataset.classes, facts.heads[0].name)
     found, kept = add_int8(folder, dataset.split("train"), dataset.split("validation"), columns=match.columns)
     verdict = "kept" if kept else f"not kept, because it may lose {100 * MOST_LOST:g}"
     print(
@@ -98,6 +109,7 @@ def _write(options: argparse.Namespace, network: Any, facts: ModelFacts) -> None
     from mien.train.saved import save_network
 
     if options.to:
+        faces = _int8_data(options, facts) if options.int8 else None
         export(network, options.to, facts)
         written = read_model_folder(options.to).facts.network
         print(f"model    {options.to}")
@@ -105,8 +117,8 @@ def _write(options: argparse.Namespace, network: Any, facts: ModelFacts) -> None
             f"         {written['parameters']:,} parameters, {written['bytes'] / 1e3:,.0f} kB; ONNX Runtime "
             f"and Keras differ by at most {written['parity']['max_abs_difference']:.1g}"
         )
-        if options.int8:
-            _add_int8(options.to, options.int8)
+        if faces:
+            _add_int8(options.to, *faces)
     if options.litert:
         from mien.train.litert import export_litert
 
