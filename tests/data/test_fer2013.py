@@ -61,6 +61,12 @@ def test_the_form_of_icml_face_data_with_blanks_in_its_header(tmp_path):
     assert len(dataset.splits["train"]) == 8
 
 
+def test_the_train_csv_of_the_competition_is_all_for_training(tmp_path):
+    lines = ["emotion,pixels", *(row.rpartition(",")[0] for row in rows())]
+    dataset = open_dataset(write(tmp_path / "train.csv", lines), carve_validation=False)
+    assert {name: len(split) for name, split in dataset.splits.items()} == {"train": 16}
+
+
 @pytest.mark.parametrize(("suffix", "pack"), [(".gz", gzip.compress), (".xz", lzma.compress)])
 def test_compressed(tmp_path, suffix, pack):
     plain = open_dataset(write(tmp_path / "fer2013.csv", [HEADER, *rows()]))

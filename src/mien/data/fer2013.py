@@ -1,5 +1,7 @@
 """FER-2013 in Kaggle's own form (fer2013.csv, icml_face_data.csv), with FER+ votes from a file beside it.
 
+The competition's train.csv, which has no Usage, is read as well: all of it is for training.
+
 Goodfellow et al. 2013, 'Challenges in Representation Learning', arXiv:1307.0414; votes: Barsoum et al. 2016,
 'Training Deep Networks for Facial Expression Recognition with Crowd-Sourced Label Distribution',
 arXiv:1608.01041.
@@ -80,7 +82,9 @@ def _table(path: Path) -> Table:
 def _parse(path: Path) -> Table:
     rows = rows_of(path)
     header = next(rows, [])
-    columns = [need_column(header, [name], path.name) for name in ("emotion", "pixels", "usage")]
+    # A third column of another name may well be the split: only two columns are read as training faces alone.
+    names = ("emotion", "pixels", "usage")[: max(2, len(header))]
+    columns = [need_column(header, [name], path.name) for name in names]
     faces, emotions, places = [], [], []
     for number, row in _with_numbers(rows):
         where = f"{path.name} row {number}"
@@ -88,10 +92,10 @@ def _parse(path: Path) -> Table:
             raise DataError(
                 f"{where} has {len(row)} columns, the header has {len(header)}; the file is damaged"
             )
-        emotion, pixels, usage = (row[column] for column in columns)
+        emotion, pixels, *split = (row[column] for column in columns)
         emotions.append(_emotion(emotion, where))
         faces.append(_face(pixels, where))
-        places.append(_place(usage, where))
+        places.append(_place(split[0], where) if split else SPLITS.index("train"))
     if not faces:
         raise DataError(f"{path.name} has no rows below its header; get the file again")
     stacked = np.stack(faces)
