@@ -61,7 +61,9 @@ def load_network(path: Path) -> tuple[Any, ModelFacts | None]:
         model = keras.models.load_model(path, compile=False)
     except Exception as error:  # Keras raises whatever its parts raise
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise ModelError(f"Keras cannot open {path}: {reason.strip()[:200]}") from error
+        raise ModelError(
+            f"Keras cannot open {path}: {reason.strip()[:200]}; is it whole, and saved by Keras 3 or as .h5?"
+        ) from error
     return model, facts
 
 
