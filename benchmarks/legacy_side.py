@@ -57,9 +57,10 @@ def epoch(folder: Path, options: dict[str, Any]) -> dict[str, float]:
     """Train with `fit` as the originals did: best file kept, log written. Costs of the last epoch."""
     import keras
 
+    classes = tuple(sorted(path.name for path in (folder / "train").iterdir()))
     network, config = built(
-        options["recipe"], tuple(sorted(path.name for path in (folder / "train").iterdir()))
-    )
+        options["recipe"], classes, precision="float32"
+    )  # as Keras does unless it is told
     config = config.for_pictures(options["faces"])
     assert config.batch_size is not None  # for_pictures sets it
     size, colour = int(network.input_shape[1]), "grey" if network.input_shape[-1] == 1 else "rgb"

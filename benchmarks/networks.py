@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from mien.train.config import TrainConfig
@@ -13,9 +14,12 @@ def settings(recipe: str | None) -> TrainConfig:
     return config_from(load_recipe(recipe) if recipe else None, {})
 
 
-def built(recipe: str | None, classes: tuple[str, ...]) -> tuple[Any, TrainConfig]:
-    """Return the recipe's network with one head over `classes`, not compiled, and its settings."""
-    config = settings(recipe)
+def built(recipe: str | None, classes: tuple[str, ...], **changes: Any) -> tuple[Any, TrainConfig]:
+    """Return the recipe's network with one head over `classes`, not compiled, and its settings.
+
+    changes: settings that differ from the recipe's.
+    """
+    config = replace(settings(recipe), **changes)
     return build(config, classes), config
 
 

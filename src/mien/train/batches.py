@@ -22,6 +22,7 @@ from mien.train.config import TrainConfig
 # Prepared pictures are kept in memory as uint8 up to this many bytes (FER-2013: 66 MB); larger sets are read from
 # disk again in every epoch.
 MEMORY_LIMIT = 400 * 2**20
+_TOGETHER = 16  # pictures that a thread reads at a time
 _AHEAD = 3  # batches prepared while the network works on one
 
 
@@ -44,7 +45,8 @@ class Inputs:
     def __init__(self, split: Split, how: Preprocess) -> None:
         self._pictures = split.pictures
         self._how = how
-        self._pool = ThreadPoolExecutor(os.cpu_count() or 1, "mien-read")
+        self._workers = os.cpu_count() or 1
+        self._pool = ThreadPoolExecutor(self._workers, "mien-read")
         self._held: NDArray[np.uint8] | None = None
         if len(split) * how.size**2 * how.channels <= MEMORY_LIMIT:
             self._held = self._read(np.arange(len(split)))
@@ -57,12 +59,16 @@ class Inputs:
         return self._read(indices) if self._held is None else self._held[indices]
 
     def _read(self, indices: NDArray[np.intp]) -> NDArray[np.uint8]:
-        prepared = np.empty((len(indices), *self._how.shape), np.uint8)
+        count = len(indices)
+        prepared = np.empty((count, *self._how.shape), np.uint8)
+        # Several pictures a task: handing each over by itself costs a quarter of what decoding it costs.
+        together = max(1, min(_TOGETHER, -(-count // self._workers)))
 
-        def fill(place: int) -> None:
-            prepared[place] = to_model_input(self._pictures.read(int(indices[place])), self._how)
+        def fill(start: int) -> None:
+            for place in range(start, min(start + together, count)):
+                prepared[place] = to_model_input(self._pictures.read(int(indices[place])), self._how)
 
-        for _ in self._pool.map(fill, range(len(indices)), chunksize=16):
+        for _ in self._pool.map(fill, range(0, count, together)):
             pass  # map() raises here what a worker raised
         return prepared
 
