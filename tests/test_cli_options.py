@@ -114,3 +114,13 @@ def test_every_example_is_a_command_that_parses(command: str) -> None:
         # Two blanks or more separate a command from what is said about it.
         words = shlex.split(re.split(r"\s{2,}", line.strip())[0])
         assert parser().parse_args(words[1:]).command == command
+
+
+@pytest.mark.parametrize(("command", "short"), [("train", "--epoch=3"), ("predict", "--head=votes")])
+def test_options_are_not_abbreviated(command: str, short: str, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = parser(command).parse_args([command, "photos", short.replace("epoch", "epochs")])
+    assert whole.command == command
+    with pytest.raises(SystemExit) as stop:
+        parser(command).parse_args([command, "photos", short.replace("head", "hea")])
+    assert stop.value.code == 2
+    assert "unrecognized arguments: --" in capsys.readouterr().err

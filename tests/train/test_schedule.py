@@ -54,11 +54,29 @@ def test_other_time_limits_are_refused(text):
         seconds_of(text)
 
 
-def test_a_time_limit_plans_anew_after_the_slow_first_epoch_and_then_only_shrinks():
-    first = Progress(phase_epoch=1, phase_epochs=30, seconds=10)
-    assert planned_epochs(first, 100, 10) == 1 + 8  # 95 s less the 10 that are gone, at 10 s an epoch
-    second = Progress(phase_epoch=2, phase_epochs=9, seconds=15)
-    assert planned_epochs(second, 100, 5) == 2 + 16
-    later = Progress(phase_epoch=4, phase_epochs=9, seconds=40)
-    assert planned_epochs(later, 100, 5) == 9
-    assert planned_epochs(later, 100, 20) == 4 + 2
+def at(epoch, planned, *seconds):
+    """Return the progress after `epoch` epochs, with the seconds of all but the latest in its history."""
+    rows = [{"seconds": taken} for taken in seconds[:-1]]
+    return (
+        Progress(phase_epoch=epoch, phase_epochs=planned, seconds=sum(seconds), history=rows),
+        100,
+        seconds[-1],
+    )
+
+
+def test_a_time_limit_plans_anew_after_the_slow_first_epoch_and_later_only_shrinks():
+    assert planned_epochs(*at(1, 30, 10)) == 1 + 8  # 95 s less the 10 that are gone, at 10 s an epoch
+    assert planned_epochs(*at(2, 9, 10, 5)) == 2 + 16
+    assert planned_epochs(*at(4, 9, 25, 5, 5, 5)) == 9  # 11 more would fit
+    assert planned_epochs(*at(4, 9, 10, 10, 20, 20)) == 4 + 1
+
+
+def test_one_slow_epoch_does_not_shrink_the_plan_for_good():
+    assert planned_epochs(*at(3, 18, 10, 5, 15)) == 3 + 6  # in its first quarter a median of two cannot tell
+    assert planned_epochs(*at(4, 18, 10, 5, 5, 15)) == 4 + 12
+    assert planned_epochs(*at(4, 16, 5, 1, 10, 1)) == 4 + 78  # and grows back
+
+
+def test_the_epochs_of_an_earlier_phase_do_not_count():
+    progress, limit, latest = at(2, 9, 40, 40, 5, 5)
+    assert planned_epochs(progress, limit, latest) == 2 + 1  # 95 s less 90, at 5 s an epoch

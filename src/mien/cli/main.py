@@ -63,6 +63,7 @@ def parser(command: str | None = None) -> argparse.ArgumentParser:
             description=module.HELP,
             epilog=module.EXAMPLES,
             formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,  # --epoch for --epochs would change its meaning the day another option begins so
         )
         module.add_arguments(sub)
         sub.set_defaults(run=module.run)

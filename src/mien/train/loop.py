@@ -156,9 +156,9 @@ class Loop:
             "epoch": progress.epoch, "phase": progress.phase + 1, "loss": batch_loss, "accuracy": accuracy,
             "validation_loss": loss, "validation_accuracy": right, "learning_rate": rate, "seconds": epoch_s,
         }  # fmt: skip
-        progress.history.append(row)
         if self._limit_s:
             progress.phase_epochs = schedule.planned_epochs(progress, self._limit_s, epoch_s)
+        progress.history.append(row)
         self._say(row, kept)
         if stop or progress.phase_epoch >= progress.phase_epochs:
             self._leave_phase(stop)

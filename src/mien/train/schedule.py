@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import statistics
 
 from mien.errors import ConfigError
 from mien.train.config import TrainConfig
@@ -63,10 +64,14 @@ def seconds_of(text: str) -> float:
 def planned_epochs(progress: Progress, limit_s: float, epoch_s: float) -> int:
     """Return how many epochs this phase should have to end within the limit; at least those that are done.
 
-    5 % is kept back for the export and the report. The first epoch is slower than the others (compiling, reading the
-    data for the first time), so the second plans anew; from then on the plan only shrinks, because a longer cosine
-    would raise the learning rate again.
+    epoch_s: what the latest epoch took, which `progress.history` does not hold yet. A median counts, and the first
+    epoch, which compiles and reads the data, only until there is a second: one slow epoch must not halve a plan. 5 %
+    is kept back for the export and the report. In its first quarter a plan may grow again; later it only shrinks,
+    because a longer cosine would raise the learning rate.
     """
+    of_this_phase = progress.history[len(progress.history) - progress.phase_epoch + 1 :]
+    typical = statistics.median([*(row["seconds"] for row in of_this_phase[1:]), epoch_s])
     left = limit_s * 0.95 - progress.seconds
-    fits = progress.phase_epoch + max(0, int(left / max(epoch_s, 1e-9)))
-    return fits if progress.phase_epoch <= 2 else min(progress.phase_epochs, fits)
+    fits = progress.phase_epoch + max(0, int(left / max(typical, 1e-9)))
+    may_grow = progress.phase_epoch <= max(2, progress.phase_epochs // 4)
+    return fits if may_grow else min(progress.phase_epochs, fits)
