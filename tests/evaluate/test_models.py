@@ -54,6 +54,13 @@ def test_onnx_file_folder_and_run_agree(
         assert (answers.dtype, scorer.size_bytes > 0, scorer.parameters) == (np.float32, True, 6)
 
 
+def test_the_size_is_that_of_the_form_that_runs() -> None:
+    int8, float32 = (
+        open_as("mien", EvaluateConfig(precision=form)).size_bytes for form in ("auto", "float32")
+    )
+    assert 3 * int8 < float32 < 4 * int8
+
+
 def test_no_pictures_give_no_answers(model_folder: Callable[..., Path]) -> None:
     assert open_model(model_folder()).probabilities(split_of(0))["expression"].shape == (0, 3)
 

@@ -68,7 +68,7 @@ def _exported(scorer: Scorer, folder: Path) -> Scorer | None:
     except ModelError:  # it can be scored all the same; the table shows a dash
         return None
     recognizer = Recognizer(folder)
-    return Scorer(recognizer.facts, folder, "model folder", recognizer.probabilities)
+    return Scorer(recognizer.facts, folder, "model folder", recognizer.probabilities, form=recognizer.file)
 
 
 def _timed(scorer: Scorer) -> float:

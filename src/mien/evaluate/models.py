@@ -38,7 +38,7 @@ class Scorer:
 
     facts: what is known of it. path: the file or folder that was opened. kind: run, model folder, keras,
     onnx. network: prepared inputs to the probabilities of each head. note: one line for the user, or ''.
-    parameters: weights of the network, None where nobody has counted them.
+    parameters: weights of the network, None where nobody has counted them. form: of a folder, the file that runs.
     """
 
     facts: ModelFacts
@@ -47,6 +47,7 @@ class Scorer:
     network: Network
     parameters: int | None = None
     note: str = ""
+    form: Path | None = None
 
     @property
     def heads(self) -> tuple[Head, ...]:
@@ -59,8 +60,8 @@ class Scorer:
 
     @property
     def size_bytes(self) -> int:
-        """Size of the network file."""
-        return (self.path / MODEL_FILE if self.path.is_dir() else self.path).stat().st_size
+        """Size of the network file that runs: of the int8 form where that one is used."""
+        return (self.form or self.path).stat().st_size
 
     def probabilities(
         self, split: Split, *, flip: bool = False, views: str = "single", progress: Progress | None = None
@@ -125,7 +126,14 @@ def _open_onnx(path: Path, kind: str, config: EvaluateConfig) -> Scorer:
         facts, network, note = foreign.open_onnx(path, config)
         return Scorer(facts, path, kind, network, note=note)
     recognizer = Recognizer(path, config.precision)
-    return Scorer(recognizer.facts, path, kind, recognizer.probabilities, _count(recognizer.facts))
+    return Scorer(
+        recognizer.facts,
+        path,
+        kind,
+        recognizer.probabilities,
+        _count(recognizer.facts),
+        form=recognizer.file,
+    )
 
 
 def _open_keras(path: Path, kind: str, config: EvaluateConfig) -> Scorer:

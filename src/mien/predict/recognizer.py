@@ -35,12 +35,13 @@ class Recognizer:
         if precision not in PRECISIONS:
             raise ConfigError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
         if path.is_file():
+            self.file = path  # the network that runs
             self._session = open_session(path, path)
             self.facts = _facts_inside(self._session, path)
         else:
             folder = read_model_folder(path)
-            form = _form(folder, precision)
-            self._session = open_session(form, form)
+            self.file = _form(folder, precision)
+            self._session = open_session(self.file, self.file)
             self.facts = folder.facts
         self._heads = tuple(head.name for head in self.facts.heads)
         self._input = _checked_input(self._session, self.facts, path)
