@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mien.cli.network_options import add_network_options, open_analyzer
-from mien.cli.signals import stopped_code
+from mien.cli.signals import put_off, stopped_code
 from mien.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -71,7 +71,8 @@ def _analyse(
         frames = analyze_frames(video, analyzer, settings)
         try:
             for frame in _shown(frames, video):
-                outputs.add(frame)
+                with put_off():  # half a frame in a table or in the timeline would be kept
+                    outputs.add(frame)
         except KeyboardInterrupt as stop:
             if not outputs.length_s:
                 raise  # nothing is there to be kept

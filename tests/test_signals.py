@@ -1,0 +1,35 @@
+"""Ctrl-C and SIGTERM wait while something is written that must be whole."""
+
+from __future__ import annotations
+
+import signal
+from contextlib import suppress
+
+import pytest
+
+from mien.cli.signals import put_off, stopped_code, terminated_as_by_ctrl_c
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_waits_for_the_end_of_the_block(sent: signal.Signals, code: int) -> None:
+    done = []
+    with pytest.raises(KeyboardInterrupt) as stop, terminated_as_by_ctrl_c():
+        with put_off():
+            signal.raise_signal(sent)
+            done.append("written")
+        done.append("gone on")
+    assert done == ["written"]
+    assert stopped_code(stop.value) == code
+
+
+def test_an_error_in_the_block_does_not_hide_the_signal() -> None:
+    with pytest.raises(KeyboardInterrupt), put_off():
+        signal.raise_signal(signal.SIGINT)
+        raise OSError("the program that reads was told to stop as well")
+
+
+def test_afterwards_everything_is_as_before() -> None:
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with suppress(ValueError), put_off():
+        raise ValueError
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
