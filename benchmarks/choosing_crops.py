@@ -1,5 +1,8 @@
 """Which crop suits a network best: margin round the face box, levelled or not, resize filter, and which answer.
 
+For a network whose answers are a mixture, also which mixture: share of the votes, and how much of the class prior
+is taken out.
+
     python benchmarks/choosing_crops.py mien LABELS.csv PHOTOS --detector-file face_detection_yunet_2026may.onnx
 
 LABELS.csv has the columns file and emotion; PHOTOS is the folder that the files are relative to. The largest face of
@@ -12,6 +15,7 @@ from __future__ import annotations
 import argparse
 import csv
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -22,13 +26,14 @@ from mien.images import read_image
 from mien.labels import canonical
 from mien.predict.detect import FoundFace, align, crop, detector
 from mien.predict.heads import Head
-from mien.predict.model_facts import ModelFacts
 from mien.predict.model_folder import model_path
 from mien.predict.recognizer import Recognizer
 from mien.preprocess import Preprocess, to_model_input
 
 MARGINS = (0.9, 0.95, 1.0, 1.05, 1.1, 1.2)
 CUTS: dict[str, Callable[..., NDArray[np.uint8]]] = {"as is": crop, "level": align}
+SHARES = (0.4, 0.5, 0.6, 0.65, 0.7)  # of the votes in the mixture
+ADJUSTMENTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 FILTERS = {"area": None, "linear": cv2.INTER_LINEAR, "cubic": cv2.INTER_CUBIC, "Lanczos": cv2.INTER_LANCZOS4}
 
 
@@ -38,8 +43,15 @@ def main() -> None:
     faces = list(_faces(options))
     truth = [canonical(emotion) for _, _, emotion in faces]
     print(f"{len(faces)} faces; accuracy / balanced accuracy")
-    _table("margin", _margins(recognizer, faces, truth), recognizer.facts)
-    _table("filter", _filters(recognizer, faces, truth), recognizer.facts)
+    names = [answer.name for answer in recognizer.facts.answers]
+    _table("margin", names, _margins(recognizer, faces, truth))
+    _table("filter", names, _filters(recognizer, faces, truth))
+    if recognizer.facts.blend:
+        _table(
+            "votes' share",
+            [f"adjustment {one:g}" for one in ADJUSTMENTS],
+            _mixtures(recognizer, faces, truth),
+        )
 
 
 def _options() -> argparse.Namespace:
@@ -91,6 +103,19 @@ def _filters(recognizer: Recognizer, faces: list[Labelled], truth: list[str]) ->
         yield f"{name}, {how.margin:g}", _cells(recognizer, np.stack(inputs), truth)
 
 
+def _mixtures(recognizer: Recognizer, faces: list[Labelled], truth: list[str]) -> Iterator[Row]:
+    facts, blend = recognizer.facts, recognizer.facts.blend
+    assert blend is not None
+    answers = recognizer.recognise([align(image, face, facts.preprocess.margin) for image, face, _ in faces])
+    counts = facts.training["data"]["counts"]["train"]
+    prior = {label: counts[label] / sum(counts.values()) for label in blend.labels}
+    first, votes = (head.name for head in facts.heads)
+    for share in SHARES:
+        mixed = replace(blend, shares={first: 1 - share, votes: share}, prior=prior)
+        kinds = [replace(mixed, adjustment=one) for one in ADJUSTMENTS]
+        yield f"{share:g}", [_cell(one, one.of(answers, facts.heads), truth) for one in kinds]
+
+
 def _scaled(face: NDArray[np.uint8], how: Preprocess, flag: int | None) -> NDArray[np.uint8]:
     side = how.resize or how.size
     return to_model_input(face if flag is None else cv2.resize(face, (side, side), interpolation=flag), how)
@@ -113,8 +138,8 @@ def _cell(answer: Head, shares: NDArray[np.float32], truth: list[str]) -> str:
     return f"{right.mean():.3f} / {balanced:.3f}"
 
 
-def _table(title: str, rows: Iterator[Row], facts: ModelFacts) -> None:
-    print("\n" + f"{title:24}" + "".join(f"{answer.name:18}" for answer in facts.answers))
+def _table(title: str, columns: list[str], rows: Iterator[Row]) -> None:
+    print("\n" + f"{title:24}" + "".join(f"{column:18}" for column in columns))
     for name, cells in rows:
         print(f"{name:24}" + "".join(f"{cell:18}" for cell in cells), flush=True)
 

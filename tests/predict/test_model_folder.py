@@ -151,6 +151,17 @@ def test_a_blend_mixes_by_share_and_is_the_default(tmp_path: Path) -> None:
     np.testing.assert_allclose(mixed.sum(axis=1), 1, rtol=1e-6)
 
 
+def test_a_blend_takes_a_part_of_the_prior_out(tmp_path: Path) -> None:
+    facts = _blended(temperature=2.0, prior={"happy": 0.9, "angry": 0.1}, adjustment=0.5)
+    assert ModelFacts.from_json(facts.to_json(), tmp_path) == facts
+    assert facts.blend is not None
+    label, votes = np.array([[0.2, 0.8]]), np.array([[0.1, 0.5, 0.4]])
+    mean = np.array([0.25 * 0.2 + 0.75 * 0.4 / 0.5, 0.25 * 0.8 + 0.75 * 0.1 / 0.5])
+    weighed = (mean / np.array([0.1, 0.9]) ** 0.5) ** 0.5
+    mixed = facts.blend.of({"label": label, "votes": votes}, facts.heads)
+    np.testing.assert_allclose(mixed[0], weighed / weighed.sum(), rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -158,6 +169,10 @@ def test_a_blend_mixes_by_share_and_is_the_default(tmp_path: Path) -> None:
         ({"shares": {"label": 1.0}}, "two heads or more"),
         ({"shares": {"label": 0.5, "smile": 0.5}}, "'smile', which does not know all"),
         ({"labels": ("happy", "contempt")}, "'label', which does not know all"),
+        ({"adjustment": 1.5}, "adjustment must be from 0 to 1, got 1.5"),
+        ({"adjustment": 0.5}, "prior must give each of its labels a share above 0"),
+        ({"adjustment": 0.5, "prior": {"angry": 1.0, "happy": 0.0}}, "prior must give each of its labels"),
+        ({"adjustment": 0.5, "prior": {"angry": "half", "happy": 0.5}}, "prior must give each of its labels"),
     ],
 )
 def test_a_blend_that_cannot_be_mixed_is_refused(changes: dict[str, Any], message: str) -> None:

@@ -1,5 +1,7 @@
 """The moving average, and the calibration that an export carries."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -10,7 +12,7 @@ from mien.data.dataset import Split  # noqa: E402
 from mien.labels import FER2013, FERPLUS  # noqa: E402
 from mien.predict.heads import Head  # noqa: E402
 from mien.train.average import MovingAverage  # noqa: E402
-from mien.train.judge import blended, calibrated_heads  # noqa: E402
+from mien.train.judge import blended, calibrated_heads, planned  # noqa: E402
 
 
 class Nothing:
@@ -54,7 +56,7 @@ def test_votes_are_judged_where_there_are_any():
     assert (head.temperature, scores) == (1.0, ())
 
 
-def test_the_blend_is_calibrated_between_the_label_and_the_raters():
+def test_the_blend_is_calibrated_to_what_most_raters_say():
     rng = np.random.default_rng(0)
     honest = rng.dirichlet(np.ones(8), 3000)
     votes = np.stack([rng.multinomial(10, row) for row in honest]).astype(np.float32)
@@ -63,16 +65,37 @@ def test_the_blend_is_calibrated_between_the_label_and_the_raters():
     labels = np.array([rng.choice(7, p=row) for row in seven])
     split = Split(Nothing(3000), labels, [""] * 3000, votes)
     answers = [
-        with_temperature(seven, 1 / 3).astype(np.float32),
-        with_temperature(honest, 1 / 3).astype(np.float32),
+        with_temperature(seven, 3).astype(np.float32),
+        with_temperature(honest, 3).astype(np.float32),
     ]
     heads = (Head(name="fer2013", labels=FER2013), Head(name="votes", labels=FERPLUS))
-    blend, (score,) = blended(heads, answers, split, 0.25, "toy")
+    labels_of = {head.name: head.labels for head in heads}
+    plan = planned(labels_of, 0.25, 0.0, split)
+    blend, (score,) = blended(heads, answers, split, plan, "toy")
     assert dict(blend.shares) == {"fer2013": 0.75, "votes": 0.25}
-    assert blend.temperature == pytest.approx(3, rel=0.1)  # both parts were made three times too sure
-    assert (score["head"], score["n"]) == ("expression", 3000)
-    assert 0.4 < score["accuracy"] < 0.9
+    mixed = blend.of(dict(zip(labels_of, answers, strict=True)), heads)
+    favourite = votes[:, columns].argmax(axis=1)
+    assert (score["head"], score["n"]) == ("expression", votes[:, columns].any(axis=1).sum())
+    # Three times too unsure at first, and the favourite of ten is surer than any one of them.
+    assert blend.temperature < 1 / 3
+    as_one_rater = replace(blend, temperature=1 / 3).of(dict(zip(labels_of, answers, strict=True)), heads)
+    assert expected_calibration_error(mixed, favourite) < 0.07
+    assert expected_calibration_error(as_one_rater, favourite) > 0.1
+    assert score["accuracy"] == pytest.approx((mixed.argmax(axis=1) == favourite).mean(), abs=0.01)
+    assert planned(labels_of, None, 0.0, split) is None
     assert blended(heads, answers, split, None, "toy") == (None, ())
+
+
+def test_the_blend_takes_the_prior_of_the_training_pictures_out():
+    labels = np.repeat(np.arange(7), [40, 1, 9, 20, 10, 10, 10])
+    split = Split(Nothing(100), labels, [""] * 100)
+    plan = planned({"fer2013": FER2013, "votes": FERPLUS}, 0.5, 1.0, split)
+    assert plan.prior[FER2013[1]] == pytest.approx(0.01)
+    heads = (Head(name="fer2013", labels=FER2013), Head(name="votes", labels=FERPLUS))
+    prior = np.array([[plan.prior[label] for label in FER2013]])
+    votes = np.array([[plan.prior.get(label, 0.0) for label in FERPLUS]])
+    even = plan.of({"fer2013": prior, "votes": votes}, heads)  # answers that say no more than the prior does
+    np.testing.assert_allclose(even, 1 / 7, rtol=1e-6)
 
 
 def test_the_average_of_a_training_of_few_steps_is_not_that_of_its_first_step():

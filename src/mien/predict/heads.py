@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
 import numpy as np
@@ -69,22 +69,36 @@ class Blend(Head):
 
     shares: weight of each of those heads, by name; they sum to one. Its probabilities p are the weighted mean of
     theirs, given that the answer is one of its labels, which all of those heads must know; then
-    softmax(log(p) / temperature).
+    softmax((log(p) - adjustment * log(prior)) / temperature).
+    prior: share of each label in the training pictures. adjustment: how much of it is taken out of the answers, tau
+    in the logit adjustment of Menon et al. 2021 (arXiv:2007.07314); 0: nothing, the prior is not needed then.
     """
 
     shares: Mapping[str, float]
+    prior: Mapping[str, float] = field(default_factory=dict)
+    adjustment: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        numbers = [share for share in self.shares.values() if isinstance(share, int | float)]
-        if len(numbers) < 2 or len(numbers) < len(self.shares) or abs(math.fsum(numbers) - 1) > 1e-6:
+        numbers = _numbers(self.shares)
+        if len(numbers) < 2 or len(numbers) < len(self.shares) or abs(math.fsum(numbers.values()) - 1) > 1e-6:
             raise ModelError(
                 f"blend {self.name!r}: shares must name two heads or more, with numbers that sum to one, got "
-                f"{dict(self.shares)}"
+                f"{self.shares!r}"
+            )
+        if not (isinstance(self.adjustment, int | float) and 0 <= self.adjustment <= 1):
+            raise ModelError(f"blend {self.name!r}: adjustment must be from 0 to 1, got {self.adjustment!r}")
+        prior = _numbers(self.prior)
+        if self.adjustment and (set(prior) != set(self.labels) or min(prior.values()) <= 0):
+            raise ModelError(
+                f"blend {self.name!r}: with an adjustment, prior must give each of its labels a share above 0, got "
+                f"{self.prior!r}"
             )
 
     def to_dict(self) -> dict[str, Any]:
-        return {**super().to_dict(), "shares": {name: float(share) for name, share in self.shares.items()}}
+        numbers = {"shares": self.shares, "prior": self.prior}
+        plain = {name: {key: float(value) for key, value in one.items()} for name, one in numbers.items()}
+        return {**super().to_dict(), **plain, "adjustment": float(self.adjustment)}
 
     def of(self, answers: Mapping[str, NDArray[np.floating]], heads: Sequence[Head]) -> NDArray[np.float32]:
         """Mix the answers of `heads`: each (n, its labels), calibrated; returns (n, labels) float32."""
@@ -93,8 +107,16 @@ class Blend(Head):
             if share := self.shares.get(head.name):
                 places = [head.labels.index(label) for label in self.labels]
                 mean += share * _scaled(answers[head.name][:, places].astype(np.float64))
+        if self.adjustment:
+            mean = _scaled(mean * np.array([self.prior[label] for label in self.labels]) ** -self.adjustment)
         mixed: NDArray[np.float32] = _scaled(mean ** (1 / self.temperature)).astype(np.float32)
         return mixed
+
+
+def _numbers(stored: Any) -> dict[str, float]:
+    """Return the entries of a mapping that are numbers; none where it is no mapping."""
+    entries = stored.items() if isinstance(stored, Mapping) else ()
+    return {name: number for name, number in entries if isinstance(number, int | float)}
 
 
 def _scaled(weights: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -107,6 +107,12 @@ def _heads(facts: ModelFacts) -> str:
             f" `{facts.blend.name}` is no output of the network: it mixes {mixed} (weighted mean of their "
             "probabilities, over the labels that both know)."
         )
+        if facts.blend.adjustment:
+            note += (
+                f" Of the share that each label has in the training pictures, {facts.blend.adjustment:.0%} is taken "
+                "out of it (logit adjustment, Menon et al. 2021, arXiv:2007.07314): rare expressions are "
+                "named more often than in the training data, common ones less."
+            )
     return f"{note}\n\n{table(('Head', 'Labels, in order'), rows)}"
 
 

@@ -55,6 +55,11 @@ class TrainConfig(DataConfig):
         "with a votes head: its share in the answer `expression`, which mixes both heads and becomes the default; "
         "unset: no such answer",
     )
+    logit_adjustment: float = setting(
+        0.0,
+        "with --blend: how much of each class's share in the training pictures is taken out of that answer, so that "
+        "rare ones are named more often; 0: nothing, 1: all (tau in Menon et al. 2021)",
+    )
     margin: float = setting(1.0, "side of the crop over the face box's longer side, where faces are cut out")
     balance: str = setting(
         "sqrt",
@@ -171,6 +176,8 @@ class TrainConfig(DataConfig):
                 raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
         if self.blend is not None and not 0 < self.blend < 1:
             raise ConfigError(f"blend must be between 0 and 1, got {self.blend}")
+        if not 0 <= self.logit_adjustment <= 1:
+            raise ConfigError(f"logit_adjustment must be from 0 to 1, got {self.logit_adjustment}")
         if self.dropout is not None and not 0 <= self.dropout < 1:
             raise ConfigError(f"dropout must be from 0 to below 1, got {self.dropout}")
         for phase in self.phases:

@@ -53,43 +53,75 @@ def calibrated_heads(
     return tuple(done), tuple(scores)
 
 
+def planned(
+    heads: Mapping[str, tuple[str, ...]], share: float | None, adjustment: float, train: Split
+) -> Blend | None:
+    """Return the mixture that a training is to end with, its temperature still 1; None without a share or votes head.
+
+    heads: labels by name, the votes head last. share: weight of the votes. adjustment: see `Blend`.
+    """
+    if share is None or len(heads) < 2:
+        return None
+    (first, labels), (votes, _) = heads.items()
+    counts = np.bincount(train.labels, minlength=len(labels))
+    prior = dict(zip(labels, (counts / counts.sum()).tolist(), strict=True)) if adjustment else {}
+    shares = {first: 1 - share, votes: share}
+    return Blend(name=BLEND, labels=labels, shares=shares, prior=prior, adjustment=adjustment)
+
+
 def blended(
     heads: Sequence[Head],
     answers: Sequence[NDArray[np.float32]],
     split: Split,
-    share: float | None,
+    plan: Blend | None,
     data: str,
 ) -> tuple[Blend | None, tuple[dict[str, Any], ...]]:
-    """Mix the label head and the votes head, calibrated; nothing where there is no share or no votes head.
+    """Calibrate the mixture of the label head and the votes head; nothing where there is no plan or no votes.
 
-    answers: one (n, labels) array of raw probabilities a head. share: weight of the votes. The temperature is
-    fitted to the mean of both targets, the label and the raters' shares: what one more person would answer.
-    The score counts an answer as right when it is the raters' favourite among the labels.
+    answers: one (n, labels) array of raw probabilities a head. plan: what is to be mixed, from `planned`. An answer
+    is right when it is the raters' favourite among the labels, and the temperature is fitted to that: its probability
+    is that of naming what most people would. Fitted to the shares of the raters instead, which is what one more
+    person would say, its answers were right 13 points more often than they said on photographs.
     """
-    if share is None or len(heads) < 2 or split.votes is None:
+    if plan is None or split.votes is None:
         return None, ()
-    first, votes = heads[0], heads[1]
-    shares = {first.name: 1 - share, votes.name: share}
+    first, votes = heads
     sure = {
         head.name: with_temperature(answer, head.temperature)
         for head, answer in zip(heads, answers, strict=True)
     }
-    raw = Blend(name=BLEND, labels=first.labels, shares=shares)
-    raters = split.votes[:, [votes.labels.index(label) for label in first.labels]]
-    known = raters.any(axis=1)
-    mixed = raw.of(sure, heads)[known]
-    rated = raters[known] / raters[known].sum(axis=1, keepdims=True)
-    targets = (np.eye(len(first.labels))[split.labels[known]] + rated) / 2
-    temperature = fit_temperature(mixed, targets)
-    favourite = rated.argmax(axis=1)
+    known, favourite = favourites(split.votes, votes.labels, first.labels)
+    mixed = plan.of(sure, heads)[known]
+    temperature = fit_temperature(mixed, np.eye(len(first.labels))[favourite])
     final = with_temperature(mixed, temperature)
-    blend = replace(raw, temperature=temperature, threshold=uncertain_threshold(final, favourite))
-    score = {
-        "data": data, "split": "validation", "head": BLEND, "n": len(favourite),
-        "accuracy": float((final.argmax(axis=1) == favourite).mean()),
-        "ece": expected_calibration_error(final, favourite),
-    }  # fmt: skip
-    return blend, (score,)
+    blend = replace(plan, temperature=temperature, threshold=uncertain_threshold(final, favourite))
+    return blend, (favourite_score(final, favourite, data),)
+
+
+def favourites(
+    votes: NDArray[np.floating], labels: Sequence[str], among: Sequence[str]
+) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:
+    """Return which faces a rater gave one of the labels `among`, (n,), and the one that most gave those faces.
+
+    votes: (n, labels) counts of raters.
+    """
+    raters = votes[:, [list(labels).index(label) for label in among]]
+    known = raters.sum(axis=1) > 0
+    return known, raters[known].argmax(axis=1)
+
+
+def favourite_score(
+    answers: NDArray[np.floating], favourite: NDArray[np.integer], data: str
+) -> dict[str, Any]:
+    """Score the mixture's answers, (n, labels), against the raters' favourite labels, (n,)."""
+    return {
+        "data": data,
+        "split": "validation, FER+ favourite",
+        "head": BLEND,
+        "n": len(favourite),
+        "accuracy": float((answers.argmax(axis=1) == favourite).mean()),
+        "ece": expected_calibration_error(answers, favourite),
+    }
 
 
 def _targets(

@@ -248,7 +248,7 @@ class _Training:
         """Export the best network, calibrated on validation, and draw the curves."""
         from mien.train.curves import draw_curves
         from mien.train.export import export
-        from mien.train.judge import blended, calibrated_heads
+        from mien.train.judge import blended, calibrated_heads, planned
         from mien.train.loop import predict
         from mien.train.saved import load_network, save_network
 
@@ -261,7 +261,9 @@ class _Training:
             "best_epoch": progress.best_epoch,
             "seconds": round(progress.seconds),
         }
-        blend, blend_scores = blended(heads, answers, split, self._config.blend, self._dataset.name)
+        share, adjustment = self._config.blend, self._config.logit_adjustment
+        plan = planned(self._built.heads, share, adjustment, self._dataset.split("train"))
+        blend, blend_scores = blended(heads, answers, split, plan, self._dataset.name)
         facts = replace(
             self._facts(),
             heads=heads,

@@ -1,0 +1,84 @@
+"""Give a shipped network another mixture, without training: share of the votes, how much of the prior is taken out.
+
+    python tools/refit_blend.py src/mien/models/mien fer2013.csv --blend 0.65 --logit-adjustment 0.75
+
+Temperature and threshold of the mixture are fitted on the validation faces of the data, to the float32 network's
+answers as at the end of a training with these settings, and scored there in the form that people run. model.json,
+CARD.md and what the network files say of themselves are written anew. No weight changes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import onnx
+
+from mien.data import open_dataset
+from mien.files import whole_folder
+from mien.predict.model_facts import METADATA_KEY, ModelFacts
+from mien.predict.model_folder import CARD_FILE, INT8_FILE, MODEL_FILE, read_model_folder, write_facts
+from mien.predict.recognizer import Recognizer
+from mien.train.card import model_card
+from mien.train.config import TrainConfig
+from mien.train.judge import blended, favourite_score, favourites, planned
+
+
+def main() -> None:
+    """Rewrite the model folder that is named."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("model", type=Path)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--blend", type=float, required=True)
+    parser.add_argument("--logit-adjustment", type=float, required=True)
+    options = parser.parse_args()
+    config = TrainConfig(blend=options.blend, logit_adjustment=options.logit_adjustment)
+    with whole_folder(options.model) as temporary:
+        shutil.copytree(options.model, temporary, dirs_exist_ok=True)
+        facts = refitted(read_model_folder(temporary).facts, temporary, options.data, config)
+        for name in (MODEL_FILE, INT8_FILE):
+            if (temporary / name).is_file():
+                _tell(temporary / name, facts)
+        write_facts(temporary, facts)
+        (temporary / CARD_FILE).write_text(model_card(facts), encoding="utf-8")
+    print(facts.blend)
+
+
+def refitted(facts: ModelFacts, folder: Path, data: Path, config: TrainConfig) -> ModelFacts:
+    """Return the facts with another mixture, fitted to the answers of the folder's float32 network."""
+    dataset = open_dataset(data)
+    split = dataset.split("validation")
+    assert split.votes is not None and len(facts.heads) == 2, "a mixture needs a votes head, and votes"
+    faces = [split.pictures.read(place) for place in range(len(split))]
+    answers = Recognizer(folder, "float32").recognise(faces)
+    # What the network answers has been divided by its temperatures already.
+    heads = [replace(head, temperature=1.0) for head in facts.heads]
+    labels = {head.name: head.labels for head in heads}
+    plan = planned(labels, config.blend, config.logit_adjustment, dataset.split("train"))
+    blend, _ = blended(heads, [answers[name] for name in labels], split, plan, dataset.name)
+    assert blend is not None
+    known, favourite = favourites(split.votes, heads[1].labels, blend.labels)
+    used = blend.of(Recognizer(folder).recognise(faces), heads)[known]
+    score = favourite_score(used, favourite, dataset.name)
+    settings = {
+        **facts.training["settings"],
+        "blend": config.blend,
+        "logit_adjustment": config.logit_adjustment,
+    }
+    kept = tuple(one for one in facts.scores if one["head"] != blend.name)
+    training = {**facts.training, "settings": settings}
+    return replace(facts, blend=blend, training=training, scores=(*kept, score))
+
+
+def _tell(network: Path, facts: ModelFacts) -> None:
+    """Let a network file say what its facts are now; whatever else it says stays."""
+    proto = onnx.load(network)
+    stored = {entry.key: entry.value for entry in proto.metadata_props}
+    onnx.helper.set_model_props(proto, {**stored, METADATA_KEY: facts.to_json()})
+    onnx.save(proto, network)
+
+
+if __name__ == "__main__":
+    main()
