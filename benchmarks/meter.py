@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 _MAXRSS_BYTES = 1 if sys.platform == "darwin" else 1024  # the unit of ru_maxrss differs
 
@@ -17,15 +18,25 @@ def peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _MAXRSS_BYTES
 
 
+def own_bytes() -> int:
+    """Return the memory that is this process's alone: on Linux without what is mapped from files, else the peak."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return peak_bytes()
+    lines = dict(line.split(":", 1) for line in status.read_text(encoding="ascii").splitlines())
+    return int(lines["RssAnon"].split()[0]) * 1024
+
+
 @contextmanager
 def metered(costs: dict[str, float]) -> Iterator[None]:
-    """Put `cpu_s`, `wall_s`, `peak_mib` and `peak_growth_mib` of the block into `costs`."""
-    cpu, wall, before = time.process_time(), time.perf_counter(), peak_bytes()
+    """Put `cpu_s`, `wall_s`, `peak_mib`, `peak_growth_mib` and `own_growth_mib` of the block into `costs`."""
+    cpu, wall, before, own = time.process_time(), time.perf_counter(), peak_bytes(), own_bytes()
     yield
     costs["cpu_s"] = time.process_time() - cpu
     costs["wall_s"] = time.perf_counter() - wall
     costs["peak_mib"] = peak_bytes() / 2**20
     costs["peak_growth_mib"] = (peak_bytes() - before) / 2**20
+    costs["own_growth_mib"] = (own_bytes() - own) / 2**20
 
 
 class EpochClock:

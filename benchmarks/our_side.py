@@ -12,8 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from meter import EpochClock, metered, report
 from mien.data import open_dataset
 from mien.preprocess import Preprocess
@@ -78,7 +76,6 @@ def hold(folder: Path, options: dict[str, Any]) -> dict[str, float]:
         split = open_dataset(folder, settings(options["recipe"])).split("train")
         inputs = Inputs(split, how)
     costs["pictures"] = len(inputs)
-    costs["held_mib"] = len(inputs) * np.prod(how.shape) / 2**20
     return costs
 
 

@@ -82,6 +82,44 @@ def test_a_damaged_entry_is_made_again(place, tmp_path, damage):
     assert path.read_bytes() != spoilt and cache.load("fer2013", path.stem.split("-")[-1]) is not None
 
 
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_large_arrays_are_mapped_and_small_ones_read(place, order):
+    large = (
+        np.asfortranarray(np.arange(600_000).reshape(300, 2000)) if order == "F" else np.ones((3, 9**7), bool)
+    )
+    small = np.arange(5.0)
+    for arrays in (cache.kept("toy", "ab", {"small": small, "large": large}), cache.load("toy", "ab")):
+        np.testing.assert_array_equal(arrays["large"], large)
+        np.testing.assert_array_equal(arrays["small"], small)
+        assert (arrays["large"].dtype, arrays["small"].dtype) == (large.dtype, small.dtype)
+        assert not arrays["large"].flags.owndata and not arrays["large"].flags.writeable
+        assert arrays["small"].flags.writeable
+    (path,) = entries(place)
+    data = bytearray(path.read_bytes())
+    data[-3000] ^= 1  # inside the large one
+    path.write_bytes(data)
+    assert cache.load("toy", "ab") is None
+
+
+def test_what_cannot_be_stored_is_used_as_it_is(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("MIEN_CACHE", str(tmp_path / "file" / "cache"))
+    arrays = {"large": np.zeros(2**21, np.uint8)}
+    assert cache.kept("toy", "ab", arrays) is arrays
+
+
+@pytest.mark.usefixtures("place")
+def test_the_splits_of_a_csv_share_the_memory_of_the_whole(tmp_path):
+    file = a_csv(tmp_path / "fer2013.csv")
+    lines = file.read_text().splitlines()
+    file.write_text("\n".join([*lines[:5], *(line.replace("Training", "PublicTest") for line in lines[5:])]))
+    splits = open_dataset(file).splits
+    one, other = (splits[name].pictures.pixels for name in ("train", "validation"))
+    assert (len(one), len(other)) == (4, 2)
+    assert one.base is not None and one.base is other.base
+    np.testing.assert_array_equal(splits["train"].pictures.take(np.array([3, 1])).pixels, one[[3, 1]])
+
+
 def test_a_damaged_record_of_hashes_is_made_again(place, tmp_path):
     file = a_csv(tmp_path / "fer2013.csv")
     first = open_dataset(file).fingerprint

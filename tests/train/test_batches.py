@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mien.data.dataset import Split
+from mien.data.pictures import InMemoryPictures
 from mien.errors import DataError
 from mien.preprocess import Preprocess, to_model_inputs
 from mien.train.augment import augment
@@ -110,6 +111,40 @@ def test_class_weights(balance, ratio):
 def test_a_class_without_pictures_is_named_an_error():
     with pytest.raises(DataError, match="no training pictures for c; add some"):
         class_weights(np.array([0, 1, 1]), ("a", "b", "c"), "sqrt")
+
+
+WHOLE = {"contrast": 0.0, "brightness": 0.0, "noise": 0.0, "erasing": 0.0, "mixup": 0.0, "cutmix": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind"),
+    [
+        (WHOLE, np.uint8),
+        ({**WHOLE, "augment": False, "contrast": 0.5}, np.uint8),  # nothing is varied, so nothing is toned
+        *(({**WHOLE, name: 0.5}, np.float32) for name in WHOLE),
+        ({**WHOLE, "augment": False, "mixup": 0.5}, np.float32),
+    ],
+)
+def test_all_batches_of_a_training_have_one_type(settings, kind):
+    batches = batches_of(a_split(), mix_share=0.5, **settings)
+    assert {batch.inputs.dtype for number in range(3) for batch in batches.epoch(number, True, "none")} == {
+        np.dtype(kind)
+    }
+
+
+@pytest.mark.parametrize("colour", ["grey", "rgb", "bgr"])
+@pytest.mark.parametrize("shape", [(48, 48), (48, 48, 3), (40, 40)])
+def test_decoded_pictures_are_held_without_a_copy_where_they_are_ready(shape, colour):
+    rng = np.random.default_rng(0)
+    pictures = InMemoryPictures(rng.integers(0, 256, (7, *shape), dtype=np.uint8))
+    how = Preprocess(colour=colour)
+    inputs = Inputs(Split(pictures, np.zeros(7, np.int64), [""] * 7), how)
+    places = np.array([4, 0, 5])
+    expected = to_model_inputs([pictures.read(int(place)) for place in places], how)
+    np.testing.assert_array_equal(inputs(places), expected)
+    ready = (shape, colour) in {((48, 48), "grey"), ((48, 48, 3), "rgb")}
+    assert np.shares_memory(next(inputs.in_order(7)), pictures.pixels) is False  # a batch is always its own
+    assert (inputs._held is not None and np.shares_memory(inputs._held, pictures.pixels)) is ready
 
 
 def test_augmentation_without_settings_changes_nothing():

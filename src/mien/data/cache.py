@@ -2,8 +2,9 @@
 
 What is stored is named by the SHA-256 of the content that it was made from; a second, tiny record remembers
 which file (path, size, time of change) had which SHA-256, so that an unchanged file need not be read to find
-its entry. Nothing here can make a command fail: an entry that is missing, damaged or cannot be written is
-made again.
+its entry. Large arrays are mapped, not read into memory: the system shares them between processes and takes the
+memory back when it needs it. Nothing here can make a command fail: an entry that is missing, damaged or cannot be
+written is made again.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +27,7 @@ from mien.files import cache_folder, whole_file
 FORMAT = 1  # part of every name: a newer mien does not stumble over what an older one stored
 Arrays = Mapping[str, NDArray[np.generic]]
 # What reading a damaged entry raises; zipfile answers an unknown compression with NotImplementedError.
+_MAPPED = 2**20  # bytes; smaller arrays are read
 _DAMAGE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, NotImplementedError)
 
 
@@ -33,18 +37,49 @@ def entry(kind: str, key: str) -> Path:
 
 
 def load(kind: str, key: str) -> dict[str, NDArray[np.generic]] | None:
-    """Return the arrays of an entry, or None when none is whole (zip checks every member's CRC)."""
+    """Return the arrays of an entry, or None when none is whole (every member's CRC is checked).
+
+    Large ones cannot be written to; copy them first.
+    """
     try:
-        with entry(kind, key).open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            return {name: stored[name] for name in stored.files}
+        with entry(kind, key).open("rb") as file, zipfile.ZipFile(file) as stored:
+            return {
+                info.filename.removesuffix(".npy"): _array(file, stored, info) for info in stored.infolist()
+            }
     except _DAMAGE:
         return None
+
+
+def _array(file: IO[bytes], stored: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[np.generic]:
+    if info.file_size < _MAPPED or info.compress_type != zipfile.ZIP_STORED:
+        with stored.open(info) as member:
+            return np.asarray(np.lib.format.read_array(member, allow_pickle=False))
+    # The local header: 30 bytes, of which the last four are the lengths of the name and of what follows it.
+    file.seek(info.header_offset + 26)
+    lengths = np.frombuffer(file.read(4), "<u2")
+    start = info.header_offset + 30 + int(lengths.sum())
+    whole = np.asarray(np.memmap(file, np.uint8, "r", start, (info.file_size,)))
+    if zlib.crc32(whole.data) != info.CRC:
+        raise zipfile.BadZipFile(f"{info.filename} is damaged")
+    file.seek(start)
+    version = np.lib.format.read_magic(file)
+    if version != (1, 0):
+        raise ValueError(f"{info.filename} has an unknown form, {version}")
+    shape, by_column, kind = np.lib.format.read_array_header_1_0(file)
+    values = whole[file.tell() - start :].view(kind)
+    return values.reshape(shape, order="F" if by_column else "C")
 
 
 def store(kind: str, key: str, arrays: Arrays) -> None:
     """Keep arrays under a key, whole or not at all. A full disk costs time later, not this run."""
     with suppress(OutputError), whole_file(entry(kind, key)) as temporary:
         np.savez(temporary, **arrays)  # type: ignore[arg-type]
+
+
+def kept(kind: str, key: str, arrays: Arrays) -> Arrays:
+    """Store arrays and return them as `load` gives them, mapped; the arrays themselves where they cannot be stored."""
+    store(kind, key, arrays)
+    return load(kind, key) or arrays
 
 
 def content_hash(path: Path) -> str:

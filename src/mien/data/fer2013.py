@@ -53,12 +53,12 @@ def read_fer2013(path: Path) -> Reading:
     votes, note = votes_beside(path, [SPLITS[place] for place in table.places], table.emotions)
     present = [emotion for emotion in range(len(FER2013)) if (table.emotions == emotion).any()]
     labels = np.searchsorted(present, table.emotions).astype(np.int64)
+    pictures = InMemoryPictures(table.pixels, table.traits)
     splits = {}
     for place, name in enumerate(SPLITS):
         rows = np.flatnonzero(table.places == place)
-        pictures = InMemoryPictures(table.pixels[rows], table.traits.take(rows))
         names = [f"{path.name} row {row + 1}" for row in rows.tolist()]
-        splits[name] = Split(pictures, labels[rows], names, None if votes is None else votes[rows])
+        splits[name] = Split(pictures.take(rows), labels[rows], names, None if votes is None else votes[rows])
     name = "fer2013" if path.name in FILE_NAMES else path.name.partition(".")[0]
     classes = tuple(FER2013[emotion] for emotion in present)
     return Reading(name, classes, in_order(splits), notes=(note,) if note else ())
@@ -66,20 +66,13 @@ def read_fer2013(path: Path) -> Reading:
 
 def _table(path: Path) -> Table:
     key = cache.content_hash(path)
-    stored = cache.load("fer2013", key)
-    if stored is None:
-        table = _parse(path)
-        traits = table.traits
-        arrays: dict[str, NDArray[np.generic]] = dict(
-            pixels=table.pixels, emotions=table.emotions, places=table.places, **traits.arrays()
-        )
-        cache.store("fer2013", key, arrays)
-        return table
+    stored = cache.load("fer2013", key) or cache.kept("fer2013", key, _parse(path))
     traits = Traits.from_arrays(stored)
     return Table(stored["pixels"], stored["emotions"], stored["places"], traits)  # type: ignore[arg-type]
 
 
-def _parse(path: Path) -> Table:
+def _parse(path: Path) -> cache.Arrays:
+    """Return the fields of a Table by name, those of its traits among them."""
     rows = rows_of(path)
     header = next(rows, [])
     # A third column of another name may well be the split: only two columns are read as training faces alone.
@@ -99,7 +92,8 @@ def _parse(path: Path) -> Table:
     if not faces:
         raise DataError(f"{path.name} has no rows below its header; get the file again")
     stacked = np.stack(faces)
-    return Table(stacked, np.array(emotions, np.int64), np.array(places, np.int64), measure_all(stacked))
+    labels = {"emotions": np.array(emotions, np.int64), "places": np.array(places, np.int64)}
+    return {"pixels": stacked, **labels, **measure_all(stacked).arrays()}
 
 
 def _with_numbers(rows: Iterator[list[str]]) -> Iterator[tuple[int, list[str]]]:

@@ -80,14 +80,16 @@ def _pictures(paths: Sequence[Path], traits: Traits) -> Pictures:
     if len(sizes) != 1 or sizes[0, :2].max() > _SMALL_SIDE or traits.sizes.prod(axis=1).sum() > _SMALL_BYTES:
         return on_disk
     key = cache.hash_of(traits.digests.tobytes(), traits.sizes.tobytes())
-    stored = cache.load("small", key)
-    if stored is not None:
-        return InMemoryPictures(stored["pixels"], traits)  # type: ignore[arg-type]
-    pixels = _decoded(on_disk)
-    cache.store("small", key, {"pixels": pixels})
-    return InMemoryPictures(pixels, traits)
+    stored = cache.load("small", key) or cache.kept("small", key, {"pixels": _decoded(on_disk)})
+    return InMemoryPictures(stored["pixels"], traits)  # type: ignore[arg-type]
 
 
 def _decoded(pictures: FilePictures) -> NDArray[np.uint8]:
     with ThreadPoolExecutor(workers()) as pool:
-        return np.stack(list(pool.map(pictures.read, range(len(pictures)))))
+        decoded = pool.map(pictures.read, range(len(pictures)))
+        first = next(decoded)
+        pixels = np.empty((len(pictures), *first.shape), np.uint8)
+        pixels[0] = first
+        for place, picture in enumerate(decoded, start=1):
+            pixels[place] = picture
+    return pixels

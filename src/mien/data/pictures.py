@@ -38,7 +38,10 @@ class InMemoryPictures:
         return np.asarray(self.pixels[index])
 
     def take(self, indices: NDArray[np.intp]) -> InMemoryPictures:
-        return InMemoryPictures(self.pixels[indices], self.traits.take(indices) if self.traits else None)
+        # A run of pictures, such as a split of a csv, is a view of the whole and costs no memory.
+        run = len(indices) > 0 and bool((np.diff(indices) == 1).all())
+        pixels = self.pixels[indices[0] : indices[-1] + 1] if run else self.pixels[indices]
+        return InMemoryPictures(pixels, self.traits.take(indices) if self.traits else None)
 
 
 @dataclass(frozen=True, eq=False)

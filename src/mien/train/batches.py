@@ -13,7 +13,8 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from mien.data.dataset import Split
+from mien.data.dataset import Pictures, Split
+from mien.data.pictures import InMemoryPictures
 from mien.errors import DataError
 from mien.preprocess import Preprocess, to_model_input
 from mien.train.augment import augment
@@ -30,11 +31,11 @@ _AHEAD = 3  # batches prepared while the network works on one
 class Batch:
     """What one optimiser step takes.
 
-    inputs: (n, size, size, channels) float32, levels in [0, 255].
+    inputs: (n, size, size, channels), levels in [0, 255]; uint8 where the config keeps whole levels, else float32.
     targets: one (n, labels) float32 array a head, rows sum to one. weights: one (n,) float32 array a head.
     """
 
-    inputs: NDArray[np.float32]
+    inputs: NDArray[np.uint8 | np.float32]
     targets: list[NDArray[np.float32]]
     weights: list[NDArray[np.float32]]
 
@@ -47,8 +48,8 @@ class Inputs:
         self._how = how
         self._workers = os.cpu_count() or 1
         self._pool = ThreadPoolExecutor(self._workers, "mien-read")
-        self._held: NDArray[np.uint8] | None = None
-        if len(split) * how.size**2 * how.channels <= MEMORY_LIMIT:
+        self._held = _as_they_are(split.pictures, how)
+        if self._held is None and len(split) * how.size**2 * how.channels <= MEMORY_LIMIT:
             self._held = self._read(np.arange(len(split)))
 
     def __len__(self) -> int:
@@ -76,6 +77,18 @@ class Inputs:
         """Yield all pictures once, in order, the last batch smaller."""
         for start in range(0, len(self), batch_size):
             yield self(np.arange(start, min(start + batch_size, len(self))))
+
+
+def _as_they_are(pictures: Pictures, how: Preprocess) -> NDArray[np.uint8] | None:
+    """Return decoded pictures that need no preparing, (n, size, size, channels), without a copy; None for others."""
+    if (
+        not isinstance(pictures, InMemoryPictures)
+        or how.resize not in (None, how.size)
+        or how.colour == "bgr"
+    ):
+        return None
+    kind = (how.size, how.size) if how.colour == "grey" else how.shape
+    return pictures.pixels.reshape(-1, *how.shape) if pictures.pixels.shape[1:] == kind else None
 
 
 def class_weights(labels: NDArray[np.int64], classes: tuple[str, ...], balance: str) -> NDArray[np.float32]:
@@ -152,6 +165,10 @@ class Batches:
     ) -> Batch:
         config = self._config
         inputs = augment(self._inputs(indices), rng, config, self._side)
+        if (
+            not config.whole_levels
+        ):  # all batches of a training have one type, so that each backend compiles once
+            inputs = inputs.astype(np.float32, copy=False)
         labels = self._labels[indices]
         classes = len(self._heads[0])
         hard = np.eye(classes, dtype=np.float32)[labels]

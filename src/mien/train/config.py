@@ -186,6 +186,12 @@ class TrainConfig(DataConfig):
                     f"a phase cannot change {', '.join(unknown)}; it can change {', '.join(PHASE_SETTINGS)}"
                 )
 
+    @property
+    def whole_levels(self) -> bool:
+        """Whether training pictures stay at whole levels of 0-255: nothing asked for makes fractions of them."""
+        fractions = (self.contrast, self.brightness, self.noise, self.erasing)
+        return not (self.mixup or self.cutmix or (self.augment and any(fractions)))
+
     def for_pictures(self, count: int) -> TrainConfig:
         """Return this config with everything set that depends on the number of training pictures.
 

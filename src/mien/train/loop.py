@@ -44,7 +44,7 @@ def predict(network: keras.Model, inputs: Inputs, devices: int = 1) -> list[NDAr
     for batch in inputs.in_order(_PREDICT_BATCH):
         missing = -len(batch) % devices
         padded = np.concatenate([batch, batch[:1].repeat(missing, 0)]) if missing else batch
-        answers = network.predict_on_batch(padded.astype(np.float32))
+        answers = network.predict_on_batch(padded)
         heads = answers if isinstance(answers, list) else [answers]
         parts.append([np.asarray(head)[: len(batch)] for head in heads])
     return [np.concatenate(head) for head in zip(*parts, strict=True)]
