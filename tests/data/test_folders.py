@@ -133,6 +133,15 @@ def test_unreadable_files_are_listed_by_name_and_left_out(tmp_path, write_faces,
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_named_like_a_picture_is_not_waited_for(tmp_path, write_faces):
+    write_faces(tmp_path, {"happy": 4, "sad": 4})
+    os.mkfifo(tmp_path / "sad" / "pipe.jpg")
+    (bad,) = open_dataset(tmp_path, carve_validation=False).unreadable
+    assert bad.name == "sad/pipe.jpg"
+    assert "a pipe, socket or device, not a file" in bad.reason
+
+
 def test_a_damaged_jpeg_is_found_among_whole_ones(tmp_path, capfd):
     """libjpeg's complaint does not say which picture of a batch it means."""
     noise = np.random.default_rng(0)
@@ -213,7 +222,7 @@ def test_a_class_without_one_readable_picture(tmp_path, write_faces):
     write_faces(tmp_path, {"happy": 4, "sad": 0})
     (tmp_path / "sad" / "0.jpg").write_text("no")
     with pytest.raises(
-        DataError, match=r"no readable picture of class sad \(1 files are unreadable; the first: sad/0"
+        DataError, match=r"no readable picture of class sad \(unreadable files: 1; the first: sad/0"
     ):
         open_dataset(tmp_path)
 

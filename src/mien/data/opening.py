@@ -90,8 +90,8 @@ def _check_classes(reading: Reading, path: Path) -> None:
     if empty := [name for name, count in counts.items() if count == 0]:
         first = next((f"; the first: {bad.name}: {bad.reason}" for bad in reading.unreadable), "")
         raise DataError(
-            f"{path} has no readable picture of class {', '.join(empty)} ({len(reading.unreadable)} "
-            f"files are unreadable{first}); add pictures or leave the class out (--classes)"
+            f"{path} has no readable picture of class {', '.join(empty)} (unreadable files: "
+            f"{len(reading.unreadable)}{first}); add pictures or leave the class out (--classes)"
         )
     if len(counts) < 2:
         only = ", ".join(counts)

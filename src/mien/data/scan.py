@@ -85,16 +85,22 @@ def _examined(paths: Sequence[Path], progress: Progress | None) -> Iterator[tupl
 
 def _examine(path: Path) -> tuple[Traits, str]:
     try:
-        return measure(decode_known(read_bytes(path, "it"), "it")), ""
+        return measure(decode_known(_content(path), "it")), ""
     except ImageError as error:
         return _NOTHING, str(error)
 
 
 def _examine_alone(path: Path) -> tuple[Traits, str]:
     try:
-        return measure(decode_image(read_bytes(path, "it"), "it")), ""
+        return measure(decode_image(_content(path), "it")), ""
     except ImageError as error:
         return _NOTHING, str(error)
+
+
+def _content(path: Path) -> bytes:
+    if path.exists() and not path.is_file():  # reading one may wait for ever
+        raise ImageError("it is a pipe, socket or device, not a file")
+    return read_bytes(path, "it")
 
 
 def _remembered(key: str) -> dict[tuple[str, int, int], tuple[Traits, str]]:
