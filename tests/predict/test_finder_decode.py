@@ -16,9 +16,10 @@ def row(x: float, y: float, side: float, score: float) -> np.ndarray:
 
 
 def test_cells_that_agree_are_one_face_placed_between_them() -> None:
-    found = merged(np.stack([row(10, 10, 40, 0.5), row(14, 10, 40, 0.75), row(200, 0, 40, 0.3)]), 0.4)
+    unsure = row(12, 12, 40, 0.3)  # has no say in where a face lies of which another cell is so much surer
+    found = merged(np.stack([row(10, 10, 40, 0.6), row(14, 10, 40, 0.75), unsure, row(200, 0, 40, 0.3)]), 0.4)
     assert found[:, -1].tolist() == pytest.approx([0.75, 0.3])
-    assert found[0, 0] == pytest.approx((10 * 0.5 + 14 * 0.75) / 1.25)
+    assert found[0, 0] == pytest.approx((10 * 0.6 + 14 * 0.75) / 1.35)
     assert found[0, 4] == pytest.approx(found[0, 0])
 
 

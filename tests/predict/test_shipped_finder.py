@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 import mien
 from mien.images import read_image
 from mien.predict.detect import Detector, detector
+from mien.predict.finder import MienDetector
 from mien.predict.finder_facts import CARD_FILE, NETWORK_FILE, SHIPPED, read_finder
 
 Picture = NDArray[np.uint8]
@@ -60,20 +62,65 @@ def _middle(box: tuple[float, float, float, float]) -> NDArray[np.float64]:
 
 
 def test_the_face_is_found_once_at_any_tilt_and_size(portraits: dict[str, Picture], finder: Detector) -> None:
-    others = 0
     for name, size_px, degrees in product(FACES, SIZES_PX, TILTS):
         picture, matrix = _moved(portraits[name], degrees, size_px)
         place, side = matrix @ [*_middle(FACES[name]), 1], FACES[name][3] * _scale(matrix)
         found = finder.find(picture)
         near = [face for face in found if np.abs(_middle(face.box) - place).max() < 0.2 * side]
         assert len(near) == 1, f"{name}, {size_px} px, {degrees} degrees: {found}"
-        others += len(found) - 1
+        assert len(found) == 1, f"a badge or a helmet in {name}, {size_px} px, {degrees} degrees: {found}"
         assert near[0].landmarks is not None
         right_eye, left_eye = np.array(near[0].landmarks[:2])
         turned = np.degrees(np.arctan2(*(left_eye - right_eye)[::-1]))
         # Levelling by these eyes never leaves a face more tilted than it was, but for a few degrees.
         assert abs(turned + degrees) < max(abs(degrees), 6), f"{name}, {size_px} px, {degrees} degrees"
-    assert others <= 5  # a button, a helmet's visor; in 112 pictures. Fewer: lower this number
+
+
+def test_a_doubtful_face_is_looked_at_again_upright_and_its_landmarks_come_back_in_place(
+    portraits: dict[str, Picture],
+) -> None:
+    """With a bar so high that no first look is sure, every face goes through the second one."""
+    once, twice = MienDetector(twice=False), MienDetector()
+    twice._settings = replace(twice._settings, sure=0.999)
+    for degrees in (0, 20):
+        room = cv2.copyMakeBorder(portraits["hopper"], 200, 200, 400, 400, cv2.BORDER_REPLICATE)
+        picture, _ = _moved(np.asarray(room, np.uint8), degrees, 900)
+        first = max(once.find(picture), key=lambda face: face.score or 0)
+        second = max(twice.find(picture), key=lambda face: face.score or 0)
+        assert first.score is not None and second.score is not None
+        assert second.score != first.score and second.score > 0.6
+        # Boxes of the first look are blended from other candidates, as those of low scores are known now.
+        np.testing.assert_allclose(second.box, first.box, atol=0.05 * first.box[3])
+        assert first.landmarks is not None and second.landmarks is not None
+        gaps = np.linalg.norm(np.array(first.landmarks) - np.array(second.landmarks), axis=1)
+        assert 0 < gaps.max() < 0.06 * first.box[3]
+
+
+def test_what_the_second_look_does_not_see_is_no_face(
+    portraits: dict[str, Picture], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    twice = MienDetector()
+    twice._settings = replace(twice._settings, sure=0.999)
+    monkeypatch.setattr(twice, "_again", lambda *_: None)
+    room = np.asarray(
+        cv2.copyMakeBorder(portraits["hopper"], 200, 200, 400, 400, cv2.BORDER_REPLICATE), np.uint8
+    )
+    assert twice.find(room) == ()
+    # A face that fills the picture has no surroundings to be looked at in: it is believed at once.
+    x, y, width, height = (int(value) for value in FACES["hopper"])
+    assert len(twice.find(np.ascontiguousarray(portraits["hopper"][y : y + height, x : x + width]))) == 1
+
+
+def test_a_picture_full_of_doubtful_boxes_takes_bounded_time(
+    portraits: dict[str, Picture], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    twice = MienDetector()
+    twice._settings = replace(twice._settings, sure=0.999)
+    looks: list[object] = []
+    monkeypatch.setattr(twice, "_again", lambda *given: looks.append(given))
+    found = twice.find(np.tile(_head(portraits, 64), (10, 20, 1)))
+    assert len(looks) == 64
+    assert len(found) == 200 - 64  # the others are believed
 
 
 def _head(portraits: dict[str, Picture], side: int) -> Picture:

@@ -21,7 +21,8 @@ _SMALLEST, _LARGEST = (
     5.0,
 )  # of the logarithms; keeps a network that went wrong from answering with infinities
 _MOST = 2000  # candidates of one look, the surest first: bounds the time of a picture that fires everywhere
-_BLENDED = 0.5  # intersection over union from which a candidate has a say in where the face is
+# Intersection over union, and share of the surest one's score, from which a candidate has a say in where the face is.
+_BLENDED, _NEARLY = 0.5, 0.7
 # Share of the smaller box inside the larger one from which both are the same face: a look at another scale may see half
 # a face as one. At 0.75 a portrait of 4,000 pixels kept such a half; average precision was the same to .001.
 _INSIDE = 0.65
@@ -70,7 +71,8 @@ def merged(found: Floats, overlap: float) -> Floats:
         shared, smaller = overlaps(found[:1, :4], found[:, :4])
         same = (shared[0] >= overlap) | (smaller[0] >= _INSIDE)
         same[0] = True
-        agreeing = found[shared[0] >= _BLENDED] if shared[0, 0] >= _BLENDED else found[:1]
+        say = (shared[0] >= _BLENDED) & (found[:, -1] >= _NEARLY * found[0, -1])
+        agreeing = found[say] if say[0] else found[:1]
         place = np.average(agreeing[:, :-1], axis=0, weights=agreeing[:, -1])
         kept.append(np.append(place, found[0, -1]))
         found = found[~same]

@@ -25,7 +25,9 @@ VALUES = 15  # of a cell: score, centre x and y, width, height, five landmarks
 class FinderFacts:
     """What `finder.json` says.
 
-    threshold: score from which a box is a face. overlap: intersection over union from which two boxes are one face.
+    threshold: score from which a box is a face. sure, doubtful: a box whose score lies below `sure` is looked at
+    again, by itself, and its score becomes the geometric mean of both; below `doubtful` it is dropped at once.
+    overlap: intersection over union from which two boxes are one face.
     least_px, usual_px: the longer side of the picture is brought between both before the network sees it.
     small_px: a picture twice as large, or more, is also looked at in this size, for faces that fill it.
     closest_px: a picture larger than usual_px is looked at once more, up to this size, where nothing or only tiny
@@ -37,6 +39,8 @@ class FinderFacts:
     name: str = "mien-finder"
     sha256: str = ""
     threshold: float = 0.5
+    sure: float = 0.65
+    doubtful: float = 0.2
     overlap: float = 0.4
     small_px: int = 160
     least_px: int = 320
@@ -47,7 +51,7 @@ class FinderFacts:
     scores: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("threshold", "overlap"):
+        for name in ("threshold", "sure", "doubtful", "overlap"):
             if not 0 < getattr(self, name) < 1:
                 raise ConfigError(
                     f"{name} of a face finder must lie between 0 and 1, got {getattr(self, name)}"

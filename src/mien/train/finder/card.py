@@ -11,7 +11,9 @@ the mouth). It does not tell whose face it is, nor what it expresses.
 
 - Made by `mien train-finder` on {created}; {parameters:,} parameters, {kilobytes:,} kB.
 - Looks at pictures with a longer side of {least} to {usual} pixels, and of {small} for faces that fill them (up to
-  {closest} where it finds nothing or only tiny faces). A box counts as a face from score {threshold:.3f} on.
+  {closest} where it finds nothing or only tiny faces). A box with a score from {doubtful:g} to {sure:g} is looked at
+  again, by itself and turned level, and gets the geometric mean of both scores. A box counts as a face from score
+  {threshold:.3f} on.
 - Trained on {photos} photographs with {faces} faces, whose boxes another finder (YuNet) made at several sizes; {epochs}
   epochs. What the teacher cannot see, strong profiles and heavily covered faces, it learnt as little. No
   photograph is part of it; each is under the terms of its owner.
@@ -48,6 +50,8 @@ def finder_card(facts: FinderFacts) -> str:
         least=facts.least_px,
         usual=facts.usual_px,
         closest=facts.closest_px,
+        doubtful=facts.doubtful,
+        sure=facts.sure,
         threshold=facts.threshold,
         photos=training.get("photographs", "?"),
         faces=training.get("faces", "?"),
@@ -58,7 +62,7 @@ def finder_card(facts: FinderFacts) -> str:
 
 def _scores(facts: FinderFacts) -> str:
     if not facts.scores:
-        return "Not measured yet: `mien evaluate-finder DATA --finder THIS-FOLDER`."
+        return "Not measured yet: `mien evaluate-finder DATA --finders THIS-FOLDER`."
     lines = ["| on photographs of sources that it was not trained on | |", "|---|---|"]
     return "\n".join(
         lines + [f"| {_IN_WORDS.get(name, name)} | {value:.3g} |" for name, value in facts.scores.items()]

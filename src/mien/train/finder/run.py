@@ -128,7 +128,7 @@ def _judged(folder: Path, facts: FinderFacts, validation: Photos, config: Finder
 
 def _alarms(folder: Path, supply: Supply) -> Alarms:
     """Return the surest false alarm of each training photograph without a face: score, and where its centre lies."""
-    find = MienDetector(folder, threshold=_LOW).find
+    find = MienDetector(folder, threshold=_LOW, twice=False).find
     alarms = np.zeros((len(supply.without), 3), np.float32)
     for place, index in enumerate(supply.without):
         row = supply.photos.rows[int(index)]
