@@ -62,7 +62,7 @@ found = 1000 / 256 * cpu(lambda: analyzer.probabilities(faces), 9)""",
 import mien
 from mien.images import read_image
 analyzer = mien.load(detector={{finder!r}}, detector_file={{file!r}})
-image = read_image({str(PICTURE)!r})
+image = read_image(Path({str(PICTURE)!r}))
 for _ in range(5): analyzer.analyze(image)
 found = 1000 * cpu(lambda: analyzer.analyze(image), 41)""",
     "growth over 10,000 faces, MB": """
@@ -90,14 +90,14 @@ FER = {
 import numpy
 from fer.fer import FER
 network = FER()
-face = numpy.random.default_rng(0).random((1, 64, 64, 1)).astype('float32')
+face = numpy.random.default_rng(0).random((1, 64, 64)).astype('float32')
 for _ in range(50): network._classify_emotions(face)
 found = 1000 * cpu(lambda: network._classify_emotions(face), 300)""",
     "batch of 256, CPU ms a face": """
 import numpy
 from fer.fer import FER
 network = FER()
-faces = numpy.random.default_rng(0).random((256, 64, 64, 1)).astype('float32')
+faces = numpy.random.default_rng(0).random((256, 64, 64)).astype('float32')
 found = 1000 / 256 * cpu(lambda: network._classify_emotions(faces), 9)""",
 }
 

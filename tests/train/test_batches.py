@@ -179,6 +179,17 @@ def test_a_warp_keeps_the_centre_and_the_range():
     assert varied.dtype == np.float32
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("fill", ["reflect", "nearest", "zero"])
+@pytest.mark.parametrize("settings", [{}, {"rotation": 90.0, "zoom": 0.8, "shift": 0.9}])
+def test_large_pictures_are_warped_to_the_same_levels_as_small_ones(monkeypatch, channels, fill, settings):
+    pixels = np.random.default_rng(1).integers(0, 256, (20, 100, 100, channels), np.uint8)
+    config = TrainConfig(fill=fill, **settings)
+    with_border = augment(pixels, np.random.default_rng(0), config, 90)
+    monkeypatch.setattr("mien.train.augment._BORDERED_PX", 1000)
+    np.testing.assert_array_equal(with_border, augment(pixels, np.random.default_rng(0), config, 90))
+
+
 def test_a_centre_cut_keeps_the_scale_and_takes_real_pixels_for_the_border() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (3, 48, 48, 1), np.uint8)
     still = TrainConfig(

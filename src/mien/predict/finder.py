@@ -22,7 +22,6 @@ _PADDING = 128  # level beyond the picture: zero for the network's first convolu
 _FEW_PX = 32  # a face smaller than this in the usual look makes a closer look worth its time
 # What decides on a doubtful box: the square around it, this many of its sides wide, turned level, at this size.
 _AGAIN_SIDES, _AGAIN_PX = 2.5, 160
-_AGAIN_LEAST = 0.02  # score from which something is seen there
 _AGAIN_SAME = 0.3  # intersection over union from which it is the same face
 # A face that fills more than this share of the picture's longer side has no surroundings to be looked at in.
 _FILLS = 0.5
@@ -76,7 +75,7 @@ class MienDetector:
         found = self._look(image, usual)
         if usual >= 2 * settings.small_px:
             found = np.concatenate([found, self._look(image, settings.small_px)])
-        likely = found[found[:, -1] >= self._threshold]
+        likely = found[found[:, -1] >= (self._threshold + settings.sure) / 2]  # before any second look
         if longest > usual and _wants_closer_look(likely, usual / longest):
             found = np.concatenate([found, self._look(image, longest)])
         rows = merged(found, settings.overlap)
@@ -108,30 +107,35 @@ class MienDetector:
             if row[-1] >= self._settings.sure or row[2:4].max() > filling_px or looks == _AGAIN_MOST:
                 kept.append(row)
                 continue
-            if row[-1] < self._threshold**2:
-                break  # the mean cannot reach the threshold, here and in all rows below
+            least = self._threshold**2 / row[-1]  # of the second score, for the mean to reach the threshold
+            if least >= 1:
+                break  # here and in all rows below
             looks += 1
-            again = self._again(image, _face(row, 1.0))
+            again = self._again(image, _face(row, 1.0), float(least))
             if again is not None:
                 score, points = again
                 middle = (row[4:14] + points.ravel()) / 2
                 kept.append(np.concatenate([row[:4], middle, [np.sqrt(row[-1] * score)]]))
         return np.array(kept, np.float32).reshape(-1, VALUES)
 
-    def _again(self, image: NDArray[np.uint8], face: FoundFace) -> tuple[float, Floats] | None:
-        """Return score and landmarks, (5, 2) in pixels of `image`, of a face looked at by itself; None: unseen."""
-        square = align(image, face, _AGAIN_SIDES)
-        view, scale = resized(square, _AGAIN_PX)
-        found = merged(self._candidates(view, _AGAIN_LEAST), self._settings.overlap)
+    def _again(self, image: NDArray[np.uint8], face: FoundFace, least: float) -> tuple[float, Floats] | None:
+        """Return score and landmarks, (5, 2) in pixels of `image`, of a face looked at by itself.
+
+        least: score from which it counts as seen; None for a face that is not.
+        """
+        part, corner, shrunk = _surroundings(image, face)
+        there = _face_at(face, corner, shrunk)
+        view, scale = resized(align(part, there, _AGAIN_SIDES), _AGAIN_PX)
+        found = merged(self._candidates(view, least), self._settings.overlap)
         size = np.array(face.box[2:]) / max(face.box[2:]) * _AGAIN_PX / _AGAIN_SIDES
         expected = np.concatenate([(_AGAIN_PX - size) / 2, size]).astype(np.float32)[None]
         same = np.flatnonzero(overlaps(expected, found[:, :4])[0][0] >= _AGAIN_SAME)
         if not len(same):
             return None
         row = found[same[0]]  # the surest
-        back = place_of_aligned(face, _AGAIN_SIDES)
+        back = place_of_aligned(there, _AGAIN_SIDES)
         points = (row[4:14].reshape(5, 2) / scale - 0.5) @ back[:, :2].T + back[:, 2] + 0.5
-        return float(row[-1]), points.astype(np.float32)
+        return float(row[-1]), (points / shrunk + corner).astype(np.float32)
 
     def _check(self, path: Path) -> None:
         """Raise ModelError for a network that is no face finder of ours."""
@@ -163,6 +167,41 @@ def _within(found: Floats, width: int, height: int) -> Floats:
 def _wants_closer_look(found: Floats, scale: float) -> bool:
     """Say whether nothing was found, or something so small that more of its kind may have been missed."""
     return len(found) == 0 or bool((found[:, 2:4].max(axis=1) * scale).min() < _FEW_PX)
+
+
+def _surroundings(
+    image: NDArray[np.uint8], face: FoundFace
+) -> tuple[NDArray[np.uint8], NDArray[np.float64], float]:
+    """Return the part of a picture that a second look may see, where its corner lies (x, y), and its scale.
+
+    Hardly larger than what is looked at: turning all of a large part would cost more than the look.
+    """
+    x, y, width, height = face.box
+    reach = _AGAIN_SIDES * max(width, height) / 2**0.5 + 2  # half of a square that can be turned
+    middle = np.array([x + width / 2, y + height / 2])
+    low = np.floor(np.maximum(middle - reach, 0)).astype(int)
+    high = np.ceil(np.minimum(middle + reach, image.shape[1::-1])).astype(int)
+    part = image[low[1] : high[1], low[0] : high[0]]
+    longest = round(1.25 * _AGAIN_PX * max(part.shape[:2]) / (_AGAIN_SIDES * max(width, height)))
+    if longest >= max(part.shape[:2]):
+        return part, low.astype(np.float64), 1.0
+    shrunk, scale = resized(part, longest)
+    return shrunk, low.astype(np.float64), scale
+
+
+def _face_at(face: FoundFace, corner: NDArray[np.float64], scale: float) -> FoundFace:
+    """Return a face as it lies in a part of its picture."""
+    x, y, width, height = face.box
+    box = ((x - corner[0]) * scale, (y - corner[1]) * scale, width * scale, height * scale)
+    values = [
+        box[0],
+        box[1],
+        box[2],
+        box[3],
+        *((np.array(face.landmarks) - corner) * scale).ravel(),
+        face.score,
+    ]
+    return _face(np.array(values, np.float32), 1.0)
 
 
 def _without_badges(rows: Floats, portrait_px: float, sure: float) -> Floats:

@@ -40,7 +40,7 @@ class FinderFacts:
     sha256: str = ""
     threshold: float = 0.5
     sure: float = 0.65
-    doubtful: float = 0.2
+    doubtful: float = 0.3
     overlap: float = 0.4
     small_px: int = 160
     least_px: int = 320

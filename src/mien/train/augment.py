@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from mien.train.config import TrainConfig
 
+_BORDERED_PX = 96  # side from which pictures get their border before they are warped
 _BORDERS = {"reflect": cv2.BORDER_REFLECT_101, "nearest": cv2.BORDER_REPLICATE, "zero": cv2.BORDER_CONSTANT}
 
 
@@ -66,9 +67,27 @@ def _warp(inputs: NDArray[np.uint8], rng: Generator, config: TrainConfig, size: 
     border = _BORDERS[config.fill]
     out = np.empty((count, size, size, inputs.shape[3]), np.uint8)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    around = _reach(matrix, size, side) if side >= _BORDERED_PX else np.zeros(count, int)
+    matrix[:, :, 2] += around[:, None]
     for row in range(count):  # straight into its place: a copy would cost a fifth more
-        cv2.warpAffine(inputs[row], matrix[row], (size, size), out[row], flags, border)
+        picture, beyond = inputs[row], int(around[row])
+        if beyond:
+            picture = cv2.copyMakeBorder(picture, beyond, beyond, beyond, beyond, border)
+        cv2.warpAffine(picture, matrix[row], (size, size), out[row], flags, border)
     return out
+
+
+def _reach(matrix: NDArray[np.float64], size: int, side: int) -> NDArray[np.int64]:
+    """Return by how many pixels each warp, (n, 2, 3), reaches beyond its picture; no more than it has pixels.
+
+    Warping a picture with that much of its border already around it gives the same levels in little more than half the
+    time, because OpenCV treats places outside one by one; small pictures are done before that pays.
+    """
+    corners = np.array([[0, size - 1, 0, size - 1], [0, 0, size - 1, size - 1], [1, 1, 1, 1]])
+    places = matrix @ corners
+    beyond = np.maximum(-places, places - (side - 1)).max(axis=(1, 2))
+    reach: NDArray[np.int64] = np.clip(np.ceil(beyond).astype(np.int64) + 2, 0, side - 1)
+    return reach
 
 
 def _soften(pictures: NDArray[np.uint8], rng: Generator, share: float) -> None:
