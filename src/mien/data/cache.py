@@ -26,8 +26,8 @@ from mien.files import cache_folder, whole_file
 
 FORMAT = 1  # part of every name: a newer mien does not stumble over what an older one stored
 Arrays = Mapping[str, NDArray[np.generic]]
-# What reading a damaged entry raises; zipfile answers an unknown compression with NotImplementedError.
 _MAPPED = 2**20  # bytes; smaller arrays are read
+# What reading a damaged entry raises; zipfile answers an unknown compression with NotImplementedError.
 _DAMAGE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, NotImplementedError)
 
 

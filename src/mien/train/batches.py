@@ -165,10 +165,6 @@ class Batches:
     ) -> Batch:
         config = self._config
         inputs = augment(self._inputs(indices), rng, config, self._side)
-        if (
-            not config.whole_levels
-        ):  # all batches of a training have one type, so that each backend compiles once
-            inputs = inputs.astype(np.float32, copy=False)
         labels = self._labels[indices]
         classes = len(self._heads[0])
         hard = np.eye(classes, dtype=np.float32)[labels]
