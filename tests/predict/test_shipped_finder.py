@@ -111,6 +111,19 @@ def test_what_the_second_look_does_not_see_is_no_face(
     assert len(twice.find(np.ascontiguousarray(portraits["hopper"][y : y + height, x : x + width]))) == 1
 
 
+def test_a_doubtful_box_on_a_surer_face_is_no_second_person(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A chin with its collar, as `mien video` once counted it beside the whole face."""
+    twice, seen = MienDetector(), []
+    monkeypatch.setattr(
+        twice, "_again", lambda _image, face, _least: seen.append(face.box) or (0.9, np.zeros((5, 2)))
+    )
+    face, chin, other = (895, 359, 89, 117, 0.89), (872, 405, 99, 128, 0.5), (600, 300, 90, 110, 0.5)
+    rows = np.array([[*box, *[0.0] * 10, score] for *box, score in (face, chin, other)], np.float32)
+    kept = twice._confirmed(np.zeros((720, 1280, 3), np.uint8), rows)
+    assert kept[:, 0].tolist() == [face[0], other[0]]
+    assert len(seen) == 1
+
+
 def test_a_picture_full_of_doubtful_boxes_takes_bounded_time(
     portraits: dict[str, Picture], monkeypatch: pytest.MonkeyPatch
 ) -> None:
