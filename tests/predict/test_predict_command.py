@@ -20,7 +20,7 @@ from mien.data.drawn import draw_face
 from mien.labels import FER2013
 from mien.predict.annotate import annotated
 from mien.predict.detect import DETECTORS
-from mien.predict.results import Face
+from mien.predict.results import Face, percent
 
 from .tiny_onnx import write_folder
 
@@ -295,3 +295,11 @@ def test_a_box_on_the_border_is_drawn_whole() -> None:
     coloured = (marked == (0, 92, 175)).all(axis=2)
     for line in (coloured[450], coloured[450, ::-1], coloured[:, 450], coloured[::-1, 450]):
         assert 4 <= line[:9].sum() <= 5
+
+
+@pytest.mark.parametrize(
+    ("share", "said"),
+    [(0.0, "0%"), (0.001, "<1%"), (0.934, "93%"), (0.994, "99%"), (0.9961, ">99%"), (1.0, "100%")],
+)
+def test_people_read_neither_certainty_nor_nothing_where_there_is_none(share: float, said: str) -> None:
+    assert percent(share) == said

@@ -25,6 +25,7 @@ import numpy as np
 import pytest
 
 from mien.labels import FER2013
+from mien.predict.results import percent
 from mien.predict.video.colours import label_colours, track_colour
 
 from .mood_onnx import write_mood
@@ -180,10 +181,6 @@ def analysed(server: str, picture: bytes) -> dict[str, Any]:
     return found
 
 
-def percent(share: float) -> str:
-    return "<1 %" if 0 < share < 0.005 else f"{int(100 * share + 0.5)} %"
-
-
 def saved(page: Any, button: str) -> tuple[str, bytes]:
     with page.expect_download() as waiting:
         page.click(button)
@@ -210,7 +207,9 @@ def test_photo(open_page: Open, server: str, theme: str, width: int) -> None:
     shares = sorted(face["probabilities"].items(), key=lambda pair: -pair[1])
     rows = page.locator("#photo-panel .bars li").all()
     assert [row.locator(".label").inner_text().lower() for row in rows] == [label for label, _ in shares]
-    assert [row.locator(".share").inner_text() for row in rows] == [percent(share) for _, share in shares]
+    assert [row.locator(".share").inner_text() for row in rows] == [
+        percent(share).replace("%", " %") for _, share in shares
+    ]
     assert page.inner_text("#photo-panel .word") == face["emotion"].capitalize() + "?" * face["uncertain"]
     assert page.inner_text("#status").startswith(f"1 face found. Face 1: {face['emotion'].capitalize()}, ")
     shown, around = box.bounding_box(), page.locator("#photo-stage img").bounding_box()

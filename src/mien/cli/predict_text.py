@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from mien.cli.predict_sources import Source
-from mien.predict.results import Face
+from mien.predict.results import Face, percent
 
 Results = Iterator[tuple[Source, tuple[Face, ...]]]
 Writer = Callable[[Results, Sequence[Source], Sequence[str]], None]
@@ -42,7 +42,7 @@ def print_table(results: Results, sources: Sequence[Source], labels: Sequence[st
         for number, face in enumerate(faces, start=1):
             doubt = "  uncertain" if face.uncertain else ""
             print(
-                f"{source.name:{name}}  {number:4}  {face.emotion:{emotion}}  {100 * face.probability:3.0f}%{doubt}"
+                f"{source.name:{name}}  {number:4}  {face.emotion:{emotion}}  {percent(face.probability):>4}{doubt}"
             )
 
 

@@ -14,7 +14,7 @@ from mien.files import whole_file
 from mien.images.letters import drawable
 from mien.predict.found_face import Box
 from mien.predict.looks import plane
-from mien.predict.results import Face
+from mien.predict.results import Face, percent
 
 Picture = NDArray[np.uint8]
 _SMALLEST_PX = 320  # longer side below which a picture is enlarged, because letters would not fit
@@ -80,7 +80,7 @@ def _draw(canvas: Picture, face: Face, box: Box) -> None:
 def _label(face: Face, letter: float, colour: tuple[int, int, int], room: int) -> Picture:
     """Return the label of a face, at most `room` pixels wide: text, and below it the bar."""
     doubt = "?" if face.uncertain else ""
-    text = drawable(f"{face.emotion}{doubt} {100 * face.probability:.0f}%")
+    text = drawable(f"{face.emotion}{doubt} {percent(face.probability)}")
     scale = letter / _FONT_PX
     widest = cv2.getTextSize(text, _FONT, 1.0, 1)[0][0]
     scale = min(scale, 0.9 * room / widest)

@@ -15,6 +15,13 @@ from mien.predict.found_face import Box, FoundFace, Point
 _SUM_TOLERANCE = 1e-4  # far above the rounding of a float32 softmax, far below what anyone would notice
 
 
+def percent(share: float) -> str:
+    """Write 0.934 as `93%`, for people. What is short of certain never reads as certain, nor a trace as nothing."""
+    if 0.995 <= share < 1:
+        return ">99%"
+    return "<1%" if 0 < share < 0.005 else f"{share:.0%}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Face:
     """One face in a picture, and the expression that people would see in it.

@@ -24,6 +24,7 @@ from mien.predict.explain.tint import (
     tinted,
 )
 from mien.predict.looks import plane
+from mien.predict.results import percent
 
 FACE_PX, PHOTO_PX = 240, 640  # side of one face, longer side of the photograph
 GAP, MARGIN = 8, 12
@@ -69,17 +70,17 @@ def seen(face: NDArray[np.uint8], side: int) -> Picture:
 
 def caption(heat: Heat) -> str:
     """Return the label and its probability, and the network's decision where that is another."""
-    said = f"{heat.label} {100 * heat.probability:.0f} %"
+    said = f"{heat.label} {percent(heat.probability)}"
     return said if heat.label == heat.decision else f"{said} (decision: {heat.decision})"
 
 
 def in_words(check: Check, label: str, probability: float) -> str:
     """Return what the check says, in a sentence."""
-    covered, chance = (100 * (probability - fall) for fall in (check.fall, check.random_fall))
+    covered, chance = (percent(probability - fall) for fall in (check.fall, check.random_fall))
     verdict = "so the map holds" if check.holds else "no clearer than chance, so do not rely on this map"
     return (
-        f"with the hottest fifth covered {label} goes from {100 * probability:.0f} to {covered:.0f} %, with a "
-        f"random fifth to {chance:.0f} %; {verdict}"
+        f"with the hottest fifth covered {label} goes from {percent(probability)} to {covered}, with a "
+        f"random fifth to {chance}; {verdict}"
     )
 
 

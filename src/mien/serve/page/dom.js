@@ -36,8 +36,9 @@ export function icon(name) {
 
 export const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
-/** 0.934 as "93 %"; what is above none is never shown as none. */
+/** 0.934 as "93 %"; what is short of certain is never shown as certain, nor a trace as nothing. */
 export function percent(share) {
+  if (share >= 0.995 && share < 1) return ">99 %";
   return share > 0 && share < 0.005 ? "<1 %" : `${Math.round(100 * share)} %`;
 }
 
