@@ -8,11 +8,14 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
 from mien.calibrate import (
+    calibrated,
     expected_calibration_error,
+    fit_calibration,
     fit_temperature,
     negative_log_likelihood,
     uncertain_threshold,
     with_temperature,
+    without_smoothing,
 )
 
 Floats = NDArray[np.float64]
@@ -120,6 +123,41 @@ def test_calibration_error_falls_when_the_temperature_is_right() -> None:
     )
     assert before > 0.15
     assert after < 0.05
+
+
+def test_what_was_spread_evenly_is_taken_back() -> None:
+    logits, _, _ = _answers(5, 1.0, n=200)
+    honest = 0.9 * _softmax(logits) + 0.1 / 7  # nothing so unlikely that it meets the floor
+    smoothed = 0.85 * honest + 0.15 / 7
+    np.testing.assert_allclose(without_smoothing(smoothed, 0.15), honest, rtol=1e-9)
+
+
+def test_smoothing_taken_out_keeps_order_and_sum_and_leaves_nothing_impossible() -> None:
+    sure = np.array([[0.97, 0.02, 0.009, 0.001], [0.25, 0.25, 0.25, 0.25]], np.float32)
+    found = without_smoothing(sure, 0.1)
+    np.testing.assert_allclose(found.sum(axis=1), 1)
+    assert (np.diff(found[0]) < 0).all()
+    assert found.min() > 0
+    np.testing.assert_allclose(found[1], 0.25)
+    np.testing.assert_array_equal(without_smoothing(sure, 0.0), sure)
+
+
+def test_temperature_and_smoothing_are_found_together() -> None:
+    logits, labels, _ = _answers(6, 1.0, n=20000)
+    smoothed = with_temperature(0.75 * _softmax(logits) + 0.25 / 7, 1 / 0.8)
+    temperature, smoothing = fit_calibration(smoothed, np.eye(7)[labels])
+    assert temperature == pytest.approx(0.8, rel=0.1)
+    assert 0.15 < smoothing < 0.27  # what the floor leaves of unlikely labels is not theirs, so a little less
+    after = calibrated(smoothed, temperature, smoothing)
+    one = with_temperature(smoothed, fit_temperature(smoothed, np.eye(7)[labels]))
+    assert expected_calibration_error(after, labels) < 0.6 * expected_calibration_error(one, labels)
+
+
+def test_without_smoothing_none_is_found() -> None:
+    _, labels, sure = _answers(7, 2.0, n=20000)
+    temperature, smoothing = fit_calibration(sure, np.eye(7)[labels])
+    assert temperature == pytest.approx(2.0, rel=0.05)
+    assert smoothing == pytest.approx(0.0, abs=0.01)
 
 
 def _two_classes(confidence: Floats, right: NDArray[np.bool_]) -> tuple[Floats, NDArray[np.int64]]:

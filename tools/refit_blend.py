@@ -53,8 +53,8 @@ def refitted(facts: ModelFacts, folder: Path, data: Path, config: TrainConfig) -
     assert split.votes is not None and len(facts.heads) == 2, "a mixture needs a votes head, and votes"
     faces = [split.pictures.read(place) for place in range(len(split))]
     answers = Recognizer(folder, "float32").recognise(faces)
-    # What the network answers has been divided by its temperatures already.
-    heads = [replace(head, temperature=1.0) for head in facts.heads]
+    # What the network answers is calibrated already.
+    heads = [replace(head, temperature=1.0, smoothing=0.0) for head in facts.heads]
     labels = {head.name: head.labels for head in heads}
     plan = planned(labels, config.blend, config.logit_adjustment, dataset.split("train"))
     blend, _ = blended(heads, [answers[name] for name in labels], split, plan, dataset.name)

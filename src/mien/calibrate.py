@@ -1,11 +1,18 @@
-"""Making probabilities mean something: temperature scaling, calibration error, the 'uncertain' threshold."""
+"""Making probabilities mean something: temperature, label smoothing undone, calibration error, 'uncertain'."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
 _TINY = 1e-12
+_SMALLEST = 1e-38  # about where float32 ends: a softmax that says 0 means less than that
+# What `without_smoothing` leaves of a probability below the spread share. With a tenth or a fifth the cross-entropy on
+# PublicTest is .824 and .825, with a hundredth .828; with a fifth the share that fits is nearest to the trained one.
+LEFT_BELOW = 0.2
+_FOLDS = 5
 
 
 def with_temperature(probabilities: NDArray[np.floating], temperature: float) -> NDArray[np.float64]:
@@ -13,11 +20,34 @@ def with_temperature(probabilities: NDArray[np.floating], temperature: float) ->
 
     probabilities: (n, classes), rows sum to one. temperature above 1 makes answers less sure.
     """
-    logits = np.log(np.maximum(probabilities.astype(np.float64), _TINY)) / temperature
+    logits = np.log(np.maximum(probabilities.astype(np.float64), _SMALLEST)) / temperature
     logits -= logits.max(axis=1, keepdims=True)
     powers = np.exp(logits)
     shares: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
     return shares
+
+
+def without_smoothing(probabilities: NDArray[np.floating], smoothing: float) -> NDArray[np.float64]:
+    """Return the answers of a network as if its training had not spread a share of each target evenly.
+
+    Label smoothing (Szegedy et al. 2016, arXiv:1512.00567) and mixup teach a network to leave `smoothing` of every
+    answer to all labels alike. So it is less sure than it should be where it is nearly always right, and surer
+    elsewhere: an S in the reliability diagram, which no temperature takes away. Each label gives its part back, or
+    keeps a fifth of what it has if that is more; then all are scaled to sum to one. The order of the labels stays.
+
+    probabilities: (n, classes), rows sum to one. smoothing: in [0, 1); 0 changes nothing.
+    """
+    exact = probabilities.astype(np.float64)
+    kept = np.maximum(exact - smoothing / exact.shape[1], LEFT_BELOW * exact)
+    shares: NDArray[np.float64] = kept / kept.sum(axis=1, keepdims=True) if smoothing else exact
+    return shares
+
+
+def calibrated(
+    probabilities: NDArray[np.floating], temperature: float, smoothing: float
+) -> NDArray[np.float64]:
+    """Return `without_smoothing` of `with_temperature`: what an exported head makes of its raw probabilities."""
+    return without_smoothing(with_temperature(probabilities, temperature), smoothing)
 
 
 def negative_log_likelihood(probabilities: NDArray[np.floating], targets: NDArray[np.floating]) -> float:
@@ -27,19 +57,48 @@ def negative_log_likelihood(probabilities: NDArray[np.floating], targets: NDArra
 
 
 def fit_temperature(probabilities: NDArray[np.floating], targets: NDArray[np.floating]) -> float:
-    """Return the temperature in [0.2, 5] with the lowest cross-entropy (Guo et al. 2017, arXiv:1706.04599).
+    """Return the temperature in [0.2, 5] with the lowest cross-entropy (Guo et al. 2017, arXiv:1706.04599)."""
+    return _fitted_temperature(probabilities, targets, 0.0)[1]
 
-    The cross-entropy is convex in 1 / temperature, so a golden-section search over it finds the minimum.
+
+def fit_calibration(
+    probabilities: NDArray[np.floating], targets: NDArray[np.floating]
+) -> tuple[float, float]:
+    """Return the temperature in [0.2, 5] and the smoothing in [0, 0.3] with the lowest cross-entropy together.
+
+    A smoothing below half a hundredth is taken for none.
     """
-    low, high = 0.2, 5.0
-    ratio = (5**0.5 - 1) / 2
+
+    def loss(smoothing: float) -> float:
+        return _fitted_temperature(probabilities, targets, smoothing)[0]
+
+    smoothing = _lowest(loss, 0.0, 0.3, 12)
+    if smoothing < 0.005:
+        smoothing = 0.0
+    return _fitted_temperature(probabilities, targets, smoothing)[1], smoothing
+
+
+def _fitted_temperature(
+    probabilities: NDArray[np.floating], targets: NDArray[np.floating], smoothing: float
+) -> tuple[float, float]:
+    """Return the lowest cross-entropy over all temperatures, and the temperature that has it.
+
+    Without smoothing the cross-entropy is convex in 1 / temperature, so a golden-section search over that finds it.
+    """
 
     def loss(inverse: float) -> float:
-        return negative_log_likelihood(with_temperature(probabilities, 1 / inverse), targets)
+        return negative_log_likelihood(calibrated(probabilities, 1 / inverse, smoothing), targets)
 
+    inverse = _lowest(loss, 0.2, 5.0, 40)
+    return loss(inverse), 1 / inverse
+
+
+def _lowest(loss: Callable[[float], float], low: float, high: float, steps: int) -> float:
+    """Return where `loss` is lowest between two ends, by golden-section search; it should have one minimum."""
+    ratio = (5**0.5 - 1) / 2
     left, right = high - ratio * (high - low), low + ratio * (high - low)
     loss_left, loss_right = loss(left), loss(right)
-    for _ in range(40):
+    for _ in range(steps):
         if loss_left < loss_right:
             high, right, loss_right = right, left, loss_left
             left = high - ratio * (high - low)
@@ -48,7 +107,13 @@ def fit_temperature(probabilities: NDArray[np.floating], targets: NDArray[np.flo
             low, left, loss_left = left, right, loss_right
             right = low + ratio * (high - low)
             loss_right = loss(right)
-    return float(2 / (low + high))
+    return (low + high) / 2
+
+
+def over_folds(n: int, seed: int) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    """Yield (rest, fold) for five folds of n pictures drawn at random: fit on the rest, judge on the fold."""
+    for fold in np.array_split(np.random.default_rng(seed).permutation(n), min(_FOLDS, n)):
+        yield np.setdiff1d(np.arange(n), fold), fold
 
 
 def expected_calibration_error(

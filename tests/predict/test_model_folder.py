@@ -36,7 +36,7 @@ def test_numbers_of_numpy_and_nan_become_json() -> None:
 def test_uncalibrated_facts_keep_the_labels_only() -> None:
     facts = ModelFacts(
         name="x", preprocess=FACTS.preprocess,
-        heads=(Head(name="a", labels=("p", "q"), temperature=2.0, threshold=0.4),),
+        heads=(Head(name="a", labels=("p", "q"), temperature=2.0, smoothing=0.1, threshold=0.4),),
     )  # fmt: skip
     assert facts.uncalibrated().heads == (Head(name="a", labels=("p", "q")),)
 
@@ -68,6 +68,7 @@ def _without(name: str) -> dict[str, Any]:
         (_changed(heads=["light"]), "must be an object with fields, got 'light'"),
         (_head(temperature=0), "temperature must be above 0, got 0"),
         (_head(temperature="1"), "temperature must be a number, got '1'"),
+        (_head(smoothing=1), "smoothing must be from 0 to below 1, got 1"),
         (_head(threshold=2), "threshold must be from 0 to 1, got 2"),
         (_changed(colour="blue"), "unknown field colour"),
         (_changed(preprocess={"size": 4}), "from 8 to 1024 pixels, got 4"),

@@ -12,7 +12,7 @@ import onnx
 import pytest
 from keras import layers
 
-from mien.calibrate import with_temperature
+from mien.calibrate import with_temperature, without_smoothing
 from mien.errors import ModelError, OutputError
 from mien.predict.heads import Head
 from mien.predict.model_facts import ModelFacts
@@ -78,6 +78,20 @@ def test_temperature_divides_the_logits_in_the_exported_graph_only(
     np.testing.assert_allclose(found, wanted, atol=1e-6)
     rebuilt, stored = keras_from_onnx(tmp_path / "model" / "model.onnx")
     assert stored.heads[0].temperature == temperature
+    np.testing.assert_allclose(keras_answers(rebuilt, inputs), keras_answers(model, inputs), atol=1e-6)
+
+
+@pytest.mark.backend
+def test_smoothing_is_taken_out_in_the_exported_graph_only(tmp_path: Path) -> None:
+    model = small_network()
+    export(model, tmp_path / "model", facts(temperature=1.3, smoothing=0.6))
+    inputs = levels(5)
+    raw = with_temperature(keras_answers(model, inputs), 1.3)
+    assert raw.min() < 0.6 / 3 < raw.max()  # so some answers are below what is taken out
+    found = Recognizer(tmp_path / "model").probabilities(inputs)["expression"]
+    np.testing.assert_allclose(found, without_smoothing(raw, 0.6), atol=1e-6)
+    rebuilt, stored = keras_from_onnx(tmp_path / "model" / "model.onnx")
+    assert (stored.heads[0].temperature, stored.heads[0].smoothing) == (1.3, 0.6)
     np.testing.assert_allclose(keras_answers(rebuilt, inputs), keras_answers(model, inputs), atol=1e-6)
 
 

@@ -1,4 +1,4 @@
-"""A LiteRT file answers like the model folder, temperature included."""
+"""A LiteRT file answers like the model folder, calibration included."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from mien.calibrate import with_temperature
+from mien.calibrate import calibrated
 from mien.errors import MissingExtra, ModelError
 from mien.train import litert, parity
 from mien.train.litert import export_litert
@@ -21,13 +21,14 @@ def _needs_tensorflow() -> None:
         pytest.skip("LiteRT files are written from the TensorFlow backend only")
 
 
-def test_litert_answers_like_keras_with_the_temperature_applied(tmp_path: Path) -> None:
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_litert_answers_like_keras_with_the_calibration_applied(tmp_path: Path, smoothing: float) -> None:
     _needs_tensorflow()
     model = small_network()
-    file = export_litert(model, tmp_path / "model.tflite", facts(temperature=1.8))
+    file = export_litert(model, tmp_path / "model.tflite", facts(temperature=1.8, smoothing=smoothing))
     inputs = levels(2).astype(np.float32)
     (found,) = litert._interpreted(file.read_bytes(), inputs)
-    np.testing.assert_allclose(found, with_temperature(keras_answers(model, inputs), 1.8), atol=1e-5)
+    np.testing.assert_allclose(found, calibrated(keras_answers(model, inputs), 1.8, smoothing), atol=1e-5)
     np.testing.assert_array_equal(model.get_layer("expression").get_weights()[0], _head_kernel())
 
 

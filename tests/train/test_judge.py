@@ -43,6 +43,22 @@ def test_the_temperature_undoes_what_made_answers_too_sure():
     assert 0 < head.threshold < 1
 
 
+def test_label_smoothing_is_undone_where_enough_pictures_show_it():
+    answers, labels = answers_that_are_too_sure(count=12000, sharpness=1.0)
+    smoothed = (0.8 * answers + 0.2 / 3).astype(np.float32)
+    for count in (len(labels), 900):
+        split = Split(Nothing(count), labels[:count], [""] * count)
+        (head,), (score,) = calibrated_heads(
+            {"expression": ("a", "b", "c")}, [smoothed[:count]], split, "toy"
+        )
+        if count == 900:
+            assert head.smoothing == 0
+        else:
+            assert head.smoothing == pytest.approx(0.2, abs=0.05)
+            assert score["ece"] < 0.015
+            assert score["ece_five_folds"] < 0.02
+
+
 def test_votes_are_judged_where_there_are_any():
     votes = np.zeros((30, 8), np.float32)
     votes[:20, 1] = 10

@@ -12,11 +12,11 @@ from mien.calibrate import (
     expected_calibration_error,
     fit_temperature,
     negative_log_likelihood,
+    over_folds,
     with_temperature,
 )
 
 BINS = 15
-_FOLDS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,8 +75,7 @@ def five_fold_temperature(
         return None
     targets = np.eye(probabilities.shape[1])[labels]
     after = np.empty(probabilities.shape)
-    for fold in np.array_split(np.random.default_rng(seed).permutation(n), min(_FOLDS, n)):
-        rest = np.setdiff1d(np.arange(n), fold)
+    for rest, fold in over_folds(n, seed):
         after[fold] = with_temperature(
             probabilities[fold], fit_temperature(probabilities[rest], targets[rest])
         )

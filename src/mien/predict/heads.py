@@ -19,6 +19,8 @@ class Head:
 
     temperature: what the logits were divided by inside the exported graph (Guo et al. 2017,
     arXiv:1706.04599); its outputs are calibrated already. 1.0 in a `.keras` file, whose outputs are not.
+    smoothing: what training spread evenly over the labels of every answer (label smoothing) and the graph takes out
+    again, after the temperature: see `mien.calibrate.without_smoothing`. 0.0 in a `.keras` file.
     threshold: below this probability the decision is 'uncertain'; the probabilities stay what they are.
     Raises ModelError for fewer than two labels, a label twice, or a number out of range.
     """
@@ -26,6 +28,7 @@ class Head:
     name: str  # also the name of the output tensor
     labels: tuple[str, ...]
     temperature: float = 1.0
+    smoothing: float = 0.0
     threshold: float = 0.0
 
     def __post_init__(self) -> None:
@@ -38,6 +41,8 @@ class Head:
             )
         if not (self.temperature > 0 and math.isfinite(self.temperature)):
             raise ModelError(f"head {self.name!r}: temperature must be above 0, got {self.temperature}")
+        if not 0 <= self.smoothing < 1:
+            raise ModelError(f"head {self.name!r}: smoothing must be from 0 to below 1, got {self.smoothing}")
         if not 0 <= self.threshold <= 1:
             raise ModelError(f"head {self.name!r}: threshold must be from 0 to 1, got {self.threshold}")
 
@@ -46,6 +51,7 @@ class Head:
             "name": self.name,
             "labels": list(self.labels),
             "temperature": float(self.temperature),
+            "smoothing": float(self.smoothing),
             "threshold": float(self.threshold),
         }
 
@@ -57,8 +63,8 @@ class Head:
         values = known_fields(cls, stored, needed, f"head {named!r}")
         if not isinstance(values["labels"], list) or not all(isinstance(x, str) for x in values["labels"]):
             raise ModelError(f"head {named!r}: labels must be a list of names, got {values['labels']!r}")
-        for name in ("temperature", "threshold"):
-            if not isinstance(values.get(name, 1.0), int | float):
+        for name in ("temperature", "smoothing", "threshold"):
+            if not isinstance(values.get(name, 0.0), int | float):
                 raise ModelError(f"head {named!r}: {name} must be a number, got {values[name]!r}")
         return cls(**{**values, "labels": tuple(values["labels"])})
 
@@ -80,6 +86,10 @@ class Blend(Head):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.smoothing:
+            raise ModelError(
+                f"blend {self.name!r}: smoothing belongs to the heads that it mixes; leave it out"
+            )
         numbers = _numbers(self.shares)
         if len(numbers) < 2 or len(numbers) < len(self.shares) or abs(math.fsum(numbers.values()) - 1) > 1e-6:
             raise ModelError(

@@ -145,17 +145,26 @@ def _data(facts: ModelFacts) -> str:
 
 def _calibration(facts: ModelFacts, head: Head) -> str:
     text = f"Head `{head.name}`: "
-    if head.temperature == 1.0:
+    if head.temperature == 1.0 and not head.smoothing:
         text += "no temperature was fitted, so take its probabilities as an order, not as frequencies."
     else:
         what = "log-probabilities of the mixture" if isinstance(head, Blend) else "logits"
         text += (
             f"the {what} are divided by {head.temperature:.3f} before they are answered (temperature scaling, Guo et "
-            "al. 2017, arXiv:1706.04599), fitted on validation; its probabilities need no further correction."
+            "al. 2017, arXiv:1706.04599)"
         )
-    found = [s["ece"] for s in facts.scores if s.get("head") == head.name and s.get("ece") is not None]
+        if head.smoothing:
+            text += (
+                f", and the {head.smoothing:.1%} of every answer that label smoothing and mixup had spread evenly "
+                "over the labels are taken out again"
+            )
+        text += ", fitted on validation; its probabilities need no further correction."
+    found = [s for s in facts.scores if s.get("head") == head.name and s.get("ece") is not None]
     if found:
-        text += f" Expected calibration error: {found[0]:.3f}."
+        text += f" Expected calibration error: {found[0]['ece']:.3f}"
+        if folds := found[0].get("ece_five_folds"):
+            text += f", {folds:.3f} over five folds, on pictures that the fit had not seen"
+        text += "."
     if head.threshold:
         text += (
             f" Below a probability of {head.threshold:g} at most half of its answers were right on "

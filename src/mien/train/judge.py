@@ -10,8 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.calibrate import (
+    calibrated,
     expected_calibration_error,
+    fit_calibration,
     fit_temperature,
+    over_folds,
     uncertain_threshold,
     with_temperature,
 )
@@ -19,15 +22,18 @@ from mien.data.dataset import Split
 from mien.predict.heads import Blend, Head
 
 BLEND = "expression"  # name of the answer that mixes label and votes
+# Validation pictures from which two numbers are fitted instead of one: fewer do not show the S of label smoothing.
+_ENOUGH = 1000
 
 
 def calibrated_heads(
     heads: Mapping[str, tuple[str, ...]], answers: Sequence[NDArray[np.float32]], split: Split, data: str
 ) -> tuple[tuple[Head, ...], tuple[dict[str, Any], ...]]:
-    """Fit temperature and threshold of each head on validation; return the heads and their scores there.
+    """Fit temperature, smoothing and threshold of each head on validation; return the heads and their scores there.
 
     answers: one (n, labels) array of probabilities a head. data: name of the data set, for the scores. A head
     about which validation says nothing (votes, where it has none) keeps its raw probabilities and gets no score.
+    A score's `ece` is of the same pictures, `ece_five_folds` of those that a calibration was not fitted on.
     """
     done, scores = [], []
     for (name, labels), answer in zip(heads.items(), answers, strict=True):
@@ -35,11 +41,17 @@ def calibrated_heads(
         if not known.any():
             done.append(Head(name=name, labels=labels))
             continue
-        raw, truth = answer[known], targets[known].argmax(axis=1)
-        temperature = fit_temperature(raw, targets[known])
-        sure = with_temperature(raw, temperature)
-        threshold = uncertain_threshold(sure, truth)
-        done.append(Head(name=name, labels=labels, temperature=temperature, threshold=threshold))
+        raw, wanted = answer[known], targets[known]
+        truth = wanted.argmax(axis=1)
+        temperature, smoothing = _fitted(raw, wanted)
+        sure = calibrated(raw, temperature, smoothing)
+        head = Head(name=name, labels=labels, temperature=temperature, smoothing=smoothing)
+        done.append(replace(head, threshold=uncertain_threshold(sure, truth)))
+        unseen = np.empty(raw.shape)
+        for rest, fold in over_folds(len(raw), 0):
+            unseen[fold] = (
+                calibrated(raw[fold], *_fitted(raw[rest], wanted[rest])) if len(rest) else raw[fold]
+            )
         scores.append(
             {
                 "data": data,
@@ -48,9 +60,17 @@ def calibrated_heads(
                 "n": len(truth),
                 "accuracy": float((raw.argmax(axis=1) == truth).mean()),
                 "ece": expected_calibration_error(sure, truth),
+                "ece_five_folds": expected_calibration_error(unseen, truth),
             }
         )
     return tuple(done), tuple(scores)
+
+
+def _fitted(raw: NDArray[np.floating], targets: NDArray[np.floating]) -> tuple[float, float]:
+    """Return temperature and smoothing. targets: (n, labels); only labels were smoothed, shares of raters never are."""
+    if len(raw) < _ENOUGH or ((targets > 0) & (targets < 1)).any():
+        return fit_temperature(raw, targets), 0.0
+    return fit_calibration(raw, targets)
 
 
 def planned(
@@ -87,7 +107,7 @@ def blended(
         return None, ()
     first, votes = heads
     sure = {
-        head.name: with_temperature(answer, head.temperature)
+        head.name: calibrated(answer, head.temperature, head.smoothing)
         for head, answer in zip(heads, answers, strict=True)
     }
     known, favourite = favourites(split.votes, votes.labels, first.labels)

@@ -14,6 +14,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.calibrate import LEFT_BELOW
 from mien.errors import MissingExtra, ModelError
 from mien.files import whole_file
 from mien.predict.model_facts import ModelFacts
@@ -22,7 +23,7 @@ from mien.train.parity import TOLERANCE, keras_probabilities, probes
 
 
 def export_litert(model: Any, path: Path, facts: ModelFacts) -> Path:
-    """Write a `.tflite` file that gives the same probabilities as the model folder, temperatures included.
+    """Write a `.tflite` file that gives the same probabilities as the model folder, calibration included.
 
     Input as in the model folder: float32 levels in [0, 255]. Checked with LiteRT's own interpreter at batch
     sizes 1 and 3. Raises MissingExtra under another backend than TensorFlow, ModelError when the converter
@@ -35,6 +36,7 @@ def export_litert(model: Any, path: Path, facts: ModelFacts) -> Path:
         )
     plain = bare_copy(model) if computes_in_float32(model) else float32_copy(model)
     _divide_logits(plain, facts)
+    plain = _without_smoothing(plain, facts)
     with whole_file(path) as temporary:
         content = _converted(plain)
         for size in (1, 3):
@@ -55,6 +57,20 @@ def _divide_logits(model: Any, facts: ModelFacts) -> None:
                 "temperature cannot go into a LiteRT file; use the model folder"
             )
         layer.set_weights([weight / head.temperature for weight in layer.get_weights()])
+
+
+def _without_smoothing(model: Any, facts: ModelFacts) -> Any:
+    """Return the network with what `mien.calibrate.without_smoothing` does behind each head that needs it."""
+    if not any(head.smoothing for head in facts.heads):
+        return model
+    outputs = []
+    for output in model.outputs:
+        name = output._keras_history.operation.name
+        head = next((one for one in facts.heads if one.name == name), facts.heads[0])
+        # Without smoothing this is the output itself: the part is nothing.
+        kept = keras.ops.maximum(output - head.smoothing / len(head.labels), LEFT_BELOW * output)
+        outputs.append(kept / keras.ops.sum(kept, axis=-1, keepdims=True))
+    return keras.Model(model.inputs[0], outputs)
 
 
 def _converted(model: Any) -> bytes:

@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 
 from mien._version import __version__
+from mien.calibrate import LEFT_BELOW
 from mien.errors import ModelError
 from mien.predict.heads import Head
 from mien.predict.model_facts import METADATA_KEY, ModelFacts
@@ -119,7 +120,8 @@ def to_onnx(model: Any, facts: ModelFacts) -> onnx.ModelProto:
     """Return the network as an ONNX model that carries its architecture and its facts.
 
     Input `faces`: (batch, height, width, channels) float32, levels in [0, 255]. One output a head, named
-    after it: (batch, labels) float32 probabilities; its temperature divides the logits before the softmax.
+    after it: (batch, labels) float32 probabilities; its temperature divides the logits before the softmax,
+    its smoothing is taken out after it.
     Raises ModelError where the network does not fit the facts or has a layer that we do not know.
     """
     graph, outputs = trace(model)
@@ -209,18 +211,39 @@ def _matched(outputs: dict[str, Value], facts: ModelFacts) -> list[Value]:
 
 
 def _finish_head(graph: Graph, head: Head, value: Value) -> None:
-    """Put the temperature before the softmax and give the output the head's name."""
+    """Put the temperature before the softmax, take the smoothing out after it, name the output like the head."""
     place = next(i for i, node in enumerate(graph.nodes) if value.name in node.output)
     last = graph.nodes[place]
     if last.op_type != "Softmax":
         raise ModelError(f"head {head.name!r} ends in {last.op_type}, not in a softmax; end it in one")
     used = any(value.name in node.input for node in graph.nodes)
-    softmax = onnx.helper.make_node("Softmax", list(last.input), [head.name], name=head.name, axis=1)
+    answer = f"{head.name}/smoothed" if head.smoothing else head.name
+    softmax = onnx.helper.make_node("Softmax", list(last.input), [answer], name=answer, axis=1)
     if head.temperature != 1.0:
         scaled = f"{head.name}/scaled"
         temperature = graph.constant(f"{head.name}/temperature", head.temperature)
         graph.nodes.append(onnx.helper.make_node("Div", [last.input[0], temperature], [scaled], name=scaled))
         softmax.input[0] = scaled
     graph.nodes.append(softmax)
+    if head.smoothing:
+        _take_smoothing_out(graph, head, answer)
     if not used:
         del graph.nodes[place]
+
+
+def _take_smoothing_out(graph: Graph, head: Head, answer: str) -> None:
+    """Append what `mien.calibrate.without_smoothing` does."""
+    part = head.smoothing / len(head.labels)
+    steps = (
+        ("Sub", [answer, graph.constant(f"{head.name}/part", [[part]])], "without"),
+        ("Mul", [answer, graph.constant(f"{head.name}/left", [[LEFT_BELOW]])], "least"),
+        ("Max", [f"{head.name}/without", f"{head.name}/least"], "kept"),
+    )
+    for kind, inputs, name in steps:
+        node = onnx.helper.make_node(kind, inputs, [f"{head.name}/{name}"], name=f"{head.name}/{name}")
+        graph.nodes.append(node)
+    graph.nodes.append(
+        onnx.helper.make_node(
+            "LpNormalization", [f"{head.name}/kept"], [head.name], name=head.name, axis=1, p=1
+        )
+    )

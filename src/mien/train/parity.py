@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.calibrate import with_temperature
+from mien.calibrate import calibrated
 from mien.errors import ModelError
 from mien.predict.model_facts import ModelFacts
 from mien.predict.recognizer import Recognizer
@@ -84,7 +84,7 @@ def _difference(model: Any, recognizer: Recognizer, inputs: NDArray[np.float32])
     if len(theirs) == 1:
         theirs = dict(zip(ours, theirs.values(), strict=True))
     gaps = [
-        np.abs(np.subtract(*_at_one_temperature(theirs[head.name], ours[head.name], head.temperature))).max()
+        np.abs(calibrated(theirs[head.name], head.temperature, head.smoothing) - ours[head.name]).max()
         for head in recognizer.facts.heads
     ]
     return float(np.max(gaps))
@@ -96,18 +96,3 @@ def _own_movement(model: Any, inputs: NDArray[np.float32]) -> float:
     moved = keras_probabilities(model, (inputs * (1 + nudge)).astype(np.float32))
     still = keras_probabilities(model, inputs)
     return float(max(np.abs(a - b).max() for a, b in zip(moved, still, strict=True)))
-
-
-def _at_one_temperature(
-    raw: NDArray[np.float32], scaled: NDArray[np.float32], temperature: float
-) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-    """Bring Keras's probabilities and the exported ones to the sharper of their two temperatures.
-
-    with_temperature takes logarithms of clipped probabilities, which is exact enough only when sharpening: to
-    soften, it would need the digits that a softmax near 0 has lost.
-    """
-    if temperature == 1.0:
-        return raw, scaled
-    if temperature > 1:
-        return raw, with_temperature(scaled, 1 / temperature)
-    return with_temperature(raw, temperature), scaled
