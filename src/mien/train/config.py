@@ -13,7 +13,9 @@ from mien.settings import from_mapping, setting, to_mapping
 
 SMALL_SET = 5000  # training pictures below which a set is treated as small
 # What a later phase of a recipe may change; the network, the data and the batches stay as they are.
-PHASE_SETTINGS = ("epochs", "learning_rate", "schedule", "patience", "balance", "unfreeze", "optimizer")
+PHASE_SETTINGS = (
+    "epochs", "learning_rate", "schedule", "patience", "balance", "unfreeze", "optimizer", "mix_until",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
