@@ -28,22 +28,22 @@ def _portrait(name: str, time_s: float, size: tuple[int, int]) -> np.ndarray:
     x, y = _CUTS[name][0] + 14 * np.sin(1.7 * time_s), _CUTS[name][1] + 6 * np.cos(1.3 * time_s)
     shift = np.array([[scale, 0, width / 2 - scale * x], [0, scale, height / 2 - scale * y]])
     picture = cv2.imread(str(SAMPLES / name))
-    return cv2.warpAffine(picture, shift, (width, height), borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(cv2.warpAffine(picture, shift, (width, height), borderMode=cv2.BORDER_REPLICATE))
 
 
-def write_camera(path: Path, frames: int = 20) -> Path:
+def write_camera(path: Path, frames: int = 20, size: tuple[int, int] = SIZE) -> Path:
     """Write what Chromium takes for --use-file-for-fake-video-capture: JPEG after JPEG."""
-    path.write_bytes(b"".join(_jpeg(two_portraits(place / 10)) for place in range(frames)))
+    path.write_bytes(b"".join(_jpeg(two_portraits(place / 10, size)) for place in range(frames)))
     return path
 
 
-def write_webm(path: Path, frames: int, fps: float = 10.0) -> Path:
+def write_webm(path: Path, frames: int, fps: float = 10.0, size: tuple[int, int] = SIZE) -> Path:
     """Write a VP8 film, which Chromium plays without licensed decoders."""
     code = cv2.VideoWriter.fourcc(*"VP80")
-    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, code, fps, SIZE)
+    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, code, fps, size)
     assert writer.isOpened()
     for place in range(frames):
-        writer.write(two_portraits(place / fps))
+        writer.write(two_portraits(place / fps, size))
     writer.release()
     return path
 
