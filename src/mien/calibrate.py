@@ -38,8 +38,10 @@ def without_smoothing(probabilities: NDArray[np.floating], smoothing: float) -> 
     probabilities: (n, classes), rows sum to one. smoothing: in [0, 1); 0 changes nothing.
     """
     exact = probabilities.astype(np.float64)
+    if not smoothing:
+        return exact
     kept = np.maximum(exact - smoothing / exact.shape[1], LEFT_BELOW * exact)
-    shares: NDArray[np.float64] = kept / kept.sum(axis=1, keepdims=True) if smoothing else exact
+    shares: NDArray[np.float64] = kept / kept.sum(axis=1, keepdims=True)
     return shares
 
 

@@ -198,15 +198,8 @@ def _face_at(face: FoundFace, corner: NDArray[np.float64], scale: float) -> Foun
     """Return a face as it lies in a part of its picture."""
     x, y, width, height = face.box
     box = ((x - corner[0]) * scale, (y - corner[1]) * scale, width * scale, height * scale)
-    values = [
-        box[0],
-        box[1],
-        box[2],
-        box[3],
-        *((np.array(face.landmarks) - corner) * scale).ravel(),
-        face.score,
-    ]
-    return _face(np.array(values, np.float32), 1.0)
+    landmarks = ((np.array(face.landmarks) - corner) * scale).ravel()
+    return _face(np.array([*box, *landmarks, face.score], np.float32), 1.0)
 
 
 def _without_badges(rows: Floats, portrait_px: float, sure: float) -> Floats:

@@ -76,7 +76,7 @@ def caption(heat: Heat) -> str:
 
 def in_words(check: Check, label: str, probability: float) -> str:
     """Return what the check says, in a sentence."""
-    covered, chance = (percent(probability - fall) for fall in (check.fall, check.random_fall))
+    covered, chance = (percent(max(0.0, probability - fall)) for fall in (check.fall, check.random_fall))
     verdict = "so the map holds" if check.holds else "no clearer than chance, so do not rely on this map"
     return (
         f"with the hottest fifth covered {label} goes from {percent(probability)} to {covered}, with a "
