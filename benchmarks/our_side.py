@@ -15,8 +15,8 @@ from typing import Any
 from meter import EpochClock, metered, report
 from mien.data import open_dataset
 from mien.preprocess import Preprocess
-from mien.train import batches
-from mien.train.batches import Batches, Inputs
+from mien.train import loader
+from mien.train.loader import Batches, Inputs
 from networks import built, settings
 
 
@@ -25,7 +25,7 @@ def pipeline(folder: Path, options: dict[str, Any]) -> dict[str, float]:
     config = replace(settings(options["recipe"]), batch_size=options["batch_size"])
     how = Preprocess(size=options["size"], colour=options["colour"])
     if options["stream"]:
-        batches.MEMORY_LIMIT = 0  # small numbers of pictures are to be read from disk as many would be
+        loader.MEMORY_LIMIT = 0  # small numbers of pictures are to be read from disk as many would be
     costs: dict[str, float] = {}
     with metered(costs):
         dataset = open_dataset(folder, config)
@@ -44,8 +44,8 @@ def pipeline(folder: Path, options: dict[str, Any]) -> dict[str, float]:
 
 def epoch(folder: Path, options: dict[str, Any]) -> dict[str, float]:
     """Train with the loop behind `mien train`, validation and state included. Costs of the last epoch."""
+    from mien.terminal import ProgressLine
     from mien.train.loop import Loop, Validation
-    from mien.train.progress_line import ProgressLine
 
     dataset = open_dataset(folder, settings(options["recipe"]))
     train, valid = dataset.split("train"), dataset.split("validation")

@@ -21,9 +21,9 @@ from mien.files import whole_folder
 from mien.predict.model_facts import METADATA_KEY, ModelFacts
 from mien.predict.model_folder import CARD_FILE, INT8_FILE, MODEL_FILE, read_model_folder, write_facts
 from mien.predict.recognizer import Recognizer
-from mien.train.card import model_card
+from mien.train.calibrate import blended, favourite_score, favourites, planned
 from mien.train.config import TrainConfig
-from mien.train.judge import blended, favourite_score, favourites, planned
+from mien.train.export.card import model_card
 
 
 def main() -> None:

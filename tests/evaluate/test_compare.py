@@ -15,7 +15,7 @@ from mien.evaluate.compare_chart import apart
 from mien.evaluate.compare_text import to_text
 from mien.evaluate.compare_training import CompareConfig
 from mien.evaluate.config import EvaluateConfig
-from mien.evaluate.words import bytes_in_words, count_in_words, seconds_in_words
+from mien.evaluate.formatting import bytes_in_words, count_in_words, seconds_in_words
 
 CONFIG = EvaluateConfig(resamples=200)
 REVERSED = ("bright", "dark", "middle")

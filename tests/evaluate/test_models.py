@@ -154,7 +154,7 @@ def network() -> Any:
 def test_keras_files_with_facts(network: Any, tmp_path: Path) -> None:
     from mien.predict.heads import Head
     from mien.predict.model_facts import ModelFacts
-    from mien.train.saved import save_network
+    from mien.train.export.keras_io import save_network
 
     heads = (Head(name="expression", labels=LABELS), Head(name="votes", labels=LABELS[::-1]))
     facts = ModelFacts(name="levels", preprocess=Preprocess(size=SIZE), heads=heads)

@@ -13,8 +13,8 @@ from mien.data.drawn import draw_dataset
 from mien.predict.model_folder import read_model_folder
 from mien.predict.recognizer import Recognizer
 from mien.preprocess import to_model_inputs
+from mien.terminal import ProgressLine
 from mien.train.config import TrainConfig
-from mien.train.progress_line import ProgressLine
 from mien.train.run import train
 
 pytestmark = [pytest.mark.backend, pytest.mark.slow]
@@ -34,7 +34,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 def test_the_exported_network_answers_as_keras_does(trained: tuple[Path, Path]) -> None:
     faces, run = trained
-    from mien.train.saved import load_network
+    from mien.train.export.keras_io import load_network
 
     network, facts = load_network(run / "best.keras")
     assert facts is not None

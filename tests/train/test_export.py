@@ -19,10 +19,10 @@ from mien.predict.model_facts import ModelFacts
 from mien.predict.model_folder import read_model_folder
 from mien.predict.recognizer import Recognizer
 from mien.preprocess import Preprocess
-from mien.train.copies import float32_copy
-from mien.train.export import export
-from mien.train.from_onnx import keras_from_onnx
-from mien.train.macs import count_macs
+from mien.train.export.clone import float32_copy
+from mien.train.export.folder import export
+from mien.train.export.from_onnx import keras_from_onnx
+from mien.train.export.macs import count_macs
 from mien.train.networks.registry import NetworkRequest, network
 
 from .tiny_networks import LABELS, facts, keras_answers, levels, randomised, small_network

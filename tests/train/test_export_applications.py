@@ -10,8 +10,8 @@ import pytest
 from keras import layers
 
 from mien.predict.recognizer import Recognizer
-from mien.train.export import export
-from mien.train.from_onnx import keras_from_onnx
+from mien.train.export.folder import export
+from mien.train.export.from_onnx import keras_from_onnx
 
 from .tiny_networks import facts, levels
 

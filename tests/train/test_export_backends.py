@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from mien.predict.recognizer import Recognizer
-from mien.train.export import export
-from mien.train.saved import save_network
+from mien.train.export.folder import export
+from mien.train.export.keras_io import save_network
 
 from .tiny_networks import facts, keras_answers, levels, small_network
 
@@ -22,9 +22,9 @@ _PROGRAM = """
 import sys
 from pathlib import Path
 import numpy as np
-from mien.train.export import export
-from mien.train.from_onnx import keras_from_onnx
-from mien.train.saved import load_network
+from mien.train.export.folder import export
+from mien.train.export.from_onnx import keras_from_onnx
+from mien.train.export.keras_io import load_network
 
 folder = Path(sys.argv[1])
 inputs = np.load(folder / "inputs.npy").astype("float32")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from mien.predict.heads import Head
-from mien.train.card import model_card
+from mien.train.export.card import model_card
 
 from .tiny_networks import LABELS, facts
 

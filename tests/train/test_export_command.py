@@ -12,8 +12,8 @@ import pytest
 from mien.cli.main import main
 from mien.data.drawn import draw_dataset
 from mien.predict.recognizer import Recognizer
-from mien.train.export import export
-from mien.train.saved import load_network, save_network
+from mien.train.export.folder import export
+from mien.train.export.keras_io import load_network, save_network
 
 from .tiny_networks import facts, keras_answers, levels, small_network
 

@@ -14,8 +14,8 @@ from keras import layers
 
 from mien.errors import ModelError
 from mien.predict.recognizer import Recognizer
-from mien.train.from_onnx import keras_from_onnx
-from mien.train.onnx_graph import to_onnx
+from mien.train.export.from_onnx import keras_from_onnx
+from mien.train.export.onnx import to_onnx
 
 from .tiny_networks import facts, keras_answers, levels, network, randomised
 

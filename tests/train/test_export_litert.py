@@ -10,8 +10,8 @@ import pytest
 
 from mien.calibrate import calibrated
 from mien.errors import MissingExtra, ModelError
-from mien.train import litert, parity
-from mien.train.litert import export_litert
+from mien.train.export import litert, parity
+from mien.train.export.litert import export_litert
 
 from .tiny_networks import facts, keras_answers, levels, small_network
 

@@ -14,7 +14,7 @@ import pytest
 from keras import layers
 
 from mien.errors import ModelError, OutputError
-from mien.train.saved import load_network, save_network
+from mien.train.export.keras_io import load_network, save_network
 
 from .tiny_networks import facts, keras_answers, levels, randomised, small_network
 

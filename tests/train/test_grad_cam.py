@@ -16,8 +16,8 @@ from mien.predict.detect import WholePicture
 from mien.predict.heads import Head
 from mien.predict.model_facts import ModelFacts
 from mien.preprocess import Preprocess
+from mien.train.export.keras_io import save_network
 from mien.train.grad_cam import GradCam, KerasNetwork
-from mien.train.saved import save_network
 
 from .tiny_networks import network, small_network
 

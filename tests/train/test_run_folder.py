@@ -13,7 +13,7 @@ pytest.importorskip("keras", reason="needs the train extra")
 
 from mien.data.drawn import draw_dataset
 from mien.errors import ConfigError
-from mien.train import run_folder, state
+from mien.train import checkpoint, run_folder
 from mien.train.config import TrainConfig
 from mien.train.curves import curves
 from mien.train.run import train
@@ -23,9 +23,9 @@ SETTINGS: dict[str, Any] = {"settings": {}, "data": {"fingerprint": "f"}}
 
 def _a_run(out: Path, *, exported: int, trained: int = 4) -> None:
     run_folder.begin(out, SETTINGS)
-    progress = state.Progress(epoch=trained, best_epoch=2, finished=True)
+    progress = checkpoint.Progress(epoch=trained, best_epoch=2, finished=True)
     (out / run_folder.CHECKPOINT).mkdir()
-    state.save(out / run_folder.CHECKPOINT / state.STATE_FILE, progress, [])
+    checkpoint.save(out / run_folder.CHECKPOINT / checkpoint.STATE_FILE, progress, [])
     (out / run_folder.MODEL_FOLDER).mkdir()
     facts = {"training": {"epochs": exported}}
     (out / run_folder.MODEL_FOLDER / "model.json").write_text(json.dumps(facts))
@@ -65,7 +65,7 @@ def test_a_training_that_cannot_start_does_not_replace_a_run(tmp_path: Path) -> 
     with pytest.raises(ConfigError, match="nosuch"):
         train(TrainConfig(network="nosuch"), tmp_path / "faces", tmp_path / "run", retrain=True)
     assert (tmp_path / "run" / "settings.json").read_bytes() == before
-    assert (tmp_path / "run" / "checkpoint" / state.STATE_FILE).exists()
+    assert (tmp_path / "run" / "checkpoint" / checkpoint.STATE_FILE).exists()
 
 
 def _rows(count: int) -> list[dict[str, Any]]:

@@ -3,9 +3,9 @@
 import pytest
 
 from mien.errors import ConfigError
+from mien.train.checkpoint import Progress
 from mien.train.config import TrainConfig
 from mien.train.schedule import after_epoch, learning_rate, planned_epochs, seconds_of
-from mien.train.state import Progress
 
 
 def test_cosine_warms_up_peaks_and_ends_near_zero():

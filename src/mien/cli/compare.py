@@ -63,7 +63,7 @@ def _trained(options: argparse.Namespace, config: CompareConfig, asked: dict[str
     if not (config.networks or config.recipes):
         return []
     from mien.evaluate.compare_training import train_several
-    from mien.train.progress_line import ProgressLine
+    from mien.terminal import ProgressLine
 
     training = {name: value for name, value in asked.items() if name in TrainConfig.__dataclass_fields__}
     return train_several(

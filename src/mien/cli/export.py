@@ -94,7 +94,7 @@ def _int8_data(options: argparse.Namespace, facts: ModelFacts) -> tuple[Dataset,
 
 
 def _add_int8(folder: Path, dataset: Dataset, match: Match) -> None:
-    from mien.train.quantise import MOST_LOST, add_int8
+    from mien.train.export.int8 import MOST_LOST, add_int8
 
     found, kept = add_int8(folder, dataset.split("train"), dataset.split("validation"), columns=match.columns)
     verdict = "kept" if kept else f"not kept, because it may lose {100 * MOST_LOST:g}"
@@ -105,8 +105,8 @@ def _add_int8(folder: Path, dataset: Dataset, match: Match) -> None:
 
 
 def _write(options: argparse.Namespace, network: Any, facts: ModelFacts) -> None:
-    from mien.train.export import export
-    from mien.train.saved import save_network
+    from mien.train.export.folder import export
+    from mien.train.export.keras_io import save_network
 
     if options.to:
         faces = _int8_data(options, facts) if options.int8 else None
@@ -120,7 +120,7 @@ def _write(options: argparse.Namespace, network: Any, facts: ModelFacts) -> None
         if faces:
             _add_int8(options.to, *faces)
     if options.litert:
-        from mien.train.litert import export_litert
+        from mien.train.export.litert import export_litert
 
         print(f"litert   {export_litert(network, options.litert, facts)}")
     for path in (options.h5, options.keras):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 
-from mien.train.progress_line import clock
+from mien.terminal import clock
 
 _EVERY_S = 0.2
 _CLEAR = "\r\x1b[K"

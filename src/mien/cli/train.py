@@ -62,8 +62,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace, config: TrainConfig, out: Path) -> int:
+    from mien.terminal import ProgressLine, clock
     from mien.train import run_folder
-    from mien.train.progress_line import ProgressLine, clock
     from mien.train.run import train
 
     show = ProgressLine(enabled=not options.quiet)

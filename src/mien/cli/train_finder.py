@@ -35,8 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    from mien.terminal import ProgressLine, clock
     from mien.train.finder.run import train_finder
-    from mien.train.progress_line import ProgressLine, clock
     from mien.train.run_folder import default_folder
 
     if not options.data.is_dir():

@@ -12,13 +12,13 @@ from typing import Any
 from mien.data.dataset import DataConfig
 from mien.errors import ConfigError
 from mien.evaluate.config import EvaluateConfig
-from mien.evaluate.cost import Cost, cost_of
 from mien.evaluate.evaluate import Progress, check_packages, choose_split, evaluate_on
-from mien.evaluate.made import how_made
+from mien.evaluate.formatting import percent
 from mien.evaluate.models import Scorer, open_as
 from mien.evaluate.paired import PairedTest, paired_test
+from mien.evaluate.profile import Cost, cost_of
+from mien.evaluate.provenance import how_made
 from mien.evaluate.report import DataSummary, Report, plain
-from mien.evaluate.words import percent
 
 FORMAT = 1  # version of comparison.json
 

@@ -12,7 +12,7 @@ from mien.errors import need
 from mien.evaluate import svg
 from mien.evaluate.compare import Comparison, Row
 from mien.evaluate.figures import LINES, save_figure
-from mien.evaluate.words import count_in_words, percent
+from mien.evaluate.formatting import count_in_words, percent
 
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 440.0, 300.0, 44.0, 14.0, 28.0, 44.0
 

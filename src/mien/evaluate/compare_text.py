@@ -6,8 +6,8 @@ import csv
 from pathlib import Path
 
 from mien.evaluate.compare import Comparison, Row
+from mien.evaluate.formatting import NONE, bytes_in_words, count_in_words, decimal, percent, seconds_in_words
 from mien.evaluate.markdown import table
-from mien.evaluate.words import NONE, bytes_in_words, count_in_words, decimal, percent, seconds_in_words
 
 HEADER = (
     "model",

@@ -15,7 +15,7 @@ from mien.settings import setting
 from mien.train.config import TrainConfig
 
 if TYPE_CHECKING:
-    from mien.train.progress_line import ProgressLine
+    from mien.terminal import ProgressLine
 
 _SHARED = ("split", "head", "views", "resamples", "labels", "input_range", "logits")
 

@@ -21,12 +21,12 @@ from mien.evaluate.calibration import (
     transferred_temperature,
 )
 from mien.evaluate.config import EvaluateConfig
-from mien.evaluate.made import how_made
 from mien.evaluate.matching import Match, match_classes
 from mien.evaluate.metrics import Scores, score
 from mien.evaluate.models import Scorer, open_as
+from mien.evaluate.provenance import how_made
 from mien.evaluate.report import DataSummary, Mistake, ModelSummary, Predictions, Report
-from mien.evaluate.views import Probabilities, facing
+from mien.evaluate.tta import Probabilities, facing
 from mien.evaluate.votes import VotesScores, score_votes, votes_head
 from mien.labels import FERPLUS
 from mien.settings import to_options

@@ -13,8 +13,8 @@ import numpy as np
 
 from mien.errors import need
 from mien.evaluate.calibration import BINS
+from mien.evaluate.formatting import decimal, percent
 from mien.evaluate.report import Mistake, Report
-from mien.evaluate.words import decimal, percent
 
 ACCENT, WARM, GREY = "#1f6f78", "#d1495b", "#8a939c"
 # Told apart with red-green blindness as well, in this order (Okabe & Ito 2008), then Matplotlib's own.

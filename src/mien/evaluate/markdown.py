@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mien.evaluate.bootstrap import Interval
+from mien.evaluate.formatting import NONE, area, bytes_in_words, decimal, percent, span, stands_out
 from mien.evaluate.report import NOTE, Report
-from mien.evaluate.words import NONE, area, bytes_in_words, decimal, percent, span, stands_out
+from mien.evaluate.significance import Interval
 
 
 def to_markdown(report: Report) -> str:

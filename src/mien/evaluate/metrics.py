@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from mien.calibrate import expected_calibration_error, negative_log_likelihood
 from mien.errors import DataError, need
-from mien.evaluate.bootstrap import Interval, intervals
-from mien.evaluate.bootstrap import macro_f1 as mean_f1
 from mien.evaluate.calibration import BINS
+from mien.evaluate.significance import Interval, intervals
+from mien.evaluate.significance import macro_f1 as mean_f1
 
 _CURVE_POINTS = 201  # kept of each curve; a screen shows no more
 

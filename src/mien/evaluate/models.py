@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from mien.data.dataset import Pictures, Split
 from mien.errors import ModelError
-from mien.evaluate import foreign
+from mien.evaluate import external_models
 from mien.evaluate.config import EvaluateConfig
-from mien.evaluate.views import Network, Probabilities, average
+from mien.evaluate.tta import Network, Probabilities, average
 from mien.predict.heads import Head
 from mien.predict.model_facts import ModelFacts
 from mien.predict.model_folder import MODEL_FILE, model_path
@@ -122,8 +122,8 @@ def _open_folder(folder: Path, config: EvaluateConfig) -> Scorer:
 
 
 def _open_onnx(path: Path, kind: str, config: EvaluateConfig) -> Scorer:
-    if path.is_file() and not foreign.onnx_has_facts(path):
-        facts, network, note = foreign.open_onnx(path, config)
+    if path.is_file() and not external_models.onnx_has_facts(path):
+        facts, network, note = external_models.open_onnx(path, config)
         return Scorer(facts, path, kind, network, note=note)
     recognizer = Recognizer(path, config.precision)
     return Scorer(
@@ -140,11 +140,11 @@ def _open_keras(path: Path, kind: str, config: EvaluateConfig) -> Scorer:
     from mien.train import backend
 
     backend.import_keras()  # first of all: quietly, or with the line that says what to install
-    from mien.train.saved import load_network
+    from mien.train.export.keras_io import load_network
 
     model, facts = load_network(path)
     if facts is None:
-        facts, network, note = foreign.wrap_keras(model, path, config)
+        facts, network, note = external_models.wrap_keras(model, path, config)
         return Scorer(facts, path, kind, network, int(model.count_params()), note)
     return Scorer(facts, path, kind, _keras_network(model, facts, path), int(model.count_params()))
 

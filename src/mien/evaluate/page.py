@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.evaluate import svg
-from mien.evaluate.bootstrap import Interval
+from mien.evaluate.formatting import NONE, area, bytes_in_words, decimal, percent, stands_out
 from mien.evaluate.report import NOTE, Mistake, Report
-from mien.evaluate.words import NONE, area, bytes_in_words, decimal, percent, stands_out
+from mien.evaluate.significance import Interval
 
 _PICTURE_PX = 160  # longer side of a face on the page, at most
 _MOST_NUMBERS = 16  # a larger confusion matrix shows colours only

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.evaluate.bootstrap import Interval, difference
+from mien.evaluate.significance import Interval, difference
 
 SIGNIFICANT = 0.05
 

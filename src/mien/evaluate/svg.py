@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from mien.evaluate.bootstrap import Interval
 from mien.evaluate.calibration import BINS, Bin
 from mien.evaluate.metrics import Curve
+from mien.evaluate.significance import Interval
 
 _SIDE, _LEFT, _BOTTOM, _TOP, _RIGHT = 300.0, 40.0, 38.0, 24.0, 10.0
 COLOURS = 8  # --c0 to --c7 in style.html

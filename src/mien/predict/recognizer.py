@@ -25,7 +25,7 @@ class Recognizer:
 
     path: a model folder, or a bare `.onnx` file of ours (its hash cannot be checked then). Raises ModelError
     when it is missing, damaged, not ONNX, or when the network does not have the heads that its facts name.
-    precision: 'auto' is the int8 form of a model folder that has one (see `mien.train.quantise`), else float32;
+    precision: 'auto' is the int8 form of a model folder that has one (see `mien.train.export.int8`), else float32;
     'int8' and 'float32' ask for one. Raises ConfigError for another, ModelError where a folder has no int8 form.
     One thread: two that spin are slower beside any other work; spread faces over processes instead.
     """

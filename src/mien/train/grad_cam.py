@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mien.errors import ConfigError, ModelError
 from mien.predict.heads import Head
 from mien.predict.model_facts import ModelFacts
-from mien.train.copies import computes_in_float32, float32_copy
+from mien.train.export.clone import computes_in_float32, float32_copy
 
 _BATCH = 64
 

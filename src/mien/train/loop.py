@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 
 from mien.calibrate import negative_log_likelihood
 from mien.errors import TrainingError
-from mien.train import backend, schedule, state
-from mien.train.average import MovingAverage, host
-from mien.train.batches import Batches, Inputs
+from mien.terminal import ProgressLine, clock
+from mien.train import backend, checkpoint, schedule
 from mien.train.config import TrainConfig
-from mien.train.progress_line import ProgressLine, clock
+from mien.train.ema import MovingAverage, host
+from mien.train.loader import Batches, Inputs
 
 _PREDICT_BATCH = 256
 
@@ -62,7 +62,7 @@ class Loop:
         *,
         folder: Path,
         on_best: Callable[[], None],
-        on_epoch: Callable[[state.Progress], None],
+        on_epoch: Callable[[checkpoint.Progress], None],
         prepare_phase: Callable[[TrainConfig], None],
         show: ProgressLine,
         devices: int = 1,
@@ -75,13 +75,13 @@ class Loop:
         self._average: MovingAverage | None = None
         self._phases = config.in_phases()
         self._limit_s = schedule.seconds_of(config.time_limit) if config.time_limit else None
-        self._file = folder / state.STATE_FILE
+        self._file = folder / checkpoint.STATE_FILE
         self._best_file = folder / "best-weights.npz"
         self._on_best, self._on_epoch, self._prepare_phase = on_best, on_epoch, prepare_phase
         self._show, self._devices = show, devices
-        self.progress = state.Progress()
+        self.progress = checkpoint.Progress()
 
-    def run(self) -> state.Progress:
+    def run(self) -> checkpoint.Progress:
         """Train until all phases are done; KeyboardInterrupt passes through with the last whole epoch stored."""
         if self._file.exists():
             self._resume()
@@ -96,9 +96,9 @@ class Loop:
         return self._phases[self.progress.phase]
 
     def _resume(self) -> None:
-        self.progress, values, average = state.load(self._file)
+        self.progress, values, average = checkpoint.load(self._file)
         self._compile()
-        state.assign(self._variables(), values)
+        checkpoint.assign(self._variables(), values)
         if self._average:
             self._average.restore(average)
         self._show.line(f"going on after epoch {self.progress.epoch}")
@@ -111,7 +111,7 @@ class Loop:
 
     def _save(self) -> None:
         average = self._average.stored() if self._average else []
-        state.save(self._file, self.progress, self._variables(), average)
+        checkpoint.save(self._file, self.progress, self._variables(), average)
 
     def _enter_phase(self, phase: int) -> None:
         progress = self.progress
@@ -173,7 +173,7 @@ class Loop:
             return
         if self._config.patience or self._average:
             # The next phase starts from the weights that were judged best, as EarlyStopping(restore_best) does.
-            state.assign(self._network.weights, self._stored_best())
+            checkpoint.assign(self._network.weights, self._stored_best())
         self._enter_phase(self.progress.phase + 1)
 
     def _steps(self, started: float) -> tuple[float, float]:
@@ -229,10 +229,10 @@ class Loop:
 
     def _keep_best(self) -> None:
         if len(self._phases) > 1:
-            state.save(self._best_file, state.Progress(), self._network.weights)
+            checkpoint.save(self._best_file, checkpoint.Progress(), self._network.weights)
 
     def _stored_best(self) -> list[NDArray[Any]]:
-        return state.load(self._best_file)[1]
+        return checkpoint.load(self._best_file)[1]
 
     @contextmanager
     def _averaged_weights(self) -> Iterator[None]:
@@ -241,16 +241,16 @@ class Loop:
             yield
             return
         raw = [host(weight) for weight in self._network.weights]
-        state.assign(self._network.weights, self._average.values)
+        checkpoint.assign(self._network.weights, self._average.values)
         try:
             yield
         finally:
-            state.assign(self._network.weights, raw)
+            checkpoint.assign(self._network.weights, raw)
 
     def hold_average(self) -> None:
         """Leave the moving average in the network for good, for saving the last epoch's network."""
         if self._average:
-            state.assign(self._network.weights, self._average.values)
+            checkpoint.assign(self._network.weights, self._average.values)
 
     def _draw(self, step: int, total: int, loss: float, started: float) -> None:
         progress, spent = self.progress, time.monotonic() - started

@@ -10,7 +10,7 @@ from typing import Any
 
 from mien.files import whole_folder
 from mien.predict.model_folder import CARD_FILE, INT8_FILE, MODEL_FILE, read_model_folder, write_facts
-from mien.train.card import model_card
+from mien.train.export.card import model_card
 
 _FOLDS = "ece_five_folds"
 

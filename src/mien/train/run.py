@@ -18,10 +18,10 @@ from mien.labels import FER2013, FERPLUS
 from mien.predict.heads import Head
 from mien.predict.model_facts import ModelFacts
 from mien.preprocess import Preprocess
+from mien.terminal import ProgressLine
 from mien.train import run_folder
+from mien.train.checkpoint import Progress
 from mien.train.config import TrainConfig
-from mien.train.progress_line import ProgressLine
-from mien.train.state import Progress
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ class _Training:
 
     def run(self, *, replacing: bool = False) -> Run:
         """Train, or go on. replacing: remove the run that lies there, once nothing can keep this one from starting."""
-        from mien.train.batches import Batches, Inputs
+        from mien.train.loader import Batches, Inputs
         from mien.train.loop import Loop, Validation
 
         config, built = self._config, self._built
@@ -225,7 +225,7 @@ class _Training:
         )
 
     def _save(self, name: str) -> None:
-        from mien.train.saved import save_network
+        from mien.train.export.keras_io import save_network
 
         save_network(self._built.network, self._out / name, self._facts())
 
@@ -237,7 +237,7 @@ class _Training:
             write(self._out / run_folder.TENSORBOARD, progress.history[-1])
 
     def _add_int8(self) -> None:
-        from mien.train.quantise import add_int8
+        from mien.train.export.int8 import add_int8
 
         train, valid = self._dataset.split("train"), self._dataset.split("validation")
         found, kept = add_int8(self._out / run_folder.MODEL_FOLDER, train, valid, seed=self._config.seed)
@@ -246,11 +246,11 @@ class _Training:
 
     def _finish(self, progress: Progress) -> None:
         """Export the best network, calibrated on validation, and draw the curves."""
+        from mien.train.calibrate import blended, calibrated_heads, planned
         from mien.train.curves import draw_curves
-        from mien.train.export import export
-        from mien.train.judge import blended, calibrated_heads, planned
+        from mien.train.export.folder import export
+        from mien.train.export.keras_io import load_network, save_network
         from mien.train.loop import predict
-        from mien.train.saved import load_network, save_network
 
         best, _ = load_network(self._out / run_folder.BEST_FILE)
         answers = predict(best, self._validation.inputs)

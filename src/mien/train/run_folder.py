@@ -16,9 +16,9 @@ from mien.errors import ConfigError
 from mien.files import plain_name, whole_file
 from mien.predict.model_folder import FACTS_FILE
 from mien.settings import to_mapping
-from mien.train import state
+from mien.train import checkpoint
+from mien.train.checkpoint import Progress
 from mien.train.config import TrainConfig
-from mien.train.state import Progress
 
 SETTINGS_FILE, EPOCHS_FILE, CURVES_FILE = "settings.json", "epochs.csv", "curves.png"
 BEST_FILE, LAST_FILE, H5_FILE = "best.keras", "last.keras", "best.h5"
@@ -95,7 +95,7 @@ def finished(out: Path, settings: Mapping[str, Any]) -> Progress | None:
             raise _not_a_run(out)
         return None
     stored = json.loads((out / SETTINGS_FILE).read_text(encoding="utf-8"))
-    file, facts = out / CHECKPOINT / state.STATE_FILE, out / MODEL_FOLDER / FACTS_FILE
+    file, facts = out / CHECKPOINT / checkpoint.STATE_FILE, out / MODEL_FOLDER / FACTS_FILE
     # Without a whole epoch there is nothing to lose: its learning rate was too high, or it was stopped at once.
     if (differing := _differences(stored, settings)) and file.exists():
         raise ConfigError(
@@ -104,7 +104,7 @@ def finished(out: Path, settings: Mapping[str, Any]) -> Progress | None:
         )
     if not (file.exists() and facts.exists()):
         return None
-    progress, _, _ = state.load(file)
+    progress, _, _ = checkpoint.load(file)
     # A model of fewer epochs is from a Ctrl-C; the training went on, and was killed before it exported its own.
     exported = json.loads(facts.read_text(encoding="utf-8")).get("training", {}).get("epochs")
     return progress if progress.finished and exported == progress.epoch else None

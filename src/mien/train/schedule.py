@@ -7,8 +7,8 @@ import re
 import statistics
 
 from mien.errors import ConfigError
+from mien.train.checkpoint import Progress
 from mien.train.config import TrainConfig
-from mien.train.state import Progress
 
 _MOST_WARMUP = 5.0  # epochs
 

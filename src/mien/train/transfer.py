@@ -9,11 +9,11 @@ import keras
 from mien.errors import ModelError
 from mien.predict.model_facts import ModelFacts
 from mien.predict.model_folder import MODEL_FILE, model_path
-from mien.train.from_onnx import keras_from_onnx
+from mien.train.export.from_onnx import keras_from_onnx
+from mien.train.export.keras_io import load_network
 from mien.train.networks.backbones import LEVELS
 from mien.train.networks.small import heads_on
 from mien.train.run_folder import BEST_FILE
-from mien.train.saved import load_network
 
 
 def open_network(model: str) -> tuple[keras.Model, ModelFacts]:

@@ -10,10 +10,10 @@ import pytest
 
 from mien.errors import ModelError
 from mien.predict.finder_facts import OUTPUTS, VALUES
+from mien.train.export.onnx import to_raw_onnx
 from mien.train.finder.export import difference, with_half_kernels
 from mien.train.finder.network import build, with_cells_in_a_row
 from mien.train.finder.targets import cell_count
-from mien.train.onnx_graph import to_raw_onnx
 
 from ..tiny_networks import randomised
 

@@ -13,9 +13,9 @@ from mien.cli.main import main
 from mien.errors import ConfigError, ModelError
 from mien.predict.finder import MienDetector
 from mien.predict.finder_facts import read_finder
+from mien.terminal import ProgressLine
 from mien.train.finder.config import FinderConfig
 from mien.train.finder.run import train_finder
-from mien.train.progress_line import ProgressLine
 
 from .finder_photos import write_set
 

@@ -24,8 +24,8 @@ from mien.predict.finder_facts import (
     read_finder,
 )
 from mien.predict.session import open_session
+from mien.train.export.onnx import to_raw_onnx
 from mien.train.finder.card import finder_card
-from mien.train.onnx_graph import to_raw_onnx
 
 _SIZES = ((96, 128), (320, 64))  # of the pictures on which both are compared, height and width
 # Largest differences of a raw value, beside 1 + its size. The first is summing in another order, the second kernels

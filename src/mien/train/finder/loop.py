@@ -12,14 +12,14 @@ from typing import Any
 import keras
 
 from mien.errors import TrainingError
-from mien.train import backend, schedule, state
-from mien.train.average import MovingAverage, host
+from mien.terminal import ProgressLine, clock
+from mien.train import backend, checkpoint, schedule
+from mien.train.ema import MovingAverage, host
 from mien.train.finder import batches
 from mien.train.finder.config import FinderConfig
 from mien.train.finder.crops import Alarms, Supply
 from mien.train.finder.losses import finder_loss
 from mien.train.finder.network import with_cells_in_a_row
-from mien.train.progress_line import ProgressLine, clock
 
 # Looks at validation with the network that would be kept; returns figures for the log, and the new alarms.
 Check = Callable[[], tuple[dict[str, float], Alarms]]
@@ -35,20 +35,20 @@ class FinderLoop:
         *,
         folder: Path,
         check: Check,
-        on_epoch: Callable[[state.Progress], None],
+        on_epoch: Callable[[checkpoint.Progress], None],
         show: ProgressLine,
     ) -> None:
         """folder: where the state is kept. check: called with the averaged weights in the network."""
         self._network, self._supply, self._config = network, supply, supply.config
         self._in_training = with_cells_in_a_row(network)
         self._average = MovingAverage(self._config.ema)
-        self._file = folder / state.STATE_FILE
+        self._file = folder / checkpoint.STATE_FILE
         self._check, self._on_epoch, self._show = check, on_epoch, show
         self._limit_s = schedule.seconds_of(self._config.time_limit) if self._config.time_limit else None
-        self.progress = state.Progress(phase_epochs=self._config.epochs)
+        self.progress = checkpoint.Progress(phase_epochs=self._config.epochs)
         _compile(self._in_training, self._config)
 
-    def run(self) -> state.Progress:
+    def run(self) -> checkpoint.Progress:
         """Train until all epochs are done; KeyboardInterrupt passes through with the last whole epoch stored."""
         if self._file.exists():
             self._resume()
@@ -58,17 +58,17 @@ class FinderLoop:
 
     def hold_average(self) -> None:
         """Leave the moving average in the network for good."""
-        state.assign(self._network.weights, self._average.values)
+        checkpoint.assign(self._network.weights, self._average.values)
 
     def _resume(self) -> None:
-        self.progress, values, (alarms, *average) = state.load(self._file)
-        state.assign(self._variables(), values)
+        self.progress, values, (alarms, *average) = checkpoint.load(self._file)
+        checkpoint.assign(self._variables(), values)
         self._average.restore(average)
         self._supply.alarms = alarms
         self._show.line(f"going on after epoch {self.progress.epoch}")
 
     def _save(self) -> None:
-        state.save(
+        checkpoint.save(
             self._file, self.progress, self._variables(), [self._supply.alarms, *self._average.stored()]
         )
 
@@ -128,7 +128,7 @@ class FinderLoop:
         try:
             yield
         finally:
-            state.assign(self._network.weights, raw)
+            checkpoint.assign(self._network.weights, raw)
 
     def _draw(self, step: int, total: int, loss: float, started: float) -> None:
         progress, spent = self.progress, time.monotonic() - started

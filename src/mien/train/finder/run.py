@@ -18,12 +18,12 @@ from mien.files import whole_file
 from mien.predict.finder import MienDetector
 from mien.predict.finder_facts import FACTS_FILE, NETWORK_FILE, FinderFacts, read_finder
 from mien.settings import to_mapping
-from mien.train import backend, run_folder, state
+from mien.terminal import ProgressLine
+from mien.train import backend, checkpoint, run_folder
 from mien.train.finder import judge
 from mien.train.finder.config import FinderConfig
 from mien.train.finder.crops import Alarms, Supply
 from mien.train.finder.photos import Photos, read_photos
-from mien.train.progress_line import ProgressLine
 
 FINDER_FOLDER = "finder"
 _LOW = 0.05  # score from which candidates are looked at when judging: the whole curve but its end
@@ -47,7 +47,7 @@ class FinderRun:
 
     folder: Path
     finder: Path
-    progress: state.Progress
+    progress: checkpoint.Progress
     trained: bool
 
 
@@ -168,7 +168,7 @@ def _facts_of(config: FinderConfig, train: Photos) -> dict[str, Any]:
     }
 
 
-def _finished(out: Path, settings: Mapping[str, Any]) -> state.Progress | None:
+def _finished(out: Path, settings: Mapping[str, Any]) -> checkpoint.Progress | None:
     """Return the progress of a finished run with these settings; ConfigError where something else lies there."""
     stored = out / run_folder.SETTINGS_FILE
     if stored.is_file() and "crops" not in json.loads(stored.read_text(encoding="utf-8")).get("settings", {}):
@@ -176,14 +176,14 @@ def _finished(out: Path, settings: Mapping[str, Any]) -> state.Progress | None:
             f"{out} holds a run of mien train, not of mien train-finder; name another place with --out"
         )
     run_folder.finished(out, settings)  # complains of other settings and of what is no run
-    file, finder = out / run_folder.CHECKPOINT / state.STATE_FILE, out / FINDER_FOLDER
+    file, finder = out / run_folder.CHECKPOINT / checkpoint.STATE_FILE, out / FINDER_FOLDER
     if not (file.exists() and (finder / NETWORK_FILE).exists() and (finder / FACTS_FILE).exists()):
         return None
-    progress, _, _ = state.load(file)
+    progress, _, _ = checkpoint.load(file)
     return progress if progress.finished else None
 
 
-def _note_epochs(out: Path, progress: state.Progress) -> None:
+def _note_epochs(out: Path, progress: checkpoint.Progress) -> None:
     """Write epochs.csv; figures that an epoch did not take stay empty."""
     names = list(dict.fromkeys(name for row in progress.history for name in row))
     text = io.StringIO(newline="")

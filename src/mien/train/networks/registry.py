@@ -38,9 +38,9 @@ class Network:
 
 def own_networks() -> Mapping[str, Network]:
     """Return the networks that mien itself builds, by name."""
-    from mien.train.networks import originals, small
+    from mien.train.networks import reference_models, small
 
-    return {**small.NETWORKS, **originals.NETWORKS}
+    return {**small.NETWORKS, **reference_models.NETWORKS}
 
 
 def network(name: str) -> Network:

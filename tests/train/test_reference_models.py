@@ -10,7 +10,7 @@ import pytest
 
 from mien.errors import ConfigError
 from mien.preprocess import Preprocess
-from mien.train.macs import count_macs
+from mien.train.export.macs import count_macs
 from mien.train.networks.registry import NetworkRequest, network
 
 EXPRESSIONS = {2: ("happy", "nothappy"), 3: ("angry", "happy", "sad"), 7: tuple("abcdefg")}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from mien.evaluate.bootstrap import Interval
 from mien.evaluate.metrics import ClassScores, Curve, Scores
 from mien.evaluate.report import Report
+from mien.evaluate.significance import Interval
 
 NONE = "–"  # where a figure is not defined
 

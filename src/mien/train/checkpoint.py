@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mien.errors import ModelError
 from mien.files import whole_file
-from mien.train.average import host
+from mien.train.ema import host
 
 STATE_FILE = "state.npz"
 

@@ -11,8 +11,8 @@ import onnx
 
 from mien.errors import ModelError
 from mien.predict.model_facts import METADATA_KEY, ModelFacts
-from mien.train.copies import finish_loading
-from mien.train.onnx_graph import NETWORK_KEY, REST_KEY, trace
+from mien.train.export.clone import finish_loading
+from mien.train.export.onnx import NETWORK_KEY, REST_KEY, trace
 
 
 def keras_from_onnx(path: Path) -> tuple[Any, ModelFacts]:

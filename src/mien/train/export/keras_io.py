@@ -15,7 +15,7 @@ import keras
 from mien.errors import ModelError, OutputError
 from mien.files import whole_file
 from mien.predict.model_facts import METADATA_KEY, ModelFacts
-from mien.train.copies import bare_copy, computes_in_float32, float32_copy
+from mien.train.export.clone import bare_copy, computes_in_float32, float32_copy
 
 SUFFIXES = (".keras", ".h5")
 _ZIP_MEMBER = f"{METADATA_KEY}.json"  # Keras reads only the members that it knows

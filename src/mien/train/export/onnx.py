@@ -2,7 +2,7 @@
 
 The graph is clean: one transposition to channels first at the start, none between layers, every weight named
 after its layer. Batch normalisation is not folded: ONNX Runtime fuses it when it loads the file, and so a
-model folder keeps all that is needed to train on from it (`mien.train.from_onnx`).
+model folder keeps all that is needed to train on from it (`mien.train.export.from_onnx`).
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from mien.calibrate import LEFT_BELOW
 from mien.errors import ModelError
 from mien.predict.heads import Head
 from mien.predict.model_facts import METADATA_KEY, ModelFacts
-from mien.train.onnx_layers import activations, arithmetic, convolutions, shapes
-from mien.train.onnx_layers.graph import Graph, Value
+from mien.train.export.onnx_layers import activations, arithmetic, convolutions, shapes
+from mien.train.export.onnx_layers.graph import Graph, Value
 
 OPSET, IR_VERSION = 18, 8  # what ONNX Runtime 1.14 and newer reads; 18 is the first whose Resize takes axes
 INPUT = "faces"

@@ -20,11 +20,11 @@ from mien.predict.model_folder import (
     write_facts,
 )
 from mien.predict.recognizer import Recognizer
-from mien.train.card import model_card
-from mien.train.copies import computes_in_float32, float32_copy
-from mien.train.macs import count_macs
-from mien.train.onnx_graph import to_onnx
-from mien.train.parity import check_parity
+from mien.train.export.card import model_card
+from mien.train.export.clone import computes_in_float32, float32_copy
+from mien.train.export.macs import count_macs
+from mien.train.export.onnx import to_onnx
+from mien.train.export.parity import check_parity
 
 
 def export(model: Any, folder: Path, facts: ModelFacts, card: str | None = None) -> Path:

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from mien.errors import ModelError
-from mien.train.onnx_layers.graph import Graph, Layout, Value
+from mien.train.export.onnx_layers.graph import Graph, Layout, Value
 
 # Keras's name -> ONNX operator and attributes, where one node does it (keras.io/api/layers/activations).
 _ONE_NODE: dict[str, tuple[str, dict[str, float]]] = {

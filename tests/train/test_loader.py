@@ -10,8 +10,8 @@ from mien.data.pictures import InMemoryPictures
 from mien.errors import DataError
 from mien.preprocess import Preprocess, to_model_inputs
 from mien.train.augment import augment
-from mien.train.batches import Batches, Inputs, class_weights
 from mien.train.config import TrainConfig
+from mien.train.loader import Batches, Inputs, class_weights
 
 
 class Held:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mien.errors import ModelError
 from mien.evaluate.config import EvaluateConfig
-from mien.evaluate.views import Network, Probabilities
+from mien.evaluate.tta import Network, Probabilities
 from mien.predict.heads import Head
 from mien.predict.model_facts import METADATA_KEY, ModelFacts
 from mien.preprocess import Preprocess

@@ -18,8 +18,8 @@ from mien.calibrate import LEFT_BELOW
 from mien.errors import MissingExtra, ModelError
 from mien.files import whole_file
 from mien.predict.model_facts import ModelFacts
-from mien.train.copies import bare_copy, computes_in_float32, float32_copy
-from mien.train.parity import TOLERANCE, keras_probabilities, probes
+from mien.train.export.clone import bare_copy, computes_in_float32, float32_copy
+from mien.train.export.parity import TOLERANCE, keras_probabilities, probes
 
 
 def export_litert(model: Any, path: Path, facts: ModelFacts) -> Path:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from mien.evaluate.bootstrap import difference, intervals, macro_f1
 from mien.evaluate.paired import exact_mcnemar, paired_test
+from mien.evaluate.significance import difference, intervals, macro_f1
 
 
 def test_accuracy_interval_is_as_wide_as_the_binomial_one() -> None:

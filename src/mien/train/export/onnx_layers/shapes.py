@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from mien.errors import ModelError
-from mien.train.onnx_layers.graph import Graph, Value, units
+from mien.train.export.onnx_layers.graph import Graph, Value, units
 
 # ONNX's settings for what Keras's image resizing does on every backend.
 _RESIZE = {

@@ -9,7 +9,7 @@ from mien.predict.heads import Blend, Head
 from mien.predict.model_facts import ModelFacts
 from mien.predict.model_folder import FACTS_FILE, MODEL_FILE
 from mien.preprocess import Preprocess
-from mien.train.card_scores import how_good, number, table
+from mien.train.export.card_scores import how_good, number, table
 
 _COLOURS = {"grey": "grey", "rgb": "colour, RGB", "bgr": "colour, BGR"}
 _PURPOSE = """It names the expression that people would see in a picture of one face: for sorting

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.errors import ModelError
-from mien.train.onnx_layers.activations import activation
-from mien.train.onnx_layers.graph import Graph, Layout, Shape, Value
+from mien.train.export.onnx_layers.activations import activation
+from mien.train.export.onnx_layers.graph import Graph, Layout, Shape, Value
 
 
 def dense(graph: Graph, layer: Any, path: str, value: Value) -> Value:

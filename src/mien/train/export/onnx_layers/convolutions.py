@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from mien.errors import ModelError
-from mien.train.onnx_layers.activations import activation
-from mien.train.onnx_layers.graph import Graph, Layout, Shape, Value
+from mien.train.export.onnx_layers.activations import activation
+from mien.train.export.onnx_layers.graph import Graph, Layout, Shape, Value
 
 
 @dataclass(frozen=True)

@@ -57,8 +57,8 @@ def cost_of(scorer: Scorer) -> Cost:
 
 def _exported(scorer: Scorer, folder: Path) -> Scorer | None:
     """Export a Keras file; None for a network with layers or facts that cannot be exported."""
-    from mien.train.export import export
-    from mien.train.saved import load_network
+    from mien.train.export.folder import export
+    from mien.train.export.keras_io import load_network
 
     model, facts = load_network(scorer.path)
     if facts is None:

@@ -11,8 +11,8 @@ from mien.calibrate import expected_calibration_error, with_temperature  # noqa:
 from mien.data.dataset import Split  # noqa: E402
 from mien.labels import FER2013, FERPLUS  # noqa: E402
 from mien.predict.heads import Head  # noqa: E402
-from mien.train.average import MovingAverage  # noqa: E402
-from mien.train.judge import blended, calibrated_heads, planned  # noqa: E402
+from mien.train.calibrate import blended, calibrated_heads, planned  # noqa: E402
+from mien.train.ema import MovingAverage  # noqa: E402
 
 
 class Nothing:

@@ -24,8 +24,8 @@ from mien.predict.model_facts import METADATA_KEY
 from mien.predict.model_folder import INT8_FILE, read_model_folder, write_facts
 from mien.predict.recognizer import Recognizer
 from mien.preprocess import Preprocess, to_model_inputs
-from mien.train.card import model_card
-from mien.train.onnx_graph import INPUT
+from mien.train.export.card import model_card
+from mien.train.export.onnx import INPUT
 
 MOST_LOST = 0.003  # accuracy that the int8 form may lose on validation
 _FACES, _BATCH = 512, 32  # training faces whose activations set the ranges

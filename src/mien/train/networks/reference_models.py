@@ -14,7 +14,7 @@ from keras import layers
 
 from mien.errors import ConfigError
 from mien.preprocess import Preprocess
-from mien.train.networks import originals_transfer
+from mien.train.networks import reference_models_transfer
 from mien.train.networks.registry import Network, NetworkRequest
 from mien.train.networks.small import heads_on
 
@@ -185,4 +185,4 @@ def _specs() -> list[Network]:
     ]
 
 
-NETWORKS: dict[str, Network] = {spec.name: spec for spec in (*_specs(), *originals_transfer.SPECS)}
+NETWORKS: dict[str, Network] = {spec.name: spec for spec in (*_specs(), *reference_models_transfer.SPECS)}

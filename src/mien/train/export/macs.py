@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from mien.train.onnx_graph import trace
+from mien.train.export.onnx import trace
 
 
 def count_macs(model: Any) -> int | None:
