@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 import mien
 from mien.data import open_dataset
-from mien.predict.explain.chance import Check, check_map
-from mien.predict.explain.covering import Answers, probability_covered
-from mien.predict.explain.rise import MASKS, rise
+from mien.explain.chance import Check, check_map
+from mien.explain.covering import Answers, probability_covered
+from mien.explain.rise import MASKS, rise
 from mien.preprocess import to_model_inputs
 
 WINDOW, STEP = 1 / 4, 1 / 16  # side of a window and distance between two, in sides of the face

@@ -9,7 +9,7 @@ import pytest
 
 import mien
 from mien.labels import canonical
-from mien.predict.video.colours import label_colours, track_colour
+from mien.video.colours import label_colours, track_colour
 
 PAGE = Path(mien.__file__).parent / "serve" / "page"
 HTML = (PAGE / "index.html").read_text(encoding="utf-8")

@@ -15,14 +15,14 @@ import pytest
 
 from mien.errors import ImageError
 from mien.predict.analyzer import Analyzer
-from mien.predict.video.analyze import analyze_video
 from mien.serve.analysis import analyse
 from mien.serve.config import ServeConfig
 from mien.serve.jobs import Jobs
 from mien.serve.meter import Meter
 from mien.serve.runner import Runner
+from mien.video.analyze import analyze_video
 
-from ..predict.video_files import scene, write_video
+from ..video.video_files import scene, write_video
 from .conftest import Running, Start, form, png
 
 KEYS = ("box", "emotion", "probability", "probabilities", "uncertain")

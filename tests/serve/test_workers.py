@@ -14,7 +14,7 @@ import pytest
 
 from mien.predict.analyzer import Analyzer
 
-from ..predict.video_files import scene, write_video
+from ..video.video_files import scene, write_video
 from .conftest import Start, png
 
 pytestmark = [

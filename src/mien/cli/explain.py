@@ -11,7 +11,7 @@ from typing import Any
 
 from mien.cli.network_options import add_finder_options
 from mien.errors import ConfigError
-from mien.evaluate.explain_config import ExplainConfig
+from mien.explain.config import ExplainConfig
 from mien.files import plain_name
 from mien.settings import add_settings, from_mapping
 
@@ -83,11 +83,11 @@ def _out(options: argparse.Namespace) -> Path | None:
 def _explain_picture(options: argparse.Namespace, config: ExplainConfig, out: Path | None) -> int:
     from mien.cli.predict_sources import find_sources
     from mien.data.sheet import write_sheet
-    from mien.evaluate.explain import explain_face, open_explainer
+    from mien.explain.explain import explain_face, open_explainer
+    from mien.explain.picture import caption, explained, in_words
+    from mien.explain.placed import placement
     from mien.images import decode_image
     from mien.predict.detect import WholePicture
-    from mien.predict.explain.picture import caption, explained, in_words
-    from mien.predict.explain.placed import placement
 
     if config.split:
         raise ConfigError(f"--split is for DATA, and {options.what} is a picture; leave it out")
@@ -128,9 +128,9 @@ def _explain_picture(options: argparse.Namespace, config: ExplainConfig, out: Pa
 def _explain_data(options: argparse.Namespace, config: ExplainConfig, out: Path | None) -> int:
     from mien.cli.progress_bar import ProgressBar
     from mien.data.sheet import write_sheet
-    from mien.evaluate.class_heat import FACES, explain_classes, open_split
-    from mien.evaluate.explain import open_explainer
-    from mien.evaluate.heat_sheet import heat_sheet, in_words
+    from mien.explain.class_heat import FACES, explain_classes, open_split
+    from mien.explain.explain import open_explainer
+    from mien.explain.heat_sheet import heat_sheet, in_words
 
     dataset, split = open_split(Path(options.what), config)
     analyzer, explainer = open_explainer(

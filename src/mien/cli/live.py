@@ -29,12 +29,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from mien.predict.video.camera import Window, open_camera
-    from mien.predict.video.looks import find
-    from mien.predict.video.marking import marked
-    from mien.predict.video.reading import hush
-    from mien.predict.video.settings import HALF_LIFE_S, VideoSettings
-    from mien.predict.video.tracker import Tracker
+    from mien.video.camera import Window, open_camera
+    from mien.video.looks import find
+    from mien.video.marking import marked
+    from mien.video.reading import hush
+    from mien.video.settings import HALF_LIFE_S, VideoSettings
+    from mien.video.tracker import Tracker
 
     hush()
     window = Window("mien live: q ends it")

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mien.predict.analyzer import Analyzer
-    from mien.predict.video.reading import Video
-    from mien.predict.video.results import VideoFrame
-    from mien.predict.video.settings import VideoSettings
+    from mien.video.reading import Video
+    from mien.video.results import VideoFrame
+    from mien.video.settings import VideoSettings
 
 HELP = "Follow the faces in a video: a marked copy, a table of expressions over time, and a timeline."
 EXAMPLES = """examples:
@@ -30,8 +30,8 @@ EXAMPLES = """examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from mien.predict.video.settings import VideoSettings
     from mien.settings import add_settings
+    from mien.video.settings import VideoSettings
 
     parser.add_argument("file", metavar="FILE", type=Path, help="a video of any kind that FFmpeg decodes")
     add_network_options(parser)
@@ -44,9 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from mien.predict.video.reading import hush, open_video
-    from mien.predict.video.settings import VideoSettings
     from mien.settings import from_mapping
+    from mien.video.reading import hush, open_video
+    from mien.video.settings import VideoSettings
 
     hush()
     names = VideoSettings.__dataclass_fields__
@@ -62,8 +62,8 @@ def run(options: argparse.Namespace) -> int:
 def _analyse(
     video: Video, analyzer: Analyzer, settings: VideoSettings, folder: Path, options: argparse.Namespace
 ) -> int:
-    from mien.predict.video.analyze import analyze_frames
-    from mien.predict.video.outputs import Outputs
+    from mien.video.analyze import analyze_frames
+    from mien.video.outputs import Outputs
 
     stopped: KeyboardInterrupt | None = None
     kinds = {"jsonl": options.jsonl, "marked": not options.no_video}

@@ -11,12 +11,12 @@ from typing import Any
 
 from mien.errors import ImageError
 from mien.predict.analyzer import Analyzer
-from mien.predict.video.analyze import analyze_frames
-from mien.predict.video.reading import Video, open_video
-from mien.predict.video.results import VideoFrame
-from mien.predict.video.table import CsvTable
 from mien.serve.config import MEGA, ServeConfig
 from mien.serve.jobs import ABOUT, ROWS, TABLE, VIDEO
+from mien.video.analyze import analyze_frames
+from mien.video.reading import Video, open_video
+from mien.video.results import VideoFrame
+from mien.video.table import CsvTable
 
 NAME = "the video"
 

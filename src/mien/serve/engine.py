@@ -18,9 +18,9 @@ from mien.images import decode_each
 from mien.images.headers import read_header
 from mien.predict.analyzer import Analyzer
 from mien.predict.results import Face
-from mien.predict.video.looks import find
 from mien.serve.config import MEGA, ServeConfig
 from mien.serve.problems import Busy
+from mien.video.looks import find
 from mien.workers import workers
 
 

@@ -12,13 +12,13 @@ from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 
 from mien.errors import ImageError, MienError
 from mien.predict.results import Face
-from mien.predict.video.settings import VideoSettings
-from mien.predict.video.tracker import Tracker
 from mien.serve.config import MEGA
 from mien.serve.engine import picture
 from mien.serve.gate import SUBPROTOCOL
 from mien.serve.problems import Refusal, problem, problem_of
 from mien.serve.service import Service, service_of
+from mien.video.settings import VideoSettings
+from mien.video.tracker import Tracker
 
 NOT_UNDERSTOOD, TOO_MANY, GOING_DOWN, IDLE = (
     1007,

@@ -14,12 +14,12 @@ from pathlib import Path
 from mien.errors import MienError
 from mien.files import cannot_write
 from mien.predict.analyzer import Analyzer
-from mien.predict.video.reading import ONLY_CONTAINERS
 from mien.serve.analysis import Stopped, analyse
 from mien.serve.config import ServeConfig
 from mien.serve.jobs import Jobs, State
 from mien.serve.meter import Meter
 from mien.serve.problems import BUG, problem, problem_of
+from mien.video.reading import ONLY_CONTAINERS
 
 _NOTE_S = 0.2  # between two notes of the progress
 _STOPPED = "the server is going down; send the video to another or later"

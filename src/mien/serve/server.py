@@ -16,7 +16,6 @@ from typing import Any, cast
 import uvicorn
 
 from mien.errors import ConfigError
-from mien.predict.video.reading import hush
 from mien.serve.app import build
 from mien.serve.config import MEGA, ServeConfig
 from mien.serve.jobs import Jobs
@@ -24,6 +23,7 @@ from mien.serve.meter import Meter
 from mien.serve.network import Network
 from mien.serve.protocol import PatientProtocol
 from mien.serve.service import Service
+from mien.video.reading import hush
 
 _LINGER_S = 10.0  # for which the results of a video that ended while going down can be fetched
 _LOOK_S = 0.1

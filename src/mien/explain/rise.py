@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.predict.explain.covering import Answers, probability_covered
+from mien.explain.covering import Answers, probability_covered
 
 # On 20 FER-2013 faces (benchmarks/explaining.py), covering the hottest fifth lowered the probability by 0.41 with these
 # maps and by 0.30 with those of as many sliding windows (Zeiler & Fergus 2014, arXiv:1311.2901): a network that

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from mien.data import open_dataset
 from mien.data.dataset import SPLITS, Dataset
 from mien.errors import DataError
-from mien.evaluate.explain import explain_face
-from mien.evaluate.explain_config import ExplainConfig
+from mien.explain.config import ExplainConfig
+from mien.explain.explain import explain_face
+from mien.explain.heat import Explainer, Heat, grid
 from mien.predict.analyzer import Analyzer
-from mien.predict.explain.heat import Explainer, Heat, grid
 
 FACES = 8  # of each class, where the user names no limit
 Progress = Callable[[int, int], None]  # faces done, faces in all

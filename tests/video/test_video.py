@@ -12,17 +12,17 @@ import pytest
 from mien.errors import ConfigError, ImageError
 from mien.predict.analyzer import Analyzer
 from mien.predict.recognizer import Recognizer
-from mien.predict.video.analyze import analyze_video
-from mien.predict.video.colours import label_colours
-from mien.predict.video.pacing import Pacer, steady_rate
-from mien.predict.video.reading import _Clock, open_video
-from mien.predict.video.results import VideoFrame
-from mien.predict.video.settings import VideoSettings
-from mien.predict.video.threads import Behind, ahead
-from mien.predict.video.timeline import Timeline
-from mien.predict.video.timeline_plot import draw_timeline
+from mien.video.analyze import analyze_video
+from mien.video.colours import label_colours
+from mien.video.pacing import Pacer, steady_rate
+from mien.video.reading import _Clock, open_video
+from mien.video.results import VideoFrame
+from mien.video.settings import VideoSettings
+from mien.video.threads import Behind, ahead
+from mien.video.timeline import Timeline
+from mien.video.timeline_plot import draw_timeline
 
-from .tiny_onnx import write_folder
+from ..predict.tiny_onnx import write_folder
 from .video_files import Squares, scene, turned, with_shares_of_time, without_first_cluster, write_video
 
 
@@ -260,7 +260,7 @@ def test_thumbnails_stay_few(analyzer: Analyzer) -> None:
     timeline = Timeline(analyzer.head.labels, 1)
     image = scene([(10, 10, 200)])
     (face,) = analyzer.analyze(image)
-    from mien.predict.video.results import TrackedFace
+    from mien.video.results import TrackedFace
 
     tracked = TrackedFace(track=1, face=face, raw=face.probabilities)
     for index in range(500):

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.images.letters import drawable
-from mien.predict.video.colours import Colour, ink_on, label_colours, track_colour
-from mien.predict.video.timeline import THUMBNAIL_PX, FaceHistory, Timeline
+from mien.video.colours import Colour, ink_on, label_colours, track_colour
+from mien.video.timeline import THUMBNAIL_PX, FaceHistory, Timeline
 
 Picture = NDArray[np.uint8]
 _WIDTH_PX, _LEFT_PX, _RIGHT_PX = 1600, 190, 30

@@ -11,14 +11,14 @@ from typing import TextIO
 import cv2
 
 from mien.files import cannot_write, whole_file
-from mien.predict.video.encoding import ffmpeg, suffix
-from mien.predict.video.reading import Video
-from mien.predict.video.results import VideoFrame
-from mien.predict.video.sound import add_sound
-from mien.predict.video.table import CsvTable, JsonLines
-from mien.predict.video.timeline import Timeline
-from mien.predict.video.timeline_plot import draw_timeline
-from mien.predict.video.writing import MarkedVideo
+from mien.video.encoding import ffmpeg, suffix
+from mien.video.reading import Video
+from mien.video.results import VideoFrame
+from mien.video.sound import add_sound
+from mien.video.table import CsvTable, JsonLines
+from mien.video.timeline import Timeline
+from mien.video.timeline_plot import draw_timeline
+from mien.video.writing import MarkedVideo
 
 _NO_FFMPEG = (
     "the marked video is VP8 without sound, because there is no ffmpeg that writes H.264; install ffmpeg for a "

@@ -10,8 +10,8 @@ from weakref import WeakKeyDictionary
 from mien.errors import ConfigError
 from mien.predict.heads import Head
 from mien.predict.results import Face
-from mien.predict.video.settings import HALF_LIFE_S
-from mien.predict.video.tracking import Track
+from mien.video.settings import HALF_LIFE_S
+from mien.video.tracking import Track
 
 
 class Smoother:

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.errors import need
-from mien.evaluate.explain_config import ExplainConfig
 from mien.evaluate.matching import match_classes
+from mien.explain.config import ExplainConfig
+from mien.explain.heat import GRAD_CAM, RISE, Explainer, Heat, find_label
 from mien.predict.analyzer import Analyzer, load
 from mien.predict.detect import detector
-from mien.predict.explain.heat import GRAD_CAM, RISE, Explainer, Heat, find_label
 from mien.predict.found_face import FoundFace
 from mien.predict.heads import Head
 from mien.predict.model_facts import ModelFacts
@@ -64,7 +64,7 @@ def _with_grad_cam(
     from mien.train import backend
 
     backend.import_keras()
-    from mien.train.grad_cam import GradCam, KerasNetwork
+    from mien.explain.grad_cam import GradCam, KerasNetwork
     from mien.train.transfer import open_network
 
     network, facts = open_network(model)

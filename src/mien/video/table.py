@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import TextIO
 
-from mien.predict.video.results import VideoFrame
+from mien.video.results import VideoFrame
 
 _COLUMNS = (
     "frame", "time_s", "track", "emotion", "probability", "uncertain", "head",

@@ -9,9 +9,9 @@ import numpy as np
 
 from mien.errors import DataError
 from mien.predict.found_face import Box
-from mien.predict.video.matching import closeness, pairs
-from mien.predict.video.motion import Motion
-from mien.predict.video.settings import TrackerSettings
+from mien.video.matching import closeness, pairs
+from mien.video.motion import Motion
+from mien.video.settings import TrackerSettings
 
 # Distance-IoU that a box needs with where its track is expected; 0 allows a step of three quarters of a face.
 _LEAST = 0.0

@@ -8,11 +8,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.predict.video.encoding import Encoder, encoder, even
-from mien.predict.video.marking import marked
-from mien.predict.video.pacing import Pacer, steady_rate
-from mien.predict.video.results import VideoFrame
-from mien.predict.video.threads import Behind
+from mien.video.encoding import Encoder, encoder, even
+from mien.video.marking import marked
+from mien.video.pacing import Pacer, steady_rate
+from mien.video.results import VideoFrame
+from mien.video.threads import Behind
 
 _QUEUE, _BYTES = 8, 1 << 25  # frames that wait, fewer of them where they are large
 

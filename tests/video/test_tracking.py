@@ -12,13 +12,13 @@ from mien.errors import ConfigError, DataError
 from mien.predict.found_face import Box
 from mien.predict.heads import Head
 from mien.predict.results import Face
-from mien.predict.video.matching import closeness, pairs
-from mien.predict.video.motion import Motion
-from mien.predict.video.results import TrackedFace
-from mien.predict.video.settings import TrackerSettings
-from mien.predict.video.smoothing import Smoother
-from mien.predict.video.tracker import Tracker
-from mien.predict.video.tracking import BoxTracker
+from mien.video.matching import closeness, pairs
+from mien.video.motion import Motion
+from mien.video.results import TrackedFace
+from mien.video.settings import TrackerSettings
+from mien.video.smoothing import Smoother
+from mien.video.tracker import Tracker
+from mien.video.tracking import BoxTracker
 
 HEAD = Head(name="light", labels=("dark", "bright"), threshold=0.6)
 

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.predict.annotate import annotated
-from mien.predict.video.colours import track_colour
-from mien.predict.video.results import TrackedFace
+from mien.video.colours import track_colour
+from mien.video.results import TrackedFace
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _FONT_PX = 22  # height of a digit at scale 1

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from mien.cli.main import main
-from mien.evaluate.explain_config import METHODS
-from mien.predict.explain import heat
+from mien.explain import heat
+from mien.explain.config import METHODS
 
 from .quadrant_onnx import lit_face, write_quadrant
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mien.evaluate.class_heat import ClassHeat
-from mien.predict.explain.heat import GRAD_CAM, Heat
-from mien.predict.explain.picture import face_panel
-from mien.predict.explain.tint import Picture, beside, framed, legend, stacked, text
+from mien.explain.class_heat import ClassHeat
+from mien.explain.heat import GRAD_CAM, Heat
+from mien.explain.picture import face_panel
+from mien.explain.tint import Picture, beside, framed, legend, stacked, text
 
 CELL_PX, EXAMPLES = 132, 6
 _GAP, _MARGIN = 6, 12

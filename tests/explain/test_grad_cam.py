@@ -10,16 +10,16 @@ import pytest
 from keras import layers
 
 from mien.errors import ModelError
-from mien.evaluate.explain import explain_face, open_explainer
-from mien.evaluate.explain_config import ExplainConfig
+from mien.explain.config import ExplainConfig
+from mien.explain.explain import explain_face, open_explainer
+from mien.explain.grad_cam import GradCam, KerasNetwork
 from mien.predict.detect import WholePicture
 from mien.predict.heads import Head
 from mien.predict.model_facts import ModelFacts
 from mien.preprocess import Preprocess
 from mien.train.export.keras_io import save_network
-from mien.train.grad_cam import GradCam, KerasNetwork
 
-from .tiny_networks import network, small_network
+from ..train.tiny_networks import network, small_network
 
 pytestmark = pytest.mark.backend
 SIZE, LABELS = 16, ("dark", "bright")

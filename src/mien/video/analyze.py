@@ -8,13 +8,13 @@ from pathlib import Path
 
 from mien.predict.analyzer import Analyzer
 from mien.predict.results import Face
-from mien.predict.video.looks import Look, Place, looks
-from mien.predict.video.reading import Frame, Video, open_video
-from mien.predict.video.results import TrackedFace, VideoFrame
-from mien.predict.video.settings import VideoSettings
-from mien.predict.video.smoothing import TrackSmoothing
-from mien.predict.video.threads import ahead
-from mien.predict.video.tracking import BoxTracker
+from mien.video.looks import Look, Place, looks
+from mien.video.reading import Frame, Video, open_video
+from mien.video.results import TrackedFace, VideoFrame
+from mien.video.settings import VideoSettings
+from mien.video.smoothing import TrackSmoothing
+from mien.video.threads import ahead
+from mien.video.tracking import BoxTracker
 
 _AHEAD, _TOGETHER = 8, 4  # frames decoded in advance; looks whose faces go to the network in one call
 _BYTES = 1 << 25  # of frames in each of these two places: fewer of them where frames are large

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.errors import ConfigError, ImageError, MissingExtra
-from mien.predict.video.reading import quiet
+from mien.video.reading import quiet
 
 Picture = NDArray[np.uint8]
 _WAIT_S = 5.0  # a camera that gives nothing for so long is gone

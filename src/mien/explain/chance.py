@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.predict.explain.covering import Answers, hottest, probability_covered
+from mien.explain.covering import Answers, hottest, probability_covered
 
 FIFTH = 0.2
 RANDOM_MAPS, RANDOM_CURVES = 50, 10

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mien.predict.crop import crop
 from mien.predict.results import Face
-from mien.predict.video.results import VideoFrame
+from mien.video.results import VideoFrame
 
 Picture = NDArray[np.uint8]
 THUMBNAIL_PX = 112

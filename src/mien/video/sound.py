@@ -6,7 +6,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from mien.predict.video.encoding import prove_whole
+from mien.video.encoding import prove_whole
 
 _QUIET = ("-v", "error", "-nostdin", "-y")
 

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.errors import ConfigError
+from mien.explain.chance import Check, check_map
+from mien.explain.covering import Answers
+from mien.explain.rise import rise
 from mien.labels import canonical
-from mien.predict.explain.chance import Check, check_map
-from mien.predict.explain.covering import Answers
-from mien.predict.explain.rise import rise
 from mien.predict.heads import Head
 
 RISE, GRAD_CAM = "rise", "grad-cam"

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from mien.predict.found_face import Detector, FoundFace
 from mien.predict.looks import resized
-from mien.predict.video.reading import Frame
-from mien.predict.video.tracking import BoxTracker, Track
+from mien.video.reading import Frame
+from mien.video.tracking import BoxTracker, Track
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from mien.predict.heads import Head
 from mien.predict.results import Face
-from mien.predict.video.results import TrackedFace
-from mien.predict.video.settings import HALF_LIFE_S, TrackerSettings
-from mien.predict.video.smoothing import TrackSmoothing
-from mien.predict.video.tracking import BoxTracker
+from mien.video.results import TrackedFace
+from mien.video.settings import HALF_LIFE_S, TrackerSettings
+from mien.video.smoothing import TrackSmoothing
+from mien.video.tracking import BoxTracker
 
 
 class Tracker:

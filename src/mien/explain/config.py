@@ -8,7 +8,7 @@ from mien.data.dataset import SPLITS, DataConfig
 from mien.errors import ConfigError
 from mien.settings import setting
 
-# Written here and in mien.predict.explain.heat, which must not be loaded for --help; a test compares them.
+# Written here and in mien.explain.heat, which must not be loaded for --help; a test compares them.
 METHODS = ("rise", "grad-cam")
 
 

@@ -8,11 +8,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.images.letters import drawable
-from mien.predict.explain.chance import FIFTH, Check
-from mien.predict.explain.covering import hottest
-from mien.predict.explain.heat import GRAD_CAM, Heat
-from mien.predict.explain.tint import (
+from mien.explain.chance import FIFTH, Check
+from mien.explain.covering import hottest
+from mien.explain.heat import GRAD_CAM, Heat
+from mien.explain.tint import (
     Picture,
     beside,
     enlarged,
@@ -23,6 +22,7 @@ from mien.predict.explain.tint import (
     text,
     tinted,
 )
+from mien.images.letters import drawable
 from mien.predict.looks import plane
 from mien.predict.results import percent
 

@@ -11,15 +11,15 @@ import pytest
 
 import mien
 from mien.errors import ConfigError
+from mien.explain import chance
+from mien.explain.chance import Check, check_map
+from mien.explain.covering import hottest, probability_covered
+from mien.explain.heat import Explainer, find_label, grid
+from mien.explain.picture import explained, in_words
+from mien.explain.placed import placement
+from mien.explain.rise import rise, soft_masks
+from mien.explain.tint import AGAINST, FOR, legend, text, tinted
 from mien.predict.analyzer import Analyzer
-from mien.predict.explain import chance
-from mien.predict.explain.chance import Check, check_map
-from mien.predict.explain.covering import hottest, probability_covered
-from mien.predict.explain.heat import Explainer, find_label, grid
-from mien.predict.explain.picture import explained, in_words
-from mien.predict.explain.placed import placement
-from mien.predict.explain.rise import rise, soft_masks
-from mien.predict.explain.tint import AGAINST, FOR, legend, text, tinted
 from mien.predict.found_face import FoundFace
 from mien.predict.model_facts import ModelFacts
 from mien.preprocess import Preprocess, to_model_input
