@@ -69,3 +69,14 @@ def test_onnx_runtime_reports_nothing(tmp_path: Path) -> None:
 def test_importing_mien_loads_no_picture_library() -> None:
     """`import mien` alone stays at the standard library; cv2 and numpy come with what needs them."""
     assert not {"cv2", "numpy", "onnxruntime"} & modules_after("import mien")
+
+
+def test_prediction_loads_nothing_of_labelled_data() -> None:
+    sources = "from mien.cli import predict; import mien.cli.predict_sources, mien.predict.analyzer, sys; "
+    done = subprocess.run(
+        [sys.executable, "-c", f"{sources} print([name for name in sys.modules if 'mien.data' in name])"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "[]\n"

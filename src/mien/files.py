@@ -24,6 +24,26 @@ def plain_name(path: Path) -> str:
     return Path(os.path.realpath(path)).name.split(".")[0] or "data"
 
 
+def natural(name: str) -> tuple[tuple[int, int, str], ...]:
+    """Sort key under which 2.jpg comes before 10.jpg.
+
+    >>> sorted(["b10", "b9", "a"], key=natural)
+    ['a', 'b9', 'b10']
+    """
+    parts: list[tuple[int, int, str]] = []
+    run = ""
+    for letter in name:
+        if run and (letter.isdecimal() != run[-1].isdecimal()):
+            parts.append(_part(run))
+            run = ""
+        run += letter
+    return (*parts, _part(run))
+
+
+def _part(run: str) -> tuple[int, int, str]:
+    return (0, int(run), run) if run.isdecimal() else (1, 0, run)
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Give a temporary path with the same suffix to write to; rename it to `path` if the block succeeds.

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mien.data import cache, fer2013, open_dataset, scan
+from mien.data import cache, index, open_dataset
+from mien.data.readers import fer2013
 from mien.errors import DataError
 from mien.files import cache_folder
 
@@ -142,8 +143,8 @@ def test_only_new_and_changed_pictures_are_decoded_again(tmp_path, write_faces, 
     write_faces(tmp_path / "set", {"b": 1}, first_seed=50, size=130)  # replaces b/0.png
     write_faces(tmp_path / "set", {"c": 2}, first_seed=60, size=120)
     seen: list[str] = []
-    real = scan._examine
-    monkeypatch.setattr(scan, "_examine", lambda path: (seen.append(path.name), real(path))[1])
+    real = index._examine
+    monkeypatch.setattr(index, "_examine", lambda path: (seen.append(path.name), real(path))[1])
     dataset = open_dataset(tmp_path / "set", carve_validation=False)
     assert sorted(seen) == ["0.png", "0.png", "1.png"]
     assert dataset.splits["train"].pictures.read(4).shape == (130, 130)
@@ -154,7 +155,7 @@ def test_decoded_small_pictures_are_found_again_by_content(tmp_path, write_faces
     write_faces(tmp_path / "set", {"a": 3, "b": 3}, size=20)
     first = open_dataset(tmp_path / "set")
     (tmp_path / "set").rename(tmp_path / "moved")
-    monkeypatch.setattr("mien.data.gather._decoded", lambda *_: pytest.fail("was decoded again"))
+    monkeypatch.setattr("mien.data.index._decoded", lambda *_: pytest.fail("was decoded again"))
     assert open_dataset(tmp_path / "moved").fingerprint == first.fingerprint
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mien.data import DataConfig, open_dataset
-from mien.data.pictures import traits_of
+from mien.data.index import traits_of
 from mien.errors import DataError
 
 

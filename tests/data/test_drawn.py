@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mien.data.drawing.look import random_look
-from mien.data.drawing.pose import EXPRESSIONS, random_pose
 from mien.data.drawn import draw_dataset, draw_face
+from mien.data.drawn.person import EXPRESSIONS, random_look, random_pose
 from mien.errors import ConfigError, OutputError
 from mien.labels import FER2013, FERPLUS
 

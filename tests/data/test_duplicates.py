@@ -8,9 +8,9 @@ import pytest
 
 from mien.data.dataset import Dataset, Split
 from mien.data.duplicates import copies_of_training, find_duplicates
+from mien.data.index import InMemoryPictures
 from mien.data.likeness import near_pairs
 from mien.data.opening import fingerprint
-from mien.data.pictures import InMemoryPictures
 from mien.data.summary import summarise
 from mien.data.traits import measure, measure_all
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mien.data import open_dataset
-from mien.data.fer2013 import read_fer2013
+from mien.data.readers.fer2013 import read_fer2013
 from mien.errors import DataError
 from mien.labels import FER2013, FERPLUS
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mien.data import DataConfig, open_dataset
-from mien.data.pictures import FilePictures, InMemoryPictures
+from mien.data.index import FilePictures, InMemoryPictures
 from mien.errors import DataError, ImageError
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mien.data.dataset import Split
-from mien.data.pictures import InMemoryPictures
+from mien.data.index import InMemoryPictures
 from mien.errors import DataError
 from mien.preprocess import Preprocess, to_model_inputs
 from mien.train.augment import augment

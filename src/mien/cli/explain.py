@@ -65,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _is_data(what: str) -> bool:
-    from mien.data.tables import is_table
+    from mien.data.readers.tables import is_table
 
     return Path(what).is_dir() or is_table(Path(what))
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mien.data.gather import natural
 from mien.errors import ImageError
+from mien.files import natural
 from mien.images import IMAGE_SUFFIXES
 from mien.images.decode import read_bytes
 

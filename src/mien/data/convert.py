@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.data.dataset import Dataset
-from mien.data.fer2013 import SIDE, write_csv
+from mien.data.readers.fer2013 import SIDE, write_csv
 from mien.errors import DataError, OutputError
 from mien.files import whole_file, whole_folder
 from mien.labels import FER2013, canonical

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -14,6 +14,7 @@ from mien.errors import ConfigError, DataError
 from mien.settings import setting
 
 SPLITS = ("train", "validation", "test")
+Progress = Callable[[int, int], None]  # told (done, of) while pictures are examined
 
 
 class Pictures(Protocol):
@@ -72,6 +73,34 @@ class Unreadable:
 
     name: str
     reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class RawDataset:
+    """Labelled pictures as a reader found them, before classes are chosen and a validation split is made.
+
+    The labels of the splits are indices into `classes`."""
+
+    name: str
+    classes: tuple[str, ...]
+    splits: Mapping[str, Split]
+    unreadable: tuple[Unreadable, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def counts(self) -> dict[str, int]:
+        """Pictures of each class over all splits."""
+        found = np.zeros(len(self.classes), np.int64)
+        for split in self.splits.values():
+            found += np.bincount(split.labels, minlength=len(self.classes))
+        return dict(zip(self.classes, found.tolist(), strict=True))
+
+    def noting(self, *notes: str) -> RawDataset:
+        return replace(self, notes=self.notes + notes)
+
+
+def in_order(splits: Mapping[str, Split]) -> dict[str, Split]:
+    """Put the splits into the order train, validation, test and leave out the empty ones."""
+    return {name: splits[name] for name in SPLITS if name in splits and len(splits[name])}
 
 
 @dataclass(frozen=True, eq=False)

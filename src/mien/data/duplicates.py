@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.data.dataset import Dataset
+from mien.data.index import traits_of
 from mien.data.likeness import near_pairs
-from mien.data.pictures import traits_of
 from mien.data.traits import joined
 
 

@@ -7,15 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from mien.data.csv_text import is_csv, rows_of
-from mien.data.dataset import DataConfig, Dataset, Split
-from mien.data.fer2013 import FILE_NAMES, is_fer2013, read_fer2013
-from mien.data.folders import looks_like, read_folders
-from mien.data.merge import choose_classes, merge_classes
-from mien.data.pictures import traits_of
-from mien.data.reading import Progress, Reading, in_order
+from mien.data.classes import choose_classes, merge_classes
+from mien.data.dataset import DataConfig, Dataset, Progress, RawDataset, Split, in_order
+from mien.data.index import traits_of
+from mien.data.readers.csv_text import is_csv, rows_of
+from mien.data.readers.fer2013 import FILE_NAMES, is_fer2013, read_fer2013
+from mien.data.readers.folders import looks_like, read_folders
+from mien.data.readers.tables import is_table, read_table
 from mien.data.split import carve
-from mien.data.tables import is_table, read_table
 from mien.errors import DataError
 
 FORMS = (
@@ -44,7 +43,7 @@ def open_path(
     )
 
 
-def _read(path: Path, progress: Progress | None) -> Reading:
+def _read(path: Path, progress: Progress | None) -> RawDataset:
     if path.is_dir():
         return _read_folder(path, progress)
     if path.is_symlink() and not path.exists():
@@ -60,7 +59,7 @@ def _read(path: Path, progress: Progress | None) -> Reading:
     raise DataError(f"{path} is not in a form that we read; DATA can be {FORMS}")
 
 
-def _read_folder(folder: Path, progress: Progress | None) -> Reading:
+def _read_folder(folder: Path, progress: Progress | None) -> RawDataset:
     try:
         names = sorted(child.name for child in folder.iterdir())
     except OSError as error:
@@ -85,7 +84,7 @@ def _read_folder(folder: Path, progress: Progress | None) -> Reading:
     raise DataError(f"{folder} holds no labelled pictures (there is: {lies_there}); DATA can be {FORMS}")
 
 
-def _check_classes(reading: Reading, path: Path) -> None:
+def _check_classes(reading: RawDataset, path: Path) -> None:
     counts = reading.counts()
     if empty := [name for name, count in counts.items() if count == 0]:
         first = next((f"; the first: {bad.name}: {bad.reason}" for bad in reading.unreadable), "")
@@ -98,7 +97,7 @@ def _check_classes(reading: Reading, path: Path) -> None:
         raise DataError(f"{path} has only one class ({only}); telling expressions apart needs at least two")
 
 
-def _with_validation(reading: Reading, config: DataConfig) -> Reading:
+def _with_validation(reading: RawDataset, config: DataConfig) -> RawDataset:
     if "validation" in reading.splits or "train" not in reading.splits:
         return reading
     train, validation = carve(

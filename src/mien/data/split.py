@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.data.dataset import Split
-from mien.data.pictures import traits_of
+from mien.data.index import traits_of
 from mien.errors import DataError
 
 

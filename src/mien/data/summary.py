@@ -10,7 +10,7 @@ import numpy as np
 
 from mien.data.dataset import Dataset, Unreadable
 from mien.data.duplicates import Duplicates, find_duplicates
-from mien.data.pictures import traits_of
+from mien.data.index import traits_of
 from mien.data.traits import joined
 
 

@@ -14,7 +14,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from mien.data.dataset import Pictures, Split
-from mien.data.pictures import InMemoryPictures
+from mien.data.index import InMemoryPictures
 from mien.errors import DataError
 from mien.preprocess import Preprocess, to_model_input
 from mien.train.augment import augment

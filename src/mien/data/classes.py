@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from mien.data.reading import Reading, in_order
+from mien.data.dataset import RawDataset, in_order
 from mien.errors import DataError
 from mien.labels import canonical
 
 
-def merge_classes(reading: Reading, rules: Sequence[str]) -> Reading:
+def merge_classes(reading: RawDataset, rules: Sequence[str]) -> RawDataset:
     """Apply rules such as `nothappy=sad+angry`; the new class stands where the first of its old ones stood.
 
     Old names match exactly, or as another spelling of the same expression (labels.canonical). Raises
@@ -32,7 +32,7 @@ def merge_classes(reading: Reading, rules: Sequence[str]) -> Reading:
     return _relabelled(reading, tuple(dict.fromkeys(new_names)), new_names)
 
 
-def choose_classes(reading: Reading, wanted: Sequence[str]) -> Reading:
+def choose_classes(reading: RawDataset, wanted: Sequence[str]) -> RawDataset:
     """Keep only the wanted classes, in that order and under those names; none wanted keeps all."""
     if not wanted:
         return reading
@@ -58,7 +58,7 @@ def find_class(name: str, classes: Sequence[str]) -> int:
     raise DataError(f"the data has {problem}; its classes are: {', '.join(classes)}")
 
 
-def _relabelled(reading: Reading, classes: tuple[str, ...], new_names: Sequence[str | None]) -> Reading:
+def _relabelled(reading: RawDataset, classes: tuple[str, ...], new_names: Sequence[str | None]) -> RawDataset:
     """Give every old class its new name; rows whose class has None are dropped."""
     table = np.array([-1 if name is None else classes.index(name) for name in new_names], np.int64)
     splits = {}

@@ -1,17 +1,12 @@
-"""What a reader of one data form hands over, before classes are chosen and a validation split is made."""
+"""The words that data sets use: for their splits and for the columns of their tables."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 
-import numpy as np
-
-from mien.data.dataset import SPLITS, Split, Unreadable
 from mien.errors import DataError
 
 _NAMED, _LONGEST = 12, 24  # columns in a message, before 'and more'; letters of each
-Progress = Callable[[int, int], None]  # told (done, of) while pictures are examined
 
 # Every word for a split that the known data sets use, in lower case.
 SPLIT_WORDS = {
@@ -27,35 +22,9 @@ SPLIT_WORDS = {
 }
 
 
-@dataclass(frozen=True, eq=False)
-class Reading:
-    """Labelled pictures as found. The labels of the splits are indices into `classes`."""
-
-    name: str
-    classes: tuple[str, ...]
-    splits: Mapping[str, Split]
-    unreadable: tuple[Unreadable, ...] = ()
-    notes: tuple[str, ...] = ()
-
-    def counts(self) -> dict[str, int]:
-        """Pictures of each class over all splits."""
-        found = np.zeros(len(self.classes), np.int64)
-        for split in self.splits.values():
-            found += np.bincount(split.labels, minlength=len(self.classes))
-        return dict(zip(self.classes, found.tolist(), strict=True))
-
-    def noting(self, *notes: str) -> Reading:
-        return replace(self, notes=self.notes + notes)
-
-
 def split_of(word: str) -> str | None:
     """Return train, validation or test for any of the words in use; None for another word."""
     return SPLIT_WORDS.get(word.strip().lower())
-
-
-def in_order(splits: Mapping[str, Split]) -> dict[str, Split]:
-    """Put the splits into the order train, validation, test and leave out the empty ones."""
-    return {name: splits[name] for name in SPLITS if name in splits and len(splits[name])}
 
 
 def pick_column(header: Sequence[str], names: Sequence[str]) -> int | None:

@@ -18,14 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.data import cache
-from mien.data.csv_text import opened_to_write, rows_of
-from mien.data.dataset import SPLITS, Split
-from mien.data.pictures import InMemoryPictures
-from mien.data.reading import Reading, in_order, need_column, split_of
+from mien.data.dataset import SPLITS, RawDataset, Split, in_order
+from mien.data.index import InMemoryPictures
+from mien.data.readers.csv_text import opened_to_write, rows_of
+from mien.data.readers.words import need_column, split_of
 from mien.data.traits import Traits, measure_all
-from mien.data.votes import votes_beside
 from mien.errors import DataError
-from mien.labels import FER2013
+from mien.labels import FER2013, FERPLUS, canonical
 
 SIDE = 48  # pixels
 USAGES = {"train": "Training", "validation": "PublicTest", "test": "PrivateTest"}
@@ -47,7 +46,7 @@ class Table:
     traits: Traits
 
 
-def read_fer2013(path: Path) -> Reading:
+def read_fer2013(path: Path) -> RawDataset:
     """Read the csv, or what was cached of it. Raises DataError naming the first row that is wrong."""
     table = _table(path)
     votes, note = votes_beside(path, [SPLITS[place] for place in table.places], table.emotions)
@@ -61,7 +60,7 @@ def read_fer2013(path: Path) -> Reading:
         splits[name] = Split(pictures.take(rows), labels[rows], names, None if votes is None else votes[rows])
     name = "fer2013" if path.name in FILE_NAMES else path.name.partition(".")[0]
     classes = tuple(FER2013[emotion] for emotion in present)
-    return Reading(name, classes, in_order(splits), notes=(note,) if note else ())
+    return RawDataset(name, classes, in_order(splits), notes=(note,) if note else ())
 
 
 def _table(path: Path) -> Table:
@@ -146,3 +145,79 @@ def write_csv(path: Path, rows: Iterator[tuple[int, NDArray[np.uint8], str]]) ->
         writer.writerow(("emotion", "pixels", "Usage"))
         for emotion, face, split in rows:
             writer.writerow((emotion, " ".join(map(str, face.ravel().tolist())), USAGES[split]))
+
+
+VOTES_FILE = "fer2013new.csv"
+
+
+# Raters agree with FER-2013's own label on 63 % of its faces; on faces of somebody else, on about 20 %.
+_LEAST_AGREEMENT, _ENOUGH_ROWS = 0.4, 100
+
+
+def votes_beside(
+    path: Path, splits: Sequence[str], emotions: NDArray[np.int64]
+) -> tuple[NDArray[np.float32] | None, str]:
+    """Return the votes for the rows of a FER-2013 csv and a note for the user ('' for none).
+
+    splits: the split of each row of the csv. emotions: (n,) its own label, index in labels.FER2013. Returns
+    (n, 8) float32 in the order FERPLUS, or None where there is no such file or its rows are not those of the
+    csv: then the note says so, because votes on the wrong faces would be worse than none.
+    """
+    file = path.with_name(VOTES_FILE)
+    if not file.is_file():
+        return None, ""
+    votes, their_splits = _read(file)
+    rows = _matched(splits, their_splits)
+    if rows is None:
+        return None, f"{VOTES_FILE} is not used: its rows do not fit those of {path.name}, split by split"
+    agreement = _agreement(votes[rows], emotions)
+    if agreement < _LEAST_AGREEMENT and len(rows) >= _ENOUGH_ROWS:
+        return (
+            None,
+            f"{VOTES_FILE} is not used: it agrees with only {agreement:.0%} of the labels of {path.name}",
+        )
+    return votes[rows], ""
+
+
+def _agreement(votes: NDArray[np.float32], emotions: NDArray[np.int64]) -> float:
+    """Return the share of rows whose most chosen expression is the row's own, among rows with votes."""
+    own = np.array([FERPLUS.index(name) for name in FER2013])[emotions]
+    voted = votes.any(axis=1)
+    return float((votes.argmax(axis=1) == own)[voted].mean()) if voted.any() else 1.0
+
+
+def _matched(ours: Sequence[str], theirs: Sequence[str]) -> NDArray[np.intp] | None:
+    """Return, for each of our rows, the row of theirs; None where they cannot belong together.
+
+    Both files list the same faces in the same order, so row i belongs to row i (the 'Image name' numbers are
+    not row numbers). One of them may lack a whole split: then the rows are counted within each split.
+    """
+    if list(ours) == list(theirs):
+        return np.arange(len(ours))
+    our_splits, their_splits = np.array(ours), np.array(theirs)
+    rows = np.zeros(len(ours), np.intp)
+    for name in np.unique(our_splits):
+        places = np.flatnonzero(their_splits == name)
+        if len(places) != (our_splits == name).sum():
+            return None
+        rows[our_splits == name] = places
+    return rows
+
+
+def _read(file: Path) -> tuple[NDArray[np.float32], list[str]]:
+    lines = rows_of(file)
+    header = next(lines, [])
+    usage = need_column(header, ["usage"], file.name)
+    names = [canonical(word) for word in header]
+    missing = [name for name in FERPLUS if name not in names]
+    if missing:
+        raise DataError(f"{file} has no column for {', '.join(missing)}; get the file again or take it away")
+    columns = [names.index(name) for name in FERPLUS]
+    votes, splits = [], []
+    for number, row in enumerate(lines, start=1):
+        try:
+            votes.append([float(row[column]) for column in columns])
+            splits.append(split_of(row[usage]) or row[usage])
+        except (ValueError, IndexError) as error:
+            raise DataError(f"{file.name} row {number} is damaged ({error}); get the file again") from error
+    return np.array(votes, np.float32).reshape(-1, len(FERPLUS)), splits

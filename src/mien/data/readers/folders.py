@@ -9,8 +9,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from mien.data.gather import LabelledFile, gather, natural
-from mien.data.reading import Progress, Reading, split_of
+from mien.data.dataset import Progress, RawDataset
+from mien.data.index import LabelledFile, index_files
+from mien.data.readers.words import split_of
+from mien.files import natural
 from mien.images import IMAGE_SUFFIXES
 
 # Named like pictures, so that they are listed with a reason rather than passed over in silence.
@@ -21,7 +23,7 @@ _DEEPEST = (
 _KAGGLE_PREFIXES = ("Training_", "PublicTest_", "PrivateTest_")
 
 
-def read_folders(root: Path, progress: Progress | None = None) -> Reading | None:
+def read_folders(root: Path, progress: Progress | None = None) -> RawDataset | None:
     """Read a folder of class folders, or of split folders of those; None where it is neither."""
     splits = _split_folders(root)
     files: list[LabelledFile] = []
@@ -37,7 +39,7 @@ def read_folders(root: Path, progress: Progress | None = None) -> Reading | None
     if not files:
         return None
     files = _kaggle_parts(files)
-    reading = gather(root, _name(root, files), files, progress)
+    reading = index_files(root, _name(root, files), files, progress)
     return reading.noting(*notes)
 
 

@@ -8,10 +8,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.data.drawing import features, head, scene
-from mien.data.drawing.look import random_look
-from mien.data.drawing.pen import Pen
-from mien.data.drawing.pose import EXPRESSIONS, random_pose
+from mien.data.drawn import head
+from mien.data.drawn.pen import Pen, background, develop
+from mien.data.drawn.person import EXPRESSIONS, random_look, random_pose
 from mien.errors import ConfigError, OutputError
 from mien.files import whole_folder
 
@@ -29,21 +28,21 @@ def draw_face(expression: str, rng: np.random.Generator, size: int = 96) -> NDAr
     if not 16 <= size <= 2048:
         raise ConfigError(f"size of a drawn face must be from 16 to 2048 pixels, got {size}")
     look, pose = random_look(rng), random_pose(expression, rng)
-    canvas = scene.background(size * _FINER, rng)
+    canvas = background(size * _FINER, rng)
     pen = Pen(canvas, _placement(size * _FINER, rng))
     inner = pen.moved(0.13 * look.turn, 0, squeeze=1 - 0.05 * abs(look.turn))  # the parts that stand forward
     edge = head.outline(look)
     head.draw_behind(pen, look)
     head.draw_skull(pen, look, edge)
-    head.draw_beard(inner, look, edge, features.MOUTH_Y)
-    features.draw_nose(inner, look, pose)
-    features.draw_mouth(inner, look, pose)
-    head.draw_moustache(inner, look, features.MOUTH_Y - 0.15)
-    features.draw_eyes(inner, look, pose)
+    head.draw_beard(inner, look, edge, head.MOUTH_Y)
+    head.draw_nose(inner, look, pose)
+    head.draw_mouth(inner, look, pose)
+    head.draw_moustache(inner, look, head.MOUTH_Y - 0.15)
+    head.draw_eyes(inner, look, pose)
     head.draw_hair(pen, look, edge)
-    features.draw_brows(inner, look, pose)
-    head.draw_glasses(inner, look, features.EYE_Y)
-    return scene.develop(canvas, size, rng)
+    head.draw_brows(inner, look, pose)
+    head.draw_glasses(inner, look, head.EYE_Y)
+    return develop(canvas, size, rng)
 
 
 def draw_dataset(

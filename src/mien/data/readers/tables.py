@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from mien.data.csv_text import is_csv, rows_of
-from mien.data.folders import shown
-from mien.data.gather import LabelledFile, gather
-from mien.data.reading import Progress, Reading, need_column, pick_column, split_of
+from mien.data.dataset import Progress, RawDataset
+from mien.data.index import LabelledFile, index_files
+from mien.data.readers.csv_text import is_csv, rows_of
+from mien.data.readers.folders import shown
+from mien.data.readers.words import need_column, pick_column, split_of
 from mien.errors import DataError, need
 
 PATH_COLUMNS = ("path", "file", "image", "filename", "file_name", "filepath", "image_path")
@@ -20,7 +21,7 @@ def is_table(path: Path) -> bool:
     return is_csv(path) or path.suffix.lower() == ".parquet"
 
 
-def read_table(path: Path, progress: Progress | None = None) -> Reading:
+def read_table(path: Path, progress: Progress | None = None) -> RawDataset:
     """Read the table. Its paths start from its own folder; a missing file is listed as unreadable."""
     rows = _rows(path)
     header = next(rows, [])
@@ -48,7 +49,7 @@ def read_table(path: Path, progress: Progress | None = None) -> Reading:
     if not files:
         raise DataError(f"{path} has no rows below its header; nothing to read")
     stem = path.name.partition(".")[0]
-    return gather(path, path.parent.name if stem == "labels" else stem, files, progress)
+    return index_files(path, path.parent.name if stem == "labels" else stem, files, progress)
 
 
 def _rows(path: Path) -> Iterator[list[str]]:
