@@ -41,6 +41,27 @@ _PICTURE_BRANDS = (
     b"avif",
     b"avis",
 )
+HEAD_BYTES = 1024  # of a file, enough to tell its kind
+# Raw photographs of cameras. Most are TIFF files, of which decoders read only the thumbnail.
+RAW_SUFFIXES = (
+    ".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dng", ".erf", ".iiq", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw",
+    ".rw2", ".rwl", ".sr2", ".srw", ".x3f",
+)  # fmt: skip
+_PICTURES = (  # kinds that are read, or refused with a reason; at an offset, these bytes
+    ("JPEG", 0, b"\xff\xd8\xff"), ("PNG", 0, b"\x89PNG\r\n\x1a\n"), ("GIF", 0, b"GIF87a"), ("GIF", 0, b"GIF89a"),
+    ("WebP", 8, b"WEBP"), ("TIFF", 0, b"II*\0"), ("TIFF", 0, b"MM\0*"), ("JPEG 2000", 4, b"jP  \r\n\x87\n"),
+    ("JPEG 2000", 0, b"\xff\x4f\xff\x51"), ("Sun raster", 0, b"\x59\xa6\x6a\x95"), ("QOI", 0, b"qoif"),
+    ("PSD", 0, b"8BPS\0\1"), ("JPEG XL", 0, b"\xff\x0a"), ("JPEG XL", 4, b"JXL \r\n\x87\n"),
+)  # fmt: skip
+_OTHERS = (
+    ("PDF", 0, b"%PDF"), ("zip archive", 0, b"PK\3\4"), ("zip archive", 0, b"PK\5\6"),
+    ("gzip archive", 0, b"\x1f\x8b"), ("7z archive", 0, b"7z\xbc\xaf\x27\x1c"), ("rar archive", 0, b"Rar!"),
+    ("video", 0, b"\x1a\x45\xdf\xa3"), ("video", 8, b"AVI "), ("video", 0, b"\0\0\1\xba"), ("video", 0, b"\0\0\1\xb3"),
+    ("video", 0, b"FLV\1"), ("audio", 8, b"WAVE"), ("audio", 0, b"ID3"), ("audio", 0, b"OggS"), ("audio", 0, b"fLaC"),
+    ("audio", 0, b"\xff\xfb"), ("HDF5", 0, b"\x89HDF\r\n\x1a\n"), ("NumPy", 0, b"\x93NUMPY"), ("Parquet", 0, b"PAR1"),
+    ("icon", 0, b"\0\0\1\0"), ("camera raw", 0, b"FUJIFILMCCD-RAW"), ("xz archive", 0, b"\xfd7zXZ\0"),
+    ("program", 0, b"\x7fELF"), ("program", 0, b"MZ"), ("SQLite", 0, b"SQLite format 3"),
+)  # fmt: skip
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
 _DEFLATE_MOST = 1032  # to one byte: 258 bytes in two bits (RFC 1951)
 
@@ -57,6 +78,46 @@ class Header:
     height: int
     orientation: int = 1
     least_bytes: int = 0
+
+
+def content_kind(head: bytes) -> tuple[str, bool]:
+    """Tell a file's kind by its first HEAD_BYTES; the second says whether it is a picture. Unknown is ('', False).
+
+    Pictures that only newer programs read (HEIC, JPEG XL) count as pictures: opening one says what to do.
+    """
+    if not head:
+        return "empty", False
+    for kind, at, magic in _PICTURES:
+        if head[at : at + len(magic)] == magic and (kind != "WebP" or head[:4] == b"RIFF"):
+            return kind, True
+    if head[:2] == b"BM" and head[6:10] == bytes(4) and head[14:18] in _BMP_HEADERS:
+        return "BMP", True
+    if _PNM.match(head) or head[:3] == b"P7\n":
+        return "PNM", True
+    if head[4:8] == b"ftyp":
+        is_picture = _is_picture_brand(head)
+        return ("HEIF" if is_picture else "video"), is_picture
+    for kind, at, magic in _OTHERS:
+        if head[at : at + len(magic)] == magic:
+            return kind, False
+    return ("text" if _is_text(head) else ""), False
+
+
+_BMP_HEADERS = tuple(struct.pack("<I", size) for size in (12, 16, 40, 52, 56, 64, 108, 124))
+
+
+def _is_picture_brand(head: bytes) -> bool:
+    (size,) = struct.unpack_from(">I", head)
+    brands = {head[8:12], *(head[at : at + 4] for at in range(16, min(size, len(head)) - 3, 4))}
+    return not brands.isdisjoint(_PICTURE_BRANDS)
+
+
+def _is_text(head: bytes) -> bool:
+    try:
+        head[:-3].decode()  # a letter may be cut at the end
+    except UnicodeDecodeError:
+        return False
+    return b"\0" not in head
 
 
 def read_header(data: bytes, name: str) -> Header:

@@ -1,0 +1,145 @@
+"""Which files of a folder are pictures. The content decides, not the suffix; the rest is counted by kind.
+
+One walk for prediction and training alike: what is a picture to `mien predict` is one to `mien train`.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mien.files import natural
+from mien.images.headers import HEAD_BYTES, RAW_SUFFIXES, content_kind
+
+# Named like pictures: they count as pictures unseen, so that a damaged one is reported with its reason and not passed
+# over.
+PICTURE_SUFFIXES = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".pjpeg", ".pjp", ".png", ".apng", ".gif", ".webp", ".bmp", ".dib",
+    ".tif", ".tiff", ".pbm", ".pgm", ".ppm", ".pnm", ".pam", ".avif", ".avifs", ".jp2", ".j2k", ".jpf", ".jpx",
+    ".j2c", ".jpc", ".ras", ".sr", ".heic", ".heif", ".hif", ".jxl", ".tga", ".psd", ".qoi",
+)  # fmt: skip
+# Left behind by systems and storage boxes; what lies in them is no data of the user's.
+SYSTEM_FOLDERS = frozenset(
+    ("@eadir", "$recycle.bin", "system volume information", "__macosx", "lost+found", "#recycle", "#snapshot")
+)
+_SYSTEM_FILES = frozenset(("thumbs.db", "ehthumbs.db", "desktop.ini"))
+HIDDEN_FILE, HIDDEN_FOLDER, SYSTEM_FOLDER = "hidden file", "hidden folder", "system folder"
+_CLOSED_FOLDER = "folder that cannot be opened"
+
+
+@dataclass(frozen=True)
+class Listing:
+    """pictures: in natural order, those of a folder before those below it. passed_over: how many files by kind."""
+
+    pictures: tuple[Path, ...]
+    passed_over: Mapping[str, int] = field(default_factory=dict)
+
+
+def list_pictures(folder: Path, leave_out: Callable[[Path], bool] | None = None) -> Listing:
+    """Return the pictures in a folder and below it, and what else lies there.
+
+    Hidden and system folders are not entered; links are followed, each folder once. leave_out: folders for which it
+    is true are neither entered nor counted.
+    """
+    pictures: list[Path] = []
+    passed_over: Counter[str] = Counter()
+    seen: set[tuple[int, int]] = set()
+    waiting = [folder]
+    while waiting:
+        here = waiting.pop()
+        entries = folder_entries(here)
+        if entries is None:
+            passed_over[_CLOSED_FOLDER] += 1
+            continue
+        status = here.stat()
+        if (identity := (status.st_dev, status.st_ino)) in seen:
+            continue
+        seen.add(identity)
+        below = []
+        for entry in entries:
+            if is_folder(entry):
+                if kind := ignored_folder(entry.name):
+                    passed_over[kind] += 1
+                elif not (leave_out and leave_out(Path(entry.path))):
+                    below.append(Path(entry.path))
+            elif kind := no_picture(Path(entry.path)):
+                passed_over[kind] += entry.name.lower() not in _SYSTEM_FILES
+            else:
+                pictures.append(Path(entry.path))
+        waiting += reversed(below)
+    return Listing(tuple(pictures), dict(+passed_over))
+
+
+def no_picture(path: Path) -> str:
+    """Return the kind of a file that is no picture ('video', 'text', '.xyz'); '' where it is, or is meant as, one.
+
+    A file named like a picture is meant as one, whatever it holds: opening it gives the reason. One that cannot be
+    opened counts as a picture too, for the same reason, unless it is a pipe, socket or device, which may never end.
+    """
+    name = path.name.lower()
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return "pipe, socket or device"
+    except OSError:
+        pass  # a link that leads nowhere: reading it says so
+    if name.startswith(".") or name in _SYSTEM_FILES:
+        return HIDDEN_FILE
+    suffix = path.suffix.lower()
+    if suffix in PICTURE_SUFFIXES:
+        return ""
+    if suffix in RAW_SUFFIXES:  # most are TIFF files, of which a decoder reads the thumbnail
+        return "camera raw"
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD_BYTES)
+    except OSError:
+        return suffix or "no suffix"
+    kind, picture = content_kind(head)
+    return "" if picture else kind or suffix or "no suffix"
+
+
+def folder_entries(folder: Path) -> list[os.DirEntry[str]] | None:
+    """Return what lies in a folder, in natural order; None where it cannot be opened."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: natural(entry.name))
+    except OSError:
+        return None
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Say whether an entry is a folder or a link to one; a link in a circle is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def ignored_folder(name: str) -> str:
+    """Return why a folder of this name is not looked into; '' where it is."""
+    if name.lower() in SYSTEM_FOLDERS:
+        return SYSTEM_FOLDER
+    return HIDDEN_FOLDER if name.startswith(".") else ""
+
+
+def passed_over_note(passed_over: Mapping[str, int]) -> str:
+    """Return one line about the files that are no pictures, the most frequent kinds first; '' where there are none.
+
+    >>> passed_over_note({"video": 2, "text": 3, ".xyz": 1})
+    'passed over 6 that are no pictures: 3 text, 2 video, 1 .xyz'
+    """
+    if not passed_over:
+        return ""
+    kinds = ", ".join(
+        f"{count:,} {_on_one_line(kind)}"
+        for kind, count in sorted(passed_over.items(), key=lambda item: (-item[1], item[0]))
+    )
+    return f"passed over {sum(passed_over.values()):,} that are no pictures: {kinds}"
+
+
+def _on_one_line(text: str) -> str:
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
