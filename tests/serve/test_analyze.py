@@ -62,11 +62,11 @@ def test_many_clients_each_get_their_own_answer(server: Running, analyzer: Analy
         answers = list(pool.map(lambda level: server.analyze(png(level)), levels))
     for level, answer in zip(levels, answers, strict=True):
         assert answer.json["pictures"][0]["faces"] == close_to(faces_of(analyzer, png(level)))
-    rounds = server.ask("GET", "/metrics").body.decode()
+    counts = server.ask("GET", "/metrics").body.decode()
     pictures, number = (
-        float(rounds.split(f"\nmien_round_pictures_{what} ")[1].split("\n")[0]) for what in ("sum", "count")
+        float(counts.split(f"\nmien_batch_pictures_{what} ")[1].split("\n")[0]) for what in ("sum", "count")
     )
-    assert pictures > number, "no two pictures of different clients were in one round"
+    assert pictures > number, "no two pictures of different clients were in one batch"
 
 
 def claimed_png(width: int, height: int, body: bytes) -> bytes:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
 
 import pytest
 from pydantic import BaseModel
 
+from mien.predict.analyzer import load
 from mien.serve import schemas
 
 from .conftest import Running, form, png
@@ -22,6 +24,30 @@ MODELS = [
 def test_examples_fit_their_schemas(kind: type[BaseModel]) -> None:
     for example in (kind.model_config.get("json_schema_extra") or {}).get("examples", ()):
         assert kind.model_validate(example, extra="forbid")
+
+
+def named(document: object, key: str) -> Iterator[object]:
+    """Yield what stands under a key, wherever it is in the document."""
+    if isinstance(document, dict):
+        if key in document:
+            yield document[key]
+        document = list(document.values())
+    if isinstance(document, list):
+        for part in document:
+            yield from named(part, key)
+
+
+def test_examples_name_what_the_shipped_network_has() -> None:
+    shipped = load()
+    examples = [(kind.model_config.get("json_schema_extra") or {}).get("examples", []) for kind in MODELS]
+    heads = [head for name in ("head", "default_head") for head in named(examples, name)]
+    assert len(heads) >= 4
+    assert set(heads) == {shipped.head.name}
+    labels = list(named(examples, "labels"))
+    assert len(labels) >= 3
+    assert all(tuple(one) == shipped.head.labels for one in labels)
+    assert all(tuple(one) == shipped.head.labels for one in named(examples, "probabilities"))
+    assert set(named(examples, "threshold")) == {shipped.head.threshold}
 
 
 def test_real_answers_fit(server: Running) -> None:

@@ -15,11 +15,10 @@ import pytest
 
 from mien.errors import ImageError
 from mien.predict.analyzer import Analyzer
-from mien.serve.analysis import analyse
 from mien.serve.config import ServeConfig
 from mien.serve.jobs import Jobs
-from mien.serve.meter import Meter
-from mien.serve.runner import Runner
+from mien.serve.metrics import Metrics
+from mien.serve.video_worker import VideoWorker, analyze_upload
 from mien.video.analyze import analyze_video
 
 from ..video.video_files import scene, write_video
@@ -110,15 +109,15 @@ def test_a_list_of_other_files_opens_none_of_them(
     def try_list() -> None:
         (tmp_path / "other.mp4").write_bytes(clip.read_bytes())
         (tmp_path / "video").write_bytes(b"ffconcat version 1.0\nfile other.mp4\n#\0\n")
-        analyse(tmp_path, analyzer, ServeConfig(), lambda _: None)
+        analyze_upload(tmp_path, analyzer, ServeConfig(), lambda _: None)
 
     monkeypatch.setenv("OPENCV_FFMPEG_CAPTURE_OPTIONS", "threads;1")
     try_list()
     assert (tmp_path / "rows.jsonl").read_text(), "FFmpeg alone opens what the list names"
-    runner = Runner(Jobs(tmp_path, 1, 1.0), analyzer, ServeConfig(), Meter())  # forbids it
+    worker = VideoWorker(Jobs(tmp_path, 1, 1.0), analyzer, ServeConfig(), Metrics())  # forbids it
     with pytest.raises(ImageError, match="the video is not a video that can be decoded"):
         try_list()
-    runner.stop()
+    worker.stop()
 
 
 def test_too_large_is_refused_by_bytes_and_by_pixels(server: Running, tmp_path: Path) -> None:

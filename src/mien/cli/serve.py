@@ -31,8 +31,8 @@ def run(options: argparse.Namespace) -> int:
     for module in ("fastapi", "uvicorn", "python_multipart", "prometheus_client", "websockets"):
         need(module, "serve", "the server")
     from mien.serve.config import ServeConfig
-    from mien.serve.network import Network
-    from mien.serve.processes import run as serve
+    from mien.serve.server import run as serve
+    from mien.serve.service import ModelOptions
     from mien.settings import from_mapping
 
     names = ServeConfig.__dataclass_fields__
@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
     if token := os.environ.get(_TOKEN):
         given.setdefault("token", token)
     config = from_mapping(ServeConfig, given, "mien serve")
-    network = Network(
+    model = ModelOptions(
         model=options.model,
         head=options.head,
         precision=options.precision,
@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
         if options.open:
             _open(address)
 
-    return serve(network, config, ready)
+    return serve(model, config, ready)
 
 
 def _open(address: str) -> None:

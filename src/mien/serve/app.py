@@ -1,4 +1,4 @@
-"""The application: addresses, page and layers put together."""
+"""The application: addresses, page and middleware put together."""
 
 from __future__ import annotations
 
@@ -9,21 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import FileResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from mien._version import __version__
-from mien.serve import about_api, live, pictures_api, videos_api
-from mien.serve.config import ServeConfig
-from mien.serve.crowd import Crowd
-from mien.serve.descriptions import with_problem
-from mien.serve.gate import Gate
+from mien.serve import api, live
 from mien.serve.jobs import Jobs
-from mien.serve.linger import Lingering
-from mien.serve.meter import Metered
-from mien.serve.methods import Heads
+from mien.serve.middleware import Middleware
 from mien.serve.problems import add_handlers
+from mien.serve.schemas import with_problem
 from mien.serve.service import Service
 
 PAGE = Path(__file__).parent / "page"
@@ -39,7 +35,7 @@ wants a token, a browser offers the subprotocols `mien` and `bearer.TOKEN`.
 
 
 def build(service: Service) -> ASGIApp:
-    """Return the application with all its layers."""
+    """Return the application with its layer."""
     config = service.config
 
     @asynccontextmanager
@@ -61,14 +57,19 @@ def build(service: Service) -> ASGIApp:
     )
     app.state.service = service
     add_handlers(app)
-    for part in (pictures_api, videos_api, about_api, live):
+    for part in (api, live):
         app.include_router(part.router)
     _describe(app, needs_token=config.token is not None)
     _add_page(app)
-    crowd = Crowd(Heads(app), config.max_requests, lambda: len(service.connections))
-    layered: ASGIApp = Metered(Lingering(Gate(crowd, config)), service.meter)
+    layered = Middleware(app, config, service.metrics, lambda: len(service.connections))
     if config.allow_origin:
-        layered = _with_cors(layered, config)
+        return CORSMiddleware(
+            layered,
+            allow_origins=config.allow_origin,
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["Authorization", "Content-Type"],
+            expose_headers=["Retry-After"],
+        )
     return layered
 
 
@@ -94,18 +95,6 @@ def _describe(app: FastAPI, *, needs_token: bool) -> None:
         return app.openapi_schema or described
 
     app.openapi = document  # type: ignore[method-assign]
-
-
-def _with_cors(app: ASGIApp, config: ServeConfig) -> ASGIApp:
-    from starlette.middleware.cors import CORSMiddleware
-
-    return CORSMiddleware(
-        app,
-        allow_origins=config.allow_origin,
-        allow_methods=["GET", "POST", "DELETE"],
-        allow_headers=["Authorization", "Content-Type"],
-        expose_headers=["Retry-After"],
-    )
 
 
 async def _sweep(jobs: Jobs) -> None:

@@ -41,8 +41,8 @@ class ServeConfig:
     max_requests: int = setting(256, "requests at the same time; more are told to come back")
     waiting_megabytes: int = setting(256, "megabytes of pictures that may be in memory, waiting")
     queue: int = setting(128, "pictures that may wait for the network; more are told to come back")
-    batch: int = setting(32, "pictures that are gathered into one round at most; 1: one at a time")
-    batch_wait_ms: float = setting(4.0, "milliseconds that a busy server waits for a round to fill")
+    batch: int = setting(32, "pictures that are gathered into one batch at most; 1: one at a time")
+    batch_wait_ms: float = setting(4.0, "milliseconds that a busy server waits for a batch to fill")
     timeout_s: float = setting(30.0, "seconds that sending a request and answering it may take")
 
     max_videos: int = setting(4, "videos that may wait or run at the same time")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mien.files import cannot_write, whole_file
-from mien.serve.problems import Busy, Refusal, problem
+from mien.serve.problems import ApiError, Busy, problem
 
 VIDEO, ROWS, TABLE, ABOUT = "video", "rows.jsonl", "faces.csv", "about.json"
 _STATE, _CANCELLED, _FETCHED = "state.json", "cancelled", "fetched"
@@ -73,10 +73,10 @@ class Jobs:
         return state
 
     def state(self, job: str) -> State:
-        """Return where a job stands; Refusal (404) where there is none."""
+        """Return where a job stands; ApiError (404) where there is none."""
         state = self._read(job) if _ID.fullmatch(job) else None
         if state is None:
-            raise Refusal(
+            raise ApiError(
                 "there is no such video; results are deleted after a while", 404, {"Connection": "keep-alive"}
             )
         return state

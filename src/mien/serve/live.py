@@ -12,10 +12,10 @@ from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 
 from mien.errors import ImageError, MienError
 from mien.predict.results import Face
+from mien.serve.auth import SUBPROTOCOL
+from mien.serve.batcher import picture
 from mien.serve.config import MEGA
-from mien.serve.engine import picture
-from mien.serve.gate import SUBPROTOCOL
-from mien.serve.problems import Refusal, problem, problem_of
+from mien.serve.problems import ApiError, problem, problem_of
 from mien.serve.service import Service, service_of
 from mien.video.settings import VideoSettings
 from mien.video.tracker import Tracker
@@ -36,7 +36,7 @@ router = APIRouter()
 @router.get("/v1/live", include_in_schema=False)
 async def not_live() -> None:
     """Tell who comes without an upgrade, or whose proxy left it out."""
-    raise Refusal(
+    raise ApiError(
         "this address is a WebSocket; ask with Upgrade: websocket, and have proxies pass it on",
         426,
         {"Upgrade": "websocket", "Connection": "Upgrade"},
@@ -57,7 +57,7 @@ async def live(socket: WebSocket) -> None:
         return
     service.cameras += 1
     try:
-        with service.meter.cameras.track_inprogress(), suppress(WebSocketDisconnect, RuntimeError):
+        with service.metrics.cameras.track_inprogress(), suppress(WebSocketDisconnect, RuntimeError):
             await _Channel(socket, service).run()
     finally:
         service.cameras -= 1

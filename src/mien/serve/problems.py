@@ -11,16 +11,17 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Match, Mount
 
 from mien.errors import DataError, MienError, OutputError
-from mien.serve.methods import allowed
 
 MEDIA_TYPE = "application/problem+json"
 BUG = "mien has a bug; the server's log has the details"
+_METHODS = ("GET", "POST", "DELETE")  # that anything here is for
 _CLOSE = {"Connection": "close"}  # what the client is still sending would otherwise be read to its end
 
 
-class Refusal(MienError):
+class ApiError(MienError):
     """A request that is not answered. status: of HTTP. headers: of the answer."""
 
     def __init__(self, message: str, status: int, headers: Mapping[str, str] | None = None) -> None:
@@ -29,7 +30,7 @@ class Refusal(MienError):
         self.headers = {**_CLOSE, **(headers or {})}
 
 
-class Busy(Refusal):
+class Busy(ApiError):
     """There is more to do than this server will queue."""
 
     def __init__(self, what: str) -> None:
@@ -53,7 +54,7 @@ def problem_of(error: MienError) -> dict[str, Any]:
 
 
 def status_of(error: MienError) -> int:
-    if isinstance(error, Refusal):
+    if isinstance(error, ApiError):
         return error.status
     if isinstance(error, OutputError):
         return 507
@@ -61,7 +62,7 @@ def status_of(error: MienError) -> int:
 
 
 def response_of(error: MienError) -> Response:
-    headers = error.headers if isinstance(error, Refusal) else {}
+    headers = error.headers if isinstance(error, ApiError) else {}
     return JSONResponse(problem_of(error), status_of(error), headers, MEDIA_TYPE)
 
 
@@ -80,7 +81,7 @@ def add_handlers(app: FastAPI) -> None:
         }
         line = f"{words.get(error.status_code, error.detail)}; what there is: openapi.json"
         headers = dict(error.headers or {})
-        if error.status_code == 405 and (methods := allowed(request)):
+        if error.status_code == 405 and (methods := _allowed(request)):
             headers["Allow"] = methods
         return JSONResponse(problem(line, error.status_code), error.status_code, headers, MEDIA_TYPE)
 
@@ -101,3 +102,19 @@ def add_handlers(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, of_values)
     app.add_exception_handler(ClientDisconnect, gone)
     app.add_exception_handler(Exception, bug)
+
+
+def _allowed(request: Request) -> str | None:
+    """Return what `Allow` says about the address of a request; None: no route of ours is there, but files may be.
+
+    Starlette names the methods of the first route alone, and an address has a route for each of its methods.
+    """
+    routes = [route for route in request.app.routes if not isinstance(route, Mount)]
+    found = [
+        method
+        for method in _METHODS
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
+    ]
+    if "GET" in found:
+        found.insert(1, "HEAD")
+    return ", ".join(found) or None

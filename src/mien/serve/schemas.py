@@ -1,4 +1,4 @@
-"""The answers as OpenAPI describes them, with an example each. They describe; nothing is validated on its way out."""
+"""What OpenAPI says of requests and answers. It describes; nothing is validated on its way out."""
 
 from __future__ import annotations
 
@@ -7,14 +7,26 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-_SHARES = {"happy": 0.93, "neutral": 0.05, "sad": 0.02}
+from mien.serve.problems import MEDIA_TYPE
+
+# As the network that ships answers: its default head with all its labels. A test compares.
+_HEAD, _THRESHOLD = "expression", 0.52
+_SHARES = {
+    "angry": 0.003,
+    "disgust": 0.002,
+    "fear": 0.001,
+    "happy": 0.93,
+    "sad": 0.01,
+    "surprise": 0.014,
+    "neutral": 0.04,
+}
 _BOX = [211.0, 64.0, 118.0, 151.0]
 _FACE: dict[str, Any] = {
     "emotion": "happy",
     "probability": 0.93,
     "uncertain": False,
     "probabilities": _SHARES,
-    "head": "emotion",
+    "head": _HEAD,
     "box": _BOX,
     "score": 0.94,
     "landmarks": [[243.0, 121.5], [296.0, 120.0], [270.5, 153.0], [247.0, 178.0], [293.0, 177.0]],
@@ -47,7 +59,7 @@ class Problem(BaseModel):
 
 
 class Face(BaseModel):
-    """box: x and y of the upper left corner, width, height, in pixels. score: of the face finder.
+    """box: x and y of the upper left corner, width, height, in pixels. score: the detector's.
 
     landmarks: right eye, left eye, nose tip, right and left corner of the mouth, as the subject has them.
     """
@@ -83,7 +95,7 @@ class Analysis(BaseModel):
     model_config = _with(
         {
             "model": "mien",
-            "head": "emotion",
+            "head": _HEAD,
             "labels": _LABELS,
             "pictures": [
                 {"name": "photo.jpg", "width": 640, "height": 480, "faces": [_FACE]},
@@ -150,7 +162,7 @@ class VideoResult(BaseModel):
             "width": 640,
             "height": 480,
             "duration_s": 0.04,
-            "head": "emotion",
+            "head": _HEAD,
             "labels": _LABELS,
             "note": "",
             "rows": [{"time_s": 0.0, "frame": 0, "faces": [{"track": 1, **_FRAME}]}],
@@ -184,7 +196,7 @@ class ModelFacts(BaseModel):
 
 
 class DetectorFacts(BaseModel):
-    """The face finder in use."""
+    """The detector in use."""
 
     name: str
 
@@ -204,8 +216,8 @@ class Models(BaseModel):
             "models": [
                 {
                     "name": "mien",
-                    "default_head": "emotion",
-                    "heads": [{"name": "emotion", "labels": _LABELS, "threshold": 0.5}],
+                    "default_head": _HEAD,
+                    "heads": [{"name": _HEAD, "labels": _LABELS, "threshold": _THRESHOLD}],
                     "card": "# mien\n…",
                 }
             ],
@@ -228,3 +240,38 @@ class Models(BaseModel):
 class Health(BaseModel):
     model_config = _with({"status": "ok"})
     status: str
+
+
+_BYTES = {"type": "string", "format": "binary"}
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Describe the answers with these statuses as problems."""
+    schema = {"$ref": "#/components/schemas/Problem"}
+    return {
+        status: {"description": HTTPStatus(status).phrase, "content": {MEDIA_TYPE: {"schema": schema}}}
+        for status in statuses
+    }
+
+
+def bytes_or_form(kind: str, field: str, *, several: bool) -> dict[str, Any]:
+    """Describe a body that is a file, or a form with one or, where `several`, more files of this name."""
+    form = {
+        "type": "object",
+        "properties": {field: {"type": "array", "items": _BYTES, "minItems": 1} if several else _BYTES},
+        "required": [field],
+        "additionalProperties": False,
+    }
+    content = {
+        kind: {"schema": _BYTES},
+        "application/octet-stream": {"schema": _BYTES},
+        "multipart/form-data": {"schema": form},
+    }
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def with_problem(document: dict[str, Any]) -> dict[str, Any]:
+    """Add the schema that `problems` refers to."""
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    schemas["Problem"] = Problem.model_json_schema()
+    return document

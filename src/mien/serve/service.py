@@ -1,22 +1,49 @@
-"""What the addresses share: network, engine, jobs and counts of one process."""
+"""What the addresses share: model, batcher, jobs and counts of one process."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from fastapi import Request, WebSocket
 
-from mien.predict.analyzer import Analyzer
+from mien.predict.analyzer import Analyzer, load, model_folder
+from mien.predict.model_folder import CARD_FILE
+from mien.serve.batcher import Answer, Batcher, Picture
 from mien.serve.config import MEGA, ServeConfig
-from mien.serve.engine import Answer, Engine, Picture
 from mien.serve.jobs import Jobs
-from mien.serve.meter import Meter
-from mien.serve.network import Network
-from mien.serve.problems import Busy, Refusal
-from mien.serve.runner import Runner
+from mien.serve.metrics import Metrics
+from mien.serve.problems import ApiError, Busy
 from mien.serve.uploads import Budget
+from mien.serve.video_worker import VideoWorker
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """Which model and detector a server uses, in a form that travels to other processes; fields: `mien.load`."""
+
+    model: str | None = None
+    head: str | None = None
+    precision: str = "auto"
+    detector: str = "auto"
+    detector_file: Path | None = None
+
+    def open(self) -> Analyzer:
+        """Load it; raises MienError in one line."""
+        return load(
+            self.model,
+            head=self.head,
+            precision=self.precision,
+            detector=self.detector,
+            detector_file=self.detector_file,
+        )
+
+    def card(self) -> str:
+        """Return the model's card, Markdown; empty where it has none."""
+        card = model_folder(self.model) / CARD_FILE
+        return card.read_text(encoding="utf-8") if card.is_file() else ""
 
 
 @dataclass
@@ -29,10 +56,10 @@ class Service:
     config: ServeConfig
     card: str
     analyzer: Analyzer
-    engine: Engine
+    batcher: Batcher
     jobs: Jobs
-    runner: Runner
-    meter: Meter
+    video_worker: VideoWorker
+    metrics: Metrics
     budget: Budget
     draining: bool = False
     cameras: int = 0
@@ -40,23 +67,23 @@ class Service:
     last_videos: tuple[str, ...] = ()  # those that were unfinished when it began to go down
 
     @classmethod
-    def open(cls, network: Network, config: ServeConfig, jobs: Jobs, meter: Meter) -> Service:
-        """Load the network and start the threads that answer. Raises MienError where it cannot be loaded."""
-        analyzer = network.open()
+    def open(cls, options: ModelOptions, config: ServeConfig, jobs: Jobs, metrics: Metrics) -> Service:
+        """Load the model and start the threads that answer. Raises MienError where it cannot be loaded."""
+        analyzer = options.open()
         return cls(
             config=config,
-            card=network.card(),
+            card=options.card(),
             analyzer=analyzer,
-            engine=Engine(analyzer, config, meter),
+            batcher=Batcher(analyzer, config, metrics),
             jobs=jobs,
-            runner=Runner(jobs, analyzer, config, meter),
-            meter=meter,
+            video_worker=VideoWorker(jobs, analyzer, config, metrics),
+            metrics=metrics,
             budget=Budget(config.waiting_megabytes * MEGA),
         )
 
     async def answers(self, pictures: Sequence[Picture]) -> list[Answer]:
         """Return what is in pictures. Raises Busy where they have no room, or have to wait too long."""
-        futures = self.engine.submit(pictures)
+        futures = self.batcher.submit(pictures)
         together = asyncio.gather(*map(asyncio.wrap_future, futures))
         try:
             found = await asyncio.wait_for(together, self.config.timeout_s)
@@ -69,7 +96,7 @@ class Service:
         """Refuse new work from here on; what runs goes on."""
         self.draining = True
         self.last_videos = self.jobs.unfinished_here()
-        self.runner.drain()
+        self.video_worker.drain()
 
     def has_unfetched(self) -> bool:
         """Whether one of the last videos is done and nobody has fetched its results yet."""
@@ -77,20 +104,20 @@ class Service:
 
     def refuse_when_draining(self) -> None:
         if self.draining:
-            raise Refusal("this server is going down; ask another, or later", 503, {"Retry-After": "5"})
+            raise ApiError("this server is going down; ask another, or later", 503, {"Retry-After": "5"})
 
     def close(self) -> None:
         """Give up the running video, answer what waits, end the threads."""
-        self.runner.stop()
-        self.engine.close()
+        self.video_worker.stop()
+        self.batcher.close()
 
     def _count(self, answers: Sequence[Answer]) -> None:
         for answer in answers:
             if isinstance(answer, Exception):
-                self.meter.problems.inc()
+                self.metrics.problems.inc()
                 continue
             for face in answer.faces:
-                self.meter.faces.labels(face.emotion).inc()
+                self.metrics.faces.labels(face.emotion).inc()
 
 
 def service_of(connection: Request | WebSocket) -> Service:

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.types import Message, Receive
 
 from mien.serve.config import MEGA
-from mien.serve.problems import Busy, Refusal
+from mien.serve.problems import ApiError, Busy
 
 FORM = "multipart/form-data"
 _SLOWEST_BYTES_S = 64_000  # a body gets the time limit, and more for each byte that has come
@@ -50,7 +50,7 @@ class Budget:
 class LimitedBody:
     """A `receive` that refuses a body which is too long, or too slow in coming.
 
-    limit_bytes: of the whole body. take: is told of every byte that came. Raises Refusal.
+    limit_bytes: of the whole body. take: is told of every byte that came. Raises ApiError.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class LimitedBody:
         try:
             message = await asyncio.wait_for(self._receive(), max(left_s, 0))
         except TimeoutError as error:
-            raise Refusal(
+            raise ApiError(
                 f"the request came too slowly: {self._count:,} bytes, then nothing more", 408
             ) from error
         if body := message.get("body"):
@@ -85,16 +85,18 @@ class LimitedBody:
             self.tail = (self.tail + body[-_TAIL_BYTES:])[-_TAIL_BYTES:]
         return message
 
-    def _too_long(self) -> Refusal:
-        return Refusal(f"the request has more than the {self._limit / MEGA:g} MB that this server takes", 413)
+    def _too_long(self) -> ApiError:
+        return ApiError(
+            f"the request has more than the {self._limit / MEGA:g} MB that this server takes", 413
+        )
 
 
 def kind_of(request: Request, prefix: str, field: str) -> str:
-    """Return the media type. Raises Refusal unless it is `prefix`*, unnamed bytes or a form."""
+    """Return the media type. Raises ApiError unless it is `prefix`*, unnamed bytes or a form."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind in ("", "application/octet-stream", FORM) or kind.startswith(prefix):
         return kind
-    raise Refusal(
+    raise ApiError(
         f"the content type {printable(kind)!r} is not taken; send {prefix}*, application/octet-stream, or {FORM} with "
         f"a file named {field}",
         415,
@@ -107,23 +109,23 @@ async def files_of(
 ) -> AsyncIterator[list[UploadFile]]:
     """Read a form; its files lie in memory or, above a megabyte, in files without a name.
 
-    field: the only name that is allowed. Raises Refusal for another form, for one that was cut off, and above
+    field: the only name that is allowed. Raises ApiError for another form, for one that was cut off, and above
     `most` files.
     """
     try:
         async with Request(request.scope, body).form(max_files=most, max_fields=1) as form:
             parts = form.multi_items()
             if not body.tail.rstrip(b"\r\n").endswith(b"--"):  # python-multipart gives what there is
-                raise Refusal("the form is cut off: its closing delimiter is missing; send it again", 400)
+                raise ApiError("the form is cut off: its closing delimiter is missing; send it again", 400)
             files = [part for name, part in parts if name == field and isinstance(part, UploadFile)]
             if not files or len(files) < len(parts):
-                raise Refusal(
+                raise ApiError(
                     f"the form must have files named {field} and nothing else; it has: {_listed(parts)}", 422
                 )
             yield files
     except HTTPException as error:
         reason = error.detail.rstrip(".")
-        raise Refusal(
+        raise ApiError(
             f"the form cannot be read ({reason}); it takes {most} file{'s' * (most > 1)} at most, named {field}",
             400,
         ) from error

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 from prometheus_client import (
@@ -19,7 +17,6 @@ from prometheus_client import (
     generate_latest,
 )
 from prometheus_client.multiprocess import MultiProcessCollector
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _PICTURES = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -32,7 +29,7 @@ SEVERAL = (
 )
 
 
-class Meter:
+class Metrics:
     """Counts, times and sizes of one server, in a registry of its own, so that one program may have several."""
 
     def __init__(self) -> None:
@@ -53,8 +50,8 @@ class Meter:
         self.problems = Counter(
             "mien_unreadable_pictures", "Pictures that could not be read", registry=registry
         )
-        self.rounds = Histogram(
-            "mien_round_pictures", "Pictures in one round", buckets=_PICTURES, registry=registry
+        self.batches = Histogram(
+            "mien_batch_pictures", "Pictures in one batch", buckets=_PICTURES, registry=registry
         )
         self.waiting = self._gauge("mien_waiting_pictures", "Pictures that wait for the network")
         self.videos = self._gauge("mien_videos_running", "Videos that are being analysed")
@@ -63,10 +60,16 @@ class Meter:
             ProcessCollector(registry=registry)
             PlatformCollector(registry=registry)
 
-    def round(self, pictures: int, waiting: int) -> None:
-        """See engine.RoundMeter."""
-        self.rounds.observe(pictures)
+    def batch(self, pictures: int, waiting: int) -> None:
+        """Count a batch that was taken, and what waits still."""
+        self.batches.observe(pictures)
         self.waiting.set(waiting)
+
+    def request(self, path: str, method: str, status: int, seconds: float) -> None:
+        """Count an answer. seconds: from the request to the end of its answer."""
+        route = _route(path)
+        self.requests.labels(route, method if method in _METHODS else "other", str(status)).inc()
+        self.seconds.labels(route).observe(seconds)
 
     def text(self) -> tuple[bytes, str]:
         """Return all numbers, of all processes of this server, and their media type."""
@@ -85,32 +88,6 @@ def count_together(folder: Path) -> None:
     place = folder / "metrics"
     place.mkdir(exist_ok=True)
     os.environ[SEVERAL] = str(place)
-
-
-class Metered:
-    """A layer that counts and times what passes."""
-
-    def __init__(self, app: ASGIApp, meter: Meter, now: Callable[[], float] = time.perf_counter) -> None:
-        self._app, self._meter, self._now = app, meter, now
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return await self._app(scope, receive, send)
-        begun, status = self._now(), 500
-
-        async def sending(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        try:
-            await self._app(scope, receive, sending)
-        finally:
-            route = _route(scope["path"])
-            method = scope["method"] if scope["method"] in _METHODS else "other"
-            self._meter.requests.labels(route, method, str(status)).inc()
-            self._meter.seconds.labels(route).observe(self._now() - begun)
 
 
 def _route(path: str) -> str:

@@ -1,4 +1,4 @@
-"""Pictures of many clients, gathered into rounds: decoded and searched in threads, few calls of the network."""
+"""Pictures of many clients, gathered into batches: decoded and searched in threads, few calls of the network."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ class Seen:
 Answer = Seen | ImageError
 
 
-class RoundMeter(Protocol):
-    """Hears of every round: how many pictures, and how many wait still."""
+class BatchMetrics(Protocol):
+    """Hears of every batch: how many pictures, and how many wait still."""
 
-    def round(self, pictures: int, waiting: int) -> None: ...
+    def batch(self, pictures: int, waiting: int) -> None: ...
 
 
 def picture(data: bytes, name: str, max_pixels: int, search_px: int | None = None) -> Picture:
@@ -64,21 +64,21 @@ def picture(data: bytes, name: str, max_pixels: int, search_px: int | None = Non
     return Picture(data, name, pixels, search_px)
 
 
-class Engine:
+class Batcher:
     """Answers pictures with the numbers of `Analyzer.analyze`. Safe to use from several threads.
 
-    While a round is being searched the next one is gathered, so rounds grow with the load by themselves and an idle
-    server answers at once. At most two rounds are in memory, each of at most `max_megapixels` or one picture.
+    While a batch is being searched the next one is gathered, so batches grow with the load by themselves and an idle
+    server answers at once. At most two batches are in memory, each of at most `max_megapixels` or one picture.
     """
 
-    def __init__(self, analyzer: Analyzer, config: ServeConfig, meter: RoundMeter) -> None:
-        self._analyzer, self._config, self._meter = analyzer, config, meter
+    def __init__(self, analyzer: Analyzer, config: ServeConfig, metrics: BatchMetrics) -> None:
+        self._analyzer, self._config, self._metrics = analyzer, config, metrics
         self._threads = min(workers(), config.batch)
-        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="mien-engine")
+        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="mien-batcher")
         self._waiting: deque[tuple[Picture, Future[Answer]]] = deque()
         self._news = threading.Condition()
         self._closed = False
-        self._coordinator = threading.Thread(target=self._run, name="mien-rounds", daemon=True)
+        self._coordinator = threading.Thread(target=self._run, name="mien-batches", daemon=True)
         self._coordinator.start()
 
     def submit(self, pictures: Sequence[Picture]) -> list[Future[Answer]]:
@@ -116,7 +116,7 @@ class Engine:
             before = begun
 
     def _gather(self, before: list[Future[None]]) -> list[tuple[Picture, Future[Answer]]]:
-        """Wait for pictures and take a round of them; none only once the engine is closed."""
+        """Wait for pictures and take a batch of them; none only once the engine is closed."""
         with self._news:
             while True:
                 self._news.wait_for(lambda: self._waiting or self._closed)
@@ -125,7 +125,7 @@ class Engine:
                     return group
 
     def _wait_for_more(self, before: list[Future[None]]) -> None:
-        """Give a round a few milliseconds to fill, unless nothing else is being done."""
+        """Give a batch a few milliseconds to fill, unless nothing else is being done."""
         ends = time.monotonic() + self._config.batch_wait_ms / 1000
         while (
             0 < len(self._waiting) < self._config.batch
@@ -146,11 +146,11 @@ class Engine:
                 group.append((picture, future))
                 room -= picture.pixels
         if group:
-            self._meter.round(len(group), len(self._waiting))
+            self._metrics.batch(len(group), len(self._waiting))
         return group
 
     def _begin(self, group: list[tuple[Picture, Future[Answer]]]) -> list[Future[None]]:
-        """Decode a round and hand it to the threads, which alone keep it then."""
+        """Decode a batch and hand it to the threads, which alone keep it then."""
         try:
             images = decode_each([(picture.data, picture.name) for picture, _ in group], self._pool)
         except BaseException as error:  # a bug or no memory: the clients must not wait for ever

@@ -1,4 +1,4 @@
-"""Rounds of pictures: every client gets its own answer, nothing grows, and what fails ends the wait."""
+"""Batches of pictures: every client gets its own answer, nothing grows, and what fails ends the wait."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ import pytest
 from mien.errors import ImageError
 from mien.predict.analyzer import Analyzer
 from mien.predict.found_face import FoundFace
+from mien.serve.batcher import Batcher, Picture, Seen, picture
 from mien.serve.config import ServeConfig
-from mien.serve.engine import Engine, Picture, Seen, picture
 from mien.serve.private_folder import held, private_folder, sweep
-from mien.serve.problems import Busy, Refusal
+from mien.serve.problems import ApiError, Busy
 from mien.serve.uploads import Budget
 
 from .conftest import png
 
 
-class Rounds(list):
-    """Remembers the size of every round."""
+class Batches(list):
+    """Remembers the size of every batch."""
 
-    def round(self, pictures: int, waiting: int) -> None:  # noqa: ARG002 - see RoundMeter
+    def batch(self, pictures: int, waiting: int) -> None:  # noqa: ARG002 - see BatchMetrics
         self.append(pictures)
 
 
@@ -46,12 +46,12 @@ def looked(level: int, max_pixels: int = 10_000) -> Picture:
     return picture(png(level), "x", max_pixels)
 
 
-def test_what_comes_during_a_round_makes_the_next_one(analyzer: Analyzer) -> None:
-    slow, rounds = Slow(), Rounds()
-    engine = Engine(Analyzer(analyzer._recognizer, slow), ServeConfig(queue=32, batch=8), rounds)
-    first = engine.submit([looked(0)])
+def test_what_comes_during_a_batch_makes_the_next_one(analyzer: Analyzer) -> None:
+    slow, batches = Slow(), Batches()
+    batcher = Batcher(Analyzer(analyzer._recognizer, slow), ServeConfig(queue=32, batch=8), batches)
+    first = batcher.submit([looked(0)])
     assert slow.asked.wait(20)
-    rest = [engine.submit([looked(level)]) for level in range(10, 120, 10)]
+    rest = [batcher.submit([looked(level)]) for level in range(10, 120, 10)]
     given_up = rest.pop()[0]
     assert given_up.cancel()
     slow.may_go.set()
@@ -60,27 +60,27 @@ def test_what_comes_during_a_round_makes_the_next_one(analyzer: Analyzer) -> Non
         (face,) = analyzer.analyze_bytes(png(level))
         assert answer == Seen(24, 16, answer.faces)
         assert answer.faces[0].probabilities["dark"] == pytest.approx(face.probabilities["dark"], abs=1e-6)
-    engine.close()
-    assert rounds[0] == 1 and sum(rounds) == 11, "the one that was given up is not looked at"
-    assert len(rounds) <= 4 and max(rounds) <= 8
+    batcher.close()
+    assert batches[0] == 1 and sum(batches) == 11, "the one that was given up is not looked at"
+    assert len(batches) <= 4 and max(batches) <= 8
 
 
 def test_a_full_queue_takes_no_more_and_nothing_in_part(analyzer: Analyzer) -> None:
     slow = Slow()
     config = ServeConfig(queue=4, max_pictures=4, batch=1)
-    engine = Engine(Analyzer(analyzer._recognizer, slow), config, Rounds())
-    engine.submit([looked(0)])
+    batcher = Batcher(Analyzer(analyzer._recognizer, slow), config, Batches())
+    batcher.submit([looked(0)])
     assert slow.asked.wait(20)
     ends = time.monotonic() + 20
-    while engine.waiting:
+    while batcher.waiting:
         assert time.monotonic() < ends
-    engine.submit([looked(1)] * 2)
+    batcher.submit([looked(1)] * 2)
     with pytest.raises(Busy, match="pictures are waiting already; try again in a second"):
-        engine.submit([looked(2)] * 4)
+        batcher.submit([looked(2)] * 4)
     slow.may_go.set()
-    engine.close()
+    batcher.close()
     with pytest.raises(Busy):
-        engine.submit([looked(3)])
+        batcher.submit([looked(3)])
 
 
 def test_a_bug_ends_the_wait(analyzer: Analyzer) -> None:
@@ -90,25 +90,25 @@ def test_a_bug_ends_the_wait(analyzer: Analyzer) -> None:
         def find(self, _: np.ndarray) -> tuple[FoundFace, ...]:
             raise RuntimeError("a bug")
 
-    engine = Engine(Analyzer(analyzer._recognizer, Broken()), ServeConfig(), Rounds())
-    for _ in range(2):  # and the engine goes on
+    batcher = Batcher(Analyzer(analyzer._recognizer, Broken()), ServeConfig(), Batches())
+    for _ in range(2):  # and the batcher goes on
         with pytest.raises(RuntimeError, match="a bug"):
-            engine.submit([looked(0)])[0].result(20)
-    engine.close()
+            batcher.submit([looked(0)])[0].result(20)
+    batcher.close()
 
 
-def test_damage_and_large_pictures_in_a_round(analyzer: Analyzer) -> None:
-    engine = Engine(analyzer, ServeConfig(max_megapixels=1), Rounds())
+def test_damage_and_large_pictures_in_a_batch(analyzer: Analyzer) -> None:
+    batcher = Batcher(analyzer, ServeConfig(max_megapixels=1), Batches())
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     whole = cv2.imencode(".jpg", noise)[1].tobytes()
     damaged = whole[: len(whole) // 2] + b"\xff\xd9"
     large = picture(png(200, (1000, 900)), "large", 1_000_000)
-    futures = engine.submit([looked(5), picture(damaged, "damaged", 10_000), large, large])
+    futures = batcher.submit([looked(5), picture(damaged, "damaged", 10_000), large, large])
     good, bad, *others = [future.result(20) for future in futures]
     assert (good.width, good.height) == (24, 16)
     assert isinstance(bad, ImageError) and str(bad).startswith("damaged is ")
     assert [(seen.width, seen.faces[0].emotion) for seen in others] == [(1000, "bright")] * 2
-    engine.close()
+    batcher.close()
     with pytest.raises(ImageError, match=r"1000x900 pixels, more than the 0\.5 megapixels that this server"):
         picture(png(200, (1000, 900)), "large", 500_000)
 
@@ -117,7 +117,7 @@ def test_memory_is_given_back() -> None:
     budget = Budget(100)
     with budget.share() as take:
         take(60)
-        with pytest.raises(Refusal), budget.share() as other:
+        with pytest.raises(ApiError), budget.share() as other:
             other(60)
     with budget.share() as take:
         take(100)

@@ -1,0 +1,150 @@
+"""The one layer around the application: what holds for every request, whatever its address."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocket
+
+from mien.serve.auth import authorize
+from mien.serve.config import ServeConfig
+from mien.serve.metrics import Metrics
+from mien.serve.problems import ApiError, Busy, response_of
+
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; "
+    "connect-src 'self'; font-src 'self'; manifest-src 'self'; worker-src 'self'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'"
+)
+_HEADERS = {
+    "Content-Security-Policy": _POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Permissions-Policy": "camera=(self), microphone=(), geolocation=(), display-capture=()",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+_ALWAYS = ("/healthz", "/readyz", "/metrics")  # or nobody could see that the server is full
+_READING_S = 60.0  # that a client may take for each piece of an answer
+_CONNECTIONS = 4  # for each request at the same time: browsers keep some open
+_LINGER_S, _LINGER_BYTES = 2.0, 64_000_000  # what is still coming then is not going to end
+
+
+class Middleware:
+    """Authorizes, limits how many requests there are at once, completes the headers, counts.
+
+    connections: says how many are open; 503 above four times `max_requests`.
+    """
+
+    def __init__(
+        self, app: ASGIApp, config: ServeConfig, metrics: Metrics, connections: Callable[[], int]
+    ) -> None:
+        self._app, self._config, self._metrics, self._connections = app, config, metrics, connections
+        self._headers = dict(_HEADERS)
+        if config.allow_origin:
+            del self._headers["Cross-Origin-Resource-Policy"]
+        self._running = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await self._request(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await self._websocket(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path, method = scope["path"], scope["method"]
+        exchange = _Exchange(receive, send, self._complete, path)
+        begun = time.perf_counter()
+        counts = path not in _ALWAYS
+        try:
+            authorize(scope, self._config)
+            if counts:
+                self._check_room()
+        except ApiError as error:
+            counts = False
+            await response_of(error)(scope, exchange.receive, exchange.send)
+        else:
+            self._running += counts
+            if method == "HEAD":  # answered as GET is (RFC 9110, section 9.3.2); uvicorn sends no body
+                scope = {**scope, "method": "GET"}
+            with suppress(TimeoutError):  # uvicorn closes a connection whose answer is incomplete
+                await self._app(scope, exchange.receive, exchange.send)
+        finally:
+            self._running -= counts
+            self._metrics.request(path, method, exchange.status, time.perf_counter() - begun)
+
+    async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def sending(message: Message) -> None:
+            if message["type"] == "websocket.http.response.start":
+                self._complete(message, scope["path"])
+            await send(message)
+
+        try:
+            authorize(scope, self._config)
+        except ApiError as error:
+            await WebSocket(scope, receive, sending).send_denial_response(response_of(error))
+        else:
+            await self._app(scope, receive, sending)
+
+    def _check_room(self) -> None:
+        if self._running >= self._config.max_requests:
+            raise Busy(f"{self._running} requests are being answered already")
+        if (open_now := self._connections()) > _CONNECTIONS * self._config.max_requests:
+            raise Busy(f"{open_now} connections are open already")
+
+    def _complete(self, message: Message, path: str) -> None:
+        """Add the headers that every answer carries."""
+        headers = MutableHeaders(scope=message)
+        for name, value in self._headers.items():
+            headers.setdefault(name, value)
+        # What is about people's faces stays in no cache; the page's own files are asked for anew each time.
+        headers.setdefault("Cache-Control", "no-store" if path.startswith("/v1/") else "no-cache")
+
+
+class _Exchange:
+    """One request and its answer as they pass. status: of the answer; 500 until there is one."""
+
+    def __init__(
+        self, receive: Receive, send: Send, complete: Callable[[Message, str], None], path: str
+    ) -> None:
+        self._receive, self._send, self._complete, self._path = receive, send, complete, path
+        self._closes = self._all_came = False
+        self.status = 500
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self._all_came = not message.get("more_body", False)
+        return message
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._complete(message, self._path)
+            self.status = message["status"]
+            self._closes = MutableHeaders(scope=message).get("connection", "").lower() == "close"
+        last = message["type"] == "http.response.body" and not message.get("more_body", False)
+        if last and self._closes and not self._all_came:
+            await self._close_gracefully(message)
+        else:
+            await asyncio.wait_for(self._send(message), _READING_S)
+
+    async def _close_gracefully(self, message: Message) -> None:
+        """Send the answer to a request that was refused before all of it came, and read on before the connection ends.
+
+        Closed at once, a connection with unread bytes is reset, and a client that sends first and reads afterwards is
+        told of a broken pipe instead of the reason (RFC 9112, section 9.6).
+        """
+        await self._send({**message, "more_body": True})
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LINGER_S):
+                left = _LINGER_BYTES
+                while not self._all_came and left > 0:
+                    left -= len((await self.receive()).get("body", b""))
+        await self._send({"type": "http.response.body", "body": b""})

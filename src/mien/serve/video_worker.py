@@ -1,0 +1,207 @@
+"""The thread that analyses uploaded videos, one after the other: rows and a table in each job's folder."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mien.errors import ImageError, MienError
+from mien.files import cannot_write
+from mien.predict.analyzer import Analyzer
+from mien.serve.config import MEGA, ServeConfig
+from mien.serve.jobs import ABOUT, ROWS, TABLE, VIDEO, Jobs, State
+from mien.serve.metrics import Metrics
+from mien.serve.problems import BUG, problem, problem_of
+from mien.video.analyze import analyze_frames
+from mien.video.reading import ONLY_CONTAINERS, Video, open_video
+from mien.video.results import VideoFrame
+from mien.video.table import CsvTable
+
+_NAME = "the video"
+_NOTE_S = 0.2  # between two notes of the progress
+_STOPPED = "the server is going down; send the video to another or later"
+
+
+class VideoWorker:
+    """Analyses queued videos of this process. `stop` from any thread."""
+
+    def __init__(self, jobs: Jobs, analyzer: Analyzer, config: ServeConfig, metrics: Metrics) -> None:
+        os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = ONLY_CONTAINERS
+        self._jobs, self._analyzer, self._config, self._metrics = jobs, analyzer, config, metrics
+        self._queue: queue.Queue[State | None] = queue.Queue()
+        self._draining = self._stopping = False
+        self._at_work = 0
+        self._count = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="mien-videos", daemon=True)
+        self._thread.start()
+
+    def add(self, state: State) -> State:
+        """Queue a job whose video has come."""
+        state = self._jobs.note(state, status="queued")
+        with self._count:
+            self._at_work += 1
+        self._queue.put(state)
+        return state
+
+    @property
+    def is_busy(self) -> bool:
+        return self._at_work > 0
+
+    def drain(self) -> None:
+        """Go on with the running video; tell those that wait that their turn will not come."""
+        self._draining = True
+
+    def stop(self) -> None:
+        """Give up what is running and end the thread."""
+        self._draining = self._stopping = True
+        self._queue.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while (state := self._queue.get()) is not None:
+            try:
+                self._one(state)
+            except OSError:
+                logging.getLogger("mien").exception("the state of a video cannot be written")
+            finally:
+                with self._count:
+                    self._at_work -= 1
+
+    def _one(self, state: State) -> None:
+        if self._jobs.is_cancelled(state.id):
+            return
+        if self._draining:
+            self._jobs.note(state, status="failed", problem=problem(_STOPPED, 503))
+            return
+        state = self._jobs.note(state, status="running")
+        noted = time.monotonic()
+
+        def progress(share: float) -> None:
+            nonlocal noted
+            if self._stopping:
+                raise _Stopped
+            if time.monotonic() - noted < _NOTE_S:
+                return
+            noted = time.monotonic()
+            if self._jobs.is_cancelled(state.id):
+                raise _Stopped
+            self._jobs.note(state, progress=share)
+
+        with self._metrics.videos.track_inprogress():
+            end = self._analysed(state, progress)
+        self._jobs.note(end)
+
+    def _analysed(self, state: State, progress: Callable[[float], None]) -> State:
+        """Return how the job ended; a bug is logged and told without details."""
+        folder = self._jobs.place(state.id)
+        try:
+            analyze_upload(folder, self._analyzer, self._config, progress)
+        except _Stopped:
+            return replace(state, status="failed", problem=problem(_STOPPED, 503))
+        except MienError as error:
+            return replace(state, status="failed", problem=problem_of(error))
+        except OSError as error:
+            return replace(
+                state, status="failed", problem=problem_of(cannot_write(Path("the results"), error))
+            )
+        except Exception:
+            logging.getLogger("mien").exception("a video could not be analysed")
+            return replace(state, status="failed", problem=problem(BUG, 500))
+        return replace(state, status="done", progress=1.0)
+
+
+class _Stopped(Exception):
+    """The client has cancelled, or the server is going down."""
+
+
+def analyze_upload(
+    folder: Path, analyzer: Analyzer, config: ServeConfig, progress: Callable[[float], None]
+) -> None:
+    """Analyse the video in a job's folder and remove it.
+
+    progress: called with the share that is done, 0 to 1; what it raises ends the analysis. Raises ImageError for
+    what is no video, is cut off, or takes longer than is allowed.
+    """
+    path = folder / VIDEO
+    try:
+        with open_video(path) as video:
+            with suppress(
+                OSError
+            ):  # Windows keeps an open file; elsewhere it is gone from here on, even after a crash
+                path.unlink()
+            _check(video, config)
+            _write(folder, _in_time(video, analyzer, config, progress), video, analyzer)
+    except ImageError as error:
+        raise ImageError(str(error).replace(str(path), _NAME)) from error
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _check(video: Video, config: ServeConfig) -> None:
+    width, height = video.size_px
+    if width * height > config.max_pixels:
+        raise ImageError(
+            f"{_NAME} has {width}x{height} pixels, more than the {config.max_pixels / MEGA:g} megapixels that this "
+            "server takes; make it smaller first"
+        )
+
+
+def _in_time(
+    video: Video, analyzer: Analyzer, config: ServeConfig, progress: Callable[[float], None]
+) -> Iterator[VideoFrame]:
+    ends = time.monotonic() + 60 * config.max_video_minutes
+    with closing(analyze_frames(video, analyzer)) as frames:
+        for frame in frames:
+            if time.monotonic() > ends:
+                raise ImageError(
+                    f"{_NAME} takes longer than the {config.max_video_minutes:g} minutes that this server gives; cut it"
+                )
+            progress(min(frame.time_s / video.length_s, 1.0) if video.length_s else 0.0)
+            yield frame
+
+
+def _write(folder: Path, frames: Iterator[VideoFrame], video: Video, analyzer: Analyzer) -> None:
+    end_s = 0.0
+    with (folder / ROWS).open("w") as rows, (folder / TABLE).open("w", newline="", encoding="utf-8") as text:
+        table = CsvTable(text, analyzer.head.labels)
+        for frame in frames:
+            rows.write(json.dumps(_row(frame)) + "\n")
+            table.add(frame)
+            end_s = frame.time_s + 1 / video.fps
+    about = {
+        "fps": video.fps,
+        "width": video.size_px[0],
+        "height": video.size_px[1],
+        "duration_s": end_s,
+        "head": analyzer.head.name,
+        "labels": list(analyzer.head.labels),
+        "note": video.problem.replace(str(video.path), _NAME),
+    }
+    (folder / ABOUT).write_text(json.dumps(about), encoding="utf-8")
+
+
+def _row(frame: VideoFrame) -> dict[str, Any]:
+    return {
+        "time_s": frame.time_s,
+        "frame": frame.index,
+        "faces": [
+            {
+                "track": tracked.track,
+                "box": list(tracked.face.box),
+                "emotion": tracked.face.emotion,
+                "probability": tracked.face.probability,
+                "probabilities": dict(tracked.face.probabilities),
+                "uncertain": tracked.face.uncertain,
+            }
+            for tracked in frame.faces
+        ],
+    }
