@@ -19,9 +19,8 @@ from numpy.typing import NDArray
 
 import mien
 from mien.data import open_dataset
-from mien.explain.chance import Check, check_map
-from mien.explain.covering import Answers, probability_covered
-from mien.explain.rise import MASKS, rise
+from mien.explain.faithfulness import Faithfulness, measure_faithfulness
+from mien.explain.rise import MASKS, Answers, probability_occluded, rise
 from mien.preprocess import to_model_inputs
 
 WINDOW, STEP = 1 / 4, 1 / 16  # side of a window and distance between two, in sides of the face
@@ -51,14 +50,15 @@ def main() -> None:
         faces: Faces = [(inputs[row], int(answers[row].argmax())) for row in rows[: options.faces].tolist()]
         for name, (calls, way) in ways.items():
             checks = [
-                check_map(analyzer.probabilities, face, way(face, label), label) for face, label in faces
+                measure_faithfulness(analyzer.probabilities, face, way(face, label), label)
+                for face, label in faces
             ]
             print(f"{kind:7} {name:8} {calls:4} calls  {_summary(checks)}")
         print(f"{kind:7} rise: correlation of two seeds {_agreement(analyzer.probabilities, faces):.2f}")
 
 
-def _summary(checks: list[Check]) -> str:
-    names = ("fall", "random_fall", "deletion", "insertion", "random_curve", "holds")
+def _summary(checks: list[Faithfulness]) -> str:
+    names = ("drop", "random_drop", "deletion", "insertion", "random_curve", "holds")
     return "  ".join(f"{name} {np.mean([getattr(check, name) for check in checks]):.3f}" for name in names)
 
 
@@ -71,9 +71,9 @@ def _occlusion(answers: Answers, face: NDArray[np.uint8], target: int) -> NDArra
     """Mean fall over the windows that cover a pixel (Zeiler & Fergus 2014, arXiv:1311.2901, section 4.2)."""
     hidden = _windows(face.shape[0])
     whole = float(answers(face[None])[0, target])
-    falls = whole - probability_covered(answers, face, hidden, target)
-    heat: NDArray[np.float64] = np.tensordot(falls, hidden, axes=1) / hidden.sum(axis=0)
-    return heat.astype(np.float32)
+    falls = whole - probability_occluded(answers, face, hidden, target)
+    saliency: NDArray[np.float64] = np.tensordot(falls, hidden, axes=1) / hidden.sum(axis=0)
+    return saliency.astype(np.float32)
 
 
 def _windows(size: int) -> NDArray[np.bool_]:

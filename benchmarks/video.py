@@ -63,7 +63,7 @@ def _row(finder: str, way: str, film: Path, file: str | None) -> float:
 def _measured(way: str, finder: str, film: str, file: str | None) -> dict[str, float]:
     import mien
     from mien.video.analyze import analyze_video
-    from mien.video.reading import open_video
+    from mien.video.reader import open_video
 
     analyzer = mien.load(detector=finder, detector_file=file if finder == "yunet" else None)
     wall, cpu, counts = time.perf_counter(), time.process_time(), []

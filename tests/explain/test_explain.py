@@ -1,4 +1,4 @@
-"""Maps by RISE: heat lies where the answer hangs, none where it hangs on nothing, and the check says which."""
+"""Maps by RISE: saliency lies where the answer hangs, none where it hangs on nothing, and each map is tested."""
 
 from __future__ import annotations
 
@@ -11,14 +11,11 @@ import pytest
 
 import mien
 from mien.errors import ConfigError
-from mien.explain import chance
-from mien.explain.chance import Check, check_map
-from mien.explain.covering import hottest, probability_covered
-from mien.explain.heat import Explainer, find_label, grid
-from mien.explain.picture import explained, in_words
-from mien.explain.placed import placement
-from mien.explain.rise import rise, soft_masks
-from mien.explain.tint import AGAINST, FOR, legend, text, tinted
+from mien.explain import faithfulness
+from mien.explain.explain import Explainer, cell_means, find_label, inverse_transform
+from mien.explain.faithfulness import Faithfulness, measure_faithfulness
+from mien.explain.render import AGAINST, FOR, draw_explanation, in_words, legend, overlaid, text
+from mien.explain.rise import probability_occluded, rise, soft_masks, top_k_mask
 from mien.predict.analyzer import Analyzer
 from mien.predict.found_face import FoundFace
 from mien.predict.model_facts import ModelFacts
@@ -40,34 +37,38 @@ def explainer(analyzer: Analyzer) -> Explainer:
     return Explainer(analyzer.head, analyzer.probabilities)
 
 
-def test_the_heat_lies_where_the_network_looks(explainer: Explainer) -> None:
-    heat = explainer.explain(FACE)
-    assert (heat.label, heat.decision) == ("bright", "bright")
-    row, column = np.unravel_index(heat.values.argmax(), heat.values.shape)
+def test_the_map_lies_where_the_network_looks(explainer: Explainer) -> None:
+    saliency = explainer.explain(FACE)
+    assert (saliency.label, saliency.decision) == ("bright", "bright")
+    row, column = np.unravel_index(saliency.values.argmax(), saliency.values.shape)
     assert row < SIZE // 2 <= column
-    assert heat.values[QUARTER].min() > 0
+    assert saliency.values[QUARTER].min() > 0
     assert (
-        heat.values[QUARTER].sum() > 0.6 * heat.values.clip(0).sum()
+        saliency.values[QUARTER].sum() > 0.6 * saliency.values.clip(0).sum()
     )  # by chance 0.25; cells reach over the edge
-    far = heat.values[SIZE // 2 + 4 :, : SIZE // 2 - 4]  # no cell there reaches the quarter: chance alone
-    assert np.abs(far).max() < 0.15 * heat.values.max()
-    assert heat.check.holds
-    assert heat.check.fall > 5 * abs(heat.check.random_fall)
-    assert heat.check.deletion < heat.check.random_curve < heat.check.insertion
+    far = saliency.values[SIZE // 2 + 4 :, : SIZE // 2 - 4]  # no cell there reaches the quarter: chance alone
+    assert np.abs(far).max() < 0.15 * saliency.values.max()
+    assert saliency.faithfulness.holds
+    assert saliency.faithfulness.drop > 5 * abs(saliency.faithfulness.random_drop)
+    assert (
+        saliency.faithfulness.deletion < saliency.faithfulness.random_curve < saliency.faithfulness.insertion
+    )
 
 
 def test_what_speaks_against_a_label_is_negative(explainer: Explainer) -> None:
-    heat = explainer.explain(FACE, "dark")
-    np.testing.assert_allclose(heat.values, -explainer.explain(FACE).values, atol=1e-6)
-    assert not heat.check.holds  # covering the least dark part cannot make it less dark
+    saliency = explainer.explain(FACE, "dark")
+    np.testing.assert_allclose(saliency.values, -explainer.explain(FACE).values, atol=1e-6)
+    assert not saliency.faithfulness.holds  # covering the least dark part cannot make it less dark
 
 
 def test_a_value_is_the_difference_between_seen_and_covered(explainer: Explainer) -> None:
-    heat = explainer.explain(FACE)
+    saliency = explainer.explain(FACE)
     hidden = np.zeros((2, SIZE, SIZE), bool)
     hidden[1][QUARTER] = True
-    whole, without = probability_covered(explainer._answers, FACE, hidden, 1)
-    assert 0.3 * (whole - without) < heat.values.max() < whole - without  # a cell is smaller than the quarter
+    whole, without = probability_occluded(explainer._answers, FACE, hidden, 1)
+    assert (
+        0.3 * (whole - without) < saliency.values.max() < whole - without
+    )  # a cell is smaller than the quarter
 
 
 def test_a_covered_place_has_the_mean_level_of_the_probability(analyzer: Analyzer) -> None:
@@ -79,7 +80,7 @@ def test_a_covered_place_has_the_mean_level_of_the_probability(analyzer: Analyze
     changed[2:6, 2:6] = plain
     wanted = 1 / (1 + np.exp(-2 * 0.04 * (changed.mean() - 128)))
     np.testing.assert_allclose(
-        probability_covered(analyzer.probabilities, FACE, hidden, 1), [wanted], atol=1e-5
+        probability_occluded(analyzer.probabilities, FACE, hidden, 1), [wanted], atol=1e-5
     )
 
 
@@ -87,11 +88,15 @@ def test_a_network_that_looks_nowhere_has_a_flat_map(tmp_path: Path) -> None:
     blind = mien.load(write_quadrant(tmp_path / "blind", slope=0.0), detector="whole")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        heat = Explainer(blind.head, blind.probabilities).explain(FACE)
-        picture = explained(None, [heat], [])
-    assert np.abs(heat.values).max() < 1e-6
-    assert (heat.check.fall, heat.check.random_fall, heat.check.holds) == (0, 0, False)
-    assert "do not rely" in in_words(heat.check, heat.label, heat.probability)
+        saliency = Explainer(blind.head, blind.probabilities).explain(FACE)
+        picture = draw_explanation(None, [saliency], [])
+    assert np.abs(saliency.values).max() < 1e-6
+    assert (saliency.faithfulness.drop, saliency.faithfulness.random_drop, saliency.faithfulness.holds) == (
+        0,
+        0,
+        False,
+    )
+    assert "do not rely" in in_words(saliency.faithfulness, saliency.label, saliency.probability)
     assert picture.dtype == np.uint8
     left = picture[60:200, 300:450].astype(int)
     assert np.ptp(left, axis=2).max() == 0  # no colour on the face
@@ -105,16 +110,16 @@ def test_maps_and_checks_are_the_same_every_time(analyzer: Analyzer) -> None:
     assert first.to_dict() == again.to_dict()
     assert (first.values != other.values).any()
     assert np.corrcoef(first.values.ravel(), other.values.ravel())[0, 1] > 0.9
-    assert first.check.random_fall != other.check.random_fall
+    assert first.faithfulness.random_drop != other.faithfulness.random_drop
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_random_map_does_not_hold(analyzer: Analyzer, seed: int) -> None:
-    """The judge must be able to say no: a map turned away from the quarter fails, one of noise is like chance."""
+    """The judge must be able to say no: a map turned away from the quarter fails, one of noise is like faithfulness."""
     away = rise(analyzer.probabilities, FACE, 1)[::-1, ::-1]
-    assert not check_map(analyzer.probabilities, FACE, np.ascontiguousarray(away), 1, seed).holds
+    assert not measure_faithfulness(analyzer.probabilities, FACE, np.ascontiguousarray(away), 1, seed).holds
     noise = np.random.default_rng(seed).random((SIZE, SIZE)).astype(np.float32)
-    check = check_map(analyzer.probabilities, FACE, noise, 1, seed)
+    check = measure_faithfulness(analyzer.probabilities, FACE, noise, 1, seed)
     assert abs(check.deletion - check.random_curve) < 0.1
 
 
@@ -128,21 +133,23 @@ def test_masks_hide_every_place_half_of_the_time(size: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fall", "beaten", "holds"), [(0.2, 0.96, True), (0.2, 0.5, False), (0.0005, 1.0, False)]
+    ("drop", "beaten", "holds"), [(0.2, 0.96, True), (0.2, 0.5, False), (0.0005, 1.0, False)]
 )
 def test_a_map_holds_when_it_beats_chance_by_more_than_rounding(
-    fall: float, beaten: float, holds: bool
+    drop: float, beaten: float, holds: bool
 ) -> None:
-    check = Check(fall=fall, random_fall=0, beaten=beaten, deletion=0.3, insertion=0.6, random_curve=0.5)
-    assert check.holds is holds
+    faithfulness = Faithfulness(
+        drop=drop, random_drop=0, beaten=beaten, deletion=0.3, insertion=0.6, random_curve=0.5
+    )
+    assert faithfulness.holds is holds
 
 
 def test_the_hottest_part_has_its_share_and_ties_are_broken_by_lot() -> None:
     values = np.arange(100, dtype=np.float32).reshape(10, 10)
-    (part,) = hottest(values, np.array([0.2]), np.random.default_rng(0))
+    (part,) = top_k_mask(values, np.array([0.2]), np.random.default_rng(0))
     assert part.sum() == 20
     assert part[8:].all()
-    (flat,) = hottest(np.zeros((10, 10)), np.array([0.2]), np.random.default_rng(0))
+    (flat,) = top_k_mask(np.zeros((10, 10)), np.array([0.2]), np.random.default_rng(0))
     assert flat.sum() == 20
     assert flat[5:].any()
 
@@ -158,7 +165,7 @@ def test_labels_are_found_in_any_spelling_and_others_refused() -> None:
 def test_the_grid_holds_means_of_cells() -> None:
     values = np.zeros((16, 16), np.float32)
     values[:2, 14:] = 3
-    cells = np.array(grid(values))
+    cells = np.array(cell_means(values))
     assert cells.shape == (8, 8)
     assert cells[0, 7] == 3
     assert cells.sum() == 3
@@ -185,7 +192,7 @@ def test_the_placement_says_where_the_input_came_from(tmp_path: Path, face: Foun
     analyzer = mien.load(tmp_path / "cut.onnx", detector="haar")
     x_ramp, y_ramp = (ramp.astype(np.uint8) for ramp in np.meshgrid(np.arange(200), np.arange(180)))
     columns, rows = np.meshgrid(np.arange(16), np.arange(16))
-    told = placement(analyzer, x_ramp, face) @ np.stack([columns.ravel(), rows.ravel(), np.ones(256)])
+    told = inverse_transform(analyzer, x_ramp, face) @ np.stack([columns.ravel(), rows.ravel(), np.ones(256)])
     for ramp, wanted in ((x_ramp, told[0]), (y_ramp, told[1])):
         found = to_model_input(analyzer.cut(ramp, face), how)[:, :, 0].astype(float).ravel()
         inside = (wanted > 5) & (wanted < ramp.max() - 5)  # beyond the picture its border is repeated
@@ -195,7 +202,7 @@ def test_the_placement_says_where_the_input_came_from(tmp_path: Path, face: Foun
 
 def test_colours_say_for_and_against_and_nothing_stays_grey() -> None:
     values = np.array([[1.0, 0.0, -1.0, 5.0]], np.float32)
-    out = tinted(np.full((1, 4, 3), 100, np.uint8), values, 1.0)[0].astype(int)
+    out = overlaid(np.full((1, 4, 3), 100, np.uint8), values, 1.0)[0].astype(int)
     np.testing.assert_array_equal(out[1], [100, 100, 100])
     np.testing.assert_allclose(out[0], 20 + 0.8 * np.array(FOR), atol=1)
     np.testing.assert_allclose(out[2], 20 + 0.8 * np.array(AGAINST), atol=1)
@@ -215,10 +222,12 @@ def test_words_of_any_length_and_script_fit() -> None:
 
 
 def test_a_photograph_shows_the_map_in_its_place(explainer: Explainer) -> None:
-    heat = explainer.explain(FACE)
+    saliency = explainer.explain(FACE)
     image = np.full((100, 200, 3), 90, np.uint8)
     matrix = np.array([[2.0, 0, 50], [0, 2.0, 30]])  # the face fills 32 pixels from (50, 30)
-    picture = explained(image, [heat, heat], [matrix, matrix + np.array([[0, 0, 80], [0, 0, 0]])]).astype(int)
+    picture = draw_explanation(
+        image, [saliency, saliency], [matrix, matrix + np.array([[0, 0, 80], [0, 0, 0]])]
+    ).astype(int)
     photo = picture[12 : 12 + 320, 12 : 12 + 640]
     coloured = np.ptp(photo, axis=2) > 20
     rows, columns = np.nonzero(coloured)
@@ -228,4 +237,4 @@ def test_a_photograph_shows_the_map_in_its_place(explainer: Explainer) -> None:
 
 
 def test_the_random_maps_are_as_many_as_the_text_says() -> None:
-    assert (chance.RANDOM_MAPS, chance.RANDOM_CURVES, chance.FIFTH) == (50, 10, 0.2)
+    assert (faithfulness.RANDOM_MAPS, faithfulness.RANDOM_CURVES, faithfulness.TOP_SHARE) == (50, 10, 0.2)

@@ -11,8 +11,6 @@ import numpy as np
 import pytest
 
 from mien.cli.main import main
-from mien.explain import heat
-from mien.explain.config import METHODS
 
 from .quadrant_onnx import lit_face, write_quadrant
 
@@ -51,7 +49,7 @@ def test_a_face_is_explained_in_words_and_as_a_picture(capsys: pytest.CaptureFix
     assert explain("face.png", "--detector", "whole") == 0
     said = capsys.readouterr().out
     assert said.startswith("face 1   bright ")
-    assert "with the hottest fifth covered bright goes from " in said
+    assert "masking the top 20% of pixels takes bright from " in said
     assert "so the map holds" in said
     assert "picture  explained-face.png" in said
     picture = read(Path("explained-face.png")).astype(int)
@@ -70,8 +68,8 @@ def test_the_numbers_are_json_and_no_picture_is_written(capsys: pytest.CaptureFi
     assert (
         np.argmin(face["grid"]) // 8 < 4 <= np.argmin(face["grid"]) % 8
     )  # what is bright speaks against dark
-    assert set(face["check"]) == {
-        "fall", "random_fall", "beaten", "deletion", "insertion", "random_curve", "holds",
+    assert set(face["faithfulness"]) == {
+        "drop", "random_drop", "beaten", "deletion", "insertion", "random_curve", "holds",
     }  # fmt: skip
     assert not list(Path().glob("explained*"))
 
@@ -179,7 +177,3 @@ def test_models_that_cannot_be_explained(place: Path, capsys: pytest.CaptureFixt
         error = capsys.readouterr().err
         assert said in error
         assert error.count("\n") == 1
-
-
-def test_the_methods_of_the_option_are_those_that_exist() -> None:
-    assert METHODS == heat.METHODS

@@ -120,11 +120,11 @@ def test_a_keras_file_is_explained_by_grad_cam_unasked(tmp_path: Path) -> None:
     analyzer, explainer = open_explainer(str(file), ExplainConfig(), finder="whole")
     assert isinstance(analyzer.detector, WholePicture)
     image = spots()[:, :, 0]
-    heat = explain_face(analyzer, explainer, image, analyzer.detector.find(image)[0], "bright")
-    assert (heat.method, heat.label) == ("grad-cam", "bright")
-    assert heat.values[:8, 8:].sum() > 0.8 * heat.values.sum()
-    assert heat.check.holds
-    assert analyzer.analyze(image)[0].probabilities["bright"] == pytest.approx(heat.probability)
+    saliency = explain_face(analyzer, explainer, image, analyzer.detector.find(image)[0], "bright")
+    assert (saliency.method, saliency.label) == ("grad-cam", "bright")
+    assert saliency.values[:8, 8:].sum() > 0.8 * saliency.values.sum()
+    assert saliency.faithfulness.holds
+    assert analyzer.analyze(image)[0].probabilities["bright"] == pytest.approx(saliency.probability)
 
 
 def test_keras_answers_in_batches_of_any_size() -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import mien
+from mien.images.canvas import label_colours, track_colour
 from mien.labels import canonical
-from mien.video.colours import label_colours, track_colour
 
 PAGE = Path(mien.__file__).parent / "serve" / "page"
 HTML = (PAGE / "index.html").read_text(encoding="utf-8")

@@ -12,13 +12,10 @@ from mien.errors import ConfigError, DataError
 from mien.predict.found_face import Box
 from mien.predict.heads import Head
 from mien.predict.results import Face
-from mien.video.matching import closeness, pairs
-from mien.video.motion import Motion
 from mien.video.results import TrackedFace
 from mien.video.settings import TrackerSettings
 from mien.video.smoothing import Smoother
-from mien.video.tracker import Tracker
-from mien.video.tracking import BoxTracker
+from mien.video.tracking import BoxTracker, KalmanFilter, Tracker, diou, linear_assignment
 
 HEAD = Head(name="light", labels=("dark", "bright"), threshold=0.6)
 
@@ -42,7 +39,7 @@ def numbers(tracker: BoxTracker, time_s: float, *xs: float) -> list[int | None]:
 def test_closeness_by_hand() -> None:
     boxes = np.array([[0, 0, 2, 2], [1, 0, 2, 2], [10, 0, 2, 2]], float)
     # Shifted by half: IoU 2/6; centres 1 apart, diagonal of the outer box sqrt(9 + 4).
-    np.testing.assert_allclose(closeness(boxes[:1], boxes)[0], [1, 1 / 3 - 1 / 13, -100 / (144 + 4)])
+    np.testing.assert_allclose(diou(boxes[:1], boxes)[0], [1, 1 / 3 - 1 / 13, -100 / (144 + 4)])
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 3), (2, 5), (5, 2), (4, 4), (6, 5)])
@@ -50,7 +47,7 @@ def test_the_pairing_is_the_best_of_all(shape: tuple[int, int]) -> None:
     random = np.random.default_rng(shape[0] * 10 + shape[1])
     for _ in range(40):
         gain = random.uniform(-1, 1, shape)
-        chosen = pairs(gain, 0.0)
+        chosen = linear_assignment(gain, 0.0)
         assert len({row for row, _ in chosen}) == len({column for _, column in chosen}) == len(chosen)
         assert all(gain[pair] > 0 for pair in chosen)
         wide = gain if shape[0] <= shape[1] else gain.T
@@ -62,26 +59,26 @@ def test_the_pairing_is_the_best_of_all(shape: tuple[int, int]) -> None:
 
 
 def test_equal_gains_and_no_boxes() -> None:
-    assert sorted(column for _, column in pairs(np.ones((3, 3)), 0.0)) == [0, 1, 2]
-    assert pairs(np.zeros((2, 2)), 0.0) == []
-    assert pairs(np.empty((0, 3)), 0.0) == []
+    assert sorted(column for _, column in linear_assignment(np.ones((3, 3)), 0.0)) == [0, 1, 2]
+    assert linear_assignment(np.zeros((2, 2)), 0.0) == []
+    assert linear_assignment(np.empty((0, 3)), 0.0) == []
 
 
 def test_a_steady_face_is_expected_where_it_will_be() -> None:
     for step_s in (0.02, 0.1):  # whatever the frame rate
         times = np.arange(0, 1.01, step_s)
-        motion = Motion((0.0, 0.0, 20.0, 20.0), 0.0)
+        kalman = KalmanFilter((0.0, 0.0, 20.0, 20.0), 0.0)
         for time_s in times[1:]:
-            motion.see((40 * time_s, 0.0, 20.0, 20.0), float(time_s))
-        x, y, width, height = motion.box(float(times[-1]) + 0.1)
+            kalman.update((40 * time_s, 0.0, 20.0, 20.0), float(time_s))
+        x, y, width, height = kalman.predict(float(times[-1]) + 0.1)
         assert x == pytest.approx(40 * (times[-1] + 0.1), abs=2.0)  # a tenth of the face
         assert (y, width, height) == pytest.approx((0, 20, 20), abs=0.1)
-        far = motion.box(float(times[-1]) + 100)[0]
+        far = kalman.predict(float(times[-1]) + 100)[0]
         assert far == pytest.approx(40 * (times[-1] + 0.3), abs=6.0)  # an unseen face stops within sight
 
 
 def test_faces_keep_their_numbers_while_they_pass_each_other() -> None:
-    tracker = BoxTracker(TrackerSettings(birth_looks=1))
+    tracker = BoxTracker(TrackerSettings(min_hits=1))
     for step in range(30):  # a slow one below, a fast one that overtakes it
         boxes: list[Box] = [(10.0 + step, 14.0, 20.0, 20.0), (4.0 * step - 20, 0.0, 20.0, 20.0)]
         swapped = step % 2 == 1
@@ -98,7 +95,7 @@ def test_a_face_is_born_at_its_third_look_in_a_row() -> None:
 
 
 def test_a_face_keeps_its_number_over_a_gap_and_no_longer() -> None:
-    tracker = BoxTracker(TrackerSettings(birth_looks=1, gap_s=1.0))
+    tracker = BoxTracker(TrackerSettings(min_hits=1, max_age_s=1.0))
     assert numbers(tracker, 0.0, 0.0) == [1]
     assert numbers(tracker, 0.5) == []
     assert numbers(tracker, 1.0, 2.0) == [1]
@@ -109,7 +106,7 @@ def test_a_face_keeps_its_number_over_a_gap_and_no_longer() -> None:
 def test_the_end_gives_undecided_faces_the_benefit_of_the_doubt() -> None:
     tracker = BoxTracker()
     (track,) = tracker.update(0.0, [(0.0, 0.0, 9.0, 9.0)])
-    tracker.settle()
+    tracker.confirm_all()
     assert track.number == 1
 
 
@@ -120,7 +117,7 @@ def test_times_must_grow() -> None:
         numbers(tracker, 1.0)
 
 
-@pytest.mark.parametrize("settings", [{"birth_looks": 0}, {"gap_s": -1.0}, {"gap_s": float("nan")}])
+@pytest.mark.parametrize("settings", [{"min_hits": 0}, {"max_age_s": -1.0}, {"max_age_s": float("nan")}])
 def test_tracker_settings_are_checked(settings: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=f"^{next(iter(settings))} must be"):
         TrackerSettings(**settings)  # type: ignore[arg-type]
@@ -145,7 +142,7 @@ def test_smoothing_halves_by_time_not_by_frames() -> None:
 
 
 def test_a_live_tracker_smooths_each_face_by_itself() -> None:
-    tracker = Tracker(HEAD, TrackerSettings(birth_looks=2), half_life_s=1.0)
+    tracker = Tracker(HEAD, TrackerSettings(min_hits=2), half_life_s=1.0)
     assert tracker.update(0.0, [face(0, 0.9), face(60, 0.2)]) == ()
     left, right = tracker.update(1.0, [face(1, 0.5), face(61, 0.2)])
     assert (left.track, right.track) == (1, 2)

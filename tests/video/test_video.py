@@ -10,17 +10,15 @@ import numpy as np
 import pytest
 
 from mien.errors import ConfigError, ImageError
+from mien.images.canvas import label_colours
 from mien.predict.analyzer import Analyzer
 from mien.predict.recognizer import Recognizer
 from mien.video.analyze import analyze_video
-from mien.video.colours import label_colours
-from mien.video.pacing import Pacer, steady_rate
-from mien.video.reading import _Clock, open_video
+from mien.video.reader import _Clock, open_video, prefetch
 from mien.video.results import VideoFrame
 from mien.video.settings import VideoSettings
-from mien.video.threads import Behind, ahead
-from mien.video.timeline import Timeline
-from mien.video.timeline_plot import draw_timeline
+from mien.video.timeline import Timeline, draw_timeline
+from mien.video.writer import BackgroundWriter, ConstantFrameRate, constant_rate
 
 from ..predict.tiny_onnx import write_folder
 from .video_files import Squares, scene, turned, with_shares_of_time, without_first_cluster, write_video
@@ -141,28 +139,28 @@ def check_squares(frames: list[VideoFrame]) -> None:
             assert found[2].face.emotion == "bright"
 
 
-@pytest.mark.parametrize("every", [1, 2, 4])
-def test_faces_are_followed_and_interpolated(tmp_path: Path, analyzer: Analyzer, every: int) -> None:
+@pytest.mark.parametrize("stride", [1, 2, 4])
+def test_faces_are_followed_and_interpolated(tmp_path: Path, analyzer: Analyzer, stride: int) -> None:
     path = two_squares(tmp_path / "a.mp4")
-    frames = list(analyze_video(path, analyzer, VideoSettings(every=every)))
+    frames = list(analyze_video(path, analyzer, VideoSettings(stride=stride)))
     check_squares(frames)
     between = [frame.index for frame in frames if frame.faces[0].interpolated]
-    assert between == [n for n in range(11) if n % every]  # the last frame is always searched
+    assert between == [n for n in range(11) if n % stride]  # the last frame is always searched
     assert isinstance(analyzer.detector, Squares)
     assert len(analyzer.detector.sizes) == 12 - len(between)
 
 
 def test_frames_are_searched_small_and_boxes_are_not(tmp_path: Path, analyzer: Analyzer) -> None:
     path = two_squares(tmp_path / "a.mp4")
-    check_squares(list(analyze_video(path, analyzer, VideoSettings(search_px=80, every=1))))
+    check_squares(list(analyze_video(path, analyzer, VideoSettings(detect_size=80, stride=1))))
     assert isinstance(analyzer.detector, Squares)
     assert set(analyzer.detector.sizes) == {(48, 80, 3)}
 
 
-def test_a_look_lasts_a_fifteenth_of_a_second() -> None:
-    counts = [VideoSettings().frames_a_look(fps) for fps in (1, 10, 24, 25, 29.97, 60, 120)]
+def test_a_stride_lasts_a_fifteenth_of_a_second() -> None:
+    counts = [VideoSettings().stride_at(fps) for fps in (1, 10, 24, 25, 29.97, 60, 120)]
     assert counts == [1, 1, 2, 2, 2, 4, 8]
-    assert VideoSettings(every=5).frames_a_look(30) == 5
+    assert VideoSettings(stride=5).stride_at(30) == 5
 
 
 def test_smoothing_can_be_switched_off(tmp_path: Path, analyzer: Analyzer) -> None:
@@ -181,7 +179,7 @@ def test_smoothing_can_be_switched_off(tmp_path: Path, analyzer: Analyzer) -> No
 def test_a_flash_is_no_face(tmp_path: Path, analyzer: Analyzer) -> None:
     frames = [scene([(50, 30, 200)] if n == 5 else []) for n in range(12)]
     path = write_video(tmp_path / "a.mp4", frames, 30)
-    assert not any(frame.faces for frame in analyze_video(path, analyzer, VideoSettings(every=1)))
+    assert not any(frame.faces for frame in analyze_video(path, analyzer, VideoSettings(stride=1)))
     (only,) = analyze_video(write_video(tmp_path / "b.mp4", frames[5:6]), analyzer)
     assert [face.track for face in only.faces] == [1]  # a video of one frame has no second look
 
@@ -194,7 +192,8 @@ def test_leaving_early_ends_the_thread(tmp_path: Path, analyzer: Analyzer) -> No
 
 
 @pytest.mark.parametrize(
-    "settings", [{"every": 0}, {"search_px": 8}, {"half_life_s": 0.0}, {"birth_looks": 0}, {"gap_s": -1.0}]
+    "settings",
+    [{"stride": 0}, {"detect_size": 8}, {"half_life_s": 0.0}, {"min_hits": 0}, {"max_age_s": -1.0}],
 )
 def test_settings_are_checked(settings: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=f"^{next(iter(settings))} must be"):
@@ -206,7 +205,7 @@ def test_threads_pass_errors_on_and_end() -> None:
         yield 1
         raise ValueError("broken")
 
-    items = ahead(numbers(), 2)  # type: ignore[var-annotated, arg-type]
+    items = prefetch(numbers(), 2)  # type: ignore[var-annotated, arg-type]
     assert next(items) == 1
     with pytest.raises(ValueError, match="broken"):
         next(items)
@@ -215,7 +214,7 @@ def test_threads_pass_errors_on_and_end() -> None:
         if number == 2:
             raise OSError("full")
 
-    behind = Behind(work, 1)
+    behind = BackgroundWriter(work, 1)
     with pytest.raises(OSError, match="full"):
         for number in range(50):  # an error must end the call that feeds the thread, however small its queue
             behind.add(number)
@@ -227,11 +226,11 @@ def test_threads_pass_errors_on_and_end() -> None:
     [(30000 / 1001, Fraction(30000, 1001)), (25, 25), (10, 30), (15.25, Fraction(61, 2)), (120, 60), (1, 24)],
 )
 def test_the_rate_that_is_written(fps: float, rate: Fraction) -> None:
-    assert steady_rate(fps) == rate
+    assert constant_rate(fps) == rate
 
 
 def test_pacing_keeps_the_time() -> None:
-    pacer: Pacer[str] = Pacer(Fraction(10))
+    pacer: ConstantFrameRate[str] = ConstantFrameRate(Fraction(10))
     written: list[str] = []
     for time_s, name in ((0.0, "a"), (0.09, "b"), (0.31, "c"), (0.34, "d"), (0.5, "e")):
         frame, count = pacer.next(time_s, name)

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from mien.cli.main import main
-from mien.video import encoding
+from mien.video import writer
 
 from ..predict.tiny_onnx import write_folder
 from .video_files import scene, write_video
@@ -34,10 +34,10 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def without_ffmpeg(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encoding.shutil, "which", lambda _: None)
-    encoding.ffmpeg.cache_clear()
+    monkeypatch.setattr(writer.shutil, "which", lambda _: None)
+    writer.ffmpeg.cache_clear()
     yield
-    encoding.ffmpeg.cache_clear()
+    writer.ffmpeg.cache_clear()
 
 
 @pytest.fixture
@@ -90,9 +90,9 @@ def test_all_results_without_ffmpeg(capfd: pytest.CaptureFixture[str]) -> None:
     assert note.startswith("mien: the marked video is VP8 without sound")
 
 
-@pytest.mark.skipif(not encoding.ffmpeg(), reason="needs ffmpeg with libx264")
+@pytest.mark.skipif(not writer.ffmpeg(), reason="needs ffmpeg with libx264")
 def test_ffmpeg_keeps_the_sound(clip: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    program = encoding.ffmpeg()
+    program = writer.ffmpeg()
     assert program
     tone = ("-f", "lavfi", "-i", "sine=d=5", "-map", "0:v", "-map", "1:a", "-c:v", "copy")
     made = [program, "-v", "error", "-i", "clip.mp4", *tone, "with.mkv"]
@@ -116,7 +116,7 @@ def test_ffmpeg_keeps_the_sound(clip: Path, capfd: pytest.CaptureFixture[str]) -
 
 @pytest.mark.usefixtures("clip")
 def test_settings_reach_the_analysis(capfd: pytest.CaptureFixture[str]) -> None:
-    assert video("clip.mp4", "--no-video", "--no-smoothing", "--every", "3") == 0
+    assert video("clip.mp4", "--no-video", "--no-smoothing", "--stride", "3") == 0
     assert capfd.readouterr().err == ""
     assert not list(Path("clip-faces").glob("*.mp4"))
     with Path("clip-faces/clip-faces.csv").open(newline="") as file:
@@ -233,7 +233,7 @@ def test_a_table_whose_end_does_not_fit_takes_the_others_with_it(tmp_path: Path)
     assert not Path("long-faces").exists()
 
 
-@pytest.mark.skipif(not encoding.ffmpeg() or os.name == "nt", reason="needs ffmpeg and resource limits")
+@pytest.mark.skipif(not writer.ffmpeg() or os.name == "nt", reason="needs ffmpeg and resource limits")
 @pytest.mark.parametrize("what", ["pictures", "sound"])
 def test_an_index_that_does_not_fit_is_no_whole_video(tmp_path: Path, clip: Path, what: str) -> None:
     """ffmpeg 5 ends with 0 when the disk is full in the end."""
@@ -242,12 +242,12 @@ import resource, sys
 from fractions import Fraction
 from pathlib import Path
 import numpy as np
-from mien.video.encoding import FfmpegEncoder
-from mien.video.sound import add_sound
+from mien.video.writer import FfmpegEncoder
+from mien.video.writer import add_audio
 program, path, clip, what = sys.argv[1:]
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 if what == "sound":
-    print(add_sound(program, Path(clip), Path(clip), Path(path), 0.4))
+    print(add_audio(program, Path(clip), Path(clip), Path(path), 0.4))
 else:
     encoder = FfmpegEncoder(program, Path(path), (64, 48), Fraction(30))
     encoder.write(np.zeros((48, 64, 3), np.uint8))
@@ -257,7 +257,7 @@ else:
         print(error.strerror)
 """
     program = tmp_path / "ffmpeg"  # the real one, told by an error and not by a signal, as on a full disk
-    program.write_text(f"#!/bin/sh\ntrap '' XFSZ\nexec '{encoding.ffmpeg()}' \"$@\"\n")
+    program.write_text(f"#!/bin/sh\ntrap '' XFSZ\nexec '{writer.ffmpeg()}' \"$@\"\n")
     program.chmod(0o755)
     words = [str(program), str(tmp_path / "a.mp4"), str(clip), what]
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
@@ -266,7 +266,7 @@ else:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs resource limits")
-@pytest.mark.parametrize("program", [None, encoding.ffmpeg()], ids=["OpenCV", "ffmpeg"])
+@pytest.mark.parametrize("program", [None, writer.ffmpeg()], ids=["OpenCV", "ffmpeg"])
 def test_an_encoder_says_that_the_disk_is_full(tmp_path: Path, program: str | None) -> None:
     """OpenCV itself does not."""
     code = """
@@ -274,12 +274,12 @@ import resource, sys
 from fractions import Fraction
 from pathlib import Path
 import numpy as np
-from mien.video import encoding
-from mien.video.reading import hush
-hush()
-encoding.ffmpeg = lambda: sys.argv[2] or None
+from mien.video import writer
+from mien.video.reader import configure_ffmpeg
+configure_ffmpeg()
+writer.ffmpeg = lambda: sys.argv[2] or None
 resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
-encoder = encoding.encoder(Path(sys.argv[1]), (160, 96), Fraction(30))
+encoder = writer.encoder(Path(sys.argv[1]), (160, 96), Fraction(30))
 random = np.random.default_rng(0)
 try:
     for _ in range(40):
@@ -355,8 +355,8 @@ def test_the_newest_picture_of_a_camera_is_shown(tmp_path: Path) -> None:
 
 
 def test_ffmpeg_is_used_where_it_can_write_h264() -> None:
-    assert encoding.suffix() == (".mp4" if encoding.ffmpeg() else ".webm")
-    assert encoding.ffmpeg() is None or encoding.ffmpeg() == shutil.which("ffmpeg")
+    assert writer.suffix() == (".mp4" if writer.ffmpeg() else ".webm")
+    assert writer.ffmpeg() is None or writer.ffmpeg() == shutil.which("ffmpeg")
 
 
 def test_a_list_of_other_files_is_no_video(clip: Path, capsys: pytest.CaptureFixture[str]) -> None:

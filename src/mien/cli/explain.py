@@ -83,9 +83,8 @@ def _out(options: argparse.Namespace) -> Path | None:
 def _explain_picture(options: argparse.Namespace, config: ExplainConfig, out: Path | None) -> int:
     from mien.cli.predict_sources import find_sources
     from mien.data.sheet import write_sheet
-    from mien.explain.explain import explain_face, open_explainer
-    from mien.explain.picture import caption, explained, in_words
-    from mien.explain.placed import placement
+    from mien.explain.explain import explain_face, inverse_transform, open_explainer
+    from mien.explain.render import caption, draw_explanation, in_words
     from mien.images import decode_image
     from mien.predict.detect import WholePicture
 
@@ -108,17 +107,21 @@ def _explain_picture(options: argparse.Namespace, config: ExplainConfig, out: Pa
         )
         return 1
     faces = found[: config.limit or _FACES]
-    heats = [explain_face(analyzer, explainer, image, face, config.target) for face in faces]
+    maps = [explain_face(analyzer, explainer, image, face, config.target) for face in faces]
     if out:
         shown = None if isinstance(analyzer.detector, WholePicture) else image
-        write_sheet(out, explained(shown, heats, [placement(analyzer, image, face) for face in faces]))
+        write_sheet(
+            out, draw_explanation(shown, maps, [inverse_transform(analyzer, image, face) for face in faces])
+        )
     if options.json:
-        entries = [{"box": list(face.box), **heat.to_dict()} for face, heat in zip(faces, heats, strict=True)]
+        entries = [
+            {"box": list(face.box), **saliency.to_dict()} for face, saliency in zip(faces, maps, strict=True)
+        ]
         _print_json({"picture": options.what, "found": len(found), "faces": entries})
         return 0
-    for number, heat in enumerate(heats, 1):
-        print(f"face {number}   {caption(heat)}   [{heat.head}]")
-        print(f"         {in_words(heat.check, heat.label, heat.probability)}")
+    for number, saliency in enumerate(maps, 1):
+        print(f"face {number}   {caption(saliency)}   [{saliency.head}]")
+        print(f"         {in_words(saliency.faithfulness, saliency.label, saliency.probability)}")
     if len(found) > len(faces):
         print(f"note     {len(found)} faces were found; --limit {len(found)} explains them all")
     print(f"picture  {out}")
@@ -128,9 +131,9 @@ def _explain_picture(options: argparse.Namespace, config: ExplainConfig, out: Pa
 def _explain_data(options: argparse.Namespace, config: ExplainConfig, out: Path | None) -> int:
     from mien.cli.progress_bar import ProgressBar
     from mien.data.sheet import write_sheet
-    from mien.explain.class_heat import FACES, explain_classes, open_split
+    from mien.explain.classes import FACES, explain_classes, open_split
     from mien.explain.explain import open_explainer
-    from mien.explain.heat_sheet import heat_sheet, in_words
+    from mien.explain.render import class_in_words, draw_classes
 
     dataset, split = open_split(Path(options.what), config)
     analyzer, explainer = open_explainer(
@@ -150,12 +153,14 @@ def _explain_data(options: argparse.Namespace, config: ExplainConfig, out: Path 
     for note in notes:
         print(f"mien: {note}", file=sys.stderr)
     if out:
-        write_sheet(out, heat_sheet(classes, f"{dataset.name}, {split}: what {analyzer.facts.name} goes by"))
+        write_sheet(
+            out, draw_classes(classes, f"{dataset.name}, {split}: what {analyzer.facts.name} goes by")
+        )
     if options.json:
         _print_json({"data": options.what, "split": split, "classes": [one.to_dict() for one in classes]})
         return 0
     for one in classes:
-        print(in_words(one))
+        print(class_in_words(one))
     print(f"sheet    {out}")
     print(f"next     mien explain {shlex.quote(options.model)} PHOTO.jpg    one picture, in more detail")
     return 0

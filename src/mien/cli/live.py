@@ -29,21 +29,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    from mien.video.analyze import detect_resized
     from mien.video.camera import Window, open_camera
-    from mien.video.looks import find
     from mien.video.marking import marked
-    from mien.video.reading import hush
+    from mien.video.reader import configure_ffmpeg
     from mien.video.settings import HALF_LIFE_S, VideoSettings
-    from mien.video.tracker import Tracker
+    from mien.video.tracking import Tracker
 
-    hush()
+    configure_ffmpeg()
     window = Window("mien live: q ends it")
     try:
         analyzer = open_analyzer(options)
         tracker = Tracker(analyzer.head, half_life_s=HALF_LIFE_S if options.smoothing else None)
         with open_camera(options.camera) as camera:
             for time_s, image in camera.frames():
-                found = find(image, analyzer.detector, VideoSettings.search_px)
+                found = detect_resized(image, analyzer.detector, VideoSettings.detect_size)
                 faces = tracker.update(time_s, analyzer.recognise_faces([image], [found])[0])
                 if not window.show(marked(image, faces)):
                     return 0

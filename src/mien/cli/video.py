@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mien.predict.analyzer import Analyzer
-    from mien.video.reading import Video
+    from mien.video.reader import Video
     from mien.video.results import VideoFrame
     from mien.video.settings import VideoSettings
 
@@ -24,7 +24,7 @@ EXAMPLES = """examples:
   mien video talk.mp4                                    writes talk-faces/: video, table, timeline
   mien video talk.mp4 --out results --jsonl
   mien video talk.mp4 --no-smoothing     every frame on its own
-  mien video talk.mp4 --every 1          look for faces in every frame
+  mien video talk.mp4 --stride 1         look for faces in every frame
   mien video talk.mp4 --no-video         table and timeline alone, faster
 """
 
@@ -45,10 +45,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from mien.settings import from_mapping
-    from mien.video.reading import hush, open_video
+    from mien.video.reader import configure_ffmpeg, open_video
     from mien.video.settings import VideoSettings
 
-    hush()
+    configure_ffmpeg()
     names = VideoSettings.__dataclass_fields__
     given = {name: value for name, value in vars(options).items() if name in names}
     settings = from_mapping(VideoSettings, given, "mien video")
@@ -63,7 +63,7 @@ def _analyse(
     video: Video, analyzer: Analyzer, settings: VideoSettings, folder: Path, options: argparse.Namespace
 ) -> int:
     from mien.video.analyze import analyze_frames
-    from mien.video.outputs import Outputs
+    from mien.video.sinks import Outputs
 
     stopped: KeyboardInterrupt | None = None
     kinds = {"jsonl": options.jsonl, "marked": not options.no_video}

@@ -8,8 +8,8 @@ from mien.data.dataset import SPLITS, DataConfig
 from mien.errors import ConfigError
 from mien.settings import setting
 
-# Written here and in mien.explain.heat, which must not be loaded for --help; a test compares them.
-METHODS = ("rise", "grad-cam")
+RISE, GRAD_CAM = "rise", "grad-cam"
+METHODS = (RISE, GRAD_CAM)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +18,7 @@ class ExplainConfig(DataConfig):
 
     method: str | None = setting(
         None,
-        "rise: cover random parts and ask again; grad-cam: gradients, needs Keras; unset: grad-cam for a .keras or "
+        "rise: occlude random parts and ask again; grad-cam: gradients, needs Keras; unset: grad-cam for a .keras or "
         ".h5 file, otherwise rise",
         choices=METHODS,
     )

@@ -6,14 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import cv2
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
 from mien.errors import ConfigError, ModelError
 from mien.predict.heads import Head
 from mien.predict.model_facts import ModelFacts
-from mien.train.export.clone import computes_in_float32, float32_copy
 
 _BATCH = 64
 
@@ -55,6 +53,10 @@ class GradCam:
     """
 
     def __init__(self, model: Any, head: Head) -> None:
+        import keras
+
+        from mien.train.export.clone import computes_in_float32, float32_copy
+
         backend = keras.backend.backend()
         if backend not in _GRADIENTS:
             raise ConfigError(
@@ -69,10 +71,12 @@ class GradCam:
         self._gradient = _GRADIENTS[backend]
 
     def __call__(self, face: NDArray[np.uint8], target: int) -> NDArray[np.float32]:
-        """Return the map of one face, (size, size) float32, 0 to 1 in shares of the hottest place; flat if none.
+        """Return the map of one face, (size, size) float32, 0 to 1 in shares of the largest value; flat if none.
 
         face: (size, size, channels) uint8, prepared. target: place of the label in the head.
         """
+        import keras
+
         features = self._front(face[None].astype(np.float32), training=False)
         slope = self._gradient(lambda at: self._back(at, training=False)[0, target], features)
         maps = np.asarray(keras.ops.convert_to_numpy(features), np.float32)[0]
@@ -85,6 +89,8 @@ class GradCam:
 
 def _last_features(model: Any) -> Any:
     """Return the last tensor of the trunk that still has places, (batch, height, width, channels)."""
+    import keras
+
     found, convolved = None, False
     for layer in model.layers:
         convolved = convolved or isinstance(layer, keras.Model) or "Conv" in type(layer).__name__
@@ -101,6 +107,8 @@ def _last_features(model: Any) -> Any:
 
 def _logits(model: Any, head: Head) -> Any:
     """Return what goes into a head's softmax, with the head's own weights."""
+    import keras
+
     layer = next((layer for layer in model.layers if layer.name == head.name), None)
     if layer is None:
         layer = model.layers[-1]  # a network of one head may call its last layer otherwise
@@ -118,6 +126,8 @@ def _logits(model: Any, head: Head) -> Any:
 
 
 def _is_softmax(layer: Any, kind: Any) -> bool:
+    import keras
+
     return bool(isinstance(layer, kind) and layer.activation is keras.activations.softmax)
 
 

@@ -20,7 +20,7 @@ from mien.predict.analyzer import Analyzer
 from mien.predict.results import Face
 from mien.serve.config import MEGA, ServeConfig
 from mien.serve.problems import Busy
-from mien.video.looks import find
+from mien.video.analyze import detect_resized
 from mien.workers import workers
 
 
@@ -172,7 +172,8 @@ class Batcher:
         try:
             detector = self._analyzer.detector
             found = [
-                detector.find(image) if px is None else find(image, detector, px) for image, px, _ in work
+                detector.find(image) if px is None else detect_resized(image, detector, px)
+                for image, px, _ in work
             ]
             answers = self._analyzer.recognise_faces(images, found)
         except BaseException as error:

@@ -18,7 +18,7 @@ from mien.serve.config import MEGA
 from mien.serve.problems import ApiError, problem, problem_of
 from mien.serve.service import Service, service_of
 from mien.video.settings import VideoSettings
-from mien.video.tracker import Tracker
+from mien.video.tracking import Tracker
 
 NOT_UNDERSTOOD, TOO_MANY, GOING_DOWN, IDLE = (
     1007,
@@ -121,7 +121,7 @@ class _Channel:
             limit = self._service.config.max_megabytes * MEGA
             if len(message) > limit:
                 raise ImageError(f"{_NAME} has more than {limit / MEGA:g} MB; make it smaller")
-            frame = picture(message, _NAME, self._service.config.max_pixels, VideoSettings.search_px)
+            frame = picture(message, _NAME, self._service.config.max_pixels, VideoSettings.detect_size)
             (seen,) = await self._service.answers([frame])
             if isinstance(seen, ImageError):
                 raise seen

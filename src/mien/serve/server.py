@@ -32,7 +32,7 @@ from mien.serve.metrics import Metrics, count_together
 from mien.serve.private_folder import held, private_folder
 from mien.serve.problems import ApiError, response_of
 from mien.serve.service import ModelOptions, Service
-from mien.video.reading import hush
+from mien.video.reader import configure_ffmpeg
 
 _LINGER_S = 10.0  # for which the results of a video that ended while going down can be fetched
 _LOOK_S = 0.1
@@ -135,7 +135,7 @@ def serve(
     options: ModelOptions, config: ServeConfig, folder: Path, taken: socket.socket, ready: Callable[[], None]
 ) -> None:
     """Serve until a signal comes. ready: called once requests are answered. Raises MienError from loading."""
-    hush()
+    configure_ffmpeg()
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # a line for every odd form is no news
     logging.getLogger("uvicorn.error").addFilter(lambda record: not record.getMessage().startswith(_NO_NEWS))
     jobs = Jobs(folder, config.max_videos, 60 * config.keep_minutes)

@@ -22,9 +22,9 @@ from mien.serve.jobs import ABOUT, ROWS, TABLE, VIDEO, Jobs, State
 from mien.serve.metrics import Metrics
 from mien.serve.problems import BUG, problem, problem_of
 from mien.video.analyze import analyze_frames
-from mien.video.reading import ONLY_CONTAINERS, Video, open_video
+from mien.video.reader import ONLY_CONTAINERS, Video, open_video
 from mien.video.results import VideoFrame
-from mien.video.table import CsvTable
+from mien.video.sinks import CsvSink
 
 _NAME = "the video"
 _NOTE_S = 0.2  # between two notes of the progress
@@ -172,7 +172,7 @@ def _in_time(
 def _write(folder: Path, frames: Iterator[VideoFrame], video: Video, analyzer: Analyzer) -> None:
     end_s = 0.0
     with (folder / ROWS).open("w") as rows, (folder / TABLE).open("w", newline="", encoding="utf-8") as text:
-        table = CsvTable(text, analyzer.head.labels)
+        table = CsvSink(text, analyzer.head.labels)
         for frame in frames:
             rows.write(json.dumps(_row(frame)) + "\n")
             table.add(frame)

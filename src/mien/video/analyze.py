@@ -1,22 +1,26 @@
-"""A video in, frames with followed faces out: look, follow, recognise, smooth."""
+"""A video in, frames with tracked faces out: detect in keyframes, track, interpolate, recognise, smooth."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mien.predict.analyzer import Analyzer
+from mien.predict.found_face import Detector, FoundFace
+from mien.predict.looks import resized
 from mien.predict.results import Face
-from mien.video.looks import Look, Place, looks
-from mien.video.reading import Frame, Video, open_video
+from mien.video.reader import Frame, Video, open_video, prefetch
 from mien.video.results import TrackedFace, VideoFrame
 from mien.video.settings import VideoSettings
-from mien.video.smoothing import TrackSmoothing
-from mien.video.threads import ahead
-from mien.video.tracking import BoxTracker
+from mien.video.smoothing import TrackSmoother
+from mien.video.tracking import BoxTracker, Track
 
-_AHEAD, _TOGETHER = 8, 4  # frames decoded in advance; looks whose faces go to the network in one call
+_PREFETCH, _TOGETHER = 8, 4  # frames decoded in advance; keyframes whose faces go to the network in one call
 _BYTES = 1 << 25  # of frames in each of these two places: fewer of them where frames are large
 
 
@@ -37,68 +41,163 @@ def analyze_frames(
 ) -> Generator[VideoFrame]:
     """Like analyze_video, for a video that is open. A thread decodes ahead; memory does not grow with the length."""
     settings = settings or VideoSettings()
-    every = settings.frames_a_look(video.fps)
+    stride = settings.stride_at(video.fps)
     frame_bytes = max(1, 3 * video.size_px[0] * video.size_px[1])
-    together = max(1, min(_TOGETHER, _BYTES // (frame_bytes * every)))
+    together = max(1, min(_TOGETHER, _BYTES // (frame_bytes * stride)))
     tracker = BoxTracker(settings.tracker())
-    results = _Recognition(analyzer, settings)
-    # Later looks say whether a new face is one, and where faces are until then: so long a look waits for its turn.
-    undecided = max(1, settings.birth_looks - 1)
-    waiting: list[Look] = []
-    frames = ahead(video.frames(), max(2, min(_AHEAD, _BYTES // frame_bytes)))
+    recognition = _Recognition(analyzer, settings)
+    # Later keyframes confirm a new face, and say where faces are until then: so many a keyframe waits for.
+    undecided = max(1, settings.min_hits - 1)
+    waiting: list[Keyframe] = []
+    frames = prefetch(video.frames(), max(2, min(_PREFETCH, _BYTES // frame_bytes)))
     try:
-        for look in looks(frames, every, analyzer.detector, settings.search_px, tracker):
-            waiting.append(look)
+        for keyframe in keyframes(frames, stride, analyzer.detector, settings.detect_size, tracker):
+            waiting.append(keyframe)
             if len(waiting) == undecided + together:
-                yield from results.of(waiting[: together + 1])
+                yield from recognition.of(waiting[: together + 1])
                 del waiting[:together]
-        tracker.settle()
+        tracker.confirm_all()
         for start in range(0, len(waiting), together):
-            yield from results.of([*waiting, None][start : start + together + 1])
+            yield from recognition.of([*waiting, None][start : start + together + 1])
     finally:
         frames.close()
 
 
+@dataclass(frozen=True)
+class TrackedBox:
+    """Where the face of a track is in one frame. interpolated: between two keyframes."""
+
+    track: Track
+    found: FoundFace
+    interpolated: bool = False
+
+
+@dataclass(frozen=True)
+class Keyframe:
+    """A frame in which faces were detected. frames: it, and those after it up to the next one. boxes: its faces."""
+
+    frames: list[Frame]
+    boxes: tuple[TrackedBox, ...] = ()
+
+    def boxes_in(self, frame: Frame, following: Keyframe | None) -> tuple[TrackedBox, ...]:
+        """Return the boxes in one of the frames. following: the next keyframe; None after the last one.
+
+        Between two keyframes a face moves in a straight line. One that only one of them has is left out: nobody knows
+        when it came or went.
+        """
+        begin = self.frames[0]
+        if frame is begin:
+            return self.boxes
+        if following is None:
+            return ()
+        share = (frame.time_s - begin.time_s) / (following.frames[0].time_s - begin.time_s)
+        ends = {box.track: box.found for box in following.boxes}
+        return tuple(
+            TrackedBox(box.track, _between(box.found, ends[box.track], share), interpolated=True)
+            for box in self.boxes
+            if box.track in ends
+        )
+
+
+def keyframes(
+    frames: Iterable[Frame], stride: int, detector: Detector, detect_size: int, tracker: BoxTracker
+) -> Iterator[Keyframe]:
+    """Detect faces in every `stride`-th frame and in the last one, and track them; yields each keyframe when complete.
+
+    A track may get its number later than its keyframe is yielded: see TrackerSettings.min_hits.
+    """
+
+    def keyframe(frame: Frame) -> Keyframe:
+        found = detect_resized(frame.image, detector, detect_size)
+        tracks = tracker.update(frame.time_s, [face.box for face in found])
+        return Keyframe([frame], tuple(map(TrackedBox, tracks, found)))
+
+    current: Keyframe | None = None
+    for frame in frames:
+        if current is not None and len(current.frames) < stride:
+            current.frames.append(frame)
+            continue
+        if current is not None:
+            yield current
+        current = keyframe(frame)
+    if current is not None and len(current.frames) > 1:
+        last = current.frames.pop()
+        yield current
+        current = keyframe(last)
+    if current is not None:
+        yield current
+
+
+def detect_resized(image: NDArray[np.uint8], detector: Detector, detect_size: int) -> tuple[FoundFace, ...]:
+    """Detect faces in a picture shrunk to `detect_size` on its longer side; boxes are in pixels of the picture."""
+    if max(image.shape[:2]) <= detect_size:
+        return detector.find(image)
+    small, scale = resized(image, detect_size)
+    return tuple(_scaled(face, 1 / scale) for face in detector.find(small))
+
+
 class _Recognition:
-    """Recognises and smooths the faces of looks that are decided. Looks must come in order, each once."""
+    """Recognises and smooths the faces of keyframes that are decided. They must come in order, each once."""
 
     def __init__(self, analyzer: Analyzer, settings: VideoSettings) -> None:
         self._analyzer = analyzer
         half_life_s = settings.half_life_s if settings.smoothing else None
-        self._smoothing = TrackSmoothing(analyzer.head, half_life_s)
+        self._smoother = TrackSmoother(analyzer.head, half_life_s)
 
-    def of(self, row: Sequence[Look | None]) -> Iterator[VideoFrame]:
-        """Yield the frames of all looks but the last of the row, with one call of the network."""
+    def of(self, row: Sequence[Keyframe | None]) -> Iterator[VideoFrame]:
+        """Yield the frames of all keyframes but the last of the row, with one call of the network."""
         scenes = [
-            (frame, _largest_first(look.places_in(frame, following)))
-            for look, following in pairwise(row)
-            if look is not None
-            for frame in look.frames
+            (frame, _largest_first(keyframe.boxes_in(frame, following)))
+            for keyframe, following in pairwise(row)
+            if keyframe is not None
+            for frame in keyframe.frames
         ]
         faces = self._analyzer.recognise_faces(
             [frame.image for frame, _ in scenes],
-            [tuple(place.found for place in places) for _, places in scenes],
+            [tuple(box.found for box in boxes) for _, boxes in scenes],
         )
-        for (frame, places), found in zip(scenes, faces, strict=True):
+        for (frame, boxes), found in zip(scenes, faces, strict=True):
             yield VideoFrame(
                 index=frame.index,
                 time_s=frame.time_s,
-                faces=tuple(
-                    self._tracked(frame, place, face) for place, face in zip(places, found, strict=True)
-                ),
+                faces=tuple(self._tracked(frame, box, face) for box, face in zip(boxes, found, strict=True)),
                 image=frame.image,
             )
 
-    def _tracked(self, frame: Frame, place: Place, face: Face) -> TrackedFace:
-        assert place.track.number is not None  # the others were left out
+    def _tracked(self, frame: Frame, box: TrackedBox, face: Face) -> TrackedFace:
+        assert box.track.number is not None  # the others were left out
         return TrackedFace(
-            track=place.track.number,
-            face=self._smoothing.add(place.track, frame.time_s, face),
+            track=box.track.number,
+            face=self._smoother.add(box.track, frame.time_s, face),
             raw=face.probabilities,
-            interpolated=place.interpolated,
+            interpolated=box.interpolated,
         )
 
 
-def _largest_first(places: Sequence[Place]) -> tuple[Place, ...]:
-    confirmed = (place for place in places if place.track.number is not None)
-    return tuple(sorted(confirmed, key=lambda place: -place.found.area))
+def _largest_first(boxes: Sequence[TrackedBox]) -> tuple[TrackedBox, ...]:
+    confirmed = (box for box in boxes if box.track.number is not None)
+    return tuple(sorted(confirmed, key=lambda box: -box.found.area))
+
+
+def _scaled(face: FoundFace, scale: float) -> FoundFace:
+    return _made(np.array(face.box) * scale, face.score, _points(face, scale))
+
+
+def _between(first: FoundFace, second: FoundFace, share: float) -> FoundFace:
+    """Return the face `share` of the way from one box to another; as sure as the less sure of both."""
+    score = None if first.score is None or second.score is None else min(first.score, second.score)
+    begin, end = _points(first), _points(second)
+    points = None if begin is None or end is None else (1 - share) * begin + share * end
+    return _made((1 - share) * np.array(first.box) + share * np.array(second.box), score, points)
+
+
+def _points(face: FoundFace, scale: float = 1.0) -> NDArray[np.float64] | None:
+    return None if face.landmarks is None else np.array(face.landmarks, np.float64) * scale
+
+
+def _made(box: NDArray[np.float64], score: float | None, points: NDArray[np.float64] | None) -> FoundFace:
+    x, y, width, height = box.tolist()
+    if points is None:
+        return FoundFace((x, y, width, height), score)
+    a, b, c, d, e = ((px, py) for px, py in points.tolist())
+    return FoundFace((x, y, width, height), score, (a, b, c, d, e))

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.errors import ConfigError, ImageError, MissingExtra
-from mien.video.reading import quiet
+from mien.video.reader import silenced
 
 Picture = NDArray[np.uint8]
 _WAIT_S = 5.0  # a camera that gives nothing for so long is gone
@@ -62,7 +62,7 @@ def open_camera(number: int) -> Iterator[Camera]:
     """Open a camera, from 0; ImageError when there is none of that number."""
     if number < 0:
         raise ConfigError(f"the number of a camera must be 0 or more, got {number}")
-    with quiet():
+    with silenced():
         capture = cv2.VideoCapture(number)
     try:
         if not capture.isOpened():
@@ -90,7 +90,7 @@ class Window:
             raise ConfigError(f"there is no display to show a window on; run it at a desktop, {_INSTEAD}")
         self._title = title
         try:
-            with quiet():
+            with silenced():
                 cv2.namedWindow(title, cv2.WINDOW_NORMAL)
         except cv2.error as error:
             raise MissingExtra(

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.images.canvas import track_colour
 from mien.predict.annotate import annotated
-from mien.video.colours import track_colour
 from mien.video.results import TrackedFace
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX

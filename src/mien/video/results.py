@@ -20,7 +20,7 @@ class TrackedFace:
 
     track: its number, from 1, the same as long as the face is followed. face: the expression, smoothed over time
     unless that is switched off. raw: label to probability as the network gave it for this frame alone, in the same
-    order. interpolated: whether the box lies between two looks of the face finder. Raises DataError.
+    order. interpolated: whether the box lies between two keyframes. Raises DataError.
     """
 
     track: int

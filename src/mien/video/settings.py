@@ -9,7 +9,7 @@ from mien.errors import ConfigError
 from mien.settings import setting
 
 HALF_LIFE_S = 0.25
-_LOOKS_PER_S = 15.0  # between two looks that are 1/15 s apart, a face hardly leaves the straight line
+_KEYFRAMES_PER_S = 15.0  # between two keyframes that are 1/15 s apart, a face hardly leaves the straight line
 _SMALLEST_PX = 64
 
 
@@ -17,42 +17,42 @@ _SMALLEST_PX = 64
 class TrackerSettings:
     """When a face counts as one, and when it is gone.
 
-    birth_looks: in how many looks in a row a face must be found; fewer are taken for a false alarm. gap_s: seconds
+    min_hits: in how many keyframes in a row a face must be found; fewer are taken for a false alarm. max_age_s: seconds
     for which a face may be out of sight and still be the same one. Raises ConfigError.
     """
 
-    birth_looks: int = 3
-    gap_s: float = 1.0
+    min_hits: int = 3
+    max_age_s: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.birth_looks < 1:
-            raise ConfigError(f"birth_looks must be 1 or more, got {self.birth_looks}")
-        if not (math.isfinite(self.gap_s) and self.gap_s >= 0):
-            raise ConfigError(f"gap_s must be 0 seconds or more, got {self.gap_s}")
+        if self.min_hits < 1:
+            raise ConfigError(f"min_hits must be 1 or more, got {self.min_hits}")
+        if not (math.isfinite(self.max_age_s) and self.max_age_s >= 0):
+            raise ConfigError(f"max_age_s must be 0 seconds or more, got {self.max_age_s}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class VideoSettings:
     """What can be chosen about the analysis of a video. Raises ConfigError."""
 
-    every: int | None = setting(
-        None, "look for faces in every Nth frame and interpolate between them; none: about 15 times a second"
+    stride: int | None = setting(
+        None, "look for faces in every Nth frame and interpolate between; none: about 15 times a second"
     )
-    search_px: int = setting(640, "longer side in pixels to which a frame is shrunk for finding faces")
+    detect_size: int = setting(640, "longer side in pixels to which a frame is shrunk for finding faces")
     smoothing: bool = setting(True, "average each face's probabilities over time")
     half_life_s: float = setting(HALF_LIFE_S, "seconds after which a frame counts half in that average")
-    birth_looks: int = setting(
-        TrackerSettings.birth_looks, "looks in a row in which a face must be found; fewer are false alarms"
+    min_hits: int = setting(
+        TrackerSettings.min_hits, "detections in a row in which a face must be found; fewer are false alarms"
     )
-    gap_s: float = setting(
-        TrackerSettings.gap_s, "seconds out of sight after which a face counts as a new one"
+    max_age_s: float = setting(
+        TrackerSettings.max_age_s, "seconds out of sight after which a face counts as a new one"
     )
 
     def __post_init__(self) -> None:
-        if self.every is not None and self.every < 1:
-            raise ConfigError(f"every must be 1 frame or more, got {self.every}")
-        if self.search_px < _SMALLEST_PX:
-            raise ConfigError(f"search_px must be {_SMALLEST_PX} pixels or more, got {self.search_px}")
+        if self.stride is not None and self.stride < 1:
+            raise ConfigError(f"stride must be 1 frame or more, got {self.stride}")
+        if self.detect_size < _SMALLEST_PX:
+            raise ConfigError(f"detect_size must be {_SMALLEST_PX} pixels or more, got {self.detect_size}")
         if not (math.isfinite(self.half_life_s) and self.half_life_s > 0):
             raise ConfigError(
                 f"half_life_s must be above 0 seconds, got {self.half_life_s}; --no-smoothing switches it off"
@@ -60,8 +60,8 @@ class VideoSettings:
         self.tracker()  # has the other checks
 
     def tracker(self) -> TrackerSettings:
-        return TrackerSettings(birth_looks=self.birth_looks, gap_s=self.gap_s)
+        return TrackerSettings(min_hits=self.min_hits, max_age_s=self.max_age_s)
 
-    def frames_a_look(self, fps: float) -> int:
-        """Return how many frames lie from one look to the next."""
-        return self.every or max(1, round(fps / _LOOKS_PER_S))
+    def stride_at(self, fps: float) -> int:
+        """Return how many frames lie from one keyframe to the next."""
+        return self.stride or max(1, round(fps / _KEYFRAMES_PER_S))

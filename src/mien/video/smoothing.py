@@ -11,7 +11,6 @@ from mien.errors import ConfigError
 from mien.predict.heads import Head
 from mien.predict.results import Face
 from mien.video.settings import HALF_LIFE_S
-from mien.video.tracking import Track
 
 
 class Smoother:
@@ -47,7 +46,7 @@ class Smoother:
         return [total / self._weight for total in self._sums]
 
 
-class TrackSmoothing:
+class TrackSmoother:
     """One Smoother for each track, for as long as the track lives.
 
     head: the head that the faces come from. half_life_s: see Smoother.
@@ -57,12 +56,12 @@ class TrackSmoothing:
         _check(half_life_s)
         self._head = head
         self._half_life_s = half_life_s
-        self._smoothers: WeakKeyDictionary[Track, Smoother] = WeakKeyDictionary()
+        self._smoothers: WeakKeyDictionary[object, Smoother] = WeakKeyDictionary()
 
-    def add(self, track: Track, time_s: float, face: Face) -> Face:
+    def add(self, track: object, time_s: float, face: Face) -> Face:
         """Return the face with the probabilities of its track up to this time."""
         smoother = self._smoothers.setdefault(track, Smoother(self._half_life_s))
-        return with_shares(face, smoother.add(time_s, list(face.probabilities.values())), self._head)
+        return with_probabilities(face, smoother.add(time_s, list(face.probabilities.values())), self._head)
 
 
 def _check(half_life_s: float | None) -> None:
@@ -70,7 +69,7 @@ def _check(half_life_s: float | None) -> None:
         raise ConfigError(f"half_life_s must be above 0 seconds, got {half_life_s}; or switch smoothing off")
 
 
-def with_shares(face: Face, shares: Sequence[float], head: Head) -> Face:
+def with_probabilities(face: Face, shares: Sequence[float], head: Head) -> Face:
     """Return the face with other probabilities, in the order of the head's labels, and the decision from them."""
     probabilities = {label: min(share, 1.0) for label, share in zip(head.labels, shares, strict=True)}
     emotion = max(head.labels, key=lambda label: probabilities[label])

@@ -1,7 +1,8 @@
-"""What a timeline shows of each face: its probabilities over time and small pictures of it, in bounded memory."""
+"""The timeline: each face with its probabilities over time and small pictures of it, in bounded memory, and drawn."""
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections.abc import Sequence
 
@@ -9,6 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.images.canvas import Colour, ink_on, label_colours, track_colour
+from mien.images.letters import drawable
 from mien.predict.crop import crop
 from mien.predict.results import Face
 from mien.video.results import VideoFrame
@@ -92,3 +95,148 @@ class Timeline:
     def faces(self) -> list[FaceHistory]:
         """Return the tracks in the order of their numbers."""
         return [self._faces[number] for number in sorted(self._faces)]
+
+
+_WIDTH_PX, _LEFT_PX, _RIGHT_PX = 1600, 190, 30
+_TOP_PX, _AXIS_PX, _STRIP_PX, _BAND_PX, _GAP_PX = 110, 56, 64, 96, 26
+_MOST_FACES = 12  # those that are seen longest; a crowd would make a picture that nobody reads
+_PAPER, _EMPTY, _INK, _FAINT = (255, 255, 255), (242, 242, 242), (40, 40, 40), (110, 110, 110)
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+_NAMED_PX = 26  # room left and right of a name that is written into a band
+_STEPS_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400)
+_MOST_TICKS = 12
+_HOLD_FRAMES = 3.0  # a face between two keyframes or two slow frames is not gone
+
+
+def draw_timeline(timeline: Timeline, title: str) -> Picture:
+    """Return (height, 1600, 3) uint8, RGB.
+
+    title: what the video is called. The height of a colour in a band is the probability of that expression; a band
+    is empty where the face was not seen.
+    """
+    shown = _longest(timeline.faces())
+    row = _STRIP_PX + _BAND_PX + _GAP_PX
+    height = _TOP_PX + max(1, len(shown)) * row + _AXIS_PX
+    canvas = np.full((height, _WIDTH_PX, 3), _PAPER, np.uint8)
+    _heading(canvas, timeline, title, len(shown))
+    for place, face in enumerate(shown):
+        _row(canvas, timeline, face, _TOP_PX + place * row)
+    if not shown:
+        _write(canvas, "no face was followed", (_LEFT_PX, _TOP_PX + row // 2), 0.7, _FAINT)
+    _axis(canvas, timeline.length_s, height - _AXIS_PX)
+    return canvas
+
+
+def _longest(faces: list[FaceHistory]) -> list[FaceHistory]:
+    kept = sorted(faces, key=lambda face: -face.frames)[:_MOST_FACES]
+    return sorted(kept, key=lambda face: face.number)
+
+
+def _heading(canvas: Picture, timeline: Timeline, title: str, shown: int) -> None:
+    total = len(timeline.faces())
+    more = f", the {shown} seen longest of {total} faces" if total > shown else ""
+    _write(canvas, f"{title}: expressions over time{more}", (20, 38), 0.8, _INK, thick=2)
+    left = 20
+    for label, colour in zip(timeline.labels, label_colours(timeline.labels), strict=True):
+        cv2.rectangle(canvas, (left, 60), (left + 22, 82), colour, cv2.FILLED)
+        _write(canvas, label, (left + 30, 78), 0.6, _INK)
+        left += 30 + _text_px(label, 0.6) + 28
+
+
+def _row(canvas: Picture, timeline: Timeline, face: FaceHistory, top: int) -> None:
+    _portrait(canvas, face, top)
+    edges_s = np.linspace(0, timeline.length_s, _WIDTH_PX - _LEFT_PX - _RIGHT_PX + 1)
+    shares, seen = face.seen_px(edges_s, _HOLD_FRAMES * timeline.step_s)
+    below = top + _STRIP_PX
+    band = canvas[below : below + _BAND_PX, _LEFT_PX : _WIDTH_PX - _RIGHT_PX]
+    band[:] = _stacked(shares, seen, label_colours(timeline.labels))
+    _names(band, shares, seen, timeline)
+    _strip(canvas[top : top + _STRIP_PX - 4, _LEFT_PX : _WIDTH_PX - _RIGHT_PX], face, timeline.length_s)
+
+
+def _portrait(canvas: Picture, face: FaceHistory, top: int) -> None:
+    """Draw the face at half of its time beside its band, with its number and how long it was seen."""
+    picture = face.thumbnails[len(face.thumbnails) // 2][1]
+    low = top + THUMBNAIL_PX
+    canvas[top:low, 40 : 40 + THUMBNAIL_PX] = picture
+    colour = track_colour(face.number)
+    cv2.rectangle(canvas, (38, top - 2), (41 + THUMBNAIL_PX, low + 1), colour, 3)
+    _write(canvas, f"face {face.number}", (38, low + 22), 0.6, colour, thick=2)
+    times = face.times_s
+    _write(canvas, f"{clock(times[0])} - {clock(times[-1])}", (38, low + 42), 0.48, _FAINT)
+
+
+def _stacked(shares: NDArray[np.float32], seen: NDArray[np.bool_], colours: list[Colour]) -> Picture:
+    """Return the band (_BAND_PX, n, 3): in each column the colours from the bottom up, as high as their shares."""
+    height = (np.arange(_BAND_PX, 0, -1) - 0.5) / _BAND_PX
+    tops = np.cumsum(shares, axis=1)[:, :-1]
+    label = (height[:, None, None] > tops[None]).sum(axis=2)
+    band: Picture = np.array(colours, np.uint8)[label]
+    band[:, ~seen] = _EMPTY
+    return band
+
+
+def _names(band: Picture, shares: NDArray[np.float32], seen: NDArray[np.bool_], timeline: Timeline) -> None:
+    """Write the likeliest expression's name into its colour, where one lasts long enough to hold it."""
+    colours = label_colours(timeline.labels)
+    likeliest = np.where(seen, shares.argmax(axis=1), -1)
+    starts = np.flatnonzero(np.diff(likeliest, prepend=-2))
+    for start, end in zip(starts, [*starts[1:], len(likeliest)], strict=True):
+        label = int(likeliest[start])
+        wide = _text_px(timeline.labels[label], 0.6) if label >= 0 else 0
+        if label < 0 or end - start < wide + _NAMED_PX:
+            continue
+        part = shares[start:end]
+        middle = part[:, :label].sum(axis=1).mean() + part[:, label].mean() / 2
+        low = round(_BAND_PX * (1 - float(middle))) + 7
+        place = (int(start + end - wide) // 2, min(max(low, 18), _BAND_PX - 6))
+        _write(band, timeline.labels[label], place, 0.6, ink_on(colours[label]))
+
+
+def _strip(strip: Picture, face: FaceHistory, length_s: float) -> None:
+    """Put pictures of the face at their times, as many as fit side by side; the last one may be moved inward."""
+    side = strip.shape[0]
+    free = 0
+    for time_s, picture in face.thumbnails:
+        left = min(round(time_s / length_s * strip.shape[1]), strip.shape[1] - side)
+        if left >= free:
+            strip[:, left : left + side] = cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA)
+            free = left + side + 2
+
+
+def _axis(canvas: Picture, length_s: float, top: int) -> None:
+    wide = _WIDTH_PX - _LEFT_PX - _RIGHT_PX
+    cv2.line(canvas, (_LEFT_PX, top), (_LEFT_PX + wide, top), _FAINT, 1)
+    step_s = next((step for step in _STEPS_S if length_s / step <= _MOST_TICKS), length_s)
+    for number in range(math.floor(length_s / step_s) + 1):
+        x = _LEFT_PX + round(number * step_s / length_s * wide)
+        cv2.line(canvas, (x, top), (x, top + 8), _FAINT, 1)
+        text = clock(number * step_s, tenths=step_s < 1)
+        left = min(x - _text_px(text, 0.5) // 2, _WIDTH_PX - _text_px(text, 0.5) - 2)
+        _write(canvas, text, (left, top + 28), 0.5, _FAINT)
+
+
+def clock(seconds: float, *, tenths: bool = True) -> str:
+    """Return a time as players show it.
+
+    >>> clock(3.14), clock(75, tenths=False), clock(3661.5)
+    ('0:03.1', '1:15', '1:01:01.5')
+    """
+    counted = round(seconds * 10) if tenths else round(seconds) * 10
+    hours, minutes, rest = counted // 36000, counted // 600 % 60, counted % 600
+    text = f"{rest // 10:02}.{rest % 10}" if tenths else f"{rest // 10:02}"
+    return f"{hours}:{minutes:02}:{text}" if hours else f"{minutes}:{text}"
+
+
+def _write(
+    canvas: Picture, text: str, place: tuple[int, int], size: float, colour: Colour, *, thick: int = 1
+) -> None:
+    # OpenCV writes only into memory of its own layout: a cut of a picture is written through a copy.
+    page = np.ascontiguousarray(canvas)
+    cv2.putText(page, drawable(text), place, _FONT, size, colour, thick, cv2.LINE_AA)
+    if page is not canvas:
+        canvas[:] = page
+
+
+def _text_px(text: str, size: float) -> int:
+    return int(cv2.getTextSize(drawable(text), _FONT, size, 1)[0][0])

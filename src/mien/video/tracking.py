@@ -1,4 +1,4 @@
-"""Which face is which from one look to the next. Knows boxes and times alone."""
+"""Which face is which from one detection to the next: boxes are predicted, assigned and numbered."""
 
 from __future__ import annotations
 
@@ -6,40 +6,64 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mien.errors import DataError
 from mien.predict.found_face import Box
-from mien.video.matching import closeness, pairs
-from mien.video.motion import Motion
-from mien.video.settings import TrackerSettings
+from mien.predict.heads import Head
+from mien.predict.results import Face
+from mien.video.results import TrackedFace
+from mien.video.settings import HALF_LIFE_S, TrackerSettings
+from mien.video.smoothing import TrackSmoother
 
 # Distance-IoU that a box needs with where its track is expected; 0 allows a step of three quarters of a face.
 _LEAST = 0.0
+# In units of the face's own size, so that near and far faces are judged alike.
+_BOX_STD = 0.05  # standard deviation of a finder's box: centre and sides
+_ACCELERATION = 4.0  # how much a head changes its speed: spectral density of the acceleration, sizes² / s³
+_SPEED_STD = 1.5  # standard deviation of the speed of a face that has just appeared, sizes / s
+_COAST_S = 0.3  # seconds in which the speed of an unseen face falls to 1/e: heads stop and turn
 
 
-class Track:
-    """One face over time. number: from 1, in the order in which faces were confirmed; None until then."""
+class Tracker:
+    """Gives faces numbers that they keep, and smooths their probabilities over time. One tracker a stream.
 
-    def __init__(self, box: Box, time_s: float) -> None:
-        self.number: int | None = None
-        self.looks = 1
-        self.seen_s = time_s
-        self._motion = Motion(box, time_s)
+    head: the head that the faces come from (`analyzer.head`). half_life_s: see Smoother; None: no smoothing.
+    Not safe to use from several threads.
+    """
 
-    def expected(self, time_s: float) -> Box:
-        return self._motion.box(time_s)
+    def __init__(
+        self,
+        head: Head,
+        settings: TrackerSettings | None = None,
+        *,
+        half_life_s: float | None = HALF_LIFE_S,
+    ) -> None:
+        self._tracker = BoxTracker(settings)
+        self._smoother = TrackSmoother(head, half_life_s)
 
-    def see(self, box: Box, time_s: float) -> None:
-        self._motion.see(box, time_s)
-        self.looks += 1
-        self.seen_s = time_s
+    def update(self, time_s: float, faces: Sequence[Face]) -> tuple[TrackedFace, ...]:
+        """Take in the faces of one frame and return those that are followed, in the same order.
+
+        time_s: seconds on any clock, growing (`time.monotonic()` will do); otherwise DataError. A face is
+        returned from its third update in a row on (`TrackerSettings.min_hits`); smoothing starts with the first.
+        """
+        tracks = self._tracker.update(time_s, [face.box for face in faces])
+        smoothed = [
+            self._smoother.add(track, time_s, face) for track, face in zip(tracks, faces, strict=True)
+        ]
+        return tuple(
+            TrackedFace(track=track.number, face=smooth, raw=face.probabilities)
+            for track, smooth, face in zip(tracks, smoothed, faces, strict=True)
+            if track.number is not None
+        )
 
 
 class BoxTracker:
     """Follows boxes by where they are, as SORT does (Bewley et al. 2016, arXiv:1602.00763).
 
     Each track predicts its box; the pairing with the largest total Distance-IoU wins; a box without a track starts
-    one, a track without a box waits. Looks alone never decide, so two people who change places unseen swap
+    one, a track without a box waits. Appearance plays no part, so two people who change places unseen swap
     numbers. Not safe to use from several threads: one tracker follows one stream.
     """
 
@@ -57,21 +81,21 @@ class BoxTracker:
         if not time_s > self._time_s:
             raise DataError(f"times must grow: got {time_s} s after {self._time_s} s")
         self._time_s = time_s
-        self._tracks = [track for track in self._tracks if time_s - track.seen_s <= self.settings.gap_s]
+        self._tracks = [track for track in self._tracks if time_s - track.seen_s <= self.settings.max_age_s]
         answer: list[Track | None] = [None] * len(boxes)
         for place, track in self._matches(time_s, boxes):
-            track.see(boxes[place], time_s)
+            track.update(boxes[place], time_s)
             answer[place] = track
-        # A face that is not confirmed yet must be found in every look.
+        # A face that is not confirmed yet must be found in every update.
         self._tracks = [track for track in self._tracks if track.number or track.seen_s == time_s]
         tracks = [track or self._new(box, time_s) for track, box in zip(answer, boxes, strict=True)]
         for track in tracks:
-            if track.number is None and track.looks >= self.settings.birth_looks:
+            if track.number is None and track.hits >= self.settings.min_hits:
                 self._confirm(track)
         return tuple(tracks)
 
-    def settle(self) -> None:
-        """Confirm the faces that no look has spoken against: for the end of a video."""
+    def confirm_all(self) -> None:
+        """Confirm the faces that no update has spoken against: for the end of a video."""
         for track in self._tracks:
             if track.number is None:
                 self._confirm(track)
@@ -79,9 +103,9 @@ class BoxTracker:
     def _matches(self, time_s: float, boxes: Sequence[Box]) -> list[tuple[int, Track]]:
         if not boxes or not self._tracks:
             return []
-        expected = np.array([track.expected(time_s) for track in self._tracks])
-        gain = closeness(np.array(boxes, np.float64), expected)
-        return [(place, self._tracks[row]) for place, row in pairs(gain, _LEAST)]
+        expected = np.array([track.predict(time_s) for track in self._tracks])
+        gain = diou(np.array(boxes, np.float64), expected)
+        return [(place, self._tracks[row]) for place, row in linear_assignment(gain, _LEAST)]
 
     def _new(self, box: Box, time_s: float) -> Track:
         track = Track(box, time_s)
@@ -91,3 +115,128 @@ class BoxTracker:
     def _confirm(self, track: Track) -> None:
         self._confirmed += 1
         track.number = self._confirmed
+
+
+class Track:
+    """One face over time. number: from 1, in the order in which faces were confirmed; None until then."""
+
+    def __init__(self, box: Box, time_s: float) -> None:
+        self.number: int | None = None
+        self.hits = 1
+        self.seen_s = time_s
+        self._filter = KalmanFilter(box, time_s)
+
+    def predict(self, time_s: float) -> Box:
+        return self._filter.predict(time_s)
+
+    def update(self, box: Box, time_s: float) -> None:
+        self._filter.update(box, time_s)
+        self.hits += 1
+        self.seen_s = time_s
+
+
+class KalmanFilter:
+    """A Kalman filter over centre x, centre y, width and height, as in SORT (Bewley et al. 2016, arXiv:1602.00763).
+
+    Differences: time is in seconds rather than frames, so any frame rate and variable ones are right; the four
+    values are independent and share one 2x2 covariance, because all noise is a share of the face's size; the
+    speed dies away (Singer 1970, doi:10.1109/TAES.1970.310128), so that a face that is lost for a second is
+    looked for near where it went, not far out of the picture.
+    """
+
+    def __init__(self, box: Box, time_s: float) -> None:
+        self._place = _measured(box)
+        self._speed = np.zeros(4)
+        self._covariance = np.diag([_BOX_STD**2, _SPEED_STD**2])
+        self._time_s = time_s
+
+    def predict(self, time_s: float) -> Box:
+        """Return the box expected at a time, which is not before the last one."""
+        x, y, width, height = self._place + self._speed * _travel(time_s - self._time_s)
+        width, height = max(width, 1e-3), max(height, 1e-3)
+        return (float(x - width / 2), float(y - height / 2), float(width), float(height))
+
+    def update(self, box: Box, time_s: float) -> None:
+        """Take in where the face was found."""
+        gap_s = time_s - self._time_s
+        move = np.array([[1.0, _travel(gap_s)], [0.0, math.exp(-gap_s / _COAST_S)]])
+        noise = _ACCELERATION * np.array([[gap_s**3 / 3, gap_s**2 / 2], [gap_s**2 / 2, gap_s]])
+        spread = move @ self._covariance @ move.T + noise
+        gain = spread[:, 0] / (spread[0, 0] + _BOX_STD**2)
+        expected = self._place + self._speed * move[0, 1]
+        missed = _measured(box) - expected
+        self._place = expected + gain[0] * missed
+        self._speed = self._speed * move[1, 1] + gain[1] * missed
+        self._covariance = spread - np.outer(gain, spread[0])
+        self._time_s = time_s
+
+
+def _travel(gap_s: float) -> float:
+    """Return for how many seconds a face keeps its speed, in effect, within a gap."""
+    return _COAST_S * -math.expm1(-gap_s / _COAST_S)
+
+
+def _measured(box: Box) -> NDArray[np.float64]:
+    x, y, width, height = box
+    return np.array([x + width / 2, y + height / 2, width, height], np.float64)
+
+
+def diou(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the Distance-IoU of every pair: (n, 4) and (m, 4) boxes (x, y, width, height) give (n, m).
+
+    Intersection over union, less the squared distance of the centres over the squared diagonal of the smallest
+    box round both (Zheng et al. 2020, arXiv:1911.08287): 1 for the same box, towards -1 for boxes far apart.
+    Unlike IoU alone it still tells near from far where boxes do not touch.
+    """
+    a, b = first[:, None, :], second[None, :, :]
+    a_end, b_end = a[..., :2] + a[..., 2:], b[..., :2] + b[..., 2:]
+    inner = np.clip(np.minimum(a_end, b_end) - np.maximum(a[..., :2], b[..., :2]), 0, None).prod(axis=-1)
+    union = a[..., 2:].prod(axis=-1) + b[..., 2:].prod(axis=-1) - inner
+    outer = ((np.maximum(a_end, b_end) - np.minimum(a[..., :2], b[..., :2])) ** 2).sum(axis=-1)
+    apart = (((a[..., :2] + a_end) / 2 - (b[..., :2] + b_end) / 2) ** 2).sum(axis=-1)
+    result: NDArray[np.float64] = inner / union - apart / outer
+    return result
+
+
+def linear_assignment(gain: NDArray[np.float64], least: float) -> list[tuple[int, int]]:
+    """Return (row, column) pairs, each row and column at most once, with the largest total gain above `least`.
+
+    gain: (n, m), finite. Pairs with a gain of `least` or below stay apart: leaving both alone is worth as much.
+    """
+    worth = np.maximum(gain - least, 0.0)
+    chosen = _assignment(-worth)
+    return [(row, column) for row, column in chosen if worth[row, column] > 0]
+
+
+def _assignment(cost: NDArray[np.float64]) -> list[tuple[int, int]]:
+    """Solve the assignment problem (Kuhn 1955, doi:10.1002/nav.3800020109) by shortest augmenting paths.
+
+    After Jonker & Volgenant 1987 (doi:10.1007/BF02278710): O(n²m) for n rows and m columns. One potential a row
+    and a column keep every reduced cost at zero or above; each row joins along the cheapest path to a free column.
+    """
+    if cost.shape[0] > cost.shape[1]:
+        return [(row, column) for column, row in _assignment(cost.T)]
+    rows, columns = cost.shape
+    row_potential, column_potential = np.zeros(rows), np.zeros(columns + 1)
+    owner = np.full(columns + 1, -1)  # row of each column; the last column is where a new row starts
+    for row in range(rows):
+        owner[columns], column = row, columns
+        shortest = np.full(columns, np.inf)
+        previous = np.full(columns, -1)
+        done = np.zeros(columns + 1, bool)
+        while owner[column] >= 0:
+            done[column] = True
+            here = owner[column]
+            reduced = cost[here] - row_potential[here] - column_potential[:columns]
+            better = ~done[:columns] & (reduced < shortest)
+            shortest[better], previous[better] = reduced[better], column
+            following = int(np.where(done[:columns], np.inf, shortest).argmin())
+            step = shortest[following]
+            row_potential[owner[done]] += step
+            column_potential[done] -= step
+            shortest[~done[:columns]] -= step
+            column = following
+        while column != columns:  # hand each column of the path to the row before it
+            owner[column] = owner[previous[column]]
+            column = int(previous[column])
+    return [(int(owner[column]), column) for column in range(columns) if owner[column] >= 0]

@@ -1,4 +1,4 @@
-// The colour of each expression: the same as src/mien/video/colours.py gives it, and a test compares both.
+// The colour of each expression: the same as src/mien/images/canvas.py gives it, and a test compares both.
 // Okabe & Ito 2008, told apart with red-green blindness as well. On this page colour means an expression, or the
 // number of a face, and nothing else.
 

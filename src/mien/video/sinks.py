@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import json
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -11,14 +13,46 @@ from typing import TextIO
 import cv2
 
 from mien.files import cannot_write, whole_file
-from mien.video.encoding import ffmpeg, suffix
-from mien.video.reading import Video
+from mien.video.reader import Video
 from mien.video.results import VideoFrame
-from mien.video.sound import add_sound
-from mien.video.table import CsvTable, JsonLines
-from mien.video.timeline import Timeline
-from mien.video.timeline_plot import draw_timeline
-from mien.video.writing import MarkedVideo
+from mien.video.timeline import Timeline, draw_timeline
+from mien.video.writer import AnnotatedVideo, add_audio, ffmpeg, suffix
+
+_COLUMNS = (
+    "frame", "time_s", "track", "emotion", "probability", "uncertain", "head",
+    "x", "y", "width", "height", "score", "interpolated",
+)  # fmt: skip
+
+
+class CsvSink:
+    """Columns p_LABEL hold the probabilities of the answer, raw_LABEL those of the frame alone.
+
+    Frames without a face have no row: `frame` and `time_s` say which ones are there.
+    """
+
+    def __init__(self, file: TextIO, labels: Sequence[str]) -> None:
+        self._writer = csv.writer(file, lineterminator="\n")
+        shares = [f"{kind}_{label}" for kind in ("p", "raw") for label in labels]
+        self._writer.writerow([*_COLUMNS, *shares])
+
+    def add(self, frame: VideoFrame) -> None:
+        for tracked in frame.faces:
+            face = tracked.face
+            decision = (face.emotion, face.probability, str(face.uncertain).lower(), face.head)
+            place = (*face.box, face.score, str(tracked.interpolated).lower())
+            shares = (*face.probabilities.values(), *tracked.raw.values())
+            self._writer.writerow([frame.index, frame.time_s, tracked.track, *decision, *place, *shares])
+
+
+class JsonLinesSink:
+    """`VideoFrame.to_dict()` of every frame, those without a face as well."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def add(self, frame: VideoFrame) -> None:
+        self._file.write(json.dumps(frame.to_dict()) + "\n")
+
 
 _NO_FFMPEG = (
     "the marked video is VP8 without sound, because there is no ffmpeg that writes H.264; install ffmpeg for a "
@@ -42,9 +76,9 @@ class Outputs:
         self._labels = tuple(labels)
         self._wants_jsonl, self._wants_video = jsonl, marked
         self._timeline = Timeline(labels, video.fps)
-        self._tables: list[tuple[Path, CsvTable | JsonLines]] = []
+        self._tables: list[tuple[Path, CsvSink | JsonLinesSink]] = []
         self._texts: list[tuple[Path, TextIO]] = []
-        self._video: MarkedVideo | None = None
+        self._video: AnnotatedVideo | None = None
         self._stack = ExitStack()
         self._named: list[Path] = []
 
@@ -54,16 +88,16 @@ class Outputs:
             if is_new:
                 stack.callback(self._remove_if_empty)
             path = self._path("-faces.csv")
-            self._tables.append((path, CsvTable(self._open(stack, path), self._labels)))
+            self._tables.append((path, CsvSink(self._open(stack, path), self._labels)))
             if self._wants_jsonl:
                 path = self._path("-faces.jsonl")
-                self._tables.append((path, JsonLines(self._open(stack, path))))
+                self._tables.append((path, JsonLinesSink(self._open(stack, path))))
             self._image = stack.enter_context(whole_file(self._path("-timeline.png")))
             if self._wants_video:
                 self._result = stack.enter_context(whole_file(self._path(f"-faces{suffix()}")))
                 self._pictures = self._result.with_name(f"{self._result.stem}.pictures{suffix()}")
                 stack.callback(self._pictures.unlink, missing_ok=True)
-                self._video = stack.enter_context(MarkedVideo(self._pictures, self._source.fps))
+                self._video = stack.enter_context(AnnotatedVideo(self._pictures, self._source.fps))
             self._stack = stack.pop_all()
         return self
 
@@ -107,7 +141,7 @@ class Outputs:
         if program is None:
             self._pictures.replace(self._result)
             self.notes.append(_NO_FFMPEG)
-        elif said := add_sound(program, self._pictures, self._source.path, self._result, self.length_s):
+        elif said := add_audio(program, self._pictures, self._source.path, self._result, self.length_s):
             self._pictures.replace(self._result)
             self.notes.append(f"the marked video has no sound, ffmpeg could not take it over: {said[:200]}")
 

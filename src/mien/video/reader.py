@@ -1,13 +1,16 @@
-"""Frames of a video file with the times at which they are shown."""
+"""Frames of a video file with the times at which they are shown, decoded in a thread ahead of their use."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+import queue
+import threading
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -15,6 +18,8 @@ from numpy.typing import NDArray
 
 from mien.errors import ImageError
 
+T = TypeVar("T")
+_WAIT_S = 0.05  # how often a waiting thread looks whether it should end
 _USUAL_FPS = 30.0  # where a file gives none that can be right
 _SLOWEST_FPS, _FASTEST_FPS = 0.1, 1000.0
 _STEP_S = 0.001  # between frames to which a file gives the same time
@@ -98,7 +103,7 @@ def open_video(path: Path) -> Iterator[Video]:
     Raises ImageError, in one line, for what is no file or no video.
     """
     _check(path)
-    with quiet():
+    with silenced():
         # FFmpeg by name: other backends give the time of the next frame, or none.
         capture = cv2.VideoCapture(str(path.resolve()), cv2.CAP_FFMPEG)
     try:
@@ -166,8 +171,45 @@ def _is_text(head: bytes) -> bool:
     return True
 
 
+def prefetch(items: Iterable[T], size: int) -> Generator[T]:
+    """Yield `items`, which a thread produces up to `size` in advance; what it raises is raised here.
+
+    Closing the generator ends the thread before it returns.
+    """
+    ready: queue.Queue[T | BaseException | None] = queue.Queue(size)
+    ended = threading.Event()
+
+    def put(item: T | BaseException | None) -> None:
+        while not ended.is_set():
+            try:
+                return ready.put(item, timeout=_WAIT_S)
+            except queue.Full:
+                continue
+
+    def produce() -> None:
+        try:
+            for item in items:
+                put(item)
+                if ended.is_set():
+                    return
+            put(None)
+        except BaseException as error:  # raised again where the items are used
+            put(error)
+
+    thread = threading.Thread(target=produce, name="mien-read-ahead", daemon=True)
+    thread.start()
+    try:
+        while (item := ready.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        ended.set()
+        thread.join()
+
+
 @contextmanager
-def quiet() -> Iterator[None]:
+def silenced() -> Iterator[None]:
     """Keep OpenCV from warning of what becomes an error of ours."""
     level = cv2.utils.logging.getLogLevel()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
@@ -177,7 +219,7 @@ def quiet() -> Iterator[None]:
         cv2.utils.logging.setLogLevel(level)
 
 
-def hush() -> None:
+def configure_ffmpeg() -> None:
     """Set OpenCV's FFmpeg up before its first use in this process: quiet, and for nothing but videos. For commands."""
     os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", ONLY_CONTAINERS)
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # AV_LOG_QUIET

@@ -14,8 +14,7 @@ from mien.data import open_dataset
 from mien.data.dataset import SPLITS, Dataset
 from mien.errors import DataError
 from mien.explain.config import ExplainConfig
-from mien.explain.explain import explain_face
-from mien.explain.heat import Explainer, Heat, grid
+from mien.explain.explain import Explainer, SaliencyMap, cell_means, explain_face
 from mien.predict.analyzer import Analyzer
 
 FACES = 8  # of each class, where the user names no limit
@@ -23,37 +22,39 @@ Progress = Callable[[int, int], None]  # faces done, faces in all
 
 
 @dataclass(frozen=True, eq=False)
-class ClassHeat:
-    """The maps of one class. names: of the pictures, as `heats`. available: pictures of the class in the split."""
+class ClassMaps:
+    """The maps of one class. names: of the pictures, as `maps`. available: pictures of the class in the split."""
 
     name: str
     available: int
-    heats: tuple[Heat, ...]
+    maps: tuple[SaliencyMap, ...]
     names: tuple[str, ...]
 
     @property
     def values(self) -> NDArray[np.float32]:
         """Mean map: (size, size)."""
-        return np.asarray(np.mean([heat.values for heat in self.heats], axis=0), np.float32)
+        return np.asarray(np.mean([saliency.values for saliency in self.maps], axis=0), np.float32)
 
     @property
     def face(self) -> NDArray[np.uint8]:
         """Mean face: (size, size, channels)."""
-        mean: NDArray[np.float64] = np.mean([heat.face for heat in self.heats], axis=0)
+        mean: NDArray[np.float64] = np.mean([saliency.face for saliency in self.maps], axis=0)
         return np.round(mean).astype(np.uint8)
 
     @property
     def holding(self) -> int:
         """How many of the maps do better than chance."""
-        return sum(heat.check.holds for heat in self.heats)
+        return sum(saliency.faithfulness.holds for saliency in self.maps)
 
     def mean(self, figure: str) -> float:
-        """Mean of a field of `Check`, or of the probability."""
+        """Mean of a field of `Faithfulness`, or of the probability."""
         return float(
             np.mean(
                 [
-                    heat.probability if figure == "probability" else getattr(heat.check, figure)
-                    for heat in self.heats
+                    saliency.probability
+                    if figure == "probability"
+                    else getattr(saliency.faithfulness, figure)
+                    for saliency in self.maps
                 ]
             )
         )
@@ -62,13 +63,15 @@ class ClassHeat:
         return {
             "class": self.name,
             "available": self.available,
-            "explained": len(self.heats),
+            "explained": len(self.maps),
             "holding": self.holding,
             "probability": self.mean("probability"),
-            "fall": self.mean("fall"),
-            "random_fall": self.mean("random_fall"),
-            "grid": grid(self.values),
-            "faces": [{"name": n, **heat.to_dict()} for n, heat in zip(self.names, self.heats, strict=True)],
+            "drop": self.mean("drop"),
+            "random_drop": self.mean("random_drop"),
+            "grid": cell_means(self.values),
+            "faces": [
+                {"name": n, **saliency.to_dict()} for n, saliency in zip(self.names, self.maps, strict=True)
+            ],
         }
 
 
@@ -92,7 +95,7 @@ def explain_classes(
     *,
     config: ExplainConfig,
     progress: Progress | None = None,
-) -> tuple[tuple[ClassHeat, ...], tuple[str, ...]]:
+) -> tuple[tuple[ClassMaps, ...], tuple[str, ...]]:
     """Explain some faces of each class, chosen at random (seeded).
 
     Each map is of the target, or of the face's own class: what speaks for 'happy' in happy faces. Returns the
@@ -103,22 +106,22 @@ def explain_classes(
     total, done, notes = sum(map(len, chosen)), 0, []
     classes = []
     for label, rows in enumerate(chosen):
-        heats, names = [], []
+        maps, names = [], []
         for row in rows:
             image = split.pictures.read(row)
             found = analyzer.detector.find(image)
             if found:
                 wanted = config.target or dataset.classes[label]
-                heats.append(explain_face(analyzer, explainer, image, found[0], wanted))
+                maps.append(explain_face(analyzer, explainer, image, found[0], wanted))
                 names.append(split.names[row])
             else:
                 notes.append(f"no face found in {split.names[row]}")
             done += 1
             if progress:
                 progress(done, total)
-        if heats:
+        if maps:
             available = int((split.labels == label).sum())
-            classes.append(ClassHeat(dataset.classes[label], available, tuple(heats), tuple(names)))
+            classes.append(ClassMaps(dataset.classes[label], available, tuple(maps), tuple(names)))
     if not classes:
         raise DataError(
             f"no face was found in {total} pictures of {dataset.source}; leave --detector out if each is a face"
