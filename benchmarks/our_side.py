@@ -16,7 +16,7 @@ from meter import EpochClock, metered, report
 from mien.data import open_dataset
 from mien.preprocess import Preprocess
 from mien.train import loader
-from mien.train.loader import Batches, Inputs
+from mien.train.loader import Inputs, Loader
 from networks import built, settings
 
 
@@ -30,10 +30,10 @@ def pipeline(folder: Path, options: dict[str, Any]) -> dict[str, float]:
     with metered(costs):
         dataset = open_dataset(folder, config)
         split = dataset.split("train")
-        made = Batches(split, Inputs(split, how), (dataset.classes,), config)
+        made = Loader(split, Inputs(split, how), (dataset.classes,), config)
     prepared = dict(costs)
     with metered(costs):
-        seen = [len(batch.inputs) for batch in made.epoch(0, mix=False, balance=config.balance)]
+        seen = [len(batch.inputs) for batch in made.epoch(0, mix=False, class_weights=config.class_weights)]
     costs["pictures"] = sum(seen)
     costs["prepare_s"] = prepared["cpu_s"]
     costs["peak_growth_mib"] += prepared[
@@ -44,8 +44,8 @@ def pipeline(folder: Path, options: dict[str, Any]) -> dict[str, float]:
 
 def epoch(folder: Path, options: dict[str, Any]) -> dict[str, float]:
     """Train with the loop behind `mien train`, validation and state included. Costs of the last epoch."""
-    from mien.terminal import ProgressLine
-    from mien.train.loop import Loop, Validation
+    from mien.terminal import ProgressBar
+    from mien.train.loop import ClassifierLoop, Validation
 
     dataset = open_dataset(folder, settings(options["recipe"]))
     train, valid = dataset.split("train"), dataset.split("validation")
@@ -54,16 +54,16 @@ def epoch(folder: Path, options: dict[str, Any]) -> dict[str, float]:
     how = Preprocess(size=network.input_shape[1], colour="grey" if network.input_shape[-1] == 1 else "rgb")
     run = Path(tempfile.mkdtemp(dir=folder.parent))
     clock = EpochClock()
-    Loop(
+    ClassifierLoop(
         network,
-        Batches(train, Inputs(train, how), (dataset.classes,), config),
+        Loader(train, Inputs(train, how), (dataset.classes,), config),
         Validation(Inputs(valid, how), valid.labels),
         config,
         folder=run,
         on_best=lambda: network.save(run / "best.keras"),
         on_epoch=lambda _: clock.tick(),
         prepare_phase=lambda _: None,
-        show=ProgressLine(enabled=False),
+        show=ProgressBar(quiet=True),
     ).run()
     return clock.last()
 

@@ -46,7 +46,7 @@ def test_needs_no_training_library(code: str) -> None:
 
 
 def test_a_finished_run_is_loaded_and_scored_without_keras() -> None:
-    loaded = modules_after("import mien.train.run, mien.train.record, mien.evaluate.evaluate")
+    loaded = modules_after("import mien.train.run, mien.train.export.card, mien.evaluate.evaluate")
     assert not {"keras", "jax", "torch", "tensorflow"} & loaded
 
 

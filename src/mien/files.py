@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -85,6 +85,22 @@ def whole_folder(path: Path) -> Iterator[Path]:
         raise cannot_write(path, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_replaceable(path: Path, what: str, mark: str, only: Collection[str] = ()) -> None:
+    """Raise OutputError where writing a folder at `path` would lose something that is not an older such folder.
+
+    what: the folder in words, "a report". mark: the file by which an older one is known. only: all that an older one
+    may hold; left out, it may hold anything.
+    """
+    if not path.exists():
+        return
+    found = {inside.name for inside in path.iterdir()} if path.is_dir() else {"a file of this name"}
+    other = sorted(found - set(only)) if only else sorted(found if found and mark not in found else ())
+    if other:
+        raise OutputError(
+            f"{path} is there already and is not {what} (it has {', '.join(other[:3])}); name another place"
+        )
 
 
 def _exchange(new: Path, target: Path) -> None:

@@ -122,6 +122,17 @@ def from_mapping(kind: type[T], values: Mapping[str, Any], source: str) -> T:
     return kind(**checked)
 
 
+def given(kind: type, options: argparse.Namespace) -> dict[str, Any]:
+    """Return the settings of the dataclass `kind` that the user gave on the command line, by name."""
+    names = {field.name for field in dataclasses.fields(kind)}
+    return {name: value for name, value in vars(options).items() if name in names}
+
+
+def from_options(kind: type[T], options: argparse.Namespace) -> T:
+    """Build the dataclass `kind` from a command's options; what the user left out keeps its default."""
+    return from_mapping(kind, given(kind, options), "options")
+
+
 def _checked(name: str, value: Any, annotation: Any, source: str) -> Any:
     plain, optional = _plain_type(annotation)
     if value is None and optional:

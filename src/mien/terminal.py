@@ -1,40 +1,102 @@
-"""What a training shows on stderr: a moving line with the time left, and one lasting line an epoch."""
+"""What a command shows while it works: one moving line on stderr, lasting lines above it, and tables.
+
+The only progress display, clock and table printer of mien. A moving line is drawn on a terminal only; a log file gets
+the lasting lines alone.
+"""
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable, Sequence
 
-_EVERY_S = 0.5
+EVERY_S = 0.2  # between two drawings of the moving line
+_CLEAR = "\r\x1b[K"
+_WIDTH = 24  # of the bar, in letters
+
+OnProgress = Callable[[int, int], None]  # things done, things in all
+OnStage = Callable[[str, int, int], None]  # what is being done, things done, things in all
 
 
-class ProgressLine:
-    """Draws on a terminal only; a log file gets the lasting lines alone."""
+class ProgressBar:
+    """A bar with how much is done, how fast, and the time left.
 
-    def __init__(self, enabled: bool = True) -> None:
-        self._enabled = enabled
-        self._moving = enabled and sys.stderr.isatty()
-        self._drawn = 0.0
+    what, of: what is counted and how many there are; `show` may change both. shown: False where results on the same
+    terminal show the progress already. quiet: neither bar nor lasting lines.
+    """
 
-    def step(self, head: str, done: float, left_s: float | None, loss: float) -> None:
-        """Redraw, at most twice a second. done: share of the epoch in [0, 1]. left_s: for the whole training."""
-        if not self._moving or time.monotonic() - self._drawn < _EVERY_S:
+    def __init__(self, what: str = "", of: int = 0, *, shown: bool = True, quiet: bool = False) -> None:
+        self._what, self._of, self._quiet = what, of, quiet
+        terminal = sys.stderr is not None and sys.stderr.isatty()
+        self._moving = shown and not quiet and of != 1 and terminal
+        self._begun = self._drawn = time.monotonic()
+
+    def show(self, done: int) -> None:
+        """Redraw with the pace so far. done: of the `of` things."""
+        self.stage(self._what, done, self._of)
+
+    def stage(self, what: str, done: int, of: int) -> None:
+        """The same where one command does several things one after the other (see `OnStage`)."""
+        if what != self._what or of != self._of:
+            self._what, self._of, self._begun = what, of, time.monotonic()
+        if not done or not of:
             return
-        self._drawn = time.monotonic()
-        bar = "━" * round(done * 24)
+        each_s = (time.monotonic() - self._begun) / done
+        pace = f"{1 / each_s:,.0f}/s" if 0 < each_s < 0.1 else f"{1 / max(each_s, 1e-9):,.1f}/s"
+        self.step(what, done / of, f"{done:,} of {of:,}  {pace}", each_s * (of - done))
+
+    def step(self, what: str, share: float, detail: str, left_s: float | None) -> None:
+        """Redraw, at most five times a second. share: done, in [0, 1]. left_s: seconds that all of it still takes."""
+        now = time.monotonic()
+        if not self._moving or now - self._drawn < EVERY_S:
+            return
+        self._drawn = now
+        bar = "━" * round(_WIDTH * share)
         left = "" if left_s is None else f"  {clock(left_s)} left"
-        print(f"\r\x1b[K{head}  {bar:╌<24}  loss {loss:.3f}{left}", end="", file=sys.stderr, flush=True)
+        text = f"{what}  {bar:╌<{_WIDTH}}  {detail}{left}"
+        print(f"{_CLEAR}{text}", end="", file=sys.stderr, flush=True)
 
     def line(self, text: str) -> None:
-        """Print a lasting line."""
-        if self._enabled:
-            print(f"{chr(13)}\x1b[K{text}" if self._moving else text, file=sys.stderr, flush=True)
+        """Print a lasting line above the bar, or where no bar is."""
+        if not self._quiet:
+            print(f"{_CLEAR if self._moving else ''}{text}", file=sys.stderr, flush=True)
+
+    def end(self) -> None:
+        """Take the bar away."""
+        if self._moving:
+            print(_CLEAR, end="", file=sys.stderr, flush=True)
 
 
 def clock(seconds: float) -> str:
-    """Return 1h 05m, 4m 10s or 12s."""
+    """Return a duration for people.
+
+    >>> clock(12.4), clock(250), clock(3900)
+    ('12s', '4m 10s', '1h 05m')
+    """
     whole = round(seconds)
     hours, minutes = whole // 3600, whole // 60 % 60
     if hours:
         return f"{hours}h {minutes:02}m"
     return f"{minutes}m {whole % 60:02}s" if minutes else f"{whole}s"
+
+
+def columns(rows: Sequence[Sequence[str]], *, right: bool = True) -> str:
+    """Return rows as aligned columns, two blanks apart; the first row may be the heading.
+
+    right: whether all columns but the first stand to the right, as numbers do.
+
+    >>> print(columns([["class", "faces"], ["happy", "12"], ["sad", "3"]]))
+    class  faces
+    happy     12
+    sad        3
+    """
+    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
+
+    def line(row: Sequence[str]) -> str:
+        cells = [
+            cell.rjust(width) if right and place else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        return "  ".join(cells).rstrip()
+
+    return "\n".join(map(line, rows))

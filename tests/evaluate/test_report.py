@@ -153,7 +153,7 @@ def test_a_failure_leaves_what_was_there(
 
 
 def test_a_folder_with_other_things_is_left_alone(report: Report, faces: Path) -> None:
-    with pytest.raises(OutputError, match="is not a report; name a new folder with --out"):
+    with pytest.raises(OutputError, match=r"is not a report \(it has .*\); name another place"):
         writing.write_report(report, faces)
     assert (faces / "test").is_dir()
 

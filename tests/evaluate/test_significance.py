@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from mien.evaluate.paired import exact_mcnemar, paired_test
-from mien.evaluate.significance import difference, intervals, macro_f1
+from mien.evaluate.significance import difference, exact_mcnemar, intervals, macro_f1, paired_test
 
 
 def test_accuracy_interval_is_as_wide_as_the_binomial_one() -> None:

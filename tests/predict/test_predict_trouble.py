@@ -19,7 +19,7 @@ import pytest
 
 import mien
 from mien.cli.main import main
-from mien.cli.progress_bar import ProgressBar
+from mien.terminal import ProgressBar
 
 from .tiny_onnx import write_folder
 

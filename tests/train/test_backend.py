@@ -29,6 +29,6 @@ def test_mixed_is_only_for_processors_and_networks_that_gain(
     assert backend.precision(TrainConfig()) == policy
     for network in ("MobileNetV2", "EfficientNetB0"):
         assert backend.precision(TrainConfig(network=network)) == "float32"
-    assert backend.precision(TrainConfig(from_model="mien")) == "float32"
+    assert backend.precision(TrainConfig(init_from="mien")) == "float32"
     assert backend.precision(TrainConfig(precision="float32")) == "float32"
     assert backend.precision(TrainConfig(precision="mixed")) == "mixed_bfloat16"

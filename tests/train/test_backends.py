@@ -13,7 +13,7 @@ from mien.data.drawn import draw_dataset
 from mien.predict.model_folder import read_model_folder
 from mien.predict.recognizer import Recognizer
 from mien.preprocess import to_model_inputs
-from mien.terminal import ProgressLine
+from mien.terminal import ProgressBar
 from mien.train.config import TrainConfig
 from mien.train.run import train
 
@@ -48,18 +48,18 @@ def test_the_exported_network_answers_as_keras_does(trained: tuple[Path, Path]) 
     np.testing.assert_allclose(answer, expected, atol=1e-5)
 
 
-class StoppedInTheSecondEpoch(ProgressLine):
+class StoppedInTheSecondEpoch(ProgressBar):
     """Presses Ctrl-C at the first step of the second epoch."""
 
-    def step(self, head: str, *_: object) -> None:
-        if head.startswith("epoch 2/"):
+    def step(self, what: str, *_: object) -> None:
+        if what.startswith("epoch 2/"):
             raise KeyboardInterrupt
 
 
 def test_an_interrupted_training_gives_the_same_network(trained: tuple[Path, Path], tmp_path: Path) -> None:
     faces, run = trained
     with pytest.raises(KeyboardInterrupt):
-        train(CONFIG, faces, tmp_path / "run", show=StoppedInTheSecondEpoch(enabled=False))
+        train(CONFIG, faces, tmp_path / "run", show=StoppedInTheSecondEpoch(quiet=True))
     done = train(CONFIG, faces, tmp_path / "run")
     assert done.progress.epoch == 2
     whole, resumed = (np.load(folder / "checkpoint" / "state.npz") for folder in (run, tmp_path / "run"))

@@ -11,7 +11,7 @@ from keras import layers
 
 from mien.predict.recognizer import Recognizer
 from mien.train.export.folder import export
-from mien.train.export.from_onnx import keras_from_onnx
+from mien.train.export.onnx import keras_from_onnx
 
 from .tiny_networks import facts, levels
 

@@ -23,7 +23,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from mien.train.export.folder import export
-from mien.train.export.from_onnx import keras_from_onnx
+from mien.train.export.onnx import keras_from_onnx
 from mien.train.export.keras_io import load_network
 
 folder = Path(sys.argv[1])

@@ -16,11 +16,11 @@ from mien.predict.model_facts import ModelFacts  # noqa: E402
 from mien.predict.model_folder import INT8_FILE, read_model_folder  # noqa: E402
 from mien.predict.recognizer import Recognizer  # noqa: E402
 from mien.preprocess import Preprocess  # noqa: E402
+from mien.train.export.card import record_scores  # noqa: E402
 from mien.train.export.folder import export  # noqa: E402
 from mien.train.export.int8 import add_int8  # noqa: E402
-from mien.train.networks.registry import NetworkRequest  # noqa: E402
 from mien.train.networks.small import build_small  # noqa: E402
-from mien.train.record import record_scores  # noqa: E402
+from mien.train.networks.spec import NetworkRequest  # noqa: E402
 
 LABELS = ("a", "b", "c")
 

@@ -14,8 +14,7 @@ from keras import layers
 
 from mien.errors import ModelError
 from mien.predict.recognizer import Recognizer
-from mien.train.export.from_onnx import keras_from_onnx
-from mien.train.export.onnx import to_onnx
+from mien.train.export.onnx import keras_from_onnx, to_onnx
 
 from .tiny_networks import facts, keras_answers, levels, network, randomised
 

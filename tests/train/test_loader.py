@@ -1,4 +1,4 @@
-"""Batches: reproducible, balanced as said, and mixed without inventing labels."""
+"""Loader: reproducible, balanced as said, and mixed without inventing labels."""
 
 from dataclasses import replace
 
@@ -11,7 +11,7 @@ from mien.errors import DataError
 from mien.preprocess import Preprocess, to_model_inputs
 from mien.train.augment import augment
 from mien.train.config import TrainConfig
-from mien.train.loader import Batches, Inputs, class_weights
+from mien.train.loader import Inputs, Loader, weights_of_classes
 
 
 class Held:
@@ -41,7 +41,7 @@ def a_split(count=50, classes=3, votes=False):
 def batches_of(split, **settings):
     config = TrainConfig(batch_size=16, **settings)
     heads = (("a", "b", "c"),) + ((tuple("abcdefgh"),) if split.votes is not None else ())
-    return Batches(split, Inputs(split, Preprocess()), heads, config)
+    return Loader(split, Inputs(split, Preprocess()), heads, config)
 
 
 def test_an_epoch_is_a_function_of_seed_and_number():
@@ -65,7 +65,7 @@ def test_an_epoch_shows_every_picture_once_and_the_rest_last():
 
 def test_the_rest_is_left_out_where_devices_share_batches():
     split = a_split(50)
-    batches = Batches(
+    batches = Loader(
         split, Inputs(split, Preprocess()), (("a", "b", "c"),), TrainConfig(batch_size=16), drop_rest=True
     )
     assert len(batches) == 3
@@ -74,7 +74,7 @@ def test_the_rest_is_left_out_where_devices_share_batches():
 
 @pytest.mark.parametrize("settings", [{"mixup": 0.4}, {"mixup": 0.0, "cutmix": 1.0}])
 def test_mixed_targets_stay_distributions(settings):
-    batches = batches_of(a_split(votes=True), mix_share=1.0, **settings)
+    batches = batches_of(a_split(votes=True), mixup_prob=1.0, **settings)
     epoch = list(batches.epoch(0, True, "sqrt"))
     for batch in epoch:
         for target in batch.targets:
@@ -85,7 +85,7 @@ def test_mixed_targets_stay_distributions(settings):
 def test_cutmix_shares_follow_the_pasted_area():
     split = a_split(48)
     split.pictures.pixels[:] = (split.labels * 100)[:, None, None]  # a class is a grey level
-    batches = batches_of(split, augment=False, mixup=0.0, cutmix=1.0, mix_share=1.0, label_smoothing=0.0)
+    batches = batches_of(split, augment=False, mixup=0.0, cutmix=1.0, mixup_prob=1.0, label_smoothing=0.0)
     batch = next(batches.epoch(0, True, "none"))
     for picture, target in zip(batch.inputs, batch.targets[0], strict=True):
         shares = [(picture == level * 100).mean() for level in range(3)]
@@ -100,17 +100,17 @@ def test_faces_without_votes_do_not_teach_the_votes_head():
     assert weights.sum() == 43
 
 
-@pytest.mark.parametrize(("balance", "ratio"), [("none", 1), ("sqrt", 3), ("full", 9)])
-def test_class_weights(balance, ratio):
+@pytest.mark.parametrize(("class_weights", "ratio"), [("none", 1), ("sqrt", 3), ("full", 9)])
+def test_class_weights(class_weights, ratio):
     labels = np.repeat([0, 1], [90, 10])
-    weights = class_weights(labels, ("a", "b"), balance)
+    weights = weights_of_classes(labels, ("a", "b"), class_weights)
     assert weights[1] / weights[0] == pytest.approx(ratio, rel=1e-5)
     assert weights[labels].mean() == pytest.approx(1, rel=1e-5)
 
 
 def test_a_class_without_pictures_is_named_an_error():
     with pytest.raises(DataError, match="no training pictures for c; add some"):
-        class_weights(np.array([0, 1, 1]), ("a", "b", "c"), "sqrt")
+        weights_of_classes(np.array([0, 1, 1]), ("a", "b", "c"), "sqrt")
 
 
 WHOLE = {"contrast": 0.0, "brightness": 0.0, "noise": 0.0, "erasing": 0.0, "mixup": 0.0, "cutmix": 0.0}
@@ -126,7 +126,7 @@ WHOLE = {"contrast": 0.0, "brightness": 0.0, "noise": 0.0, "erasing": 0.0, "mixu
     ],
 )
 def test_all_batches_of_a_training_have_one_type(settings, kind):
-    batches = batches_of(a_split(), mix_share=0.5, **settings)
+    batches = batches_of(a_split(), mixup_prob=0.5, **settings)
     assert {batch.inputs.dtype for number in range(3) for batch in batches.epoch(number, True, "none")} == {
         np.dtype(kind)
     }

@@ -31,7 +31,7 @@ KNOWN = {
     "happy-sad-angry-vgg16": {"weights": "imagenet", "unfreeze": 0, **HAPPY_SAD_ANGRY},
     "lenet5": {
         "learning_rate": 1e-3, "schedule": "constant", "batch_size": 32, "flip": True, "rotation": 9.0,
-        "zoom": 0.1, "contrast": 0.1, "shift": 0.0, "cutmix": 2.0, "mix_share": 1.0, "mix_until": 1.0,
+        "zoom": 0.1, "contrast": 0.1, "shift": 0.0, "cutmix": 2.0, "mixup_prob": 1.0, "mixup_off_epoch": 1.0,
         "monitor": "accuracy", "dropout": 0.0, "l2": 0.0, "classes": ("angry", "happy", "sad"),
     },
     "fer2013-cnn": {"learning_rate": 1e-3, "augment": False, "monitor": "accuracy", **PLATEAU},
@@ -63,7 +63,7 @@ PUBLISHED = {
 @pytest.mark.parametrize("name", ORIGINALS)
 def test_a_recipe_says_what_is_known_of_the_original(name):
     config = config_from(load_recipe(name), {})
-    known = {"network": name, "optimizer": "adam", "balance": "none", **KNOWN[name]}
+    known = {"network": name, "optimizer": "adam", "class_weights": "none", **KNOWN[name]}
     assert {key: getattr(config, key) for key in known} == known
     assert [phase.epochs for phase in config.in_phases()] == EPOCHS[name]
     assert {key: getattr(config, key) for key in NOT_THEIRS} == dict.fromkeys(NOT_THEIRS, 0.0)
@@ -80,8 +80,8 @@ def test_a_recipe_gives_the_published_figure(name):
 
 def test_lenet5_balances_classes_in_its_second_phase():
     first, second = config_from(load_recipe("lenet5"), {}).in_phases()
-    assert (first.balance, first.schedule, first.patience) == ("none", "constant", 0)
-    assert (second.balance, second.schedule, second.patience) == ("full", "plateau", 5)
+    assert (first.class_weights, first.schedule, first.patience) == ("none", "constant", 0)
+    assert (second.class_weights, second.schedule, second.patience) == ("full", "plateau", 5)
     assert (second.plateau_factor, second.plateau_patience, second.learning_rate) == (0.5, 3, 1e-3)
 
 
@@ -137,8 +137,10 @@ def test_options_win_over_the_recipe_and_the_recipe_over_the_defaults():
 
 
 def test_an_option_replaces_every_value_that_the_recipe_gives():
-    lenet5 = config_from(load_recipe("lenet5"), {"epochs": 2, "patience": 1, "balance": "sqrt"}).in_phases()
-    assert [(phase.epochs, phase.patience, phase.balance) for phase in lenet5] == [(2, 1, "sqrt")] * 2
+    lenet5 = config_from(
+        load_recipe("lenet5"), {"epochs": 2, "patience": 1, "class_weights": "sqrt"}
+    ).in_phases()
+    assert [(phase.epochs, phase.patience, phase.class_weights) for phase in lenet5] == [(2, 1, "sqrt")] * 2
     mobilenet = config_from(load_recipe("mobilenet"), {"unfreeze": 9}).in_phases()
     assert [phase.unfreeze for phase in mobilenet] == [0, 9]
 

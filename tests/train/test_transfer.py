@@ -9,8 +9,8 @@ from mien.predict.heads import Head  # noqa: E402
 from mien.predict.model_facts import ModelFacts  # noqa: E402
 from mien.preprocess import Preprocess  # noqa: E402
 from mien.train.networks.backbones import LEVELS, find  # noqa: E402
-from mien.train.networks.registry import NetworkRequest  # noqa: E402
 from mien.train.networks.small import build_small  # noqa: E402
+from mien.train.networks.spec import NetworkRequest  # noqa: E402
 from mien.train.transfer import unfreeze, with_new_heads  # noqa: E402
 
 OLD = {"expression": ("happy", "sad", "angry")}

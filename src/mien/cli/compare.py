@@ -9,7 +9,8 @@ from pathlib import Path
 
 from mien.evaluate.compare_training import CompareConfig
 from mien.files import plain_name
-from mien.settings import add_settings, from_mapping
+from mien.settings import add_settings, from_options, given
+from mien.terminal import ProgressBar
 from mien.train.config import TrainConfig
 
 HELP = "Train or load several networks and compare them: accuracy, calibration, size, speed, in one table."
@@ -35,19 +36,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from mien.cli.evaluate import show_progress
     from mien.evaluate.compare import compare
     from mien.evaluate.compare_text import to_text
     from mien.evaluate.compare_writing import PAGE_FILE
 
-    names = CompareConfig.__dataclass_fields__
-    asked = {name: value for name, value in vars(options).items() if name in names}
-    config = from_mapping(CompareConfig, asked, "options")
-    models = [*options.models, *_trained(options, config, asked)]
+    config = from_options(CompareConfig, options)
+    models = [*options.models, *_trained(options, config)]
     out = options.out or Path(f"comparison-{plain_name(options.data)}")
-    show = None if options.quiet or not sys.stderr.isatty() else show_progress
+    bar = ProgressBar(quiet=options.quiet)
     command = shlex.join(["mien", *sys.argv[1:]])
-    found = compare(models, options.data, config=config.evaluation(), out=out, command=command, progress=show)
+    found = compare(
+        models, options.data, config=config.evaluation(), out=out, command=command, progress=bar.stage
+    )
+    bar.end()
     if options.json:
         print(found.to_json())
         return 0
@@ -59,18 +60,16 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _trained(options: argparse.Namespace, config: CompareConfig, asked: dict[str, object]) -> list[Path]:
+def _trained(options: argparse.Namespace, config: CompareConfig) -> list[Path]:
     if not (config.networks or config.recipes):
         return []
     from mien.evaluate.compare_training import train_several
-    from mien.terminal import ProgressLine
 
-    training = {name: value for name, value in asked.items() if name in TrainConfig.__dataclass_fields__}
     return train_several(
         options.data,
         options.runs,
         networks=config.networks,
         recipes=config.recipes,
-        asked=training,
-        show=ProgressLine(enabled=not options.quiet),
+        asked=given(TrainConfig, options),
+        show=ProgressBar(quiet=options.quiet),
     )

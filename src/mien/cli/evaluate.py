@@ -9,7 +9,8 @@ from pathlib import Path
 
 from mien.evaluate.config import EvaluateConfig
 from mien.files import plain_name
-from mien.settings import add_settings, from_mapping
+from mien.settings import add_settings, from_options
+from mien.terminal import ProgressBar
 
 HELP = "Score a trained network on labelled faces: figures with intervals, calibration, mistakes, a page."
 EXAMPLES = """examples:
@@ -40,13 +41,14 @@ def run(options: argparse.Namespace) -> int:
     from mien.evaluate.evaluate import evaluate
     from mien.evaluate.writing import PAGE_FILE
 
-    names = EvaluateConfig.__dataclass_fields__
-    asked = {name: value for name, value in vars(options).items() if name in names}
-    config = from_mapping(EvaluateConfig, asked, "options")
+    config = from_options(EvaluateConfig, options)
     out = options.out or default_out(options.model, options.data)
-    show = None if options.quiet or not sys.stderr.isatty() else show_progress
+    bar = ProgressBar(quiet=options.quiet)
     command = shlex.join(["mien", *sys.argv[1:]])
-    report = evaluate(options.model, options.data, config=config, out=out, command=command, progress=show)
+    report = evaluate(
+        options.model, options.data, config=config, out=out, command=command, progress=bar.stage
+    )
+    bar.end()
     if options.json:
         print(report.to_json())
         return 0
@@ -62,9 +64,3 @@ def default_out(model: str, data: Path) -> Path:
     if (Path(model) / "settings.json").is_file():
         return Path(model) / f"report-{plain_name(data)}"
     return Path(f"report-{plain_name(Path(model))}-{plain_name(data)}")
-
-
-def show_progress(what: str, done: int, of: int) -> None:
-    """Redraw one line on stderr."""
-    end = "\n" if done == of else ""
-    print(f"\r\x1b[K{what}: {done:,} of {of:,}", end=end, file=sys.stderr, flush=True)

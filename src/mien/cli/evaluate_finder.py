@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from mien.evaluate.finder.config import FinderEvaluation
-from mien.settings import add_settings, from_mapping
+from mien.settings import add_settings, from_options
+from mien.terminal import ProgressBar
 
 HELP = "Measure face finders on photographs with face boxes: recall by size, false alarms, landmarks, speed."
 EXAMPLES = """examples:
@@ -36,15 +36,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from mien.cli.evaluate import show_progress
     from mien.evaluate.finder.evaluate import PAGE_FILE, evaluate_finders
     from mien.evaluate.finder.table import text_of, values_of
 
-    names = FinderEvaluation.__dataclass_fields__
-    asked = {name: value for name, value in vars(options).items() if name in names}
-    config = from_mapping(FinderEvaluation, asked, "options")
-    show = None if options.quiet or not sys.stderr.isatty() else show_progress
-    report = evaluate_finders(options.data, config, options.out, show)
+    config = from_options(FinderEvaluation, options)
+    bar = ProgressBar(quiet=options.quiet)
+    report = evaluate_finders(options.data, config, options.out, bar.stage)
+    bar.end()
     if options.json:
         import json
 

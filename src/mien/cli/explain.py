@@ -129,7 +129,6 @@ def _explain_picture(options: argparse.Namespace, config: ExplainConfig, out: Pa
 
 
 def _explain_data(options: argparse.Namespace, config: ExplainConfig, out: Path | None) -> int:
-    from mien.cli.progress_bar import ProgressBar
     from mien.data.sheet import write_sheet
     from mien.explain.classes import FACES, explain_classes, open_split
     from mien.explain.explain import open_explainer

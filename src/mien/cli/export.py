@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ from mien.data.dataset import DataConfig, Dataset
 from mien.errors import ConfigError, need
 from mien.predict.model_facts import ModelFacts
 from mien.predict.model_folder import FACTS_FILE, read_model_folder
-from mien.settings import add_settings
+from mien.settings import add_settings, from_options
 
 if TYPE_CHECKING:
     from mien.evaluate.matching import Match
@@ -87,9 +87,7 @@ def _int8_data(options: argparse.Namespace, facts: ModelFacts) -> tuple[Dataset,
     from mien.data import open_dataset
     from mien.evaluate.matching import match_classes
 
-    names = {field.name for field in fields(DataConfig)}
-    config = DataConfig(**{name: value for name, value in vars(options).items() if name in names})
-    dataset = open_dataset(options.int8, config)
+    dataset = open_dataset(options.int8, from_options(DataConfig, options))
     return dataset, match_classes(facts, dataset.classes, facts.heads[0].name)
 
 

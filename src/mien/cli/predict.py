@@ -106,7 +106,7 @@ class _Results:
     def __init__(
         self, analyzer: Analyzer, sources: list[Source], targets: list[Path | None], *, bar: bool
     ) -> None:
-        from mien.cli.progress_bar import ProgressBar
+        from mien.terminal import ProgressBar
 
         self.failed = 0
         self._analyzer, self._sources, self._targets = analyzer, sources, targets

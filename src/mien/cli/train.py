@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from mien.data.dataset import DataConfig
 from mien.errors import ConfigError
-from mien.settings import add_settings, to_options
+from mien.settings import add_settings, given, to_options
 from mien.train.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -52,9 +52,8 @@ def run(options: argparse.Namespace) -> int:
         raise ConfigError(
             "which faces? Give a folder, a CSV or a table: mien train DATA; see mien train --help"
         )
-    fields = TrainConfig.__dataclass_fields__
-    asked = {name: value for name, value in vars(options).items() if name in fields}
-    name = options.recipe or ("fine-tune" if asked.get("from_model") else None)
+    asked = given(TrainConfig, options)
+    name = options.recipe or ("fine-tune" if asked.get("init_from") else None)
     recipe = load_recipe(name) if name else None
     config = config_from(recipe, asked)
     out = options.out or default_folder(options.data, recipe.name if recipe else config.network)
@@ -62,11 +61,11 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace, config: TrainConfig, out: Path) -> int:
-    from mien.terminal import ProgressLine, clock
+    from mien.terminal import ProgressBar, clock
     from mien.train import run_folder
     from mien.train.run import train
 
-    show = ProgressLine(enabled=not options.quiet)
+    show = ProgressBar(quiet=options.quiet)
     command = shlex.join(["mien", *sys.argv[1:]])
     done = train(config, options.data, out, retrain=options.retrain, command=command, show=show)
     if done.trained:
@@ -99,7 +98,7 @@ def _next(config: TrainConfig, data: Path, out: Path) -> str:
 def _report(run: Run, data: Path) -> None:
     """Score the exported model, and let its card say how good it is."""
     from mien.evaluate.evaluate import evaluate
-    from mien.train.record import record_scores
+    from mien.train.export.card import record_scores
     from mien.train.run_folder import REPORT_FOLDER
 
     report = evaluate(run.folder, data, config=run.config, out=run.folder / REPORT_FOLDER)

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from mien.errors import ConfigError
-from mien.settings import add_settings, from_mapping
+from mien.settings import add_settings, from_options
 from mien.train.finder.config import FinderConfig
 
 HELP = "Train a face finder on photographs with face boxes; the same command resumes."
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from mien.terminal import ProgressLine, clock
+    from mien.terminal import ProgressBar, clock
     from mien.train.finder.run import train_finder
     from mien.train.run_folder import default_folder
 
@@ -43,11 +43,9 @@ def run(options: argparse.Namespace) -> int:
         raise ConfigError(
             f"DATA must be a folder with labels.jsonl, got {options.data}; see mien train-finder --help"
         )
-    fields = FinderConfig.__dataclass_fields__
-    asked = {name: value for name, value in vars(options).items() if name in fields}
-    config = from_mapping(FinderConfig, asked, "options")
+    config = from_options(FinderConfig, options)
     out = options.out or default_folder(options.data, "finder")
-    show = ProgressLine(enabled=not options.quiet)
+    show = ProgressBar(quiet=options.quiet)
     command = shlex.join(["mien", *sys.argv[1:]])
     done = train_finder(config, options.data, out, retrain=options.retrain, command=command, show=show)
     if done.trained:

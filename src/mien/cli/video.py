@@ -96,7 +96,7 @@ def _analyse(
 
 def _shown(frames: Iterator[VideoFrame], video: Video) -> Iterator[VideoFrame]:
     """Pass frames on, with a bar on stderr."""
-    from mien.cli.progress_bar import ProgressBar
+    from mien.terminal import ProgressBar
 
     bar = ProgressBar("frames", round((video.length_s or 0) * video.fps))
     try:

@@ -12,13 +12,14 @@ from typing import Any
 from mien.data.dataset import DataConfig
 from mien.errors import ConfigError
 from mien.evaluate.config import EvaluateConfig
-from mien.evaluate.evaluate import Progress, check_packages, choose_split, evaluate_on
+from mien.evaluate.evaluate import check_packages, choose_split, evaluate_on
 from mien.evaluate.formatting import percent
 from mien.evaluate.models import Scorer, open_as
-from mien.evaluate.paired import PairedTest, paired_test
 from mien.evaluate.profile import Cost, cost_of
 from mien.evaluate.provenance import how_made
 from mien.evaluate.report import DataSummary, Report, plain
+from mien.evaluate.significance import PairedTest, paired_test
+from mien.terminal import OnStage
 
 FORMAT = 1  # version of comparison.json
 
@@ -89,7 +90,7 @@ def compare(
     config: DataConfig | None = None,
     out: Path | None = None,
     command: str = "",
-    progress: Progress | None = None,
+    progress: OnStage | None = None,
 ) -> Comparison:
     """Score models on the same pictures and measure what they cost; write the folder `out` if one is named.
 

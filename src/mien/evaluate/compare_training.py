@@ -15,7 +15,7 @@ from mien.settings import setting
 from mien.train.config import TrainConfig
 
 if TYPE_CHECKING:
-    from mien.terminal import ProgressLine
+    from mien.terminal import ProgressBar
 
 _SHARED = ("split", "head", "views", "resamples", "labels", "input_range", "logits")
 
@@ -55,7 +55,7 @@ def train_several(
     networks: Sequence[str] = (),
     recipes: Sequence[str] = (),
     asked: Mapping[str, Any],
-    show: ProgressLine,
+    show: ProgressBar,
 ) -> list[Path]:
     """Train each on `data` into runs/DATA-NAME, where `mien train` puts it too; finished runs are loaded.
 
@@ -66,7 +66,7 @@ def train_several(
     from mien.train.run import train
     from mien.train.run_folder import default_folder
 
-    if "network" in asked or "from_model" in asked:
+    if "network" in asked or "init_from" in asked:
         raise ConfigError("name what to compare with --networks; --network and --from are for mien train")
     configs = {name: config_from(None, {**asked, "network": name}) for name in networks}
     flags = {name: f"--network {shlex.quote(name)}" for name in networks}

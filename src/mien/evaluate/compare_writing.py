@@ -8,8 +8,7 @@ from mien.evaluate.compare import Comparison
 from mien.evaluate.compare_chart import draw_comparison
 from mien.evaluate.compare_page import to_html
 from mien.evaluate.compare_text import to_markdown, write_csv
-from mien.evaluate.writing import refuse_other_things
-from mien.files import whole_folder
+from mien.files import check_replaceable, whole_folder
 
 JSON_FILE = "comparison.json"
 PAGE_FILE = "comparison.html"
@@ -21,7 +20,7 @@ def write_comparison(comparison: Comparison, out: Path) -> None:
     An older comparison there is replaced once the new one is complete. Raises OutputError where `out` holds
     something else, or cannot be written.
     """
-    refuse_other_things(out, JSON_FILE, "a comparison")
+    check_replaceable(out, "a comparison", JSON_FILE)
     with whole_folder(out) as folder:
         (folder / JSON_FILE).write_text(comparison.to_json() + "\n", encoding="utf-8")
         (folder / "comparison.md").write_text(to_markdown(comparison), encoding="utf-8")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -30,9 +30,9 @@ from mien.evaluate.tta import Probabilities, facing
 from mien.evaluate.votes import VotesScores, score_votes, votes_head
 from mien.labels import FERPLUS
 from mien.settings import to_options
+from mien.terminal import OnStage
 
 _NAMED = 5  # names in a note, before "and more"
-Progress = Callable[[str, int, int], None]  # what is being done, pictures done, pictures in all
 
 
 def evaluate(
@@ -42,7 +42,7 @@ def evaluate(
     config: DataConfig | None = None,
     out: Path | None = None,
     command: str = "",
-    progress: Progress | None = None,
+    progress: OnStage | None = None,
 ) -> Report:
     """Score a model on labelled pictures; write the report folder `out` where one is named.
 
@@ -95,7 +95,7 @@ def evaluate_on(
     config: EvaluateConfig,
     *,
     command: str = "",
-    progress: Progress | None = None,
+    progress: OnStage | None = None,
 ) -> Report:
     """Score an open model on an open data set. config.split names the split; unset means test."""
     name = config.split or "test"

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,12 +24,12 @@ from mien.predict.model_facts import ModelFacts
 from mien.predict.model_folder import MODEL_FILE, model_path
 from mien.predict.recognizer import Recognizer
 from mien.preprocess import Preprocess, to_model_input
+from mien.terminal import OnProgress
 
 BEST_FILE, MODEL_FOLDER = "best.keras", "model"  # inside a run folder, as `mien train` writes it
 _KERAS_SUFFIXES = (".keras", ".h5", ".hdf5")
 _BATCH = 64
 _CHUNK_BYTES = 32 * 2**20  # prepared pictures held at once
-Progress = Callable[[int, int], None]  # pictures done, pictures in all
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +64,7 @@ class Scorer:
         return (self.form or self.path).stat().st_size
 
     def probabilities(
-        self, split: Split, *, flip: bool = False, views: str = "single", progress: Progress | None = None
+        self, split: Split, *, flip: bool = False, views: str = "single", progress: OnProgress | None = None
     ) -> Probabilities:
         """Return each head's (n, labels) float32 for the pictures of a split, in order.
 

@@ -1,13 +1,16 @@
-"""95 % intervals by the bootstrap, drawn from the confusion matrix."""
+"""How much of a figure is chance: 95 % intervals by the bootstrap, and McNemar's test between two models."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 _COVERED = (2.5, 97.5)
+SIGNIFICANT = 0.05
 
 
 @dataclass(frozen=True)
@@ -62,3 +65,88 @@ def _accuracy(tables: NDArray[np.int64]) -> NDArray[np.float64]:
 def _interval(values: NDArray[np.float64]) -> Interval:
     low, high = np.percentile(values, _COVERED)
     return Interval(float(low), float(high))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairedTest:
+    """McNemar's exact test on the pictures that only one of two models gets right.
+
+    difference: accuracy of the first minus the second. interval: its paired 95 % bootstrap interval.
+    """
+
+    first: str
+    second: str
+    only_first: int
+    only_second: int
+    difference: float
+    interval: Interval
+    p_value: float
+
+    @property
+    def within_noise(self) -> bool:
+        return self.p_value >= SIGNIFICANT
+
+    def sentence(self) -> str:
+        """Say in one line what the test says."""
+        low, high = 100 * self.interval.low, 100 * self.interval.high
+        points = f"{100 * self.difference:+.1f} points (95 %: {low:+.1f} to {high:+.1f})"
+        chance = f"McNemar p = {self.p_value:.2g}, {self.only_first} pictures against {self.only_second}"
+        if self.within_noise:
+            return (
+                f"{self.first} against {self.second}: {points}; within noise ({chance}): these pictures do "
+                "not tell the two apart"
+            )
+        return f"{self.first} is better than {self.second}: {points}; {chance}"
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "first": self.first,
+            "second": self.second,
+            "only_first_right": self.only_first,
+            "only_second_right": self.only_second,
+            "difference": self.difference,
+            "interval": self.interval.to_dict(),
+            "p_value": self.p_value,
+            "within_noise": self.within_noise,
+        }
+
+
+def paired_test(
+    first: str,
+    second: str,
+    right_first: NDArray[np.bool_],
+    right_second: NDArray[np.bool_],
+    *,
+    resamples: int,
+    seed: int,
+) -> PairedTest:
+    """Compare two models. right_*: (n,) whether each picture was answered rightly, same pictures, same
+    order.
+    """
+    only_first = int((right_first & ~right_second).sum())
+    only_second = int((right_second & ~right_first).sum())
+    return PairedTest(
+        first=first,
+        second=second,
+        only_first=only_first,
+        only_second=only_second,
+        difference=float(right_first.mean() - right_second.mean()),
+        interval=difference(right_second, right_first, resamples, seed),
+        p_value=exact_mcnemar(only_first, only_second),
+    )
+
+
+def exact_mcnemar(only_first: int, only_second: int) -> float:
+    """Two-sided exact p-value: the discordant pictures are coin tosses if neither is better (McNemar
+    1947).
+    """
+    n, least = only_first + only_second, min(only_first, only_second)
+    if n == 0:
+        return 1.0
+    terms = [_log_half_binomial(n, k) for k in range(least + 1)]
+    top = max(terms)
+    return min(1.0, 2 * math.exp(top) * sum(math.exp(term - top) for term in terms))
+
+
+def _log_half_binomial(n: int, k: int) -> float:
+    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) - n * math.log(2)

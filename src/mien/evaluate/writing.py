@@ -5,12 +5,11 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from mien.errors import OutputError
 from mien.evaluate.figures import FIGURES
 from mien.evaluate.markdown import to_markdown
 from mien.evaluate.page import to_html
 from mien.evaluate.report import Predictions, Report
-from mien.files import whole_folder
+from mien.files import check_replaceable, whole_folder
 
 JSON_FILE, MARKDOWN_FILE, PAGE_FILE, TABLE_FILE = (
     "report.json",
@@ -26,7 +25,7 @@ def write_report(report: Report, out: Path) -> None:
     An older report there is replaced once the new one is complete. Raises OutputError where `out` holds
     something else, or cannot be written.
     """
-    refuse_other_things(out, JSON_FILE, "a report")
+    check_replaceable(out, "a report", JSON_FILE)
     with whole_folder(out) as folder:
         (folder / JSON_FILE).write_text(report.to_json() + "\n", encoding="utf-8")
         (folder / MARKDOWN_FILE).write_text(to_markdown(report), encoding="utf-8")
@@ -34,12 +33,6 @@ def write_report(report: Report, out: Path) -> None:
         write_predictions(report.predictions, folder / TABLE_FILE)
         for name, draw in FIGURES.items():
             draw(report, folder / name)
-
-
-def refuse_other_things(out: Path, mark: str, what: str) -> None:
-    """Raise OutputError where `out` holds anything but an older result, which has a file named `mark`."""
-    if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / mark).is_file()):
-        raise OutputError(f"{out} is there already and is not {what}; name a new folder with --out")
 
 
 def write_predictions(predictions: Predictions, path: Path) -> None:

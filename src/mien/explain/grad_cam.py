@@ -55,7 +55,7 @@ class GradCam:
     def __init__(self, model: Any, head: Head) -> None:
         import keras
 
-        from mien.train.export.clone import computes_in_float32, float32_copy
+        from mien.train.export.keras_io import computes_in_float32, float32_clone
 
         backend = keras.backend.backend()
         if backend not in _GRADIENTS:
@@ -64,7 +64,7 @@ class GradCam:
                 "KERAS_BACKEND, or explain the exported model with --method rise"
             )
         if not computes_in_float32(model):
-            model = float32_copy(model)
+            model = float32_clone(model)
         features = _last_features(model)
         self._front = keras.Model(model.inputs[0], features)
         self._back = keras.Model(features, _logits(model, head))

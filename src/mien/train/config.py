@@ -14,7 +14,7 @@ from mien.settings import from_mapping, setting, to_mapping
 SMALL_SET = 5000  # training pictures below which a set is treated as small
 # What a later phase of a recipe may change; the network, the data and the batches stay as they are.
 PHASE_SETTINGS = (
-    "epochs", "learning_rate", "schedule", "patience", "balance", "unfreeze", "optimizer", "mix_until",
+    "epochs", "learning_rate", "schedule", "patience", "class_weights", "unfreeze", "optimizer", "mixup_off_epoch",
 )  # fmt: skip
 
 
@@ -37,7 +37,7 @@ class TrainConfig(DataConfig):
         "imagenet", "backbones only: 'imagenet' (Keras downloads them), 'none', or a local weight file"
     )
     unfreeze: int = setting(0, "backbones only: layers unfrozen, counted from the top; -1: all")
-    from_model: str | None = setting(
+    init_from: str | None = setting(
         None,
         "start from this trained model (run, model folder, .keras): new head first, then the trunk",
         flag="--from",
@@ -63,7 +63,7 @@ class TrainConfig(DataConfig):
         "rare ones are named more often; 0: nothing, 1: all (tau in Menon et al. 2021)",
     )
     margin: float = setting(1.0, "side of the crop over the face box's longer side, where faces are cut out")
-    balance: str = setting(
+    class_weights: str = setting(
         "sqrt",
         "weight of a picture by its class: none, sqrt (inverse root of the class count), full (inverse count)",
         choices=("none", "sqrt", "full"),
@@ -86,8 +86,8 @@ class TrainConfig(DataConfig):
     )
     mixup: float = setting(0.2, "alpha of mixup's Beta distribution (Zhang et al. 2018); 0: off")
     cutmix: float = setting(0.0, "alpha of CutMix's Beta distribution (Yun et al. 2019); 0: off")
-    mix_share: float = setting(0.5, "share of the batches that are mixed")
-    mix_until: float = setting(0.85, "mixing ends after this share of the epochs")
+    mixup_prob: float = setting(0.5, "share of the batches that are mixed")
+    mixup_off_epoch: float = setting(0.85, "mixing ends after this share of the epochs")
     # optimisation
     epochs: int | None = setting(
         None, "passes over the training pictures; unset: 30, and up to 150 for sets of under 5,000 pictures"
@@ -159,7 +159,7 @@ class TrainConfig(DataConfig):
         for name in ("label_smoothing", "shift", "zoom", "contrast", "ema", "warmup"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be from 0 to below 1, got {getattr(self, name)}")
-        for name in ("erasing", "blur", "mix_share", "mix_until"):
+        for name in ("erasing", "blur", "mixup_prob", "mixup_off_epoch"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} must be from 0 to 1, got {getattr(self, name)}")
         not_negative = (

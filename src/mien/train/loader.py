@@ -91,10 +91,12 @@ def _as_they_are(pictures: Pictures, how: Preprocess) -> NDArray[np.uint8] | Non
     return pictures.pixels.reshape(-1, *how.shape) if pictures.pixels.shape[1:] == kind else None
 
 
-def class_weights(labels: NDArray[np.int64], classes: tuple[str, ...], balance: str) -> NDArray[np.float32]:
+def weights_of_classes(
+    labels: NDArray[np.int64], classes: tuple[str, ...], class_weights: str
+) -> NDArray[np.float32]:
     """Return one weight a class, with a mean of 1 over the pictures.
 
-    balance: none, sqrt (proportional to 1 / sqrt(count)) or full (1 / count, scikit-learn's 'balanced').
+    class_weights: none, sqrt (proportional to 1 / sqrt(count)) or full (1 / count, scikit-learn's 'balanced').
     Raises DataError for a class without pictures.
     """
     counts = np.bincount(labels, minlength=len(classes)).astype(np.float64)
@@ -103,13 +105,13 @@ def class_weights(labels: NDArray[np.int64], classes: tuple[str, ...], balance: 
         raise DataError(
             f"no training pictures for {missing}; add some, or name the other classes in --classes"
         )
-    power = {"none": 0.0, "sqrt": 0.5, "full": 1.0}[balance]
+    power = {"none": 0.0, "sqrt": 0.5, "full": 1.0}[class_weights]
     raw = counts**-power
     weights: NDArray[np.float32] = (raw / (raw * counts).sum() * counts.sum()).astype(np.float32)
     return weights
 
 
-class Batches:
+class Loader:
     """The training split as a sequence of epochs; each epoch is a function of (seed, epoch) alone."""
 
     def __init__(
@@ -133,21 +135,23 @@ class Batches:
         self._drop_rest, self._side = drop_rest, size
         self._labels = split.labels
         self._votes = split.votes if len(heads) > 1 else None
-        class_weights(split.labels, heads[0], config.balance)  # complains of an empty class before the start
+        weights_of_classes(
+            split.labels, heads[0], config.class_weights
+        )  # complains of an empty class before the start
 
     def __len__(self) -> int:
         """Steps an epoch."""
         whole, rest = divmod(len(self._labels), self._size)
         return whole + (rest > 0 and not self._drop_rest)
 
-    def epoch(self, number: int, mix: bool, balance: str) -> Iterator[Batch]:
+    def epoch(self, number: int, mix: bool, class_weights: str) -> Iterator[Batch]:
         """Yield the batches of one epoch, prepared ahead in another thread.
 
-        number: counts from 0 over all phases. mix: whether mixup and CutMix may be used. balance: as in TrainConfig;
-        a later phase may change it.
+        number: counts from 0 over all phases. mix: whether mixup and CutMix may be used. class_weights: as in
+        TrainConfig; a later phase may change it.
         """
         seed = self._config.seed
-        weights = class_weights(self._labels, self._heads[0], balance)
+        weights = weights_of_classes(self._labels, self._heads[0], class_weights)
         order = np.random.default_rng((seed, number)).permutation(len(self._labels))
         parts = [order[start : start + self._size] for start in range(0, len(order), self._size)][: len(self)]
         with ThreadPoolExecutor(1, "mien-batches") as pool:
@@ -178,7 +182,7 @@ class Batches:
             )
             weights.append((total[:, 0] > 0).astype(np.float32))
         batch = Batch(inputs, targets, weights)
-        if mix and (config.mixup or config.cutmix) and rng.random() < config.mix_share:
+        if mix and (config.mixup or config.cutmix) and rng.random() < config.mixup_prob:
             use_cutmix = bool(config.cutmix) and (not config.mixup or rng.random() < 0.5)
             return _cutmix(batch, rng, config.cutmix) if use_cutmix else _mixup(batch, rng, config.mixup)
         return batch

@@ -18,7 +18,7 @@ from mien.labels import FER2013, FERPLUS
 from mien.predict.heads import Head
 from mien.predict.model_facts import ModelFacts
 from mien.preprocess import Preprocess
-from mien.terminal import ProgressLine
+from mien.terminal import ProgressBar
 from mien.train import run_folder
 from mien.train.checkpoint import Progress
 from mien.train.config import TrainConfig
@@ -56,7 +56,7 @@ def train(
     *,
     retrain: bool = False,
     command: str = "",
-    show: ProgressLine | None = None,
+    show: ProgressBar | None = None,
 ) -> Run:
     """Train on `data` into the run folder `out`; go on with an unfinished run there, load a finished one.
 
@@ -64,7 +64,7 @@ def train(
     Raises ConfigError when `out` holds a run with other settings or data, and the errors of reading and training.
     KeyboardInterrupt passes through after the best network so far has been exported.
     """
-    show = show or ProgressLine(enabled=False)
+    show = show or ProgressBar(quiet=True)
     dataset = _limited(_opened(config, data, show), config)
     config = config.for_pictures(len(dataset.split("train")))
     settings = run_folder.described(config, dataset, data)
@@ -75,7 +75,7 @@ def train(
     return training.run(replacing=retrain)
 
 
-def _opened(config: TrainConfig, data: Path, show: ProgressLine) -> Dataset:
+def _opened(config: TrainConfig, data: Path, show: ProgressBar) -> Dataset:
     dataset = open_dataset(data, config)
     for bad in dataset.unreadable:
         show.line(f"cannot be read, left out: {bad.name}: {bad.reason}")
@@ -111,9 +111,10 @@ def _heads(dataset: Dataset, config: TrainConfig) -> dict[str, tuple[str, ...]]:
 def _build(config: TrainConfig, heads: dict[str, tuple[str, ...]]) -> _Built:
     """Build the network that the settings name, or start from a trained one."""
     from mien.train.networks import backbones
-    from mien.train.networks.registry import NetworkRequest, network
+    from mien.train.networks.registry import network
+    from mien.train.networks.spec import NetworkRequest
 
-    if config.from_model:
+    if config.init_from:
         return _from_trained(config, heads)
     spec = network(config.network)
     if not spec.several_heads:
@@ -140,7 +141,7 @@ def _from_trained(config: TrainConfig, heads: dict[str, tuple[str, ...]]) -> _Bu
 
     if config.size or config.resize or config.colour:
         raise ConfigError("--size, --resize and --colour cannot change with --from: the model's own are kept")
-    old, facts = transfer.open_network(str(config.from_model))
+    old, facts = transfer.open_network(str(config.init_from))
     if config.faces == "crop" and config.margin != facts.preprocess.margin:
         raise ConfigError(
             f"the faces must be cut out as for the model that --from names: add --margin {facts.preprocess.margin:g}"
@@ -159,7 +160,7 @@ class _Training:
         out: Path,
         settings: dict[str, Any],
         *,
-        show: ProgressLine,
+        show: ProgressBar,
     ) -> None:
         from mien.train import backend, tensorboard_log
 
@@ -176,21 +177,21 @@ class _Training:
 
     def run(self, *, replacing: bool = False) -> Run:
         """Train, or go on. replacing: remove the run that lies there, once nothing can keep this one from starting."""
-        from mien.train.loader import Batches, Inputs
-        from mien.train.loop import Loop, Validation
+        from mien.train.loader import Inputs, Loader
+        from mien.train.loop import ClassifierLoop, Validation
 
         config, built = self._config, self._built
         train_split, valid = self._dataset.split("train"), self._dataset.split("validation")
         self._validation = Validation(Inputs(valid, built.preprocess), valid.labels)
         how, labels = built.preprocess, tuple(built.heads.values())
         inputs = Inputs(train_split, how.uncut)
-        batches = Batches(train_split, inputs, labels, config, drop_rest=self._devices > 1, size=how.size)
+        loader = Loader(train_split, inputs, labels, config, drop_rest=self._devices > 1, size=how.size)
         if replacing:
             run_folder.clear(self._out)
         run_folder.begin(self._out, self._settings)
-        loop = Loop(
+        loop = ClassifierLoop(
             built.network,
-            batches,
+            loader,
             self._validation,
             config,
             folder=self._out / run_folder.CHECKPOINT,

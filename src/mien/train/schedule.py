@@ -61,10 +61,11 @@ def seconds_of(text: str) -> float:
     return total
 
 
-def planned_epochs(progress: Progress, limit_s: float, epoch_s: float) -> int:
+def planned_epochs(progress: Progress, limit_s: float, epoch_s: float, share: float = 1.0) -> int:
     """Return how many epochs this phase should have to end within the limit; at least those that are done.
 
-    epoch_s: what the latest epoch took, which `progress.history` does not hold yet. A median counts, and the first
+    epoch_s: what the latest epoch took, which `progress.history` does not hold yet. share: this phase's part of the
+    epochs that are left for it and the later phases, which need their time as well. A median counts, and the first
     epoch, which compiles and reads the data, only until there is a second: one slow epoch must not halve a plan. 5 %
     is kept back for the export and the report. In its first quarter a plan may grow again; later it only shrinks,
     because a longer cosine would raise the learning rate.
@@ -72,6 +73,7 @@ def planned_epochs(progress: Progress, limit_s: float, epoch_s: float) -> int:
     of_this_phase = progress.history[len(progress.history) - progress.phase_epoch + 1 :]
     typical = statistics.median([*(row["seconds"] for row in of_this_phase[1:]), epoch_s])
     left = limit_s * 0.95 - progress.seconds
-    fits = progress.phase_epoch + max(0, int(left / max(typical, 1e-9)))
+    possible = progress.phase_epoch + max(0.0, left / max(typical, 1e-9))
+    fits = max(progress.phase_epoch, int(possible * share))
     may_grow = progress.phase_epoch <= max(2, progress.phase_epochs // 4)
     return fits if may_grow else min(progress.phase_epochs, fits)

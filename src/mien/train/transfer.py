@@ -9,10 +9,10 @@ import keras
 from mien.errors import ModelError
 from mien.predict.model_facts import ModelFacts
 from mien.predict.model_folder import MODEL_FILE, model_path
-from mien.train.export.from_onnx import keras_from_onnx
 from mien.train.export.keras_io import load_network
+from mien.train.export.onnx import keras_from_onnx
 from mien.train.networks.backbones import LEVELS
-from mien.train.networks.small import heads_on
+from mien.train.networks.spec import heads_on
 from mien.train.run_folder import BEST_FILE
 
 

@@ -13,7 +13,7 @@ from mien.cli.main import main
 from mien.errors import ConfigError, ModelError
 from mien.predict.finder import MienDetector
 from mien.predict.finder_facts import read_finder
-from mien.terminal import ProgressLine
+from mien.terminal import ProgressBar
 from mien.train.finder.config import FinderConfig
 from mien.train.finder.run import train_finder
 
@@ -30,11 +30,11 @@ TINY = {
 }
 
 
-class Killed(ProgressLine):
+class Killed(ProgressBar):
     """Stops the training in its second epoch, as Ctrl-C would."""
 
-    def step(self, head: str, done: float, left_s: float | None, loss: float) -> None:  # noqa: ARG002
-        if head.startswith("epoch 2"):
+    def step(self, what: str, *_: object) -> None:
+        if what.startswith("epoch 2"):
             raise KeyboardInterrupt
 
 
@@ -54,7 +54,7 @@ def test_a_training_that_was_killed_ends_as_if_it_had_not_been(
     data, whole = trained
     config = FinderConfig(**TINY)
     with pytest.raises(KeyboardInterrupt):
-        train_finder(config, data, tmp_path / "run", show=Killed(enabled=False))
+        train_finder(config, data, tmp_path / "run", show=Killed(quiet=True))
     assert (tmp_path / "run" / "checkpoint" / "state.npz").is_file()
     done = train_finder(config, data, tmp_path / "run")
     assert done.trained

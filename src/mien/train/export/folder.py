@@ -9,21 +9,18 @@ from typing import Any
 
 import onnx
 
-from mien.errors import OutputError
-from mien.files import whole_folder
+from mien.files import check_replaceable, whole_folder
 from mien.predict.model_facts import ModelFacts
 from mien.predict.model_folder import (
     CARD_FILE,
     FACTS_FILE,
     INT8_FILE,
     MODEL_FILE,
-    write_facts,
 )
 from mien.predict.recognizer import Recognizer
-from mien.train.export.card import model_card
-from mien.train.export.clone import computes_in_float32, float32_copy
-from mien.train.export.macs import count_macs
-from mien.train.export.onnx import to_onnx
+from mien.train.export.card import describe
+from mien.train.export.keras_io import computes_in_float32, float32_clone
+from mien.train.export.onnx import count_macs, to_onnx, trace
 from mien.train.export.parity import check_parity
 
 
@@ -37,14 +34,17 @@ def export(model: Any, folder: Path, facts: ModelFacts, card: str | None = None)
     that do not fit the network and when ONNX Runtime and Keras disagree; OutputError when the place cannot be
     written.
     """
-    _check_place(folder)
+    check_replaceable(
+        folder, "a model folder", FACTS_FILE, only=(MODEL_FILE, INT8_FILE, FACTS_FILE, CARD_FILE)
+    )
     if not computes_in_float32(model):
-        model = float32_copy(model)
-    macs = count_macs(model)
+        model = float32_clone(model)
+    traced = trace(model)
+    macs = count_macs(traced[0])
     counted = {**facts.network, "parameters": model.count_params(), "macs": macs}
     created = facts.created or datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     facts = replace(facts, network=counted, created=created)
-    proto = to_onnx(model, facts)
+    proto = to_onnx(model, facts, traced)
     with whole_folder(folder) as temporary:
         file = temporary / MODEL_FILE
         onnx.save(proto, file)
@@ -52,18 +52,6 @@ def export(model: Any, folder: Path, facts: ModelFacts, card: str | None = None)
         facts = replace(
             facts, network={**facts.network, "bytes": file.stat().st_size, "parity": asdict(parity)}
         )
-        write_facts(temporary, facts)
-        (temporary / CARD_FILE).write_text(card or model_card(facts), encoding="utf-8")
+        describe(temporary, facts, card)
         Recognizer(temporary)  # opens as a user will open it
     return folder
-
-
-def _check_place(folder: Path) -> None:
-    """Raise OutputError before any work when `folder` holds something that replacing it would lose."""
-    if not folder.exists():
-        return
-    found = {path.name for path in folder.iterdir()} if folder.is_dir() else {"a file of this name"}
-    if other := sorted(found - {MODEL_FILE, INT8_FILE, FACTS_FILE, CARD_FILE}):
-        raise OutputError(
-            f"{folder} is there and is not a model folder (it has {', '.join(other[:3])}); name another place"
-        )

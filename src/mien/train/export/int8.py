@@ -21,10 +21,10 @@ from mien.data.dataset import Split
 from mien.errors import ModelError
 from mien.files import whole_folder
 from mien.predict.model_facts import METADATA_KEY
-from mien.predict.model_folder import INT8_FILE, read_model_folder, write_facts
+from mien.predict.model_folder import INT8_FILE, read_model_folder
 from mien.predict.recognizer import Recognizer
 from mien.preprocess import Preprocess, to_model_inputs
-from mien.train.export.card import model_card
+from mien.train.export.card import describe
 from mien.train.export.onnx import INPUT
 
 MOST_LOST = 0.003  # accuracy that the int8 form may lose on validation
@@ -78,8 +78,7 @@ def add_int8(
         found = _measured(model.onnx, temporary / INT8_FILE, validation, columns)
         if kept := found.lost <= MOST_LOST:
             facts = replace(model.facts, network={**model.facts.network, "int8": asdict(found)})
-            write_facts(temporary, facts)
-            (temporary / "CARD.md").write_text(model_card(facts), encoding="utf-8")
+            describe(temporary, facts)
         else:
             (temporary / INT8_FILE).unlink()
     return found, kept

@@ -1,4 +1,4 @@
-"""Keras files that know what they are: the facts travel inside the `.keras` or `.h5` file."""
+"""Keras files that know what they are, the facts inside the `.keras` or `.h5` file; and clones of a network."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ import keras
 from mien.errors import ModelError, OutputError
 from mien.files import whole_file
 from mien.predict.model_facts import METADATA_KEY, ModelFacts
-from mien.train.export.clone import bare_copy, computes_in_float32, float32_copy
 
 SUFFIXES = (".keras", ".h5")
 _ZIP_MEMBER = f"{METADATA_KEY}.json"  # Keras reads only the members that it knows
@@ -32,9 +31,9 @@ def save_network(model: Any, path: Path, facts: ModelFacts) -> Path:
     if path.suffix not in SUFFIXES:
         raise OutputError(f"cannot save a network as {path.name!r}; the name must end in .keras or .h5")
     if not computes_in_float32(model):
-        plain = float32_copy(model)
+        plain = float32_clone(model)
     else:
-        plain = bare_copy(model) if getattr(model, "compiled", False) else model
+        plain = bare_clone(model) if getattr(model, "compiled", False) else model
     with whole_file(path) as temporary:
         if path.suffix == ".keras":
             plain.save(temporary)
@@ -104,3 +103,47 @@ def _without_hdf5_warning() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(level)
+
+
+def bare_clone(model: Any) -> Any:
+    """Return the same layers and weights without loss, metrics and optimiser.
+
+    A file of the copy holds no class of ours, so that plain `keras.models.load_model` opens it anywhere.
+    """
+    copy = type(model).from_config(model.get_config())
+    _carry_weights(model, copy)
+    return copy
+
+
+def float32_clone(model: Any) -> Any:
+    """Return the same network computing in float32, for one that was trained in mixed precision."""
+
+    def plain(layer: Any) -> Any:
+        config = layer.get_config()
+        config["dtype"] = "float32"
+        return type(layer).from_config(config)
+
+    copy = keras.models.clone_model(model, clone_function=plain, recursive=True)
+    _carry_weights(model, copy)
+    return copy
+
+
+def computes_in_float32(model: Any) -> bool:
+    """Say whether every layer, nested ones included, computes in float32."""
+    layers = model._flatten_layers(include_self=False, recursive=True)
+    return all(layer.compute_dtype == "float32" for layer in layers)
+
+
+def finish_loading(model: Any) -> None:
+    """Make Normalization layers use the weights that were just put into them."""
+    for layer in model._flatten_layers(include_self=False, recursive=True):
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()
+
+
+def _carry_weights(source: Any, target: Any) -> None:
+    if len(source.weights) != len(target.weights):
+        raise AssertionError(f"a copy of {source.name} has other weights")
+    for old, new in zip(source.weights, target.weights, strict=True):
+        new.assign(keras.ops.convert_to_numpy(old))
+    finish_loading(target)

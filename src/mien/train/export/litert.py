@@ -18,7 +18,7 @@ from mien.calibrate import LEFT_BELOW
 from mien.errors import MissingExtra, ModelError
 from mien.files import whole_file
 from mien.predict.model_facts import ModelFacts
-from mien.train.export.clone import bare_copy, computes_in_float32, float32_copy
+from mien.train.export.keras_io import bare_clone, computes_in_float32, float32_clone
 from mien.train.export.parity import TOLERANCE, keras_probabilities, probes
 
 
@@ -34,7 +34,7 @@ def export_litert(model: Any, path: Path, facts: ModelFacts) -> Path:
             f"a LiteRT file can be written from the TensorFlow backend only, this is "
             f"{keras.backend.backend()}; run the same command with KERAS_BACKEND=tensorflow"
         )
-    plain = bare_copy(model) if computes_in_float32(model) else float32_copy(model)
+    plain = bare_clone(model) if computes_in_float32(model) else float32_clone(model)
     _divide_logits(plain, facts)
     plain = _without_smoothing(plain, facts)
     with whole_file(path) as temporary:

@@ -2,13 +2,15 @@
 
 The graph is clean: one transposition to channels first at the start, none between layers, every weight named
 after its layer. Batch normalisation is not folded: ONNX Runtime fuses it when it loads the file, and so a
-model folder keeps all that is needed to train on from it (`mien.train.export.from_onnx`).
+model folder keeps all that is needed to train on from it (`keras_from_onnx`).
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -20,6 +22,7 @@ from mien.calibrate import LEFT_BELOW
 from mien.errors import ModelError
 from mien.predict.heads import Head
 from mien.predict.model_facts import METADATA_KEY, ModelFacts
+from mien.train.export.keras_io import finish_loading
 from mien.train.export.onnx_layers import activations, arithmetic, convolutions, shapes
 from mien.train.export.onnx_layers.graph import Graph, Value
 
@@ -116,15 +119,17 @@ def _unknown(path: str, kind: str) -> ModelError:
     )
 
 
-def to_onnx(model: Any, facts: ModelFacts) -> onnx.ModelProto:
+def to_onnx(
+    model: Any, facts: ModelFacts, traced: tuple[Graph, dict[str, Value]] | None = None
+) -> onnx.ModelProto:
     """Return the network as an ONNX model that carries its architecture and its facts.
 
     Input `faces`: (batch, height, width, channels) float32, levels in [0, 255]. One output a head, named
     after it: (batch, labels) float32 probabilities; its temperature divides the logits before the softmax,
-    its smoothing is taken out after it.
+    its smoothing is taken out after it. traced: what `trace` said of the model, which this uses up.
     Raises ModelError where the network does not fit the facts or has a layer that we do not know.
     """
-    graph, outputs = trace(model)
+    graph, outputs = traced or trace(model)
     values = _matched(outputs, facts)
     for head, value in zip(facts.heads, values, strict=True):
         _finish_head(graph, head, value)
@@ -136,6 +141,24 @@ def to_onnx(model: Any, facts: ModelFacts) -> onnx.ModelProto:
     )
     onnx.checker.check_model(proto)
     return proto
+
+
+def count_macs(graph: Graph) -> int | None:
+    """Count the multiply-accumulates of convolutions and dense layers for one face, from a graph of `trace`.
+
+    Additions, normalisation and activations are not counted, as is usual. None where the network takes any
+    size and does not resize it, so that the number depends on the picture.
+    """
+    total = 0
+    for node in graph.nodes:
+        if node.op_type not in {"Conv", "Gemm"}:
+            continue
+        kernel = graph.weights[node.input[1]].shape
+        places = graph.shapes[node.output[0]][:2] if node.op_type == "Conv" else (1,)
+        if None in places:
+            return None
+        total += math.prod(kernel) * math.prod(side or 0 for side in places)
+    return total
 
 
 def to_raw_onnx(model: Any) -> onnx.ModelProto:
@@ -247,3 +270,54 @@ def _take_smoothing_out(graph: Graph, head: Head, answer: str) -> None:
             "LpNormalization", [f"{head.name}/kept"], [head.name], name=head.name, axis=1, p=1
         )
     )
+
+
+# And back.
+
+
+def keras_from_onnx(path: Path) -> tuple[Any, ModelFacts]:
+    """Rebuild the Keras network that a `.onnx` file was exported from; returns it and the file's facts.
+
+    The temperatures stay in the facts: they were never part of the weights, so the network's own outputs are
+    not calibrated. Raises ModelError when the file is missing, damaged or was not written by mien.
+    """
+    proto = _read(path)
+    stored = {entry.key: entry.value for entry in proto.metadata_props}
+    if METADATA_KEY not in stored or NETWORK_KEY not in stored:
+        raise ModelError(
+            f"{path} does not hold a network that can be trained on; only model folders that mien exported do"
+        )
+    facts = ModelFacts.from_json(stored[METADATA_KEY], path)
+    try:
+        model = keras.models.model_from_json(stored[NETWORK_KEY])
+        _fill(model, proto, json.loads(stored.get(REST_KEY, "[]")))
+    except ModelError:
+        raise
+    except Exception as error:  # whatever a changed description makes Keras raise
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise ModelError(f"the network in {path} cannot be rebuilt: {reason.strip()[:200]}") from error
+    return model, facts
+
+
+def _read(path: Path) -> onnx.ModelProto:
+    if not path.is_file():
+        raise ModelError(f"there is no network file {path}; name the model.onnx of a model folder")
+    try:
+        return onnx.load(path)
+    except Exception as error:  # protobuf has its own errors
+        raise ModelError(f"{path} is not an ONNX file; was it cut off or renamed?") from error
+
+
+def _fill(model: Any, proto: onnx.ModelProto, rest: list[Any]) -> None:
+    """Put the initialisers back into the variables that they came from."""
+    graph, _ = trace(model)
+    arrays = {tensor.name: tensor for tensor in proto.graph.initializer}
+    for name, weight in graph.weights.items():
+        if name not in arrays:
+            raise ModelError(f"the weight {name!r} is missing; the file was changed, export it again")
+        array = onnx.numpy_helper.to_array(arrays[name])
+        weight.variable.assign(weight.layout.to_keras(array, weight.variable.shape))
+    known = {id(weight.variable) for weight in graph.weights.values()}
+    for variable, value in zip([v for v in model.weights if id(v) not in known], rest, strict=True):
+        variable.assign(value)
+    finish_loading(model)

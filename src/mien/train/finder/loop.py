@@ -12,7 +12,7 @@ from typing import Any
 import keras
 
 from mien.errors import TrainingError
-from mien.terminal import ProgressLine, clock
+from mien.terminal import ProgressBar, clock
 from mien.train import backend, checkpoint, schedule
 from mien.train.ema import MovingAverage, host
 from mien.train.finder import batches
@@ -36,7 +36,7 @@ class FinderLoop:
         folder: Path,
         check: Check,
         on_epoch: Callable[[checkpoint.Progress], None],
-        show: ProgressLine,
+        show: ProgressBar,
     ) -> None:
         """folder: where the state is kept. check: called with the averaged weights in the network."""
         self._network, self._supply, self._config = network, supply, supply.config
@@ -134,7 +134,7 @@ class FinderLoop:
         progress, spent = self.progress, time.monotonic() - started
         left = progress.phase_epochs - progress.phase_epoch - step / total
         head = f"epoch {progress.epoch + 1}/{progress.phase_epochs}"
-        self._show.step(head, step / total, spent / step * total * left, loss)
+        self._show.step(head, step / total, f"loss {loss:.3f}", spent / step * total * left)
 
     def _say(self, row: dict[str, Any]) -> None:
         shown = {

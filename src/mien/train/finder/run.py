@@ -18,7 +18,7 @@ from mien.files import whole_file
 from mien.predict.finder import MienDetector
 from mien.predict.finder_facts import FACTS_FILE, NETWORK_FILE, FinderFacts, read_finder
 from mien.settings import to_mapping
-from mien.terminal import ProgressLine
+from mien.terminal import ProgressBar
 from mien.train import backend, checkpoint, run_folder
 from mien.train.finder import judge
 from mien.train.finder.config import FinderConfig
@@ -58,7 +58,7 @@ def train_finder(
     *,
     retrain: bool = False,
     command: str = "",
-    show: ProgressLine | None = None,
+    show: ProgressBar | None = None,
 ) -> FinderRun:
     """Train a face finder on a folder with labels.jsonl; the same call goes on with an interrupted training.
 
@@ -66,7 +66,7 @@ def train_finder(
     anew at every look at validation. Raises DataError for data that cannot be used, ConfigError where `out` holds
     something else, TrainingError when the loss is not finite.
     """
-    show, keras = show or ProgressLine(enabled=False), backend.import_keras()
+    show, keras = show or ProgressBar(quiet=True), backend.import_keras()
     train, validation = (_limited(read_photos(data, split), config) for split in ("train", "val"))
     settings = _described(config, data, train, validation, command)
     if retrain:

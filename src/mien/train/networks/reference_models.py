@@ -7,6 +7,7 @@ below the head.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import keras
@@ -14,9 +15,8 @@ from keras import layers
 
 from mien.errors import ConfigError
 from mien.preprocess import Preprocess
-from mien.train.networks import reference_models_transfer
-from mien.train.networks.registry import Network, NetworkRequest
-from mien.train.networks.small import heads_on
+from mien.train.networks.backbones import application_named, build_backbone, features
+from mien.train.networks.spec import NetworkRequest, NetworkSpec, heads_on
 
 
 def build_happy_nothappy(request: NetworkRequest) -> keras.Model:
@@ -120,6 +120,36 @@ def build_face_expression(request: NetworkRequest) -> keras.Model:
     return keras.Model(faces, heads_on(x, request.heads), name="face-expression")
 
 
+def build_happy_sad_angry_vgg16(request: NetworkRequest) -> keras.Model:
+    """VGG16 with the second project's own top of 1,839,875 parameters for three classes at 200x200.
+
+    Convolution 256 valid, pooling, dense 512 and 256 with L2 .01, batch norm and dropout .5 and .4. A
+    request's dropout replaces both rates. The backbone has 14,714,688 parameters, the fixed layer before it
+    has 12.
+    """
+    _at_least(128, request)  # below, VGG16 leaves no 4x4 map for a valid convolution and a pooling
+    faces, x = features(application_named("VGG16"), request)
+    x = layers.Conv2D(256, 3, activation="relu", name="top_conv")(x)
+    x = layers.MaxPooling2D(2, name="top_pool")(x)
+    x = layers.Flatten(name="flatten")(x)
+    for place, (width, own_rate) in enumerate(((512, 0.5), (256, 0.4)), start=1):
+        l2 = _l2(request, 0.01)
+        x = layers.Dense(width, activation="relu", kernel_regularizer=l2, name=f"dense{place}")(x)
+        x = layers.BatchNormalization(name=f"dense{place}_norm")(x)
+        x = layers.Dropout(_rate(request, own_rate), name=f"dense{place}_dropout")(x)
+    return keras.Model(faces, heads_on(x, request.heads), name="happy-sad-angry-vgg16")
+
+
+def _pooled(name: str, application: str) -> NetworkSpec:
+    """Global average pooling and one dense layer on a backbone; no dropout unless the request has a rate."""
+    return NetworkSpec(
+        name=name,
+        build=partial(build_backbone, application_named(application), name, dropout=0.0),
+        preprocess=Preprocess(size=48, colour="grey"),
+        source=f"fourth original: FER-2013, {application} with ImageNet weights",
+    )
+
+
 def _scaled_input(request: NetworkRequest) -> tuple[Any, Any]:
     faces = keras.Input(request.preprocess.shape, name="faces")
     return faces, layers.Rescaling(1 / 255, name="to_unit")(faces)
@@ -149,40 +179,48 @@ def _at_least(size: int, request: NetworkRequest) -> None:
         )
 
 
-def _specs() -> list[Network]:
+def _specs() -> list[NetworkSpec]:
     grey48 = Preprocess(size=48, colour="grey")
     return [
-        Network(
+        NetworkSpec(
             name="happy-nothappy",
             build=build_happy_nothappy,
             preprocess=Preprocess(size=256, colour="rgb"),
             source="first original: happy / not happy",
         ),
-        Network(
+        NetworkSpec(
             name="happy-sad-angry",
             build=build_happy_sad_angry,
             preprocess=Preprocess(size=200, colour="rgb"),
             source="second original: happy / sad / angry, its own network",
         ),
-        Network(
+        NetworkSpec(
             name="lenet5",
             build=build_lenet5,
             preprocess=Preprocess(size=256, colour="bgr"),
             source="third original: LeNet-5 for any picture size",
         ),
-        Network(
+        NetworkSpec(
             name="fer2013-cnn",
             build=build_fer2013_cnn,
             preprocess=grey48,
             source="fourth original: FER-2013, its own network",
         ),
-        Network(
+        NetworkSpec(
             name="face-expression",
             build=build_face_expression,
             preprocess=grey48,
             source="fifth original: face expression recognition; widths are ours",
         ),
+        NetworkSpec(
+            name="happy-sad-angry-vgg16",
+            build=build_happy_sad_angry_vgg16,
+            preprocess=Preprocess(size=200, colour="rgb"),
+            source="second original: happy / sad / angry, VGG16 with ImageNet weights",
+        ),
+        _pooled("fer2013-resnet50", "ResNet50"),
+        _pooled("fer2013-vgg16", "VGG16"),
     ]
 
 
-NETWORKS: dict[str, Network] = {spec.name: spec for spec in (*_specs(), *reference_models_transfer.SPECS)}
+NETWORKS: dict[str, NetworkSpec] = {spec.name: spec for spec in _specs()}

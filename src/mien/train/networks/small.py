@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import keras
 from keras import layers
 
 from mien.errors import ConfigError
 from mien.preprocess import Preprocess
-from mien.train.networks.registry import Network, NetworkRequest
+from mien.train.networks.spec import NetworkRequest, NetworkSpec, heads_on
 
 # Filters of each stage. Plain 3x3 convolutions, because on a CPU they train and predict faster than separable
 # ones for the same accuracy; 1.7 M parameters, 75.5 M multiply-accumulates at 48x48.
@@ -48,23 +45,8 @@ def build_small(request: NetworkRequest) -> keras.Model:
     return keras.Model(faces, heads_on(x, request.heads), name="small")
 
 
-def heads_on(features: Any, heads: Mapping[str, tuple[str, ...]], l2: float | None = None) -> Any:
-    """Put one softmax a head on the features; returns a tensor for one head and a list for several.
-
-    l2: penalty on the kernels of the heads; None: none.
-    """
-    penalty = keras.regularizers.L2(l2) if l2 else None
-    outputs = [
-        layers.Dense(
-            len(labels), activation="softmax", dtype="float32", kernel_regularizer=penalty, name=name
-        )(features)
-        for name, labels in heads.items()
-    ]
-    return outputs[0] if len(outputs) == 1 else outputs
-
-
 NETWORKS = {
-    "small": Network(
+    "small": NetworkSpec(
         name="small",
         build=build_small,
         preprocess=Preprocess(size=48, colour="grey"),
