@@ -133,6 +133,7 @@ def _explain_data(options: argparse.Namespace, config: ExplainConfig, out: Path 
     from mien.explain.classes import FACES, explain_classes, open_split
     from mien.explain.explain import open_explainer
     from mien.explain.render import class_in_words, draw_classes
+    from mien.terminal import ProgressBar
 
     dataset, split = open_split(Path(options.what), config)
     analyzer, explainer = open_explainer(
