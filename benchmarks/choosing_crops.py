@@ -22,13 +22,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.detect.registry import Detection, align, crop, open_detector
 from mien.images import read_image
 from mien.labels import canonical
-from mien.predict.detect import FoundFace, align, crop, detector
-from mien.predict.heads import Head
-from mien.predict.model_folder import model_path
-from mien.predict.recognizer import Recognizer
-from mien.preprocess import Preprocess, to_model_input
+from mien.model.classifier import Classifier
+from mien.model.folder import model_path
+from mien.model.heads import Head
+from mien.model.preprocess import Preprocess, to_model_input
 
 MARGINS = (0.9, 0.95, 1.0, 1.05, 1.1, 1.2)
 CUTS: dict[str, Callable[..., NDArray[np.uint8]]] = {"as is": crop, "level": align}
@@ -39,18 +39,18 @@ FILTERS = {"area": None, "linear": cv2.INTER_LINEAR, "cubic": cv2.INTER_CUBIC, "
 
 def main() -> None:
     options = _options()
-    recognizer = Recognizer(model_path(options.model), options.precision)
+    classifier = Classifier(model_path(options.model), options.precision)
     faces = list(_faces(options))
     truth = [canonical(emotion) for _, _, emotion in faces]
     print(f"{len(faces)} faces; accuracy / balanced accuracy")
-    names = [answer.name for answer in recognizer.facts.answers]
-    _table("margin", names, _margins(recognizer, faces, truth))
-    _table("filter", names, _filters(recognizer, faces, truth))
-    if recognizer.facts.blend:
+    names = [answer.name for answer in classifier.metadata.answers]
+    _table("margin", names, _margins(classifier, faces, truth))
+    _table("filter", names, _filters(classifier, faces, truth))
+    if classifier.metadata.blend:
         _table(
             "votes' share",
             [f"adjustment {one:g}" for one in ADJUSTMENTS],
-            _mixtures(recognizer, faces, truth),
+            _mixtures(classifier, faces, truth),
         )
 
 
@@ -66,27 +66,27 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-Labelled = tuple[NDArray[np.uint8], FoundFace, str]
+Labelled = tuple[NDArray[np.uint8], Detection, str]
 Row = tuple[str, list[str]]
 
 
 def _faces(options: argparse.Namespace) -> Iterator[Labelled]:
-    finder = detector("auto", options.detector_file)
+    detector = open_detector("auto", options.detector_file)
     with options.labels.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             image = read_image(options.photos / row["file"])
-            if found := finder.find(image):
+            if found := detector.detect(image):
                 yield image, found[0], row["emotion"]
 
 
-def _margins(recognizer: Recognizer, faces: list[Labelled], truth: list[str]) -> Iterator[Row]:
-    how = recognizer.facts.preprocess
+def _margins(classifier: Classifier, faces: list[Labelled], truth: list[str]) -> Iterator[Row]:
+    how = classifier.metadata.preprocess
     for name, cutter in CUTS.items():
         for margin in MARGINS:
             inputs = [
                 to_model_input(cutter(image, face, margin), how) for image, face, _ in _boxed(faces, cutter)
             ]
-            yield f"{name}, {margin:g}", _cells(recognizer, np.stack(inputs), truth)
+            yield f"{name}, {margin:g}", _cells(classifier, np.stack(inputs), truth)
 
 
 def _boxed(
@@ -96,24 +96,24 @@ def _boxed(
     return ((image, face.box if cutter is crop else face, emotion) for image, face, emotion in faces)
 
 
-def _filters(recognizer: Recognizer, faces: list[Labelled], truth: list[str]) -> Iterator[Row]:
-    how = recognizer.facts.preprocess
+def _filters(classifier: Classifier, faces: list[Labelled], truth: list[str]) -> Iterator[Row]:
+    how = classifier.metadata.preprocess
     for name, flag in FILTERS.items():
         inputs = [_scaled(align(image, face, how.margin), how, flag) for image, face, _ in faces]
-        yield f"{name}, {how.margin:g}", _cells(recognizer, np.stack(inputs), truth)
+        yield f"{name}, {how.margin:g}", _cells(classifier, np.stack(inputs), truth)
 
 
-def _mixtures(recognizer: Recognizer, faces: list[Labelled], truth: list[str]) -> Iterator[Row]:
-    facts, blend = recognizer.facts, recognizer.facts.blend
+def _mixtures(classifier: Classifier, faces: list[Labelled], truth: list[str]) -> Iterator[Row]:
+    metadata, blend = classifier.metadata, classifier.metadata.blend
     assert blend is not None
-    answers = recognizer.recognise([align(image, face, facts.preprocess.margin) for image, face, _ in faces])
-    counts = facts.training["data"]["counts"]["train"]
+    answers = classifier.predict([align(image, face, metadata.preprocess.margin) for image, face, _ in faces])
+    counts = metadata.training["data"]["counts"]["train"]
     prior = {label: counts[label] / sum(counts.values()) for label in blend.labels}
-    first, votes = (head.name for head in facts.heads)
+    first, votes = (head.name for head in metadata.heads)
     for share in SHARES:
         mixed = replace(blend, shares={first: 1 - share, votes: share}, prior=prior)
         kinds = [replace(mixed, adjustment=one) for one in ADJUSTMENTS]
-        yield f"{share:g}", [_cell(one, one.of(answers, facts.heads), truth) for one in kinds]
+        yield f"{share:g}", [_cell(one, one.of(answers, metadata.heads), truth) for one in kinds]
 
 
 def _scaled(face: NDArray[np.uint8], how: Preprocess, flag: int | None) -> NDArray[np.uint8]:
@@ -121,9 +121,9 @@ def _scaled(face: NDArray[np.uint8], how: Preprocess, flag: int | None) -> NDArr
     return to_model_input(face if flag is None else cv2.resize(face, (side, side), interpolation=flag), how)
 
 
-def _cells(recognizer: Recognizer, inputs: NDArray[np.uint8], truth: list[str]) -> list[str]:
-    answers = recognizer.probabilities(inputs)
-    return [_cell(answer, answers[answer.name], truth) for answer in recognizer.facts.answers]
+def _cells(classifier: Classifier, inputs: NDArray[np.uint8], truth: list[str]) -> list[str]:
+    answers = classifier.probabilities(inputs)
+    return [_cell(answer, answers[answer.name], truth) for answer in classifier.metadata.answers]
 
 
 def _cell(answer: Head, shares: NDArray[np.float32], truth: list[str]) -> str:

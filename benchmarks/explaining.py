@@ -21,7 +21,7 @@ import mien
 from mien.data import open_dataset
 from mien.explain.faithfulness import Faithfulness, measure_faithfulness
 from mien.explain.rise import MASKS, Answers, probability_occluded, rise
-from mien.preprocess import to_model_inputs
+from mien.model.preprocess import to_model_inputs
 
 WINDOW, STEP = 1 / 4, 1 / 16  # side of a window and distance between two, in sides of the face
 SURE, LOOKED_AT = 0.9, 150  # faces drawn by lot, among which sure and unsure ones are searched
@@ -39,7 +39,7 @@ def main() -> None:
     analyzer = mien.load(options.model, detector="whole", head=options.head)
     pictures = open_dataset(options.data).split("validation").pictures
     drawn = np.random.default_rng(0).choice(len(pictures), min(LOOKED_AT, len(pictures)), replace=False)
-    inputs = to_model_inputs([pictures.read(int(place)) for place in drawn], analyzer.facts.preprocess)
+    inputs = to_model_inputs([pictures.read(int(place)) for place in drawn], analyzer.metadata.preprocess)
     answers = analyzer.probabilities(inputs)
     sure = answers.max(axis=1) > SURE
     ways: dict[str, tuple[int, Mapper]] = {

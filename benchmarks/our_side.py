@@ -14,7 +14,7 @@ from typing import Any
 
 from meter import EpochClock, metered, report
 from mien.data import open_dataset
-from mien.preprocess import Preprocess
+from mien.model.preprocess import Preprocess
 from mien.train import loader
 from mien.train.loader import Inputs, Loader
 from networks import built, settings

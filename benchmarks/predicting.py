@@ -1,7 +1,7 @@
 """What prediction costs, in processor time, beside the package `fer` where it is installed.
 
     python benchmarks/predicting.py
-    python benchmarks/predicting.py --finder yunet --detector-file face_detection_yunet_2026may.onnx
+    python benchmarks/predicting.py --detector yunet --detector-file face_detection_yunet_2026may.onnx
 
 Each row is one process, started afresh, so that imports and memory are its own. Processor time counts all threads; the
 median of several runs is shown. `fer` (pip install fer) is the lightest other package; it brings a network of its own
@@ -35,11 +35,11 @@ OURS = {
     "import mien, CPU s": "start = time.process_time()\nimport mien\nfound = time.process_time() - start",
     "cold start to the first result, CPU s": f"""
 import mien
-mien.load(detector={{finder!r}}, detector_file={{file!r}}).analyze_file({str(PICTURE)!r})
+mien.load(detector={{detector!r}}, detector_file={{file!r}}).analyze_file({str(PICTURE)!r})
 found = time.process_time()""",
     "memory after the first result, MB": f"""
 import mien
-mien.load(detector={{finder!r}}, detector_file={{file!r}}).analyze_file({str(PICTURE)!r})
+mien.load(detector={{detector!r}}, detector_file={{file!r}}).analyze_file({str(PICTURE)!r})
 found = memory()""",
     "one face, CPU ms": """
 import mien, numpy
@@ -61,7 +61,7 @@ found = 1000 / 256 * cpu(lambda: analyzer.probabilities(faces), 9)""",
     "512x512 portrait, find and recognise, CPU ms": f"""
 import mien
 from mien.images import read_image
-analyzer = mien.load(detector={{finder!r}}, detector_file={{file!r}})
+analyzer = mien.load(detector={{detector!r}}, detector_file={{file!r}})
 image = read_image(Path({str(PICTURE)!r}))
 for _ in range(5): analyzer.analyze(image)
 found = 1000 * cpu(lambda: analyzer.analyze(image), 41)""",
@@ -106,15 +106,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--finder", default="mien", help="face finder")
+    parser.add_argument("--detector", default="mien", help="face detector")
     parser.add_argument("--detector-file", help="YuNet's file (default: $MIEN_YUNET)")
     parser.add_argument("--peer", help="the Python of an environment where `fer` is installed")
     parser.add_argument("--runs", type=int, default=5)
     options = parser.parse_args()
-    finder = options.finder
-    print(f"{'finder: ' + finder:48}{'mien':>10}{'fer':>10}")
+    detector = options.detector
+    print(f"{'detector: ' + detector:48}{'mien':>10}{'fer':>10}")
     for row, code in OURS.items():
-        mine = _median(sys.executable, code.format(finder=finder, file=options.detector_file), options.runs)
+        mine = _median(
+            sys.executable, code.format(detector=detector, file=options.detector_file), options.runs
+        )
         theirs = None
         if options.peer and row in FER:
             theirs = _median(options.peer, FER[row].replace("{sample!r}", repr(str(PICTURE))), options.runs)

@@ -1,7 +1,7 @@
 """How fast `mien video` follows faces through 720p, beside a loop that analyses every frame by itself.
 
-    python benchmarks/video.py --finders mien,haar
-    python benchmarks/video.py --finders yunet --detector-file face_detection_yunet_2026may.onnx
+    python benchmarks/video.py --detectors mien,haar
+    python benchmarks/video.py --detectors yunet --detector-file face_detection_yunet_2026may.onnx
 
 The film is made on the spot: the two portraits that ship drift over soft shades. Each row is one process. Decoding
 and recognising are counted, writing a marked copy is not.
@@ -31,41 +31,41 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--finders", default="mien,haar", help="face finders, separated by commas")
+    parser.add_argument("--detectors", default="mien,haar", help="face detectors, separated by commas")
     parser.add_argument("--detector-file", default=os.environ.get("MIEN_YUNET"))
-    parser.add_argument("--one", nargs=3, metavar=("WAY", "FINDER", "FILM"), help=argparse.SUPPRESS)
+    parser.add_argument("--one", nargs=3, metavar=("WAY", "DETECTOR", "FILM"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        way, finder, film = options.one
-        print(json.dumps(_measured(way, finder, film, options.detector_file)))
+        way, detector, film = options.one
+        print(json.dumps(_measured(way, detector, film, options.detector_file)))
         return
     with tempfile.TemporaryDirectory() as folder:
         film = Path(folder) / "film.mp4"
         _write_film(film)
-        print(f"{'finder':8}{'way':16}{'frames/s':>10}{'CPU ms a frame':>16}{'frames with 2 faces':>21}")
-        for finder in options.finders.split(","):
-            rates = [_row(finder, way, film, options.detector_file) for way in WAYS]
-            print(f"{finder:8}followed is {rates[0] / rates[1]:.1f} times as fast", flush=True)
+        print(f"{'detector':8}{'way':16}{'frames/s':>10}{'CPU ms a frame':>16}{'frames with 2 faces':>21}")
+        for detector in options.detectors.split(","):
+            rates = [_row(detector, way, film, options.detector_file) for way in WAYS]
+            print(f"{detector:8}followed is {rates[0] / rates[1]:.1f} times as fast", flush=True)
 
 
-def _row(finder: str, way: str, film: Path, file: str | None) -> float:
-    command = [sys.executable, __file__, "--one", way, finder, str(film)]
+def _row(detector: str, way: str, film: Path, file: str | None) -> float:
+    command = [sys.executable, __file__, "--one", way, detector, str(film)]
     done = subprocess.run(
         command + (["--detector-file", file] if file else []), capture_output=True, text=True, check=False
     )
     if done.returncode:
-        raise SystemExit(f"{finder} failed:\n{done.stderr[-2000:]}")
+        raise SystemExit(f"{detector} failed:\n{done.stderr[-2000:]}")
     found = json.loads(done.stdout.splitlines()[-1])
-    print(f"{finder:8}{way:16}{found['rate']:10.0f}{found['cpu_ms']:16.1f}{100 * found['both']:20.0f}%")
+    print(f"{detector:8}{way:16}{found['rate']:10.0f}{found['cpu_ms']:16.1f}{100 * found['both']:20.0f}%")
     return float(found["rate"])
 
 
-def _measured(way: str, finder: str, film: str, file: str | None) -> dict[str, float]:
+def _measured(way: str, detector: str, film: str, file: str | None) -> dict[str, float]:
     import mien
     from mien.video.analyze import analyze_video
     from mien.video.reader import open_video
 
-    analyzer = mien.load(detector=finder, detector_file=file if finder == "yunet" else None)
+    analyzer = mien.load(detector=detector, detector_file=file if detector == "yunet" else None)
     wall, cpu, counts = time.perf_counter(), time.process_time(), []
     if way == "followed":
         counts = [len(frame.faces) for frame in analyze_video(film, analyzer)]

@@ -22,7 +22,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 @pytest.fixture(scope="session", autouse=True)
 def _cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep the tests away from the user's cache of decoded data sets, and from a face finder of their own."""
+    """Keep the tests away from the user's cache of decoded data sets, and from a face detector of their own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MIEN_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.delenv("MIEN_YUNET", raising=False)

@@ -73,7 +73,7 @@ CALLS = [
 ]
 
 
-def test_the_command_finder_reads_what_a_shell_would() -> None:
+def test_the_command_detector_reads_what_a_shell_would() -> None:
     text = (
         "# no\nmien data a  # why\nX=1 nohup mien train b \\\n  --epochs 2 > log 2>&1 &\npip install mien\n"
     )

@@ -1,4 +1,4 @@
-"""Store crops and what `mien.preprocess` makes of them, so that preprocessing cannot drift unseen.
+"""Store crops and what `mien.model.preprocess` makes of them, so that preprocessing cannot drift unseen.
 
     python tools/make_golden.py tests/golden/preprocess.npz
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mien.data.drawn import draw_face
 from mien.files import whole_file
-from mien.preprocess import Preprocess, to_model_input
+from mien.model.preprocess import Preprocess, to_model_input
 
 # name -> how; the names are part of the stored file.
 HOWS = {

@@ -18,9 +18,9 @@ import onnx
 
 from mien.data import open_dataset
 from mien.files import whole_folder
-from mien.predict.model_facts import METADATA_KEY, ModelFacts
-from mien.predict.model_folder import CARD_FILE, INT8_FILE, MODEL_FILE, read_model_folder, write_facts
-from mien.predict.recognizer import Recognizer
+from mien.model.classifier import Classifier
+from mien.model.folder import CARD_FILE, INT8_FILE, MODEL_FILE, read_model_folder, write_metadata
+from mien.model.metadata import METADATA_KEY, Metadata
 from mien.train.calibrate import blended, favourite_score, favourites, planned
 from mien.train.config import TrainConfig
 from mien.train.export.card import model_card
@@ -37,46 +37,46 @@ def main() -> None:
     config = TrainConfig(blend=options.blend, logit_adjustment=options.logit_adjustment)
     with whole_folder(options.model) as temporary:
         shutil.copytree(options.model, temporary, dirs_exist_ok=True)
-        facts = refitted(read_model_folder(temporary).facts, temporary, options.data, config)
+        metadata = refitted(read_model_folder(temporary).metadata, temporary, options.data, config)
         for name in (MODEL_FILE, INT8_FILE):
             if (temporary / name).is_file():
-                _tell(temporary / name, facts)
-        write_facts(temporary, facts)
-        (temporary / CARD_FILE).write_text(model_card(facts), encoding="utf-8")
-    print(facts.blend)
+                _tell(temporary / name, metadata)
+        write_metadata(temporary, metadata)
+        (temporary / CARD_FILE).write_text(model_card(metadata), encoding="utf-8")
+    print(metadata.blend)
 
 
-def refitted(facts: ModelFacts, folder: Path, data: Path, config: TrainConfig) -> ModelFacts:
-    """Return the facts with another mixture, fitted to the answers of the folder's float32 network."""
+def refitted(metadata: Metadata, folder: Path, data: Path, config: TrainConfig) -> Metadata:
+    """Return the metadata with another mixture, fitted to the answers of the folder's float32 network."""
     dataset = open_dataset(data)
     split = dataset.split("validation")
-    assert split.votes is not None and len(facts.heads) == 2, "a mixture needs a votes head, and votes"
+    assert split.votes is not None and len(metadata.heads) == 2, "a mixture needs a votes head, and votes"
     faces = [split.pictures.read(place) for place in range(len(split))]
-    answers = Recognizer(folder, "float32").recognise(faces)
+    answers = Classifier(folder, "float32").predict(faces)
     # What the network answers is calibrated already.
-    heads = [replace(head, temperature=1.0, smoothing=0.0) for head in facts.heads]
+    heads = [replace(head, temperature=1.0, smoothing=0.0) for head in metadata.heads]
     labels = {head.name: head.labels for head in heads}
     plan = planned(labels, config.blend, config.logit_adjustment, dataset.split("train"))
     blend, _ = blended(heads, [answers[name] for name in labels], split, plan, dataset.name)
     assert blend is not None
     known, favourite = favourites(split.votes, heads[1].labels, blend.labels)
-    used = blend.of(Recognizer(folder).recognise(faces), heads)[known]
+    used = blend.of(Classifier(folder).predict(faces), heads)[known]
     score = favourite_score(used, favourite, dataset.name)
     settings = {
-        **facts.training["settings"],
+        **metadata.training["settings"],
         "blend": config.blend,
         "logit_adjustment": config.logit_adjustment,
     }
-    kept = tuple(one for one in facts.scores if one["head"] != blend.name)
-    training = {**facts.training, "settings": settings}
-    return replace(facts, blend=blend, training=training, scores=(*kept, score))
+    kept = tuple(one for one in metadata.scores if one["head"] != blend.name)
+    training = {**metadata.training, "settings": settings}
+    return replace(metadata, blend=blend, training=training, scores=(*kept, score))
 
 
-def _tell(network: Path, facts: ModelFacts) -> None:
-    """Let a network file say what its facts are now; whatever else it says stays."""
+def _tell(network: Path, metadata: Metadata) -> None:
+    """Let a network file say what its metadata are now; whatever else it says stays."""
     proto = onnx.load(network)
     stored = {entry.key: entry.value for entry in proto.metadata_props}
-    onnx.helper.set_model_props(proto, {**stored, METADATA_KEY: facts.to_json()})
+    onnx.helper.set_model_props(proto, {**stored, METADATA_KEY: metadata.to_json()})
     onnx.save(proto, network)
 
 

@@ -107,10 +107,10 @@ def a_model_of_brightness(folder: Path) -> Path:
     onnx = pytest.importorskip("onnx")
     from onnx import TensorProto, helper, numpy_helper
 
-    from mien.predict.heads import Head
-    from mien.predict.model_facts import ModelFacts
-    from mien.predict.model_folder import write_facts
-    from mien.preprocess import Preprocess
+    from mien.model.folder import write_metadata
+    from mien.model.heads import Head
+    from mien.model.metadata import Metadata
+    from mien.model.preprocess import Preprocess
 
     constants = {"scale": [[-0.05, 0.05]], "shift": [[6.4, -6.4]], "axes": [1, 2]}
     nodes = [
@@ -135,7 +135,7 @@ def a_model_of_brightness(folder: Path) -> Path:
         folder / "model.onnx",
     )
     head = Head(name="light", labels=("dark", "light"))
-    write_facts(folder, ModelFacts(name="brightness", preprocess=Preprocess(), heads=(head,)))
+    write_metadata(folder, Metadata(name="brightness", preprocess=Preprocess(), heads=(head,)))
     return folder
 
 

@@ -9,18 +9,18 @@ import cv2
 import numpy as np
 import pytest
 
-from mien.predict.heads import Head
-from mien.predict.model_facts import METADATA_KEY, ModelFacts
-from mien.predict.model_folder import write_facts
-from mien.preprocess import Preprocess
+from mien.model.folder import write_metadata
+from mien.model.heads import Head
+from mien.model.metadata import METADATA_KEY, Metadata
+from mien.model.preprocess import Preprocess
 
 # Logit of each class at a mean level: the class whose level is nearest has the highest one.
 LEVELS = {"dark": 40.0, "middle": 128.0, "bright": 215.0}
 SIZE = 8
 
 
-def facts_for(labels: tuple[str, ...], name: str = "levels") -> ModelFacts:
-    return ModelFacts(
+def facts_for(labels: tuple[str, ...], name: str = "levels") -> Metadata:
+    return Metadata(
         name=name,
         preprocess=Preprocess(size=SIZE, colour="grey"),
         heads=(Head(name="expression", labels=labels),),
@@ -65,7 +65,7 @@ def write_folder(path: Path, labels: tuple[str, ...] = tuple(LEVELS), name: str 
     """Write a model folder of the same network."""
     path.mkdir(parents=True)
     write_onnx(path / "model.onnx", labels)
-    write_facts(path, facts_for(labels, name))
+    write_metadata(path, facts_for(labels, name))
     return path
 
 

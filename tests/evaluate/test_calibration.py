@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mien.calibrate import expected_calibration_error, with_temperature
 from mien.evaluate.calibration import five_fold_temperature, reliability, transferred_temperature
+from mien.model.calibration import expected_calibration_error, with_temperature
 
 
 def honest(n: int, seed: int = 0) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

@@ -82,8 +82,8 @@ def test_what_cannot_be_compared(two: list[Path], faces: Path) -> None:
 def test_two_models_of_one_name_are_told_apart(model_folder: Callable[..., Path], faces: Path) -> None:
     folders = [model_folder("a/same"), model_folder("b/same")]
     for folder in folders:  # both say in model.json that they are called a/same and b/same
-        facts = folder / "model.json"
-        facts.write_text(facts.read_text().replace('"a/same"', '"same"').replace('"b/same"', '"same"'))
+        metadata = folder / "model.json"
+        metadata.write_text(metadata.read_text().replace('"a/same"', '"same"').replace('"b/same"', '"same"'))
     found = compare(folders, faces, config=CONFIG)
     assert sorted(row.name for row in found.rows) == sorted(map(str, folders))
     assert found.best_two is not None and found.best_two.p_value == 1

@@ -16,7 +16,7 @@ from mien.errors import ConfigError, ModelError
 from mien.evaluate import models
 from mien.evaluate.config import EvaluateConfig
 from mien.evaluate.models import open_as, open_model, prepared_chunks
-from mien.preprocess import Preprocess, to_model_inputs
+from mien.model.preprocess import Preprocess, to_model_inputs
 
 LABELS = ("dark", "middle", "bright")
 SIZE = 8
@@ -152,15 +152,15 @@ def network() -> Any:
 
 
 def test_keras_files_with_facts(network: Any, tmp_path: Path) -> None:
-    from mien.predict.heads import Head
-    from mien.predict.model_facts import ModelFacts
+    from mien.model.heads import Head
+    from mien.model.metadata import Metadata
     from mien.train.export.keras_io import save_network
 
     heads = (Head(name="expression", labels=LABELS), Head(name="votes", labels=LABELS[::-1]))
-    facts = ModelFacts(name="levels", preprocess=Preprocess(size=SIZE), heads=heads)
+    metadata = Metadata(name="levels", preprocess=Preprocess(size=SIZE), heads=heads)
     split = split_of(67)
     for suffix in (".keras", ".h5"):
-        scorer = open_model(save_network(network, tmp_path / f"net{suffix}", facts))
+        scorer = open_model(save_network(network, tmp_path / f"net{suffix}", metadata))
         answers = scorer.probabilities(split)
         np.testing.assert_allclose(answers["expression"], by_hand(split), atol=1e-5)
         np.testing.assert_allclose(answers["votes"], by_hand(split)[:, ::-1], atol=1e-5)
@@ -188,6 +188,6 @@ def test_foreign_keras_files(network: Any, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"pictures of any size .* set --size"):
         open_model(tmp_path / "any.keras", labels=LABELS)
     scorer = open_as(tmp_path / "any.keras", EvaluateConfig(labels=LABELS, size=16))
-    assert (scorer.facts.preprocess.size, scorer.facts.preprocess.colour) == (16, "rgb")
+    assert (scorer.metadata.preprocess.size, scorer.metadata.preprocess.colour) == (16, "rgb")
     with pytest.raises(ModelError, match="not probabilities that sum to one; are they logits"):
         scorer.probabilities(split)

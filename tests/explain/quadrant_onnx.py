@@ -8,22 +8,22 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from mien.predict.heads import Head
-from mien.predict.model_facts import METADATA_KEY, ModelFacts
-from mien.predict.model_folder import MODEL_FILE, write_facts
-from mien.preprocess import Preprocess
+from mien.model.folder import MODEL_FILE, write_metadata
+from mien.model.heads import Head
+from mien.model.metadata import METADATA_KEY, Metadata
+from mien.model.preprocess import Preprocess
 
 SIZE = 16
-FACTS = ModelFacts(
+METADATA = Metadata(
     name="quarter",
     preprocess=Preprocess(size=SIZE, colour="grey"),
     heads=(Head(name="light", labels=("dark", "bright")), Head(name="mood", labels=("Anger", "happy"))),
 )
 
 
-def quadrant_network(facts: ModelFacts = FACTS, slope: float = 0.04) -> onnx.ModelProto:
+def quadrant_network(metadata: Metadata = METADATA, slope: float = 0.04) -> onnx.ModelProto:
     """Softmax of (-z, z), z = slope * (mean of the upper right quarter - 128), in both heads; slope 0: always even."""
-    size = facts.preprocess.size
+    size = metadata.preprocess.size
     weights = np.zeros((size, size, 1), np.float32)
     weights[: size // 2, size // 2 :] = 4 * slope  # a quarter of the pixels: their mean times the slope
     nodes = [
@@ -32,7 +32,7 @@ def quadrant_network(facts: ModelFacts = FACTS, slope: float = 0.04) -> onnx.Mod
         helper.make_node("ReduceMean", ["seen", "axes"], ["mean"], keepdims=0),
         helper.make_node("Reshape", ["mean", "column"], ["means"]),
         helper.make_node("MatMul", ["means", "sides"], ["logits"]),
-        *(helper.make_node("Softmax", ["logits"], [head.name], axis=1) for head in facts.heads),
+        *(helper.make_node("Softmax", ["logits"], [head.name], axis=1) for head in metadata.heads),
     ]
     constants = {
         "middle": np.float32(128),
@@ -45,18 +45,21 @@ def quadrant_network(facts: ModelFacts = FACTS, slope: float = 0.04) -> onnx.Mod
         nodes,
         "quarter",
         [helper.make_tensor_value_info("faces", TensorProto.FLOAT, ["batch", size, size, 1])],
-        [helper.make_tensor_value_info(head.name, TensorProto.FLOAT, ["batch", 2]) for head in facts.heads],
+        [
+            helper.make_tensor_value_info(head.name, TensorProto.FLOAT, ["batch", 2])
+            for head in metadata.heads
+        ],
         [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
     )
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
-    helper.set_model_props(proto, {METADATA_KEY: facts.to_json()})
+    helper.set_model_props(proto, {METADATA_KEY: metadata.to_json()})
     return proto
 
 
-def write_quadrant(folder: Path, facts: ModelFacts = FACTS, slope: float = 0.04) -> Path:
+def write_quadrant(folder: Path, metadata: Metadata = METADATA, slope: float = 0.04) -> Path:
     folder.mkdir()
-    onnx.save(quadrant_network(facts, slope), folder / MODEL_FILE)
-    write_facts(folder, facts)
+    onnx.save(quadrant_network(metadata, slope), folder / MODEL_FILE)
+    write_metadata(folder, metadata)
     return folder
 
 

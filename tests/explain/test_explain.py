@@ -10,18 +10,18 @@ import onnx
 import pytest
 
 import mien
+from mien.detect.base import Detection
 from mien.errors import ConfigError
 from mien.explain import faithfulness
 from mien.explain.explain import Explainer, cell_means, find_label, inverse_transform
 from mien.explain.faithfulness import Faithfulness, measure_faithfulness
 from mien.explain.render import AGAINST, FOR, draw_explanation, in_words, legend, overlaid, text
 from mien.explain.rise import probability_occluded, rise, soft_masks, top_k_mask
+from mien.model.metadata import Metadata
+from mien.model.preprocess import Preprocess, to_model_input
 from mien.predict.analyzer import Analyzer
-from mien.predict.found_face import FoundFace
-from mien.predict.model_facts import ModelFacts
-from mien.preprocess import Preprocess, to_model_input
 
-from .quadrant_onnx import FACTS, SIZE, lit_face, quadrant_network, write_quadrant
+from .quadrant_onnx import METADATA, SIZE, lit_face, quadrant_network, write_quadrant
 
 QUARTER = (slice(0, SIZE // 2), slice(SIZE // 2, SIZE))
 FACE = lit_face()[:, :, None]
@@ -155,7 +155,7 @@ def test_the_hottest_part_has_its_share_and_ties_are_broken_by_lot() -> None:
 
 
 def test_labels_are_found_in_any_spelling_and_others_refused() -> None:
-    head = FACTS.head("mood")
+    head = METADATA.head("mood")
     assert find_label(head, "angry") == 0
     assert find_label(head, " Happy") == 1
     with pytest.raises(ConfigError, match=r"'mood' has no label 'sad'; it has: Anger, happy"):
@@ -177,18 +177,18 @@ TILTED = ((52.0, 60.0), (78.0, 84.0), (60.0, 80.0), (44.0, 84.0), (64.0, 100.0))
 @pytest.mark.parametrize(
     "face",
     [
-        FoundFace((30.0, 40.0, 60.0, 80.0)),
-        FoundFace((-20.0, 5.0, 90.0, 70.0)),
-        FoundFace((101.0, 90.5, 41.0, 33.0)),
-        FoundFace((30.0, 40.0, 60.0, 80.0), 0.9, TILTED),
+        Detection((30.0, 40.0, 60.0, 80.0)),
+        Detection((-20.0, 5.0, 90.0, 70.0)),
+        Detection((101.0, 90.5, 41.0, 33.0)),
+        Detection((30.0, 40.0, 60.0, 80.0), 0.9, TILTED),
     ],
     ids=["inside", "over the border", "odd", "tilted"],
 )
-def test_the_placement_says_where_the_input_came_from(tmp_path: Path, face: FoundFace) -> None:
+def test_the_placement_says_where_the_input_came_from(tmp_path: Path, face: Detection) -> None:
     """Pictures whose levels are their own coordinates, cut and prepared, show where each pixel came from."""
     how = Preprocess(size=16, resize=20, colour="grey", margin=1.2)
-    facts = ModelFacts(name="cut", preprocess=how, heads=FACTS.heads[:1])
-    onnx.save(quadrant_network(facts), tmp_path / "cut.onnx")
+    metadata = Metadata(name="cut", preprocess=how, heads=METADATA.heads[:1])
+    onnx.save(quadrant_network(metadata), tmp_path / "cut.onnx")
     analyzer = mien.load(tmp_path / "cut.onnx", detector="haar")
     x_ramp, y_ramp = (ramp.astype(np.uint8) for ramp in np.meshgrid(np.arange(200), np.arange(180)))
     columns, rows = np.meshgrid(np.arange(16), np.arange(16))

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from keras import layers
 
+from mien.detect.registry import WholePicture
 from mien.errors import ModelError
 from mien.explain.config import ExplainConfig
 from mien.explain.explain import explain_face, open_explainer
 from mien.explain.grad_cam import GradCam, KerasNetwork
-from mien.predict.detect import WholePicture
-from mien.predict.heads import Head
-from mien.predict.model_facts import ModelFacts
-from mien.preprocess import Preprocess
+from mien.model.heads import Head
+from mien.model.metadata import Metadata
+from mien.model.preprocess import Preprocess
 from mien.train.export.keras_io import save_network
 
 from ..train.tiny_networks import network, small_network
@@ -24,7 +24,7 @@ from ..train.tiny_networks import network, small_network
 pytestmark = pytest.mark.backend
 SIZE, LABELS = 16, ("dark", "bright")
 HEAD = Head(name="light", labels=LABELS)
-FACTS = ModelFacts(name="spots", preprocess=Preprocess(size=SIZE, colour="grey"), heads=(HEAD,))
+METADATA = Metadata(name="spots", preprocess=Preprocess(size=SIZE, colour="grey"), heads=(HEAD,))
 
 
 def spot_network(bright: float = 1.0) -> keras.Model:
@@ -116,11 +116,11 @@ def test_a_head_that_is_no_softmax_is_refused() -> None:
 
 
 def test_a_keras_file_is_explained_by_grad_cam_unasked(tmp_path: Path) -> None:
-    file = save_network(spot_network(), tmp_path / "spots.keras", FACTS)
-    analyzer, explainer = open_explainer(str(file), ExplainConfig(), finder="whole")
+    file = save_network(spot_network(), tmp_path / "spots.keras", METADATA)
+    analyzer, explainer = open_explainer(str(file), ExplainConfig(), detector="whole")
     assert isinstance(analyzer.detector, WholePicture)
     image = spots()[:, :, 0]
-    saliency = explain_face(analyzer, explainer, image, analyzer.detector.find(image)[0], "bright")
+    saliency = explain_face(analyzer, explainer, image, analyzer.detector.detect(image)[0], "bright")
     assert (saliency.method, saliency.label) == ("grad-cam", "bright")
     assert saliency.values[:8, 8:].sum() > 0.8 * saliency.values.sum()
     assert saliency.faithfulness.holds
@@ -129,7 +129,7 @@ def test_a_keras_file_is_explained_by_grad_cam_unasked(tmp_path: Path) -> None:
 
 def test_keras_answers_in_batches_of_any_size() -> None:
     faces = np.random.default_rng(1).integers(0, 256, (70, SIZE, SIZE, 1), dtype=np.uint8)
-    answers = KerasNetwork(spot_network(), FACTS)
+    answers = KerasNetwork(spot_network(), METADATA)
     whole = answers.probabilities(faces)["light"]
     assert whole.shape == (70, 2)
     np.testing.assert_allclose(answers.probabilities(faces[66:])["light"], whole[66:], atol=1e-6)

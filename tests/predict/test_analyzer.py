@@ -15,27 +15,27 @@ import pytest
 from PIL import Image
 
 import mien
+from mien.detect.align import align
+from mien.detect.base import Detection
 from mien.errors import ConfigError, DataError, ImageError, ModelError
 from mien.images import decode_image, from_pillow
+from mien.model.classifier import Classifier
+from mien.model.preprocess import Preprocess, to_model_inputs
 from mien.predict.analyzer import Analyzer
-from mien.predict.crop import align
-from mien.predict.found_face import FoundFace
-from mien.predict.recognizer import Recognizer
 from mien.predict.results import Face
-from mien.preprocess import Preprocess, to_model_inputs
 
-from .tiny_onnx import FACTS, LABELS, expected, write_folder
+from ..model.tiny_onnx import LABELS, METADATA, expected, write_folder
 
 
 class Given:
-    """A face finder that answers what it was given: boxes inside the picture."""
+    """A face detector that answers what it was given: boxes inside the picture."""
 
-    name, note, facts = "given", "", {"name": "given"}
+    name, note, metadata = "given", "", {"name": "given"}
 
-    def __init__(self, *faces: FoundFace) -> None:
+    def __init__(self, *faces: Detection) -> None:
         self.faces = faces
 
-    def find(self, image: np.ndarray) -> tuple[FoundFace, ...]:
+    def detect(self, image: np.ndarray) -> tuple[Detection, ...]:
         return tuple(face for face in self.faces if face.box[0] < image.shape[1])
 
 
@@ -71,7 +71,7 @@ def test_every_door_gives_the_numbers_of_the_network_by_itself(whole: Analyzer, 
     image = picture(1)
     path = tmp_path / "Gesicht ü 顔.png"
     path.write_bytes(png(image))
-    (share,) = expected(to_model_inputs([image], FACTS.preprocess))
+    (share,) = expected(to_model_inputs([image], METADATA.preprocess))
     wanted = [[*share, 0, 0, 30, 40]]
     for faces in (
         whole.analyze(image),
@@ -127,14 +127,14 @@ def test_what_is_no_pillow_image_is_refused(whole: Analyzer) -> None:
 
 
 def test_two_faces_are_levelled_and_cut_with_the_margin_of_the_model(tmp_path: Path) -> None:
-    facts = replace(FACTS, preprocess=Preprocess(size=16, colour="grey", margin=1.5))
-    recognizer = Recognizer(write_folder(tmp_path / "wide", facts))
+    metadata = replace(METADATA, preprocess=Preprocess(size=16, colour="grey", margin=1.5))
+    classifier = Classifier(write_folder(tmp_path / "wide", metadata))
     points = ((12.0, 14.0), (22.0, 14.0), (17.0, 20.0), (13.0, 26.0), (21.0, 26.0))
-    large = FoundFace((5.0, 5.0, 24.0, 30.0), 0.9, points)
-    small = FoundFace((60.0, -3.0, 16.0, 16.0))
+    large = Detection((5.0, 5.0, 24.0, 30.0), 0.9, points)
+    small = Detection((60.0, -3.0, 16.0, 16.0))
     image = picture(6, 60, 80)
-    first, second = Analyzer(recognizer, Given(large, small)).analyze(image)
-    inputs = to_model_inputs([align(image, face, 1.5) for face in (large, small)], facts.preprocess)
+    first, second = Analyzer(classifier, Given(large, small)).analyze(image)
+    inputs = to_model_inputs([align(image, face, 1.5) for face in (large, small)], metadata.preprocess)
     for face, found, shares in zip((first, second), (large, small), expected(inputs), strict=True):
         assert tuple(face.probabilities) == LABELS
         np.testing.assert_allclose(list(face.probabilities.values()), shares, atol=1e-6)
@@ -142,8 +142,8 @@ def test_two_faces_are_levelled_and_cut_with_the_margin_of_the_model(tmp_path: P
 
 
 def test_a_batch_keeps_faces_with_their_pictures(folder: Path) -> None:
-    finder = Given(FoundFace((0.0, 0.0, 20.0, 20.0)), FoundFace((50.0, 0.0, 20.0, 20.0)))
-    analyzer = Analyzer(Recognizer(folder), finder)
+    detector = Given(Detection((0.0, 0.0, 20.0, 20.0)), Detection((50.0, 0.0, 20.0, 20.0)))
+    analyzer = Analyzer(Classifier(folder), detector)
     images = [picture(7, 30, 40), np.zeros((0, 0, 3), np.uint8), picture(8, 30, 90), picture(9)]
     batch = analyzer.analyze_batch(images)
     assert [len(faces) for faces in batch] == [1, 0, 2, 1]
@@ -184,8 +184,8 @@ def test_threads_share_one_analyzer(whole: Analyzer) -> None:
 
 def test_below_the_threshold_the_decision_is_uncertain_and_the_numbers_stay(tmp_path: Path) -> None:
     image = np.full((16, 16), 102, np.uint8)  # just above the level at which both labels are as likely
-    (head,) = FACTS.heads
-    strict = write_folder(tmp_path / "strict", replace(FACTS, heads=(replace(head, threshold=0.9),)))
+    (head,) = METADATA.heads
+    strict = write_folder(tmp_path / "strict", replace(METADATA, heads=(replace(head, threshold=0.9),)))
     (sure,) = mien.load(write_folder(tmp_path / "tiny"), detector="whole").analyze(image)
     (unsure,) = mien.load(strict, detector="whole").analyze(image)
     assert sure.emotion == unsure.emotion == "bright"
@@ -207,7 +207,7 @@ def test_load_says_what_to_name(folder: Path, tmp_path: Path) -> None:
         mien.load("nowhere")
     with pytest.raises(ModelError, match="there is no head 'votes'; this model has: light"):
         mien.load(folder, detector="whole", head="votes")
-    with pytest.raises(ConfigError, match="there is no face finder 'eyes'"):
+    with pytest.raises(ConfigError, match="there is no face detector 'eyes'"):
         mien.load(folder, detector="eyes")
     with pytest.raises(ModelError, match="cannot read the YuNet file"):
         mien.load(folder, detector_file=tmp_path / "missing.onnx")

@@ -11,7 +11,7 @@ import mien
 from mien.cli.main import main
 from mien.images import read_image
 
-from .tiny_onnx import write_folder
+from ..model.tiny_onnx import write_folder
 
 SAMPLES = Path(mien.__file__).parent / "samples"
 

@@ -17,12 +17,12 @@ import pytest
 import mien
 from mien.cli.main import main, parser
 from mien.data.drawn import draw_face
+from mien.detect.registry import DETECTORS
 from mien.labels import FER2013
 from mien.predict.annotate import annotated
-from mien.predict.detect import DETECTORS
 from mien.predict.results import Face, percent
 
-from .tiny_onnx import write_folder
+from ..model.tiny_onnx import write_folder
 
 
 @pytest.fixture(autouse=True)
@@ -261,7 +261,7 @@ def test_marked_copies_write_over_nothing(photos: Path, capsys: pytest.CaptureFi
     assert (photos / "2.png").read_bytes() == before
 
 
-def test_the_help_names_every_face_finder() -> None:
+def test_the_help_names_every_face_detector() -> None:
     (group,) = [action for action in parser()._actions if action.dest == "command"]
     (option,) = [action for action in group.choices["predict"]._actions if action.dest == "detector"]  # type: ignore[index,union-attr]
     assert all(name in str(option.help) for name in DETECTORS)

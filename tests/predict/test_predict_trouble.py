@@ -21,7 +21,7 @@ import mien
 from mien.cli.main import main
 from mien.terminal import ProgressBar
 
-from .tiny_onnx import write_folder
+from ..model.tiny_onnx import write_folder
 
 COMMAND = (sys.executable, "-m", "mien.cli.main", "predict", "--model", "tiny", "--detector", "whole")
 parquet = pytest.importorskip("pyarrow.parquet")

@@ -21,7 +21,7 @@ import pytest
 
 from mien.predict.analyzer import Analyzer, load
 
-from ..predict.tiny_onnx import write_folder
+from ..model.tiny_onnx import write_folder
 
 STARTS_S = 60.0
 

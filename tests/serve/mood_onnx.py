@@ -9,13 +9,13 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from mien.labels import FER2013
-from mien.predict.heads import Head
-from mien.predict.model_facts import METADATA_KEY, ModelFacts
-from mien.predict.model_folder import MODEL_FILE, write_facts
-from mien.preprocess import Preprocess
+from mien.model.folder import MODEL_FILE, write_metadata
+from mien.model.heads import Head
+from mien.model.metadata import METADATA_KEY, Metadata
+from mien.model.preprocess import Preprocess
 
 SIZE = 28
-FACTS = ModelFacts(
+METADATA = Metadata(
     name="strips",
     preprocess=Preprocess(size=SIZE, colour="grey"),
     heads=(Head(name="mood", labels=FER2013, threshold=0.32),),
@@ -42,8 +42,8 @@ def write_mood(folder: Path) -> Path:
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
-    helper.set_model_props(proto, {METADATA_KEY: FACTS.to_json()})
+    helper.set_model_props(proto, {METADATA_KEY: METADATA.to_json()})
     folder.mkdir()
     onnx.save(proto, folder / MODEL_FILE)
-    write_facts(folder, FACTS)
+    write_metadata(folder, METADATA)
     return folder

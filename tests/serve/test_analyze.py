@@ -261,10 +261,10 @@ def test_bodies_share_a_budget_of_memory(start: Start) -> None:
 @pytest.mark.slow
 @pytest.mark.shared
 def test_a_photograph_gives_the_numbers_of_the_analyzer(start: Start, model: Path, shared: Path) -> None:
-    finder = shared / "models" / "yunet" / "face_detection_yunet_2026may.onnx"
+    detector = shared / "models" / "yunet" / "face_detection_yunet_2026may.onnx"
     sample = Path(__file__).parents[2] / "src" / "mien" / "samples" / "grace-hopper.jpg"
-    yunet = load(model, detector="yunet", detector_file=finder)
-    with start("--detector", "yunet", "--detector-file", str(finder)) as running:
+    yunet = load(model, detector="yunet", detector_file=detector)
+    with start("--detector", "yunet", "--detector-file", str(detector)) as running:
         answer = running.analyze(sample.read_bytes(), "image/jpeg")
     assert answer.json["pictures"][0]["faces"] == faces_of(yunet, sample.read_bytes())
     assert len(answer.json["pictures"][0]["faces"]) == 1

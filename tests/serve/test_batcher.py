@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 import pytest
 
+from mien.detect.base import Detection
 from mien.errors import ImageError
 from mien.predict.analyzer import Analyzer
-from mien.predict.found_face import FoundFace
 from mien.serve.batcher import Batcher, Picture, Seen, picture
 from mien.serve.config import ServeConfig
 from mien.serve.private_folder import held, private_folder, sweep
@@ -29,17 +29,17 @@ class Batches(list):
 
 
 class Slow:
-    """A face finder that waits until it may go on; a picture is one face."""
+    """A face detector that waits until it may go on; a picture is one face."""
 
-    name, note, facts = "slow", "", {"name": "slow"}
+    name, note, metadata = "slow", "", {"name": "slow"}
 
     def __init__(self) -> None:
         self.may_go, self.asked = threading.Event(), threading.Event()
 
-    def find(self, image: np.ndarray) -> tuple[FoundFace, ...]:
+    def detect(self, image: np.ndarray) -> tuple[Detection, ...]:
         self.asked.set()
         assert self.may_go.wait(20)
-        return (FoundFace((0.0, 0.0, float(image.shape[1]), float(image.shape[0]))),)
+        return (Detection((0.0, 0.0, float(image.shape[1]), float(image.shape[0]))),)
 
 
 def looked(level: int, max_pixels: int = 10_000) -> Picture:
@@ -48,7 +48,7 @@ def looked(level: int, max_pixels: int = 10_000) -> Picture:
 
 def test_what_comes_during_a_batch_makes_the_next_one(analyzer: Analyzer) -> None:
     slow, batches = Slow(), Batches()
-    batcher = Batcher(Analyzer(analyzer._recognizer, slow), ServeConfig(queue=32, batch=8), batches)
+    batcher = Batcher(Analyzer(analyzer._classifier, slow), ServeConfig(queue=32, batch=8), batches)
     first = batcher.submit([looked(0)])
     assert slow.asked.wait(20)
     rest = [batcher.submit([looked(level)]) for level in range(10, 120, 10)]
@@ -68,7 +68,7 @@ def test_what_comes_during_a_batch_makes_the_next_one(analyzer: Analyzer) -> Non
 def test_a_full_queue_takes_no_more_and_nothing_in_part(analyzer: Analyzer) -> None:
     slow = Slow()
     config = ServeConfig(queue=4, max_pictures=4, batch=1)
-    batcher = Batcher(Analyzer(analyzer._recognizer, slow), config, Batches())
+    batcher = Batcher(Analyzer(analyzer._classifier, slow), config, Batches())
     batcher.submit([looked(0)])
     assert slow.asked.wait(20)
     ends = time.monotonic() + 20
@@ -85,12 +85,12 @@ def test_a_full_queue_takes_no_more_and_nothing_in_part(analyzer: Analyzer) -> N
 
 def test_a_bug_ends_the_wait(analyzer: Analyzer) -> None:
     class Broken:
-        name, note, facts = "broken", "", {"name": "broken"}
+        name, note, metadata = "broken", "", {"name": "broken"}
 
-        def find(self, _: np.ndarray) -> tuple[FoundFace, ...]:
+        def detect(self, _: np.ndarray) -> tuple[Detection, ...]:
             raise RuntimeError("a bug")
 
-    batcher = Batcher(Analyzer(analyzer._recognizer, Broken()), ServeConfig(), Batches())
+    batcher = Batcher(Analyzer(analyzer._classifier, Broken()), ServeConfig(), Batches())
     for _ in range(2):  # and the batcher goes on
         with pytest.raises(RuntimeError, match="a bug"):
             batcher.submit([looked(0)])[0].result(20)

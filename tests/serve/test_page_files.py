@@ -1,4 +1,4 @@
-"""The page's files, without a browser: what they name is there, and facts that live elsewhere too are the same."""
+"""The page's files, without a browser: what they name is there, and metadata that live elsewhere too are the same."""
 
 from __future__ import annotations
 

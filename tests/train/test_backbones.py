@@ -11,7 +11,7 @@ import pytest
 
 from mien.data.drawn import draw_dataset
 from mien.errors import ConfigError, ModelError
-from mien.preprocess import Preprocess
+from mien.model.preprocess import Preprocess
 from mien.train.networks import backbones
 from mien.train.networks.backbones import IMAGENET_DEVIATION
 from mien.train.networks.registry import network
@@ -141,7 +141,7 @@ def test_too_small_a_picture_says_so():
 def test_offline_the_error_says_which_file_to_fetch(tmp_path):
     program = (
         "from mien.errors import TrainingError\n"
-        "from mien.preprocess import Preprocess\n"
+        "from mien.model.preprocess import Preprocess\n"
         "from mien.train.networks.registry import network\n"
         "from mien.train.networks.spec import NetworkRequest\n"
         "how = Preprocess(size=32, colour='rgb')\n"

@@ -22,10 +22,10 @@ from mien.train.config import TrainConfig
 def test_mixed_is_only_for_processors_and_networks_that_gain(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: str | None, policy: str
 ) -> None:
-    facts = tmp_path / "cpuinfo"
+    metadata = tmp_path / "cpuinfo"
     if flags is not None:
-        facts.write_text(f"processor\t: 0\n{flags}\nbugs\t\t: spectre_v1\n")
-    monkeypatch.setattr(backend, "_CPU_FACTS", facts)
+        metadata.write_text(f"processor\t: 0\n{flags}\nbugs\t\t: spectre_v1\n")
+    monkeypatch.setattr(backend, "_CPU_INFO", metadata)
     assert backend.precision(TrainConfig()) == policy
     for network in ("MobileNetV2", "EfficientNetB0"):
         assert backend.precision(TrainConfig(network=network)) == "float32"

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mien.calibrate import with_temperature
 from mien.data import open_dataset
 from mien.data.drawn import draw_dataset
-from mien.predict.model_folder import read_model_folder
-from mien.predict.recognizer import Recognizer
-from mien.preprocess import to_model_inputs
+from mien.model.calibration import with_temperature
+from mien.model.classifier import Classifier
+from mien.model.folder import read_model_folder
+from mien.model.preprocess import to_model_inputs
 from mien.terminal import ProgressBar
 from mien.train.config import TrainConfig
 from mien.train.run import train
@@ -36,15 +36,15 @@ def test_the_exported_network_answers_as_keras_does(trained: tuple[Path, Path]) 
     faces, run = trained
     from mien.train.export.keras_io import load_network
 
-    network, facts = load_network(run / "best.keras")
-    assert facts is not None
+    network, metadata = load_network(run / "best.keras")
+    assert metadata is not None
     pictures = open_dataset(faces, CONFIG).split("test").pictures
     crops = [pictures.read(place) for place in range(len(pictures))]
-    inputs = to_model_inputs(crops, facts.preprocess).astype(np.float32)
+    inputs = to_model_inputs(crops, metadata.preprocess).astype(np.float32)
     keras_says = np.asarray(network.predict_on_batch(inputs))
-    temperature = read_model_folder(run / "model").facts.heads[0].temperature
+    temperature = read_model_folder(run / "model").metadata.heads[0].temperature
     expected = with_temperature(keras_says, temperature)
-    answer = Recognizer(run / "model").recognise(crops)["expression"]
+    answer = Classifier(run / "model").predict(crops)["expression"]
     np.testing.assert_allclose(answer, expected, atol=1e-5)
 
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from keras import layers
 
-from mien.predict.recognizer import Recognizer
+from mien.model.classifier import Classifier
 from mien.train.export.folder import export
 from mien.train.export.onnx import keras_from_onnx
 
-from .tiny_networks import facts, levels
+from .tiny_networks import levels, metadata
 
 # Smallest sides that are quick; ResNet50V2 is where ONNX Runtime merged padding into pooling, wrongly.
 NAMES = [
@@ -47,13 +47,13 @@ def _settle(model: keras.Model) -> None:
 
 def _check(tmp_path: Path, name: str) -> None:
     model = _network(name)
-    export(model, tmp_path / "model", facts(size=32))
+    export(model, tmp_path / "model", metadata(size=32))
     rebuilt, _ = keras_from_onnx(tmp_path / "model" / "model.onnx")
     for old, new in zip(model.weights, rebuilt.weights, strict=True):
         np.testing.assert_array_equal(keras.ops.convert_to_numpy(old), keras.ops.convert_to_numpy(new))
-    recognizer = Recognizer(tmp_path / "model")
-    assert recognizer.facts.network["parity"]["max_abs_difference"] < 1e-3
-    answers = recognizer.probabilities(levels(8, 32))["expression"]
+    classifier = Classifier(tmp_path / "model")
+    assert classifier.metadata.network["parity"]["max_abs_difference"] < 1e-3
+    answers = classifier.probabilities(levels(8, 32))["expression"]
     assert np.ptp(answers, axis=0).max() > 1e-5, (
         "answers that do not depend on the picture would hide mistakes"
     )

@@ -1,13 +1,13 @@
-"""The card says what the facts say, and says where they say nothing."""
+"""The card says what the metadata say, and says where they say nothing."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from mien.predict.heads import Head
+from mien.model.heads import Head
 from mien.train.export.card import model_card
 
-from .tiny_networks import LABELS, facts
+from .tiny_networks import LABELS, metadata
 
 SCORE = {
     "data": "fer2013", "split": "validation", "head": "expression", "n": 1000, "accuracy": 0.8, "ece": 0.021,
@@ -23,7 +23,7 @@ SCORE = {
 
 def _told() -> str:
     about = replace(
-        facts(size=48, temperature=1.25, threshold=0.4),
+        metadata(size=48, temperature=1.25, threshold=0.4),
         scores=(SCORE,),
         network={"name": "small", "parameters": 1699559, "macs": 75482880, "bytes": 6842624},
         training={
@@ -76,12 +76,12 @@ def test_the_card_says_what_not_to_do_and_what_is_not_known() -> None:
 
 
 def test_a_card_of_bare_facts_invents_nothing() -> None:
-    text = model_card(facts())
+    text = model_card(metadata())
     for part in (
         "No score was recorded",
-        "The facts do not say what this network was trained on.",
-        "The facts do not say how this network was trained.",
-        "The facts name no licence",
+        "The metadata do not say what this network was trained on.",
+        "The metadata do not say how this network was trained.",
+        "The metadata name no licence",
         "no temperature was fitted",
     ):
         assert part in text
@@ -90,6 +90,6 @@ def test_a_card_of_bare_facts_invents_nothing() -> None:
 
 def test_names_that_would_break_a_table_are_escaped() -> None:
     head = Head(name="mood", labels=("a|b", "c"))
-    about = replace(facts(), heads=(head,))
+    about = replace(metadata(), heads=(head,))
     assert "| `mood` | a\\|b, c |" in model_card(about)
     assert LABELS == ("angry", "happy", "sad")

@@ -11,11 +11,11 @@ import pytest
 
 from mien.cli.main import main
 from mien.data.drawn import draw_dataset
-from mien.predict.recognizer import Recognizer
+from mien.model.classifier import Classifier
 from mien.train.export.folder import export
 from mien.train.export.keras_io import load_network, save_network
 
-from .tiny_networks import facts, keras_answers, levels, small_network
+from .tiny_networks import keras_answers, levels, metadata, small_network
 
 
 @pytest.fixture
@@ -23,8 +23,8 @@ def run_folder(tmp_path: Path) -> Path:
     """What `mien train` leaves that matters here: the raw network and the calibrated model folder."""
     folder = tmp_path / "run"
     model = small_network()
-    save_network(model, folder / "best.keras", facts())
-    export(model, folder / "model", facts(temperature=1.5, threshold=0.3))
+    save_network(model, folder / "best.keras", metadata())
+    export(model, folder / "model", metadata(temperature=1.5, threshold=0.3))
     return folder
 
 
@@ -32,9 +32,9 @@ def test_a_run_is_exported_with_its_calibration(
     tmp_path: Path, run_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["export", str(run_folder), "--to", str(tmp_path / "mine"), "--name", "mine"]) == 0
-    found = Recognizer(tmp_path / "mine")
-    assert (found.facts.name, found.facts.heads[0].temperature) == ("mine", 1.5)
-    wanted = Recognizer(run_folder / "model").probabilities(levels(3))["expression"]
+    found = Classifier(tmp_path / "mine")
+    assert (found.metadata.name, found.metadata.heads[0].temperature) == ("mine", 1.5)
+    wanted = Classifier(run_folder / "model").probabilities(levels(3))["expression"]
     np.testing.assert_allclose(found.probabilities(levels(3))["expression"], wanted, atol=1e-6)
     printed = capsys.readouterr().out
     assert f"model    {tmp_path / 'mine'}\n" in printed
@@ -44,8 +44,8 @@ def test_a_run_is_exported_with_its_calibration(
 @pytest.mark.parametrize("source", ["best.keras", "model", "model/model.onnx"])
 def test_other_forms_are_exported(tmp_path: Path, run_folder: Path, source: str) -> None:
     assert main(["export", str(run_folder / source), "--to", str(tmp_path / "mine")]) == 0
-    found = Recognizer(tmp_path / "mine")
-    assert found.facts.heads[0].temperature == (1.0 if source == "best.keras" else 1.5)
+    found = Classifier(tmp_path / "mine")
+    assert found.metadata.heads[0].temperature == (1.0 if source == "best.keras" else 1.5)
 
 
 @pytest.mark.parametrize("option", ["--h5", "--keras"])
@@ -54,7 +54,7 @@ def test_keras_files_are_written_raw(tmp_path: Path, run_folder: Path, option: s
     assert main(["export", str(run_folder / "model"), option, str(path)]) == 0
     model, about = load_network(path)
     assert about is not None
-    assert about.heads == facts().heads
+    assert about.heads == metadata().heads
     raw = keras_answers(load_network(run_folder / "best.keras")[0], levels(2))
     np.testing.assert_allclose(keras_answers(model, levels(2)), raw, atol=1e-6)
 
@@ -69,7 +69,7 @@ def test_litert_from_the_command(tmp_path: Path, run_folder: Path) -> None:
 def test_int8_takes_the_data_as_the_training_did_or_writes_nothing(
     tmp_path: Path, run_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    labels = facts().heads[0].labels
+    labels = metadata().heads[0].labels
     draw_dataset(tmp_path / "faces", classes=(*labels, "surprise"), per_class=8, seed=1)
     words = ["export", str(run_folder), "--to", str(tmp_path / "mine"), "--int8", str(tmp_path / "faces")]
     assert main(words) == 2
@@ -100,7 +100,7 @@ def test_mistakes_are_one_line_and_exit_code_2(
 
 
 def test_facts_of_another_name_stay(tmp_path: Path, run_folder: Path) -> None:
-    save_network(small_network(), tmp_path / "b.keras", replace(facts(), name="given"))
+    save_network(small_network(), tmp_path / "b.keras", replace(metadata(), name="given"))
     assert main(["export", str(tmp_path / "b.keras"), "--to", str(tmp_path / "mine")]) == 0
-    assert Recognizer(tmp_path / "mine").facts.name == "given"
+    assert Classifier(tmp_path / "mine").metadata.name == "given"
     assert run_folder.exists()

@@ -11,11 +11,11 @@ keras = pytest.importorskip("keras")
 
 from mien.data.dataset import Split  # noqa: E402
 from mien.errors import ModelError  # noqa: E402
-from mien.predict.heads import Head  # noqa: E402
-from mien.predict.model_facts import ModelFacts  # noqa: E402
-from mien.predict.model_folder import INT8_FILE, read_model_folder  # noqa: E402
-from mien.predict.recognizer import Recognizer  # noqa: E402
-from mien.preprocess import Preprocess  # noqa: E402
+from mien.model.classifier import Classifier  # noqa: E402
+from mien.model.folder import INT8_FILE, read_model_folder  # noqa: E402
+from mien.model.heads import Head  # noqa: E402
+from mien.model.metadata import Metadata  # noqa: E402
+from mien.model.preprocess import Preprocess  # noqa: E402
 from mien.train.export.card import record_scores  # noqa: E402
 from mien.train.export.folder import export  # noqa: E402
 from mien.train.export.int8 import add_int8  # noqa: E402
@@ -56,8 +56,8 @@ def folder(tmp_path: Path, pixels: np.ndarray) -> Path:
     kernel, _ = head.get_weights()
     logs = np.log(np.asarray(network.predict_on_batch(pixels.astype(np.float32))))
     head.set_weights([kernel, -logs.mean(axis=0)])
-    facts = ModelFacts(name="tiny", preprocess=how, heads=(Head(name="expression", labels=LABELS),))
-    return export(network, tmp_path / "model", facts)
+    metadata = Metadata(name="tiny", preprocess=how, heads=(Head(name="expression", labels=LABELS),))
+    return export(network, tmp_path / "model", metadata)
 
 
 def _split(pixels: np.ndarray, labels: np.ndarray) -> Split:
@@ -65,17 +65,17 @@ def _split(pixels: np.ndarray, labels: np.ndarray) -> Split:
 
 
 def test_the_int8_form_answers_nearly_alike_and_is_what_opens(folder: Path, pixels: np.ndarray) -> None:
-    exact = Recognizer(folder).probabilities(pixels)["expression"]
+    exact = Classifier(folder).probabilities(pixels)["expression"]
     never = np.full(
         len(pixels), exact.argmax(axis=1).min() - 1
     )  # no answer is right in either form: nothing is lost
     found, kept = add_int8(folder, _split(pixels, never), _split(pixels, never))
     assert kept and found.lost == 0
-    coarse = Recognizer(folder).probabilities(pixels)["expression"]
+    coarse = Classifier(folder).probabilities(pixels)["expression"]
     assert 0 < np.abs(coarse - exact).max() < 0.1
     assert found.agreement == (coarse.argmax(axis=1) == exact.argmax(axis=1)).mean() > 0.9
-    np.testing.assert_array_equal(Recognizer(folder, "float32").probabilities(pixels)["expression"], exact)
-    np.testing.assert_array_equal(Recognizer(folder / INT8_FILE).probabilities(pixels)["expression"], coarse)
+    np.testing.assert_array_equal(Classifier(folder, "float32").probabilities(pixels)["expression"], exact)
+    np.testing.assert_array_equal(Classifier(folder / INT8_FILE).probabilities(pixels)["expression"], coarse)
     assert found.bytes < 0.4 * read_model_folder(folder).onnx.stat().st_size
     record_scores(folder, ())
     assert read_model_folder(folder).int8 is not None
@@ -89,22 +89,22 @@ def test_a_changed_or_missing_int8_file_is_noticed(folder: Path, pixels: np.ndar
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
     with pytest.raises(ModelError, match=r"model-int8.onnx is not the file that model.json describes"):
-        Recognizer(folder)
+        Classifier(folder)
     file.unlink()
     with pytest.raises(ModelError, match=r"SHA-256 missing"):
-        Recognizer(folder)
+        Classifier(folder)
 
 
 def test_an_int8_form_that_loses_too_much_is_not_kept(folder: Path, pixels: np.ndarray) -> None:
-    exact = Recognizer(folder).probabilities(pixels)["expression"]
+    exact = Classifier(folder).probabilities(pixels)["expression"]
     # The 2,000 steps between two pictures with different answers cross a tie; eight bits put it somewhere else.
     first = exact.argmax(axis=1)
     one, other = pixels[first == first[0]][0], pixels[first != first[0]][0]
     steps = np.linspace(0, 1, 2000)[:, None, None, None]
     between = np.round((1 - steps) * one + steps * other).astype(np.uint8)
-    hard = _split(between, Recognizer(folder).probabilities(between)["expression"].argmax(axis=1))
+    hard = _split(between, Classifier(folder).probabilities(between)["expression"].argmax(axis=1))
     found, kept = add_int8(folder, _split(pixels, np.zeros(len(pixels))), hard)
     assert found.float32_accuracy == 1 > found.accuracy
     assert not kept and not (folder / INT8_FILE).exists()
     with pytest.raises(ModelError, match="has no int8 form"):
-        Recognizer(folder, "int8")
+        Classifier(folder, "int8")

@@ -13,10 +13,10 @@ import pytest
 from keras import layers
 
 from mien.errors import ModelError
-from mien.predict.recognizer import Recognizer
+from mien.model.classifier import Classifier
 from mien.train.export.onnx import keras_from_onnx, to_onnx
 
-from .tiny_networks import facts, keras_answers, levels, network, randomised
+from .tiny_networks import keras_answers, levels, metadata, network, randomised
 
 Middle = Callable[[Any], Any]
 
@@ -148,15 +148,15 @@ RESTING = [
 def _check(tmp_path: Path, model: keras.Model) -> onnx.ModelProto:
     """Compare Keras, the exported graph and the network rebuilt from it; return the graph."""
     file = tmp_path / "model.onnx"
-    proto = to_onnx(model, facts())
+    proto = to_onnx(model, metadata())
     onnx.save(proto, file)
-    recognizer = Recognizer(file)
+    classifier = Classifier(file)
     rebuilt, _ = keras_from_onnx(file)
     for count in (1, 3):
         inputs = levels(count)
         wanted = keras_answers(model, inputs)
         assert wanted.min() < 0.9999, "a saturated answer would hide mistakes"
-        np.testing.assert_allclose(recognizer.probabilities(inputs)["expression"], wanted, atol=2e-6)
+        np.testing.assert_allclose(classifier.probabilities(inputs)["expression"], wanted, atol=2e-6)
         np.testing.assert_allclose(keras_answers(rebuilt, inputs), wanted, atol=1e-6)
     for old, new in zip(model.weights, rebuilt.weights, strict=True):
         np.testing.assert_array_equal(
@@ -247,7 +247,7 @@ class Strange(layers.Layer):
 )  # fmt: skip
 def test_what_cannot_be_exported_is_named(middle: Middle, message: str) -> None:
     with pytest.raises(ModelError) as caught:
-        to_onnx(network(middle), facts())
+        to_onnx(network(middle), metadata())
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -258,4 +258,4 @@ def test_a_network_that_is_not_functional_is_refused() -> None:
             return x
 
     with pytest.raises(ModelError, match="must be functional or sequential"):
-        to_onnx(Mine(), facts())
+        to_onnx(Mine(), metadata())

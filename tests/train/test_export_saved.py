@@ -1,4 +1,4 @@
-"""Keras files carry their facts, open anywhere, and are refused in one line when they are not what they say."""
+"""Keras files carry their metadata, open anywhere, and are refused in one line when they are not what they say."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from keras import layers
 from mien.errors import ModelError, OutputError
 from mien.train.export.keras_io import load_network, save_network
 
-from .tiny_networks import facts, keras_answers, levels, randomised, small_network
+from .tiny_networks import keras_answers, levels, metadata, randomised, small_network
 
 
 @pytest.mark.backend
 @pytest.mark.parametrize("name", ["best.keras", "best.h5"])
 def test_network_and_facts_come_back(tmp_path: Path, name: str) -> None:
     model = small_network()
-    assert save_network(model, tmp_path / name, facts()) == tmp_path / name
+    assert save_network(model, tmp_path / name, metadata()) == tmp_path / name
     loaded, about = load_network(tmp_path / name)
-    assert about == facts()
+    assert about == metadata()
     assert not loaded.compiled
     np.testing.assert_array_equal(keras_answers(loaded, levels(3)), keras_answers(model, levels(3)))
     assert [path.name for path in tmp_path.iterdir()] == [name]
@@ -36,7 +36,7 @@ def test_loss_and_optimiser_stay_out(tmp_path: Path, name: str) -> None:
     model = small_network()
     model.compile("adam", loss=lambda truth, answer: keras.ops.mean((truth - answer) ** 2))
     model.train_on_batch(levels(4).astype(np.float32), np.eye(3)[[0, 1, 2, 0]])
-    save_network(model, tmp_path / name, facts())
+    save_network(model, tmp_path / name, metadata())
     assert model.compiled, "saving must not disturb a training that goes on"
     plain = keras.models.load_model(tmp_path / name, compile=False)
     np.testing.assert_array_equal(keras_answers(plain, levels(3)), keras_answers(model, levels(3)))
@@ -47,7 +47,7 @@ def test_loss_and_optimiser_stay_out(tmp_path: Path, name: str) -> None:
 def test_a_network_trained_in_mixed_precision_is_saved_in_float32(tmp_path: Path, name: str) -> None:
     keras.config.set_dtype_policy("mixed_bfloat16")
     model = small_network()
-    save_network(model, tmp_path / name, facts())
+    save_network(model, tmp_path / name, metadata())
     keras.config.set_dtype_policy("float32")  # as in another program
     plain = keras.models.load_model(tmp_path / name, compile=False)
     assert {layer.compute_dtype for layer in plain.layers} == {"float32"}
@@ -62,7 +62,7 @@ def test_an_adapted_normalization_is_saved(tmp_path: Path) -> None:
     x = layers.Flatten()(normal(faces))
     model = keras.Model(faces, layers.Dense(3, activation="softmax", name="expression")(x))
     model.compile("sgd", "mse")
-    save_network(model, tmp_path / "best.keras", facts())
+    save_network(model, tmp_path / "best.keras", metadata())
     loaded, _ = load_network(tmp_path / "best.keras")
     np.testing.assert_array_equal(keras_answers(loaded, levels(3)), keras_answers(model, levels(3)))
 
@@ -74,7 +74,7 @@ def test_a_program_that_knows_only_keras_opens_our_file(tmp_path: Path) -> None:
     x = layers.Flatten()(layers.Conv2D(4, 3, activation="relu")(x))
     model = randomised(keras.Model(faces, layers.Dense(3, activation="softmax", name="expression")(x)))
     model.compile("adam", loss=lambda truth, answer: keras.ops.mean((truth - answer) ** 2))
-    save_network(model, tmp_path / "lenet.keras", facts(size=16, colour="bgr"))
+    save_network(model, tmp_path / "lenet.keras", metadata(size=16, colour="bgr"))
     picture = np.random.default_rng(0).integers(0, 256, (37, 51, 3)).astype(np.uint8)
     np.save(tmp_path / "picture.npy", picture)
     program = f"""
@@ -94,7 +94,7 @@ print(int(np.argmax(network.predict(picture, verbose=0))))
 @pytest.mark.parametrize("name", ["other.keras", "other.h5"])
 def test_a_file_of_others_has_no_facts(tmp_path: Path, name: str) -> None:
     model = small_network()
-    save_network(model, tmp_path / name, facts())
+    save_network(model, tmp_path / name, metadata())
     if name.endswith(".h5"):
         with h5py.File(tmp_path / name, "a") as file:
             del file.attrs["mien"]
@@ -120,7 +120,7 @@ def _empty(path: Path) -> None:
 @pytest.mark.parametrize("name", ["best.keras", "best.h5"])
 @pytest.mark.parametrize("damage", [_truncated, _text, _empty])
 def test_a_damaged_file_is_refused_in_one_line(tmp_path: Path, name: str, damage: object) -> None:
-    save_network(small_network(), tmp_path / name, facts())
+    save_network(small_network(), tmp_path / name, metadata())
     damage(tmp_path / name)  # type: ignore[operator]
     with pytest.raises(ModelError) as caught:
         load_network(tmp_path / name)
@@ -143,11 +143,11 @@ def test_missing_files_and_other_suffixes_are_named(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"must end in \.keras or \.h5"):
         load_network(tmp_path / "network.pt")
     with pytest.raises(OutputError, match=r"must end in \.keras or \.h5"):
-        save_network(small_network(), tmp_path / "network.pt", facts())
+        save_network(small_network(), tmp_path / "network.pt", metadata())
 
 
 def test_a_save_that_fails_leaves_the_older_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = save_network(small_network(), tmp_path / "best.keras", facts())
+    path = save_network(small_network(), tmp_path / "best.keras", metadata())
     before = path.read_bytes()
 
     def full(*_: object) -> None:
@@ -155,7 +155,7 @@ def test_a_save_that_fails_leaves_the_older_file(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(zipfile.ZipFile, "writestr", full)
     with pytest.raises(OutputError, match="No space left on device"):
-        save_network(small_network(), path, facts())
+        save_network(small_network(), path, metadata())
     monkeypatch.undo()
     assert path.read_bytes() == before
     assert [entry.name for entry in tmp_path.iterdir()] == ["best.keras"]

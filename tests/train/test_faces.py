@@ -14,8 +14,8 @@ from matplotlib.cbook import get_sample_data
 from numpy.typing import NDArray
 
 from mien.data.dataset import Dataset, Split
+from mien.detect.registry import crop, open_detector
 from mien.errors import DataError, ImageError
-from mien.predict.detect import crop, detector
 from mien.train.faces import crop_faces
 
 
@@ -64,8 +64,8 @@ def test_every_picture_becomes_its_face_and_those_without_are_named() -> None:
     hopper, wall = _hopper(), np.full((200, 300, 3), 128, np.uint8)
     small = cv2.resize(hopper, (256, 300), interpolation=cv2.INTER_AREA)
     photos = _dataset(train=[hopper, wall, small[:, :, 1]], test=[wall, hopper])
-    finder = detector("haar")
-    faces, without = crop_faces(photos, finder, 1.2)
+    detector = open_detector("haar")
+    faces, without = crop_faces(photos, detector, 1.2)
     assert without == ("train-1.jpg", "test-0.jpg")
     train, test = faces.splits["train"], faces.splits["test"]
     assert list(train.names) == ["train-0.jpg", "train-2.jpg"]
@@ -73,14 +73,14 @@ def test_every_picture_becomes_its_face_and_those_without_are_named() -> None:
     assert train.votes is not None
     assert train.votes[:, 0].tolist() == [0, 16]
     assert test.labels.tolist() == [1]
-    box = finder.find(hopper)[0].box
+    box = detector.detect(hopper)[0].box
     np.testing.assert_array_equal(train.pictures.read(0), crop(hopper, box, 1.2))
     np.testing.assert_array_equal(test.pictures.read(0), crop(hopper, box, 1.2))
     assert train.pictures.read(1).shape[2] == 3  # grey in, RGB out
     assert faces.classes == photos.classes
     assert faces.notes == (
         "read 3 files",
-        "cropped the largest face out of 3 of 5 pictures with the face finder 'haar'; "
+        "cropped the largest face out of 3 of 5 pictures with the face detector 'haar'; "
         "2 without a face are left out",
     )
 
@@ -88,7 +88,7 @@ def test_every_picture_becomes_its_face_and_those_without_are_named() -> None:
 def test_crops_are_cut_at_read_time_and_follow_their_pictures() -> None:
     hopper = _hopper()
     photos = _dataset(train=[hopper, hopper[:, ::-1], hopper])
-    faces, _ = crop_faces(photos, detector("haar"), 1.0)
+    faces, _ = crop_faces(photos, open_detector("haar"), 1.0)
     source = photos.splits["train"].pictures
     assert isinstance(source, Listed)
     assert sorted(source.reads) == [0, 1, 2]  # searched once; the cutting has its own
@@ -99,10 +99,10 @@ def test_crops_are_cut_at_read_time_and_follow_their_pictures() -> None:
     np.testing.assert_array_equal(turned.read(1), pictures.read(0))
 
 
-def test_the_fingerprint_knows_the_margin_and_the_finder() -> None:
+def test_the_fingerprint_knows_the_margin_and_the_detector() -> None:
     photos = _dataset(train=[_hopper(), _hopper()])
     prints = [
-        crop_faces(photos, detector(name), margin)[0].fingerprint
+        crop_faces(photos, open_detector(name), margin)[0].fingerprint
         for name, margin in (("haar", 1.0), ("haar", 1.0), ("haar", 1.5), ("whole", 1.0))
     ]
     assert prints[0] == prints[1]
@@ -113,12 +113,12 @@ def test_the_fingerprint_knows_the_margin_and_the_finder() -> None:
 def test_no_face_anywhere_is_an_error_that_says_what_to_do() -> None:
     wall = np.full((90, 90), 128, np.uint8)
     with pytest.raises(DataError, match=r"found no face in any of the 2 pictures of photos.*--faces whole"):
-        crop_faces(_dataset(train=[wall], test=[wall]), detector("haar"), 1.0)
+        crop_faces(_dataset(train=[wall], test=[wall]), open_detector("haar"), 1.0)
 
 
 def test_a_picture_that_cannot_be_read_ends_the_search() -> None:
     with pytest.raises(ImageError, match="picture 3"):
-        crop_faces(_dataset(train=[_hopper(), None, _hopper()]), detector("haar"), 1.0)
+        crop_faces(_dataset(train=[_hopper(), None, _hopper()]), open_detector("haar"), 1.0)
 
 
 @pytest.mark.shared
@@ -130,19 +130,19 @@ def test_photographs_with_yunet(shared: Path) -> None:
         np.ascontiguousarray(cv2.imread(str(folder / name), cv2.IMREAD_COLOR)[:, :, ::-1]) for name in names
     ]
     pictures[5] = np.zeros((350, 350, 3), np.uint8)
-    finder = detector("yunet", shared / "models" / "yunet" / "face_detection_yunet_2026may.onnx")
+    detector = open_detector("yunet", shared / "models" / "yunet" / "face_detection_yunet_2026may.onnx")
     photos = _dataset(train=pictures)
-    faces, without = crop_faces(photos, finder, 1.0)
+    faces, without = crop_faces(photos, detector, 1.0)
     assert without == ("train-5.jpg",)
     assert len(faces.splits["train"]) == 23
     source = photos.splits["train"].pictures
     assert isinstance(source, Listed)
     assert len(source.reads) == 24
-    again = crop_faces(photos, finder, 1.0)[0]  # threads do not change what is found
+    again = crop_faces(photos, detector, 1.0)[0]  # threads do not change what is found
     assert again.fingerprint == faces.fingerprint
     for row in range(23):
         read = faces.splits["train"].pictures.read(row)
-        found = finder.find(read)
+        found = detector.detect(read)
         assert found, f"no face in the crop of {faces.splits['train'].names[row]}"
         x, y, width, height = found[0].box
         assert abs(x + width / 2 - len(read) / 2) < 0.12 * len(read)  # the crop is centred on the face

@@ -8,7 +8,7 @@ import pytest
 from mien.data.dataset import Split
 from mien.data.index import InMemoryPictures
 from mien.errors import DataError
-from mien.preprocess import Preprocess, to_model_inputs
+from mien.model.preprocess import Preprocess, to_model_inputs
 from mien.train.augment import augment
 from mien.train.config import TrainConfig
 from mien.train.loader import Inputs, Loader, weights_of_classes

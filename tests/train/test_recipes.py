@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from mien.errors import ConfigError
-from mien.predict.model_folder import SHIPPED, read_model_folder
+from mien.model.folder import SHIPPED, read_model_folder
 from mien.settings import to_mapping
 from mien.train.config import TrainConfig
 from mien.train.recipes import config_from, load_recipe, recipe_names
@@ -108,13 +108,13 @@ def test_what_the_originals_planned_is_used(name):
 
 
 def test_the_shipped_network_was_trained_by_its_recipe():
-    facts = read_model_folder(SHIPPED / "mien").facts
-    stored = facts.training["settings"]
-    pictures = sum(facts.training["data"]["counts"]["train"].values())
+    metadata = read_model_folder(SHIPPED / "mien").metadata
+    stored = metadata.training["settings"]
+    pictures = sum(metadata.training["data"]["counts"]["train"].values())
     asked = to_mapping(config_from(load_recipe("mien"), {}).for_pictures(pictures))
     how = {"precision": stored["precision"]}  # depends on the machine, not on what is learnt
     assert {name: asked[name] for name in stored} | how == stored
-    assert facts.preprocess.margin == asked["margin"]
+    assert metadata.preprocess.margin == asked["margin"]
 
 
 def test_default_is_the_defaults():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mien.errors import ConfigError
-from mien.preprocess import Preprocess
+from mien.model.preprocess import Preprocess
 from mien.train.export.onnx import count_macs, trace
 from mien.train.networks.registry import network
 from mien.train.networks.spec import NetworkRequest

@@ -27,8 +27,8 @@ def _a_run(out: Path, *, exported: int, trained: int = 4) -> None:
     (out / run_folder.CHECKPOINT).mkdir()
     checkpoint.save(out / run_folder.CHECKPOINT / checkpoint.STATE_FILE, progress, [])
     (out / run_folder.MODEL_FOLDER).mkdir()
-    facts = {"training": {"epochs": exported}}
-    (out / run_folder.MODEL_FOLDER / "model.json").write_text(json.dumps(facts))
+    metadata = {"training": {"epochs": exported}}
+    (out / run_folder.MODEL_FOLDER / "model.json").write_text(json.dumps(metadata))
 
 
 def test_a_run_is_finished_when_the_model_of_its_last_epoch_lies_there(tmp_path: Path) -> None:

@@ -163,9 +163,9 @@ def test_from_starts_at_another_network_with_other_classes(uninterrupted, tmp_pa
         "train", tmp_path / "others", "--from", uninterrupted / "model", "--out", run, "--epochs", "2"
     )
     assert done.returncode == 0, done.stderr
-    facts = json.loads((run / "model" / "model.json").read_text())
-    assert facts["heads"][0]["labels"] == ["angry", "neutral", "surprise"]
-    assert facts["preprocess"]["size"] == 16  # the old network's
+    metadata = json.loads((run / "model" / "model.json").read_text())
+    assert metadata["heads"][0]["labels"] == ["angry", "neutral", "surprise"]
+    assert metadata["preprocess"]["size"] == 16  # the old network's
 
 
 @pytest.mark.parametrize(

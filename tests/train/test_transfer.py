@@ -5,9 +5,9 @@ import pytest
 
 keras = pytest.importorskip("keras")
 
-from mien.predict.heads import Head  # noqa: E402
-from mien.predict.model_facts import ModelFacts  # noqa: E402
-from mien.preprocess import Preprocess  # noqa: E402
+from mien.model.heads import Head  # noqa: E402
+from mien.model.metadata import Metadata  # noqa: E402
+from mien.model.preprocess import Preprocess  # noqa: E402
 from mien.train.networks.backbones import LEVELS, find  # noqa: E402
 from mien.train.networks.small import build_small  # noqa: E402
 from mien.train.networks.spec import NetworkRequest  # noqa: E402
@@ -15,7 +15,7 @@ from mien.train.transfer import unfreeze, with_new_heads  # noqa: E402
 
 OLD = {"expression": ("happy", "sad", "angry")}
 NEW = {"expression": ("tired", "awake")}
-FACTS = ModelFacts(
+METADATA = Metadata(
     name="old", preprocess=Preprocess(size=16), heads=(Head(name="expression", labels=OLD["expression"]),)
 )
 
@@ -23,7 +23,7 @@ FACTS = ModelFacts(
 @pytest.fixture
 def tuned():
     old = build_small(NetworkRequest(heads=OLD, preprocess=Preprocess(size=16)))
-    return old, with_new_heads(old, FACTS, NEW, None)
+    return old, with_new_heads(old, METADATA, NEW, None)
 
 
 def test_the_trunk_is_kept_and_the_head_is_new(tuned):
@@ -53,7 +53,7 @@ def test_first_the_head_alone_learns_then_the_trunk_but_no_statistics(tuned):
 
 def test_a_backbone_unfreezes_layer_by_layer():
     request = NetworkRequest(heads=OLD, preprocess=Preprocess(size=32, colour="grey"), weights="none")
-    new = with_new_heads(find("MobileNetV2").build(request), FACTS, NEW, None)
+    new = with_new_heads(find("MobileNetV2").build(request), METADATA, NEW, None)
     unfreeze(new, NEW, -1)
     backbone = next(layer for layer in new.layers if isinstance(layer, keras.Model))
     trained = [layer for layer in backbone.layers if layer.trainable_variables]

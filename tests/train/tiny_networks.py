@@ -9,16 +9,16 @@ import keras
 import numpy as np
 from keras import layers
 
-from mien.predict.heads import Head
-from mien.predict.model_facts import ModelFacts
-from mien.preprocess import Preprocess
+from mien.model.heads import Head
+from mien.model.metadata import Metadata
+from mien.model.preprocess import Preprocess
 
 LABELS = ("angry", "happy", "sad")
 
 
-def facts(size: int = 12, colour: str = "rgb", **head: Any) -> ModelFacts:
+def metadata(size: int = 12, colour: str = "rgb", **head: Any) -> Metadata:
     """Facts of a network with one head `expression` over LABELS."""
-    return ModelFacts(
+    return Metadata(
         name="tiny",
         preprocess=Preprocess(size=size, colour=colour),
         heads=(Head(name="expression", labels=LABELS, **head),),

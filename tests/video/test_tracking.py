@@ -8,9 +8,9 @@ import json
 import numpy as np
 import pytest
 
+from mien.detect.base import Box
 from mien.errors import ConfigError, DataError
-from mien.predict.found_face import Box
-from mien.predict.heads import Head
+from mien.model.heads import Head
 from mien.predict.results import Face
 from mien.video.results import TrackedFace
 from mien.video.settings import TrackerSettings

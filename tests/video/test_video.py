@@ -11,8 +11,8 @@ import pytest
 
 from mien.errors import ConfigError, ImageError
 from mien.images.canvas import label_colours
+from mien.model.classifier import Classifier
 from mien.predict.analyzer import Analyzer
-from mien.predict.recognizer import Recognizer
 from mien.video.analyze import analyze_video
 from mien.video.reader import _Clock, open_video, prefetch
 from mien.video.results import VideoFrame
@@ -20,13 +20,13 @@ from mien.video.settings import VideoSettings
 from mien.video.timeline import Timeline, draw_timeline
 from mien.video.writer import BackgroundWriter, ConstantFrameRate, constant_rate
 
-from ..predict.tiny_onnx import write_folder
+from ..model.tiny_onnx import write_folder
 from .video_files import Squares, scene, turned, with_shares_of_time, without_first_cluster, write_video
 
 
 @pytest.fixture
 def analyzer(tmp_path: Path) -> Analyzer:
-    return Analyzer(Recognizer(write_folder(tmp_path / "tiny")), Squares())
+    return Analyzer(Classifier(write_folder(tmp_path / "tiny")), Squares())
 
 
 def times(path: Path) -> list[float]:

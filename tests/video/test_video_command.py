@@ -19,7 +19,7 @@ import pytest
 from mien.cli.main import main
 from mien.video import writer
 
-from ..predict.tiny_onnx import write_folder
+from ..model.tiny_onnx import write_folder
 from .video_files import scene, write_video
 
 FPS = 30000 / 1001

@@ -1,4 +1,4 @@
-"""Little videos made by the tests, a face finder for bright squares, and changes to an MP4's tables."""
+"""Little videos made by the tests, a face detector for bright squares, and changes to an MP4's tables."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mien.predict.found_face import FoundFace, in_order
+from mien.detect.base import Detection, in_order
 
 BACKGROUND = 10
 CLUSTER = b"\x1f\x43\xb6\x75"
@@ -17,19 +17,19 @@ PARENTS = (b"moov", b"trak", b"mdia", b"minf", b"stbl")
 
 
 class Squares:
-    """Finds squares that are brighter than the background: a face finder whose answers a test knows."""
+    """Finds squares that are brighter than the background: a face detector whose answers a test knows."""
 
-    name, note, facts = "squares", "", {"name": "squares"}
+    name, note, metadata = "squares", "", {"name": "squares"}
 
     def __init__(self) -> None:
         self.sizes: list[tuple[int, ...]] = []
 
-    def find(self, image: np.ndarray) -> tuple[FoundFace, ...]:
+    def detect(self, image: np.ndarray) -> tuple[Detection, ...]:
         self.sizes.append(image.shape)
         mask = (image[..., 0] > BACKGROUND + 20).astype(np.uint8)
         count, _, stats, _ = cv2.connectedComponentsWithStats(mask)
         boxes = [tuple(map(float, stats[row, :4])) for row in range(1, count) if stats[row, 4] > 30]
-        return in_order([FoundFace(box, 0.9) for box in boxes])  # type: ignore[arg-type]
+        return in_order([Detection(box, 0.9) for box in boxes])  # type: ignore[arg-type]
 
 
 def scene(

@@ -152,7 +152,7 @@ def as_text(summary: Summary) -> str:
         "",
         *_table(summary),
         "",
-        *_facts(summary),
+        *_metadata(summary),
         *(f"note: {note}" for note in summary.notes),
         *_warnings(summary),
     ]
@@ -178,7 +178,7 @@ def _cells(row: Sequence[str], widths: Sequence[int]) -> list[str]:
     ]
 
 
-def _facts(summary: Summary) -> list[str]:
+def _metadata(summary: Summary) -> list[str]:
     sizes = summary.sizes
     if sizes.smallest == sizes.largest:
         size = f"{sizes.smallest[0]}x{sizes.smallest[1]} pixels"

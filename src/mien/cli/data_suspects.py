@@ -21,7 +21,7 @@ def write_suspects(dataset: Dataset, split_name: str, model: str, folder: Path) 
 
     split = dataset.split(split_name)
     scorer = open_model(model)
-    match = match_classes(scorer.facts, dataset.classes)
+    match = match_classes(scorer.metadata, dataset.classes)
     probabilities = match.probabilities(scorer.probabilities(split)[match.head.name])
     rows = suspicious_labels(probabilities, split.labels)
     if not len(rows):

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mien.cli.network_options import add_finder_options
+from mien.cli.network_options import add_detector_options
 from mien.errors import ConfigError
 from mien.explain.config import ExplainConfig
 from mien.files import plain_name
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="IMAGE|DATA",
         help="a picture, - for stdin; or a folder, CSV or table of labelled faces",
     )
-    add_finder_options(parser, None, "auto for a picture, whole for DATA")
+    add_detector_options(parser, None, "auto for a picture, whole for DATA")
     parser.add_argument(
         "--out",
         type=Path,
@@ -83,10 +83,10 @@ def _out(options: argparse.Namespace) -> Path | None:
 def _explain_picture(options: argparse.Namespace, config: ExplainConfig, out: Path | None) -> int:
     from mien.cli.predict_sources import find_sources
     from mien.data.sheet import write_sheet
+    from mien.detect.registry import WholePicture
     from mien.explain.explain import explain_face, inverse_transform, open_explainer
     from mien.explain.render import caption, draw_explanation, in_words
     from mien.images import decode_image
-    from mien.predict.detect import WholePicture
 
     if config.split:
         raise ConfigError(f"--split is for DATA, and {options.what} is a picture; leave it out")
@@ -97,9 +97,9 @@ def _explain_picture(options: argparse.Namespace, config: ExplainConfig, out: Pa
         )
     image = decode_image(sources[0].content(), sources[0].title)
     analyzer, explainer = open_explainer(
-        options.model, config, finder=options.detector or "auto", finder_file=options.detector_file
+        options.model, config, detector=options.detector or "auto", detector_file=options.detector_file
     )
-    found = analyzer.detector.find(image)
+    found = analyzer.detector.detect(image)
     if not found:
         print(
             f"mien: no face found in {sources[0].title}; if the picture is a face already, use --detector whole",
@@ -139,8 +139,8 @@ def _explain_data(options: argparse.Namespace, config: ExplainConfig, out: Path 
     analyzer, explainer = open_explainer(
         options.model,
         config,
-        finder=options.detector or "whole",
-        finder_file=options.detector_file,
+        detector=options.detector or "whole",
+        detector_file=options.detector_file,
         classes=dataset.classes,
     )
     bar = ProgressBar("explaining faces", (config.limit or FACES) * len(dataset.classes))
@@ -154,7 +154,7 @@ def _explain_data(options: argparse.Namespace, config: ExplainConfig, out: Path 
         print(f"mien: {note}", file=sys.stderr)
     if out:
         write_sheet(
-            out, draw_classes(classes, f"{dataset.name}, {split}: what {analyzer.facts.name} goes by")
+            out, draw_classes(classes, f"{dataset.name}, {split}: what {analyzer.metadata.name} goes by")
         )
     if options.json:
         _print_json({"data": options.what, "split": split, "classes": [one.to_dict() for one in classes]})

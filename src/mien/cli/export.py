@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from mien.data.dataset import DataConfig, Dataset
 from mien.errors import ConfigError, need
-from mien.predict.model_facts import ModelFacts
-from mien.predict.model_folder import FACTS_FILE, read_model_folder
+from mien.model.folder import METADATA_FILE, read_model_folder
+from mien.model.metadata import Metadata
 from mien.settings import add_settings, from_options
 
 if TYPE_CHECKING:
@@ -60,11 +60,11 @@ def run(options: argparse.Namespace) -> int:
     backend.import_keras()
     from mien.train.transfer import open_network
 
-    network, facts = open_network(options.model)
-    facts = _calibrated(Path(options.model), facts)
+    network, metadata = open_network(options.model)
+    metadata = _calibrated(Path(options.model), metadata)
     if options.name:
-        facts = replace(facts, name=options.name)
-    _write(options, network, facts)
+        metadata = replace(metadata, name=options.name)
+    _write(options, network, metadata)
     return 0
 
 
@@ -76,19 +76,19 @@ def _check_suffixes(options: argparse.Namespace) -> None:
             raise ConfigError(f"--{name} must name a file that ends in {suffix}, got {path}")
 
 
-def _calibrated(model: Path, facts: ModelFacts) -> ModelFacts:
-    """Prefer the facts of a run's model folder: they have the temperatures and scores of the same network."""
+def _calibrated(model: Path, metadata: Metadata) -> Metadata:
+    """Prefer the metadata of a run's model folder: they have the temperatures and scores of the same network."""
     folder = model / "model"
-    return read_model_folder(folder).facts if (folder / FACTS_FILE).is_file() else facts
+    return read_model_folder(folder).metadata if (folder / METADATA_FILE).is_file() else metadata
 
 
-def _int8_data(options: argparse.Namespace, facts: ModelFacts) -> tuple[Dataset, Match]:
+def _int8_data(options: argparse.Namespace, metadata: Metadata) -> tuple[Dataset, Match]:
     """Read the DATA of --int8, before anything is written: its classes may not be those of the model."""
     from mien.data import open_dataset
     from mien.evaluate.matching import match_classes
 
     dataset = open_dataset(options.int8, from_options(DataConfig, options))
-    return dataset, match_classes(facts, dataset.classes, facts.heads[0].name)
+    return dataset, match_classes(metadata, dataset.classes, metadata.heads[0].name)
 
 
 def _add_int8(folder: Path, dataset: Dataset, match: Match) -> None:
@@ -102,14 +102,14 @@ def _add_int8(folder: Path, dataset: Dataset, match: Match) -> None:
     )
 
 
-def _write(options: argparse.Namespace, network: Any, facts: ModelFacts) -> None:
+def _write(options: argparse.Namespace, network: Any, metadata: Metadata) -> None:
     from mien.train.export.folder import export
     from mien.train.export.keras_io import save_network
 
     if options.to:
-        faces = _int8_data(options, facts) if options.int8 else None
-        export(network, options.to, facts)
-        written = read_model_folder(options.to).facts.network
+        faces = _int8_data(options, metadata) if options.int8 else None
+        export(network, options.to, metadata)
+        written = read_model_folder(options.to).metadata.network
         print(f"model    {options.to}")
         print(
             f"         {written['parameters']:,} parameters, {written['bytes'] / 1e3:,.0f} kB; ONNX Runtime "
@@ -120,7 +120,7 @@ def _write(options: argparse.Namespace, network: Any, facts: ModelFacts) -> None
     if options.litert:
         from mien.train.export.litert import export_litert
 
-        print(f"litert   {export_litert(network, options.litert, facts)}")
+        print(f"litert   {export_litert(network, options.litert, metadata)}")
     for path in (options.h5, options.keras):
         if path:
-            print(f"{path.suffix[1:]:8} {save_network(network, path, facts.uncalibrated())}")
+            print(f"{path.suffix[1:]:8} {save_network(network, path, metadata.uncalibrated())}")

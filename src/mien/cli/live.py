@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
         with open_camera(options.camera) as camera:
             for time_s, image in camera.frames():
                 found = detect_resized(image, analyzer.detector, VideoSettings.detect_size)
-                faces = tracker.update(time_s, analyzer.recognise_faces([image], [found])[0])
+                faces = tracker.update(time_s, analyzer.classify_faces([image], [found])[0])
                 if not window.show(marked(image, faces)):
                     return 0
     finally:

@@ -29,8 +29,8 @@ COMMANDS = (
     "data",
     "models",
     "export",
-    "train-finder",
-    "evaluate-finder",
+    "train-detector",
+    "evaluate-detector",
 )
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of `mien ... > FILE`
 

@@ -22,21 +22,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    from mien.model.folder import CARD_FILE, read_model_folder, shipped_models
     from mien.predict.analyzer import model_folder
-    from mien.predict.model_folder import CARD_FILE, read_model_folder, shipped_models
 
     folders = [model_folder(options.model)] if options.model else list(shipped_models().values())
     read = [(folder, read_model_folder(folder)) for folder in folders]
     if options.json:
-        facts = [{**model.facts.to_dict(), "folder": str(folder)} for folder, model in read]
-        print(json.dumps(facts[0] if options.model else facts, indent=2, ensure_ascii=False))
+        metadata = [{**model.metadata.to_dict(), "folder": str(folder)} for folder, model in read]
+        print(json.dumps(metadata[0] if options.model else metadata, indent=2, ensure_ascii=False))
     elif options.model:
         print(_terminal((folders[0] / CARD_FILE).read_text(encoding="utf-8")), end="")
     else:
         for folder, model in read:
             print(f"{folder.name:12} {_line(folder)}")
-            for answer in model.facts.answers:
-                default = "  (default)" if answer == model.facts.head() else ""
+            for answer in model.metadata.answers:
+                default = "  (default)" if answer == model.metadata.head() else ""
                 print(f"  {answer.name:11} {', '.join(answer.labels)}{default}")
     return 0
 

@@ -1,4 +1,4 @@
-"""Which network and which face finder: the options that all commands on pictures share."""
+"""Which network and which face detector: the options that all commands on pictures share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def add_network_options(parser: argparse.ArgumentParser) -> None:
-    """Add what says which network and which face finder to use."""
+    """Add what says which network and which face detector to use."""
     parser.add_argument(
         "--model",
         metavar="MODEL",
@@ -26,23 +26,23 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
         choices=("auto", "float32", "int8"),
         help="form of the network (default: auto, the int8 form where there is one)",
     )
-    add_finder_options(parser, "auto")
+    add_detector_options(parser, "auto")
 
 
-def add_finder_options(parser: argparse.ArgumentParser, default: str | None, said: str = "auto") -> None:
-    """Add what says which face finder to use. said: the default in words, for help."""
+def add_detector_options(parser: argparse.ArgumentParser, default: str | None, said: str = "auto") -> None:
+    """Add what says which face detector to use. said: the default in words, for help."""
     parser.add_argument(
         "--detector",
         default=default,
         metavar="NAME",
-        help="face finder: mien (ships with it), yunet, haar, whole (each picture is one face), or auto: what "
+        help="face detector: mien (ships with it), yunet, haar, whole (each picture is one face), or auto: what "
         f"--detector-file or $MIEN_YUNET names, otherwise mien (default: {said})",
     )
     parser.add_argument(
         "--detector-file",
         type=Path,
         metavar="FILE",
-        help="a folder of mien train-finder, or a YuNet file (default: the one that ships; for yunet $MIEN_YUNET, or "
+        help="a folder of mien train-detector, or a YuNet file (default: the one that ships; for yunet $MIEN_YUNET, or "
         "the one in the folder for caches)",
     )
 

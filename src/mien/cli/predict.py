@@ -113,7 +113,7 @@ class _Results:
         self._bar = ProgressBar("pictures", len(sources), shown=bar)
 
     def __iter__(self) -> Iterator[tuple[Source, tuple[Face, ...]]]:
-        from mien.predict.many import analyze_many
+        from mien.predict.batch import analyze_many
 
         with closing(analyze_many(self._analyzer, self._sources, _saving(self._targets))) as answers:
             for done, (source, found) in enumerate(zip(self._sources, answers, strict=True), start=1):
@@ -152,7 +152,7 @@ def _writer(options: argparse.Namespace) -> Writer:
 
 
 def _download() -> None:
-    from mien.predict.yunet_file import fetch_yunet
+    from mien.detect.yunet_file import fetch_yunet
 
     print(f"mien: YuNet's file is {fetch_yunet()}", file=sys.stderr)
 

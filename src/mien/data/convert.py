@@ -17,7 +17,7 @@ from mien.data.readers.fer2013 import SIDE, write_csv
 from mien.errors import DataError, OutputError
 from mien.files import whole_file, whole_folder
 from mien.labels import FER2013, canonical
-from mien.preprocess import Preprocess, to_model_input
+from mien.model.preprocess import Preprocess, to_model_input
 from mien.workers import workers
 
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f]')  # in names of folders, on one system or another

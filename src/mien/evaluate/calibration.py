@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.calibrate import (
+from mien.model.calibration import (
     expected_calibration_error,
     fit_temperature,
     negative_log_likelihood,

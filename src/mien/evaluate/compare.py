@@ -139,7 +139,7 @@ def _tested(rows: Sequence[Row], config: EvaluateConfig) -> PairedTest:
 
 def _names(models: Sequence[str | Path], scorers: Sequence[Scorer]) -> list[str]:
     """Return the models' own names, or what the user called them where two are the same."""
-    own = [scorer.facts.name for scorer in scorers]
+    own = [scorer.metadata.name for scorer in scorers]
     names = [name if own.count(name) == 1 else str(model) for name, model in zip(own, models, strict=True)]
     if repeated := [name for name in names if names.count(name) > 1]:
         raise ConfigError(f"{repeated[0]} is named more than once; name each model once")

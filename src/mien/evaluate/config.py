@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 
 from mien.data.dataset import SPLITS, DataConfig
 from mien.errors import ConfigError
-from mien.preprocess import COLOURS
+from mien.model.preprocess import COLOURS
 from mien.settings import setting
 
 VIEWS = ("single", "flip", "ten")

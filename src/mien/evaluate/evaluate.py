@@ -73,7 +73,7 @@ def check_packages() -> None:
 
 def choose_split(data: Path, scorers: Sequence[Scorer], config: EvaluateConfig) -> tuple[Dataset, str]:
     """Open DATA and name the split to score. Raises DataError when it is empty or missing."""
-    margin = scorers[0].facts.preprocess.margin
+    margin = scorers[0].metadata.preprocess.margin
     dataset = _opened(data, margin, config, carve=True)
     if config.split:
         dataset.split(config.split)
@@ -100,7 +100,7 @@ def evaluate_on(
     """Score an open model on an open data set. config.split names the split; unset means test."""
     name = config.split or "test"
     split = dataset.split(name)
-    match = match_classes(scorer.facts, dataset.classes, config.head)
+    match = match_classes(scorer.metadata, dataset.classes, config.head)
 
     def answers(part: str) -> Probabilities:
         tell = None if progress is None else partial(progress, f"scoring {part}")
@@ -136,11 +136,11 @@ def _opened(data: Path, margin: float, config: EvaluateConfig, *, carve: bool) -
     dataset = open_dataset(data, config, carve_validation=carve)
     if config.faces == "whole":
         return dataset
-    from mien.predict.detect import detector
+    from mien.detect.registry import open_detector
     from mien.train.faces import crop_faces
 
-    finder = detector("auto")
-    cropped, without = crop_faces(dataset, finder, margin)
+    detector = open_detector("auto")
+    cropped, without = crop_faces(dataset, detector, margin)
     note = _without_face(without)
     return replace(cropped, notes=cropped.notes + ((note,) if note else ()))
 
@@ -165,7 +165,7 @@ def _trained_on(scorer: Scorer, dataset: Dataset) -> bool:
 
 
 def _training_fingerprint(scorer: Scorer) -> str | None:
-    about = scorer.facts.training.get("data")
+    about = scorer.metadata.training.get("data")
     return about.get("fingerprint") if isinstance(about, dict) else None
 
 
@@ -258,7 +258,7 @@ def _notes(scorer: Scorer, dataset: Dataset, name: str, match: Match) -> tuple[s
 
 
 def _note_on_faces(scorer: Scorer, config: EvaluateConfig) -> tuple[str, ...]:
-    trained = scorer.facts.training.get("settings")
+    trained = scorer.metadata.training.get("settings")
     if config.faces == "whole" and isinstance(trained, dict) and trained.get("faces") == "crop":
         return ("the model was trained on faces cut out of photographs; for photographs add --faces crop",)
     return ()
@@ -266,14 +266,14 @@ def _note_on_faces(scorer: Scorer, config: EvaluateConfig) -> tuple[str, ...]:
 
 def _model_summary(scorer: Scorer, match: Match) -> ModelSummary:
     return ModelSummary(
-        name=scorer.facts.name,
+        name=scorer.metadata.name,
         path=str(scorer.path),
         kind=scorer.kind,
         labels=match.head.labels,
         head=match.head.name,
         parameters=scorer.parameters,
         size_bytes=scorer.size_bytes,
-        facts=scorer.facts.to_dict(),
+        metadata=scorer.metadata.to_dict(),
     )
 
 

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from mien.errors import ModelError
 from mien.evaluate.config import EvaluateConfig
 from mien.evaluate.tta import Network, Probabilities
-from mien.predict.heads import Head
-from mien.predict.model_facts import METADATA_KEY, ModelFacts
-from mien.preprocess import Preprocess
+from mien.model.heads import Head
+from mien.model.metadata import METADATA_KEY, Metadata
+from mien.model.preprocess import Preprocess
 
 _HEAD = "expression"
 _BATCH = 64
@@ -27,7 +27,7 @@ def onnx_has_facts(path: Path) -> bool:
     return METADATA_KEY in _session(path).get_modelmeta().custom_metadata_map
 
 
-def open_onnx(path: Path, config: EvaluateConfig) -> tuple[ModelFacts, Network, str]:
+def open_onnx(path: Path, config: EvaluateConfig) -> tuple[Metadata, Network, str]:
     """Open a foreign `.onnx` file with one picture input, channels last or first, and take its first
     output.
     """
@@ -36,17 +36,17 @@ def open_onnx(path: Path, config: EvaluateConfig) -> tuple[ModelFacts, Network, 
     if len(inputs) != 1:
         raise ModelError(f"{path} takes {len(inputs)} inputs; a network for mien takes one, the picture")
     shape = [side if isinstance(side, int) else None for side in inputs[0].shape]
-    facts, channels_first, note = _described(path, shape, config)
+    metadata, channels_first, note = _described(path, shape, config)
     wanted = session.get_outputs()[0].name
 
     def run(batch: NDArray[np.float32]) -> NDArray[np.float32]:
         values: NDArray[np.float32] = session.run([wanted], {inputs[0].name: batch})[0]
         return values
 
-    return facts, _network(run, shape[0], channels_first, path, config), note
+    return metadata, _network(run, shape[0], channels_first, path, config), note
 
 
-def wrap_keras(model: Any, path: Path, config: EvaluateConfig) -> tuple[ModelFacts, Network, str]:
+def wrap_keras(model: Any, path: Path, config: EvaluateConfig) -> tuple[Metadata, Network, str]:
     """Wrap a foreign Keras network with one picture input and one output."""
     if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise ModelError(
@@ -54,14 +54,12 @@ def wrap_keras(model: Any, path: Path, config: EvaluateConfig) -> tuple[ModelFac
             "mien did not save must have one of each"
         )
     shape = list(model.inputs[0].shape)
-    facts, channels_first, note = _described(path, shape, config)
-    return facts, _network(model.predict_on_batch, shape[0], channels_first, path, config), note
+    metadata, channels_first, note = _described(path, shape, config)
+    return metadata, _network(model.predict_on_batch, shape[0], channels_first, path, config), note
 
 
-def _described(
-    path: Path, shape: Sequence[int | None], config: EvaluateConfig
-) -> tuple[ModelFacts, bool, str]:
-    """Return facts made from the settings and the input's shape, whether channels come first, and a note."""
+def _described(path: Path, shape: Sequence[int | None], config: EvaluateConfig) -> tuple[Metadata, bool, str]:
+    """Return metadata made from the settings and the input's shape, whether channels come first, and a note."""
     if not config.labels:
         raise ModelError(
             f"{path} was not saved by mien, so it cannot say what its outputs mean; name them in order with "
@@ -83,7 +81,7 @@ def _described(
         f", labels {', '.join(config.labels)}" + (", outputs are logits" if config.logits else "")
     )
     heads = (Head(name=_HEAD, labels=config.labels),)
-    return ModelFacts(name=path.stem, preprocess=preprocess, heads=heads), channels_first, note
+    return Metadata(name=path.stem, preprocess=preprocess, heads=heads), channels_first, note
 
 
 def _geometry(path: Path, shape: Sequence[int | None]) -> tuple[bool, int | None]:

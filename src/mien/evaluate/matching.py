@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from mien.errors import DataError, ModelError
 from mien.labels import canonical
-from mien.predict.heads import Head
-from mien.predict.model_facts import ModelFacts
+from mien.model.heads import Head
+from mien.model.metadata import Metadata
 
 
 @dataclass(frozen=True)
@@ -37,16 +37,16 @@ class Match:
         return shares
 
 
-def match_classes(facts: ModelFacts, classes: tuple[str, ...], head: str | None = None) -> Match:
+def match_classes(metadata: Metadata, classes: tuple[str, ...], head: str | None = None) -> Match:
     """Find the head that knows all `classes`: the one named `head`, or the first that does.
 
     Names are compared by `labels.canonical`, in any order. Raises ModelError for a head that does not exist
     and DataError when a class of the data is not among a head's labels.
     """
-    candidates = (facts.head(head),) if head else facts.heads
+    candidates = (metadata.head(head),) if head else metadata.heads
     for candidate in candidates:
         if not _unknown(candidate, classes):
-            return _matched(candidate, classes, facts)
+            return _matched(candidate, classes, metadata)
     lacking = _unknown(candidates[0], classes)
     known = ", ".join(candidates[0].labels)
     raise DataError(
@@ -55,12 +55,12 @@ def match_classes(facts: ModelFacts, classes: tuple[str, ...], head: str | None 
     )
 
 
-def _matched(head: Head, classes: tuple[str, ...], facts: ModelFacts) -> Match:
+def _matched(head: Head, classes: tuple[str, ...], metadata: Metadata) -> Match:
     places = _places(head.labels, ModelError)
     _places(classes, DataError)
     columns = tuple(places[canonical(name)] for name in classes)
     notes = []
-    if head != facts.heads[0]:
+    if head != metadata.heads[0]:
         notes.append(f"answers are those of the head '{head.name}'")
     rest = [label for place, label in enumerate(head.labels) if place not in columns]
     if rest:

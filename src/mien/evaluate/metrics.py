@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.calibrate import expected_calibration_error, negative_log_likelihood
 from mien.errors import DataError, need
 from mien.evaluate.calibration import BINS
 from mien.evaluate.significance import Interval, intervals
 from mien.evaluate.significance import macro_f1 as mean_f1
+from mien.model.calibration import expected_calibration_error, negative_log_likelihood
 
 _CURVE_POINTS = 201  # kept of each curve; a screen shows no more
 

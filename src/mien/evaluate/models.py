@@ -19,11 +19,11 @@ from mien.errors import ModelError
 from mien.evaluate import external_models
 from mien.evaluate.config import EvaluateConfig
 from mien.evaluate.tta import Network, Probabilities, average
-from mien.predict.heads import Head
-from mien.predict.model_facts import ModelFacts
-from mien.predict.model_folder import MODEL_FILE, model_path
-from mien.predict.recognizer import Recognizer
-from mien.preprocess import Preprocess, to_model_input
+from mien.model.classifier import Classifier
+from mien.model.folder import MODEL_FILE, model_path
+from mien.model.heads import Head
+from mien.model.metadata import Metadata
+from mien.model.preprocess import Preprocess, to_model_input
 from mien.terminal import OnProgress
 
 BEST_FILE, MODEL_FOLDER = "best.keras", "model"  # inside a run folder, as `mien train` writes it
@@ -36,12 +36,12 @@ _CHUNK_BYTES = 32 * 2**20  # prepared pictures held at once
 class Scorer:
     """A network that is ready to be scored.
 
-    facts: what is known of it. path: the file or folder that was opened. kind: run, model folder, keras,
+    metadata: what is known of it. path: the file or folder that was opened. kind: run, model folder, keras,
     onnx. network: prepared inputs to the probabilities of each head. note: one line for the user, or ''.
     parameters: weights of the network, None where nobody has counted them. form: of a folder, the file that runs.
     """
 
-    facts: ModelFacts
+    metadata: Metadata
     path: Path
     kind: str
     network: Network
@@ -51,7 +51,7 @@ class Scorer:
 
     @property
     def heads(self) -> tuple[Head, ...]:
-        return self.facts.answers
+        return self.metadata.answers
 
     @property
     def is_keras(self) -> bool:
@@ -74,7 +74,7 @@ class Scorer:
         views = "flip" if flip and views == "single" else views
         parts: dict[str, list[NDArray[np.float32]]] = {head.name: [] for head in self.heads}
         done = 0
-        for inputs in prepared_chunks(split.pictures, self.facts.preprocess):
+        for inputs in prepared_chunks(split.pictures, self.metadata.preprocess):
             for name, values in average(self.network, inputs, views).items():
                 parts[name].append(values)
             done += len(inputs)
@@ -123,16 +123,16 @@ def _open_folder(folder: Path, config: EvaluateConfig) -> Scorer:
 
 def _open_onnx(path: Path, kind: str, config: EvaluateConfig) -> Scorer:
     if path.is_file() and not external_models.onnx_has_facts(path):
-        facts, network, note = external_models.open_onnx(path, config)
-        return Scorer(facts, path, kind, network, note=note)
-    recognizer = Recognizer(path, config.precision)
+        metadata, network, note = external_models.open_onnx(path, config)
+        return Scorer(metadata, path, kind, network, note=note)
+    classifier = Classifier(path, config.precision)
     return Scorer(
-        recognizer.facts,
+        classifier.metadata,
         path,
         kind,
-        recognizer.probabilities,
-        _count(recognizer.facts),
-        form=recognizer.file,
+        classifier.probabilities,
+        _count(classifier.metadata),
+        form=classifier.file,
     )
 
 
@@ -142,19 +142,19 @@ def _open_keras(path: Path, kind: str, config: EvaluateConfig) -> Scorer:
     backend.import_keras()  # first of all: quietly, or with the line that says what to install
     from mien.train.export.keras_io import load_network
 
-    model, facts = load_network(path)
-    if facts is None:
-        facts, network, note = external_models.wrap_keras(model, path, config)
-        return Scorer(facts, path, kind, network, int(model.count_params()), note)
-    return Scorer(facts, path, kind, _keras_network(model, facts, path), int(model.count_params()))
+    model, metadata = load_network(path)
+    if metadata is None:
+        metadata, network, note = external_models.wrap_keras(model, path, config)
+        return Scorer(metadata, path, kind, network, int(model.count_params()), note)
+    return Scorer(metadata, path, kind, _keras_network(model, metadata, path), int(model.count_params()))
 
 
-def _keras_network(model: Any, facts: ModelFacts, path: Path) -> Network:
+def _keras_network(model: Any, metadata: Metadata, path: Path) -> Network:
     outputs = list(model.output_names)
-    heads = [head.name for head in facts.heads]
+    heads = [head.name for head in metadata.heads]
     if len(heads) > 1 and sorted(outputs) != sorted(heads):
         raise ModelError(
-            f"{path}: its facts name the heads {', '.join(heads)}, the network has {', '.join(outputs)}"
+            f"{path}: its metadata name the heads {', '.join(heads)}, the network has {', '.join(outputs)}"
         )
     names = outputs if len(heads) > 1 else heads
 
@@ -193,6 +193,6 @@ def prepared_chunks(pictures: Pictures, how: Preprocess) -> Iterator[NDArray[np.
             yield prepared
 
 
-def _count(facts: ModelFacts) -> int | None:
-    found = facts.network.get("parameters")
+def _count(metadata: Metadata) -> int | None:
+    found = metadata.network.get("parameters")
     return int(found) if found is not None else None

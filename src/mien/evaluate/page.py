@@ -308,14 +308,14 @@ def _data(report: Report) -> str:
 
 def _model(report: Report) -> str:
     model = report.model
-    training = model.facts.get("training") or {}
+    training = model.metadata.get("training") or {}
     about = training.get("data") or {}
     pairs = {
         "Opened": f"{model.path} ({model.kind})",
         "Answers of": f"head {model.head}: {', '.join(model.labels)}",
         "Size": bytes_in_words(model.size_bytes)
         + (f", {model.parameters:,} parameters" if model.parameters else ""),
-        "Input": "{size} px, {colour}".format(**model.facts["preprocess"]),
+        "Input": "{size} px, {colour}".format(**model.metadata["preprocess"]),
         "Trained on": f"{about['name']}" + (" (this data set)" if report.data.trained_on else "")
         if about
         else NONE,

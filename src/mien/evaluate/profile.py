@@ -12,7 +12,7 @@ import numpy as np
 
 from mien.errors import ModelError
 from mien.evaluate.models import Scorer
-from mien.predict.recognizer import Recognizer
+from mien.model.classifier import Classifier
 
 _WARM_UP, _LEAST, _SECONDS = 3, 10, 0.5  # runs before the clock counts, fewest runs, time to spend
 
@@ -36,16 +36,16 @@ class Cost:
 
 def cost_of(scorer: Scorer) -> Cost:
     """Count and time a network. The time is ONNX Runtime's, so a `.keras` file is exported first, aside."""
-    facts, macs = scorer.facts, scorer.facts.network.get("macs")
+    metadata, macs = scorer.metadata, scorer.metadata.network.get("macs")
     parameters, size_bytes = scorer.parameters, scorer.size_bytes
     if scorer.is_keras:
         with tempfile.TemporaryDirectory() as folder:
             exported = _exported(scorer, Path(folder) / "model")
             milliseconds = _timed(exported) if exported else None
-            macs = exported.facts.network.get("macs") if exported else None
+            macs = exported.metadata.network.get("macs") if exported else None
     else:
         milliseconds = _timed(scorer)
-    seconds = facts.training.get("seconds")
+    seconds = metadata.training.get("seconds")
     return Cost(
         parameters=parameters,
         macs=None if macs is None else int(macs),
@@ -56,24 +56,24 @@ def cost_of(scorer: Scorer) -> Cost:
 
 
 def _exported(scorer: Scorer, folder: Path) -> Scorer | None:
-    """Export a Keras file; None for a network with layers or facts that cannot be exported."""
+    """Export a Keras file; None for a network with layers or metadata that cannot be exported."""
     from mien.train.export.folder import export
     from mien.train.export.keras_io import load_network
 
-    model, facts = load_network(scorer.path)
-    if facts is None:
+    model, metadata = load_network(scorer.path)
+    if metadata is None:
         return None
     try:
-        export(model, folder, facts)
+        export(model, folder, metadata)
     except ModelError:  # it can be scored all the same; the table shows a dash
         return None
-    recognizer = Recognizer(folder)
-    return Scorer(recognizer.facts, folder, "model folder", recognizer.probabilities, form=recognizer.file)
+    classifier = Classifier(folder)
+    return Scorer(classifier.metadata, folder, "model folder", classifier.probabilities, form=classifier.file)
 
 
 def _timed(scorer: Scorer) -> float:
     """Return the median processor time of one face in milliseconds; a busy neighbour hardly moves it."""
-    face = np.random.default_rng(0).integers(0, 256, (1, *scorer.facts.preprocess.shape), np.uint8)
+    face = np.random.default_rng(0).integers(0, 256, (1, *scorer.metadata.preprocess.shape), np.uint8)
     times: list[float] = []
     for _ in range(_WARM_UP):
         scorer.network(face)

@@ -24,7 +24,7 @@ NOTE = (
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSummary:
-    """What was scored. facts: the model folder's facts as plain values."""
+    """What was scored. metadata: the model folder's metadata as plain values."""
 
     name: str
     path: str
@@ -33,7 +33,7 @@ class ModelSummary:
     head: str
     parameters: int | None
     size_bytes: int
-    facts: Mapping[str, Any]
+    metadata: Mapping[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
         return {**vars(self), "labels": list(self.labels)}

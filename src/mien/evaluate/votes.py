@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.calibrate import negative_log_likelihood
 from mien.labels import FERPLUS, canonical
-from mien.predict.heads import Head
+from mien.model.calibration import negative_log_likelihood
+from mien.model.heads import Head
 
 RATERS = 10
 _OUTLIER = 2  # a label that fewer raters chose counts as a slip

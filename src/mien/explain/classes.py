@@ -109,7 +109,7 @@ def explain_classes(
         maps, names = [], []
         for row in rows:
             image = split.pictures.read(row)
-            found = analyzer.detector.find(image)
+            found = analyzer.detector.detect(image)
             if found:
                 wanted = config.target or dataset.classes[label]
                 maps.append(explain_face(analyzer, explainer, image, found[0], wanted))

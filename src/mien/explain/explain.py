@@ -12,20 +12,20 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.detect.align import place_of_aligned
+from mien.detect.base import Detection
+from mien.detect.registry import WholePicture, open_detector
 from mien.errors import ConfigError, need
 from mien.evaluate.matching import match_classes
 from mien.explain.config import GRAD_CAM, RISE, ExplainConfig
 from mien.explain.faithfulness import Faithfulness, measure_faithfulness
 from mien.explain.rise import Answers, rise
 from mien.labels import canonical
+from mien.model.classifier import Classifier
+from mien.model.heads import Head
+from mien.model.metadata import Metadata
+from mien.model.preprocess import to_model_input
 from mien.predict.analyzer import Analyzer, load
-from mien.predict.crop import place_of_aligned
-from mien.predict.detect import WholePicture, detector
-from mien.predict.found_face import FoundFace
-from mien.predict.heads import Head
-from mien.predict.model_facts import ModelFacts
-from mien.predict.recognizer import Recognizer
-from mien.preprocess import to_model_input
 
 GRID = 8  # cells a side of the map as numbers
 _FAINT = 0.05  # a difference of less than this is nothing to colour strongly
@@ -89,8 +89,8 @@ class Explainer:
     def explain(self, face: NDArray[np.uint8], label: str | None = None) -> SaliencyMap:
         """Explain the answer about one face.
 
-        face: (size, size, channels) uint8, as `mien.preprocess.to_model_input` prepares it. label: what to explain;
-        None: the network's decision. Raises ConfigError for a label that the head does not have.
+        face: (size, size, channels) uint8, as `mien.model.preprocess.to_model_input` prepares it. label: what to
+        explain; None: the network's decision. Raises ConfigError for a label that the head does not have.
         """
         wanted = None if label is None else find_label(self.head, label)
         shares = self._answers(face[None])[0]
@@ -122,12 +122,12 @@ def cell_means(values: NDArray[np.float32], cells: int = GRID) -> list[list[floa
     return [[float(value) for value in row] for row in small]
 
 
-def inverse_transform(analyzer: Analyzer, image: NDArray[np.uint8], face: FoundFace) -> NDArray[np.float64]:
+def inverse_transform(analyzer: Analyzer, image: NDArray[np.uint8], face: Detection) -> NDArray[np.float64]:
     """Return the matrix from pixels of the input to pixels of the image: (2, 3), x first, for pixel centres.
 
     It undoes `Analyzer.cut` and `to_model_input`: the cut and its turn, the scaling, the centre that is taken out.
     """
-    how = analyzer.facts.preprocess
+    how = analyzer.metadata.preprocess
     if isinstance(analyzer.detector, WholePicture):
         cut, (height, width) = np.eye(2, 3), image.shape[:2]
     else:
@@ -147,11 +147,11 @@ def open_explainer(
     model: str,
     config: ExplainConfig,
     *,
-    finder: str = "auto",
-    finder_file: Path | None = None,
+    detector: str = "auto",
+    detector_file: Path | None = None,
     classes: tuple[str, ...] = (),
 ) -> tuple[Analyzer, Explainer]:
-    """Open a network, a face finder, and the maker of maps for one head.
+    """Open a network, a face detector, and the maker of maps for one head.
 
     model: run folder, model folder, shipped name or `.onnx` file of mien; for Grad-CAM also a `.keras` or `.h5` file
     of mien. classes: of the data that will be explained; the head must know them unless a target is asked for.
@@ -159,9 +159,9 @@ def open_explainer(
     """
     method = config.method or (GRAD_CAM if Path(model).suffix in _KERAS_SUFFIXES else RISE)
     if method == GRAD_CAM:
-        return _with_grad_cam(model, config, finder, finder_file, classes)
-    head = _head(load(model, detector="whole").facts, config, classes)
-    analyzer = load(model, detector=finder, detector_file=finder_file, head=head.name)
+        return _with_grad_cam(model, config, detector, detector_file, classes)
+    head = _head(load(model, detector="whole").metadata, config, classes)
+    analyzer = load(model, detector=detector, detector_file=detector_file, head=head.name)
     return analyzer, Explainer(head, analyzer.probabilities, seed=config.seed)
 
 
@@ -169,16 +169,16 @@ def explain_face(
     analyzer: Analyzer,
     explainer: Explainer,
     image: NDArray[np.uint8],
-    face: FoundFace,
+    face: Detection,
     label: str | None = None,
 ) -> SaliencyMap:
     """Explain the answer about one found face; see Explainer.explain."""
     crop = analyzer.cut(image, face)
-    return explainer.explain(to_model_input(crop, analyzer.facts.preprocess), label)
+    return explainer.explain(to_model_input(crop, analyzer.metadata.preprocess), label)
 
 
 def _with_grad_cam(
-    model: str, config: ExplainConfig, finder: str, finder_file: Path | None, classes: tuple[str, ...]
+    model: str, config: ExplainConfig, detector: str, detector_file: Path | None, classes: tuple[str, ...]
 ) -> tuple[Analyzer, Explainer]:
     need("onnx", "train", "explaining with Grad-CAM")
     from mien.train import backend
@@ -187,20 +187,20 @@ def _with_grad_cam(
     from mien.explain.grad_cam import GradCam, KerasNetwork
     from mien.train.transfer import open_network
 
-    network, facts = open_network(model)
-    head = _head(facts, config, classes)
+    network, metadata = open_network(model)
+    head = _head(metadata, config, classes)
     mapper = GradCam(network, head)
-    # An Analyzer uses a recogniser's facts and probabilities, and this one has both.
-    recognizer = cast(Recognizer, KerasNetwork(network, facts))
-    analyzer = Analyzer(recognizer, detector(finder, finder_file), head.name)
+    # An Analyzer uses a recogniser's metadata and probabilities, and this one has both.
+    classifier = cast(Classifier, KerasNetwork(network, metadata))
+    analyzer = Analyzer(classifier, open_detector(detector, detector_file), head.name)
     return analyzer, Explainer(analyzer.head, analyzer.probabilities, mapper, seed=config.seed)
 
 
-def _head(facts: ModelFacts, config: ExplainConfig, classes: tuple[str, ...]) -> Head:
+def _head(metadata: Metadata, config: ExplainConfig, classes: tuple[str, ...]) -> Head:
     """Choose the head: the named one, or the first that knows the target, or the data's classes."""
     if config.target is None:
-        return match_classes(facts, classes, config.head).head if classes else facts.head(config.head)
-    candidates = (facts.head(config.head),) if config.head else facts.heads
+        return match_classes(metadata, classes, config.head).head if classes else metadata.head(config.head)
+    candidates = (metadata.head(config.head),) if config.head else metadata.heads
     for head in candidates:
         try:
             find_label(head, config.target)

@@ -10,20 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.errors import ConfigError, ModelError
-from mien.predict.heads import Head
-from mien.predict.model_facts import ModelFacts
+from mien.model.heads import Head
+from mien.model.metadata import Metadata
 
 _BATCH = 64
 
 
 class KerasNetwork:
-    """A Keras network with the two doors of `mien.predict.recognizer.Recognizer` that an Analyzer uses.
+    """A Keras network with the two doors of `mien.model.classifier.Classifier` that an Analyzer uses.
 
-    facts: of the network; its probabilities are not calibrated.
+    metadata: of the network; its probabilities are not calibrated.
     """
 
-    def __init__(self, model: Any, facts: ModelFacts) -> None:
-        self.facts = facts.uncalibrated()
+    def __init__(self, model: Any, metadata: Metadata) -> None:
+        self.metadata = metadata.uncalibrated()
         self._model = model
 
     def probabilities(self, inputs: NDArray[np.uint8 | np.float32]) -> dict[str, NDArray[np.float32]]:
@@ -33,7 +33,7 @@ class KerasNetwork:
             head.name: np.concatenate(
                 [np.empty((0, len(head.labels)), np.float32), *(p[place] for p in parts)]
             )
-            for place, head in enumerate(self.facts.heads)
+            for place, head in enumerate(self.metadata.heads)
         }
 
     def _run(self, batch: NDArray[np.uint8 | np.float32]) -> list[NDArray[np.float32]]:

@@ -8,13 +8,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.detect.pyramid import plane
 from mien.explain.classes import ClassMaps
 from mien.explain.config import GRAD_CAM
 from mien.explain.explain import SaliencyMap
 from mien.explain.faithfulness import TOP_SHARE, Faithfulness
 from mien.explain.rise import top_k_mask
 from mien.images.letters import drawable
-from mien.predict.looks import plane
 from mien.predict.results import percent
 
 Picture = NDArray[np.uint8]

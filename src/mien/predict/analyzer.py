@@ -1,4 +1,4 @@
-"""Pictures in, faces with their expressions out: face finder, crop and network in one object."""
+"""Pictures in, faces with their expressions out: face detector, crop and network in one object."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.detect.align import align
+from mien.detect.base import Detection, Detector
+from mien.detect.registry import WholePicture, open_detector
 from mien.errors import DataError, ModelError
 from mien.images import PillowImage, decode_image, from_pillow, read_image
-from mien.predict.crop import align
-from mien.predict.detect import WholePicture, detector
-from mien.predict.found_face import Detector, FoundFace
-from mien.predict.heads import Head
-from mien.predict.model_folder import FACTS_FILE, model_path
-from mien.predict.recognizer import Recognizer
+from mien.model.classifier import Classifier
+from mien.model.folder import METADATA_FILE, model_path
+from mien.model.heads import Head
+from mien.model.preprocess import to_model_inputs
 from mien.predict.results import Face
-from mien.preprocess import to_model_inputs
 
 _RUN_MODEL, _RUN_SETTINGS = "model", "settings.json"  # inside a run folder, as `mien train` writes it
 DEFAULT_MODEL = "mien"  # the network that ships
@@ -31,11 +31,11 @@ class Analyzer:
     Every kind of input has its own door; behind each lies the same way, so they give the same numbers.
     """
 
-    def __init__(self, recognizer: Recognizer, detector: Detector, head: str | None = None) -> None:
-        self.facts = recognizer.facts
+    def __init__(self, classifier: Classifier, detector: Detector, head: str | None = None) -> None:
+        self.metadata = classifier.metadata
         self.detector = detector
-        self.head: Head = recognizer.facts.head(head)
-        self._recognizer = recognizer
+        self.head: Head = classifier.metadata.head(head)
+        self._classifier = classifier
 
     def analyze(self, image: NDArray[np.uint8]) -> tuple[Face, ...]:
         """Return the faces in a picture, the largest first; no face is an empty tuple.
@@ -65,36 +65,39 @@ class Analyzer:
         """
         for image in images:
             _check(image)
-        return self.recognise_faces(images, [self.detector.find(image) for image in images])
+        return self.classify_faces(images, [self.detector.detect(image) for image in images])
 
-    def recognise_faces(
-        self, images: Sequence[NDArray[np.uint8]], found: Sequence[Sequence[FoundFace]]
+    def classify_faces(
+        self, images: Sequence[NDArray[np.uint8]], found: Sequence[Sequence[Detection]]
     ) -> tuple[tuple[Face, ...], ...]:
         """Name the expressions of faces that were found already, with one call of the network for all of them.
 
         images: as for analyze. found: the faces of each picture, in any order; the answers keep it.
         """
-        inputs = [to_model_inputs([], self.facts.preprocess)]
+        inputs = [to_model_inputs([], self.metadata.preprocess)]
         for image, faces in zip(images, found, strict=True):
-            inputs.append(to_model_inputs([self.cut(image, face) for face in faces], self.facts.preprocess))
+            inputs.append(
+                to_model_inputs([self.cut(image, face) for face in faces], self.metadata.preprocess)
+            )
         rows = iter(self.probabilities(np.concatenate(inputs)).tolist())
         return tuple(tuple(_face(face, next(rows), self.head) for face in faces) for faces in found)
 
     def probabilities(self, inputs: NDArray[np.uint8 | np.float32]) -> NDArray[np.float32]:
         """Return the chosen head's distributions, (n, labels) float32, for prepared faces.
 
-        inputs: (n, size, size, channels) uint8 or float, levels in [0, 255], from `mien.preprocess.to_model_inputs`.
+        inputs: (n, size, size, channels) uint8 or float, levels in [0, 255], from
+        `mien.model.preprocess.to_model_inputs`.
         """
-        return self._recognizer.probabilities(inputs)[self.head.name]
+        return self._classifier.probabilities(inputs)[self.head.name]
 
-    def cut(self, image: NDArray[np.uint8], face: FoundFace) -> NDArray[np.uint8]:
-        """Return the crop of a face, not yet scaled, that `mien.preprocess.to_model_input` takes.
+    def cut(self, image: NDArray[np.uint8], face: Detection) -> NDArray[np.uint8]:
+        """Return the crop of a face, not yet scaled, that `mien.model.preprocess.to_model_input` takes.
 
         As training does it: a picture that is a face already goes in as it is, without margin.
         """
         if isinstance(self.detector, WholePicture):
             return image
-        return align(image, face, self.facts.preprocess.margin)
+        return align(image, face, self.metadata.preprocess.margin)
 
 
 def load(
@@ -105,20 +108,17 @@ def load(
     head: str | None = None,
     precision: str = "auto",
 ) -> Analyzer:
-    """Open a trained network together with a face finder.
+    """Open a trained network together with a face detector.
 
     model: a run folder, a model folder, an `.onnx` file that mien wrote, or the name of a model that ships with
     mien; None: `mien`, the one that ships. detector: mien, yunet, haar, whole (each picture is one face) or auto.
-    detector_file: see `mien.predict.detect.detector`. head: one of the network's answers; None: the default one.
+    detector_file: see `mien.detect.registry.open_detector`. head: one of the network's answers; None: the default one.
     precision: auto (the int8 form where the model has one), float32 or int8. Raises ModelError,
     ConfigError or MissingExtra, each in one line that says what to do.
     """
-    recognizer = Recognizer(model_folder(model), precision)
+    classifier = Classifier(model_folder(model), precision)
     file = None if detector_file is None else Path(detector_file)
-    return Analyzer(recognizer, _finder(detector, file), head)
-
-
-_finder = detector  # `load` has a setting of that name
+    return Analyzer(classifier, open_detector(detector, file), head)
 
 
 def model_folder(model: str | Path | None) -> Path:
@@ -129,7 +129,7 @@ def model_folder(model: str | Path | None) -> Path:
             f"{path} is a Keras file; make a model folder of it first: mien export {path} --to DIR"
         )
     inside = path / _RUN_MODEL
-    if (inside / FACTS_FILE).is_file():
+    if (inside / METADATA_FILE).is_file():
         return inside
     if (path / _RUN_SETTINGS).is_file():
         raise ModelError(
@@ -150,7 +150,7 @@ def _check(image: NDArray[np.uint8]) -> None:
         )
 
 
-def _face(found: FoundFace, shares: Sequence[float], head: Head) -> Face:
+def _face(found: Detection, shares: Sequence[float], head: Head) -> Face:
     probabilities = dict(zip(head.labels, shares, strict=True))
     emotion = max(head.labels, key=lambda label: probabilities[label])
     return Face(

@@ -9,11 +9,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.detect.base import Box
+from mien.detect.pyramid import plane
 from mien.errors import OutputError
 from mien.files import whole_file
 from mien.images.letters import drawable
-from mien.predict.found_face import Box
-from mien.predict.looks import plane
 from mien.predict.results import Face, percent
 
 Picture = NDArray[np.uint8]

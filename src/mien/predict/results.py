@@ -9,8 +9,8 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any
 
+from mien.detect.base import Box, Detection, Point
 from mien.errors import DataError
-from mien.predict.found_face import Box, FoundFace, Point
 
 _SUM_TOLERANCE = 1e-4  # far above the rounding of a float32 softmax, far below what anyone would notice
 
@@ -29,7 +29,7 @@ class Face:
     emotion: the label with the highest probability. probability: that probability, calibrated, 0 to 1.
     probabilities: label to probability, in the network's order; they sum to one. head: the answer of the network
     that they come from. uncertain: whether the probability is below the head's threshold, so that the emotion had
-    better not be relied on; the probabilities stay what they are. box, score, landmarks: see `FoundFace`.
+    better not be relied on; the probabilities stay what they are. box, score, landmarks: see `Detection`.
     Raises DataError on values that contradict each other.
     """
 
@@ -55,7 +55,7 @@ class Face:
             raise DataError(
                 f"the emotion must be the likeliest of {dict(shares)}, got {self.emotion!r} at {self.probability}"
             )
-        FoundFace(self.box, self.score, self.landmarks)  # has the checks
+        Detection(self.box, self.score, self.landmarks)  # has the checks
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by the values: a read-only mapping cannot be pickled."""

@@ -54,7 +54,7 @@ async def analyze(request: Request) -> JSONResponse:
         raise answers[0]
     return JSONResponse(
         {
-            "model": service.analyzer.facts.name,
+            "model": service.analyzer.metadata.name,
             "head": service.analyzer.head.name,
             "labels": list(service.analyzer.head.labels),
             "pictures": [_shown(name, answer) for (name, _), answer in zip(sent, answers, strict=True)],
@@ -199,10 +199,10 @@ async def delete_video(request: Request, job: str) -> Response:
 async def models(request: Request) -> JSONResponse:
     """One model answers; which one is chosen when the server is started."""
     service = service_of(request)
-    facts, config, detector = service.analyzer.facts, service.config, service.analyzer.detector
-    heads = [{"name": h.name, "labels": list(h.labels), "threshold": h.threshold} for h in facts.answers]
+    metadata, config, detector = service.analyzer.metadata, service.config, service.analyzer.detector
+    heads = [{"name": h.name, "labels": list(h.labels), "threshold": h.threshold} for h in metadata.answers]
     model = {
-        "name": facts.name,
+        "name": metadata.name,
         "default_head": service.analyzer.head.name,
         "heads": heads,
         "card": service.card,

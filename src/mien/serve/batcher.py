@@ -172,10 +172,10 @@ class Batcher:
         try:
             detector = self._analyzer.detector
             found = [
-                detector.find(image) if px is None else detect_resized(image, detector, px)
+                detector.detect(image) if px is None else detect_resized(image, detector, px)
                 for image, px, _ in work
             ]
-            answers = self._analyzer.recognise_faces(images, found)
+            answers = self._analyzer.classify_faces(images, found)
         except BaseException as error:
             for _, _, future in work:
                 future.set_exception(error)

@@ -186,7 +186,7 @@ class HeadFacts(BaseModel):
     threshold: float
 
 
-class ModelFacts(BaseModel):
+class Metadata(BaseModel):
     """default_head: the one that answers. card: Markdown."""
 
     name: str
@@ -231,7 +231,7 @@ class Models(BaseModel):
             "version": "1.0",
         }
     )
-    models: list[ModelFacts]
+    models: list[Metadata]
     detector: DetectorFacts
     limits: Limits
     version: str

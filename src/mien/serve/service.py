@@ -9,8 +9,8 @@ from pathlib import Path
 
 from fastapi import Request, WebSocket
 
+from mien.model.folder import CARD_FILE
 from mien.predict.analyzer import Analyzer, load, model_folder
-from mien.predict.model_folder import CARD_FILE
 from mien.serve.batcher import Answer, Batcher, Picture
 from mien.serve.config import MEGA, ServeConfig
 from mien.serve.jobs import Jobs

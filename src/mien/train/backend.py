@@ -14,7 +14,7 @@ from mien.errors import ConfigError, need
 from mien.train.config import TrainConfig
 from mien.train.networks.registry import own_networks
 
-_CPU_FACTS = Path("/proc/cpuinfo")
+_CPU_INFO = Path("/proc/cpuinfo")
 
 
 @contextmanager
@@ -93,7 +93,7 @@ def _pays_on_this_processor(config: TrainConfig) -> bool:
     if keras.backend.backend() != "tensorflow" or config.init_from or config.network not in own_networks():
         return False
     try:
-        flags = _CPU_FACTS.read_text(encoding="utf-8").split()
+        flags = _CPU_INFO.read_text(encoding="utf-8").split()
     except OSError:  # not Linux
         return False
     return "avx512_bf16" in flags or "amx_bf16" in flags

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.calibrate import (
+from mien.data.dataset import Split
+from mien.model.calibration import (
     calibrated,
     expected_calibration_error,
     fit_calibration,
@@ -18,8 +19,7 @@ from mien.calibrate import (
     uncertain_threshold,
     with_temperature,
 )
-from mien.data.dataset import Split
-from mien.predict.heads import Blend, Head
+from mien.model.heads import Blend, Head
 
 BLEND = "expression"  # name of the answer that mixes label and votes
 # Validation pictures from which two numbers are fitted instead of one: fewer do not show the S of label smoothing.

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.data.dataset import Dataset, Pictures, Split
+from mien.detect.align import align
+from mien.detect.base import Detection, Detector
 from mien.errors import DataError
-from mien.predict.crop import align
-from mien.predict.found_face import Detector, FoundFace
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +23,7 @@ class FacePictures:
     """The faces in pictures, cut out when they are read: in memory there are only their places."""
 
     pictures: Pictures
-    faces: tuple[FoundFace, ...]  # one a picture
+    faces: tuple[Detection, ...]  # one a picture
     margin: float
 
     def __len__(self) -> int:
@@ -46,7 +46,7 @@ def crop_faces(dataset: Dataset, detector: Detector, margin: float) -> tuple[Dat
     DataError when no picture of the whole data set shows a face, ImageError when one cannot be decoded any more.
     """
     splits, without, record = {}, [], hashlib.sha256(dataset.fingerprint.encode())
-    record.update(json.dumps([dict(detector.facts), margin], sort_keys=True).encode())
+    record.update(json.dumps([dict(detector.metadata), margin], sort_keys=True).encode())
     for name, split in dataset.splits.items():
         faces = _largest(split.pictures, detector)
         splits[name] = _faces_of(split, faces, margin)
@@ -55,7 +55,7 @@ def crop_faces(dataset: Dataset, detector: Detector, margin: float) -> tuple[Dat
     total = sum(map(len, dataset.splits.values()))
     if len(without) == total:
         raise DataError(
-            f"the face finder {detector.name!r} found no face in any of the {total} pictures of {dataset.source}; "
+            f"the face detector {detector.name!r} found no face in any of the {total} pictures of {dataset.source}; "
             "if they are face crops already, use them whole (--faces whole)"
         )
     found = replace(
@@ -67,23 +67,23 @@ def crop_faces(dataset: Dataset, detector: Detector, margin: float) -> tuple[Dat
     return found, tuple(without)
 
 
-def _faces_of(split: Split, faces: Sequence[FoundFace | None], margin: float) -> Split:
+def _faces_of(split: Split, faces: Sequence[Detection | None], margin: float) -> Split:
     kept = split.take(np.array([row for row, face in enumerate(faces) if face is not None], np.intp))
     found = tuple(face for face in faces if face is not None)
     return replace(kept, pictures=FacePictures(kept.pictures, found, margin))
 
 
-def _largest(pictures: Pictures, detector: Detector) -> list[FoundFace | None]:
+def _largest(pictures: Pictures, detector: Detector) -> list[Detection | None]:
     """Return each picture's largest face, or None."""
 
-    def search(index: int) -> FoundFace | None:
-        return next(iter(detector.find(pictures.read(index))), None)
+    def search(index: int) -> Detection | None:
+        return next(iter(detector.detect(pictures.read(index))), None)
 
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         return list(pool.map(search, range(len(pictures))))
 
 
-def _note(finder: str, total: int, without: int) -> str:
+def _note(detector: str, total: int, without: int) -> str:
     left = f"; {without} without a face are left out" if without else ""
     what = f"cropped the largest face out of {total - without} of {total} pictures"
-    return f"{what} with the face finder {finder!r}{left}"
+    return f"{what} with the face detector {detector!r}{left}"

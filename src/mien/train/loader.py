@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mien.data.dataset import Pictures, Split
 from mien.data.index import InMemoryPictures
 from mien.errors import DataError
-from mien.preprocess import Preprocess, to_model_input
+from mien.model.preprocess import Preprocess, to_model_input
 from mien.train.augment import augment
 from mien.train.config import TrainConfig
 

@@ -33,8 +33,8 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.calibrate import negative_log_likelihood
 from mien.errors import TrainingError
+from mien.model.calibration import negative_log_likelihood
 from mien.terminal import ProgressBar, clock
 from mien.train import backend, checkpoint, schedule
 from mien.train.checkpoint import Progress

@@ -124,20 +124,21 @@ def _parsed(text: str, name: str, source: str) -> Recipe:
     if unknown := sorted(set(tables) - set(_TABLES)):
         raise ConfigError(f"{source}: there is no table {unknown[0]!r}; known: {', '.join(_TABLES)}")
     about = {"description": f"recipe {name}", "source": source, **_table(tables, "recipe", source)}
-    facts = from_mapping(Facts, about, f"{source}, table recipe")
+    metadata = from_mapping(Facts, about, f"{source}, table recipe")
     expected = _table(tables, "expected", source)
     if expected and (missing := {"score", "time", "hardware"} - set(expected)):
         raise ConfigError(f"{source}: table expected lacks {', '.join(sorted(missing))}")
     settings = _settings(tables, source)
     return Recipe(
         name=name,
-        description=facts.description,
-        source=facts.source,
-        data=facts.data,
-        published=facts.published,
+        description=metadata.description,
+        source=metadata.source,
+        data=metadata.data,
+        published=metadata.published,
         expected=from_mapping(Expected, expected, f"{source}, table expected") if expected else None,
         settings=settings,
-        command=facts.command or f"mien train DATA --recipe {source if source.endswith('.toml') else name}",
+        command=metadata.command
+        or f"mien train DATA --recipe {source if source.endswith('.toml') else name}",
     )
 
 

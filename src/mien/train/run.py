@@ -15,9 +15,9 @@ from mien.data import open_dataset
 from mien.data.dataset import Dataset
 from mien.errors import ConfigError
 from mien.labels import FER2013, FERPLUS
-from mien.predict.heads import Head
-from mien.predict.model_facts import ModelFacts
-from mien.preprocess import Preprocess
+from mien.model.heads import Head
+from mien.model.metadata import Metadata
+from mien.model.preprocess import Preprocess
 from mien.terminal import ProgressBar
 from mien.train import run_folder
 from mien.train.checkpoint import Progress
@@ -81,11 +81,11 @@ def _opened(config: TrainConfig, data: Path, show: ProgressBar) -> Dataset:
         show.line(f"cannot be read, left out: {bad.name}: {bad.reason}")
     if config.faces == "whole":
         return dataset
-    from mien.predict.detect import detector
+    from mien.detect.registry import open_detector
     from mien.train.faces import crop_faces
 
-    finder = detector("auto")
-    cropped, without = crop_faces(dataset, finder, config.margin)
+    detector = open_detector("auto")
+    cropped, without = crop_faces(dataset, detector, config.margin)
     for name in without:
         show.line(f"no face found, left out: {name}")
     return cropped
@@ -141,13 +141,13 @@ def _from_trained(config: TrainConfig, heads: dict[str, tuple[str, ...]]) -> _Bu
 
     if config.size or config.resize or config.colour:
         raise ConfigError("--size, --resize and --colour cannot change with --from: the model's own are kept")
-    old, facts = transfer.open_network(str(config.init_from))
-    if config.faces == "crop" and config.margin != facts.preprocess.margin:
+    old, metadata = transfer.open_network(str(config.init_from))
+    if config.faces == "crop" and config.margin != metadata.preprocess.margin:
         raise ConfigError(
-            f"the faces must be cut out as for the model that --from names: add --margin {facts.preprocess.margin:g}"
+            f"the faces must be cut out as for the model that --from names: add --margin {metadata.preprocess.margin:g}"
         )
-    new = transfer.with_new_heads(old, facts, heads, config.dropout)
-    return _Built(new, facts.preprocess, heads, lambda layers: transfer.unfreeze(new, heads, layers))
+    new = transfer.with_new_heads(old, metadata, heads, config.dropout)
+    return _Built(new, metadata.preprocess, heads, lambda layers: transfer.unfreeze(new, heads, layers))
 
 
 class _Training:
@@ -213,9 +213,9 @@ class _Training:
         self._finish(progress)
         return Run(self._out, config, progress, trained=True)
 
-    def _facts(self) -> ModelFacts:
+    def _metadata(self) -> Metadata:
         """What is known before the network has been judged."""
-        return ModelFacts(
+        return Metadata(
             name=self._out.name,
             preprocess=self._built.preprocess,
             heads=tuple(Head(name=name, labels=labels) for name, labels in self._built.heads.items()),
@@ -228,7 +228,7 @@ class _Training:
     def _save(self, name: str) -> None:
         from mien.train.export.keras_io import save_network
 
-        save_network(self._built.network, self._out / name, self._facts())
+        save_network(self._built.network, self._out / name, self._metadata())
 
     def _note_epoch(self, progress: Progress) -> None:
         run_folder.note_epochs(self._out, progress.history)
@@ -265,17 +265,17 @@ class _Training:
         share, adjustment = self._config.blend, self._config.logit_adjustment
         plan = planned(self._built.heads, share, adjustment, self._dataset.split("train"))
         blend, blend_scores = blended(heads, answers, split, plan, self._dataset.name)
-        facts = replace(
-            self._facts(),
+        metadata = replace(
+            self._metadata(),
             heads=heads,
             blend=blend,
             scores=scores + blend_scores,
             training={**self._settings, **results},
         )
         if self._config.h5:
-            save_network(best, self._out / run_folder.H5_FILE, self._facts())
+            save_network(best, self._out / run_folder.H5_FILE, self._metadata())
         draw_curves(progress.history, progress.best_epoch, self._out / run_folder.CURVES_FILE)
         # Last, because a run with its model counts as finished.
-        export(best, self._out / run_folder.MODEL_FOLDER, facts)
+        export(best, self._out / run_folder.MODEL_FOLDER, metadata)
         if self._config.int8:
             self._add_int8()

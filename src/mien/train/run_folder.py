@@ -14,7 +14,7 @@ import numpy as np
 from mien.data.dataset import Dataset
 from mien.errors import ConfigError
 from mien.files import plain_name, whole_file
-from mien.predict.model_folder import FACTS_FILE
+from mien.model.folder import METADATA_FILE
 from mien.settings import to_mapping
 from mien.train import checkpoint
 from mien.train.checkpoint import Progress
@@ -95,18 +95,18 @@ def finished(out: Path, settings: Mapping[str, Any]) -> Progress | None:
             raise _not_a_run(out)
         return None
     stored = json.loads((out / SETTINGS_FILE).read_text(encoding="utf-8"))
-    file, facts = out / CHECKPOINT / checkpoint.STATE_FILE, out / MODEL_FOLDER / FACTS_FILE
+    file, metadata = out / CHECKPOINT / checkpoint.STATE_FILE, out / MODEL_FOLDER / METADATA_FILE
     # Without a whole epoch there is nothing to lose: its learning rate was too high, or it was stopped at once.
     if (differing := _differences(stored, settings)) and file.exists():
         raise ConfigError(
             f"{out} holds a run with other settings ({'; '.join(differing)}); "
             "name another place with --out, or use --retrain to replace it"
         )
-    if not (file.exists() and facts.exists()):
+    if not (file.exists() and metadata.exists()):
         return None
     progress, _, _ = checkpoint.load(file)
     # A model of fewer epochs is from a Ctrl-C; the training went on, and was killed before it exported its own.
-    exported = json.loads(facts.read_text(encoding="utf-8")).get("training", {}).get("epochs")
+    exported = json.loads(metadata.read_text(encoding="utf-8")).get("training", {}).get("epochs")
     return progress if progress.finished and exported == progress.epoch else None
 
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import keras
 
 from mien.errors import ModelError
-from mien.predict.model_facts import ModelFacts
-from mien.predict.model_folder import MODEL_FILE, model_path
+from mien.model.folder import MODEL_FILE, model_path
+from mien.model.metadata import Metadata
 from mien.train.export.keras_io import load_network
 from mien.train.export.onnx import keras_from_onnx
 from mien.train.networks.backbones import LEVELS
@@ -16,7 +16,7 @@ from mien.train.networks.spec import heads_on
 from mien.train.run_folder import BEST_FILE
 
 
-def open_network(model: str) -> tuple[keras.Model, ModelFacts]:
+def open_network(model: str) -> tuple[keras.Model, Metadata]:
     """Load a run folder, a model folder, the name of a shipped model, or a `.keras`, `.h5` or `.onnx` file.
 
     Raises ModelError for anything else, and for a file that says nothing about its labels and input.
@@ -28,23 +28,23 @@ def open_network(model: str) -> tuple[keras.Model, ModelFacts]:
         path = path / MODEL_FILE
     if path.suffix == ".onnx":
         return keras_from_onnx(path)
-    network, facts = load_network(path)
-    if facts is None:
+    network, metadata = load_network(path)
+    if metadata is None:
         raise ModelError(
             f"{path} was not saved by mien and does not say how its input is prepared; use a mien model"
         )
-    return network, facts
+    return network, metadata
 
 
 def with_new_heads(
-    network: keras.Model, facts: ModelFacts, heads: Mapping[str, tuple[str, ...]], dropout: float | None
+    network: keras.Model, metadata: Metadata, heads: Mapping[str, tuple[str, ...]], dropout: float | None
 ) -> keras.Model:
     """Return the network with its heads replaced; trunk layers keep their names and weights.
 
     The features are what the first old head looked at; class names need have nothing in common.
     dropout: rate of the trunk's last dropout layer, None to leave it.
     """
-    features = network.get_layer(facts.heads[0].name).input
+    features = network.get_layer(metadata.heads[0].name).input
     if dropout is not None:
         for layer in network.layers:
             if isinstance(layer, keras.layers.Dropout):

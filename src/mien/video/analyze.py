@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.detect.base import Detection, Detector
+from mien.detect.pyramid import resized
 from mien.predict.analyzer import Analyzer
-from mien.predict.found_face import Detector, FoundFace
-from mien.predict.looks import resized
 from mien.predict.results import Face
 from mien.video.reader import Frame, Video, open_video, prefetch
 from mien.video.results import TrackedFace, VideoFrame
@@ -68,7 +68,7 @@ class TrackedBox:
     """Where the face of a track is in one frame. interpolated: between two keyframes."""
 
     track: Track
-    found: FoundFace
+    found: Detection
     interpolated: bool = False
 
 
@@ -128,12 +128,12 @@ def keyframes(
         yield current
 
 
-def detect_resized(image: NDArray[np.uint8], detector: Detector, detect_size: int) -> tuple[FoundFace, ...]:
+def detect_resized(image: NDArray[np.uint8], detector: Detector, detect_size: int) -> tuple[Detection, ...]:
     """Detect faces in a picture shrunk to `detect_size` on its longer side; boxes are in pixels of the picture."""
     if max(image.shape[:2]) <= detect_size:
-        return detector.find(image)
+        return detector.detect(image)
     small, scale = resized(image, detect_size)
-    return tuple(_scaled(face, 1 / scale) for face in detector.find(small))
+    return tuple(_scaled(face, 1 / scale) for face in detector.detect(small))
 
 
 class _Recognition:
@@ -152,7 +152,7 @@ class _Recognition:
             if keyframe is not None
             for frame in keyframe.frames
         ]
-        faces = self._analyzer.recognise_faces(
+        faces = self._analyzer.classify_faces(
             [frame.image for frame, _ in scenes],
             [tuple(box.found for box in boxes) for _, boxes in scenes],
         )
@@ -179,11 +179,11 @@ def _largest_first(boxes: Sequence[TrackedBox]) -> tuple[TrackedBox, ...]:
     return tuple(sorted(confirmed, key=lambda box: -box.found.area))
 
 
-def _scaled(face: FoundFace, scale: float) -> FoundFace:
+def _scaled(face: Detection, scale: float) -> Detection:
     return _made(np.array(face.box) * scale, face.score, _points(face, scale))
 
 
-def _between(first: FoundFace, second: FoundFace, share: float) -> FoundFace:
+def _between(first: Detection, second: Detection, share: float) -> Detection:
     """Return the face `share` of the way from one box to another; as sure as the less sure of both."""
     score = None if first.score is None or second.score is None else min(first.score, second.score)
     begin, end = _points(first), _points(second)
@@ -191,13 +191,13 @@ def _between(first: FoundFace, second: FoundFace, share: float) -> FoundFace:
     return _made((1 - share) * np.array(first.box) + share * np.array(second.box), score, points)
 
 
-def _points(face: FoundFace, scale: float = 1.0) -> NDArray[np.float64] | None:
+def _points(face: Detection, scale: float = 1.0) -> NDArray[np.float64] | None:
     return None if face.landmarks is None else np.array(face.landmarks, np.float64) * scale
 
 
-def _made(box: NDArray[np.float64], score: float | None, points: NDArray[np.float64] | None) -> FoundFace:
+def _made(box: NDArray[np.float64], score: float | None, points: NDArray[np.float64] | None) -> Detection:
     x, y, width, height = box.tolist()
     if points is None:
-        return FoundFace((x, y, width, height), score)
+        return Detection((x, y, width, height), score)
     a, b, c, d, e = ((px, py) for px, py in points.tolist())
-    return FoundFace((x, y, width, height), score, (a, b, c, d, e))
+    return Detection((x, y, width, height), score, (a, b, c, d, e))

@@ -8,7 +8,7 @@ from dataclasses import replace
 from weakref import WeakKeyDictionary
 
 from mien.errors import ConfigError
-from mien.predict.heads import Head
+from mien.model.heads import Head
 from mien.predict.results import Face
 from mien.video.settings import HALF_LIFE_S
 

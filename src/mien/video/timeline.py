@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.detect.align import crop
 from mien.images.canvas import Colour, ink_on, label_colours, track_colour
 from mien.images.letters import drawable
-from mien.predict.crop import crop
 from mien.predict.results import Face
 from mien.video.results import VideoFrame
 

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.detect.base import Box
 from mien.errors import DataError
-from mien.predict.found_face import Box
-from mien.predict.heads import Head
+from mien.model.heads import Head
 from mien.predict.results import Face
 from mien.video.results import TrackedFace
 from mien.video.settings import HALF_LIFE_S, TrackerSettings
@@ -19,7 +19,7 @@ from mien.video.smoothing import TrackSmoother
 # Distance-IoU that a box needs with where its track is expected; 0 allows a step of three quarters of a face.
 _LEAST = 0.0
 # In units of the face's own size, so that near and far faces are judged alike.
-_BOX_STD = 0.05  # standard deviation of a finder's box: centre and sides
+_BOX_STD = 0.05  # standard deviation of a detector's box: centre and sides
 _ACCELERATION = 4.0  # how much a head changes its speed: spectral density of the acceleration, sizes² / s³
 _SPEED_STD = 1.5  # standard deviation of the speed of a face that has just appeared, sizes / s
 _COAST_S = 0.3  # seconds in which the speed of an unseen face falls to 1/e: heads stop and turn

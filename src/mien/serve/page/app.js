@@ -19,7 +19,7 @@ setUpTabs();
 setUpDropping();
 setUpDialogs();
 showMood(null);
-byId("finder-face").append(glyph("happy", labelColours(["happy"])[0], { size: 84 }));
+byId("detector-face").append(glyph("happy", labelColours(["happy"])[0], { size: 84 }));
 drawCrowd(CROWD);
 drawBands();
 lookAtThePointer();
@@ -134,7 +134,7 @@ function drawBands() {
 function lookAtThePointer() {
   if (calm()) return;
   addEventListener("pointermove", ({ clientX, clientY }) => {
-    for (const face of document.querySelectorAll("#crowd svg, #finder-face svg, #mascot svg, #bands svg")) {
+    for (const face of document.querySelectorAll("#crowd svg, #detector-face svg, #mascot svg, #bands svg")) {
       const { left, top, width, height } = face.getBoundingClientRect();
       if (!width) continue;
       const [dx, dy] = [clientX - left - width / 2, clientY - top - height / 2];

@@ -1,4 +1,4 @@
-"""CARD.md: what one should know before relying on a model, written from its facts."""
+"""CARD.md: what one should know before relying on a model, written from its metadata."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 
 from mien.files import whole_folder
-from mien.predict.heads import Blend, Head
-from mien.predict.model_facts import ModelFacts
-from mien.predict.model_folder import (
+from mien.model.folder import (
     CARD_FILE,
-    FACTS_FILE,
     INT8_FILE,
+    METADATA_FILE,
     MODEL_FILE,
     read_model_folder,
-    write_facts,
+    write_metadata,
 )
-from mien.preprocess import Preprocess
+from mien.model.heads import Blend, Head
+from mien.model.metadata import Metadata
+from mien.model.preprocess import Preprocess
 
 _COLOURS = {"grey": "grey", "rgb": "colour, RGB", "bgr": "colour, BGR"}
 _PURPOSE = """It names the expression that people would see in a picture of one face: for sorting
@@ -63,13 +63,13 @@ _MOST_CONFUSED = 3  # pairs of classes that are named
 _FOLDS = "ece_five_folds"
 
 
-def describe(folder: Path, facts: ModelFacts, card: str | None = None) -> None:
+def describe(folder: Path, metadata: Metadata, card: str | None = None) -> None:
     """Write model.json and CARD.md beside the network files that lie in `folder` already.
 
-    card: text of CARD.md, by default written from the facts.
+    card: text of CARD.md, by default written from the metadata.
     """
-    write_facts(folder, facts)
-    (folder / CARD_FILE).write_text(card or model_card(facts), encoding="utf-8")
+    write_metadata(folder, metadata)
+    (folder / CARD_FILE).write_text(card or model_card(metadata), encoding="utf-8")
 
 
 def record_scores(folder: Path, scores: Sequence[Mapping[str, Any]]) -> None:
@@ -83,29 +83,29 @@ def record_scores(folder: Path, scores: Sequence[Mapping[str, Any]]) -> None:
         for name in (MODEL_FILE, INT8_FILE):
             if (folder / name).is_file():
                 shutil.copyfile(folder / name, temporary / name)
-        facts = read_model_folder(folder).facts
+        metadata = read_model_folder(folder).metadata
         folds = {
             (score.get("head"), score.get("split")): {_FOLDS: score[_FOLDS]}
-            for score in facts.scores
+            for score in metadata.scores
             if _FOLDS in score
         }
         merged = [{**score, **folds.get((score.get("head"), score.get("split")), {})} for score in scores]
-        facts = replace(facts, scores=tuple(merged))
-        describe(temporary, facts)
+        metadata = replace(metadata, scores=tuple(merged))
+        describe(temporary, metadata)
 
 
-def model_card(facts: ModelFacts) -> str:
-    """Return the text of CARD.md in Markdown. What the facts do not say is left out or named as unknown."""
+def model_card(metadata: Metadata) -> str:
+    """Return the text of CARD.md in Markdown. What the metadata do not say is left out or named as unknown."""
     sections = [
-        _title(facts),
+        _title(metadata),
         _section("What it is for", _PURPOSE, _NOT_FOR),
-        _section("What goes in, what comes out", _input(facts), _heads(facts), _use(facts)),
-        _section("What it learnt from", _data(facts)),
-        _section("How good it is", *how_good(facts)),
-        _section("Calibration", *(_calibration(facts, head) for head in facts.answers)),
-        _section("Where it fails", _LIMITS, _fer2013(facts), _FAIRNESS),
-        _section("How to make it again", _reproduce(facts)),
-        _section("Licences", _licences(facts)),
+        _section("What goes in, what comes out", _input(metadata), _heads(metadata), _use(metadata)),
+        _section("What it learnt from", _data(metadata)),
+        _section("How good it is", *how_good(metadata)),
+        _section("Calibration", *(_calibration(metadata, head) for head in metadata.answers)),
+        _section("Where it fails", _LIMITS, _fer2013(metadata), _FAIRNESS),
+        _section("How to make it again", _reproduce(metadata)),
+        _section("Licences", _licences(metadata)),
         _section("The law", _LAW),
     ]
     return "\n\n".join(sections) + "\n"
@@ -115,35 +115,35 @@ def _section(title: str, *parts: str) -> str:
     return "\n\n".join([f"## {title}", *(part for part in parts if part)])
 
 
-def _title(facts: ModelFacts) -> str:
-    network = facts.network
-    labels = ", ".join(facts.head().labels)
+def _title(metadata: Metadata) -> str:
+    network = metadata.network
+    labels = ", ".join(metadata.head().labels)
     rows = [
         ("Network", str(network.get("name", "unknown"))),
         ("Parameters", number(network.get("parameters"))),
         ("Multiply-accumulates a face", number(network.get("macs"))),
         ("Size of " + MODEL_FILE, _megabytes(network.get("bytes"))),
-        ("Made", facts.created or "unknown"),
+        ("Made", metadata.created or "unknown"),
     ]
     intro = (
         f"A network that looks at the picture of one face and says how likely each of "
-        f"{len(facts.head().labels)} expressions is: {labels}. This page was written by `mien export` "
-        f"from `{FACTS_FILE}`, which says the same to programs."
+        f"{len(metadata.head().labels)} expressions is: {labels}. This page was written by `mien export` "
+        f"from `{METADATA_FILE}`, which says the same to programs."
     )
-    return "\n\n".join([f"# {facts.name}", intro, table(("", ""), rows)])
+    return "\n\n".join([f"# {metadata.name}", intro, table(("", ""), rows)])
 
 
 def _megabytes(size: Any) -> str:
     return f"{size / 1e6:.1f} MB" if isinstance(size, int) else "unknown"
 
 
-def _input(facts: ModelFacts) -> str:
-    how = facts.preprocess
+def _input(metadata: Metadata) -> str:
+    how = metadata.preprocess
     return (
         f"In: face crops, {_prepared(how)}, {_COLOURS[how.colour]}, levels from 0 "
         "to 255 (the network rescales by itself, so never divide). Shrinking averages over areas, "
         f"enlarging is bilinear, the aspect ratio is not kept. The crop's side is {how.margin:g} times the "
-        "longer side of the face box. `Recognizer.recognise` does all of this except finding the face."
+        "longer side of the face box. `Classifier.predict` does all of this except finding the face."
     )
 
 
@@ -153,40 +153,40 @@ def _prepared(how: Preprocess) -> str:
     return f"scaled to {how.resize}x{how.resize} pixels, of which the middle {how.size}x{how.size} are used"
 
 
-def _heads(facts: ModelFacts) -> str:
-    rows = [(f"`{head.name}`", ", ".join(head.labels)) for head in facts.answers]
+def _heads(metadata: Metadata) -> str:
+    rows = [(f"`{head.name}`", ", ".join(head.labels)) for head in metadata.answers]
     note = "Out: one distribution a head, which sums to one."
     if len(rows) > 1:
-        note += f" The default is `{facts.head().name}`."
-    if facts.blend:
-        mixed = " and ".join(f"{share:.0%} `{name}`" for name, share in facts.blend.shares.items())
+        note += f" The default is `{metadata.head().name}`."
+    if metadata.blend:
+        mixed = " and ".join(f"{share:.0%} `{name}`" for name, share in metadata.blend.shares.items())
         note += (
-            f" `{facts.blend.name}` is no output of the network: it mixes {mixed} (weighted mean of their "
+            f" `{metadata.blend.name}` is no output of the network: it mixes {mixed} (weighted mean of their "
             "probabilities, over the labels that both know)."
         )
-        if facts.blend.adjustment:
+        if metadata.blend.adjustment:
             note += (
-                f" Of the share that each label has in the training pictures, {facts.blend.adjustment:.0%} is taken "
+                f" Of the share that each label has in the training pictures, {metadata.blend.adjustment:.0%} is taken "
                 "out of it (logit adjustment, Menon et al. 2021, arXiv:2007.07314): rare expressions are "
                 "named more often than in the training data, common ones less."
             )
     return f"{note}\n\n{table(('Head', 'Labels, in order'), rows)}"
 
 
-def _use(facts: ModelFacts) -> str:
+def _use(metadata: Metadata) -> str:
     return f"""```python
 from pathlib import Path
-from mien.predict.recognizer import Recognizer
+from mien.model.classifier import Classifier
 
-recognizer = Recognizer(Path("."))  # the folder of this card
-probabilities = recognizer.recognise([crop])["{facts.head().name}"]  # crop: (height, width, 3) uint8, RGB
+classifier = Classifier(Path("."))  # the folder of this card
+probabilities = classifier.predict([crop])["{metadata.head().name}"]  # crop: (height, width, 3) uint8, RGB
 ```"""
 
 
-def _data(facts: ModelFacts) -> str:
-    data = facts.training.get("data")
+def _data(metadata: Metadata) -> str:
+    data = metadata.training.get("data")
     if not isinstance(data, Mapping):
-        return "The facts do not say what this network was trained on."
+        return "The metadata do not say what this network was trained on."
     counts = {str(name): dict(one) for name, one in dict(data.get("counts", {})).items()}
     intro = f"The data set `{data.get('name', 'unknown')}`"
     if data.get("fingerprint"):
@@ -200,7 +200,7 @@ def _data(facts: ModelFacts) -> str:
     return f"{intro}\n\n{table(('Class', *counts), rows)}"
 
 
-def _calibration(facts: ModelFacts, head: Head) -> str:
+def _calibration(metadata: Metadata, head: Head) -> str:
     text = f"Head `{head.name}`: "
     if head.temperature == 1.0 and not head.smoothing:
         text += "no temperature was fitted, so take its probabilities as an order, not as frequencies."
@@ -216,7 +216,7 @@ def _calibration(facts: ModelFacts, head: Head) -> str:
                 "over the labels are taken out again"
             )
         text += ", fitted on validation; its probabilities need no further correction."
-    found = [s for s in facts.scores if s.get("head") == head.name and s.get("ece") is not None]
+    found = [s for s in metadata.scores if s.get("head") == head.name and s.get("ece") is not None]
     if found:
         text += f" Expected calibration error: {found[0]['ece']:.3f}"
         if folds := found[0].get("ece_five_folds"):
@@ -230,13 +230,13 @@ def _calibration(facts: ModelFacts, head: Head) -> str:
     return text
 
 
-def _fer2013(facts: ModelFacts) -> str:
-    data = facts.training.get("data")
+def _fer2013(metadata: Metadata) -> str:
+    data = metadata.training.get("data")
     return _FER2013 if isinstance(data, Mapping) and data.get("name") == "fer2013" else ""
 
 
-def _reproduce(facts: ModelFacts) -> str:
-    training = facts.training
+def _reproduce(metadata: Metadata) -> str:
+    training = metadata.training
     settings = training.get("settings", {})
     parts = []
     if training.get("command"):
@@ -256,33 +256,33 @@ def _reproduce(facts: ModelFacts) -> str:
     if told:
         parts.append(f"{'; '.join(told)[:1].upper()}{'; '.join(told)[1:]}.")
     if not parts:
-        return "The facts do not say how this network was trained."
+        return "The metadata do not say how this network was trained."
     parts.append(
-        f"Every setting is in `{FACTS_FILE}`. Another machine or other versions give a "
+        f"Every setting is in `{METADATA_FILE}`. Another machine or other versions give a "
         "similar network, not the same numbers."
     )
     return "\n\n".join(parts)
 
 
-def _licences(facts: ModelFacts) -> str:
-    if not facts.licences:
-        return "The facts name no licence: ask whoever gave you this model before you pass it on."
-    return "\n".join(f"- {what}: {licence}" for what, licence in facts.licences.items())
+def _licences(metadata: Metadata) -> str:
+    if not metadata.licences:
+        return "The metadata name no licence: ask whoever gave you this model before you pass it on."
+    return "\n".join(f"- {what}: {licence}" for what, licence in metadata.licences.items())
 
 
 # How good it is: figures with data set, split and number of pictures, and per class.
 
 
-def how_good(facts: ModelFacts) -> list[str]:
+def how_good(metadata: Metadata) -> list[str]:
     """Return the paragraphs and tables of the section."""
-    scores = [score for score in facts.scores if score.get("n")]
+    scores = [score for score in metadata.scores if score.get("n")]
     if not scores:
         return ["No score was recorded. Measure it on your own labelled faces: `mien evaluate FOLDER DATA`."]
     used = [key for key in _FIGURES if any(score.get(key) is not None for score in scores)]
     rows = [
         (
             f"{score.get('data', 'unknown')}, {score.get('split', 'unknown')}",
-            f"`{score.get('head', facts.heads[0].name)}`",
+            f"`{score.get('head', metadata.heads[0].name)}`",
             number(score["n"]),
             *(_figure(score, key) for key in used),
         )
@@ -291,7 +291,7 @@ def how_good(facts: ModelFacts) -> list[str]:
     heading = ("Data, split", "Head", "Faces", *(_FIGURES[key][0] for key in used))
     parts = [table(heading, rows), *_caution(scores)]
     for score in scores:
-        parts += _details(score, facts)
+        parts += _details(score, metadata)
     return parts
 
 
@@ -324,9 +324,9 @@ def _caution(scores: Sequence[Mapping[str, Any]]) -> list[str]:
     return parts
 
 
-def _details(score: Mapping[str, Any], facts: ModelFacts) -> list[str]:
+def _details(score: Mapping[str, Any], metadata: Metadata) -> list[str]:
     """Return the table per class and the confusion matrix, where the score has them."""
-    head = facts.head(score.get("head"))
+    head = metadata.head(score.get("head"))
     where = f"{score.get('data', 'unknown')}, {score.get('split', 'unknown')}, head `{head.name}`"
     parts = []
     if classes := score.get("classes"):

@@ -20,10 +20,10 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from mien.data.dataset import Split
 from mien.errors import ModelError
 from mien.files import whole_folder
-from mien.predict.model_facts import METADATA_KEY
-from mien.predict.model_folder import INT8_FILE, read_model_folder
-from mien.predict.recognizer import Recognizer
-from mien.preprocess import Preprocess, to_model_inputs
+from mien.model.classifier import Classifier
+from mien.model.folder import INT8_FILE, read_model_folder
+from mien.model.metadata import METADATA_KEY
+from mien.model.preprocess import Preprocess, to_model_inputs
 from mien.train.export.card import describe
 from mien.train.export.onnx import INPUT
 
@@ -71,14 +71,14 @@ def add_int8(
     """
     model = read_model_folder(folder)
     drawn = np.random.default_rng(seed).permutation(len(train))[:_FACES]
-    faces = _prepared(train, np.sort(drawn), model.facts.preprocess)
+    faces = _prepared(train, np.sort(drawn), model.metadata.preprocess)
     with whole_folder(folder) as temporary:
         shutil.copytree(folder, temporary, dirs_exist_ok=True)
         _quantise(model.onnx, temporary / INT8_FILE, faces)
         found = _measured(model.onnx, temporary / INT8_FILE, validation, columns)
         if kept := found.lost <= MOST_LOST:
-            facts = replace(model.facts, network={**model.facts.network, "int8": asdict(found)})
-            describe(temporary, facts)
+            metadata = replace(model.metadata, network={**model.metadata.network, "int8": asdict(found)})
+            describe(temporary, metadata)
         else:
             (temporary / INT8_FILE).unlink()
     return found, kept
@@ -124,19 +124,19 @@ def _quantise(source: Path, target: Path, faces: NDArray[np.uint8]) -> None:
 
 def _add_facts(source: Path, target: Path) -> None:
     """Let the file say what its labels and input are, as model.onnx does."""
-    facts = {entry.key: entry.value for entry in onnx.load(source).metadata_props}[METADATA_KEY]
+    metadata = {entry.key: entry.value for entry in onnx.load(source).metadata_props}[METADATA_KEY]
     proto = onnx.load(target)
-    onnx.helper.set_model_props(proto, {METADATA_KEY: facts})
+    onnx.helper.set_model_props(proto, {METADATA_KEY: metadata})
     onnx.save(proto, target)
 
 
 def _measured(float32: Path, int8: Path, split: Split, columns: Sequence[int] | None) -> Quantised:
-    exact, coarse = Recognizer(float32), Recognizer(int8)
-    head = exact.facts.heads[0].name
+    exact, coarse = Classifier(float32), Classifier(int8)
+    head = exact.metadata.heads[0].name
     truth = split.labels if columns is None else np.asarray(columns)[split.labels]
     answers: dict[str, list[NDArray[Any]]] = {"exact": [], "coarse": []}
     for places in np.array_split(np.arange(len(split)), max(1, len(split) // 256)):
-        inputs = _prepared(split, places, exact.facts.preprocess)
+        inputs = _prepared(split, places, exact.metadata.preprocess)
         answers["exact"].append(exact.probabilities(inputs)[head].argmax(axis=1))
         answers["coarse"].append(coarse.probabilities(inputs)[head].argmax(axis=1))
     chosen: Mapping[str, NDArray[Any]] = {name: np.concatenate(parts) for name, parts in answers.items()}

@@ -1,4 +1,4 @@
-"""Keras files that know what they are, the facts inside the `.keras` or `.h5` file; and clones of a network."""
+"""Keras files that know what they are, the metadata inside the `.keras` or `.h5` file; and clones of a network."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ import keras
 
 from mien.errors import ModelError, OutputError
 from mien.files import whole_file
-from mien.predict.model_facts import METADATA_KEY, ModelFacts
+from mien.model.metadata import METADATA_KEY, Metadata
 
 SUFFIXES = (".keras", ".h5")
 _ZIP_MEMBER = f"{METADATA_KEY}.json"  # Keras reads only the members that it knows
 
 
-def save_network(model: Any, path: Path, facts: ModelFacts) -> Path:
-    """Write a `.keras` or `.h5` file with the facts inside; whole or not at all.
+def save_network(model: Any, path: Path, metadata: Metadata) -> Path:
+    """Write a `.keras` or `.h5` file with the metadata inside; whole or not at all.
 
     Loss, metrics and optimiser are left out: they would need our classes to load, and a `.keras` compiled
     under one backend does not load under another. Plain `keras.models.load_model(path)` opens the file, which
@@ -38,24 +38,24 @@ def save_network(model: Any, path: Path, facts: ModelFacts) -> Path:
         if path.suffix == ".keras":
             plain.save(temporary)
             with zipfile.ZipFile(temporary, "a") as archive:
-                archive.writestr(_ZIP_MEMBER, facts.to_json())
+                archive.writestr(_ZIP_MEMBER, metadata.to_json())
         else:
             with _without_hdf5_warning():
                 plain.save(temporary, include_optimizer=False)
             with h5py.File(temporary, "a") as file:
-                file.attrs[METADATA_KEY] = facts.to_json()
+                file.attrs[METADATA_KEY] = metadata.to_json()
     return path
 
 
-def load_network(path: Path) -> tuple[Any, ModelFacts | None]:
-    """Open a `.keras` or `.h5` file; returns the network, not compiled, and its facts.
+def load_network(path: Path) -> tuple[Any, Metadata | None]:
+    """Open a `.keras` or `.h5` file; returns the network, not compiled, and its metadata.
 
-    The facts are None for a file that something else wrote. Raises ModelError with one line when the file is
+    The metadata are None for a file that something else wrote. Raises ModelError with one line when the file is
     missing, is not what its name says, or cannot be rebuilt.
     """
     if not path.is_file():
         raise ModelError(f"there is no network file {path}; name a .keras or .h5 file, or a run folder")
-    facts = _facts(path)
+    metadata = _metadata(path)
     try:
         model = keras.models.load_model(path, compile=False)
     except Exception as error:  # Keras raises whatever its parts raise
@@ -63,11 +63,11 @@ def load_network(path: Path) -> tuple[Any, ModelFacts | None]:
         raise ModelError(
             f"Keras cannot open {path}: {reason.strip()[:200]}; is it whole, and saved by Keras 3 or as .h5?"
         ) from error
-    return model, facts
+    return model, metadata
 
 
-def _facts(path: Path) -> ModelFacts | None:
-    """Read the facts and check on the way that the file is of the kind that its suffix says."""
+def _metadata(path: Path) -> Metadata | None:
+    """Read the metadata and check on the way that the file is of the kind that its suffix says."""
     if path.suffix not in _READERS:
         raise ModelError(f"{path} is not a network file that Keras opens; its name must end in .keras or .h5")
     try:
@@ -76,7 +76,7 @@ def _facts(path: Path) -> ModelFacts | None:
         raise ModelError(
             f"{path} is damaged or not a {path.suffix} file ({error}); was it cut off? Copy or save it again"
         ) from error
-    return None if text is None else ModelFacts.from_json(text, path)
+    return None if text is None else Metadata.from_json(text, path)
 
 
 def _in_zip(path: Path) -> str | None:

@@ -14,15 +14,15 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.calibrate import LEFT_BELOW
 from mien.errors import MissingExtra, ModelError
 from mien.files import whole_file
-from mien.predict.model_facts import ModelFacts
+from mien.model.calibration import LEFT_BELOW
+from mien.model.metadata import Metadata
 from mien.train.export.keras_io import bare_clone, computes_in_float32, float32_clone
 from mien.train.export.parity import TOLERANCE, keras_probabilities, probes
 
 
-def export_litert(model: Any, path: Path, facts: ModelFacts) -> Path:
+def export_litert(model: Any, path: Path, metadata: Metadata) -> Path:
     """Write a `.tflite` file that gives the same probabilities as the model folder, calibration included.
 
     Input as in the model folder: float32 levels in [0, 255]. Checked with LiteRT's own interpreter at batch
@@ -35,19 +35,19 @@ def export_litert(model: Any, path: Path, facts: ModelFacts) -> Path:
             f"{keras.backend.backend()}; run the same command with KERAS_BACKEND=tensorflow"
         )
     plain = bare_clone(model) if computes_in_float32(model) else float32_clone(model)
-    _divide_logits(plain, facts)
-    plain = _without_smoothing(plain, facts)
+    _divide_logits(plain, metadata)
+    plain = _without_smoothing(plain, metadata)
     with whole_file(path) as temporary:
         content = _converted(plain)
         for size in (1, 3):
-            _check(plain, content, probes(size, facts), path)
+            _check(plain, content, probes(size, metadata), path)
         temporary.write_bytes(content)
     return path
 
 
-def _divide_logits(model: Any, facts: ModelFacts) -> None:
+def _divide_logits(model: Any, metadata: Metadata) -> None:
     """Put the temperatures into the last layers: softmax((W x + b) / T) is a Dense with W / T and b / T."""
-    for head in facts.heads:
+    for head in metadata.heads:
         if head.temperature == 1.0:
             continue
         layer = next((one for one in model.layers if one.name == head.name), model.layers[-1])
@@ -59,14 +59,14 @@ def _divide_logits(model: Any, facts: ModelFacts) -> None:
         layer.set_weights([weight / head.temperature for weight in layer.get_weights()])
 
 
-def _without_smoothing(model: Any, facts: ModelFacts) -> Any:
-    """Return the network with what `mien.calibrate.without_smoothing` does behind each head that needs it."""
-    if not any(head.smoothing for head in facts.heads):
+def _without_smoothing(model: Any, metadata: Metadata) -> Any:
+    """Return the network with what `mien.model.calibration.without_smoothing` does behind each head that needs it."""
+    if not any(head.smoothing for head in metadata.heads):
         return model
     outputs = []
     for output in model.outputs:
         name = output._keras_history.operation.name
-        head = next((one for one in facts.heads if one.name == name), facts.heads[0])
+        head = next((one for one in metadata.heads if one.name == name), metadata.heads[0])
         # Without smoothing this is the output itself: the part is nothing.
         kept = keras.ops.maximum(output - head.smoothing / len(head.labels), LEFT_BELOW * output)
         outputs.append(kept / keras.ops.sum(kept, axis=-1, keepdims=True))

@@ -18,10 +18,10 @@ import numpy as np
 import onnx
 
 from mien._version import __version__
-from mien.calibrate import LEFT_BELOW
 from mien.errors import ModelError
-from mien.predict.heads import Head
-from mien.predict.model_facts import METADATA_KEY, ModelFacts
+from mien.model.calibration import LEFT_BELOW
+from mien.model.heads import Head
+from mien.model.metadata import METADATA_KEY, Metadata
 from mien.train.export.keras_io import finish_loading
 from mien.train.export.onnx_layers import activations, arithmetic, convolutions, shapes
 from mien.train.export.onnx_layers.graph import Graph, Value
@@ -120,24 +120,24 @@ def _unknown(path: str, kind: str) -> ModelError:
 
 
 def to_onnx(
-    model: Any, facts: ModelFacts, traced: tuple[Graph, dict[str, Value]] | None = None
+    model: Any, metadata: Metadata, traced: tuple[Graph, dict[str, Value]] | None = None
 ) -> onnx.ModelProto:
-    """Return the network as an ONNX model that carries its architecture and its facts.
+    """Return the network as an ONNX model that carries its architecture and its metadata.
 
     Input `faces`: (batch, height, width, channels) float32, levels in [0, 255]. One output a head, named
     after it: (batch, labels) float32 probabilities; its temperature divides the logits before the softmax,
     its smoothing is taken out after it. traced: what `trace` said of the model, which this uses up.
-    Raises ModelError where the network does not fit the facts or has a layer that we do not know.
+    Raises ModelError where the network does not fit the metadata or has a layer that we do not know.
     """
     graph, outputs = traced or trace(model)
-    values = _matched(outputs, facts)
-    for head, value in zip(facts.heads, values, strict=True):
+    values = _matched(outputs, metadata)
+    for head, value in zip(metadata.heads, values, strict=True):
         _finish_head(graph, head, value)
-    shapes = {head.name: ["batch", len(head.labels)] for head in facts.heads}
-    proto = _proto(graph, model, facts.name or model.name, shapes)
+    shapes = {head.name: ["batch", len(head.labels)] for head in metadata.heads}
+    proto = _proto(graph, model, metadata.name or model.name, shapes)
     onnx.helper.set_model_props(
         proto,
-        {METADATA_KEY: facts.to_json(), NETWORK_KEY: architecture(model), REST_KEY: _rest(graph, model)},
+        {METADATA_KEY: metadata.to_json(), NETWORK_KEY: architecture(model), REST_KEY: _rest(graph, model)},
     )
     onnx.checker.check_model(proto)
     return proto
@@ -215,16 +215,16 @@ def _rest(graph: Graph, model: Any) -> str:
     return json.dumps([np.asarray(array).tolist() for array in rest])
 
 
-def _matched(outputs: dict[str, Value], facts: ModelFacts) -> list[Value]:
+def _matched(outputs: dict[str, Value], metadata: Metadata) -> list[Value]:
     """Return the outputs in the order of the heads; one output belongs to one head whatever its name."""
-    names = [head.name for head in facts.heads]
+    names = [head.name for head in metadata.heads]
     if len(outputs) == 1 == len(names):
         outputs = dict(zip(names, outputs.values(), strict=True))
     if set(outputs) != set(names):
         raise ModelError(
             f"the network's outputs are {', '.join(outputs)}, its heads {', '.join(names)}; name them alike"
         )
-    for head in facts.heads:
+    for head in metadata.heads:
         if outputs[head.name].shape != (len(head.labels),):
             raise ModelError(
                 f"head {head.name!r} has {len(head.labels)} labels, but an output of shape "
@@ -255,7 +255,7 @@ def _finish_head(graph: Graph, head: Head, value: Value) -> None:
 
 
 def _take_smoothing_out(graph: Graph, head: Head, answer: str) -> None:
-    """Append what `mien.calibrate.without_smoothing` does."""
+    """Append what `mien.model.calibration.without_smoothing` does."""
     part = head.smoothing / len(head.labels)
     steps = (
         ("Sub", [answer, graph.constant(f"{head.name}/part", [[part]])], "without"),
@@ -275,10 +275,10 @@ def _take_smoothing_out(graph: Graph, head: Head, answer: str) -> None:
 # And back.
 
 
-def keras_from_onnx(path: Path) -> tuple[Any, ModelFacts]:
-    """Rebuild the Keras network that a `.onnx` file was exported from; returns it and the file's facts.
+def keras_from_onnx(path: Path) -> tuple[Any, Metadata]:
+    """Rebuild the Keras network that a `.onnx` file was exported from; returns it and the file's metadata.
 
-    The temperatures stay in the facts: they were never part of the weights, so the network's own outputs are
+    The temperatures stay in the metadata: they were never part of the weights, so the network's own outputs are
     not calibrated. Raises ModelError when the file is missing, damaged or was not written by mien.
     """
     proto = _read(path)
@@ -287,7 +287,7 @@ def keras_from_onnx(path: Path) -> tuple[Any, ModelFacts]:
         raise ModelError(
             f"{path} does not hold a network that can be trained on; only model folders that mien exported do"
         )
-    facts = ModelFacts.from_json(stored[METADATA_KEY], path)
+    metadata = Metadata.from_json(stored[METADATA_KEY], path)
     try:
         model = keras.models.model_from_json(stored[NETWORK_KEY])
         _fill(model, proto, json.loads(stored.get(REST_KEY, "[]")))
@@ -296,7 +296,7 @@ def keras_from_onnx(path: Path) -> tuple[Any, ModelFacts]:
     except Exception as error:  # whatever a changed description makes Keras raise
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise ModelError(f"the network in {path} cannot be rebuilt: {reason.strip()[:200]}") from error
-    return model, facts
+    return model, metadata
 
 
 def _read(path: Path) -> onnx.ModelProto:

@@ -9,10 +9,10 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.calibrate import calibrated
 from mien.errors import ModelError
-from mien.predict.model_facts import ModelFacts
-from mien.predict.recognizer import Recognizer
+from mien.model.calibration import calibrated
+from mien.model.classifier import Classifier
+from mien.model.metadata import Metadata
 
 BATCH_SIZES = (1, 3, 64)
 _HEAVY_MACS = 1_000_000_000  # a face; above it 64 faces would take minutes on one core, so 9 must do
@@ -35,7 +35,7 @@ class Parity:
     tolerance: float
 
 
-def check_parity(model: Any, recognizer: Recognizer, macs: int | None) -> Parity:
+def check_parity(model: Any, classifier: Classifier, macs: int | None) -> Parity:
     """Compare both on random and drawn inputs at several batch sizes.
 
     The tolerance is 1e-5, or 1e-4 for networks of more than 10^9 multiply-accumulates; wider only where Keras
@@ -45,8 +45,8 @@ def check_parity(model: Any, recognizer: Recognizer, macs: int | None) -> Parity
     heavy = macs is None or macs > _HEAVY_MACS
     sizes = _HEAVY_BATCH_SIZES if heavy else BATCH_SIZES
     tolerance = HEAVY_TOLERANCE if heavy else TOLERANCE
-    batches = [probes(size, recognizer.facts) for size in sizes]
-    found = float(np.max([_difference(model, recognizer, batch) for batch in batches]))
+    batches = [probes(size, classifier.metadata) for size in sizes]
+    found = float(np.max([_difference(model, classifier, batch) for batch in batches]))
     if found > tolerance:
         own = max(_own_movement(model, batch) for batch in batches)
         tolerance = max(tolerance, min(_OWN_MOVEMENTS * own, _LIMIT))
@@ -59,9 +59,9 @@ def check_parity(model: Any, recognizer: Recognizer, macs: int | None) -> Parity
     return Parity(sizes, found, tolerance)
 
 
-def probes(count: int, facts: ModelFacts) -> NDArray[np.float32]:
+def probes(count: int, metadata: Metadata) -> NDArray[np.float32]:
     """Return (count, size, size, channels) float32 levels: noise, a ramp, a checkerboard, black and white."""
-    height, width, channels = facts.preprocess.shape
+    height, width, channels = metadata.preprocess.shape
     rows, columns = np.mgrid[:height, :width]
     black = np.zeros((height, width))
     drawn = [255.0 * columns / (width - 1), 255.0 * ((rows // 4 + columns // 4) % 2), black, black + 255]
@@ -77,15 +77,15 @@ def keras_probabilities(model: Any, inputs: NDArray[np.float32]) -> list[NDArray
     return [np.asarray(keras.ops.convert_to_numpy(one), np.float32) for one in keras.tree.flatten(answers)]
 
 
-def _difference(model: Any, recognizer: Recognizer, inputs: NDArray[np.float32]) -> float:
+def _difference(model: Any, classifier: Classifier, inputs: NDArray[np.float32]) -> float:
     names = [tensor._keras_history.operation.name for tensor in keras.tree.flatten(model.outputs)]
-    ours = recognizer.probabilities(inputs)
+    ours = classifier.probabilities(inputs)
     theirs = dict(zip(names, keras_probabilities(model, inputs), strict=True))
     if len(theirs) == 1:
         theirs = dict(zip(ours, theirs.values(), strict=True))
     gaps = [
         np.abs(calibrated(theirs[head.name], head.temperature, head.smoothing) - ours[head.name]).max()
-        for head in recognizer.facts.heads
+        for head in classifier.metadata.heads
     ]
     return float(np.max(gaps))
 

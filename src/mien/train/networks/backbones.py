@@ -18,7 +18,7 @@ from keras import layers
 from numpy.typing import NDArray
 
 from mien.errors import ConfigError, ModelError, TrainingError
-from mien.preprocess import Preprocess
+from mien.model.preprocess import Preprocess
 from mien.train.networks.spec import NetworkRequest, NetworkSpec, heads_on
 
 SIZE = 96  # pixels a side: a face needs fewer than ImageNet's 224, and the cost grows with the square

@@ -14,7 +14,7 @@ import keras
 from keras import layers
 
 from mien.errors import ConfigError
-from mien.preprocess import Preprocess
+from mien.model.preprocess import Preprocess
 from mien.train.networks.backbones import application_named, build_backbone, features
 from mien.train.networks.spec import NetworkRequest, NetworkSpec, heads_on
 

@@ -6,7 +6,7 @@ import keras
 from keras import layers
 
 from mien.errors import ConfigError
-from mien.preprocess import Preprocess
+from mien.model.preprocess import Preprocess
 from mien.train.networks.spec import NetworkRequest, NetworkSpec, heads_on
 
 # Filters of each stage. Plain 3x3 convolutions, because on a CPU they train and predict faster than separable

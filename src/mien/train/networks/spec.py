@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mien.preprocess import Preprocess
+from mien.model.preprocess import Preprocess
 
 
 @dataclass(frozen=True, kw_only=True)

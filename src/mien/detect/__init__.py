@@ -1,0 +1,1 @@
+"""From pictures to faces: detectors, their pyramid and suppression, and cutting faces out; training, evaluation."""

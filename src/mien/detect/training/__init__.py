@@ -1,0 +1,1 @@
+"""Training the face detector: photographs with boxes -> targets -> network -> detector.onnx."""

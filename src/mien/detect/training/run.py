@@ -1,0 +1,198 @@
+"""One training of a face detector from start to end: photographs, network, loop, and the detector's folder."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mien.detect.metadata import METADATA_FILE, NETWORK_FILE, DetectorMetadata, read_detector
+from mien.detect.mien import MienDetector
+from mien.detect.training import judge
+from mien.detect.training.config import DetectorConfig
+from mien.detect.training.crops import Alarms, Supply
+from mien.detect.training.photos import Photos, read_photos
+from mien.errors import ConfigError
+from mien.files import whole_file
+from mien.settings import to_mapping
+from mien.terminal import ProgressBar
+from mien.train import backend, checkpoint, run_folder
+
+DETECTOR_FOLDER = "detector"
+_LOW = 0.05  # score from which candidates are looked at when judging: the whole curve but its end
+_SHOWN_SIZES = {"recall_20_40": (20.0, 40.0), "recall_40": (40.0, np.inf)}
+_EXPLAINED = """# A face detector in training
+
+| file | what it is |
+|---|---|
+| `settings.json` | every setting as it was used, what data (with its fingerprint), the command |
+| `epochs.csv` | loss of every epoch, and the figures of those at which validation was looked at |
+| `detector/` | the face detector of the last look, with its card: name this folder to use it |
+| `checkpoint/` | what a training that was interrupted needs to go on; the same command does |
+"""
+# Lowest and highest threshold to choose. Few validation photographs may raise no alarm at any score; others will.
+_THRESHOLDS = (0.2, 0.95)
+
+
+@dataclass(frozen=True)
+class DetectorRun:
+    """folder: of the run. detector: the detector's folder in it. trained: False where the run was there already."""
+
+    folder: Path
+    detector: Path
+    progress: checkpoint.Progress
+    trained: bool
+
+
+def train_detector(
+    config: DetectorConfig,
+    data: Path,
+    out: Path,
+    *,
+    retrain: bool = False,
+    command: str = "",
+    show: ProgressBar | None = None,
+) -> DetectorRun:
+    """Train a face detector on a folder with labels.jsonl; the same call goes on with an interrupted training.
+
+    Writes into `out`: settings.json, epochs.csv, checkpoint/, and detector/ with detector.onnx, detector.json and
+    CARD.md, anew at every look at validation. Raises DataError for data that cannot be used, ConfigError where `out`
+    holds something else, TrainingError when the loss is not finite.
+    """
+    show, keras = show or ProgressBar(quiet=True), backend.import_keras()
+    train, validation = (_limited(read_photos(data, split), config) for split in ("train", "val"))
+    settings = _described(config, data, train, validation, command)
+    if retrain:
+        run_folder.clear(out)
+    folder = out / DETECTOR_FOLDER
+    if done := _finished(out, settings):
+        return DetectorRun(out, folder, done, trained=False)
+    keras.utils.set_random_seed(config.seed)
+    keras.config.set_dtype_policy("float32")
+    from mien.detect.training.loop import DetectorLoop
+    from mien.detect.training.network import build
+
+    run_folder.begin(out, settings, _EXPLAINED)
+    supply, network = Supply(train, config), build()
+    metadata = DetectorMetadata(training=_metadata_of(config, train))
+
+    def check() -> tuple[dict[str, float], Alarms]:
+        written = _written(
+            network, folder, replace(metadata, training={**metadata.training, "epochs": loop.progress.epoch})
+        )
+        return _judged(folder, written, validation, config), _alarms(folder, supply)
+
+    loop = DetectorLoop(
+        network,
+        supply,
+        folder=out / run_folder.CHECKPOINT,
+        check=check,
+        on_epoch=lambda progress: _note_epochs(out, progress),
+        show=show,
+    )
+    progress = loop.run()
+    return DetectorRun(out, folder, progress, trained=True)
+
+
+def _written(network: Any, folder: Path, metadata: DetectorMetadata) -> DetectorMetadata:
+    from mien.detect.training.export import export_detector
+
+    return export_detector(network, folder, metadata)
+
+
+def _judged(
+    folder: Path, metadata: DetectorMetadata, validation: Photos, config: DetectorConfig
+) -> dict[str, float]:
+    """Search the validation photographs, set the threshold, and write both into the detector's metadata."""
+    from mien.detect.training.export import write_detector
+
+    judged = judge.search(validation, MienDetector(folder, threshold=_LOW).detect)
+    at = judge.threshold_for(judged, config.false_alarms)
+    threshold = math.ceil(float(np.clip(at, *_THRESHOLDS)) * 1000) / 1000  # up: the alarm below stays out
+    figures = {"ap": judge.average_precision(judged)}
+    figures |= {name: judge.recall(judged, threshold, size)[0] for name, size in _SHOWN_SIZES.items()}
+    figures |= {
+        "alarms_per_100": judge.alarms_per_100(judged, threshold)[0],
+        "landmark_error": judge.landmark_error(judged, threshold),
+        "threshold": threshold,
+    }
+    figures = {name: value for name, value in figures.items() if np.isfinite(value)}
+    write_detector(
+        folder, read_detector(folder).network, replace(metadata, threshold=threshold, scores=figures)
+    )
+    return figures
+
+
+def _alarms(folder: Path, supply: Supply) -> Alarms:
+    """Return the surest false alarm of each training photograph without a face: score, and where its centre lies."""
+    find = MienDetector(folder, threshold=_LOW, twice=False).detect
+    alarms = np.zeros((len(supply.without), 3), np.float32)
+    for place, index in enumerate(supply.without):
+        row = supply.photos.rows[int(index)]
+        faces = find(supply.photos.read(int(index)))
+        if faces:
+            surest = max(faces, key=lambda face: face.score or 0)
+            x, y, width, height = surest.box
+            alarms[place] = (surest.score, (x + width / 2) / row.width, (y + height / 2) / row.height)
+    return alarms
+
+
+def _limited(photos: Photos, config: DetectorConfig) -> Photos:
+    if config.limit is None or config.limit >= len(photos):
+        return photos
+    order = np.random.default_rng(config.seed).permutation(len(photos))
+    return photos.take(np.sort(order[: config.limit]))
+
+
+def _described(
+    config: DetectorConfig, data: Path, train: Photos, validation: Photos, command: str
+) -> dict[str, Any]:
+    about = {
+        "path": str(data),
+        "train": len(train),
+        "validation": len(validation),
+        "fingerprint": f"{train.fingerprint()[:20]}-{validation.fingerprint()[:20]}",
+    }
+    return {"settings": to_mapping(config), "data": about, "command": command}
+
+
+def _metadata_of(config: DetectorConfig, train: Photos) -> dict[str, Any]:
+    return {
+        "photographs": len(train),
+        "faces": sum(len(row.boxes) for row in train.rows),
+        "settings": to_mapping(config),
+        "versions": backend.versions(),
+    }
+
+
+def _finished(out: Path, settings: Mapping[str, Any]) -> checkpoint.Progress | None:
+    """Return the progress of a finished run with these settings; ConfigError where something else lies there."""
+    stored = out / run_folder.SETTINGS_FILE
+    if stored.is_file() and "crops" not in json.loads(stored.read_text(encoding="utf-8")).get("settings", {}):
+        raise ConfigError(
+            f"{out} holds a run of mien train, not of mien train-detector; name another place with --out"
+        )
+    run_folder.finished(out, settings)  # complains of other settings and of what is no run
+    file, detector = out / run_folder.CHECKPOINT / checkpoint.STATE_FILE, out / DETECTOR_FOLDER
+    if not (file.exists() and (detector / NETWORK_FILE).exists() and (detector / METADATA_FILE).exists()):
+        return None
+    progress, _, _ = checkpoint.load(file)
+    return progress if progress.finished else None
+
+
+def _note_epochs(out: Path, progress: checkpoint.Progress) -> None:
+    """Write epochs.csv; figures that an epoch did not take stay empty."""
+    names = list(dict.fromkeys(name for row in progress.history for name in row))
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, names, restval="")
+    writer.writeheader()
+    writer.writerows(progress.history)
+    with whole_file(out / run_folder.EPOCHS_FILE) as temporary:
+        temporary.write_text(text.getvalue(), encoding="utf-8", newline="")

@@ -1,0 +1,132 @@
+"""From face crops to probabilities with a model folder, on ONNX Runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from mien.errors import ConfigError, DataError, ModelError
+from mien.model.folder import ModelFolder, read_model_folder
+from mien.model.metadata import METADATA_KEY, Metadata
+from mien.model.preprocess import to_model_inputs
+from mien.model.session import open_session
+
+PRECISIONS = ("auto", "float32", "int8")
+_BATCH = 64  # faces at once: more is not faster on a CPU, and memory stays small
+_PIXELS = _BATCH * 96 * 96  # larger inputs go in smaller batches, for the memory of the first layers
+
+
+class Classifier:
+    """A network that is ready to answer.
+
+    path: a model folder, or a bare `.onnx` file of ours (its hash cannot be checked then). Raises ModelError
+    when it is missing, damaged, not ONNX, or when the network does not have the heads that its metadata name.
+    precision: 'auto' is the int8 form of a model folder that has one (see `mien.train.export.int8`), else float32;
+    'int8' and 'float32' ask for one. Raises ConfigError for another, ModelError where a folder has no int8 form.
+    One thread: two that spin are slower beside any other work; spread faces over processes instead.
+    """
+
+    def __init__(self, path: Path, precision: str = "auto") -> None:
+        path = Path(path)
+        if precision not in PRECISIONS:
+            raise ConfigError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+        if path.is_file():
+            self.file = path  # the network that runs
+            self._session = open_session(path, path)
+            self.metadata = _metadata_inside(self._session, path)
+        else:
+            folder = read_model_folder(path)
+            self.file = _form(folder, precision)
+            self._session = open_session(self.file, self.file)
+            self.metadata = folder.metadata
+        self._heads = tuple(head.name for head in self.metadata.heads)
+        self._input = _checked_input(self._session, self.metadata, path)
+
+    def predict(self, crops: Sequence[NDArray[np.uint8]]) -> dict[str, NDArray[np.float32]]:
+        """Prepare crops as the network was trained and return their probabilities.
+
+        crops: each (height, width), (height, width, 1) or (height, width, 3) uint8, RGB, at least 1x1.
+        """
+        return self.probabilities(to_model_inputs(crops, self.metadata.preprocess))
+
+    def probabilities(self, inputs: NDArray[np.uint8 | np.float32]) -> dict[str, NDArray[np.float32]]:
+        """Return each answer's distributions (see `Metadata.answers`), (n, labels) float32, rows sum to one.
+
+        inputs: (n, size, size, channels) uint8 or float, levels in [0, 255], prepared by
+        `mien.model.preprocess.to_model_inputs`; n may be 0. Another shape or type raises DataError.
+        """
+        self._check(inputs)
+        parts = [self._run(chunk) for chunk in _chunks(inputs)]
+        if not parts:
+            return {head.name: np.empty((0, len(head.labels)), np.float32) for head in self.metadata.answers}
+        answers = {name: np.concatenate([part[i] for part in parts]) for i, name in enumerate(self._heads)}
+        if blend := self.metadata.blend:
+            answers[blend.name] = blend.of(answers, self.metadata.heads)
+        return answers
+
+    def _run(self, chunk: NDArray[np.uint8 | np.float32]) -> list[NDArray[np.float32]]:
+        tensor = np.ascontiguousarray(chunk, dtype=np.float32)
+        answers: list[NDArray[np.float32]] = self._session.run(list(self._heads), {self._input.name: tensor})
+        return answers
+
+    def _check(self, inputs: NDArray[np.uint8 | np.float32]) -> None:
+        wanted = self._input.shape[1:]  # an open side is a name, not a number
+        fits = inputs.ndim == 4 and all(
+            not isinstance(side, int) or side == got
+            for side, got in zip(wanted, inputs.shape[1:], strict=True)
+        )
+        if not fits or not (inputs.dtype == np.uint8 or np.issubdtype(inputs.dtype, np.floating)):
+            shape = ", ".join(str(side) for side in ("n", *wanted))
+            raise DataError(
+                f"the network takes ({shape}) uint8 or float32 levels from 0 to 255, got {inputs.shape} "
+                f"{inputs.dtype}; prepare crops with Classifier.predict"
+            )
+
+
+def _chunks(inputs: NDArray[np.uint8 | np.float32]) -> list[NDArray[np.uint8 | np.float32]]:
+    step = max(1, min(_BATCH, _PIXELS // max(1, inputs.shape[1] * inputs.shape[2])))
+    return [inputs[start : start + step] for start in range(0, len(inputs), step)]
+
+
+def _form(folder: ModelFolder, precision: str) -> Path:
+    if precision == "int8" and folder.int8 is None:
+        raise ModelError(f"{folder.onnx.parent} has no int8 form; leave the precision out, or use float32")
+    return folder.onnx if precision == "float32" or folder.int8 is None else folder.int8
+
+
+def _metadata_inside(session: onnxruntime.InferenceSession, path: Path) -> Metadata:
+    text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+    if text is None:
+        raise ModelError(
+            f"{path} does not say what its labels and input are, so mien did not write it; use a model folder"
+        )
+    return Metadata.from_json(text, path)
+
+
+def _checked_input(
+    session: onnxruntime.InferenceSession, metadata: Metadata, path: Path
+) -> onnxruntime.NodeArg:
+    """Return the network's one input after comparing its inputs and outputs with the metadata."""
+    inputs = session.get_inputs()
+    channels = metadata.preprocess.channels
+    if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].shape[3] != channels:
+        shapes = [node.shape for node in inputs]
+        raise ModelError(
+            f"{path}: the network must take one (n, height, width, {channels}) input, got {shapes}"
+        )
+    outputs = {node.name: node.shape for node in session.get_outputs()}
+    for head in metadata.heads:
+        if head.name not in outputs:
+            raise ModelError(
+                f"{path}: the network has no head {head.name!r}, only {', '.join(outputs)}; export the model again"
+            )
+        if outputs[head.name][-1] != len(head.labels):
+            raise ModelError(
+                f"{path}: head {head.name!r} has {len(head.labels)} labels, the network gives "
+                f"{outputs[head.name][-1]} numbers; export the model again"
+            )
+    return inputs[0]

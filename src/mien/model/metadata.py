@@ -1,0 +1,149 @@
+"""Metadata: what one must know to use a network, as it is written and read."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from mien.errors import ConfigError, ModelError
+from mien.model.heads import Blend, Head, known_fields
+from mien.model.preprocess import Preprocess
+
+FORMAT = 1  # version of model.json; a reader refuses newer ones
+METADATA_KEY = "mien"  # where the metadata lie inside a .onnx, .keras or .h5 file
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metadata:
+    """All that one must know to use a network; model.json holds exactly this plus the file's SHA-256.
+
+    The same metadata travel inside a `.keras`, `.h5` or `.onnx` file, so that a bare file is enough as well.
+    Raises ModelError without a head or with two heads of one name.
+    """
+
+    name: str
+    preprocess: Preprocess
+    heads: tuple[Head, ...]  # the network's outputs
+    blend: Blend | None = None  # a mixture of them
+    network: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # name, parameters, macs, settings of the builder
+    training: Mapping[str, Any] = field(default_factory=dict)  # settings, versions, data fingerprint, seconds
+    scores: tuple[Mapping[str, Any], ...] = ()  # data, split, n, head, accuracy, ... as the report says them
+    licences: Mapping[str, str] = field(default_factory=dict)
+    created: str = ""  # ISO 8601, UTC
+
+    def __post_init__(self) -> None:
+        names = [head.name for head in self.heads]
+        if not names or len(set(names)) != len(names):
+            raise ModelError(f"a model needs one or more heads of different names, got {names}")
+
+        if self.blend:
+            known = {head.name: set(head.labels) for head in self.heads}
+            for name in self.blend.shares:
+                if not set(self.blend.labels) <= known.get(name, set()):
+                    raise ModelError(
+                        f"blend {self.blend.name!r} mixes the head {name!r}, which does not know all of its labels"
+                    )
+
+    @property
+    def answers(self) -> tuple[Head, ...]:
+        """All that the model can answer with: the network's heads, then the blend."""
+        return (*self.heads, self.blend) if self.blend else self.heads
+
+    def head(self, name: str | None = None) -> Head:
+        """Return the answer of that name. None: the default, which is the blend or else the first head.
+
+        Raises ModelError with the names that exist.
+        """
+        if name is None:
+            return self.blend or self.heads[0]
+        for head in self.answers:
+            if head.name == name:
+                return head
+        raise ModelError(
+            f"there is no head {name!r}; this model has: {', '.join(h.name for h in self.answers)}"
+        )
+
+    def uncalibrated(self) -> Metadata:
+        """Return the metadata for a file whose network gives raw probabilities: a `.keras` or `.h5` file."""
+        raw = tuple(Head(name=head.name, labels=head.labels) for head in self.heads)
+        return replace(self, heads=raw, blend=None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what JSON takes: tuples become lists, a NaN or infinity becomes None (JSON has neither)."""
+        return {
+            "format": FORMAT,
+            "name": self.name,
+            "preprocess": self.preprocess.to_dict(),
+            "heads": [head.to_dict() for head in self.heads],
+            "blend": self.blend.to_dict() if self.blend else None,
+            "network": _plain(self.network),
+            "training": _plain(self.training),
+            "scores": _plain(self.scores),
+            "licences": _plain(self.licences),
+            "created": self.created,
+        }
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> Metadata:
+        """Build from `to_dict()`. Raises ModelError on a newer format, a missing or an unknown field."""
+        if not isinstance(stored, Mapping) or not isinstance(stored.get("format"), int):
+            raise ModelError(
+                "the metadata of the model have no format number; was this file written by mien?"
+            )
+        if stored["format"] > FORMAT:
+            raise ModelError(
+                f"the metadata of the model have format {stored['format']}, this version of mien reads up to "
+                f"{FORMAT}; update mien: pip install --upgrade mien"
+            )
+        body = {key: value for key, value in stored.items() if key != "format"}
+        values = known_fields(cls, body, ("name", "preprocess", "heads"), "the metadata of the model")
+        try:
+            values["preprocess"] = Preprocess.from_dict(values["preprocess"])
+        except (ConfigError, TypeError) as error:
+            raise ModelError(f"the preprocessing of the model cannot be used: {error}") from error
+        if not isinstance(values["heads"], list):
+            raise ModelError(f"heads must be a list, got {values['heads']!r}")
+        values["heads"] = tuple(Head.from_dict(head) for head in values["heads"])
+        if values.get("blend") is not None:
+            values["blend"] = Blend.from_dict(values["blend"])
+        values["scores"] = tuple(values.get("scores", ()))
+        return cls(**values)
+
+    def to_json(self) -> str:
+        """Return the metadata as one line of JSON, the form in which they travel inside a file."""
+        return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str, source: Path) -> Metadata:
+        """Read `to_json()`. source: the file it came from, for the message of the ModelError."""
+        return cls.from_dict(parse_metadata(text, source))
+
+
+def parse_metadata(text: str, source: Path) -> Mapping[str, Any]:
+    """Return the JSON object in `text`; ModelError naming `source` for anything else."""
+    try:
+        stored = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ModelError(f"{source}: the metadata are not JSON ({error}); copy or export it again") from error
+    if not isinstance(stored, dict):
+        raise ModelError(f"{source}: the metadata must be a JSON object, got {type(stored).__name__}")
+    return stored
+
+
+def _plain(value: Any) -> Any:
+    """Return nested metadata as JSON values; numpy numbers become Python's."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if hasattr(value, "tolist"):  # numpy arrays and scalars
+        return _plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value

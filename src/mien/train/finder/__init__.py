@@ -1,1 +1,0 @@
-"""Training the face finder: photographs with boxes -> targets -> network -> finder.onnx."""

@@ -1,0 +1,127 @@
+"""Boxes and landmarks go where their pixels go; crops are a function of their seed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mien.detect.training.batches import epoch, make
+from mien.detect.training.config import DetectorConfig
+from mien.detect.training.crops import Supply, crop
+from mien.detect.training.geometry import Move, moved, seen, warped
+from mien.detect.training.photos import read_photos
+from mien.detect.training.targets import SHARE, Faces
+from mien.errors import DataError
+
+from .detector_photos import COLOURS, SKIN, draw, landmarks, write_set
+
+BOX = (60.0, 50.0, 64.0, 80.0)
+
+
+def one_face(box: tuple[float, float, float, float] = BOX) -> Faces:
+    return Faces(
+        np.array([box], np.float32),
+        np.ones(1, np.float32),
+        landmarks(box)[None],
+        np.array([[10, 10, 20, 20]], np.float32),
+    )
+
+
+def centre_of(picture: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
+    """Return the middle of what is of about this colour, in points."""
+    near = np.abs(picture.astype(int) - colour).sum(axis=2) < 120
+    ys, xs = np.nonzero(near)
+    return np.array([xs.mean() + 0.5, ys.mean() + 0.5])
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize(("scale", "angle"), [(1.0, 0.0), (1.0, 30.0), (0.5, -20.0), (1.7, 10.0)])
+def test_landmarks_and_boxes_move_with_the_pixels(scale: float, angle: float, mirrored: bool) -> None:
+    picture = np.full((200, 180, 3), 20, np.uint8)
+    draw(picture, BOX)
+    move = Move(scale, angle, mirrored)
+    matrix = move.matrix(np.array([92.0, 90.0]), np.array([150.0, 140.0]))
+    shown = warped(picture, matrix, scale, np.full((280, 300, 3), 20, np.uint8))
+    faces = moved(one_face(), matrix, move)
+    # Mirrored, the subject's right eye is the other one: colours of a pair change places.
+    order = [1, 0, 2, 4, 3] if mirrored else [0, 1, 2, 3, 4]
+    for point, place in zip(faces.landmarks[0], order, strict=True):
+        np.testing.assert_allclose(centre_of(shown, COLOURS[place]), point, atol=0.8)
+    face = np.abs(shown.astype(int) - SKIN).sum(axis=2) < 150
+    ys, xs = np.nonzero(face)
+    x, y, width, height = faces.boxes[0]
+    np.testing.assert_allclose([xs.min(), ys.min()], [x, y], atol=1.6)
+    np.testing.assert_allclose([xs.max() + 1, ys.max() + 1], [x + width, y + height], atol=1.6)
+
+
+def test_what_is_cut_off_or_too_small_is_to_be_ignored() -> None:
+    boxes = [(5, 5, 20, 20), (-12, 30, 20, 20), (-9, 60, 20, 20), (50, 50, 6, 6), (200, 5, 20, 20)]
+    faces = Faces(
+        np.array(boxes, np.float32),
+        np.arange(5, dtype=np.float32) / 5,
+        np.zeros((5, 5, 2), np.float32),
+        np.array([[90, 90, 30, 30]], np.float32),
+    )
+    left = seen(faces, 100, 100, smallest=10)
+    np.testing.assert_allclose(left.boxes, [boxes[0], boxes[2]])  # the third: its centre is inside
+    np.testing.assert_allclose(left.ignore, [(0, 30, 8, 20), (50, 50, 6, 6), (90, 90, 10, 10)])
+
+
+def test_crops_depend_on_the_seed_alone_and_hold_faces(tmp_path: Path) -> None:
+    photos = read_photos(write_set(tmp_path / "set"), "train")
+    config = DetectorConfig(side=64, crops=6, batch_size=4, smallest_px=6)
+    first, again = (list(epoch(Supply(photos, config), 3)) for _ in range(2))
+    assert [len(batch.crops) for batch in first] == [4, 2]
+    for one, other in zip(first, again, strict=True):
+        np.testing.assert_array_equal(one.crops, other.crops)
+        np.testing.assert_array_equal(one.targets, other.targets)
+    other_epoch = next(epoch(Supply(photos, config), 4))
+    assert not np.array_equal(other_epoch.crops, first[0].crops)
+    only_faces = Supply(photos, replace(config, negatives=0.0, mosaic=0.0))
+    batch = make(only_faces, 8, np.random.default_rng(0))
+    assert (batch.targets[..., SHARE].sum(axis=1) > 0).mean() >= 0.75
+    only_empty = Supply(photos, replace(config, negatives=1.0))
+    assert not make(only_empty, 8, np.random.default_rng(0)).targets[..., SHARE].any()
+
+
+def test_photographs_that_raise_alarms_are_shown_more_often(tmp_path: Path) -> None:
+    photos = read_photos(write_set(tmp_path / "set", train=16), "train")
+    config = DetectorConfig(side=64, negatives=1.0, hard=1.0, mosaic=0.0, rotated=0.0)
+    alarms = np.zeros((4, 3), np.float32)
+    alarms[2] = (0.9, 0.5, 0.5)
+    supply = Supply(photos, config, alarms)
+    wanted = photos.read(int(supply.without[2]))[0, 0].astype(int)
+    seen_often = 0
+    for seed in range(30):
+        picture, _ = crop(supply, np.random.default_rng(seed))
+        seen_often += int(np.abs(np.median(picture, axis=(0, 1)) - wanted).sum() < 60)
+    assert seen_often >= 10
+
+
+def test_data_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    folder = write_set(tmp_path / "set")
+    labels = folder / "labels.jsonl"
+    good = labels.read_text(encoding="utf-8")
+    wrong = {
+        "cannot read": None,
+        "line 1 is not a label": "{",
+        "needs file, split": '{"file": "0.png"}',
+        "split must be one of": good.replace('"train"', '"training"'),
+        "width and height must be at least 1": good.replace('"width": 96', '"width": 0'),
+        "no row with split 'train'": good.replace('"train"', '"val"'),
+        "there is no file": good.replace("0.png", "gone.png"),
+        "its label says 90x96": good.replace('"width": 96', '"width": 90'),
+        "a score must be from 0 to 1": good.replace('"score": 0.9', '"score": 9'),
+    }
+    for message, text in wrong.items():
+        labels.unlink(missing_ok=True)
+        if text is not None:
+            labels.write_text(text, encoding="utf-8")
+        with pytest.raises(DataError, match=message):
+            read_photos(folder, "train")
+    labels.write_text(good.replace('"faces": [{', '"faces": [], "was": [{'), encoding="utf-8")
+    with pytest.raises(DataError, match="none of the training photographs has a face"):
+        Supply(read_photos(folder, "train"), DetectorConfig())

@@ -1,0 +1,181 @@
+"""The model folder says everything that one must know, and a changed byte is noticed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mien.errors import ModelError
+from mien.model.folder import model_path, read_model_folder
+from mien.model.heads import Blend, Head
+from mien.model.metadata import Metadata
+
+from .tiny_onnx import METADATA, write_folder
+
+
+def test_facts_survive_a_round_trip_exactly(tmp_path: Path) -> None:
+    assert Metadata.from_dict(METADATA.to_dict()) == METADATA
+    assert Metadata.from_json(METADATA.to_json(), tmp_path) == METADATA
+    assert read_model_folder(write_folder(tmp_path / "model")).metadata == METADATA
+
+
+def test_numbers_of_numpy_and_nan_become_json() -> None:
+    metadata = Metadata(
+        name="x", preprocess=METADATA.preprocess, heads=METADATA.heads,
+        scores=({"accuracy": np.float32(0.5), "ece": float("nan"), "confusion": np.eye(2, dtype=int)},),
+    )  # fmt: skip
+    assert json.loads(metadata.to_json())["scores"] == [
+        {"accuracy": 0.5, "ece": None, "confusion": [[1, 0], [0, 1]]}
+    ]
+
+
+def test_uncalibrated_facts_keep_the_labels_only() -> None:
+    metadata = Metadata(
+        name="x", preprocess=METADATA.preprocess,
+        heads=(Head(name="a", labels=("p", "q"), temperature=2.0, smoothing=0.1, threshold=0.4),),
+    )  # fmt: skip
+    assert metadata.uncalibrated().heads == (Head(name="a", labels=("p", "q")),)
+
+
+def _changed(**changes: Any) -> dict[str, Any]:
+    return {**METADATA.to_dict(), **changes}
+
+
+def _head(**changes: Any) -> dict[str, Any]:
+    return _changed(heads=[{**METADATA.heads[0].to_dict(), **changes}])
+
+
+def _without(name: str) -> dict[str, Any]:
+    return {key: value for key, value in METADATA.to_dict().items() if key != name}
+
+
+@pytest.mark.parametrize(
+    ("stored", "message"),
+    [
+        (_without("format"), "no format number"),
+        (_changed(format=2), "format 2, this version of mien reads up to 1; update mien"),
+        (_without("heads"), "heads is missing"),
+        (_changed(heads=[{"name": "light"}]), "head 'light': labels is missing"),
+        (_changed(heads=[{"name": "light", "labels": "ab"}]), "labels must be a list of names, got 'ab'"),
+        (_changed(heads=[{"name": "light", "labels": ["a"]}]), "it needs two or more, each once"),
+        (_changed(heads=[{"name": "light", "labels": ["a", "a"]}]), "it needs two or more, each once"),
+        (_changed(heads=[]), "one or more heads of different names, got"),
+        (_changed(heads=METADATA.to_dict()["heads"] * 2), "got ['light', 'light']"),
+        (_changed(heads=["light"]), "must be an object with fields, got 'light'"),
+        (_head(temperature=0), "temperature must be above 0, got 0"),
+        (_head(temperature="1"), "temperature must be a number, got '1'"),
+        (_head(smoothing=1), "smoothing must be from 0 to below 1, got 1"),
+        (_head(threshold=2), "threshold must be from 0 to 1, got 2"),
+        (_changed(colour="blue"), "unknown field colour"),
+        (_changed(preprocess={"size": 4}), "from 8 to 1024 pixels, got 4"),
+        (_changed(preprocess={"sise": 48}), "unknown settings sise"),
+    ],
+)  # fmt: skip
+def test_facts_that_cannot_be_used_are_refused_in_one_line(stored: dict[str, Any], message: str) -> None:
+    with pytest.raises(ModelError) as caught:
+        Metadata.from_dict(stored)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_one_changed_byte_of_the_network_is_refused(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "model")
+    content = bytearray((folder / "model.onnx").read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / "model.onnx").write_bytes(content)
+    with pytest.raises(ModelError, match=r"is not the file that model\.json describes"):
+        read_model_folder(folder)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model.json"])
+def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
+    folder = write_folder(tmp_path / "model")
+    (folder / name).unlink()
+    with pytest.raises(ModelError, match=f"not a model folder: {name} is missing"):
+        read_model_folder(folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b"null"])
+def test_a_damaged_model_json_is_refused(tmp_path: Path, content: bytes) -> None:
+    folder = write_folder(tmp_path / "model")
+    (folder / "model.json").write_bytes(content)
+    with pytest.raises(ModelError, match=r"model\.json"):
+        read_model_folder(folder)
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="there is no model folder"):
+        read_model_folder(tmp_path / "nowhere")
+
+
+def test_the_default_head_is_the_first_and_others_go_by_name() -> None:
+    heads = (Head(name="a", labels=("p", "q")), Head(name="b", labels=("r", "s")))
+    metadata = Metadata(name="x", preprocess=METADATA.preprocess, heads=heads)
+    assert (metadata.head(), metadata.head("b")) == heads
+    with pytest.raises(ModelError, match="no head 'c'; this model has: a, b"):
+        metadata.head("c")
+
+
+def test_a_model_goes_by_path_or_is_refused_with_the_shipped_names(tmp_path: Path) -> None:
+    assert model_path(str(tmp_path)) == tmp_path
+    with pytest.raises(ModelError, match="there is no model no-such-model; shipped with mien: "):
+        model_path("no-such-model")
+
+
+def _blended(**changes: Any) -> Metadata:
+    heads = (
+        Head(name="label", labels=("angry", "happy")),
+        Head(name="votes", labels=("happy", "contempt", "angry")),
+    )
+    values = {"name": "both", "labels": ("angry", "happy"), "shares": {"label": 0.25, "votes": 0.75}}
+    return Metadata(
+        name="x", preprocess=METADATA.preprocess, heads=heads, blend=Blend(**{**values, **changes})
+    )
+
+
+def test_a_blend_mixes_by_share_and_is_the_default(tmp_path: Path) -> None:
+    metadata = _blended(temperature=2.0)
+    assert Metadata.from_json(metadata.to_json(), tmp_path) == metadata
+    assert (metadata.head().name, metadata.head("votes").labels[0]) == ("both", "happy")
+    assert metadata.uncalibrated().blend is None
+    assert metadata.blend is not None
+    label, votes = np.array([[0.2, 0.8], [0.0, 1.0]]), np.array([[0.1, 0.5, 0.4], [0.0, 1.0, 0.0]])
+    mixed = metadata.blend.of({"label": label, "votes": votes}, metadata.heads)
+    mean = np.array([0.25 * 0.2 + 0.75 * 0.4 / 0.5, 0.25 * 0.8 + 0.75 * 0.1 / 0.5]) ** 0.5
+    np.testing.assert_allclose(mixed[0], mean / mean.sum(), rtol=1e-6)
+    even = np.array([0.75 * 0.5, 0.25 + 0.75 * 0.5]) ** 0.5  # votes are sure of a label that is left out
+    np.testing.assert_allclose(mixed[1], even / even.sum(), rtol=1e-6)
+    np.testing.assert_allclose(mixed.sum(axis=1), 1, rtol=1e-6)
+
+
+def test_a_blend_takes_a_part_of_the_prior_out(tmp_path: Path) -> None:
+    metadata = _blended(temperature=2.0, prior={"happy": 0.9, "angry": 0.1}, adjustment=0.5)
+    assert Metadata.from_json(metadata.to_json(), tmp_path) == metadata
+    assert metadata.blend is not None
+    label, votes = np.array([[0.2, 0.8]]), np.array([[0.1, 0.5, 0.4]])
+    mean = np.array([0.25 * 0.2 + 0.75 * 0.4 / 0.5, 0.25 * 0.8 + 0.75 * 0.1 / 0.5])
+    weighed = (mean / np.array([0.1, 0.9]) ** 0.5) ** 0.5
+    mixed = metadata.blend.of({"label": label, "votes": votes}, metadata.heads)
+    np.testing.assert_allclose(mixed[0], weighed / weighed.sum(), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"shares": {"label": 0.5, "votes": 0.6}}, "numbers that sum to one"),
+        ({"shares": {"label": 1.0}}, "two heads or more"),
+        ({"shares": {"label": 0.5, "smile": 0.5}}, "'smile', which does not know all"),
+        ({"labels": ("happy", "contempt")}, "'label', which does not know all"),
+        ({"adjustment": 1.5}, "adjustment must be from 0 to 1, got 1.5"),
+        ({"adjustment": 0.5}, "prior must give each of its labels a share above 0"),
+        ({"adjustment": 0.5, "prior": {"angry": 1.0, "happy": 0.0}}, "prior must give each of its labels"),
+        ({"adjustment": 0.5, "prior": {"angry": "half", "happy": 0.5}}, "prior must give each of its labels"),
+    ],
+)
+def test_a_blend_that_cannot_be_mixed_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        _blended(**changes)
