@@ -34,9 +34,9 @@ def test_the_report_of_a_run_lies_in_it(
 ) -> None:
     model_folder("run/model")
     (tmp_path / "run" / "settings.json").write_text("{}")
-    assert main(["evaluate", "run", str(faces), "--views", "flip", "--resamples", "200"]) == 0
+    assert main(["evaluate", "run", str(faces), "--tta", "flip", "--resamples", "200"]) == 0
     stored = json.loads((tmp_path / "run" / "report-faces" / "report.json").read_text(encoding="utf-8"))
-    assert stored["views"]["views"] == "flip"
+    assert stored["tta"]["tta"] == "flip"
 
 
 def test_json_is_all_that_is_printed(

@@ -67,7 +67,7 @@ def test_no_pictures_give_no_answers(model_folder: Callable[..., Path]) -> None:
 
 def test_flip_is_a_view(model_folder: Callable[..., Path]) -> None:
     scorer, split, calls = open_model(model_folder()), split_of(5), []
-    answers = scorer.probabilities(split, flip=True, progress=lambda *told: calls.append(told))
+    answers = scorer.probabilities(split, tta="flip", progress=lambda *told: calls.append(told))
     np.testing.assert_allclose(answers["expression"], by_hand(split), atol=1e-5)  # a mean level has no sides
     assert calls == [(5, 5)]
 

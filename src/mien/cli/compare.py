@@ -7,8 +7,8 @@ import shlex
 import sys
 from pathlib import Path
 
-from mien.evaluate.compare_training import CompareConfig
-from mien.files import plain_name
+from mien.evaluate.compare import CompareConfig
+from mien.files import check_replaceable, plain_name
 from mien.settings import add_settings, from_options, given
 from mien.terminal import ProgressBar
 from mien.train.config import TrainConfig
@@ -37,33 +37,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from mien.evaluate.compare import compare
-    from mien.evaluate.compare_text import to_text
-    from mien.evaluate.compare_writing import PAGE_FILE
+    from mien.evaluate.render import COMPARISON_JSON, COMPARISON_PAGE, comparison_text, write_comparison
 
     config = from_options(CompareConfig, options)
-    models = [*options.models, *_trained(options, config)]
     out = options.out or Path(f"comparison-{plain_name(options.data)}")
+    check_replaceable(out, "a comparison", COMPARISON_JSON)  # now rather than after minutes of training
+    models = [*options.models, *_trained(options, config)]
     bar = ProgressBar(quiet=options.quiet)
     command = shlex.join(["mien", *sys.argv[1:]])
-    found = compare(
-        models, options.data, config=config.evaluation(), out=out, command=command, progress=bar.stage
-    )
+    found = compare(models, options.data, config=config.evaluation(), command=command, progress=bar.stage)
     bar.end()
+    write_comparison(found, out)
     if options.json:
         print(found.to_json())
         return 0
-    print(to_text(found))
+    print(comparison_text(found))
     print(found.headline())
     for note in found.notes:
         print(f"note     {note}")
-    print(f"page     {out / PAGE_FILE}")
+    print(f"page     {out / COMPARISON_PAGE}")
     return 0
 
 
 def _trained(options: argparse.Namespace, config: CompareConfig) -> list[Path]:
     if not (config.networks or config.recipes):
         return []
-    from mien.evaluate.compare_training import train_several
+    from mien.evaluate.compare import train_several
 
     return train_several(
         options.data,

@@ -15,7 +15,7 @@ from mien.terminal import ProgressBar
 HELP = "Score a trained network on labelled faces: figures with intervals, calibration, mistakes, a page."
 EXAMPLES = """examples:
   mien evaluate runs/faces-small faces            a run; its test pictures, or validation where there are none
-  mien evaluate model.onnx faces --views flip     mean of each face and its mirror image
+  mien evaluate model.onnx faces --tta flip     mean of each face and its mirror image
   mien evaluate runs/faces-small faces --split validation --json
   mien evaluate other.h5 faces --labels angry,happy,sad --input-range 0,1   a network that mien did not train
 """
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from mien.evaluate.evaluate import evaluate
-    from mien.evaluate.writing import PAGE_FILE
+    from mien.evaluate.render import REPORT_PAGE
 
     config = from_options(EvaluateConfig, options)
     out = options.out or default_out(options.model, options.data)
@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
     print(report.headline())
     for note in report.notes:
         print(f"note     {note}")
-    print(f"report   {out / PAGE_FILE}")
+    print(f"report   {out / REPORT_PAGE}")
     return 0
 
 

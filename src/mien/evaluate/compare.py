@@ -1,86 +1,31 @@
-"""`compare`: several models on the same pictures, one table, and whether the best two differ at all."""
+"""Several models on the same pictures: trained first where asked, one row each, and whether the best two differ."""
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mien.data.dataset import DataConfig
 from mien.errors import ConfigError
 from mien.evaluate.config import EvaluateConfig
 from mien.evaluate.evaluate import check_packages, choose_split, evaluate_on
-from mien.evaluate.formatting import percent
 from mien.evaluate.models import Scorer, open_as
-from mien.evaluate.profile import Cost, cost_of
-from mien.evaluate.provenance import how_made
-from mien.evaluate.report import DataSummary, Report, plain
+from mien.evaluate.profile import profile
+from mien.evaluate.provenance import provenance
+from mien.evaluate.report import Comparison, Row
 from mien.evaluate.significance import PairedTest, paired_test
+from mien.settings import setting
 from mien.terminal import OnStage
+from mien.train.config import TrainConfig
 
-FORMAT = 1  # version of comparison.json
-
-
-@dataclass(frozen=True, eq=False)
-class Row:
-    """One model of a comparison."""
-
-    name: str
-    report: Report
-    cost: Cost
-
-    def to_dict(self) -> dict[str, Any]:
-        scores, model = self.report.scores, self.report.model
-        return {
-            "name": self.name,
-            "path": model.path,
-            "head": model.head,
-            "accuracy": scores.accuracy,
-            "accuracy_interval": scores.accuracy_interval.to_dict(),
-            "accuracy_without_copies": getattr(self.report.without_copies, "accuracy", None),
-            "balanced_accuracy": scores.balanced_accuracy,
-            "macro_f1": scores.macro_f1,
-            "ece": scores.ece,
-            "nll": scores.nll,
-            **self.cost.to_dict(),
-        }
+if TYPE_CHECKING:
+    from mien.terminal import ProgressBar
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Comparison:
-    """Rows from the most accurate to the least. best_two: None for a single model."""
-
-    data: DataSummary
-    views: Mapping[str, str]
-    rows: tuple[Row, ...]
-    best_two: PairedTest | None
-    notes: tuple[str, ...]
-    made: Mapping[str, Any]
-
-    def headline(self) -> str:
-        """Return the result in one line."""
-        best = self.rows[0]
-        if self.best_two is None:
-            return f"{best.name}: accuracy {percent(best.report.scores.accuracy)}"
-        return self.best_two.sentence()
-
-    def to_dict(self) -> dict[str, Any]:
-        values = {
-            "format": FORMAT,
-            "data": self.data.to_dict(),
-            "views": dict(self.views),
-            "models": [row.to_dict() for row in self.rows],
-            "best_two": self.best_two.to_dict() if self.best_two else None,
-            "notes": list(self.notes),
-            "made": dict(self.made),
-        }
-        return {key: plain(value) for key, value in values.items()}
-
-    def to_json(self) -> str:
-        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
+_SHARED = ("split", "head", "tta", "resamples", "labels", "input_range", "logits")
 
 
 def compare(
@@ -88,11 +33,10 @@ def compare(
     data: Path,
     *,
     config: DataConfig | None = None,
-    out: Path | None = None,
     command: str = "",
     progress: OnStage | None = None,
 ) -> Comparison:
-    """Score models on the same pictures and measure what they cost; write the folder `out` if one is named.
+    """Score models on the same pictures and measure what they cost; `render.write_comparison` writes it.
 
     models, config and the default split: as in `evaluate`. Raises ConfigError for no models and a model
     twice, ModelError, DataError and OutputError, each with one line.
@@ -107,22 +51,17 @@ def compare(
     rows = []
     for name, scorer in zip(_names(models, scorers), scorers, strict=True):
         report = evaluate_on(scorer, dataset, settings, progress=progress)
-        rows.append(Row(name, report, cost_of(scorer)))
+        rows.append(Row(name, report, profile(scorer)))
     rows.sort(key=lambda row: -row.report.scores.accuracy)
     words = " ".join(shlex.quote(str(word)) for word in (data, *models))
-    comparison = Comparison(
+    return Comparison(
         data=rows[0].report.data,
-        views=rows[0].report.views,
+        tta=rows[0].report.tta,
         rows=tuple(rows),
         best_two=_tested(rows, settings) if len(rows) > 1 else None,
         notes=_notes(rows),
-        made=how_made(command or f"mien compare {words}"),
+        provenance=provenance(command or f"mien compare {words}"),
     )
-    if out is not None:
-        from mien.evaluate.compare_writing import write_comparison
-
-        write_comparison(comparison, out)
-    return comparison
 
 
 def _tested(rows: Sequence[Row], config: EvaluateConfig) -> PairedTest:
@@ -156,3 +95,68 @@ def _notes(rows: Sequence[Row]) -> tuple[str, ...]:
             if text not in notes:
                 notes.append(text)
     return tuple(notes)
+
+
+def _same(name: str) -> Any:
+    """Declare a setting of EvaluateConfig here too: same default, same help."""
+    found = EvaluateConfig.__dataclass_fields__[name]
+    return field(default=found.default, metadata=found.metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareConfig(TrainConfig):
+    """What `mien compare` does: every training setting, for the networks that it trains, and how all are scored."""
+
+    networks: tuple[str, ...] = setting((), "train these networks first, or load them where they are trained")
+    recipes: tuple[str, ...] = setting((), "train these recipes first, or load them where they are trained")
+    split: str | None = _same("split")
+    head: str | None = _same("head")
+    tta: str = _same("tta")
+    resamples: int = _same("resamples")
+    labels: tuple[str, ...] = _same("labels")
+    input_range: tuple[float, ...] = _same("input_range")
+    logits: bool = _same("logits")
+
+    def evaluation(self) -> EvaluateConfig:
+        """Return the part that scoring needs."""
+        reading = {found.name: getattr(self, found.name) for found in fields(DataConfig)}
+        shared = {name: getattr(self, name) for name in (*_SHARED, "faces", "size", "colour")}
+        return EvaluateConfig(**reading, **shared)
+
+
+def train_several(
+    data: Path,
+    runs: Path,
+    *,
+    networks: Sequence[str] = (),
+    recipes: Sequence[str] = (),
+    asked: Mapping[str, Any],
+    show: ProgressBar,
+) -> list[Path]:
+    """Train each on `data` into runs/DATA-NAME, where `mien train` puts it too; finished runs are loaded.
+
+    asked: settings of TrainConfig that hold for all of them. Returns the run folders, networks first. Raises
+    ConfigError before anything is trained where a name or a setting is wrong.
+    """
+    from mien.train.recipes import config_from, load_recipe
+    from mien.train.run import train
+    from mien.train.run_folder import default_folder
+
+    if "network" in asked or "init_from" in asked:
+        raise ConfigError("name what to compare with --networks; --network and --from are for mien train")
+    configs = {name: config_from(None, {**asked, "network": name}) for name in networks}
+    flags = {name: f"--network {shlex.quote(name)}" for name in networks}
+    for name in recipes:
+        recipe = load_recipe(name)
+        if recipe.name in configs:
+            raise ConfigError(f"{recipe.name} is asked for twice; leave it out of --networks or --recipes")
+        configs[recipe.name] = config_from(recipe, asked)
+        flags[recipe.name] = f"--recipe {shlex.quote(name)}"
+    folders = []
+    for name, config in configs.items():
+        folder = default_folder(data, name, runs)
+        show.line(f"{name}: {folder}")
+        command = f"mien train {shlex.quote(str(data))} {flags[name]} --out {shlex.quote(str(folder))}"
+        train(config, data, folder, command=command, show=show)
+        folders.append(folder)
+    return folders

@@ -9,7 +9,7 @@ from mien.errors import ConfigError
 from mien.model.preprocess import COLOURS
 from mien.settings import setting
 
-VIEWS = ("single", "flip", "ten")
+TTA = ("single", "flip", "ten")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,10 +22,11 @@ class EvaluateConfig(DataConfig):
     head: str | None = setting(
         None, "which answer of the model; unset: the first that knows the data's classes"
     )
-    views: str = setting(
+    tta: str = setting(
         "single",
-        "single: the picture; flip: mean of it and its mirror image; ten: five crops and their mirror images",
-        choices=VIEWS,
+        "test-time augmentation: single, the picture alone; flip, mean of it and its mirror image; ten, five crops and "
+        "their mirror images",
+        choices=TTA,
     )
     faces: str = setting(
         "whole", "'whole': each picture is a face; 'crop': find and crop the face", choices=("whole", "crop")
@@ -35,7 +36,7 @@ class EvaluateConfig(DataConfig):
         "form of a model folder's network; auto: int8 where it has one, as in prediction",
         choices=("auto", "float32", "int8"),
     )
-    mistakes: int = setting(42, "how many of the most confident mistakes are shown")
+    top_losses: int = setting(42, "how many of the most confident mistakes are shown")
     resamples: int = setting(2000, "bootstrap resamples behind each 95 % interval")
     seed: int = setting(0, "seed of the bootstrap and of the five folds")
     # For a network that mien did not save, which cannot say these things itself.
@@ -53,7 +54,7 @@ class EvaluateConfig(DataConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, least in (("mistakes", 0), ("resamples", 100), ("seed", 0)):
+        for name, least in (("top_losses", 0), ("resamples", 100), ("seed", 0)):
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} must be at least {least}, got {getattr(self, name)}")
         if len(self.input_range) != 2 or not self.input_range[0] < self.input_range[1]:

@@ -24,10 +24,12 @@ from mien.evaluate.config import EvaluateConfig
 from mien.evaluate.matching import Match, match_classes
 from mien.evaluate.metrics import Scores, score
 from mien.evaluate.models import Scorer, open_as
-from mien.evaluate.provenance import how_made
+from mien.evaluate.provenance import provenance
+from mien.evaluate.render import REPORT_JSON, write_report
 from mien.evaluate.report import DataSummary, Mistake, ModelSummary, Predictions, Report
-from mien.evaluate.tta import Probabilities, facing
+from mien.evaluate.tta import Probabilities, described
 from mien.evaluate.votes import VotesScores, score_votes, votes_head
+from mien.files import check_replaceable
 from mien.labels import FERPLUS
 from mien.settings import to_options
 from mien.terminal import OnStage
@@ -52,6 +54,8 @@ def evaluate(
     Raises ModelError, DataError and OutputError, each with one line.
     """
     check_packages()
+    if out is not None:
+        check_replaceable(out, "a report", REPORT_JSON)  # now rather than after minutes of scoring
     settings = EvaluateConfig.reading_as(config or EvaluateConfig())
     scorer = open_as(model, settings)
     dataset, split = choose_split(data, [scorer], settings)
@@ -59,15 +63,13 @@ def evaluate(
     command = command or shlex.join(words)
     report = evaluate_on(scorer, dataset, replace(settings, split=split), command=command, progress=progress)
     if out is not None:
-        from mien.evaluate.writing import write_report
-
         write_report(report, out)
     return report
 
 
 def check_packages() -> None:
     """Raise MissingExtra before anything is read, rather than after minutes of scoring."""
-    for package in ("sklearn", "matplotlib"):
+    for package in ("sklearn", "matplotlib", "jinja2"):
         need(package, "train", "evaluating")
 
 
@@ -104,7 +106,7 @@ def evaluate_on(
 
     def answers(part: str) -> Probabilities:
         tell = None if progress is None else partial(progress, f"scoring {part}")
-        return scorer.probabilities(dataset.split(part), views=config.views, progress=tell)
+        return scorer.probabilities(dataset.split(part), tta=config.tta, progress=tell)
 
     outputs = answers(name)
     probabilities = match.probabilities(outputs[match.head.name])
@@ -117,17 +119,17 @@ def evaluate_on(
     return Report(
         model=_model_summary(scorer, match),
         data=_data_summary(scorer, dataset, name, copies),
-        views=facing(config.views),
+        tta=described(config.tta),
         scores=score(
             probabilities, split.labels, dataset.classes, resamples=config.resamples, seed=config.seed
         ),
-        without_copies=_without_copies(predictions, config),
+        deduplicated=_deduplicated(predictions, config),
         calibration=_calibration(probabilities, split.labels, validation, config),
         reliability=reliability(probabilities, split.labels),
         votes=_votes(scorer, outputs, split),
-        mistakes=_mistakes(predictions, split, config.mistakes),
+        top_losses=_top_losses(predictions, split, config.top_losses),
         notes=(*_notes(scorer, dataset, name, match), *_note_on_faces(scorer, config)),
-        made=how_made(command),
+        provenance=provenance(command),
         predictions=predictions,
     )
 
@@ -180,7 +182,7 @@ def _copies(dataset: Dataset, name: str) -> NDArray[np.bool_] | None:
     return copies_of_training(dataset, name)
 
 
-def _without_copies(predictions: Predictions, config: EvaluateConfig) -> Scores | None:
+def _deduplicated(predictions: Predictions, config: EvaluateConfig) -> Scores | None:
     copies = predictions.copies
     if copies is None or not copies.any() or copies.all():
         return None
@@ -213,7 +215,7 @@ def _votes(scorer: Scorer, outputs: Probabilities, split: Split) -> VotesScores 
     return score_votes(head, outputs[head.name], split.votes)
 
 
-def _mistakes(predictions: Predictions, split: Split, most: int) -> tuple[Mistake, ...]:
+def _top_losses(predictions: Predictions, split: Split, most: int) -> tuple[Mistake, ...]:
     """Return the wrong answers of which the model was surest, surest first."""
     confidence = predictions.probabilities.max(axis=1)
     wrong = np.flatnonzero(~predictions.right)

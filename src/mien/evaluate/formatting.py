@@ -1,14 +1,18 @@
-"""A report's figures as words: numbers as people write them, and what stands out."""
+"""Figures as people write them: numbers, Markdown tables, and the sentences that a report begins with."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from mien.evaluate.metrics import ClassScores, Curve, Scores
+from mien.evaluate.calibration import Bin
+from mien.evaluate.metrics import Curve, Scores
 from mien.evaluate.report import Report
 from mien.evaluate.significance import Interval
 
 NONE = "–"  # where a figure is not defined
+_CALIBRATED = 0.03  # ECE up to which confidence may be called right
 
 
 def percent(share: float | None, digits: int = 1) -> str:
@@ -20,9 +24,9 @@ def decimal(value: float | None, digits: int = 3) -> str:
     return NONE if value is None else f"{value:.{digits}f}"
 
 
-def area(curve: Curve | None) -> float | None:
-    """Return the area that belongs to a curve, None where there is no curve."""
-    return curve.area if curve else None
+def area(curve: Curve | None) -> str:
+    """Return the area that belongs to a curve, a dash where there is no curve."""
+    return decimal(curve.area if curve else None)
 
 
 def span(interval: Interval) -> str:
@@ -40,28 +44,37 @@ def count_in_words(count: int | None) -> str:
     return str(count)
 
 
-def seconds_in_words(seconds: float | None) -> str:
-    """Return 1h 05m, 4m 10s or 12s; a dash for None."""
-    if seconds is None:
-        return NONE
-    whole = round(seconds)
-    if whole >= 3600:
-        return f"{whole // 3600}h {whole // 60 % 60:02}m"
-    return f"{whole // 60}m {whole % 60:02}s" if whole >= 60 else f"{whole}s"
-
-
 def bytes_in_words(size: int) -> str:
     return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"
 
 
-def stands_out(report: Report) -> tuple[str, ...]:
-    """Return what a reader should notice first, a sentence each."""
-    found = [_copies(report), *_classes(report.scores), *_confusion(report.scores), _confidence(report)]
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table, the first column to the left and the others to the right."""
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def highlights(report: Report) -> tuple[str, ...]:
+    """Return what a reader should notice first, a sentence each.
+
+    Every sentence names the figure that it was chosen by, so that none contradicts another or the tables.
+    """
+    found = [
+        _copies(report),
+        *_recall(report.scores),
+        _precision(report.scores),
+        _confusion(report.scores),
+        confidence(report.reliability, report.scores.ece),
+    ]
     return tuple(sentence for sentence in found if sentence)
 
 
 def _copies(report: Report) -> str:
-    without = report.without_copies
+    without = report.deduplicated
     if without is None:
         return ""
     return (
@@ -70,23 +83,26 @@ def _copies(report: Report) -> str:
     )
 
 
-def _classes(scores: Scores) -> list[str]:
-    rated = [c for c in scores.classes if c.f1 is not None]
-    if len(rated) < 2:
+def _recall(scores: Scores) -> list[str]:
+    found = sorted((c.recall, c.name, c.support) for c in scores.classes if c.recall is not None)
+    if len(found) < 2 or found[0][0] == found[-1][0]:
         return []
-    best, worst = max(rated, key=_f1), min(rated, key=_f1)
+    (least, worst, support), (most, best, _) = found[0], found[-1]
     return [
-        f"Best at {best.name}: finds {percent(best.recall, 0)} of them, F1 {decimal(best.f1, 2)}.",
-        f"Weakest at {worst.name}: finds {percent(worst.recall, 0)} of them, F1 {decimal(worst.f1, 2)}, "
-        f"{worst.support:,} pictures.",
+        f"Finds {best} most often: {percent(most, 0)} of the faces with this label.",
+        f"Finds {worst} least often: {percent(least, 0)} of {support:,}.",
     ]
 
 
-def _f1(scores: ClassScores) -> float:
-    return scores.f1 or 0.0
+def _precision(scores: Scores) -> str:
+    found = sorted((c.precision, c.name, c.predicted) for c in scores.classes if c.precision is not None)
+    if len(found) < 2 or found[0][0] == found[-1][0]:
+        return ""
+    least, name, predicted = found[0]
+    return f"Its answer {name} is least often right: {percent(least, 0)} of {predicted:,}."
 
 
-def _confusion(scores: Scores) -> list[str]:
+def _confusion(scores: Scores) -> str:
     """The confusion that costs most, by the share of its class."""
     table = np.array(scores.confusion, float)
     np.fill_diagonal(table, 0)
@@ -94,16 +110,19 @@ def _confusion(scores: Scores) -> list[str]:
     shares = table / np.maximum(support, 1)[:, None]
     row, column = np.unravel_index(int(shares.argmax()), shares.shape)
     if not table[row, column]:
-        return []
+        return ""
     label, answer = scores.classes[row].name, scores.classes[column].name
-    return [f"Most confused: {percent(shares[row, column], 0)} of {label} are taken for {answer}."]
+    return f"Most confused: {percent(shares[row, column], 0)} of {label} are taken for {answer}."
 
 
-def _confidence(report: Report) -> str:
-    filled = [b for b in report.reliability if b.accuracy is not None]
+def confidence(bins: Sequence[Bin], ece: float) -> str:
+    """Say whether confidence is right. ece: the mean gap over the bins, without its sign; the sign says which way."""
+    if ece <= _CALIBRATED:
+        return f"Its confidence matches how often it is right (ECE {percent(ece)})."
+    filled = [b for b in bins if b.accuracy is not None]
     total = sum(b.count for b in filled)
     gap = sum(b.count * (b.confidence - (b.accuracy or 0)) for b in filled) / max(total, 1)
-    if abs(gap) < 0.02:
-        return "Its confidence matches how often it is right, on the whole."
-    too = "surer than it should be" if gap > 0 else "less sure than it could be"
-    return f"On average {too}, by {abs(100 * gap):.1f} points."
+    if abs(gap) < ece / 2:
+        return f"Its confidence is off by {percent(ece)} on average (ECE), too high in places and too low in others."
+    too = "surer than it is right" if gap > 0 else "less sure than it is right"
+    return f"It is {too}: by {100 * abs(gap):.1f} points on average (ECE {percent(ece)})."

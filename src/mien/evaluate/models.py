@@ -64,18 +64,17 @@ class Scorer:
         return (self.form or self.path).stat().st_size
 
     def probabilities(
-        self, split: Split, *, flip: bool = False, views: str = "single", progress: OnProgress | None = None
+        self, split: Split, *, tta: str = "single", progress: OnProgress | None = None
     ) -> Probabilities:
         """Return each head's (n, labels) float32 for the pictures of a split, in order.
 
-        flip: the same as views="flip". Pictures are read in parallel and in chunks, so memory stays flat
+        tta: see `tta.average`. Pictures are read in parallel and in chunks, so memory stays flat
         however many there are.
         """
-        views = "flip" if flip and views == "single" else views
         parts: dict[str, list[NDArray[np.float32]]] = {head.name: [] for head in self.heads}
         done = 0
         for inputs in prepared_chunks(split.pictures, self.metadata.preprocess):
-            for name, values in average(self.network, inputs, views).items():
+            for name, values in average(self.network, inputs, tta).items():
                 parts[name].append(values)
             done += len(inputs)
             if progress:

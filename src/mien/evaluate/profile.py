@@ -18,8 +18,8 @@ _WARM_UP, _LEAST, _SECONDS = 3, 10, 0.5  # runs before the clock counts, fewest 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cost:
-    """None where a figure is not known. ms_a_face: processor time of one core, one face at a time.
+class Profile:
+    """None where a figure is not known. ms_per_face: processor time of one core, one face at a time.
 
     macs: multiply-accumulates a face. training_s: seconds that its training took, on whatever machine.
     """
@@ -27,14 +27,14 @@ class Cost:
     parameters: int | None
     macs: int | None
     size_bytes: int
-    ms_a_face: float | None
+    ms_per_face: float | None
     training_s: float | None
 
     def to_dict(self) -> dict[str, Any]:
         return dict(vars(self))
 
 
-def cost_of(scorer: Scorer) -> Cost:
+def profile(scorer: Scorer) -> Profile:
     """Count and time a network. The time is ONNX Runtime's, so a `.keras` file is exported first, aside."""
     metadata, macs = scorer.metadata, scorer.metadata.network.get("macs")
     parameters, size_bytes = scorer.parameters, scorer.size_bytes
@@ -46,11 +46,11 @@ def cost_of(scorer: Scorer) -> Cost:
     else:
         milliseconds = _timed(scorer)
     seconds = metadata.training.get("seconds")
-    return Cost(
+    return Profile(
         parameters=parameters,
         macs=None if macs is None else int(macs),
         size_bytes=size_bytes,
-        ms_a_face=milliseconds,
+        ms_per_face=milliseconds,
         training_s=None if seconds is None else float(seconds),
     )
 

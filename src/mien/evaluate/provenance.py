@@ -14,7 +14,7 @@ from mien._version import __version__
 _PACKAGES = ("numpy", "opencv-python-headless", "onnxruntime", "scikit-learn", "keras")
 
 
-def how_made(command: str) -> dict[str, object]:
+def provenance(command: str) -> dict[str, object]:
     """Return command, date (ISO 8601, UTC), versions and machine as plain values."""
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     return {"command": command, "date": now, "versions": versions(), "machine": machine()}

@@ -1,4 +1,4 @@
-"""What an evaluation found, as one frozen object; JSON, Markdown and the page are views of it."""
+"""What an evaluation or a comparison found, as frozen objects; JSON, Markdown and the pages are views of them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 
 from mien.evaluate.calibration import Bin, Calibration
 from mien.evaluate.metrics import Scores
+from mien.evaluate.profile import Profile
+from mien.evaluate.significance import PairedTest
 from mien.evaluate.votes import VotesScores
 
-FORMAT = 1  # version of report.json
+FORMAT, COMPARISON_FORMAT = 1, 1  # versions of report.json and comparison.json
 NOTE = (
     "These figures say how often the network names the expression that people wrote under a picture. An "
     "expression is not a feeling: nothing here measures what anyone felt."
@@ -116,23 +118,23 @@ class Report:
 
     model: ModelSummary
     data: DataSummary
-    views: Mapping[str, str]
+    tta: Mapping[str, str]
     scores: Scores
-    without_copies: Scores | None
+    deduplicated: Scores | None
     calibration: tuple[Calibration, ...]
     reliability: tuple[Bin, ...]
     votes: VotesScores | None
-    mistakes: tuple[Mistake, ...]
+    top_losses: tuple[Mistake, ...]
     notes: tuple[str, ...]
-    made: Mapping[str, Any]
+    provenance: Mapping[str, Any]
     predictions: Predictions = field(repr=False)
 
     def headline(self) -> str:
         """Return the result in one line."""
         scores, interval = self.scores, self.scores.accuracy_interval
         without = ""
-        if self.without_copies:
-            without = f", {self.without_copies.accuracy:.1%} without copies of training pictures"
+        if self.deduplicated:
+            without = f", {self.deduplicated.accuracy:.1%} without copies of training pictures"
         return (
             f"accuracy {scores.accuracy:.1%} ({interval.low:.1%} to {interval.high:.1%}) on "
             f"{self.data.pictures}{without}; macro-F1 {scores.macro_f1:.3f}, ECE {scores.ece:.3f}"
@@ -144,15 +146,15 @@ class Report:
             "format": FORMAT,
             "model": self.model.to_dict(),
             "data": self.data.to_dict(),
-            "views": dict(self.views),
+            "tta": dict(self.tta),
             "scores": self.scores.to_dict(),
-            "without_copies": _without_curves(self.without_copies),
+            "deduplicated": _without_curves(self.deduplicated),
             "calibration": [found.to_dict() for found in self.calibration],
             "reliability": [found.to_dict() for found in self.reliability],
             "votes": self.votes.to_dict() if self.votes else None,
-            "mistakes": [mistake.to_dict() for mistake in self.mistakes],
+            "top_losses": [mistake.to_dict() for mistake in self.top_losses],
             "notes": [*self.notes, NOTE],
-            "made": dict(self.made),
+            "provenance": dict(self.provenance),
         }
         return {key: plain(value) for key, value in values.items()}
 
@@ -160,7 +162,7 @@ class Report:
         """Return what the model folder and its card keep: one entry of `scores` a figure that stands alone."""
         where = {"data": self.data.name, "split": self.data.split, "head": self.model.head}
         entries = [where | (_without_curves(self.scores) or {})]
-        if found := self.without_copies:
+        if found := self.deduplicated:
             part = f"{self.data.split}, no copies of training pictures"
             entries.append(
                 where | {"split": part, "n": found.n, "accuracy": found.accuracy, "ece": found.ece}
@@ -174,6 +176,65 @@ class Report:
                     named = {"split": f"{self.data.split}, FER+ {protocol}", "head": votes.head}
                     entries.append(where | named | {"n": n, "accuracy": accuracy})
         return tuple(plain(entry) for entry in entries)
+
+    def to_json(self) -> str:
+        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """One model of a comparison."""
+
+    name: str
+    report: Report
+    profile: Profile
+
+    def to_dict(self) -> dict[str, Any]:
+        scores, model = self.report.scores, self.report.model
+        return {
+            "name": self.name,
+            "path": model.path,
+            "head": model.head,
+            "accuracy": scores.accuracy,
+            "accuracy_interval": scores.accuracy_interval.to_dict(),
+            "accuracy_deduplicated": getattr(self.report.deduplicated, "accuracy", None),
+            "balanced_accuracy": scores.balanced_accuracy,
+            "macro_f1": scores.macro_f1,
+            "ece": scores.ece,
+            "nll": scores.nll,
+            **self.profile.to_dict(),
+        }
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Comparison:
+    """Rows from the most accurate to the least. best_two: None for a single model."""
+
+    data: DataSummary
+    tta: Mapping[str, str]
+    rows: tuple[Row, ...]
+    best_two: PairedTest | None
+    notes: tuple[str, ...]
+    provenance: Mapping[str, Any]
+
+    def headline(self) -> str:
+        """Return the result in one line."""
+        best = self.rows[0]
+        if self.best_two is None:
+            return f"{best.name}: accuracy {best.report.scores.accuracy:.1%}"
+        return self.best_two.sentence()
+
+    def to_dict(self) -> dict[str, Any]:
+        values = {
+            "format": COMPARISON_FORMAT,
+            "data": self.data.to_dict(),
+            "tta": dict(self.tta),
+            "models": [row.to_dict() for row in self.rows],
+            "best_two": self.best_two.to_dict() if self.best_two else None,
+            "notes": list(self.notes),
+            "provenance": dict(self.provenance),
+        }
+        return {key: plain(value) for key, value in values.items()}
 
     def to_json(self) -> str:
         return json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)

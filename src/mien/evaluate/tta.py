@@ -16,24 +16,24 @@ Network = Callable[[NDArray[np.uint8]], Probabilities]
 CROP_SHARE = 11 / 12
 
 
-def average(network: Network, inputs: NDArray[np.uint8], views: str) -> Probabilities:
+def average(network: Network, inputs: NDArray[np.uint8], tta: str) -> Probabilities:
     """Return the mean of the network's probabilities over the views of each face.
 
-    inputs: (n, size, size, channels) uint8. views: single, flip (2 views) or ten (10 views).
+    inputs: (n, size, size, channels) uint8. tta: single, flip (2 views) or ten (10 views).
     """
-    looks = _looks(inputs, views)
+    views = _views(inputs, tta)
     total: dict[str, NDArray[np.float64]] = {}
-    for look in looks:
-        for head, values in network(look).items():
+    for view in views:
+        for head, values in network(view).items():
             total[head] = total.get(head, np.zeros(values.shape)) + values
-    return {head: (values / len(looks)).astype(np.float32) for head, values in total.items()}
+    return {head: (values / len(views)).astype(np.float32) for head, values in total.items()}
 
 
-def _looks(inputs: NDArray[np.uint8], views: str) -> list[NDArray[np.uint8]]:
-    bases = five_crops(inputs) if views == "ten" else [inputs]
-    if views == "single":
+def _views(inputs: NDArray[np.uint8], tta: str) -> list[NDArray[np.uint8]]:
+    bases = five_crops(inputs) if tta == "ten" else [inputs]
+    if tta == "single":
         return bases
-    return [look for base in bases for look in (base, np.ascontiguousarray(base[:, :, ::-1]))]
+    return [view for base in bases for view in (base, np.ascontiguousarray(base[:, :, ::-1]))]
 
 
 def five_crops(inputs: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
@@ -56,11 +56,11 @@ def _enlarged(crops: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     return out
 
 
-def facing(views: str) -> Mapping[str, str]:
+def described(tta: str) -> Mapping[str, str]:
     """Return the words for a report: how many views a face, and which."""
     words = {
         "single": "one view of each face",
         "flip": "mean of each face and its mirror image",
         "ten": "mean of ten views of each face (four corners, centre, and their mirror images)",
     }
-    return {"views": views, "words": words[views]}
+    return {"tta": tta, "words": words[tta]}
