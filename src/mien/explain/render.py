@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.detect.pyramid import plane
+from mien.detect.pyramid import squeeze_channel
 from mien.explain.classes import ClassMaps
 from mien.explain.config import GRAD_CAM
 from mien.explain.explain import SaliencyMap
@@ -219,7 +219,7 @@ def _about(saliency: SaliencyMap, number: int, scale: float, of: int) -> Picture
 def _photograph(
     image: Picture, maps: Sequence[SaliencyMap], placements: Sequence[Placement], scale: float
 ) -> Picture:
-    image = plane(image)
+    image = squeeze_channel(image)
     shrink = PHOTO_PX / max(image.shape[:2])
     size = (max(1, round(image.shape[1] * shrink)), max(1, round(image.shape[0] * shrink)))
     filter_ = cv2.INTER_AREA if shrink < 1 else cv2.INTER_CUBIC

@@ -13,7 +13,6 @@ from mien.errors import ConfigError, DataError, ModelError
 from mien.model.folder import ModelFolder, read_model_folder
 from mien.model.metadata import METADATA_KEY, Metadata
 from mien.model.preprocess import to_model_inputs
-from mien.model.session import open_session
 
 PRECISIONS = ("auto", "float32", "int8")
 _BATCH = 64  # faces at once: more is not faster on a CPU, and memory stays small
@@ -130,3 +129,23 @@ def _checked_input(
                 f"{outputs[head.name][-1]} numbers; export the model again"
             )
     return inputs[0]
+
+
+def open_session(network: bytes | Path, name: Path) -> onnxruntime.InferenceSession:
+    """Open a network from its file or its bytes; ModelError, with its name, where ONNX Runtime cannot.
+
+    One thread: two that spin are slower beside any other work; spread pictures over threads or processes instead.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3  # errors only; they are raised as well
+    source = network if isinstance(network, bytes) else str(network)
+    try:
+        return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's errors share no base but Exception
+        reason = str(error).splitlines()[0].removeprefix("[ONNXRuntimeError] : ")[:200]
+        raise ModelError(
+            f"{name} is not a network that ONNX Runtime opens ({reason}); name another, or copy or export it again"
+        ) from error

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.detect.base import Box
-from mien.detect.pyramid import plane
+from mien.detect.pyramid import squeeze_channel
 from mien.errors import OutputError
 from mien.files import whole_file
 from mien.images.letters import drawable
@@ -33,7 +33,7 @@ def annotated(image: Picture, faces: Sequence[Face]) -> Picture:
     """
     canvas, scale = _canvas(image)
     for face in reversed(faces):  # the largest last: its label lies on top
-        box = (face.box[0] * scale, face.box[1] * scale, face.box[2] * scale, face.box[3] * scale)
+        box = Box(*(value * scale for value in face.box))
         _draw(canvas, face, box)
     return canvas
 
@@ -52,7 +52,7 @@ def write_picture(path: Path, picture: Picture) -> None:
 
 
 def _canvas(image: Picture) -> tuple[Picture, float]:
-    image = plane(image)
+    image = squeeze_channel(image)
     canvas: Picture = cv2.cvtColor(image, cv2.COLOR_GRAY2RGB) if image.ndim == 2 else image.copy()
     scale = max(1.0, _SMALLEST_PX / max(canvas.shape[:2]))
     if scale == 1:

@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from mien.detect.metadata import METADATA_FILE, NETWORK_FILE, DetectorMetadata, read_detector
-from mien.detect.mien import MienDetector
+from mien.detect.mien import METADATA_FILE, NETWORK_FILE, DetectorMetadata, MienDetector, read_detector
 from mien.detect.training import judge
 from mien.detect.training.config import DetectorConfig
 from mien.detect.training.crops import Alarms, Supply
