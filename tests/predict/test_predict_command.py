@@ -18,9 +18,9 @@ import mien
 from mien.cli.main import main, parser
 from mien.data.drawn import draw_face
 from mien.detect.registry import DETECTORS
+from mien.images.canvas import label_colours
 from mien.labels import FER2013
-from mien.predict.annotate import annotated
-from mien.predict.results import Face, percent
+from mien.predict.results import percent
 
 from ..model.tiny_onnx import write_folder
 
@@ -122,10 +122,10 @@ def test_closed_standard_input_is_one_line(
     assert capsys.readouterr().err.startswith("mien: standard input is closed; name a file")
 
 
-def test_it_needs_neither_the_training_libraries_nor_pillow(photos: Path) -> None:
+def test_it_needs_no_training_library(photos: Path) -> None:
     code = """
 import sys
-sys.modules.update(dict.fromkeys(("keras", "tensorflow", "jax", "torch", "sklearn", "matplotlib", "onnx", "PIL")))
+sys.modules.update(dict.fromkeys(("keras", "tensorflow", "jax", "torch", "sklearn", "matplotlib", "onnx")))
 from mien.cli.main import main
 sys.exit(main(sys.argv[1:]))
 """
@@ -245,9 +245,9 @@ def test_marked_copies_keep_their_names_and_are_not_read_again(
         names = ["10.png", "2-2.png", "2.png", "trip/Jürgen 顔.jpg"]
         assert [path.as_posix() for path in saved] == [f"marked/{name}" for name in names]
     copy = read(photos / "marked" / "2.png")
-    assert copy.shape == (320, 240, 3)  # enlarged, so that letters fit
-    assert tuple(copy[160, 120]) == (200, 200, 200)
-    assert tuple(copy[1, 1]) == (0, 92, 175)  # the box
+    assert copy.shape == (640, 480, 3)  # enlarged, so that letters fit
+    assert tuple(copy[320, 240]) == (200, 200, 200)
+    assert tuple(copy[320, 1]) == label_colours(("dark", "bright"))[1]  # the frame
     assert (read(photos / "2.png") == 200).all()
     capsys.readouterr()
 
@@ -265,36 +265,6 @@ def test_the_help_names_every_face_detector() -> None:
     (group,) = [action for action in parser()._actions if action.dest == "command"]
     (option,) = [action for action in group.choices["predict"]._actions if action.dest == "detector"]  # type: ignore[index,union-attr]
     assert all(name in str(option.help) for name in DETECTORS)
-
-
-@pytest.mark.parametrize("shape", [(1, 1, 3), (3, 400), (400, 3, 1), (48, 48), (700, 900, 3)])
-@pytest.mark.parametrize("uncertain", [False, True])
-def test_any_picture_can_be_marked(shape: tuple[int, ...], uncertain: bool) -> None:
-    height, width = shape[:2]
-    label = "a very long name of an expression, 顔"
-    faces = [
-        Face(
-            emotion=label, probability=0.75, probabilities={label: 0.75, "other": 0.25}, head="x", box=box,
-            uncertain=uncertain,
-        )
-        for box in ((0.0, 0.0, float(width), float(height)), (width - 1.0, -9.0, 20.0, 20.0))
-    ]  # fmt: skip
-    image = np.full(shape, 255, np.uint8)
-    marked = annotated(image, faces)
-    scale = max(1, 320 / max(height, width))
-    assert marked.shape == (max(1, round(height * scale)), max(1, round(width * scale)), 3)
-    colour = (90, 90, 90) if uncertain else (0, 92, 175)
-    assert (marked == colour).all(axis=2).any()
-    assert (image == 255).all()  # the picture itself stays as it is
-
-
-def test_a_box_on_the_border_is_drawn_whole() -> None:
-    box = (0.0, 0.0, 900.0, 900.0)
-    face = Face(emotion="a", probability=1.0, probabilities={"a": 1.0, "b": 0.0}, head="x", box=box)
-    marked = annotated(np.full((900, 900), 255, np.uint8), [face])
-    coloured = (marked == (0, 92, 175)).all(axis=2)
-    for line in (coloured[450], coloured[450, ::-1], coloured[:, 450], coloured[::-1, 450]):
-        assert 4 <= line[:9].sum() <= 5
 
 
 @pytest.mark.parametrize(

@@ -132,7 +132,8 @@ def _saving(
     """Return what writes the marked copy of the picture at a place, or None where none are wanted."""
     if not any(targets):
         return None
-    from mien.predict.annotate import annotated, write_picture
+    from mien.images.canvas import write_picture
+    from mien.predict.annotate import annotated
 
     def save(place: int, image: NDArray[np.uint8], faces: tuple[Face, ...]) -> None:
         if target := targets[place]:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from mien.errors import OutputError
 from mien.images import damage_heard
-from mien.video.marking import marked
+from mien.predict.annotate import annotated_frame
 from mien.video.results import VideoFrame
 
 Picture = NDArray[np.uint8]
@@ -366,7 +366,7 @@ class AnnotatedVideo:
         self._whole = True
 
     def _write(self, frame: VideoFrame) -> None:
-        self._encode(*self._pacer.next(frame.time_s, pad_to_even(marked(frame.image, frame.faces))))
+        self._encode(*self._pacer.next(frame.time_s, pad_to_even(drawn(frame))))
 
     def _encode(self, picture: NDArray[np.uint8] | None, times: int) -> None:
         if picture is None:
@@ -378,3 +378,10 @@ class AnnotatedVideo:
             picture = np.asarray(cv2.resize(picture, self._size_px, interpolation=cv2.INTER_AREA), np.uint8)
         for _ in range(times):
             self._encoder.write(picture)
+
+
+def drawn(frame: VideoFrame) -> Picture:
+    """Return a frame with its faces marked, each with the number that it keeps: RGB uint8."""
+    return annotated_frame(
+        frame.image, [face.face for face in frame.faces], [face.track for face in frame.faces]
+    )
