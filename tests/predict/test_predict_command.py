@@ -189,7 +189,7 @@ def test_nothing_to_read_at_all_is_two(tmp_path: Path, capsys: pytest.CaptureFix
     printed = capsys.readouterr()
     assert printed.out == ""
     first, second, third = printed.err.splitlines()
-    assert first.startswith("mien: there is no picture in the folder empty; pictures end in .jpg")
+    assert first.startswith("mien: there is no picture in the folder empty")
     assert second.startswith("mien: no picture matches *.jpg")
     assert third.startswith("mien: there is no file or folder nowhere")
 

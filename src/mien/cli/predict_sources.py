@@ -11,12 +11,12 @@ from pathlib import Path
 
 from mien.errors import ImageError
 from mien.files import natural
-from mien.images import IMAGE_SUFFIXES
 from mien.images.decode import read_bytes
+from mien.images.listing import PICTURE_SUFFIXES
 
 STDIN = "-"
 # Named like pictures, so that they are reported with a reason rather than passed over in silence.
-_MEANT_AS_PICTURES = (*IMAGE_SUFFIXES, ".heic", ".heif", ".avif")
+_MEANT_AS_PICTURES = PICTURE_SUFFIXES
 _SAVED_AS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")  # others are saved as PNG
 
 
@@ -134,7 +134,7 @@ def _in_order(path: Path) -> tuple[tuple[tuple[int, int, str], ...], ...]:
 def _nothing(word: str) -> str:
     name = _on_one_line(word)
     if Path(word).is_dir():
-        return f"there is no picture in the folder {name}; pictures end in {', '.join(IMAGE_SUFFIXES)}"
+        return f"there is no picture in the folder {name}"
     if glob.has_magic(word):
-        return f"no picture matches {name}; pictures end in {', '.join(IMAGE_SUFFIXES)}"
+        return f"no picture matches {name}"
     return f"there is no file or folder {name}; name a picture, a folder, a glob, or - for standard input"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.errors import ImageError
-from mien.images import MAX_PIXELS, decode_each
+from mien.images import MAX_PIXELS, Decoded, DecoderWarning, decode_each, decode_or_error
 from mien.images.headers import read_header
-from mien.images.parallel import Decoded, decode_or_error
 from mien.predict.analyzer import Analyzer
 from mien.predict.results import Face
 from mien.workers import workers
@@ -46,7 +46,7 @@ class _File:
 @dataclass(frozen=True)
 class _Picture:
     place: int
-    decoded: Decoded
+    decoded: Decoded | ImageError
 
 
 def analyze_many(
@@ -61,7 +61,7 @@ def analyze_many(
     threads = min(workers(), len(files))
     if threads < 2:
         for file in map(_read, range(len(files)), files):
-            picture = file.error or decode_or_error(file.data, file.title)
+            picture = file.error or decode_or_error((file.data, file.title))
             yield from _analyzed(analyzer, [_Picture(file.place, picture)], finish)
         return
     pool = ThreadPoolExecutor(threads)
@@ -115,7 +115,7 @@ def _begin(
 
 def _analyzed(analyzer: Analyzer, pictures: list[_Picture], finish: Finish | None) -> list[Answer]:
     """Answer some pictures with one call of the network for all their faces."""
-    images = [picture.decoded for picture in pictures if not isinstance(picture.decoded, ImageError)]
+    images = [picture.decoded.pixels for picture in pictures if not isinstance(picture.decoded, ImageError)]
     faces = iter(analyzer.analyze_batch(images))
     answers: list[Answer] = []
     for picture in pictures:
@@ -123,6 +123,8 @@ def _analyzed(analyzer: Analyzer, pictures: list[_Picture], finish: Finish | Non
             answers.append(picture.decoded)
             continue
         answers.append(found := next(faces))
+        if picture.decoded.warning:
+            warnings.warn(picture.decoded.warning, DecoderWarning, stacklevel=2)
         if finish:
-            finish(picture.place, picture.decoded, found)
+            finish(picture.place, picture.decoded.pixels, found)
     return answers

@@ -162,7 +162,7 @@ class Batcher:
             if isinstance(image, ImageError):
                 future.set_result(image)
             else:
-                work.append((image, picture.search_px, future))
+                work.append((image.pixels, picture.search_px, future))
         step = max(1, -(-len(work) // self._threads))
         return [self._pool.submit(self._answer, work[at : at + step]) for at in range(0, len(work), step)]
 

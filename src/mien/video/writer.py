@@ -21,7 +21,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.errors import OutputError
-from mien.images import damage_heard
 from mien.predict.annotate import annotated_frame
 from mien.video.results import VideoFrame
 
@@ -138,8 +137,8 @@ class OpenCVEncoder:
     def __init__(self, path: Path, size_px: tuple[int, int], rate: Fraction) -> None:
         self._path = path
         code = cv2.VideoWriter.fourcc(*"VP80")
-        with damage_heard():  # FFmpeg complains that WebM has no four letters for a codec
-            self._writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, code, float(rate), size_px)
+        # FFmpeg prints a line here, because WebM has no four letters for a codec; it cannot be kept from it.
+        self._writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, code, float(rate), size_px)
         if not self._writer.isOpened():
             raise encoding_error("OpenCV cannot write VP8 here; install ffmpeg")
 
