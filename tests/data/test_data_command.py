@@ -167,7 +167,7 @@ def test_sheets_show_the_faces(tmp_path, write_faces, face):
     sheet = contact_sheet(dataset, per_class=2)
     assert sheet.dtype == np.uint8 and sheet.shape[2] == 3
     written = {face(seed, CELL).tobytes() for seed in range(5)}
-    row = sheet[8 + 18 : 8 + 18 + CELL, 8 : 8 + CELL, 0]  # below the first title
+    row = sheet[8 + 21 : 8 + 21 + CELL, 8 : 8 + CELL, 0]  # below the first title
     assert row.tobytes() in written
     captioned = captioned_sheet(dataset.splits["train"], [0, 1, 2], ["is a\nor b?"] * 3, across=2)
-    assert captioned.shape == (2 * 8 + 2 * (36 + 128) + 4, 2 * 8 + 2 * 128 + 4, 3)
+    assert captioned.shape == (2 * 8 + 2 * (2 * 17 + 128) + 4, 2 * 8 + 2 * 128 + 4, 3)

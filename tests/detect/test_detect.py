@@ -64,7 +64,14 @@ def test_a_found_face_says_what_is_wrong_with_it() -> None:
         with pytest.raises(DataError, match=message):
             Detection(**options)
     face = Detection((1.0, 2.0, 3.0, 4.0), 0.5)
-    assert face.to_dict() == {"box": (1.0, 2.0, 3.0, 4.0), "score": 0.5, "landmarks": None}
+    assert face.to_dict() == {
+        "box": (1.0, 2.0, 3.0, 4.0),
+        "score": 0.5,
+        "landmarks": None,
+        "whole": False,
+        "levels": None,
+    }
+    assert (face.box.width, face.box.xyxy, face.area) == (3.0, (1.0, 2.0, 4.0, 6.0), 12.0)
     with pytest.raises(AttributeError):
         face.score = 0.9  # type: ignore[misc]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import struct
 import time
 import zlib
@@ -15,7 +14,7 @@ import pytest
 from PIL import Image
 
 from mien.errors import ImageError
-from mien.images import damage_heard, decode_image, read_image
+from mien.images import decode_image, read_image
 
 RED, GREEN, BLUE, GREY = (200, 20, 20), (20, 180, 20), (20, 20, 200), (128, 128, 128)
 
@@ -149,7 +148,7 @@ def png_with_a_giant_part() -> bytes:
 BAD = {
     "empty": (b"", "empty (0 bytes)"),
     "text": (b"this is no picture at all", "is not a picture (it begins with b'this is no p')"),
-    "truncated jpeg": (photo()[:-200], "cut short: a JPEG without its end-of-image marker"),
+    "truncated jpeg": (photo()[:-200], "is cut short (Corrupt JPEG data: premature end"),
     "jpeg that lost its middle": (damaged_inside(photo()), "is damaged (Corrupt JPEG data"),
     "jpeg start only": (b"\xff\xd8\xff", "cut short"),
     "truncated png": (encoded(corners(), "PNG")[:90], "PNG file that cannot be decoded"),
@@ -164,10 +163,10 @@ BAD = {
     "made up": (png_of(10_000, 10_000), "bytes cannot hold 10000x10000 pixels"),
     "no pixels": (png_of(0, 10), "it claims 0x10 pixels"),
     "heic": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "is a HEIC picture"),
-    "avif": (b"\0\0\0\x18ftypavif\0\0\0\0mif1avif", "is an AVIF picture"),
+    "avif": (b"\0\0\0\x18ftypavif\0\0\0\0mif1avif", "is a AVIF file that cannot be decoded"),
     "mp4": (
         b"\0\0\0\x20ftypisom\0\0\2\0isomiso2avc1mp41",
-        "is a video (MP4 or the like), not a picture; for videos there is: mien video",
+        "is a video, not a picture; for videos there is: mien video",
     ),
     "float tiff": (encoded(corners().convert("F"), "TIFF"), "holds float32 values"),
 }
@@ -215,22 +214,8 @@ def test_a_jpeg_of_a_thousand_scans_is_refused():
     whole = photo()
     start = whole.index(b"\xff\xda")
     again = whole[:-2] + whole[start:-2] * 1000 + whole[-2:]
-    with pytest.raises(ImageError, match="more than 100 scans"):
+    with pytest.raises(ImageError, match="more than 32 scans"):
         decode_image(again, "scans")
-
-
-def test_opencv_alone_would_have_returned_the_damaged_jpeg():
-    """The guard above is needed: without it this picture counts as readable."""
-    with damage_heard() as heard:
-        found = cv2.imdecode(np.frombuffer(damaged_inside(photo()), np.uint8), cv2.IMREAD_UNCHANGED)
-    assert found.shape == (64, 64, 3) and any("Corrupt JPEG" in line for line in heard)
-
-
-def test_other_lines_on_stderr_are_passed_on(capfd):
-    with damage_heard() as heard:
-        os.write(2, b"somebody else\nlibpng error: bad\n")
-    assert heard == ["libpng error: bad"]
-    assert capfd.readouterr().err == "somebody else\n"
 
 
 def test_paths_with_blanks_other_letters_and_200_characters(tmp_path: Path):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mien.errors import ConfigError, ImageError
-from mien.images.canvas import label_colours
+from mien.images.canvas import RAIL, label_colours
 from mien.model.classifier import Classifier
 from mien.predict.analyzer import Analyzer
 from mien.video.analyze import analyze_video
@@ -250,7 +250,7 @@ def test_the_timeline_shows_colours_where_and_when(tmp_path: Path, analyzer: Ana
     first, second = picture[110 + 64 + 50], picture[110 + 186 + 64 + 80]
     assert tuple(first[1500]) == dark
     assert tuple(second[1500]) == bright
-    assert tuple(second[220]) == (242, 242, 242)  # the second face has not come yet
+    assert tuple(second[220]) == RAIL  # the second face has not come yet
     empty = draw_timeline(Timeline(("a", "b"), 30), "nothing.mp4")
     assert empty.shape == (110 + 186 + 56, 1600, 3)
 

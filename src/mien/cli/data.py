@@ -118,11 +118,11 @@ def _show_progress(done: int, of: int) -> None:
 def _write(options: argparse.Namespace, dataset: Dataset) -> Iterator[str]:
     """Write what was asked for, one after the other; yield a line for each."""
     from mien.data import convert, sheet
+    from mien.images.canvas import check_suffix, write_picture
 
     if options.sheet:
-        sheet.write_sheet(
-            options.sheet, sheet.contact_sheet(dataset, seed=options.__dict__.get("split_seed", 0))
-        )
+        check_suffix(options.sheet)
+        write_picture(options.sheet, sheet.contact_sheet(dataset, seed=options.__dict__.get("split_seed", 0)))
         yield f"wrote {options.sheet}"
     for target, writer in (
         (options.to_folders, convert.to_folders),

@@ -6,9 +6,10 @@ import csv
 from pathlib import Path
 
 from mien.data.dataset import Dataset
-from mien.data.sheet import captioned_sheet, write_sheet
+from mien.data.sheet import captioned_sheet
 from mien.data.suspicious import suspicious_labels
 from mien.files import whole_file
+from mien.images.canvas import write_picture
 
 LIST_FILE, SHEET_FILE = "suspects.csv", "suspects.png"
 _ON_SHEET = 64  # faces
@@ -53,4 +54,4 @@ def _write_sheet(dataset: Dataset, split_name: str, rows: list[int], guesses: li
     captions = [
         f"is {dataset.classes[int(split.labels[row])]}\nor {dataset.classes[guesses[row]]}?" for row in rows
     ]
-    write_sheet(path, captioned_sheet(split, rows, captions))
+    write_picture(path, captioned_sheet(split, rows, captions))

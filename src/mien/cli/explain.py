@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from mien.data.sheet import check_suffix
+    from mien.images.canvas import check_suffix
 
     asked = {
         name: value for name, value in vars(options).items() if name in ExplainConfig.__dataclass_fields__
@@ -82,20 +82,24 @@ def _out(options: argparse.Namespace) -> Path | None:
 
 def _explain_picture(options: argparse.Namespace, config: ExplainConfig, out: Path | None) -> int:
     from mien.cli.predict_sources import find_sources
-    from mien.data.sheet import write_sheet
     from mien.detect.registry import WholePicture
     from mien.explain.explain import explain_face, inverse_transform, open_explainer
     from mien.explain.render import caption, draw_explanation, in_words
-    from mien.images import decode_image
+    from mien.images import decode
+    from mien.images.canvas import write_picture
 
     if config.split:
         raise ConfigError(f"--split is for DATA, and {options.what} is a picture; leave it out")
-    sources, problems = find_sources([options.what])
+    named = find_sources([options.what])
+    sources, problems = named.sources, named.problems
     if len(sources) != 1:
         raise ConfigError(
             problems[0] if problems else f"{options.what} names {len(sources)} pictures; name one"
         )
-    image = decode_image(sources[0].content(), sources[0].title)
+    decoded = decode(sources[0].content(), sources[0].title)
+    image = decoded.pixels
+    if decoded.warning:
+        print(f"mien: {decoded.warning}", file=sys.stderr)
     analyzer, explainer = open_explainer(
         options.model, config, detector=options.detector or "auto", detector_file=options.detector_file
     )
@@ -110,7 +114,7 @@ def _explain_picture(options: argparse.Namespace, config: ExplainConfig, out: Pa
     maps = [explain_face(analyzer, explainer, image, face, config.target) for face in faces]
     if out:
         shown = None if isinstance(analyzer.detector, WholePicture) else image
-        write_sheet(
+        write_picture(
             out, draw_explanation(shown, maps, [inverse_transform(analyzer, image, face) for face in faces])
         )
     if options.json:
@@ -129,10 +133,10 @@ def _explain_picture(options: argparse.Namespace, config: ExplainConfig, out: Pa
 
 
 def _explain_data(options: argparse.Namespace, config: ExplainConfig, out: Path | None) -> int:
-    from mien.data.sheet import write_sheet
     from mien.explain.classes import FACES, explain_classes, open_split
     from mien.explain.explain import open_explainer
     from mien.explain.render import class_in_words, draw_classes
+    from mien.images.canvas import write_picture
     from mien.terminal import ProgressBar
 
     dataset, split = open_split(Path(options.what), config)
@@ -153,7 +157,7 @@ def _explain_data(options: argparse.Namespace, config: ExplainConfig, out: Path 
     for note in notes:
         print(f"mien: {note}", file=sys.stderr)
     if out:
-        write_sheet(
+        write_picture(
             out, draw_classes(classes, f"{dataset.name}, {split}: what {analyzer.metadata.name} goes by")
         )
     if options.json:

@@ -29,9 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    from mien.predict.annotate import annotated_frame
     from mien.video.analyze import detect_resized
     from mien.video.camera import Window, open_camera
-    from mien.video.marking import marked
     from mien.video.reader import configure_ffmpeg
     from mien.video.settings import HALF_LIFE_S, VideoSettings
     from mien.video.tracking import Tracker
@@ -45,7 +45,9 @@ def run(options: argparse.Namespace) -> int:
             for time_s, image in camera.frames():
                 found = detect_resized(image, analyzer.detector, VideoSettings.detect_size)
                 faces = tracker.update(time_s, analyzer.classify_faces([image], [found])[0])
-                if not window.show(marked(image, faces)):
+                if not window.show(
+                    annotated_frame(image, [face.face for face in faces], [face.track for face in faces])
+                ):
                     return 0
     finally:
         window.close()

@@ -46,6 +46,7 @@ def run(options: argparse.Namespace) -> int:
         precision=options.precision,
         detector=options.detector,
         detector_file=options.detector_file,
+        prior=options.prior,
     )
     if not config.is_local and config.token is None:
         print(

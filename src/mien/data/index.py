@@ -16,7 +16,7 @@ from mien.data.dataset import SPLITS, Pictures, Progress, RawDataset, Split, Unr
 from mien.data.traits import DIGEST_BYTES, LIKENESS, Traits, joined, measure, measure_all
 from mien.errors import DataError, ImageError
 from mien.files import natural
-from mien.images import damage_heard, decode_image, decode_known
+from mien.images import decode
 from mien.images.decode import read_bytes
 from mien.workers import workers
 
@@ -62,7 +62,7 @@ class FilePictures:
     def read(self, index: int) -> NDArray[np.uint8]:
         """Decode one file; ImageError when it has gone or changed for the worse since the scan."""
         path = self.paths[index]
-        return decode_known(read_bytes(path, str(path)), str(path))
+        return decode(read_bytes(path, str(path)), str(path)).pixels
 
     def take(self, indices: NDArray[np.intp]) -> FilePictures:
         paths = [self.paths[int(index)] for index in indices]
@@ -132,25 +132,14 @@ def _examined(paths: Sequence[Path], progress: Progress | None) -> Iterator[tupl
     with ThreadPoolExecutor(workers()) as pool:
         for start in range(0, len(paths), _BATCH):
             batch = paths[start : start + _BATCH]
-            with damage_heard() as heard:
-                findings = list(pool.map(_examine, batch))
-            if heard:  # somebody in this batch is damaged: ask them one by one
-                findings = [_examine_alone(path) for path in batch]
-            yield from findings
+            yield from pool.map(_examine, batch)
             if progress:
                 progress(start + len(batch), len(paths))
 
 
 def _examine(path: Path) -> tuple[Traits, str]:
     try:
-        return measure(decode_known(_content(path), "it")), ""
-    except ImageError as error:
-        return _NOTHING, str(error)
-
-
-def _examine_alone(path: Path) -> tuple[Traits, str]:
-    try:
-        return measure(decode_image(_content(path), "it")), ""
+        return measure(decode(_content(path), "it").pixels), ""
     except ImageError as error:
         return _NOTHING, str(error)
 

@@ -8,139 +8,37 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.detect.pyramid import squeeze_channel
 from mien.explain.classes import ClassMaps
 from mien.explain.config import GRAD_CAM
 from mien.explain.explain import SaliencyMap
 from mien.explain.faithfulness import TOP_SHARE, Faithfulness
 from mien.explain.rise import top_k_mask
-from mien.images.letters import drawable
+from mien.images.canvas import (
+    DARK,
+    INK,
+    WHITE,
+    Picture,
+    as_rgb,
+    beside,
+    draw_text,
+    fill,
+    framed,
+    line_height,
+    paper,
+    polygon,
+    stacked,
+    text_block,
+    text_width,
+)
 from mien.predict.results import percent
 
-Picture = NDArray[np.uint8]
 # Orange and blue of Okabe & Ito 2008 (jfly.uni-koeln.de/color): apart for every kind of colour blindness, and the
 # orange is lighter, so that they differ in a grey print as well. Strength is opacity: no colour, no saliency.
 FOR, AGAINST = (230, 159, 0), (0, 114, 178)  # RGB
 _STRONGEST = 0.8  # opacity of the strongest colour; what lies below stays visible
-_PAPER, _INK = 255, (40, 40, 40)
-_FONT, _FONT_PX = cv2.FONT_HERSHEY_SIMPLEX, 22  # height of a capital letter at scale 1
-LETTER_PX = 10
-
-
-def overlaid(picture: Picture, values: NDArray[np.float32], scale: float) -> Picture:
-    """Lay a map over a picture.
-
-    picture: (height, width) or (height, width, 3) uint8, RGB; its colours become grey, so that all colour is saliency.
-    values: (height, width); scale: the value (above 0) that gets the full colour. Returns RGB uint8.
-    """
-    grey = picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
-    strength = _STRONGEST * np.clip(np.abs(values) / scale, 0, 1)[:, :, None]
-    colours = np.where((values > 0)[:, :, None], np.array(FOR, np.float32), np.array(AGAINST, np.float32))
-    mixed = grey[:, :, None] * (1 - strength) + colours * strength
-    return np.round(mixed).astype(np.uint8)
-
-
-def outlined(picture: Picture, part: NDArray[np.bool_]) -> Picture:
-    """Draw a white line with a dark edge round a part of a picture (RGB); part: (height, width)."""
-    lines, _ = cv2.findContours(part.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-    drawn = picture.copy()
-    for colour, width in (((20, 20, 20), 3), ((255, 255, 255), 1)):
-        cv2.drawContours(drawn, lines, -1, colour, width, cv2.LINE_AA)
-    return drawn
-
-
-def enlarged(values: NDArray[np.float32], side: int) -> NDArray[np.float32]:
-    """Return a map at another size, without steps: (side, side)."""
-    return np.asarray(cv2.resize(values, (side, side), interpolation=cv2.INTER_CUBIC), np.float32)
-
-
-def legend(width: int, scale: float, label: str, *, shares: bool) -> Picture:
-    """Return the colour bar with its words: (height, width, 3) uint8, RGB.
-
-    scale: value of the full colour. shares: whether the values are shares of the hottest place (Grad-CAM), which has
-    no side against the label, rather than differences of the probability.
-    """
-    lowest = 0.0 if shares else -scale
-    ramp = np.linspace(lowest, scale, width - 2, dtype=np.float32)[None].repeat(LETTER_PX + 4, axis=0)
-    bar = overlaid(np.full(ramp.shape, 128, np.uint8), ramp, scale)
-    bar = np.asarray(cv2.copyMakeBorder(bar, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=_INK), np.uint8)
-    if shares:
-        words = ("0", "share of the hottest place", "1")
-    else:
-        words = (f"-{scale:.2f} against {label}", "0", f"+{scale:.2f} for {label}")
-    return stacked([bar, _spread(words, width)], 2)
-
-
-def text(words: str, width: int) -> Picture:
-    """Return words on paper, as many lines as they need at that width; a single long word is cut off."""
-    lines = [""]
-    for word in drawable(words).split():
-        longer = f"{lines[-1]} {word}".strip()
-        if lines[-1] and _length(longer) > width:
-            lines.append(word)
-        else:
-            lines[-1] = longer
-    canvas = paper(_line_px() * len(lines), width)
-    for number, line in enumerate(lines):
-        _write(canvas, line, 0, number)
-    return canvas
-
-
-def paper(height: int, width: int) -> Picture:
-    return np.full((height, width, 3), _PAPER, np.uint8)
-
-
-def stacked(pictures: list[Picture], gap: int) -> Picture:
-    """Put pictures (RGB) below each other on paper, `gap` pixels apart."""
-    return _joined([np.swapaxes(picture, 0, 1) for picture in pictures], gap).swapaxes(0, 1)
-
-
-def beside(pictures: list[Picture], gap: int) -> Picture:
-    """Put pictures (RGB) beside each other on paper, their upper borders level."""
-    return _joined(pictures, gap)
-
-
-def framed(picture: Picture, margin: int) -> Picture:
-    sheet = paper(picture.shape[0] + 2 * margin, picture.shape[1] + 2 * margin)
-    sheet[margin:-margin, margin:-margin] = picture
-    return sheet
-
-
-def _joined(pictures: list[Picture], gap: int) -> Picture:
-    height = max(picture.shape[0] for picture in pictures)
-    sheet = paper(height, sum(picture.shape[1] for picture in pictures) + gap * (len(pictures) - 1))
-    left = 0
-    for picture in pictures:
-        sheet[: picture.shape[0], left : left + picture.shape[1]] = picture
-        left += picture.shape[1] + gap
-    return np.ascontiguousarray(sheet)
-
-
-def _spread(words: tuple[str, str, str], width: int) -> Picture:
-    """Write three words at the left, in the middle and at the right."""
-    canvas = paper(_line_px(), width)
-    left, middle, right = map(drawable, words)
-    _write(canvas, left, 0, 0)
-    _write(canvas, middle, (width - _length(middle)) // 2, 0)
-    _write(canvas, right, width - _length(right), 0)
-    return canvas
-
-
-def _write(canvas: Picture, line: str, left: int, number: int) -> None:
-    place = (left, number * _line_px() + LETTER_PX + 3)
-    cv2.putText(canvas, line, place, _FONT, LETTER_PX / _FONT_PX, _INK, 1, cv2.LINE_AA)
-
-
-def _length(line: str) -> int:
-    return int(cv2.getTextSize(line, _FONT, LETTER_PX / _FONT_PX, 1)[0][0])
-
-
-def _line_px() -> int:
-    return LETTER_PX + 8
-
-
 FACE_PX, PHOTO_PX = 240, 640  # side of one face, longer side of the photograph
-GAP, MARGIN = 8, 12
+CELL_PX, EXAMPLES = 132, 6  # of a sheet of classes: side of one face, faces of each class
+_GAP, _SHEET_GAP, _MARGIN, _TEXT_PX = 8, 6, 12, 14
 _FLAT = 1e-4  # a map with less in it than this has no top
 # From pixels of the network's input to pixels of the photograph: (2, 3), as cv2.warpAffine takes it.
 Placement = NDArray[np.float64]
@@ -157,30 +55,28 @@ def draw_explanation(
     """
     scale = max(saliency.scale for saliency in maps)
     faces = stacked(
-        [_about(saliency, number, scale, len(maps)) for number, saliency in enumerate(maps, 1)], 2 * GAP
+        [_about(saliency, number, scale, len(maps)) for number, saliency in enumerate(maps, 1)], 2 * _GAP
     )
     labels = {saliency.label for saliency in maps}
     label = maps[0].label if len(labels) == 1 else "the label"
     bar = legend(faces.shape[1], scale, label, shares=maps[0].method == GRAD_CAM)
-    side = stacked([faces, bar], GAP)
+    side = stacked([faces, bar], _GAP)
     if image is None:
-        return framed(side, MARGIN)
-    return framed(beside([_photograph(image, maps, placements, scale), side], 2 * GAP), MARGIN)
+        return framed(side, _MARGIN)
+    return framed(beside([_photograph(image, maps, placements, scale), side], 2 * _GAP), _MARGIN)
 
 
-def face_panel(face: NDArray[np.uint8], values: NDArray[np.float32], side: int, scale: float) -> Picture:
-    """Return a prepared face with its map, its top 20 % of pixels outlined: (side, side, 3) uint8, RGB."""
-    fine = enlarged(values, side)
-    panel = overlaid(seen(face, side), fine, scale)
-    if float(np.ptp(values)) < _FLAT:
-        return panel
-    return outlined(panel, top_k_mask(fine, np.array([TOP_SHARE]), np.random.default_rng(0))[0])
-
-
-def seen(face: NDArray[np.uint8], side: int) -> Picture:
-    """Return a prepared face, enlarged and grey: (side, side)."""
-    grey = face[:, :, 0] if face.shape[2] == 1 else face.mean(axis=2).astype(np.uint8)
-    return np.asarray(cv2.resize(grey, (side, side), interpolation=cv2.INTER_CUBIC), np.uint8)
+def draw_classes(classes: Sequence[ClassMaps], title: str) -> Picture:
+    """Draw the classes below each other, all in one scale, with a legend: RGB uint8."""
+    scale = max(saliency.scale for one in classes for saliency in one.maps)
+    width = CELL_PX * (EXAMPLES + 1) + _SHEET_GAP * EXAMPLES
+    rows = [_row(one, scale, width) for one in classes]
+    first = classes[0].maps[0]
+    labels = {saliency.label for one in classes for saliency in one.maps}
+    label = labels.pop() if len(labels) == 1 else "the class"
+    bar = legend(width // 2, scale, label, shares=first.method == GRAD_CAM)
+    head = _text(f"{title}   [{first.head}, {first.method}]", width)
+    return framed(stacked([head, *rows, bar], 2 * _SHEET_GAP), _MARGIN)
 
 
 def caption(saliency: SaliencyMap) -> str:
@@ -203,15 +99,89 @@ def in_words(faithfulness: Faithfulness, label: str, probability: float) -> str:
     )
 
 
+def class_in_words(one: ClassMaps) -> str:
+    """Return a line about a class: what masking does, and how many maps hold."""
+    seen = one.mean("probability")
+    covered, chance = (max(0.0, seen - one.mean(name)) for name in ("drop", "random_drop"))
+    return (
+        f"{one.name}: {len(one.maps)} of {one.available} faces; {one.maps[0].label} {percent(seen)}, "
+        f"top 20% of pixels masked {percent(covered)}, a random 20% masked {percent(chance)}; "
+        f"{one.holding} of {len(one.maps)} maps hold"
+    )
+
+
+def overlaid(picture: Picture, values: NDArray[np.float32], scale: float) -> Picture:
+    """Lay a map over a picture.
+
+    picture: (height, width) or (height, width, 3) uint8, RGB; its colours become grey, so that all colour is saliency.
+    values: (height, width); scale: the value (above 0) that gets the full colour. Returns RGB uint8.
+    """
+    grey = picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+    strength = _STRONGEST * np.clip(np.abs(values) / scale, 0, 1)[:, :, None]
+    colours = np.where((values > 0)[:, :, None], np.array(FOR, np.float32), np.array(AGAINST, np.float32))
+    mixed = grey[:, :, None] * (1 - strength) + colours * strength
+    return np.round(mixed).astype(np.uint8)
+
+
+def legend(width: int, scale: float, label: str, *, shares: bool) -> Picture:
+    """Return the colour bar with its words: (height, width, 3) uint8, RGB.
+
+    scale: value of the full colour. shares: whether the values are shares of the largest value (Grad-CAM), which has
+    no side against the label, rather than differences of the probability.
+    """
+    lowest = 0.0 if shares else -scale
+    ramp = np.linspace(lowest, scale, width - 2, dtype=np.float32)[None].repeat(_TEXT_PX, axis=0)
+    bar = overlaid(np.full(ramp.shape, 128, np.uint8), ramp, scale)
+    bar = np.asarray(cv2.copyMakeBorder(bar, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=INK), np.uint8)
+    if shares:
+        words = ("0", "share of the largest value", "1")
+    else:
+        words = (f"-{scale:.2f} against {label}", "0", f"+{scale:.2f} for {label}")
+    return stacked([bar, _spread(words, width)], 2)
+
+
+def _spread(words: tuple[str, str, str], width: int) -> Picture:
+    """Write three words at the left, in the middle and at the right."""
+    sheet = paper(line_height(_TEXT_PX), width)
+    for word, share in zip(words, (0.0, 0.5, 1.0), strict=True):
+        left = share * (width - text_width(word, _TEXT_PX))
+        draw_text(sheet, word, (left, line_height(_TEXT_PX) / 2), _TEXT_PX, INK)
+    return sheet
+
+
+def face_panel(face: NDArray[np.uint8], values: NDArray[np.float32], side: int, scale: float) -> Picture:
+    """Return a prepared face with its map, its top 20 % of pixels outlined: (side, side, 3) uint8, RGB."""
+    fine = np.asarray(cv2.resize(values, (side, side), interpolation=cv2.INTER_CUBIC), np.float32)
+    panel = overlaid(_seen(face, side), fine, scale)
+    if float(np.ptp(values)) < _FLAT:
+        return panel
+    return _outlined(panel, top_k_mask(fine, np.array([TOP_SHARE]), np.random.default_rng(0))[0])
+
+
+def _seen(face: NDArray[np.uint8], side: int) -> Picture:
+    """Return a prepared face, enlarged and grey: (side, side)."""
+    grey = face[:, :, 0] if face.shape[2] == 1 else face.mean(axis=2).astype(np.uint8)
+    return np.asarray(cv2.resize(grey, (side, side), interpolation=cv2.INTER_CUBIC), np.uint8)
+
+
+def _outlined(picture: Picture, part: NDArray[np.bool_]) -> Picture:
+    """Draw a white line with a dark edge round a part of a picture (RGB); part: (height, width)."""
+    lines, _ = cv2.findContours(part.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+    drawn = picture.copy()
+    for colour, width in ((DARK, 3), (WHITE, 1)):
+        cv2.drawContours(drawn, lines, -1, colour, width, cv2.LINE_AA)
+    return drawn
+
+
 def _about(saliency: SaliencyMap, number: int, scale: float, of: int) -> Picture:
-    plain = np.asarray(cv2.cvtColor(seen(saliency.face, FACE_PX), cv2.COLOR_GRAY2RGB), np.uint8)
-    panels = beside([plain, face_panel(saliency.face, saliency.values, FACE_PX, scale)], GAP)
+    plain = np.asarray(cv2.cvtColor(_seen(saliency.face, FACE_PX), cv2.COLOR_GRAY2RGB), np.uint8)
+    panels = beside([plain, face_panel(saliency.face, saliency.values, FACE_PX, scale)], _GAP)
     title = f"{number}: {caption(saliency)}" if of > 1 else caption(saliency)
     words = in_words(saliency.faithfulness, saliency.label, saliency.probability)
     parts = [
-        text(f"{title}   [{saliency.head}, {saliency.method}]", panels.shape[1]),
+        _text(f"{title}   [{saliency.head}, {saliency.method}]", panels.shape[1]),
         panels,
-        text(words, panels.shape[1]),
+        _text(words, panels.shape[1]),
     ]
     return stacked(parts, 2)
 
@@ -219,11 +189,11 @@ def _about(saliency: SaliencyMap, number: int, scale: float, of: int) -> Picture
 def _photograph(
     image: Picture, maps: Sequence[SaliencyMap], placements: Sequence[Placement], scale: float
 ) -> Picture:
-    image = squeeze_channel(image)
+    image = as_rgb(image)
     shrink = PHOTO_PX / max(image.shape[:2])
     size = (max(1, round(image.shape[1] * shrink)), max(1, round(image.shape[0] * shrink)))
     filter_ = cv2.INTER_AREA if shrink < 1 else cv2.INTER_CUBIC
-    small = np.asarray(cv2.resize(np.ascontiguousarray(image), size, interpolation=filter_), np.uint8)
+    small = np.asarray(cv2.resize(image, size, interpolation=filter_), np.uint8)
     to_small = np.array(
         [[shrink, 0, (shrink - 1) / 2], [0, shrink, (shrink - 1) / 2]]
     )  # between pixel centres
@@ -245,53 +215,25 @@ def _after(second: Placement, first: Placement) -> Placement:
     return product
 
 
-def _corners(matrix: Placement, side: int) -> NDArray[np.int32]:
+def _corners(matrix: Placement, side: int) -> NDArray[np.float64]:
     ends = np.array([[-0.5, -0.5], [side - 0.5, -0.5], [side - 0.5, side - 0.5], [-0.5, side - 0.5]])
-    return np.round(ends @ matrix[:, :2].T + matrix[:, 2]).astype(np.int32)
+    return np.asarray(ends @ matrix[:, :2].T + matrix[:, 2], np.float64)
 
 
-def _mark(photo: Picture, square: NDArray[np.int32], number: str) -> None:
+def _mark(photo: Picture, square: NDArray[np.float64], number: str) -> None:
     """Draw the square that the network saw, with its number."""
-    left, top = int(square[:, 0].min()) + 4, max(int(square[:, 1].min()), 0) + 18
-    for colour, width in (((20, 20, 20), 3), ((255, 255, 255), 1)):
-        cv2.polylines(photo, [square], True, colour, width, cv2.LINE_AA)
-        cv2.putText(
-            photo, drawable(number), (left, top), cv2.FONT_HERSHEY_SIMPLEX, 0.6, colour, width, cv2.LINE_AA
-        )
-
-
-CELL_PX, EXAMPLES = 132, 6
-_GAP, _MARGIN = 6, 12
-
-
-def draw_classes(classes: Sequence[ClassMaps], title: str) -> Picture:
-    """Draw the classes below each other, all in one scale, with a legend: RGB uint8."""
-    scale = max(saliency.scale for one in classes for saliency in one.maps)
-    width = CELL_PX * (EXAMPLES + 1) + _GAP * EXAMPLES
-    rows = [_row(one, scale, width) for one in classes]
-    first = classes[0].maps[0]
-    labels = {saliency.label for one in classes for saliency in one.maps}
-    label = labels.pop() if len(labels) == 1 else "the class"
-    bar = legend(width // 2, scale, label, shares=first.method == GRAD_CAM)
-    head = text(f"{title}   [{first.head}, {first.method}]", width)
-    return framed(stacked([head, *rows, bar], 2 * _GAP), _MARGIN)
-
-
-def class_in_words(one: ClassMaps) -> str:
-    """Return a line about a class: what masking does, and how many maps hold."""
-    seen = one.mean("probability")
-    covered, chance = (max(0.0, seen - one.mean(name)) for name in ("drop", "random_drop"))
-    return (
-        f"{one.name}: {len(one.maps)} of {one.available} faces; {one.maps[0].label} {percent(seen)}, "
-        f"top 20% of pixels masked {percent(covered)}, a random 20% masked {percent(chance)}; "
-        f"{one.holding} of {len(one.maps)} maps hold"
-    )
+    for colour, width in ((DARK, 3), (WHITE, 1)):
+        polygon(photo, square, colour, width)
+    if number:
+        left, top = max(square[:, 0].min(), 0.0), max(square[:, 1].min(), 0.0)
+        fill(photo, (left, top, text_width(number, _TEXT_PX) + _TEXT_PX, 1.5 * _TEXT_PX), DARK, 4)
+        draw_text(photo, number, (left + _TEXT_PX / 2, top + 0.75 * _TEXT_PX), _TEXT_PX, WHITE)
 
 
 def _row(one: ClassMaps, scale: float, width: int) -> Picture:
     mean = _cell("mean", face_panel(one.face, one.values, CELL_PX, scale))
     examples = [_example(saliency, scale) for saliency in one.maps[:EXAMPLES]]
-    return stacked([text(class_in_words(one), width), beside([mean, *examples], _GAP)], 2)
+    return stacked([_text(class_in_words(one), width), beside([mean, *examples], _SHEET_GAP)], 2)
 
 
 def _example(saliency: SaliencyMap, scale: float) -> Picture:
@@ -301,4 +243,8 @@ def _example(saliency: SaliencyMap, scale: float) -> Picture:
 
 
 def _cell(words: str, panel: Picture) -> Picture:
-    return stacked([text(words, CELL_PX), panel], 0)
+    return stacked([_text(words, CELL_PX), panel], 0)
+
+
+def _text(words: str, width: int) -> Picture:
+    return text_block(words, width, _TEXT_PX)

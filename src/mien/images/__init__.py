@@ -1,20 +1,34 @@
-"""Decoding pictures: each kind of input has its own door; below them everything is an RGB or grey array."""
+"""Decoding pictures: each kind of input has its own door; below them everything is an RGB or grey array.
 
-from mien.images.decode import IMAGE_SUFFIXES, MAX_PIXELS, decode_image, decode_known, read_image
+In go paths, bytes or Pillow images; out come upright uint8 arrays, with a warning where a file is written oddly, or one
+ImageError. Begin with `decode.py`; `headers.py` knows kinds and sizes before anything is decoded, `decoder_warnings.py`
+what is damaged, `listing.py` which files of a folder are pictures.
+"""
+
+from mien.images.decode import (
+    Decoded,
+    DecoderWarning,
+    PillowImage,
+    decode,
+    decode_each,
+    decode_image,
+    decode_or_error,
+    from_pillow,
+    read_image,
+)
+from mien.images.headers import MAX_PIXELS
 from mien.images.listing import Listing, list_pictures, no_picture, passed_over_note
-from mien.images.noise import damage_heard
-from mien.images.parallel import decode_each
-from mien.images.pillow import PillowImage, from_pillow
 
 __all__ = [
-    "IMAGE_SUFFIXES",
     "MAX_PIXELS",
+    "Decoded",
+    "DecoderWarning",
     "Listing",
     "PillowImage",
-    "damage_heard",
+    "decode",
     "decode_each",
     "decode_image",
-    "decode_known",
+    "decode_or_error",
     "from_pillow",
     "list_pictures",
     "no_picture",

@@ -1,21 +1,36 @@
-"""The doors: a path or bytes in, an upright grey or RGB array out."""
+"""The doors: a path, bytes or a Pillow image in, an upright grey or RGB array out."""
 
 from __future__ import annotations
 
+import warnings
+import zlib
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from mien.errors import ImageError
-from mien.images.headers import Header, read_header
-from mien.images.noise import damage_heard
+from mien.images.decoder_warnings import Damaged, UnknownKind, decode_jpeg
+from mien.images.headers import Header, check_size, open_with_pillow, read_header
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".pgm", ".ppm")
-# 200 megapixels: above any camera, below what fills a small machine (600 MB decoded).
-MAX_PIXELS = 200_000_000
-_NOT_ALPHA = ("JPEG", "TIFF")  # OpenCV mixes CMYK itself; its fourth channel of a TIFF may be ink
+_EXIF_ORIENTATION = 274
+_TRANSPARENT = ("RGBA", "LA", "PA", "La", "RGBa")
+
+
+class DecoderWarning(UserWarning):
+    """A picture was decoded whole although its file is written oddly."""
+
+
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """pixels: as of decode_image. warning: what is odd about the file, in one line with its name; '' where nothing."""
+
+    pixels: NDArray[np.uint8]
+    warning: str = ""
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
@@ -24,7 +39,7 @@ def read_image(path: Path) -> NDArray[np.uint8]:
 
 
 def read_bytes(path: Path, name: str) -> bytes:
-    """Return the content of a picture file. Not by cv2.imread: on Windows it fails on non-ASCII names."""
+    """Return the content of a picture file."""
     try:
         return path.read_bytes()
     except OSError as error:
@@ -38,76 +53,151 @@ def decode_image(data: bytes, name: str) -> NDArray[np.uint8]:
     (height, width, 3) uint8, RGB. The rotation that Exif asks for is applied; transparent pictures are laid
     over white; 16 bits a channel are scaled to 8; CMYK is mixed to RGB; of an animation the first frame is
     taken. Raises ImageError, in one line, for whatever is no picture, too large, cut short or damaged: a JPEG
-    for which libjpeg complains counts as damaged, because part of it then is grey or noise.
+    of which libjpeg had to guess a part counts as damaged, because that part is grey or noise. Warns (DecoderWarning)
+    of a file that is written oddly though nothing of its picture is missing.
     """
-    with damage_heard() as heard:
-        picture = decode_known(data, name)
-    if damage := list(filter(is_damage, heard)):
-        raise ImageError(f"{name} is damaged ({damage[0]}); get the file again, or open it and save it anew")
-    return picture
+    decoded = decode(data, name)
+    if decoded.warning:
+        warnings.warn(decoded.warning, DecoderWarning, stacklevel=2)
+    return decoded.pixels
 
 
-def is_damage(line: str) -> bool:
-    """Say whether a line that a decoder printed means a picture with grey or noise in it; warnings do not."""
-    return line.startswith("Corrupt JPEG")
+def decode_each(files: Sequence[tuple[bytes, str]], pool: Executor) -> list[Decoded | ImageError]:
+    """Decode (content, name) pairs in the threads of a pool; return the picture or what is wrong with it for each."""
+    return list(pool.map(decode_or_error, files))
 
 
-def decode_known(data: bytes, name: str) -> NDArray[np.uint8]:
-    """Decode like decode_image, but without listening for damage, so that threads need not wait.
-
-    For pictures that were examined before, or within a `damage_heard` block around many.
-    """
-    header = read_header(data, name)
-    if header.width * header.height > MAX_PIXELS:
-        raise ImageError(
-            f"{name} has {header.width}x{header.height} pixels, more than {MAX_PIXELS // 1_000_000} "
-            f"megapixels; make it smaller first"
-        )
-    if len(data) < header.least_bytes:  # found out here and not after seconds of filling memory with nothing
-        raise ImageError(
-            f"{name} is cut short or made up: {len(data):,} bytes cannot hold {header.width}x{header.height} pixels; "
-            "get the file again or delete it"
-        )
-    colour = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
-    flags = colour if header.kind in _NOT_ALPHA else cv2.IMREAD_UNCHANGED
+def decode_or_error(file: tuple[bytes, str]) -> Decoded | ImageError:
+    """Like decode, with the ImageError returned."""
     try:
-        stored = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error:
-        stored = None
-    if stored is None:
+        return decode(*file)
+    except ImageError as error:
+        return error
+
+
+def decode(data: bytes, name: str) -> Decoded:
+    """Decode like decode_image, with the warning as a value."""
+    header = read_header(data, name)
+    check_size(header, data, name)
+    if header.kind == "JPEG":
+        return _jpeg(data, header, name)
+    warning = ""
+    if header.kind == "PNG":
+        data, warning = _checked_png(data, header, name)
+    return Decoded(_by_pillow(data, header, name), warning)
+
+
+def _jpeg(data: bytes, header: Header, name: str) -> Decoded:
+    try:
+        pixels, oddity = decode_jpeg(data, header)
+    except UnknownKind:
+        return Decoded(_by_pillow(data[: header.end], header, name))
+    except Damaged as error:
+        what = "cut short" if not header.has_end and "remature end" in str(error) else "damaged"
         raise ImageError(
-            f"{name} is a {header.kind} file that cannot be decoded: it is cut short, damaged or of a rare "
-            f"kind; get the file again or save it as PNG"
+            f"{name} is {what} ({error}); get the file again, or open it and save it anew"
+        ) from error
+    warning = f"{name} is written oddly ({oddity}), but nothing of its picture is missing" if oddity else ""
+    return Decoded(np.ascontiguousarray(upright(pixels, header.orientation)), warning)
+
+
+def _checked_png(data: bytes, header: Header, name: str) -> tuple[bytes, str]:
+    """Return a PNG of only the parts that make its pixels: texts and profiles may be bombs. Their sums are checked."""
+    view = memoryview(data)
+    for start, end in header.parts:
+        stated = int.from_bytes(view[end - 4 : end], "big")
+        if end <= len(data) and zlib.crc32(view[start + 4 : end - 4]) != stated:
+            raise ImageError(
+                f"{name} is damaged (a check sum of this PNG is wrong); get the file again, or open it and save it anew"
+            )
+    kept = b"".join([data[:8], *(view[start:end] for start, end in header.parts)])
+    if header.has_end:
+        return kept, ""
+    end_part = b"\0\0\0\0IEND\xae\x42\x60\x82"
+    return (
+        kept + end_part,
+        f"{name} is written oddly (its end is missing), but nothing of its picture is missing",
+    )
+
+
+def _by_pillow(data: bytes, header: Header, name: str) -> NDArray[np.uint8]:
+    image = open_with_pillow(data, header.kind, name)
+    if image.size != (header.width, header.height):
+        raise ImageError(
+            f"{name} is damaged or made up: it claims {header.width}x{header.height} and "
+            f"{image.width}x{image.height} pixels; get the file again"
         )
-    return _finished(np.asarray(stored), header, name)
+    try:
+        pixels = _pixels(image, name)
+        own = (
+            header.orientation
+            if header.kind in ("PNG", "JPEG", "WebP")
+            else image.getexif().get(_EXIF_ORIENTATION, 1)
+        )
+    except (ImageError, MemoryError):
+        raise
+    except Exception as error:  # Pillow's decoders raise nearly anything for damaged files
+        raise ImageError(
+            f"{name} is a {header.kind} file that cannot be decoded: it is cut short, damaged or of a rare kind "
+            f"({_on_one_line(error)}); get the file again or save it as PNG"
+        ) from error
+    return np.ascontiguousarray(upright(pixels, own))
 
 
-def _finished(stored: NDArray[np.generic], header: Header, name: str) -> NDArray[np.uint8]:
-    if stored.dtype == np.uint16:  # 65535 becomes 255: scaled, not clipped
-        stored = ((stored.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    if stored.dtype != np.uint8:
-        raise ImageError(f"{name} holds {stored.dtype} values; save it with 8 or 16 bits a channel")
-    pixels: NDArray[np.uint8] = stored  # type: ignore[assignment]
-    if pixels.ndim == 3:
-        pixels = _rgb(pixels, header.kind)
-    return np.ascontiguousarray(upright(pixels, header.orientation))
+def _on_one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if text.isprintable() and len(text) < 100 else type(error).__name__
 
 
-def _rgb(pixels: NDArray[np.uint8], kind: str) -> NDArray[np.uint8]:
-    """Turn OpenCV's BGR or BGRA into RGB, transparent parts over white, as a page would show them.
+class PillowImage(Protocol):
+    """What is used of a `PIL.Image.Image`."""
 
-    A grey picture with transparency comes from OpenCV as BGRA with equal colours: it becomes grey again.
+    @property
+    def mode(self) -> str: ...
+    @property
+    def info(self) -> dict[Any, Any]: ...
+    def convert(self, mode: str) -> Any: ...
+    def getexif(self) -> Any: ...
+
+
+def from_pillow(image: PillowImage) -> NDArray[np.uint8]:
+    """Turn a Pillow image into what `decode_image` would give for its file.
+
+    Returns (height, width) or (height, width, 3) uint8, RGB, upright, over white, 16 bits scaled to 8. Raises
+    ImageError for what is no Pillow image, cannot be decoded, or holds floating-point or 32-bit values.
     """
-    if pixels.shape[2] == 1:
-        return pixels[:, :, 0]
-    if pixels.shape[2] == 3:
-        return np.asarray(
-            cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8
-        )  # many times faster than a turned view
-    over = over_white(pixels)
-    if kind == "PNG" and (over == over[:, :, :1]).all():
-        return over[:, :, 0]
-    return over[:, :, ::-1]
+    if not all(hasattr(image, name) for name in ("mode", "info", "convert", "getexif")):
+        raise ImageError(
+            f"a Pillow image is needed here, got {type(image).__name__}; there are other doors for arrays, "
+            "bytes and files"
+        )
+    try:
+        pixels = _pixels(image, "the Pillow image")
+        orientation = image.getexif().get(_EXIF_ORIENTATION, 1)  # after decoding: a TIFF is turned by then
+    except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises when it decodes late
+        if isinstance(error, ImageError):
+            raise
+        raise ImageError(f"the Pillow image cannot be decoded: {error}") from error
+    return np.ascontiguousarray(upright(pixels, orientation))
+
+
+def _pixels(image: PillowImage, name: str) -> NDArray[np.uint8]:
+    if image.mode.startswith("I;16") or image.mode == "I":
+        return _from_16_bits(np.asarray(image), name)
+    if image.mode == "F":
+        raise ImageError(f"{name} holds float32 values, of any size; scale it to 0-255 and make it 8 bits")
+    grey = image.mode in ("L", "1", "LA", "La")
+    if image.mode in _TRANSPARENT or "transparency" in image.info:
+        over = over_white(np.asarray(image.convert("RGBA"), np.uint8))
+        return over[:, :, 0] if grey else over
+    return np.asarray(image.convert("L" if grey else "RGB"), np.uint8)
+
+
+def _from_16_bits(levels: NDArray[np.generic], name: str) -> NDArray[np.uint8]:
+    lowest, highest = (int(levels.min()), int(levels.max())) if levels.size else (0, 0)
+    if not 0 <= lowest <= highest <= 65535:
+        raise ImageError(f"{name} with levels from {lowest} to {highest} has no known scale; make it 8 bits")
+    return ((levels.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
 def over_white(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

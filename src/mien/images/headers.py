@@ -1,32 +1,45 @@
-"""What a picture file says of itself before it is decoded: kind, size, rotation, and whether it is whole.
+"""What a picture file says of itself before it is decoded: kind, size, rotation, and where its parts lie.
 
-Read by hand because OpenCV decodes first and asks later: a few bytes can claim gigabytes of pixels, a JPEG
-that was cut short can come back half grey, and whether rotation is honoured differs between its versions and
-formats.
+Of JPEG, PNG and WebP read by hand, the rest by Pillow. Before decoding, because a few bytes can claim gigabytes of
+pixels; and as the decoder reads it, because a limit that looks at another size than the decoder is none.
 """
 
 from __future__ import annotations
 
+import importlib
+import io
 import re
 import struct
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from mien.errors import ImageError
 
-READ = "JPEG, PNG, GIF, WebP, BMP, TIFF and PGM/PPM"
+if TYPE_CHECKING:
+    from PIL import Image
+
+READ = "JPEG, PNG, GIF, WebP, AVIF, JPEG 2000, BMP, TIFF, PNM, PSD, QOI and Sun raster"
+# 200 megapixels: above any camera, below what fills a small machine (600 MB decoded).
+MAX_PIXELS = 200_000_000
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_STANDALONE = frozenset(range(0xD0, 0xD9)) | {0x01}  # JPEG markers without a length
+_ARITHMETIC, _PROGRESSIVE = range(0xC9, 0xD0), (0xC2, 0xC6, 0xCA, 0xCE)
+_STANDALONE = frozenset(range(0xD0, 0xD8)) | {0x01}  # JPEG markers without a length
+_START, _END, _START_OF_SCAN = 0xD8, 0xD9, 0xDA
 # Inside the compressed data of a JPEG: 0xFF followed by neither a stuffed zero, a restart marker nor a fill
 # byte.
 _NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _MARKER = re.compile(rb"\xff[^\x00\xff]")
-# Parts of a JPEG, PNG or WebP: far above what any program writes; without a limit, a file that is nothing but empty
-# parts keeps Python busy for minutes.
+# Parts of a JPEG, PNG, WebP or GIF: far above what any program writes; without a limit, a file that is nothing but
+# empty parts keeps Python busy for minutes.
 _MOST_PARTS = 100_000
-_MOST_SCANS = 100  # of a JPEG; each costs a pass over all pixels, and a progressive one has about ten
+# Scans of a JPEG; each costs a pass over all pixels. libjpeg writes ten, mozjpeg's search a few more.
+_MOST_SCANS = 32
 _PNM = re.compile(rb"P[1-6](?:\s|#[^\n]*\n)+(\d+)(?:\s|#[^\n]*\n)+(\d+)\s")
-_ORIENTATION, _WIDTH, _HEIGHT = 274, 256, 257  # TIFF tags
+_MOST_PLAIN_PNM_BYTES = 8_000_000  # numbers as text, which Pillow reads in Python
+_ORIENTATION, _TILE_WIDTH, _TILE_LENGTH = 274, 322, 323  # TIFF tags
+_MOST_TILE_PIXELS = 1 << 24
 # HEIF's (ISO/IEC 23008-12) and AVIF's; the brands of videos are too many to list.
 _PICTURE_BRANDS = (
     b"heic",
@@ -62,15 +75,29 @@ _OTHERS = (
     ("icon", 0, b"\0\0\1\0"), ("camera raw", 0, b"FUJIFILMCCD-RAW"), ("xz archive", 0, b"\xfd7zXZ\0"),
     ("program", 0, b"\x7fELF"), ("program", 0, b"MZ"), ("SQLite", 0, b"SQLite format 3"),
 )  # fmt: skip
+_BMP_HEADERS = tuple(struct.pack("<I", size) for size in (12, 16, 40, 52, 56, 64, 108, 124))
+_PILLOW = {
+    "GIF": ("GifImagePlugin", "GifImageFile"), "BMP": ("BmpImagePlugin", "BmpImageFile"),
+    "TIFF": ("TiffImagePlugin", "TiffImageFile"), "PNM": ("PpmImagePlugin", "PpmImageFile"),
+    "AVIF": ("AvifImagePlugin", "AvifImageFile"), "JPEG 2000": ("Jpeg2KImagePlugin", "Jpeg2KImageFile"),
+    "PNG": ("PngImagePlugin", "PngImageFile"), "WebP": ("WebPImagePlugin", "WebPImageFile"),
+    "JPEG": ("JpegImagePlugin", "JpegImageFile"), "PSD": ("PsdImagePlugin", "PsdImageFile"),
+    "QOI": ("QoiImagePlugin", "QoiImageFile"), "Sun raster": ("SunImagePlugin", "SunImageFile"),
+}  # fmt: skip
+_PNG_NEEDED = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")  # the rest may be megabytes of compressed text
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
 _DEFLATE_MOST = 1032  # to one byte: 258 bytes in two bits (RFC 1951)
 
 
 @dataclass(frozen=True)
 class Header:
-    """width and height in pixels as stored; orientation 1-8 as Exif counts them (1: upright).
+    """width and height in pixels as the decoder will store them; orientation 1-8 as Exif counts them (1: upright).
 
-    least_bytes: a file that is smaller cannot hold so many pixels; 0 where we cannot say.
+    least_bytes: a file that is smaller cannot hold so many pixels; 0 where we cannot say. end: where the picture ends
+    in the file, behind its end marker. has_end: whether it has one. channels, scan_start, last_scan: of a JPEG; how
+    many components, and where the data of its first and last scan begin. complete: whether
+    its scans give every coefficient to the last bit. parts: of a PNG; start and end of each part
+    that decoding needs.
     """
 
     kind: str
@@ -78,6 +105,13 @@ class Header:
     height: int
     orientation: int = 1
     least_bytes: int = 0
+    end: int = 0
+    has_end: bool = True
+    channels: int = 3
+    scan_start: int = 0
+    last_scan: int = 0
+    complete: bool = True
+    parts: tuple[tuple[int, int], ...] = ()
 
 
 def content_kind(head: bytes) -> tuple[str, bool]:
@@ -95,7 +129,7 @@ def content_kind(head: bytes) -> tuple[str, bool]:
     if _PNM.match(head) or head[:3] == b"P7\n":
         return "PNM", True
     if head[4:8] == b"ftyp":
-        is_picture = _is_picture_brand(head)
+        is_picture = not _brands(head).isdisjoint(_PICTURE_BRANDS)
         return ("HEIF" if is_picture else "video"), is_picture
     for kind, at, magic in _OTHERS:
         if head[at : at + len(magic)] == magic:
@@ -103,13 +137,10 @@ def content_kind(head: bytes) -> tuple[str, bool]:
     return ("text" if _is_text(head) else ""), False
 
 
-_BMP_HEADERS = tuple(struct.pack("<I", size) for size in (12, 16, 40, 52, 56, 64, 108, 124))
-
-
-def _is_picture_brand(head: bytes) -> bool:
+def _brands(head: bytes) -> set[bytes]:
+    """Return the brands of a file of boxes (ISO/IEC 14496-12), which may be a picture or a video."""
     (size,) = struct.unpack_from(">I", head)
-    brands = {head[8:12], *(head[at : at + 4] for at in range(16, min(size, len(head)) - 3, 4))}
-    return not brands.isdisjoint(_PICTURE_BRANDS)
+    return {head[8:12], *(head[at : at + 4] for at in range(16, min(size, len(head), HEAD_BYTES) - 3, 4))}
 
 
 def _is_text(head: bytes) -> bool:
@@ -121,93 +152,241 @@ def _is_text(head: bytes) -> bool:
 
 
 def read_header(data: bytes, name: str) -> Header:
-    """Read the header of a picture file.
+    """Read the header of a picture file, as its decoder will.
 
-    name: what to call the file in messages. Raises ImageError when the bytes are no picture of a kind that we
-    read, or a JPEG without its end.
+    name: what to call the file in messages. Raises ImageError when the bytes are no picture of a kind that we read,
+    or claim what no program writes. A file that lacks its end, or is too large, passes: see check_size.
     """
     if not data:
-        raise ImageError(f"{name} is empty (0 bytes); get the file again or delete it")
+        raise ImageError(f"{name} is empty (0 bytes); get the file again")
     try:
         header = _by_kind(data, name)
     except (struct.error, IndexError) as error:
-        raise ImageError(
-            f"{name} is cut short: its header ends early; get the file again or delete it"
-        ) from error
+        raise ImageError(f"{name} is cut short: its header ends early; get the file again") from error
     if header.width < 1 or header.height < 1:
         raise ImageError(f"{name} is damaged: it claims {header.width}x{header.height} pixels; get it again")
     return header
 
 
-def _by_kind(data: bytes, name: str) -> Header:
-    if data[:3] == b"\xff\xd8\xff":
-        return _jpeg(data, name)
-    if data[:8] == b"\x89PNG\r\n\x1a\n":
-        return _png(data, name)
-    if data[:6] in (b"GIF87a", b"GIF89a"):
-        return Header("GIF", *struct.unpack_from("<HH", data, 6))
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return _webp(data, name)
-    if data[:2] == b"BM":
-        width, height = struct.unpack_from("<ii", data, 18)
-        return Header("BMP", width, abs(height))
-    if data[:4] in (b"II*\0", b"MM\0*"):
-        tags = _tiff_tags(data)  # not its orientation: OpenCV turns TIFF files itself, whatever the flags say
-        return Header("TIFF", tags.get(_WIDTH, 0), tags.get(_HEIGHT, 0))
-    if found := _PNM.match(data[:1000]):
-        return Header("PNM", int(found[1]), int(found[2]))
-    if data[4:8] == b"ftyp":
-        raise _boxes(data[8:12], name)
-    raise ImageError(f"{name} is not a picture (it begins with {data[:12]!r}); we read {READ}")
-
-
-def _boxes(brand: bytes, name: str) -> ImageError:
-    """Return the error for a file of boxes (ISO/IEC 14496-12), which may be a picture or a video. brand: its first."""
-    if brand not in _PICTURE_BRANDS:
-        return ImageError(
-            f"{name} is a video (MP4 or the like), not a picture; for videos there is: mien video FILE"
+def check_size(header: Header, data: bytes, name: str) -> None:
+    """Raise ImageError for a picture of more than MAX_PIXELS, or of more than its bytes can hold."""
+    if header.width * header.height > MAX_PIXELS:
+        raise ImageError(
+            f"{name} has {header.width}x{header.height} pixels, more than {MAX_PIXELS // 1_000_000} megapixels; make "
+            "it smaller first"
         )
-    kind, ending = ("an AVIF", "avif") if brand[:3] == b"avi" else ("a HEIC", "heic")
-    return ImageError(
-        f"{name} is {kind} picture, which OpenCV cannot read everywhere; save it as JPEG or PNG first "
-        f"(ImageMagick: magick IN.{ending} OUT.jpg)"
+    if len(data) < header.least_bytes:  # found out here and not after seconds of filling memory with nothing
+        raise ImageError(
+            f"{name} is cut short or made up: {len(data):,} bytes cannot hold {header.width}x{header.height} pixels; "
+            "get the file again"
+        )
+
+
+def _by_kind(data: bytes, name: str) -> Header:
+    kind, is_picture = content_kind(data[:HEAD_BYTES])
+    if kind == "JPEG":
+        return _jpeg(data, name)
+    if kind == "PNG":
+        return _png(data, name)
+    if kind == "WebP":
+        return _webp(data, name)
+    if kind == "HEIF":
+        kind = _heif(data, name)
+    if kind == "video":
+        raise ImageError(f"{name} is a video, not a picture; for videos there is: mien video FILE")
+    if not is_picture or kind == "JPEG XL":
+        raise ImageError(f"{name} is not a picture (it begins with {data[:12]!r}); we read {READ}")
+    if kind == "GIF":
+        _check_gif_blocks(data, name)
+    width, height = open_with_pillow(data, kind, name).size
+    if kind == "JPEG 2000":
+        _check_codestream(data, (width, height), name)
+    return Header(kind, width, height, end=len(data))
+
+
+def open_with_pillow(data: bytes, kind: str, name: str) -> Image.Image:
+    """Open a picture of a kind that Pillow decodes, so that its size is known and nothing is decoded yet.
+
+    By the class of its kind and not by Image.open, which tries all kinds, Ghostscript among them, and has a limit of
+    pixels of its own. Raises ImageError.
+    """
+    module, class_name = _PILLOW[kind]
+    try:
+        plugin = importlib.import_module(f"PIL.{module}")
+        if kind == "PNM" and data[1] in b"123" and len(data) > _MOST_PLAIN_PNM_BYTES:
+            raise ImageError(
+                f"{name} holds its pixels as text, {len(data):,} bytes of it, more than {_MOST_PLAIN_PNM_BYTES:,}; "
+                "save it as PNG"
+            )
+        # About odd metadata, of which we read none but the orientation; at each call, as filters may be reset.
+        warnings.filterwarnings("ignore", module=r"PIL\.TiffImagePlugin")
+        image: Image.Image = getattr(plugin, class_name)(io.BytesIO(data))
+        tags = getattr(image, "tag_v2", {})
+        tile = tags.get(_TILE_WIDTH, 0) * tags.get(_TILE_LENGTH, 0)
+        if tile > max(_MOST_TILE_PIXELS, image.width * image.height):
+            raise ImageError(
+                f"{name} is made up: its tiles of {tile:,} pixels are larger than it; save it as PNG"
+            )
+    except (ImageError, MemoryError):
+        raise
+    except Exception as error:  # Pillow's readers raise nearly anything for damaged headers
+        raise ImageError(_undecodable(name, kind)) from error
+    return image
+
+
+def _undecodable(name: str, kind: str) -> str:
+    return (
+        f"{name} is a {kind} file that cannot be decoded: it is cut short, damaged or of a rare kind; get the file "
+        "again or save it as PNG"
     )
 
 
+def _heif(data: bytes, name: str) -> str:
+    """Return AVIF, or raise ImageError: of the pictures in boxes (ISO/IEC 23008-12), Pillow reads that."""
+    from PIL import features
+
+    if b"avif" in _brands(data) or b"avis" in _brands(data):
+        if features.check("avif"):
+            return "AVIF"
+        raise ImageError(
+            f"{name} is an AVIF picture, which this Pillow cannot read; update it: pip install -U pillow"
+        )
+    raise ImageError(
+        f"{name} is a HEIC picture, for which there is no free decoder everywhere; save it as JPEG or PNG first "
+        "(ImageMagick: magick IN.heic OUT.jpg)"
+    )
+
+
+def _check_gif_blocks(data: bytes, name: str) -> None:
+    """Refuse a GIF with more blocks before its first frame than any program writes: Pillow walks them one by one."""
+    at = 13 + (3 << (data[10] & 7) + 1 if data[10] & 0x80 else 0)
+    parts = 0
+    while at < len(data) and data[at] == 0x21:  # an extension
+        at += 2
+        while at < len(data) and data[at]:
+            at += 1 + data[at]
+            if (parts := parts + 1) > _MOST_PARTS:
+                raise _too_many_parts(name)
+        at += 1
+        if (parts := parts + 1) > _MOST_PARTS:
+            raise _too_many_parts(name)
+
+
+def _check_codestream(data: bytes, size: tuple[int, int], name: str) -> None:
+    """Refuse a JPEG 2000 whose boxes claim another size than its data has (ISO/IEC 15444-1, A.5.1), or large tiles."""
+    at = _codestream(data)
+    width, height, left, top, tile_width, tile_height, _, _, channels = struct.unpack_from(
+        ">8IH", data, at + 8
+    )
+    if (width - left, height - top) != size or channels > 4 or tile_width < 1 or tile_height < 1:
+        raise ImageError(
+            f"{name} is damaged or made up: it claims {size[0]}x{size[1]} pixels and holds "
+            f"{width - left}x{height - top} of {channels} channels; get the file again"
+        )
+
+
+def _codestream(data: bytes) -> int:
+    if data[:2] == b"\xff\x4f":
+        return 0
+    at = 0
+    for _ in range(_MOST_PARTS):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        head = 8
+        if length == 1:
+            (length,) = struct.unpack_from(">Q", data, at + 8)
+            head = 16
+        if kind == b"jp2c":
+            return at + head
+        at += max(length, head)
+    raise IndexError
+
+
 def _jpeg(data: bytes, name: str) -> Header:
-    width = height = scans = 0
+    progressive = False
+    width = height = channels = scans = scan_start = last_scan = least_bytes = 0
     orientation = 1
     position = 2
+    end, has_end = len(data), False
+    missing: dict[
+        int, set[int]
+    ] = {}  # of each component, the coefficients that no scan has given to the last bit
     for _ in range(_MOST_PARTS):
         marker = _MARKER.search(data, position)
         if marker is None:
-            raise ImageError(
-                f"{name} is cut short: a JPEG without its end-of-image marker; get the file again or delete it"
-            )
+            break
         kind, position = data[marker.end() - 1], marker.end()
-        if kind == 0xD9:
-            return Header("JPEG", width, height, orientation)
+        if kind == _END:
+            end, has_end = position, True
+            break
+        if kind == _START:  # another picture: this one lacks its end
+            end = marker.start()
+            break
         if kind in _STANDALONE:
             continue
+        if position + 2 > len(data):
+            break
         (length,) = struct.unpack_from(">H", data, position)
         if kind in _START_OF_FRAME and not width:
             height, width = struct.unpack_from(">HH", data, position + 3)
-        elif kind == 0xE1 and data[position + 2 : position + 8] == b"Exif\0\0":
+            channels = data[position + 7]
+            least_bytes = _least_jpeg_bytes(kind, width, height)
+            missing = {number: set(range(64)) for number in data[position + 8 : position + length : 3]}
+            progressive = kind in _PROGRESSIVE
+        elif kind == 0xE1 and not scans and data[position + 2 : position + 8] == b"Exif\0\0":
             orientation = _exif_orientation(data[position + 8 : position + length])
+        elif kind == _START_OF_SCAN:
+            _give(missing, data[position + 2 : position + length], progressive=progressive)
         position += max(length, 2)
-        if kind == 0xDA:  # start of scan: compressed data without a length follows
+        if kind == _START_OF_SCAN:  # compressed data without a length follows
+            last_scan, scan_start = position, scan_start or position
             after = _NEXT_MARKER.search(data, position)
             position = after.start() if after else len(data)
             if (scans := scans + 1) > _MOST_SCANS:
                 raise ImageError(
-                    f"{name} is made up: it has more than {_MOST_SCANS} scans, and no program writes so many; delete it"
+                    f"{name} is made up: it has more than {_MOST_SCANS} scans, and no program writes so many; save it "
+                    "anew"
                 )
-    raise _too_many_parts(name)
+    else:
+        raise _too_many_parts(name)
+    if not scans:
+        raise ImageError(f"{name} is cut short: a JPEG without pixels; get the file again")
+    complete = not any(missing.values())
+    return Header(
+        "JPEG",
+        width,
+        height,
+        orientation,
+        least_bytes,
+        end,
+        has_end,
+        channels,
+        scan_start,
+        last_scan,
+        complete,
+    )
+
+
+def _give(missing: dict[int, set[int]], scan: bytes, *, progressive: bool) -> None:
+    """Take away from `missing` what the scan with this header gives to its last bit (ITU T.81, B.2.3)."""
+    components, spectrum = scan[1:-3:2], scan[-3:]
+    if len(spectrum) < 3 or (progressive and spectrum[2] & 15):  # bits are left for a later scan
+        return
+    first, last = spectrum[:2] if progressive else (0, 63)
+    for number in components:
+        missing.get(number, set()).difference_update(range(first, last + 1))
+
+
+def _least_jpeg_bytes(frame: int, width: int, height: int) -> int:
+    """Return what a JPEG of one channel at least needs: two codes of one bit a block, one where it is progressive."""
+    if frame in _ARITHMETIC:
+        return 0
+    blocks = (width + 7) // 8 * ((height + 7) // 8)
+    return blocks // 8 if frame in _PROGRESSIVE else blocks // 4
 
 
 def _too_many_parts(name: str) -> ImageError:
     return ImageError(
-        f"{name} is made up: it has more than {_MOST_PARTS:,} parts, and no program writes so many; delete it"
+        f"{name} is made up: it has more than {_MOST_PARTS:,} parts, and no program writes so many; save it anew"
     )
 
 
@@ -215,40 +394,52 @@ def _png(data: bytes, name: str) -> Header:
     width, height, bits, colour = struct.unpack_from(">IIBB", data, 16)
     raw_bytes = height * (width * bits * _PNG_CHANNELS.get(colour, 1) // 8)
     orientation = 1
-    for kind, length, body in _chunks(data, 8, ">I", name, length_first=True):
-        if length > len(data):  # OpenCV would ask for that much memory first
+    parts = []
+    end, has_end = len(data), False
+    for kind, start, length in _chunks(data, 8, ">I", name, length_first=True):
+        if length > len(data):
             raise ImageError(
                 f"{name} is cut short: one part of it claims {length:,} bytes, the file has {len(data):,}; get the "
-                "file again or delete it"
+                "file again"
             )
+        if kind in _PNG_NEEDED:
+            parts.append((start - 8, start + length + 4))
         if kind == b"eXIf":
-            orientation = _exif_orientation(body)
-    return Header("PNG", width, height, orientation, raw_bytes // _DEFLATE_MOST)
+            orientation = _exif_orientation(data[start : start + length])
+        if kind == b"IEND":
+            end, has_end = start + length + 4, True
+            break
+    return Header(
+        "PNG", width, height, orientation, raw_bytes // _DEFLATE_MOST, end, has_end, parts=tuple(parts)
+    )
 
 
 def _webp(data: bytes, name: str) -> Header:
+    """Read the size from the first part, as libwebp does; a VP8X anywhere else is made up."""
     width = height = 0
     orientation = 1
-    for kind, _, body in _chunks(data, 12, "<I", name, length_first=False):
-        if kind == b"VP8X" or (kind == b"VP8L" and not width):
-            if kind == b"VP8X":
-                width, height = (int.from_bytes(body[at : at + 3], "little") + 1 for at in (4, 7))
-            else:
-                bits = int.from_bytes(body[1:5], "little")
-                width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    for number, (kind, start, length) in enumerate(_chunks(data, 12, "<I", name, length_first=False)):
+        body = data[start : start + min(length, 16)]
+        if kind == b"VP8X":
+            if number:
+                raise ImageError(f"{name} is made up: it claims two sizes; save it anew")
+            width, height = (int.from_bytes(body[at : at + 3], "little") + 1 for at in (4, 7))
+        elif kind == b"VP8L" and not width:
+            bits = int.from_bytes(body[1:5], "little")
+            width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
         elif kind == b"VP8 " and not width:
             width, height = (size & 0x3FFF for size in struct.unpack_from("<HH", body, 6))
         elif kind == b"EXIF":
-            orientation = _exif_orientation(body.removeprefix(b"Exif\0\0"))
-    return Header("WebP", width, height, orientation)
+            orientation = _exif_orientation(data[start : start + length].removeprefix(b"Exif\0\0"))
+    return Header("WebP", width, height, orientation, end=len(data))
 
 
 def _chunks(
     data: bytes, position: int, number: str, name: str, *, length_first: bool
-) -> Iterator[tuple[bytes, int, bytes]]:
-    """Yield kind, length and body of the chunks of a PNG (length, kind, body, CRC) or RIFF file (kind, length, body).
+) -> Iterator[tuple[bytes, int, int]]:
+    """Yield kind, start and length of the chunks of a PNG (length, kind, body, CRC) or RIFF file (kind, length, body).
 
-    The body is shorter than its length where the file ends early.
+    Start and length are those of the body, which may reach beyond the file where that ends early.
     """
     parts = 0
     while position + 8 <= len(data):
@@ -256,7 +447,7 @@ def _chunks(
             raise _too_many_parts(name)
         (length,) = struct.unpack_from(number, data, position + (0 if length_first else 4))
         kind = data[position + 4 : position + 8] if length_first else data[position : position + 4]
-        yield kind, length, data[position + 8 : position + 8 + length]
+        yield kind, position + 8, length
         position += 8 + length + (4 if length_first else length % 2)
 
 

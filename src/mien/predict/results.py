@@ -181,7 +181,8 @@ class Faces(tuple[Face, ...]):
         image: the picture, where it was not kept. Raises OutputError where it cannot be written, DataError without a
         picture.
         """
-        from mien.predict.annotate import annotated, write_picture
+        from mien.images.canvas import write_picture
+        from mien.predict.annotate import annotated
 
         write_picture(Path(path), annotated(self._picture(image), self))
         return Path(path)

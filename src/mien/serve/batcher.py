@@ -162,7 +162,7 @@ class Batcher:
             if isinstance(image, ImageError):
                 future.set_result(image)
             else:
-                work.append((image, picture.search_px, future))
+                work.append((image.pixels, picture.search_px, future))
         step = max(1, -(-len(work) // self._threads))
         return [self._pool.submit(self._answer, work[at : at + step]) for at in range(0, len(work), step)]
 
@@ -172,7 +172,7 @@ class Batcher:
         try:
             detector = self._analyzer.detector
             found = [
-                detector.detect(image) if px is None else detect_resized(image, detector, px)
+                self._analyzer.detect(image) if px is None else detect_resized(image, detector, px)
                 for image, px, _ in work
             ]
             answers = self._analyzer.classify_faces(images, found)

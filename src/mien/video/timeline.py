@@ -11,12 +11,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.detect.align import crop
-from mien.images.canvas import Colour, ink_on, label_colours, track_colour
-from mien.images.letters import drawable
+from mien.images.canvas import (
+    INK,
+    RAIL,
+    SOFT,
+    WHITE,
+    Colour,
+    Picture,
+    draw_text,
+    fill,
+    ink_on,
+    label_colours,
+    outline,
+    paper,
+    text_width,
+    track_colour,
+)
 from mien.predict.results import Face
 from mien.video.results import VideoFrame
 
-Picture = NDArray[np.uint8]
 THUMBNAIL_PX = 112
 _MARGIN = 1.25  # of the box: hair and chin help people to know a face again
 _THUMBNAILS = (
@@ -100,8 +113,7 @@ class Timeline:
 _WIDTH_PX, _LEFT_PX, _RIGHT_PX = 1600, 190, 30
 _TOP_PX, _AXIS_PX, _STRIP_PX, _BAND_PX, _GAP_PX = 110, 56, 64, 96, 26
 _MOST_FACES = 12  # those that are seen longest; a crowd would make a picture that nobody reads
-_PAPER, _EMPTY, _INK, _FAINT = (255, 255, 255), (242, 242, 242), (40, 40, 40), (110, 110, 110)
-_FONT = cv2.FONT_HERSHEY_SIMPLEX
+_TITLE_PX, _TEXT_PX, _SMALL_PX = 24, 17, 14  # type
 _NAMED_PX = 26  # room left and right of a name that is written into a band
 _STEPS_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400)
 _MOST_TICKS = 12
@@ -117,12 +129,12 @@ def draw_timeline(timeline: Timeline, title: str) -> Picture:
     shown = _longest(timeline.faces())
     row = _STRIP_PX + _BAND_PX + _GAP_PX
     height = _TOP_PX + max(1, len(shown)) * row + _AXIS_PX
-    canvas = np.full((height, _WIDTH_PX, 3), _PAPER, np.uint8)
+    canvas = paper(height, _WIDTH_PX)
     _heading(canvas, timeline, title, len(shown))
     for place, face in enumerate(shown):
         _row(canvas, timeline, face, _TOP_PX + place * row)
     if not shown:
-        _write(canvas, "no face was followed", (_LEFT_PX, _TOP_PX + row // 2), 0.7, _FAINT)
+        draw_text(canvas, "no face was followed", (_LEFT_PX, _TOP_PX + row // 2), _TEXT_PX, SOFT)
     _axis(canvas, timeline.length_s, height - _AXIS_PX)
     return canvas
 
@@ -135,12 +147,12 @@ def _longest(faces: list[FaceHistory]) -> list[FaceHistory]:
 def _heading(canvas: Picture, timeline: Timeline, title: str, shown: int) -> None:
     total = len(timeline.faces())
     more = f", the {shown} seen longest of {total} faces" if total > shown else ""
-    _write(canvas, f"{title}: expressions over time{more}", (20, 38), 0.8, _INK, thick=2)
+    draw_text(canvas, f"{title}: expressions over time{more}", (20, 30), _TITLE_PX, INK)
     left = 20
     for label, colour in zip(timeline.labels, label_colours(timeline.labels), strict=True):
-        cv2.rectangle(canvas, (left, 60), (left + 22, 82), colour, cv2.FILLED)
-        _write(canvas, label, (left + 30, 78), 0.6, _INK)
-        left += 30 + _text_px(label, 0.6) + 28
+        fill(canvas, (left, 60, 22, 22), colour, 6)
+        draw_text(canvas, label, (left + 30, 71), _TEXT_PX, INK)
+        left += 30 + text_width(label, _TEXT_PX) + 28
 
 
 def _row(canvas: Picture, timeline: Timeline, face: FaceHistory, top: int) -> None:
@@ -160,10 +172,16 @@ def _portrait(canvas: Picture, face: FaceHistory, top: int) -> None:
     low = top + THUMBNAIL_PX
     canvas[top:low, 40 : 40 + THUMBNAIL_PX] = picture
     colour = track_colour(face.number)
-    cv2.rectangle(canvas, (38, top - 2), (41 + THUMBNAIL_PX, low + 1), colour, 3)
-    _write(canvas, f"face {face.number}", (38, low + 22), 0.6, colour, thick=2)
+    outline(canvas, (39, top - 1, THUMBNAIL_PX + 1, THUMBNAIL_PX + 1), WHITE, 8, radius=10)
+    outline(canvas, (39, top - 1, THUMBNAIL_PX + 1, THUMBNAIL_PX + 1), colour, 3, radius=10)
+    number = str(face.number)
+    wide = max(26, text_width(number, _TEXT_PX) + 16)
+    fill(canvas, (38, low + 6, wide, 26), colour, 7)
+    draw_text(canvas, number, (38 + (wide - text_width(number, _TEXT_PX)) / 2, low + 19), _TEXT_PX, WHITE)
     times = face.times_s
-    _write(canvas, f"{clock(times[0])} - {clock(times[-1])}", (38, low + 42), 0.48, _FAINT)
+    draw_text(
+        canvas, f"{clock(times[0])} - {clock(times[-1])}", (38 + wide + 8, low + 19), _SMALL_PX - 1, SOFT
+    )
 
 
 def _stacked(shares: NDArray[np.float32], seen: NDArray[np.bool_], colours: list[Colour]) -> Picture:
@@ -172,7 +190,7 @@ def _stacked(shares: NDArray[np.float32], seen: NDArray[np.bool_], colours: list
     tops = np.cumsum(shares, axis=1)[:, :-1]
     label = (height[:, None, None] > tops[None]).sum(axis=2)
     band: Picture = np.array(colours, np.uint8)[label]
-    band[:, ~seen] = _EMPTY
+    band[:, ~seen] = RAIL
     return band
 
 
@@ -183,14 +201,14 @@ def _names(band: Picture, shares: NDArray[np.float32], seen: NDArray[np.bool_], 
     starts = np.flatnonzero(np.diff(likeliest, prepend=-2))
     for start, end in zip(starts, [*starts[1:], len(likeliest)], strict=True):
         label = int(likeliest[start])
-        wide = _text_px(timeline.labels[label], 0.6) if label >= 0 else 0
+        wide = text_width(timeline.labels[label], _TEXT_PX) if label >= 0 else 0
         if label < 0 or end - start < wide + _NAMED_PX:
             continue
         part = shares[start:end]
         middle = part[:, :label].sum(axis=1).mean() + part[:, label].mean() / 2
-        low = round(_BAND_PX * (1 - float(middle))) + 7
-        place = (int(start + end - wide) // 2, min(max(low, 18), _BAND_PX - 6))
-        _write(band, timeline.labels[label], place, 0.6, ink_on(colours[label]))
+        height = min(max(_BAND_PX * (1 - float(middle)), 11.0), _BAND_PX - 11.0)
+        place = (int(start + end - wide) // 2, height)
+        draw_text(band, timeline.labels[label], place, _TEXT_PX, ink_on(colours[label]))
 
 
 def _strip(strip: Picture, face: FaceHistory, length_s: float) -> None:
@@ -206,14 +224,14 @@ def _strip(strip: Picture, face: FaceHistory, length_s: float) -> None:
 
 def _axis(canvas: Picture, length_s: float, top: int) -> None:
     wide = _WIDTH_PX - _LEFT_PX - _RIGHT_PX
-    cv2.line(canvas, (_LEFT_PX, top), (_LEFT_PX + wide, top), _FAINT, 1)
+    canvas[top, _LEFT_PX : _LEFT_PX + wide] = SOFT
     step_s = next((step for step in _STEPS_S if length_s / step <= _MOST_TICKS), length_s)
     for number in range(math.floor(length_s / step_s) + 1):
         x = _LEFT_PX + round(number * step_s / length_s * wide)
-        cv2.line(canvas, (x, top), (x, top + 8), _FAINT, 1)
+        canvas[top : top + 8, x] = SOFT
         text = clock(number * step_s, tenths=step_s < 1)
-        left = min(x - _text_px(text, 0.5) // 2, _WIDTH_PX - _text_px(text, 0.5) - 2)
-        _write(canvas, text, (left, top + 28), 0.5, _FAINT)
+        left = min(x - text_width(text, _SMALL_PX) // 2, _WIDTH_PX - text_width(text, _SMALL_PX) - 2)
+        draw_text(canvas, text, (left, top + 22), _SMALL_PX, SOFT)
 
 
 def clock(seconds: float, *, tenths: bool = True) -> str:
@@ -226,17 +244,3 @@ def clock(seconds: float, *, tenths: bool = True) -> str:
     hours, minutes, rest = counted // 36000, counted // 600 % 60, counted % 600
     text = f"{rest // 10:02}.{rest % 10}" if tenths else f"{rest // 10:02}"
     return f"{hours}:{minutes:02}:{text}" if hours else f"{minutes}:{text}"
-
-
-def _write(
-    canvas: Picture, text: str, place: tuple[int, int], size: float, colour: Colour, *, thick: int = 1
-) -> None:
-    # OpenCV writes only into memory of its own layout: a cut of a picture is written through a copy.
-    page = np.ascontiguousarray(canvas)
-    cv2.putText(page, drawable(text), place, _FONT, size, colour, thick, cv2.LINE_AA)
-    if page is not canvas:
-        canvas[:] = page
-
-
-def _text_px(text: str, size: float) -> int:
-    return int(cv2.getTextSize(drawable(text), _FONT, size, 1)[0][0])

@@ -21,8 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.errors import OutputError
-from mien.images import damage_heard
-from mien.video.marking import marked
+from mien.predict.annotate import annotated_frame
 from mien.video.results import VideoFrame
 
 Picture = NDArray[np.uint8]
@@ -138,8 +137,8 @@ class OpenCVEncoder:
     def __init__(self, path: Path, size_px: tuple[int, int], rate: Fraction) -> None:
         self._path = path
         code = cv2.VideoWriter.fourcc(*"VP80")
-        with damage_heard():  # FFmpeg complains that WebM has no four letters for a codec
-            self._writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, code, float(rate), size_px)
+        # FFmpeg prints a line here, because WebM has no four letters for a codec; it cannot be kept from it.
+        self._writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, code, float(rate), size_px)
         if not self._writer.isOpened():
             raise encoding_error("OpenCV cannot write VP8 here; install ffmpeg")
 
@@ -366,7 +365,7 @@ class AnnotatedVideo:
         self._whole = True
 
     def _write(self, frame: VideoFrame) -> None:
-        self._encode(*self._pacer.next(frame.time_s, pad_to_even(marked(frame.image, frame.faces))))
+        self._encode(*self._pacer.next(frame.time_s, pad_to_even(drawn(frame))))
 
     def _encode(self, picture: NDArray[np.uint8] | None, times: int) -> None:
         if picture is None:
@@ -378,3 +377,10 @@ class AnnotatedVideo:
             picture = np.asarray(cv2.resize(picture, self._size_px, interpolation=cv2.INTER_AREA), np.uint8)
         for _ in range(times):
             self._encoder.write(picture)
+
+
+def drawn(frame: VideoFrame) -> Picture:
+    """Return a frame with its faces marked, each with the number that it keeps: RGB uint8."""
+    return annotated_frame(
+        frame.image, [face.face for face in frame.faces], [face.track for face in frame.faces]
+    )

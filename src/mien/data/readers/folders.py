@@ -13,10 +13,10 @@ from mien.data.dataset import Progress, RawDataset
 from mien.data.index import LabelledFile, index_files
 from mien.data.readers.words import split_of
 from mien.files import natural
-from mien.images import IMAGE_SUFFIXES
+from mien.images.listing import PICTURE_SUFFIXES
 
 # Named like pictures, so that they are listed with a reason rather than passed over in silence.
-_MEANT_AS_PICTURES = (*IMAGE_SUFFIXES, ".heic", ".heif", ".avif")
+_MEANT_AS_PICTURES = PICTURE_SUFFIXES
 _DEEPEST = (
     3  # folders between the one given and its train folder (Kaggle sets: images/train, NAME/NAME/train)
 )

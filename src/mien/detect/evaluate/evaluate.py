@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from mien.data.sheet import write_sheet
 from mien.detect.evaluate import sheets
 from mien.detect.evaluate.config import DetectorEvaluation
 from mien.detect.evaluate.measure import Measured, measure, opened
@@ -17,6 +16,7 @@ from mien.detect.evaluate.table import markdown_of, values_of
 from mien.detect.training.photos import Photos, read_photos
 from mien.errors import OutputError
 from mien.files import whole_folder
+from mien.images.canvas import write_picture
 from mien.settings import to_mapping
 
 PAGE_FILE, VALUES_FILE = "detectors.md", "detectors.json"
@@ -87,7 +87,7 @@ def _write_sheets(
         wrongs = choose(one.judged, one.named.threshold, config.worst)
         if wrongs:
             name = f"{place}-{one.named.name.replace('/', '-')}-{kind}.png"
-            write_sheet(folder / name, sheets.sheet(photos, wrongs, missed=kind == "missed"))
+            write_picture(folder / name, sheets.sheet(photos, wrongs, missed=kind == "missed"))
             written.append(name)
     return written
 

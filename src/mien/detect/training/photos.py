@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mien.data.cache import hash_of
 from mien.errors import DataError, OutputError
 from mien.files import cache_folder, whole_file
-from mien.images import decode_known
+from mien.images import decode
 
 LABELS_FILE = "labels.jsonl"
 SPLITS = ("train", "val")
@@ -188,7 +188,7 @@ def _kept(file: Path, total: int) -> NDArray[np.uint8] | None:
 
 def _fill(flat: NDArray[np.uint8], folder: Path, rows: Sequence[Photo], starts: NDArray[np.int64]) -> None:
     for (row, data), start in zip(_encoded(folder, rows), starts, strict=True):
-        picture = decode_known(data, row.file)
+        picture = decode(data, row.file).pixels
         if picture.ndim == 2:
             picture = np.asarray(cv2.cvtColor(picture, cv2.COLOR_GRAY2RGB), np.uint8)
         if picture.shape != (row.height, row.width, 3):
