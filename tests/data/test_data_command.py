@@ -83,7 +83,7 @@ def test_settings_reach_the_reader(source, capsys):
         == 0
     )
     found = json.loads(capsys.readouterr().out)
-    assert found["classes"] == ["sad", "glad"] and found["counts"]["validation"] == {"sad": 1, "glad": 4}
+    assert found["classes"] == ["sad", "glad"] and found["counts"]["validation"] == {"sad": 1, "glad": 3}
 
 
 def test_get_draws_faces(tmp_path, capsys):

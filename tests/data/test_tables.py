@@ -101,7 +101,7 @@ def test_missing_files_are_unreadable_ones(pictures):
     text = f"path,label\n{rows()}gone.png,sad\n"
     bad = open_dataset(write(pictures, text)).unreadable
     assert [(item.name, item.reason) for item in bad] == [
-        ("gone.png", "it cannot be opened: No such file or directory")
+        ("gone.png", f"it cannot be opened: No such file or directory; looked for {pictures / 'gone.png'}")
     ]
 
 
