@@ -319,8 +319,8 @@ class _Reader:
         names = _names(tops)
         raise DataError(
             f"{self._here(folder)} holds {_listed(names)}, and in each are folders such as {_listed(sorted(below))}: "
-            f"if they are data sets, name one or several as DATA ({tops[0].path} {tops[1].path}); if they are persons or "
-            f"films, add --group '^[^/]+'; if they are the classes, say so: --classes {','.join(names[:_LISTED])}"
+            f"if they are data sets, name one or several as DATA ({tops[0].path} {tops[1].path}); if they are persons "
+            f"or films, add --group '^[^/]+'; if they are the classes, say so: --classes {','.join(names[:_LISTED])}"
         )
 
     def _refuse_no_classes(self, folder: Folder, names: Sequence[str]) -> None:

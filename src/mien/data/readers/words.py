@@ -36,8 +36,9 @@ SPLIT_WORDS = {
 # Beside one of those words these say nothing: training_set, FER2013Train, test-images, val_labels.
 _FILLERS = frozenset((
     "set", "sets", "data", "dataset", "datasets", "image", "images", "img", "imgs", "pic", "pics", "picture",
-    "pictures", "photo", "photos", "face", "faces", "folder", "split", "splits", "part", "label", "labels", "annotation",
-    "annotations", "list", "metadata", "files", "the", "of", "my", "fer", "ferplus", "plus", "ck", "ckplus", "raf",
+    "pictures", "photo", "photos", "face", "faces", "folder", "split", "splits", "part", "label", "labels",
+    "annotation", "annotations", "list", "metadata", "files", "the", "of", "my", "fer", "ferplus",
+    "plus", "ck", "ckplus", "raf",
     "rafdb", "db", "kdef", "rafd", "jaffe", "affectnet", "expw",
 ))  # fmt: skip
 _GLUED = re.compile(
