@@ -245,6 +245,7 @@ def _ckplus(root: Path, told: Sequence[Path], pictures: Sequence[Path]) -> Found
             raise DataError(
                 f"{shown_below(file, root)} labels the sequence {sequence}, of which no picture is there"
             )
+        path = last[sequence]
         files.append(
             LabelledFile(path, shown_below(path, root), label, "train", group=sequence.partition("_")[0])
         )
