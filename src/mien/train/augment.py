@@ -167,7 +167,7 @@ def _compress(pictures: NDArray[np.float32], rng: Generator, lowest: int) -> Non
         quality = int(rng.integers(lowest, 91))
         _, file = cv2.imencode(".jpg", pictures[row].astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, quality])
         flag = cv2.IMREAD_GRAYSCALE if pictures.shape[3] == 1 else cv2.IMREAD_COLOR
-        pictures[row] = cv2.imdecode(file, flag).reshape(pictures.shape[1:])
+        pictures[row] = np.asarray(cv2.imdecode(file, flag)).reshape(pictures.shape[1:])
 
 
 def _erase(pictures: NDArray[np.float32], rng: Generator, share: float) -> None:
