@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import sys
 import unicodedata
@@ -13,6 +14,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mien.errors import OutputError
+
+FORBIDDEN_IN_NAMES = re.compile(
+    r'[<>:"/\\|?*\x00-\x1f]'
+)  # in names of files and folders, on one system or another
 
 
 def plain_name(path: Path) -> str:
@@ -44,6 +49,15 @@ def _printable(letter: str) -> str:
     if letter.isprintable() or letter in "\u200c\u200d":  # the joiners that Persian, Hindi and emoji need
         return letter
     return " " if unicodedata.category(letter) == "Zs" else "\ufffd"
+
+
+def file_name(name: str) -> str:
+    """Return a name that a file can have on every system.
+
+    >>> file_name("a/b: c?"), file_name("..")
+    ('a_b_ c_', '_')
+    """
+    return FORBIDDEN_IN_NAMES.sub("_", name)[:100].strip(" .") or "_"
 
 
 def clipped(text: str, most: int = 120) -> str:

@@ -87,7 +87,10 @@ def test_two_data_sets_side_by_side_are_refused_by_name_and_combined_on_request(
     assert labels(both)["second/train/Happy/extra.png"] == "happy"
     picture = both.splits["train"].names.index("second/train/angry/0.png")
     alone = read(root / "second", merge=("happy=happy+Happy",)).splits["train"]
-    np.testing.assert_array_equal(both.splits["train"].pictures.read(picture), alone.pictures.read(alone.names.index("train/angry/0.png")))
+    np.testing.assert_array_equal(
+        both.splits["train"].pictures.read(picture),
+        alone.pictures.read(alone.names.index("train/angry/0.png")),
+    )
 
 
 def test_a_set_with_splits_beside_one_without_is_not_dropped_in_silence(write):

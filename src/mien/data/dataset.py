@@ -98,10 +98,13 @@ class RawDataset:
     refused: Mapping[str, str] = field(default_factory=dict)
 
     def counts(self) -> dict[str, int]:
-        """Pictures of each class over all splits."""
+        """Pictures of each class over all splits; with soft labels, those with a share of it."""
         found = np.zeros(len(self.classes), np.int64)
         for split in self.splits.values():
-            found += np.bincount(split.labels, minlength=len(self.classes))
+            if split.shares is None:
+                found += np.bincount(split.labels, minlength=len(self.classes))
+            else:
+                found += (split.shares > 0).sum(axis=0)
         return dict(zip(self.classes, found.tolist(), strict=True))
 
     def noting(self, *notes: str) -> RawDataset:

@@ -41,8 +41,7 @@ def open_paths(
     raw = check_spellings(raw, config.classes)
     _check_classes(raw, source)
     raw = _numbers_noted(_grouped(raw, config))
-    if carve_validation:
-        raw = _with_validation(raw, config)
+    raw = _with_validation(raw, config) if carve_validation else raw.noting(*leaks(raw.splits))
     return Dataset(
         name=raw.name,
         source=source,
@@ -144,9 +143,9 @@ def _split_tables(
     raws = []
     for split, table in named:
         raw = index_files(table, find_in_table(table, config, split), progress)
-        shown = shown_below(table, tree.root.path)
+        beside = shown_below(table.parent, tree.root.path)
         renamed = {
-            name: replace(part, names=[f"{shown}: {row}" for row in part.names])
+            name: replace(part, names=[row if beside == "." else f"{beside}/{row}" for row in part.names])
             for name, part in raw.splits.items()
         }
         raws.append(replace(raw, splits=renamed, name=plain_text(tree.root.path.name)))

@@ -283,9 +283,8 @@ class _Rows:
             return
         group = plain_text(row[columns.group]).strip() if columns.group is not None else ""
         self._cells.append(cell)
-        name = (
-            f"{where}" if Path(cell).is_absolute() and self._path.suffix == ".parquet" else plain_text(cell)
-        )
+        inside = self._path.suffix.lower() == ".parquet" and Path(cell).is_absolute()  # unpacked: NUMBER-NAME
+        name = f"{where} {Path(cell).name.partition('-')[2]}".strip() if inside else plain_text(cell)
         split = self._split(row, where)
         self._files.append(LabelledFile(Path(cell), name, label, split, group, self._box(row, where), shares))
 
