@@ -19,7 +19,17 @@ if TYPE_CHECKING:
 # ONNX Runtime's own builds write a session file on import and report usage to Microsoft. mien sends nothing anywhere.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-__all__ = ["Analyzer", "Face", "Faces", "MienError", "__version__", "evaluate", "load", "open_dataset", "train"]
+__all__ = [
+    "Analyzer",
+    "Face",
+    "Faces",
+    "MienError",
+    "__version__",
+    "evaluate",
+    "load",
+    "open_dataset",
+    "train",
+]
 
 # Loaded when they are asked for, so that `import mien` stays at the standard library.
 _LAZY = {
@@ -30,25 +40,12 @@ _LAZY = {
     "open_dataset": "mien.data",
 }
 
-
-def train(data: str | Path, **options: Any) -> Any:
-    """Train a network as `mien train DATA` does, and return the run: `run.folder`, `run.model`.
-
-    data: whatever the command takes. options: those of the command, in its words with `_` for `-`: `epochs=30`,
-    `network="small"`, `recipe="mien"`, `out="runs/first"`. Needs the training extra. Raises MienError in one line.
-    """
-    return _command("mien.train.python", "train", data, options)
-
-
-def evaluate(model: str | Path, data: str | Path, **options: Any) -> Any:
-    """Score a network as `mien evaluate MODEL DATA` does, and return the report: `report.scores.accuracy`.
-
-    options: those of the command, in its words with `_` for `-`. Raises MienError in one line.
-    """
-    return _command("mien.evaluate.python", "evaluate", model, data, options)
+_ROOMS = ("evaluate", "train")  # rooms that one may call, as one calls the command of that name
 
 
 def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return importlib.import_module(f"mien.{name}")
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = globals()[name] = getattr(importlib.import_module(_LAZY[name]), name)

@@ -18,7 +18,7 @@ from mien.images import read_image
 from mien.predict.analyzer import Analyzer
 from mien.predict.results import COLUMNS, Faces
 
-SAMPLE = Path(mien.__file__).parent / "samples" / "grace-hopper.jpg"
+SAMPLE = Path(mien.__file__).parent / "samples" / "eileen-collins.jpg"
 
 
 @pytest.fixture(scope="module")

@@ -37,6 +37,9 @@ class HaarDetector:
         self._threads = threading.local()  # a CascadeClassifier keeps the picture it works on
         self.metadata: Mapping[str, str] = {"name": self.name, "file": _FILE, "opencv": cv2.__version__}
 
+    def __reduce__(self) -> tuple[type[HaarDetector], tuple[()]]:
+        return HaarDetector, ()
+
     def detect(self, image: NDArray[np.uint8]) -> tuple[Detection, ...]:
         """See Detector.detect."""
         if too_thin(image):

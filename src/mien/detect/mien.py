@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +176,7 @@ class MienDetector:
     def __init__(
         self, path: Path | None = None, threshold: float | None = None, *, twice: bool = True
     ) -> None:
+        self._opened = (path, threshold, twice)
         files = read_detector(path or SHIPPED)
         self._settings = files.metadata
         self._threshold = files.metadata.threshold if threshold is None else threshold
@@ -191,6 +193,11 @@ class MienDetector:
             "sha256": files.sha256,
             "threshold": f"{self._threshold:g}",
         }
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel as what was opened, and open it again on arrival."""
+        path, threshold, twice = self._opened
+        return partial(MienDetector, path, threshold, twice=twice), ()
 
     def detect(self, image: NDArray[np.uint8]) -> tuple[Detection, ...]:
         """See Detector.detect."""

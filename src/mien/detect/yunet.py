@@ -54,12 +54,16 @@ class YuNetDetector:
             "known_as": KNOWN.get(digest, "a file that mien was not measured with"),
             "opencv": cv2.__version__,
         }
+        self._path = path
         self._data = np.frombuffer(content, np.uint8)
         self._threads = threading.local()  # a FaceDetectorYN keeps the size of the picture it works on
         try:
             self._look(np.zeros((32, 32, 3), np.uint8), 32)
         except (cv2.error, IndexError) as error:
             raise ModelError(f"{path} is not a YuNet file that OpenCV can use; {by_hand()}") from error
+
+    def __reduce__(self) -> tuple[type[YuNetDetector], tuple[Path]]:
+        return YuNetDetector, (self._path,)
 
     def detect(self, image: NDArray[np.uint8]) -> tuple[Detection, ...]:
         """See Detector.detect."""

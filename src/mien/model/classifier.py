@@ -31,6 +31,7 @@ class Classifier:
 
     def __init__(self, path: Path, precision: str = "auto") -> None:
         path = Path(path)
+        self._opened = (path, precision)
         if precision not in PRECISIONS:
             raise ConfigError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
         if path.is_file():
@@ -44,6 +45,10 @@ class Classifier:
             self.metadata = folder.metadata
         self._heads = tuple(head.name for head in self.metadata.heads)
         self._input = _checked_input(self._session, self.metadata, path)
+
+    def __reduce__(self) -> tuple[type[Classifier], tuple[Path, str]]:
+        """Travel as what was opened, and open it again on arrival: a session of ONNX Runtime cannot travel."""
+        return Classifier, self._opened
 
     def predict(self, crops: Sequence[NDArray[np.uint8]]) -> dict[str, NDArray[np.float32]]:
         """Prepare crops as the network was trained and return their probabilities.
