@@ -40,7 +40,7 @@ _OF_FACE, _NUMBER_OF_FACE = (
 )  # type of a label, and of a number alone, is at most so large beside its face
 _LEAST_PX = 11.0  # type of a label
 _SIZES = (1.0, 0.85, 0.7, 0.55)  # of type, as shares of the largest, that are tried one after the other
-_FRAME_SIZE = 0.7  # the same in every frame of a video, so that it does not jump
+_FRAME_SIZE = 0.85  # the same in every frame of a video, so that it does not jump
 _CHIN = 1 / 6  # share of a face that its own label may cover where there is no room beside it
 # Numbers alone: smallest type, smallest face, and the longer side up to which a crowd is enlarged to have such faces.
 _LEAST_NUMBER_PX, _LEAST_FACE_PX, _LARGEST_PX = 8.0, 72.0, 3000
