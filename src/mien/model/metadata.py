@@ -144,7 +144,7 @@ def parse_metadata(text: str, source: Path) -> Mapping[str, Any]:
 
 
 def _check_kinds(values: Mapping[str, Any]) -> None:
-    """Raise ModelError for a field that is not of its kind; those of the heads and the preprocessing check themselves."""
+    """Raise ModelError for a field that is not of its kind; heads and preprocessing check their own."""
     kinds: dict[str, tuple[type, str]] = {
         "name": (str, "text"),
         "created": (str, "text"),
