@@ -28,7 +28,7 @@ def open_session(network: bytes | Path, name: Path) -> onnxruntime.InferenceSess
         content = network if isinstance(network, bytes) else network.read_bytes()
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's errors share no base but Exception
-        if "External data" in str(error):
+        if "external" in str(error).lower():
             raise ModelError(
                 f"{name} keeps weights in other files, which nothing checks; save the network in one file"
             ) from error
