@@ -77,6 +77,18 @@ def test_the_face_is_found_once_at_any_tilt_and_size(
         assert abs(turned + degrees) < max(abs(degrees), 6), f"{name}, {size_px} px, {degrees} degrees"
 
 
+def test_the_samples_are_found_where_they_always_were(detector: Detector) -> None:
+    """Golden values, so that no change of suppression or sizes goes unseen."""
+    golden = {
+        "grace-hopper.jpg": (181.53, 112.64, 171.59, 224.59, 0.912),
+        "eileen-collins.jpg": (179.66, 60.09, 90.47, 115.68, 0.920),
+    }
+    for name, wanted in golden.items():
+        (face,) = detector.detect(read_image(Path(mien.__file__).parent / "samples" / name))
+        assert face.score is not None
+        np.testing.assert_allclose([*face.box, face.score], wanted, atol=0.02)
+
+
 def test_a_doubtful_face_is_looked_at_again_upright_and_its_landmarks_come_back_in_place(
     portraits: dict[str, Picture],
 ) -> None:

@@ -140,7 +140,7 @@ sys.exit(main(sys.argv[1:]))
         check=False,
         stdin=subprocess.DEVNULL,
     )
-    assert (done.returncode, done.stderr) == (0, PASSED_OVER)
+    assert (done.returncode, done.stderr) == (0, f"{PASSED_OVER}mien: wrote 3 marked pictures to marked\n")
     assert len(done.stdout.splitlines()) == 3
 
 
@@ -177,9 +177,10 @@ def test_a_link_to_itself_is_reported_and_a_pipe_passed_over(
     assert predict("photos", *save, "--csv") == 1
     printed = capsys.readouterr()
     assert len(printed.out.splitlines()) == 1 + 3
-    passed_over, line = printed.err.splitlines()
+    passed_over, line, *written = printed.err.splitlines()
     assert passed_over == PASSED_OVER.replace("1 text", "1 pipe, socket or device, 1 text").strip()
     assert line.startswith("mien: photos/again.png cannot be opened: Too many levels of symbolic links")
+    assert written == (["mien: wrote 3 marked pictures to marked"] if save else [])
 
 
 def test_a_name_with_a_line_break_stays_on_one_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -251,9 +252,9 @@ def test_marked_copies_keep_their_names_and_are_not_read_again(
         names = ["10.png", "2-2.png", "2.png", "trip/Jürgen 顔.jpg"]
         assert [path.as_posix() for path in saved] == [f"marked/{name}" for name in names]
     copy = read(photos / "marked" / "2.png")
-    assert copy.shape == (640, 480, 3)  # enlarged, so that letters fit
-    assert tuple(copy[320, 240]) == (200, 200, 200)
-    assert tuple(copy[320, 1]) == label_colours(("dark", "bright"))[1]  # the frame
+    assert copy.shape == (480, 360, 3)  # enlarged, so that letters fit
+    assert tuple(copy[240, 180]) == (200, 200, 200)
+    assert tuple(copy[240, 1]) == label_colours(("dark", "bright"))[1]  # the frame
     assert (read(photos / "2.png") == 200).all()
     capsys.readouterr()
 

@@ -85,6 +85,12 @@ def run(options: argparse.Namespace) -> int:
         return 2
     write = _writer(options)
     failed = answer(open_analyzer(options, search=True), sources, targets, write, bar=bool(options.parquet))
+    if options.save:
+        count = len(sources) - failed
+        print(
+            f"mien: wrote {count} marked picture{'' if count == 1 else 's'} to {options.save}",
+            file=sys.stderr,
+        )
     return 1 if problems or failed else 0
 
 

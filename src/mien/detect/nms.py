@@ -10,12 +10,10 @@ from numpy.typing import NDArray
 from mien.detect.base import Detection, largest_first
 
 Floats = NDArray[np.float32]
-_MOST = 2000  # candidates, the surest: bounds the time for a picture that fires everywhere
-_BLENDED, _NEARLY = (
-    0.6,
-    0.5,
-)  # IoU, and share of the best score, from which boxes have a say in where a face lies
-# Share of the smaller box inside the other from which both are the same face: a look at another scale may see half
+_MOST = 2000  # candidates of one look, the surest first: bounds the time of a picture that fires everywhere
+# Intersection over union, and share of the surest one's score, from which a candidate has a say in where the face is.
+_BLENDED, _NEARLY = 0.5, 0.7
+# Share of the smaller box inside the larger one from which both are the same face: a look at another scale may see half
 # a face as one. At 0.75 a portrait of 4,000 pixels kept such a half; average precision was the same to .001.
 _INSIDE = 0.65
 _CONTAINED = 0.6  # the same for detectors with a suppression of their own
