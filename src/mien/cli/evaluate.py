@@ -11,6 +11,7 @@ from mien.evaluate.config import EvaluateConfig
 from mien.files import joined_paths, plain_name
 from mien.settings import add_settings, from_options
 from mien.terminal import ProgressBar
+from mien.train.run_folder import SETTINGS_FILE
 
 HELP = "Score a trained network on labelled faces: figures with intervals, calibration, mistakes, a page."
 EXAMPLES = """examples:
@@ -68,6 +69,6 @@ def run(options: argparse.Namespace) -> int:
 
 def default_out(model: str, data: Path) -> Path:
     """Return RUN/report-DATA for a run, else report-MODEL-DATA in the folder where one stands."""
-    if (Path(model) / "settings.json").is_file():
+    if (Path(model) / SETTINGS_FILE).is_file():
         return Path(model) / f"report-{plain_name(data)}"
     return Path(f"report-{plain_name(Path(model))}-{plain_name(data)}")

@@ -31,6 +31,10 @@ class EvaluateConfig(DataConfig):
     faces: str = setting(
         "whole", "'whole': each picture is a face; 'crop': find and crop the face", choices=("whole", "crop")
     )
+    detector: str | None = setting(
+        None, "with --faces crop: face detector; unset: the one that the model was trained with, else mien"
+    )
+    detector_file: str | None = setting(None, "with --detector: a detector of your own, or a YuNet file")
     precision: str = setting(
         "auto",
         "form of a model folder's network; auto: int8 where it has one, as in prediction",
@@ -84,4 +88,6 @@ class EvaluateConfig(DataConfig):
         if isinstance(config, cls):
             return config
         same = {field.name: getattr(config, field.name) for field in fields(DataConfig)}
-        return cls(**same, faces=getattr(config, "faces", "whole"))
+        cut = getattr(config, "faces", "whole") == "crop"
+        how = {name: getattr(config, name) for name in ("faces", "detector", "detector_file")} if cut else {}
+        return cls(**same, **how)
