@@ -17,6 +17,7 @@ from mien.data.index import InMemoryPictures
 from mien.errors import ConfigError
 from mien.files import locked
 from mien.labels import FER2013, FERPLUS
+from mien.model.folder import MODEL_FOLDER
 from mien.train import checkpoint, run_folder
 from mien.train.config import TrainConfig
 from mien.train.pictures import curves
@@ -30,9 +31,9 @@ def _a_run(out: Path, *, exported: int, trained: int = 4) -> None:
     progress = checkpoint.Progress(epoch=trained, best_epoch=2, finished=True)
     (out / run_folder.CHECKPOINT).mkdir()
     checkpoint.save(out / run_folder.CHECKPOINT / checkpoint.STATE_FILE, progress, [])
-    (out / run_folder.MODEL_FOLDER).mkdir()
+    (out / MODEL_FOLDER).mkdir()
     metadata = {"training": {"epochs": exported}}
-    (out / run_folder.MODEL_FOLDER / "model.json").write_text(json.dumps(metadata))
+    (out / MODEL_FOLDER / "model.json").write_text(json.dumps(metadata))
 
 
 def test_a_run_is_finished_when_the_model_of_its_last_epoch_lies_there(tmp_path: Path) -> None:

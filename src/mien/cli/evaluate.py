@@ -9,9 +9,9 @@ from pathlib import Path
 
 from mien.evaluate.config import EvaluateConfig
 from mien.files import joined_paths, plain_name
+from mien.model.folder import SETTINGS_FILE
 from mien.settings import add_settings, from_options
 from mien.terminal import ProgressBar
-from mien.train.run_folder import SETTINGS_FILE
 
 HELP = "Score a trained network on labelled faces: figures with intervals, calibration, mistakes, a page."
 EXAMPLES = """examples:

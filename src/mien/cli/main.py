@@ -30,6 +30,7 @@ COMMANDS = (
     "data",
     "models",
     "export",
+    "ensemble",
     "train-detector",
     "evaluate-detector",
 )

@@ -20,13 +20,14 @@ from mien.evaluate import external_models
 from mien.evaluate.config import EvaluateConfig
 from mien.evaluate.tta import Network, Probabilities, average
 from mien.model.classifier import Classifier
-from mien.model.folder import MODEL_FILE, model_path
+from mien.model.folder import BEST_FILE, KERAS_SUFFIXES, MODEL_FILE, MODEL_FOLDER, model_path
 from mien.model.heads import Head
 from mien.model.metadata import Metadata
 from mien.model.preprocess import Preprocess, to_model_input
 from mien.terminal import OnProgress
 from mien.train import run_folder
-from mien.train.run_folder import BEST_FILE, KERAS_SUFFIXES, MODEL_FOLDER, SEEN_FILE
+from mien.train.external_models import remembered
+from mien.train.run_folder import SEEN_FILE
 
 _BATCH = 64
 _CHUNK_BYTES = 32 * 2**20  # prepared pictures held at once
@@ -136,7 +137,7 @@ def _open_folder(folder: Path, config: EvaluateConfig) -> Scorer:
 
 def _open_onnx(path: Path, kind: str, config: EvaluateConfig) -> Scorer:
     if path.is_file() and not external_models.onnx_has_facts(path):
-        metadata, network, note = external_models.open_onnx(path, config)
+        metadata, network, note = external_models.open_onnx(path, remembered(path, config.description()))
         return Scorer(metadata, path, kind, network, note=note)
     classifier = Classifier(path, config.precision)
     return Scorer(
@@ -157,7 +158,9 @@ def _open_keras(path: Path, kind: str, config: EvaluateConfig) -> Scorer:
 
     model, metadata = load_network(path)
     if metadata is None:
-        metadata, network, note = external_models.wrap_keras(model, path, config)
+        metadata, network, note = external_models.wrap_keras(
+            model, path, remembered(path, config.description())
+        )
         return Scorer(metadata, path, kind, network, int(model.count_params()), note)
     return Scorer(metadata, path, kind, _keras_network(model, metadata, path), int(model.count_params()))
 

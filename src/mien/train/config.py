@@ -55,6 +55,10 @@ class TrainConfig(DataConfig):
         "start from this trained model (run, model folder, .keras): new head first, then the trunk",
         flag="--from",
     )
+    input_range: tuple[float, ...] = _network(
+        (),
+        "with --from a network that mien did not save: values of black and white in its input; unset: its own",
+    )
     # faces and labels
     faces: str = _common(
         "whole", "'whole': each picture is a face; 'crop': find and crop the face", choices=("whole", "crop")

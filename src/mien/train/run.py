@@ -19,6 +19,7 @@ from mien.data.index import traits_of
 from mien.errors import ConfigError, need
 from mien.files import locked
 from mien.labels import FER2013, FERPLUS
+from mien.model.folder import BEST_FILE, MODEL_FOLDER
 from mien.model.heads import Head
 from mien.model.metadata import Metadata
 from mien.model.preprocess import Preprocess
@@ -42,7 +43,7 @@ class Run:
     @property
     def model(self) -> Path:
         """The exported model folder."""
-        return self.folder / run_folder.MODEL_FOLDER
+        return self.folder / MODEL_FOLDER
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class _Built:
 
 
 @dataclass(frozen=True)
-class _Faces:
+class Faces:
     """The pictures of a training. detector: facts about the one that cut them out; cut, lost: pictures."""
 
     dataset: Dataset
@@ -83,7 +84,7 @@ def train(
     """
     show = show or ProgressBar(quiet=True)
     trackers.check(config.tracker)
-    faces = _opened(config, data, show)
+    faces = opened(config, data, show)
     faces = replace(faces, dataset=_limited(faces.dataset, config))
     config = config.for_pictures(len(faces.dataset.split("train")))
     settings = run_folder.described(config, faces.dataset, data)
@@ -97,12 +98,13 @@ def train(
         return _Training(config, faces, out, settings, show=show).run(replacing=retrain)
 
 
-def _opened(config: TrainConfig, data: Path, show: ProgressBar) -> _Faces:
+def opened(config: TrainConfig, data: Path, show: ProgressBar) -> Faces:
+    """Open DATA as the settings say, faces cut out where they ask for it; say what was left out."""
     dataset = open_dataset(data, config)
     for bad in dataset.unreadable:
         show.line(f"cannot be read, left out: {bad.name}: {bad.reason}")
     if config.faces == "whole":
-        return _Faces(dataset)
+        return Faces(dataset)
     from mien.detect.registry import open_detector
     from mien.train.faces import crop_faces
 
@@ -110,7 +112,7 @@ def _opened(config: TrainConfig, data: Path, show: ProgressBar) -> _Faces:
     cropped, lost = crop_faces(dataset, found, config.margin)
     for name in lost:
         show.line(f"no face found, left out: {name}")
-    return _Faces(cropped, dict(found.metadata), sum(map(len, cropped.splits.values())), lost)
+    return Faces(cropped, dict(found.metadata), sum(map(len, cropped.splits.values())), lost)
 
 
 def _limited(dataset: Dataset, config: TrainConfig) -> Dataset:
@@ -164,9 +166,9 @@ def _build(config: TrainConfig, heads: dict[str, tuple[str, ...]]) -> _Built:
 def _from_trained(config: TrainConfig, heads: dict[str, tuple[str, ...]]) -> _Built:
     from mien.train import transfer
 
-    if config.size or config.resize or config.colour:
+    old, metadata = transfer.open_to_start(str(config.init_from), config.input_range, config.colour)
+    if config.size or config.resize or config.colour not in (None, metadata.preprocess.colour):
         raise ConfigError("--size, --resize and --colour cannot change with --from: the model's own are kept")
-    old, metadata = transfer.open_network(str(config.init_from))
     if config.faces == "crop" and config.margin != metadata.preprocess.margin:
         raise ConfigError(
             f"the faces must be cut out as for the model that --from names: add --margin {metadata.preprocess.margin:g}"
@@ -181,7 +183,7 @@ class _Training:
     def __init__(
         self,
         config: TrainConfig,
-        faces: _Faces,
+        faces: Faces,
         out: Path,
         settings: dict[str, Any],
         *,
@@ -251,7 +253,7 @@ class _Training:
             self._validation,
             config,
             folder=self._out / run_folder.CHECKPOINT,
-            on_best=lambda: self._save(run_folder.BEST_FILE),
+            on_best=lambda: self._save(BEST_FILE),
             on_epoch=self._note_epoch,
             prepare_phase=lambda phase: built.unfreeze(phase.unfreeze),
             show=self._show,
@@ -269,7 +271,7 @@ class _Training:
         self._save(run_folder.LAST_FILE)
         self._finish(progress)
         if self._tracker:
-            self._tracker.finish(self._out / run_folder.MODEL_FOLDER)
+            self._tracker.finish(self._out / MODEL_FOLDER)
         return Run(self._out, config, progress, trained=True)
 
     def _summary(self, steps: int) -> list[str]:
@@ -340,7 +342,7 @@ class _Training:
         from mien.train.export.int8 import add_int8
 
         train, valid = self._dataset.split("train"), self._dataset.split("validation")
-        found, kept = add_int8(self._out / run_folder.MODEL_FOLDER, train, valid, seed=self._config.seed)
+        found, kept = add_int8(self._out / MODEL_FOLDER, train, valid, seed=self._config.seed)
         verdict = "kept" if kept else "not kept: it may lose 0.3"
         self._show.line(f"int8 form: {100 * found.lost:+.2f} points lost on validation, {verdict}")
 
@@ -351,7 +353,7 @@ class _Training:
         from mien.train.export.keras_io import load_network, save_network
         from mien.train.loop import predict
 
-        best, _ = load_network(self._out / run_folder.BEST_FILE)
+        best, _ = load_network(self._out / BEST_FILE)
         results = {
             "epochs": progress.epoch,
             "best_epoch": progress.best_epoch,
@@ -368,7 +370,7 @@ class _Training:
             save_network(best, self._out / run_folder.H5_FILE, self._metadata())
         self._draw_curves(progress)
         # Last, because a run with its model counts as finished.
-        export(best, self._out / run_folder.MODEL_FOLDER, metadata)
+        export(best, self._out / MODEL_FOLDER, metadata)
         if self._config.int8:
             self._add_int8()
 

@@ -17,17 +17,16 @@ import numpy as np
 from mien.data.dataset import Dataset
 from mien.errors import ConfigError
 from mien.files import plain_name, whole_file
-from mien.model.folder import METADATA_FILE
+from mien.model.folder import BEST_FILE, METADATA_FILE, MODEL_FOLDER, SETTINGS_FILE
 from mien.settings import to_mapping
 from mien.train import checkpoint
 from mien.train.checkpoint import Progress
 from mien.train.config import TrainConfig
 
-SETTINGS_FILE, EPOCHS_FILE, CURVES_FILE = "settings.json", "epochs.csv", "curves.png"
-BEST_FILE, LAST_FILE, H5_FILE = "best.keras", "last.keras", "best.h5"
+EPOCHS_FILE, CURVES_FILE = "epochs.csv", "curves.png"
+LAST_FILE, H5_FILE = "last.keras", "best.h5"
 BATCH_FILE, SEEN_FILE = "batch.png", "trained-on.npz"
-MODEL_FOLDER, CHECKPOINT, REPORT_FOLDER, TENSORBOARD = "model", "checkpoint", "report", "tensorboard"
-KERAS_SUFFIXES = (".keras", ".h5", ".hdf5")  # of files that Keras opens
+CHECKPOINT, REPORT_FOLDER, TENSORBOARD = "checkpoint", "report", "tensorboard"
 LOCK_FILE = ".lock"  # of `files.locked`, while somebody trains here
 
 _EXPLAINED = f"""# A mien run

@@ -100,7 +100,7 @@ def _opened(model: str, heads: Sequence[tuple[str, ...]]) -> _Teacher:
     network, metadata = open_network(model)
     names = list(network.output_names) if len(metadata.heads) > 1 else [head.name for head in metadata.heads]
     order = {name: place for place, name in enumerate(names)}
-    columns = tuple(_columns(metadata.heads, labels, order) for labels in heads)
+    columns = tuple(columns_of(metadata.heads, labels, order) for labels in heads)
     if columns[0] is None:
         raise ConfigError(
             f"the teacher {model} does not know all of {', '.join(heads[0])} (it knows "
@@ -109,7 +109,7 @@ def _opened(model: str, heads: Sequence[tuple[str, ...]]) -> _Teacher:
     return _Teacher(network, metadata.preprocess, columns)
 
 
-def _columns(
+def columns_of(
     heads: Sequence[Head], labels: tuple[str, ...], order: Mapping[str, int]
 ) -> tuple[int, list[int]] | None:
     """Find the teacher's head that knows these labels; one with as many is better than one with more."""
