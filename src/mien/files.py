@@ -175,6 +175,7 @@ def locked(folder: Path, doing: str) -> Iterator[None]:
     system itself frees when its process ends, however it ends; a file that was left behind is no lock.
     """
     path = folder / ".lock"
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         stream = _lock_file(path)
@@ -193,8 +194,9 @@ def locked(folder: Path, doing: str) -> Iterator[None]:
         with suppress(OSError):
             path.unlink()  # while it is still ours: see _lock_file
         stream.close()
-        with suppress(OSError):
-            folder.rmdir()  # nothing came of it
+        with suppress(OSError):  # where nothing came of it, no folder stays either
+            for place in missing:
+                place.rmdir()
 
 
 def _lock_file(path: Path) -> IO[str] | None:

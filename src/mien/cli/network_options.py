@@ -57,7 +57,7 @@ def open_analyzer(options: argparse.Namespace) -> Analyzer:
     from mien.predict.analyzer import load
 
     return load(
-        _adopted(options),
+        adopted_model(options),
         detector=options.detector,
         detector_file=options.detector_file,
         head=options.head,
@@ -65,7 +65,7 @@ def open_analyzer(options: argparse.Namespace) -> Analyzer:
     )
 
 
-def _adopted(options: argparse.Namespace) -> str | Path | None:
+def adopted_model(options: argparse.Namespace) -> str | None:
     """Return the model, or a model folder of it where it is a file that mien did not save and that was described."""
     from mien.train.external_models import cached_folder, description, is_external, remembered
 
@@ -76,4 +76,4 @@ def _adopted(options: argparse.Namespace) -> str | Path | None:
     told = remembered(path, description(vars(options)))
     if not told.labels or (path.suffix == ".onnx" and not is_external(path)):
         return given
-    return cached_folder(path, told)
+    return str(cached_folder(path, told))

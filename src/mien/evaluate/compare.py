@@ -122,6 +122,8 @@ class CompareConfig(TrainConfig):
         """Return the part that scoring needs."""
         reading = {found.name: getattr(self, found.name) for found in fields(DataConfig)}
         shared = {name: getattr(self, name) for name in (*_SHARED, *_TRAINED_WITH)}
+        if self.faces == "whole":  # then there is nothing to cut out, and nothing to say about it
+            shared |= {"detector": None, "detector_file": None}
         return EvaluateConfig(**{**reading, **shared})
 
     def _check_labels(self) -> None:

@@ -171,7 +171,8 @@ def _targets(
 ) -> tuple[NDArray[np.bool_], NDArray[np.floating[Any]]]:
     """Return which faces count, (n,), and what they should be answered with, (n, labels)."""
     if name != "votes":
-        return np.ones(len(split), bool), np.eye(len(labels))[split.labels]
+        wanted = np.eye(len(labels))[split.labels] if split.shares is None else split.shares
+        return np.ones(len(split), bool), wanted
     votes = np.zeros((len(split), len(labels))) if split.votes is None else split.votes
     total = votes.sum(axis=1, keepdims=True)
     return total[:, 0] > 0, votes / np.maximum(total, 1)

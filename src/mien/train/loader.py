@@ -137,7 +137,7 @@ class Loader:
         self._inputs, self._config, self._heads = inputs, config, heads
         self._size = config.batch_size
         self._drop_rest, self._side, self._views = drop_rest, size, views
-        self._labels = split.labels
+        self._labels, self._shares = split.labels, split.shares
         self._votes = split.votes if len(heads) > 1 else None
         weights_of_classes(
             split.labels, heads[0], config.class_weights
@@ -176,8 +176,8 @@ class Loader:
         inputs = augment(self._inputs(indices), rng, config, None if self._views else self._side)
         labels = self._labels[indices]
         classes = len(self._heads[0])
-        hard = np.eye(classes, dtype=np.float32)[labels]
-        targets = [hard * (1 - config.label_smoothing) + config.label_smoothing / classes]
+        wanted = np.eye(classes, dtype=np.float32)[labels] if self._shares is None else self._shares[indices]
+        targets = [wanted * (1 - config.label_smoothing) + config.label_smoothing / classes]
         weights = [class_weight[labels]]
         if self._votes is not None:
             votes = self._votes[indices]
