@@ -24,7 +24,7 @@ EXAMPLES = """examples:
   mien export best.keras --to models/mine --name mine       from a bare file, under a name of its own
   mien export runs/faces-small --litert mine.tflite         for phones (needs the TensorFlow backend)
   mien export models/mine --keras mine.keras                back to a file that Keras opens
-  mien export other.h5 --to models/other --labels angry,happy --input-range -1,1    a network that mien did not save
+  mien export other.h5 --to models/other --labels angry,happy --input-range=-1,1    a network that mien did not save
 """
 
 
