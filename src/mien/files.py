@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import errno
 import os
+import platform
 import re
 import shutil
 import sys
 import unicodedata
 import uuid
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
-from mien.errors import OutputError
+from mien.errors import ConfigError, OutputError
 
 FORBIDDEN_IN_NAMES = re.compile(
     r'[<>:"/\\|?*\x00-\x1f]'
@@ -26,8 +28,27 @@ def plain_name(path: Path) -> str:
     >>> plain_name(Path("sets/fer2013.csv.xz"))
     'fer2013'
     """
+    if len(parts := separate_paths(path)) > 1:
+        return "+".join(map(plain_name, parts))
     # Not by Path.resolve: it fails on a link that leads to itself.
     return Path(os.path.realpath(path)).name.split(".")[0] or "data"
+
+
+def joined_paths(paths: Sequence[Path | str]) -> Path:
+    """Write several paths as one, as the system writes lists of folders (A:B; A;B on Windows); one stays itself."""
+    return Path(os.pathsep.join(map(str, paths)))
+
+
+def separate_paths(path: Path) -> list[Path]:
+    """Undo joined_paths: the paths that one stands for; itself where something of that very name exists.
+
+    >>> [part.name for part in separate_paths(joined_paths(["no/lab", "no/web"]))]
+    ['lab', 'web']
+    """
+    words = str(path).split(os.pathsep)
+    if len(words) < 2 or os.path.lexists(path):
+        return [path]
+    return [Path(word) for word in words if word]
 
 
 def plain_text(text: str) -> str:
@@ -144,6 +165,67 @@ def check_replaceable(path: Path, what: str, mark: str, only: Collection[str] = 
         raise OutputError(
             f"{path} is there already and is not {what} (it has {', '.join(other[:3])}); name another place"
         )
+
+
+@contextmanager
+def locked(folder: Path, doing: str) -> Iterator[None]:
+    """Let nobody else work on `folder` inside the block; ConfigError where another process does already.
+
+    doing: what is done there, for the message ("being trained"). The lock is a file `.lock` in the folder that the
+    system itself frees when its process ends, however it ends; a file that was left behind is no lock.
+    """
+    path = folder / ".lock"
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        stream = _lock_file(path)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    if stream is None:
+        with suppress(OSError):
+            who = path.read_text(encoding="utf-8").strip()
+        raise ConfigError(
+            f"{folder} is {doing} by another process ({who or 'just started'}); wait for it, or name another place "
+            "with --out"
+        )
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            path.unlink()  # while it is still ours: see _lock_file
+        stream.close()
+        with suppress(OSError):  # where nothing came of it, no folder stays either
+            for place in missing:
+                place.rmdir()
+
+
+def _lock_file(path: Path) -> IO[str] | None:
+    """Open and lock a file; None where somebody else has it locked."""
+    while True:
+        stream = path.open("a+", encoding="utf-8")
+        try:
+            if sys.platform == "win32":
+                import msvcrt
+
+                stream.seek(0)
+                msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)
+            else:
+                import fcntl
+
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            stream.close()
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                return None
+            raise
+        # Whoever held it may have removed the file in between: then this is a lock on nothing.
+        with suppress(OSError):
+            if sys.platform == "win32" or os.path.samestat(os.fstat(stream.fileno()), path.stat()):
+                stream.truncate(0)
+                stream.write(f"process {os.getpid()} on {platform.node()}\n")
+                stream.flush()
+                return stream
+        stream.close()
 
 
 def _exchange(new: Path, target: Path) -> None:

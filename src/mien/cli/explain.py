@@ -13,7 +13,7 @@ from mien.cli.network_options import add_detector_options
 from mien.errors import ConfigError
 from mien.explain.config import ExplainConfig
 from mien.files import plain_name
-from mien.settings import add_settings, from_mapping
+from mien.settings import add_settings, from_options
 
 HELP = "Show which parts of a face carried a network's answer, and whether the map can be relied on."
 EXAMPLES = """examples:
@@ -53,10 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from mien.images.canvas import check_suffix
 
-    asked = {
-        name: value for name, value in vars(options).items() if name in ExplainConfig.__dataclass_fields__
-    }
-    config = from_mapping(ExplainConfig, asked, "options")
+    config = from_options(ExplainConfig, options)
     out = _out(options)
     if out:
         check_suffix(out)

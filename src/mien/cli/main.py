@@ -6,6 +6,7 @@ import argparse
 import errno
 import importlib
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,6 +30,7 @@ COMMANDS = (
     "data",
     "models",
     "export",
+    "ensemble",
     "train-detector",
     "evaluate-detector",
 )
@@ -38,6 +40,17 @@ NOTE = (
     "mien names the expression that people would see in a picture. It does not read feelings; inferring emotions "
     "at work or in schools is forbidden in the EU (AI Act, Art. 5(1)(f))."
 )
+
+
+WELCOME = """mien recognises facial expressions in photographs and videos, offline.
+
+Try:
+  mien demo                       two portraits that come with mien, marked copies of them
+  mien predict photo.jpg          your own picture; or a folder: mien predict photos --save marked
+  mien train FOLDER               a network for classes of your own: one folder of pictures per class
+
+All commands: mien --help; one of them, with examples: mien predict --help
+"""
 
 
 def module_name(command: str) -> str:
@@ -60,6 +73,7 @@ def parser(command: str | None = None) -> argparse.ArgumentParser:
         sub = commands.add_parser(
             name,
             help=module.HELP,
+            usage=getattr(module, "USAGE", None),  # where argparse's own would be a page long
             description=module.HELP,
             epilog=module.EXAMPLES,
             formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -76,7 +90,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns 0, 1 (some inputs failed), 2 (wrong input; one line on stderr), 130 (Ctrl-C) or 143 (SIGTERM).
     """
     _replace_closed_streams()
-    given = sys.argv[1:] if arguments is None else list(arguments)
+    given = _joined(sys.argv[1:] if arguments is None else arguments)
+    if not given:
+        print(WELCOME, end="")
+        return 0
     options = parser(given[0] if given else None).parse_args(given)
     try:
         with terminated_as_by_ctrl_c():
@@ -98,6 +115,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _drop_output()
         print(f"mien: cannot write the output: {error.strerror}; free some space", file=sys.stderr)
         return 2
+
+
+def _joined(arguments: Sequence[str]) -> list[str]:
+    """Join an option and a list of numbers that begins with a minus: argparse would take `-1,1` for an option."""
+    words: list[str] = []
+    for word in arguments:
+        if words and words[-1].startswith("--") and "=" not in words[-1] and re.fullmatch(_NUMBERS, word):
+            words[-1] += f"={word}"
+        else:
+            words.append(word)
+    return words
+
+
+_NUMBERS = r"-[\d.]+(e[+-]?\d+)?(,[+-]?[\d.]+(e[+-]?\d+)?)+"
 
 
 def _replace_closed_streams() -> None:

@@ -6,6 +6,10 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mien.model.folder import KERAS_SUFFIXES
+from mien.settings import add_settings
+from mien.train.external_models import Description
+
 if TYPE_CHECKING:
     from mien.predict.analyzer import Analyzer
 
@@ -15,7 +19,7 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         metavar="MODEL",
-        help="shipped model, run folder, model folder, or .onnx file of mien (default: mien)",
+        help="shipped model, run folder, model folder or .onnx file; or .keras or .h5, described below (default: mien)",
     )
     parser.add_argument(
         "--head", metavar="NAME", help="which answer of the network (default: its own choice)"
@@ -33,6 +37,7 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
         "shares such as happy=0.4,neutral=0.4 (default: everyday)",
     )
     add_detector_options(parser, "auto")
+    add_settings(parser, Description)
 
 
 def add_search_options(parser: argparse.ArgumentParser) -> None:
@@ -83,4 +88,18 @@ def open_analyzer(options: argparse.Namespace, *, search: bool = False) -> Analy
 
     names = ("detector", "detector_file", "head", "precision", "prior")
     searching = ("detect_size", "min_face", "min_score") if search else ()
-    return load(options.model, **{name: getattr(options, name) for name in (*names, *searching)})
+    return load(adopted_model(options), **{name: getattr(options, name) for name in (*names, *searching)})
+
+
+def adopted_model(options: argparse.Namespace) -> str | None:
+    """Return the model, or a model folder of it where it is a file that mien did not save and that was described."""
+    from mien.train.external_models import cached_folder, description, is_external, remembered
+
+    given: str | None = options.model
+    path = Path(given or "")
+    if path.suffix not in (*KERAS_SUFFIXES, ".onnx") or not path.is_file():
+        return given
+    told = remembered(path, description(vars(options)))
+    if not told.labels or (path.suffix == ".onnx" and not is_external(path)):
+        return given
+    return str(cached_folder(path, told))

@@ -127,10 +127,15 @@ def _page(template: str, **values: Any) -> str:
     }
     markup = need("markupsafe", "train", "writing reports").Markup
     filled = {
-        name: markup(charts.to_svg(value)) if hasattr(value, "savefig") else value
+        name: markup(charts.to_svg(value, _kind(value))) if hasattr(value, "savefig") else value
         for name, value in values.items()
     }
     return str(environment.get_template(template).render(note=NOTE, **filled))
+
+
+def _kind(figure: Any) -> str:
+    """Return the CSS class of a chart: those that are wide get the width of the page."""
+    return "chart wide-chart" if figure.get_figwidth() > 6 else "chart"
 
 
 def _column(name: str) -> str:

@@ -16,16 +16,14 @@ from mien.detect.search import PhotoSearch
 from mien.errors import DataError, ModelError
 from mien.images import PillowImage, decode_image, from_pillow, read_image
 from mien.model.classifier import Classifier
-from mien.model.folder import METADATA_FILE, model_path
+from mien.model.folder import KERAS_SUFFIXES, METADATA_FILE, MODEL_FOLDER, SETTINGS_FILE, model_path
 from mien.model.heads import Head
 from mien.model.preprocess import to_model_inputs
 from mien.model.prior import Prior, read_prior, reweighting
 from mien.predict.quality import NO_FACE, reasons
 from mien.predict.results import Face, Faces, Probabilities
 
-_RUN_MODEL, _RUN_SETTINGS = "model", "settings.json"  # inside a run folder, as `mien train` writes it
 DEFAULT_MODEL = "mien"  # the network that ships
-_KERAS_SUFFIXES = (".keras", ".h5", ".hdf5")
 _DOORS = "a path, an RGB array (height, width, 3) of uint8, the bytes of a picture file, or a Pillow image"
 
 
@@ -215,14 +213,14 @@ def load(
 def model_folder(model: str | Path | None) -> Path:
     """Return the model folder or `.onnx` file of what the user named, as `load` takes it; ModelError otherwise."""
     path = model_path(str(DEFAULT_MODEL if model is None else model))
-    if path.suffix in _KERAS_SUFFIXES:
+    if path.suffix in KERAS_SUFFIXES:
         raise ModelError(
             f"{path} is a Keras file; make a model folder of it first: mien export {path} --to DIR"
         )
-    inside = path / _RUN_MODEL
+    inside = path / MODEL_FOLDER
     if (inside / METADATA_FILE).is_file():
         return inside
-    if (path / _RUN_SETTINGS).is_file():
+    if (path / SETTINGS_FILE).is_file():
         raise ModelError(
             f"the run {path} has no model folder yet, because its training has not finished; let it finish (give "
             f"the same mien train command again), or take its best epoch: mien export {path} --to DIR"
