@@ -100,3 +100,10 @@ def columns(rows: Sequence[Sequence[str]], *, right: bool = True) -> str:
         return "  ".join(cells).rstrip()
 
     return "\n".join(map(line, rows))
+
+
+def percent(share: float) -> str:
+    """Write 0.934 as `93%`, for people. What is short of certain never reads as certain, nor a trace as nothing."""
+    if 0.995 <= share < 1:
+        return ">99%"
+    return "<1%" if 0 < share < 0.005 else f"{share:.0%}"

@@ -20,7 +20,7 @@ from mien.data.drawn import draw_face
 from mien.detect.registry import DETECTORS
 from mien.images.canvas import label_colours
 from mien.labels import FER2013
-from mien.predict.results import percent
+from mien.terminal import percent
 
 from ..model.tiny_onnx import write_folder
 

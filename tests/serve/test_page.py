@@ -26,7 +26,7 @@ import pytest
 
 from mien.images.canvas import label_colours, track_colour
 from mien.labels import FER2013
-from mien.predict.results import percent
+from mien.terminal import percent
 
 from .mood_onnx import write_mood
 from .page_media import SAMPLES, SIZE, write_camera, write_picture, write_webm

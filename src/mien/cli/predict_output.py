@@ -13,7 +13,8 @@ from typing import Any
 from mien.cli.predict_sources import Source
 from mien.errors import ConfigError, need
 from mien.files import whole_file
-from mien.predict.results import COLUMNS, Faces, percent
+from mien.predict.results import COLUMNS, Faces
+from mien.terminal import percent
 
 Results = Iterator[tuple[Source, Faces]]
 Writer = Callable[[Results, Sequence[Source], Sequence[str]], None]

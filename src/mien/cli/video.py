@@ -97,8 +97,7 @@ def _analyse(
 
 def summary(timeline: Timeline) -> str:
     """Return a line a face for people: when it was seen, and which expressions were named in how much of that time."""
-    from mien.predict.results import percent
-    from mien.terminal import columns
+    from mien.terminal import columns, percent
     from mien.video.timeline import clock
 
     rows = [["face", "from", "to", "expressions"]]

@@ -122,12 +122,10 @@ def second_look(detector: Detector, image: Picture) -> tuple[Detection, ...]:
     if not found:
         view, more = resized(view, min(max(view.shape[:2]), _TURNED_PX))
         scale *= more
-        for degrees in _TURNS:
-            found = [
-                face for face in _turned_look(detector, view, degrees) if (face.score or 0) >= _TURNED_SCORE
-            ]
-            if found:
-                break
+        # All turns, because a face that lies sideways is also seen, less surely, upside down.
+        looks = [_turned_look(detector, view, degrees) for degrees in _TURNS]
+        best = max(looks, key=lambda look: max((face.score or 0 for face in look), default=0))
+        found = [face for face in best if (face.score or 0) >= _TURNED_SCORE]
     return largest_first([replace(scaled(face, 1 / scale), levels=levels) for face in found])
 
 

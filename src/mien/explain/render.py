@@ -30,7 +30,7 @@ from mien.images.canvas import (
     text_block,
     text_width,
 )
-from mien.predict.results import percent
+from mien.terminal import percent
 
 # Orange and blue of Okabe & Ito 2008 (jfly.uni-koeln.de/color): apart for every kind of colour blindness, and the
 # orange is lighter, so that they differ in a grey print as well. Strength is opacity: no colour, no saliency.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -26,7 +27,10 @@ from mien.images.canvas import (
     text_width,
     track_colour,
 )
-from mien.predict.results import Face, percent
+from mien.terminal import percent
+
+if TYPE_CHECKING:
+    from mien.predict.results import Face
 
 # Longer side below which a picture, and a frame of a video, is enlarged, because letters would not fit.
 _SMALLEST_PX, _SMALLEST_FRAME_PX = 480, 320

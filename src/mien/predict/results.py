@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mien.detect.base import Box, Detection, Landmarks, checked
 from mien.errors import DataError, MissingExtra
+from mien.terminal import percent
 
 _SUM_TOLERANCE = 1e-4  # far above the rounding of a float32 softmax, far below what anyone would notice
 # Decimals in JSON, CSV and tables of data: of a probability, of a detector's score, of a place in pixels.
@@ -25,13 +26,6 @@ COLUMNS = (
     *("face", "emotion", "probability", "uncertain", "reasons", "head", "prior"),
     *("x", "y", "width", "height", "score"),
 )
-
-
-def percent(share: float) -> str:
-    """Write 0.934 as `93%`, for people. What is short of certain never reads as certain, nor a trace as nothing."""
-    if 0.995 <= share < 1:
-        return ">99%"
-    return "<1%" if 0 < share < 0.005 else f"{share:.0%}"
 
 
 class Probabilities(dict[str, float]):
