@@ -33,7 +33,7 @@ import numpy as np
 
 KINDS = {"pictures": 0.8, "tables": 0.1, "models": 0.1}  # share of --count
 MEMORY_BYTES = 3 << 30  # of address space: OpenCV and ONNX Runtime alone take one
-GROWTH_BYTES = 400_000_000  # resident, by one input; the seeds are small pictures
+GROWTH_BYTES = 1_600_000_000  # resident, by one input: eight bytes for each of the pixels that are allowed
 LIMIT_S = 10  # for one input
 CHUNK = 2_000  # inputs a child process
 

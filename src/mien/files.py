@@ -72,6 +72,15 @@ def _printable(letter: str) -> str:
     return " " if unicodedata.category(letter) == "Zs" else "\ufffd"
 
 
+def markdown_text(text: str) -> str:
+    """Return text that Markdown shows as it is, in a table, too: no HTML, no columns, no line breaks of its own.
+
+    >>> markdown_text("<b>happy</b> | sad")
+    '&lt;b>happy&lt;/b> \\\\| sad'
+    """
+    return plain_text(text.replace("\n", " ")).replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
+
+
 def file_name(name: str) -> str:
     """Return a name that a file can have on every system.
 

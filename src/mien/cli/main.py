@@ -14,6 +14,7 @@ from pathlib import Path
 from mien._version import __version__
 from mien.cli.signals import stopped_code, terminated_as_by_ctrl_c
 from mien.errors import MienError
+from mien.files import plain_text
 
 # Each is a module of this package with HELP (one line), EXAMPLES (text), add_arguments(parser) and run(args) -> int.
 # Importing one must stay light: whatever is heavy is imported inside run().
@@ -101,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()  # a full disk shows here at the latest
         return code
     except MienError as error:
-        print(f"mien: {error}", file=sys.stderr)
+        print(f"mien: {plain_text(str(error))}", file=sys.stderr)  # a path in it may hold anything
         return 2
     except KeyboardInterrupt as stop:
         print("mien: stopped", file=sys.stderr)

@@ -29,7 +29,7 @@ from mien.evaluate.formatting import (
     span,
 )
 from mien.evaluate.report import NOTE, Comparison, Predictions, Report, Row
-from mien.files import check_replaceable, whole_folder
+from mien.files import check_replaceable, markdown_text, whole_folder
 from mien.terminal import clock, columns
 
 REPORT_JSON, REPORT_PAGE = "report.json", "report.html"
@@ -214,7 +214,7 @@ def report_markdown(report: Report) -> str:
     if report.top_losses:
         parts.append("## Most confident mistakes\n\n![](top_losses.png)")
     if report.notes:
-        parts.append("## Notes\n\n" + "\n".join(f"- {note}" for note in report.notes))
+        parts.append("## Notes\n\n" + "\n".join(f"- {markdown_text(note)}" for note in report.notes))
     parts.append("## How it was made\n\n" + _made(report))
     parts.append(f"*{NOTE}*")
     return "\n\n".join(part for part in parts if part) + "\n"

@@ -98,8 +98,8 @@ class Header:
     """width and height in pixels as the decoder will store them; orientation 1-8 as Exif counts them (1: upright).
 
     least_bytes: a file that is smaller cannot hold so many pixels; 0 where we cannot say. end: where the picture ends
-    in the file, behind its end marker. has_end: whether it has one. channels, scan_start, last_scan: of a JPEG; how
-    many components, and where the data of its first and last scan begin. complete: whether
+    in the file, behind its end marker. has_end: whether it has one. channels, frame, scan_start, last_scan: of a
+    JPEG; how many components, where its frame header begins, and the data of its first and last scan. complete: whether
     its scans give every coefficient to the last bit. parts: of a PNG; start and end of each part
     that decoding needs.
     """
@@ -112,6 +112,7 @@ class Header:
     end: int = 0
     has_end: bool = True
     channels: int = 3
+    frame: int = 0
     scan_start: int = 0
     last_scan: int = 0
     complete: bool = True
@@ -313,7 +314,7 @@ def _codestream(data: bytes) -> int:
 
 def _jpeg(data: bytes, name: str) -> Header:
     progressive = False
-    width = height = channels = scans = scan_start = last_scan = least_bytes = 0
+    width = height = channels = frame = scans = scan_start = last_scan = least_bytes = 0
     orientation = 1
     position = 2
     end, has_end = len(data), False
@@ -337,6 +338,7 @@ def _jpeg(data: bytes, name: str) -> Header:
             break
         (length,) = struct.unpack_from(">H", data, position)
         if kind in _START_OF_FRAME and not width:
+            frame = position
             height, width = struct.unpack_from(">HH", data, position + 3)
             channels = data[position + 7]
             least_bytes = _least_jpeg_bytes(kind, width, height)
@@ -370,6 +372,7 @@ def _jpeg(data: bytes, name: str) -> Header:
         end,
         has_end,
         channels,
+        frame,
         scan_start,
         last_scan,
         complete,

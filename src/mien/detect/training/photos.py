@@ -99,7 +99,7 @@ def read_photos(folder: Path, split: str) -> Photos:
             _fill(flat, folder, rows, starts)
             flat.flush()
             del flat
-    except OutputError:  # no room on the disk: then in memory
+    except OutputError:  # no region on the disk: then in memory
         pixels = np.empty(total, np.uint8)
         _fill(pixels, folder, rows, starts)
         return Photos(rows, pixels, starts)
@@ -115,7 +115,7 @@ def read_labels(folder: Path) -> list[Photo]:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise DataError(
             f"cannot read {file} ({reason}); DATA must be a folder with {LABELS_FILE}, one JSON object a photograph "
-            "(docs/face-detector-training.md)"
+            "(docs/how-to/train-a-detector.md)"
         ) from error
     return [_photo(line, f"{file}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
 
