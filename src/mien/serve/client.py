@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from mien.detect.base import Box, Landmarks
 from mien.errors import ConfigError, ImageError, MienError
 from mien.images.decode import read_bytes
 from mien.predict.results import Face
@@ -167,7 +168,12 @@ def _error(problem: Any) -> MienError:
 
 
 def _face(found: Mapping[str, Any]) -> Face:
-    x, y, width, height = found["box"]
-    landmarks = found["landmarks"]
-    points = None if landmarks is None else tuple((x, y) for x, y in landmarks)
-    return Face(**{**found, "box": (x, y, width, height), "landmarks": points})
+    shares = found["probabilities"]  # rounded, so that they no longer sum to one
+    shares = {label: share / sum(shares.values()) for label, share in shares.items()}
+    landmarks = None if found["landmarks"] is None else Landmarks.of(found["landmarks"])
+    exact = {
+        "probabilities": shares,
+        "probability": shares[found["emotion"]],
+        "reasons": tuple(found["reasons"]),
+    }
+    return Face(**{**found, **exact, "box": Box(*found["box"]), "landmarks": landmarks})
