@@ -13,7 +13,14 @@ from numpy.typing import NDArray
 
 from mien.data import cache
 from mien.data.dataset import SPLITS, Pictures, Progress, RawDataset, Split, Unreadable, in_order
-from mien.data.traits import DIGEST_BYTES, LIKENESS, Traits, joined, measure, measure_all
+from mien.data.fingerprints import (
+    DIGEST_BYTES,
+    SIDE,
+    Fingerprints,
+    fingerprint_of,
+    fingerprints_of_all,
+    joined,
+)
 from mien.errors import DataError, ImageError
 from mien.files import natural
 from mien.images import decode
@@ -26,7 +33,7 @@ class InMemoryPictures:
     """Pictures of one size. pixels: (n, height, width) or (n, height, width, 3) uint8, grey or RGB."""
 
     pixels: NDArray[np.uint8]
-    traits: Traits | None = None
+    fingerprints: Fingerprints | None = None
 
     def __post_init__(self) -> None:
         shape, kind = self.pixels.shape, self.pixels.dtype
@@ -46,7 +53,7 @@ class InMemoryPictures:
         # A run of pictures, such as a split of a csv, is a view of the whole and costs no memory.
         run = len(indices) > 0 and bool((np.diff(indices) == 1).all())
         pixels = self.pixels[indices[0] : indices[-1] + 1] if run else self.pixels[indices]
-        return InMemoryPictures(pixels, self.traits.take(indices) if self.traits else None)
+        return InMemoryPictures(pixels, self.fingerprints.take(indices) if self.fingerprints else None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +61,7 @@ class FilePictures:
     """Pictures that stay on disk, whatever their size; they were examined when the folder was scanned."""
 
     paths: Sequence[Path]
-    traits: Traits | None = None
+    fingerprints: Fingerprints | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -66,21 +73,21 @@ class FilePictures:
 
     def take(self, indices: NDArray[np.intp]) -> FilePictures:
         paths = [self.paths[int(index)] for index in indices]
-        return FilePictures(paths, self.traits.take(indices) if self.traits else None)
+        return FilePictures(paths, self.fingerprints.take(indices) if self.fingerprints else None)
 
 
-def traits_of(pictures: Pictures) -> Traits:
-    """Return the traits that were found when the pictures were first read, or read them all now."""
-    known = getattr(pictures, "traits", None)
-    if isinstance(known, Traits):
+def fingerprints_of(pictures: Pictures) -> Fingerprints:
+    """Return the fingerprints that were found when the pictures were first read, or read them all now."""
+    known = getattr(pictures, "fingerprints", None)
+    if isinstance(known, Fingerprints):
         return known
-    return measure_all(pictures.read(index) for index in range(len(pictures)))
+    return fingerprints_of_all(pictures.read(index) for index in range(len(pictures)))
 
 
 _BATCH = 64  # files between two looks at what the decoders complained about
 _GONE = (-1, -1)
-_NOTHING = Traits(
-    np.zeros((1, DIGEST_BYTES), np.uint8), np.zeros((1, *LIKENESS), np.uint8), np.zeros((1, 3), np.int32)
+_NOTHING = Fingerprints(
+    np.zeros((1, DIGEST_BYTES), np.uint8), np.zeros((1, SIDE, SIDE), np.uint8), np.zeros((1, 3), np.int32)
 )
 
 
@@ -88,10 +95,10 @@ _NOTHING = Traits(
 class Scan:
     """Findings on n files, in their order. reasons: why a file is no usable picture, '' where it is one.
 
-    traits: of length n, zeros where there is a reason.
+    fingerprints: of length n, zeros where there is a reason.
     """
 
-    traits: Traits
+    fingerprints: Fingerprints
     reasons: Sequence[str]
 
     @property
@@ -107,14 +114,14 @@ def scan_files(paths: Sequence[Path], source: Path, progress: Progress | None = 
     key = cache.hash_of("scan", str(source.resolve()))
     states = [_state(path) for path in paths]
     known = _remembered(key)
-    found: list[tuple[Traits, str] | None] = [
+    found: list[tuple[Fingerprints, str] | None] = [
         known.get((str(path), *state)) for path, state in zip(paths, states, strict=True)
     ]
     new = [place for place, item in enumerate(found) if item is None]
     for place, item in zip(new, _examined([paths[place] for place in new], progress), strict=True):
         found[place] = item
     items = [item for item in found if item is not None]
-    scan = Scan(joined([traits for traits, _ in items]), [reason for _, reason in items])
+    scan = Scan(joined([fingerprints for fingerprints, _ in items]), [reason for _, reason in items])
     if new or len(known) != len(paths):
         _remember(key, paths, states, scan)
     return scan
@@ -128,7 +135,7 @@ def _state(path: Path) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def _examined(paths: Sequence[Path], progress: Progress | None) -> Iterator[tuple[Traits, str]]:
+def _examined(paths: Sequence[Path], progress: Progress | None) -> Iterator[tuple[Fingerprints, str]]:
     with ThreadPoolExecutor(workers()) as pool:
         for start in range(0, len(paths), _BATCH):
             batch = paths[start : start + _BATCH]
@@ -137,9 +144,9 @@ def _examined(paths: Sequence[Path], progress: Progress | None) -> Iterator[tupl
                 progress(start + len(batch), len(paths))
 
 
-def _examine(path: Path) -> tuple[Traits, str]:
+def _examine(path: Path) -> tuple[Fingerprints, str]:
     try:
-        return measure(decode(_content(path), "it").pixels), ""
+        return fingerprint_of(decode(_content(path), "it").pixels), ""
     except ImageError as error:
         return _NOTHING, str(error)
 
@@ -150,16 +157,16 @@ def _content(path: Path) -> bytes:
     return read_bytes(path, "it")
 
 
-def _remembered(key: str) -> dict[tuple[str, int, int], tuple[Traits, str]]:
+def _remembered(key: str) -> dict[tuple[str, int, int], tuple[Fingerprints, str]]:
     stored = cache.load("scan", key)
     if stored is None:
         return {}
     text = json.loads(stored["text"].tobytes())
-    traits = Traits.from_arrays(stored)
-    places = np.arange(len(traits))
+    fingerprints = Fingerprints.from_arrays(stored)
+    places = np.arange(len(fingerprints))
     states = stored["states"].tolist()
     return {
-        (name, *state): (traits.take(places[row : row + 1]), reason)
+        (name, *state): (fingerprints.take(places[row : row + 1]), reason)
         for row, (name, state, reason) in enumerate(zip(text["names"], states, text["reasons"], strict=True))
     }
 
@@ -172,7 +179,7 @@ def _remember(key: str, paths: Sequence[Path], states: Sequence[tuple[int, int]]
         {
             "text": np.frombuffer(text.encode("ascii"), np.uint8),
             "states": np.array(states, np.int64).reshape(-1, 2),
-            **scan.traits.arrays(),
+            **scan.fingerprints.arrays(),
         },
     )
 
@@ -200,7 +207,7 @@ def index_files(
         Unreadable(file.name, reason) for file, reason in zip(files, scan.reasons, strict=True) if reason
     ]
     usable = [files[int(row)] for row in scan.readable]
-    pictures = _pictures([file.path for file in usable], scan.traits.take(scan.readable))
+    pictures = _pictures([file.path for file in usable], scan.fingerprints.take(scan.readable))
     classes = tuple(sorted({file.label for file in files}, key=natural))
     number = {label: place for place, label in enumerate(classes)}
     splits = {}
@@ -212,15 +219,19 @@ def index_files(
     return RawDataset(name, classes, in_order(splits), tuple(unreadable))
 
 
-def _pictures(paths: Sequence[Path], traits: Traits) -> Pictures:
+def _pictures(paths: Sequence[Path], fingerprints: Fingerprints) -> Pictures:
     """Return small pictures of one size decoded (cached by their content), all others as files to stream."""
-    on_disk = FilePictures(paths, traits)
-    sizes = np.unique(traits.sizes, axis=0)
-    if len(sizes) != 1 or sizes[0, :2].max() > _SMALL_SIDE or traits.sizes.prod(axis=1).sum() > _SMALL_BYTES:
+    on_disk = FilePictures(paths, fingerprints)
+    sizes = np.unique(fingerprints.sizes, axis=0)
+    if (
+        len(sizes) != 1
+        or sizes[0, :2].max() > _SMALL_SIDE
+        or fingerprints.sizes.prod(axis=1).sum() > _SMALL_BYTES
+    ):
         return on_disk
-    key = cache.hash_of(traits.digests.tobytes(), traits.sizes.tobytes())
+    key = cache.hash_of(fingerprints.digests.tobytes(), fingerprints.sizes.tobytes())
     stored = cache.load("small", key) or cache.kept("small", key, {"pixels": _decoded(on_disk)})
-    return InMemoryPictures(stored["pixels"], traits)  # type: ignore[arg-type]
+    return InMemoryPictures(stored["pixels"], fingerprints)  # type: ignore[arg-type]
 
 
 def _decoded(pictures: FilePictures) -> NDArray[np.uint8]:

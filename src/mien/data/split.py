@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.data.dataset import Split
-from mien.data.index import traits_of
+from mien.data.index import fingerprints_of
 from mien.errors import DataError
 
 
@@ -20,7 +20,7 @@ def carve(train: Split, classes: Sequence[str], share: float, seed: int) -> tupl
     one side, or the validation score would count what was learnt by heart. Raises DataError where a class has
     fewer than two distinct pictures.
     """
-    digests = traits_of(train.pictures).digests
+    digests = fingerprints_of(train.pictures).digests
     _, kinds = np.unique(digests, axis=0, return_inverse=True)
     kinds = kinds.reshape(-1)
     random = np.random.default_rng(seed)

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from mien.data import cache
 from mien.data.dataset import SPLITS, RawDataset, Split, in_order
+from mien.data.fingerprints import Fingerprints, fingerprints_of_all
 from mien.data.index import InMemoryPictures
 from mien.data.readers.csv_text import opened_to_write, rows_of
 from mien.data.readers.words import need_column, split_of
-from mien.data.traits import Traits, measure_all
 from mien.errors import DataError
 from mien.labels import FER2013, FERPLUS, canonical
 
@@ -43,7 +43,7 @@ class Table:
     pixels: NDArray[np.uint8]
     emotions: NDArray[np.int64]
     places: NDArray[np.int64]
-    traits: Traits
+    fingerprints: Fingerprints
 
 
 def read_fer2013(path: Path) -> RawDataset:
@@ -52,7 +52,7 @@ def read_fer2013(path: Path) -> RawDataset:
     votes, note = votes_beside(path, [SPLITS[place] for place in table.places], table.emotions)
     present = [emotion for emotion in range(len(FER2013)) if (table.emotions == emotion).any()]
     labels = np.searchsorted(present, table.emotions).astype(np.int64)
-    pictures = InMemoryPictures(table.pixels, table.traits)
+    pictures = InMemoryPictures(table.pixels, table.fingerprints)
     splits = {}
     for place, name in enumerate(SPLITS):
         rows = np.flatnonzero(table.places == place)
@@ -66,12 +66,12 @@ def read_fer2013(path: Path) -> RawDataset:
 def _table(path: Path) -> Table:
     key = cache.content_hash(path)
     stored = cache.load("fer2013", key) or cache.kept("fer2013", key, _parse(path))
-    traits = Traits.from_arrays(stored)
-    return Table(stored["pixels"], stored["emotions"], stored["places"], traits)  # type: ignore[arg-type]
+    fingerprints = Fingerprints.from_arrays(stored)
+    return Table(stored["pixels"], stored["emotions"], stored["places"], fingerprints)  # type: ignore[arg-type]
 
 
 def _parse(path: Path) -> cache.Arrays:
-    """Return the fields of a Table by name, those of its traits among them."""
+    """Return the fields of a Table by name, those of its fingerprints among them."""
     rows = rows_of(path)
     header = next(rows, [])
     # A third column of another name may well be the split: only two columns are read as training faces alone.
@@ -92,7 +92,7 @@ def _parse(path: Path) -> cache.Arrays:
         raise DataError(f"{path.name} has no rows below its header; get the file again")
     stacked = np.stack(faces)
     labels = {"emotions": np.array(emotions, np.int64), "places": np.array(places, np.int64)}
-    return {"pixels": stacked, **labels, **measure_all(stacked).arrays()}
+    return {"pixels": stacked, **labels, **fingerprints_of_all(stacked).arrays()}
 
 
 def _with_numbers(rows: Iterator[list[str]]) -> Iterator[tuple[int, list[str]]]:
