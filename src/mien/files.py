@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import sys
+import unicodedata
 import uuid
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mien.errors import OutputError
+
+FORBIDDEN_IN_NAMES = re.compile(
+    r'[<>:"/\\|?*\x00-\x1f]'
+)  # in names of files and folders, on one system or another
 
 
 def plain_name(path: Path) -> str:
@@ -22,6 +28,42 @@ def plain_name(path: Path) -> str:
     """
     # Not by Path.resolve: it fails on a link that leads to itself.
     return Path(os.path.realpath(path)).name.split(".")[0] or "data"
+
+
+def plain_text(text: str) -> str:
+    """Return text that can be printed on one line: no control characters, one form of each accented letter.
+
+    What a name on disk or a cell of a table may hold (escape sequences, line breaks, marks that turn the direction of
+    writing, bytes that are no text) reaches terminals, reports and cards.
+
+    >>> plain_text("happy\\x1b[31m\\n")
+    'happy\\ufffd[31m\\ufffd'
+    """
+    text = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    if text.isprintable() and text.isascii():
+        return text
+    return "".join(map(_printable, unicodedata.normalize("NFC", text)))
+
+
+def _printable(letter: str) -> str:
+    if letter.isprintable() or letter in "\u200c\u200d":  # the joiners that Persian, Hindi and emoji need
+        return letter
+    return " " if unicodedata.category(letter) == "Zs" else "\ufffd"
+
+
+def file_name(name: str) -> str:
+    """Return a name that a file can have on every system.
+
+    >>> file_name("a/b: c?"), file_name("..")
+    ('a_b_ c_', '_')
+    """
+    return FORBIDDEN_IN_NAMES.sub("_", name)[:100].strip(" .") or "_"
+
+
+def clipped(text: str, most: int = 120) -> str:
+    """Return text fit for a message: printable, and not longer than a line or two."""
+    text = plain_text(text)
+    return text if len(text) <= most else f"{text[:most]}… ({len(text):,} letters)"
 
 
 def natural(name: str) -> tuple[tuple[int, int, str], ...]:
@@ -41,7 +83,8 @@ def natural(name: str) -> tuple[tuple[int, int, str], ...]:
 
 
 def _part(run: str) -> tuple[int, int, str]:
-    return (0, int(run), run) if run.isdecimal() else (1, 0, run)
+    # Python reads no number of more than 4,300 digits.
+    return (0, int(run), run) if run.isdecimal() and len(run) < 1000 else (1, 0, run)
 
 
 @contextmanager

@@ -7,19 +7,24 @@ FER2013 = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 # The order of the columns of FER+ (Barsoum et al. 2016, arXiv:1608.01041), without 'unknown' and 'NF'.
 FERPLUS = ("neutral", "happy", "surprise", "sad", "angry", "disgust", "fear", "contempt")
 
-_ALIASES = {
+# Forms of one word: in one data set they are one class, spelt twice.
+_FORMS = {
     "anger": "angry",
     "disgusted": "disgust",
-    "afraid": "fear",
     "fearful": "fear",
-    "scared": "fear",
     "happiness": "happy",
-    "joy": "happy",
     "sadness": "sad",
     "surprised": "surprise",
     "contemptuous": "contempt",
+}
+# Other words for one expression: they meet when two lists are matched, but somebody's own classes may keep them apart.
+_SYNONYMS = {
+    "afraid": "fear",
+    "scared": "fear",
+    "joy": "happy",
     "natural": "neutral",
 }
+_ALIASES = {**_FORMS, **_SYNONYMS}
 
 
 def canonical(name: str) -> str:
@@ -27,5 +32,21 @@ def canonical(name: str) -> str:
 
     Class names are free: this only makes `Anger`, `anger` and `angry` meet when two lists are matched.
     """
-    plain = name.strip().lower()
+    plain = same_letters(name)
     return _ALIASES.get(plain, plain)
+
+
+def word_form(name: str) -> str:
+    """Like canonical, but leaves other words for the same expression apart (`joy` and `happy`, `scared` and `fear`)."""
+    plain = same_letters(name)
+    return _FORMS.get(plain, plain)
+
+
+def same_letters(name: str) -> str:
+    """Return a name without what people do not mean by it: capitals, and blanks around it."""
+    return name.strip().casefold()
+
+
+def is_expression(name: str) -> bool:
+    """Say whether a name, in any spelling that we know, is one of the eight expressions of FER+."""
+    return canonical(name) in FERPLUS

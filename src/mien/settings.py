@@ -10,6 +10,7 @@ import argparse
 import dataclasses
 import difflib
 import math
+import sys
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -143,7 +144,7 @@ def _checked(name: str, value: Any, annotation: Any, source: str) -> Any:
     if plain is Path and isinstance(value, str | Path):
         return Path(value)
     if plain is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        value = float(value) if abs(value) <= sys.float_info.max else math.inf
     base = typing.get_origin(plain) or plain
     if not isinstance(value, base) or (isinstance(value, bool) and plain is not bool):
         raise ConfigError(f"{source}: {name} must be of type {base.__name__}, got {value!r}")

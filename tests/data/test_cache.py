@@ -144,7 +144,7 @@ def test_only_new_and_changed_pictures_are_decoded_again(tmp_path, write_faces, 
     write_faces(tmp_path / "set", {"c": 2}, first_seed=60, size=120)
     seen: list[str] = []
     real = index._examine
-    monkeypatch.setattr(index, "_examine", lambda path: (seen.append(path.name), real(path))[1])
+    monkeypatch.setattr(index, "_examine", lambda file: (seen.append(file.path.name), real(file))[1])
     dataset = open_dataset(tmp_path / "set", carve_validation=False)
     assert sorted(seen) == ["0.png", "0.png", "1.png"]
     assert dataset.splits["train"].pictures.read(4).shape == (130, 130)

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from mien.cli import data as command
+from mien.data import open_dataset
 from mien.data.convert import png
-from mien.errors import ConfigError, OutputError
+from mien.errors import ConfigError, DataError, OutputError
 from mien.images import read_image
 
 
@@ -19,6 +20,13 @@ def run(*words: str) -> int:
     parser = argparse.ArgumentParser()
     command.add_arguments(parser)
     return command.run(parser.parse_args([str(word) for word in words]))
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`mien data` writes its sheet into the current folder."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
 
 
 @pytest.fixture
@@ -77,13 +85,46 @@ def test_sheet_and_conversions(source, tmp_path, capsys):
     assert read_image(sheet).ndim == 3
 
 
+def test_a_sheet_is_written_as_the_readme_promises(source, tmp_path, capsys):
+    assert run(source) == 0
+    assert "wrote set-sheet.png: a row of examples for each class" in capsys.readouterr().out
+    sheet = read_image(tmp_path / "here" / "set-sheet.png")
+    assert sheet.shape[1] > 12 * 96 and 2 * 96 < sheet.shape[0] < 3 * 96
+    run(source, "--sheet", "none")
+    run(source, "--json")
+    assert [path.name for path in (tmp_path / "here").iterdir()] == ["set-sheet.png"]
+
+
+def test_several_data_are_one(source, tmp_path, write_faces, capsys):
+    write_faces(tmp_path / "more", {"happy": 3, "Sad": 2}, first_seed=90)
+    assert run(source, tmp_path / "more", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["name"] == "set+more" and found["classes"] == ["happy", "sad"]
+    assert sum(sum(row.values()) for row in found["counts"].values()) == 20
+    assert "'Sad' of more is taken for 'sad'" in found["notes"]
+
+
+def test_tables_are_safe_to_open_in_a_spreadsheet_and_come_back(tmp_path, write_faces):
+    write_faces(tmp_path / "bad", {"=cmd|calc": 2, "@sum": 2, "-1": 2}, size=16)
+    assert (
+        run(tmp_path / "bad", "--to-table", tmp_path / "table", "--group", "^[^/]+", "--sheet", "none") == 0
+    )
+    text = (tmp_path / "table" / "labels.csv").read_text()
+    cells = [cell for line in text.splitlines() for cell in line.split(",")]
+    assert "'=cmd|calc" in cells and "'@sum" in cells and "-1" in cells
+    assert not any(cell.startswith(("=", "@", "+")) for cell in cells)
+    back = open_dataset(tmp_path / "table")
+    assert set(back.classes) == {"=cmd|calc", "@sum", "-1"}
+    assert {group for split in back.splits.values() for group in split.groups} == {"=cmd|calc", "@sum", "-1"}
+
+
 def test_settings_reach_the_reader(source, capsys):
     assert (
         run(source, "--json", "--merge", "glad=happy", "--classes", "sad,glad", "--validation-share", "0.4")
         == 0
     )
     found = json.loads(capsys.readouterr().out)
-    assert found["classes"] == ["sad", "glad"] and found["counts"]["validation"] == {"sad": 1, "glad": 4}
+    assert found["classes"] == ["sad", "glad"] and found["counts"]["validation"] == {"sad": 1, "glad": 3}
 
 
 def test_get_draws_faces(tmp_path, capsys):
@@ -94,7 +135,7 @@ def test_get_draws_faces(tmp_path, capsys):
 
 
 def test_words_that_make_no_sense(source, tmp_path):
-    with pytest.raises(ConfigError, match="give one DATA, got 2"):
+    with pytest.raises(DataError, match=r"there is no file or folder .*more; DATA can be"):
         run(source, "more")
     with pytest.raises(ConfigError, match="give one name: mien data get NAME"):
         run("get")

@@ -143,15 +143,15 @@ def test_a_votes_file_without_a_column(tmp_path):
 
 BAD = {
     "no emotion column": (
-        lambda text: text.replace("emotion", "feeling", 1),
-        "has no column emotion; its first line has: feeling, ",
+        lambda text: text.replace("emotion", "what", 1),
+        "has no column label or emotion or class or expression or the like; its first line has: what, ",
     ),
     "no usage column": (lambda text: text.replace("Usage", "part", 1), "has no column usage"),
     "emotion 9": (
         lambda text: text.replace("\n3,", "\n9,", 1),
         r"row 2 has emotion '9'; allowed are 0 angry, 1 disg",
     ),
-    "emotion no number": (lambda text: text.replace("\n3,", "\nhappy,", 1), "row 2 has emotion 'happy'"),
+    "emotion no number": (lambda text: text.replace("\n3,", "\nbored,", 1), "row 2 has emotion 'bored'"),
     "pixel missing": (lambda text: text.replace(" ", ",", 1), "row 1 has"),
     "unknown usage": (
         lambda text: text.replace("PublicTest", "Spare", 1),

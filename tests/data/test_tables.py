@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import lzma
+import shutil
+import tarfile
+import tracemalloc
+import zipfile
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
-from mien.data import open_dataset
+from mien.data import DataConfig, open_dataset
 from mien.errors import DataError
 
 
@@ -101,7 +109,7 @@ def test_missing_files_are_unreadable_ones(pictures):
     text = f"path,label\n{rows()}gone.png,sad\n"
     bad = open_dataset(write(pictures, text)).unreadable
     assert [(item.name, item.reason) for item in bad] == [
-        ("gone.png", "it cannot be opened: No such file or directory")
+        ("gone.png", f"it cannot be opened: No such file or directory; looked for {pictures / 'gone.png'}")
     ]
 
 
@@ -151,3 +159,257 @@ def test_parquet(pictures):
     (pictures / "labels.parquet").write_bytes(b"PAR1 no")
     with pytest.raises(DataError, match="is not a Parquet file that can be read"):
         open_dataset(pictures / "labels.parquet")
+
+
+def said(dataset, words: str) -> bool:
+    return any(words in note for note in dataset.notes)
+
+
+def with_column(name: str, cells: list[str]) -> str:
+    lines = (f"{line},{cell}\n" for line, cell in zip(rows().split(), cells, strict=True))
+    return f"path,label,{name}\n{''.join(lines)}"
+
+
+@pytest.mark.parametrize(
+    ("name", "cells", "sizes"),
+    [
+        ("set", ["train"] * 6 + ["test"] * 2, {"train": 6, "test": 2}),
+        ("phase", ["Training"] * 6 + ["dev"] * 2, {"train": 6, "validation": 2}),
+        ("partition", ["0"] * 5 + ["1", "2", "2"], {"train": 5, "validation": 1, "test": 2}),
+        ("is_valid", ["False"] * 6 + ["True"] * 2, {"train": 6, "validation": 2}),
+        ("Is-Test", ["0"] * 6 + ["1"] * 2, {"train": 6, "test": 2}),
+        ("is_train", ["yes"] * 6 + ["no"] * 2, {"train": 6, "test": 2}),
+        ("fold", ["train"] * 6 + ["val"] * 2, {"train": 6, "validation": 2}),
+    ],
+)
+def test_columns_that_say_the_split_are_used(pictures, name, cells, sizes):
+    path = write(pictures, with_column(name, cells))
+    dataset = open_dataset(path, carve_validation=False)
+    assert {split: len(part) for split, part in dataset.splits.items()} == sizes
+    assert said(dataset, f"split by the column '{name}'")
+    alone = open_dataset(path, DataConfig(split_column="none"), carve_validation=False)
+    assert len(alone.splits["train"]) == (
+        6 if name.lower().startswith("is") else 8
+    ) or name.lower().startswith("is")
+
+
+@pytest.mark.parametrize(
+    ("name", "cells", "why"),
+    [
+        ("fold", [str(number % 4) for number in range(8)], "folds of a cross-validation: 0, 1, 2, 3"),
+        ("set", ["CK"] * 4 + ["RAF"] * 4, "its words name no splits: CK, RAF"),
+        ("is_valid", ["maybe"] * 8, "its cells are not yes and no: maybe"),
+    ],
+)
+def test_columns_that_might_say_the_split_are_named_where_they_are_not_used(pictures, name, cells, why):
+    dataset = open_dataset(write(pictures, with_column(name, cells)), carve_validation=False)
+    assert said(dataset, f"the column '{name}' is not used ({why})") and list(dataset.splits) == ["train"]
+
+
+def test_a_column_of_persons_keeps_them_on_one_side(pictures):
+    path = write(pictures, with_column("Subject", list("aabbccdd")))
+    dataset = open_dataset(path)
+    assert said(dataset, "grouped by the column 'Subject': 4 groups")
+    groups = {side: set(split.groups) for side, split in dataset.splits.items()}
+    assert not groups["train"] & groups["validation"] and len(groups["train"] | groups["validation"]) == 4
+    assert open_dataset(path, DataConfig(group="none"), carve_validation=False).splits["train"].groups is None
+    film = write(pictures, with_column("film title", list("aabbccdd")), "films.csv")
+    assert set(
+        open_dataset(film, DataConfig(group="film title"), carve_validation=False).splits["train"].groups
+    ) == set("abcd")
+
+
+def test_columns_and_folder_by_name(pictures):
+    text = rows().replace("pictures/", "").replace("sad", "1").replace("happy", "0")
+    path = write(pictures, f"where,mood code\n{text}")
+    with pytest.raises(DataError, match=r"or name the column with --path-column"):
+        open_dataset(path)
+    config = DataConfig(
+        path_column="where",
+        label_column="mood code",
+        root=str(pictures / "pictures"),
+        labels=("0=happy", "1=sad"),
+    )
+    dataset = open_dataset(path, config, carve_validation=False)
+    assert dataset.classes == ("happy", "sad") and dataset.splits["train"].labels.tolist() == [1, 0] * 4
+    with pytest.raises(DataError, match=r"has no column 'nowhere'; its first line has: where, mood code"):
+        open_dataset(path, DataConfig(path_column="nowhere"))
+
+
+def test_where_the_pictures_are_is_found_or_asked(pictures):
+    path = write(pictures, f"image,label\n{rows().replace('pictures/', '')}")
+    assert said(open_dataset(path), "pictures found in pictures/")
+    windows = write(
+        pictures, f"path,label\n{rows().replace('pictures/', 'pictures' + chr(92))}", "windows.csv"
+    )
+    assert len(open_dataset(windows, carve_validation=False).splits["train"]) == 8
+    bare = write(
+        pictures, f"id,path,label\n{''.join(f'{n},{n},{n % 2}' + chr(10) for n in range(8))}", "bare.csv"
+    )
+    assert len(open_dataset(bare, carve_validation=False).splits["train"]) == 8
+    gone = write(pictures, "path,label\nno/0.png,a\nno/1.png,b\n", "gone.csv")
+    with pytest.raises(
+        DataError, match=r"none of the 2 pictures that .* looked for .*no/0\.png; .* --root DIR"
+    ):
+        open_dataset(gone)
+
+
+def test_over_long_cells_are_unreadable_rows(pictures):
+    text = f"path,label\n{rows()}{'x' * 5000},sad\n{'y/' * 3000},happy\n"
+    bad = open_dataset(write(pictures, text)).unreadable
+    assert [item.reason for item in bad] == ["it cannot be opened: File name too long"] * 2
+    assert all(len(item.name) < 200 for item in bad)
+
+
+def test_two_spellings_of_a_class(pictures):
+    mixed = "".join(
+        f"pictures/{number}.png,{('Angry', 'Happy', 'angry', 'angry')[number % 4]}\n" for number in range(8)
+    )
+    dataset = open_dataset(write(pictures, f"path,label\n{mixed}"), carve_validation=False)
+    assert dataset.classes == ("angry", "Happy")
+    assert "'Angry' and 'angry' are one class spelt in several ways; it is called 'angry'" in dataset.notes
+    forms = mixed.replace("Angry", "anger")
+    path = write(pictures, f"path,label\n{forms}")
+    with pytest.raises(
+        DataError, match=r"the classes 'anger', 'angry' are one expression .* --merge anger=anger"
+    ):
+        open_dataset(path)
+    assert (
+        len(open_dataset(path, DataConfig(merge=("angry=anger+angry",)), carve_validation=False).classes) == 2
+    )
+    assert len(open_dataset(path, DataConfig(classes=("anger", "angry", "Happy"))).classes) == 3
+
+
+def test_two_real_classes_stay_two(pictures):
+    text = "".join(f"pictures/{number}.png,{('happy', 'joy')[number % 2]}\n" for number in range(8))
+    dataset = open_dataset(write(pictures, f"path,label\n{text}"))
+    assert dataset.classes == ("happy", "joy")
+    assert said(
+        dataset, "happy and joy stay different classes; if they mean one expression: --merge happy=happy+joy"
+    )
+
+
+def test_rows_without_a_label_are_refused_only_where_they_are_used(pictures):
+    text = f"path,label\n{rows().replace('0.png,sad', '0.png,')}"
+    path = write(pictures, text)
+    with pytest.raises(DataError, match="row 1 has no label"):
+        open_dataset(path)
+    dataset = open_dataset(path, DataConfig(classes=("happy", "sad")), carve_validation=False)
+    assert len(dataset.splits["train"]) == 7
+
+
+def test_soft_labels(pictures):
+    lines = "".join(f"pictures/{number}.png,{number},{7 - number},1\n" for number in range(8))
+    path = write(pictures, f"path,p_happy,p_sad,p_calm\n{lines}")
+    train = open_dataset(path, carve_validation=False).splits["train"]
+    np.testing.assert_allclose(train.shares.sum(axis=1), 1, rtol=1e-6)
+    dataset = open_dataset(path, DataConfig(merge=("unhappy=sad+calm",)), carve_validation=False)
+    assert dataset.classes == ("unhappy", "happy")
+    split = dataset.splits["train"]
+    np.testing.assert_allclose(split.shares[7], [1 / 8, 7 / 8], rtol=1e-6)
+    assert split.labels.tolist() == [0, 0, 0, 0, 0, 1, 1, 1]
+    chosen = open_dataset(path, DataConfig(classes=("happy", "sad")), carve_validation=False).splits["train"]
+    np.testing.assert_allclose(chosen.shares[1], [1 / 7, 6 / 7], rtol=1e-6)
+    with pytest.raises(DataError, match="row 1 has '-1' as the share of happy"):
+        open_dataset(write(pictures, "path,p_happy,p_sad\npictures/0.png,-1,2\n"))
+
+
+def test_votes_in_columns_of_expressions(pictures):
+    lines = "".join(
+        f"pictures/{number}.png,{number % 2 * 10},{10 - number % 2 * 10}\n" for number in range(8)
+    )
+    dataset = open_dataset(write(pictures, f"image name,happiness,anger\n{lines}"), carve_validation=False)
+    assert dataset.classes == ("anger", "happiness") and dataset.splits["train"].labels.tolist() == [0, 1] * 4
+
+
+def test_json_lines(pictures):
+    lines = "".join(
+        f'{{"file": "pictures/{n}.png", "label": "{"ab"[n % 2]}", "more": [1]}}\n' for n in range(8)
+    )
+    assert open_dataset(write(pictures, lines, "x.jsonl"), carve_validation=False).classes == ("a", "b")
+    with pytest.raises(DataError, match=r"x\.jsonl line 2 is no JSON"):
+        open_dataset(write(pictures, lines.replace("\n", "\n{", 1), "x.jsonl"))
+
+
+def test_a_line_without_an_end_is_refused_in_bounded_memory(tmp_path):
+    packed = tmp_path / "bomb.csv.xz"
+    with lzma.open(packed, "wb") as file:
+        for _ in range(40):
+            file.write(b"a" * 10_000_000)
+    assert packed.stat().st_size < 100_000
+    tracemalloc.start()
+    with pytest.raises(
+        DataError, match=r"bomb\.csv\.xz is no table: its line 1 has more than 10,000,000 characters"
+    ):
+        open_dataset(packed)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100_000_000
+
+
+@pytest.mark.skipif(importlib.util.find_spec("pyarrow") is None, reason="needs pyarrow")
+def test_parquet_with_the_pictures_inside(tmp_path, face):
+    import pyarrow
+    from pyarrow import parquet
+
+    contents = [cv2.imencode(".png", face(number, 24))[1].tobytes() for number in range(8)]
+    images = [{"bytes": content, "path": f"S{number // 2}_a.png"} for number, content in enumerate(contents)]
+    features = {"info": {"features": {"label": {"names": ["angry", "happy"], "_type": "ClassLabel"}}}}
+    table = pyarrow.table({"image": images, "label": [number % 2 for number in range(8)]})
+    table = table.replace_schema_metadata({b"huggingface": json.dumps(features).encode()})
+    (tmp_path / "set" / "data").mkdir(parents=True)
+    parquet.write_table(table, tmp_path / "set/data/train-00000-of-00001.parquet")
+    parquet.write_table(table.slice(0, 2), tmp_path / "set/data/test-00000-of-00001.parquet")
+    dataset = open_dataset(tmp_path / "set", DataConfig(group="S[0-9]"), carve_validation=False)
+    assert dataset.classes == ("angry", "happy")
+    assert {name: len(split) for name, split in dataset.splits.items()} == {"train": 8, "test": 2}
+    np.testing.assert_array_equal(dataset.splits["train"].pictures.read(5), face(5, 24))
+    assert set(dataset.splits["train"].groups) == {"S0", "S1", "S2", "S3"}
+    plain = pyarrow.table({"image": contents, "label": ["a", "b"] * 4})
+    parquet.write_table(plain, tmp_path / "plain.parquet")
+    assert (
+        open_dataset(tmp_path / "plain.parquet", carve_validation=False).splits["train"].labels.tolist()
+        == [0, 1] * 4
+    )
+
+
+def packed(folder: Path, path: Path) -> Path:
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            for file in sorted(folder.rglob("*.png")):
+                archive.write(file, file.relative_to(folder))
+    else:
+        with tarfile.open(path, "w:gz") as archive:
+            archive.add(folder, "faces")
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".zip", ".tar.gz"])
+def test_archives_are_read_without_unpacking_by_hand(tmp_path, write_faces, suffix):
+    write_faces(tmp_path / "in", {"train/happy": 3, "train/sad": 3, "test/sad": 1})
+    path = packed(tmp_path / "in", tmp_path / f"faces{suffix}")
+    for _ in range(2):
+        dataset = open_dataset(path)
+        assert dataset.name == "faces" and dataset.fingerprint == open_dataset(tmp_path / "in").fingerprint
+    path.write_bytes(path.read_bytes()[:-300])
+    with pytest.raises(DataError, match=r"cannot be unpacked: .*; get the file again"):
+        open_dataset(path)
+
+
+def test_an_archive_writes_nowhere_else(tmp_path, write_faces):
+    write_faces(tmp_path / "in", {"happy": 2, "sad": 2})
+    path = packed(tmp_path / "in", tmp_path / "faces.zip")
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("../../escaped.png", b"x")
+        archive.writestr("/tmp-absolute.png", b"x")
+    assert len(open_dataset(path, carve_validation=False).splits["train"]) == 4
+    assert not [*tmp_path.parent.rglob("escaped.png")] and not Path("/tmp-absolute.png").exists()
+
+
+def test_an_archive_that_would_fill_the_disk(tmp_path, write_faces, monkeypatch):
+    write_faces(tmp_path / "in", {"happy": 2, "sad": 2})
+    path = packed(tmp_path / "in", tmp_path / "full.zip")
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=0))
+    with pytest.raises(DataError, match=r"unpacks to .* and there is room for 0\.0 GB in"):
+        open_dataset(path)

@@ -49,7 +49,7 @@ def test_content_decides_and_the_rest_is_counted_by_kind(folder: Path) -> None:
         "hidden folder": 1, "system folder": 1,
     }  # fmt: skip
     assert passed_over_note(found.passed_over) == (
-        "passed over 10 that are no pictures: 2 text, 1 .xyz, 1 PDF, 1 camera raw, 1 empty, 1 hidden file, "
+        "passed over, as no pictures: 2 text, 1 .xyz, 1 PDF, 1 camera raw, 1 empty, 1 hidden file, "
         "1 hidden folder, 1 system folder, 1 video"
     )
 

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from mien.errors import ModelError
-from mien.model.folder import model_path, read_model_folder
+from mien.model.classifier import Classifier
+from mien.model.folder import model_path, read_model_folder, write_metadata
 from mien.model.heads import Blend, Head
 from mien.model.metadata import Metadata
 
@@ -179,3 +181,37 @@ def test_a_blend_takes_a_part_of_the_prior_out(tmp_path: Path) -> None:
 def test_a_blend_that_cannot_be_mixed_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ModelError, match=message):
         _blended(**changes)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ('"scores": 5', "scores of the model must be a list, got int"),
+        ('"scores": ' + "[" * 100_000 + "]" * 100_000, "the metadata are not JSON"),
+        ('"scores": [' + "9" * 5_000 + "]", "the metadata are not JSON"),
+        ('"network": []', "network of the model must be an object, got list"),
+        ('"name": 3', "name of the model must be text, got int"),
+    ],
+    ids=["number", "deep", "digits", "list", "name"],
+)
+def test_metadata_of_another_kind_are_one_line(tmp_path: Path, change: str, words: str) -> None:
+    folder = write_folder(tmp_path / "tiny")
+    file = folder / "model.json"
+    text = file.read_text(encoding="utf-8").rstrip()
+    file.write_text(f"{text[:-1]}, {change}}}", encoding="utf-8")  # the last of two with one name counts
+    with pytest.raises(ModelError, match=words) as caught:
+        read_model_folder(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_in_another_file_are_refused(tmp_path: Path) -> None:
+    """No hash covers them: whoever changes them changes the answers, and the check of the folder says nothing."""
+    folder = write_folder(tmp_path / "tiny")
+    network = onnx.load(folder / "model.onnx")
+    onnx.save(
+        network, folder / "model.onnx", save_as_external_data=True, location="weights.bin", size_threshold=0
+    )
+    assert (folder / "weights.bin").stat().st_size > 0
+    write_metadata(folder, METADATA)
+    with pytest.raises(ModelError, match="keeps weights in other files"):
+        Classifier(folder)

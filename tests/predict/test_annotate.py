@@ -50,7 +50,7 @@ def test_any_picture_can_be_marked(shape: tuple[int, ...], uncertain: bool) -> N
     for count in (1, 2):
         marked = annotated(image, [face(box, label, uncertain=uncertain) for box in boxes[:count]])
         assert marked.ndim == 3 and marked.shape[2] == 3
-        assert max(marked.shape) >= min(640, max(shape))
+        assert max(marked.shape) >= min(480, max(shape))
         (colour, _) = label_colours([label, "happy"])
         assert (marked == colour).all(axis=2).any()
     assert (image == 255).all()  # the picture itself stays as it is
@@ -59,8 +59,8 @@ def test_any_picture_can_be_marked(shape: tuple[int, ...], uncertain: bool) -> N
 def test_a_small_picture_is_enlarged_before_it_is_marked() -> None:
     image = np.full((160, 200, 3), 90, np.uint8)
     marked = annotated(image, [face((60, 60, 60, 60))])
-    assert marked.shape == (512, 640, 3)
-    assert annotated(image, []).shape == (512, 640, 3)
+    assert marked.shape == (384, 480, 3)
+    assert annotated(image, []).shape == (384, 480, 3)
 
 
 def test_a_box_on_the_border_is_drawn_whole() -> None:

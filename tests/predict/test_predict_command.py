@@ -24,6 +24,9 @@ from mien.predict.results import percent
 
 from ..model.tiny_onnx import write_folder
 
+# What the photos fixture holds beside pictures.
+PASSED_OVER = "mien: passed over, as no pictures: 1 hidden folder, 1 text\n"
+
 
 @pytest.fixture(autouse=True)
 def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -137,7 +140,7 @@ sys.exit(main(sys.argv[1:]))
         check=False,
         stdin=subprocess.DEVNULL,
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (0, f"{PASSED_OVER}mien: wrote 3 marked pictures to marked\n")
     assert len(done.stdout.splitlines()) == 3
 
 
@@ -150,7 +153,8 @@ def test_a_broken_picture_is_reported_and_the_rest_done(
     printed = capsys.readouterr()
     done = [Path(json.loads(line)["path"]).name for line in printed.out.splitlines()]
     assert done == ["2.png", "10.png", "Jürgen 顔.jpg"]
-    missing, broken, heic = printed.err.splitlines()
+    missing, passed_over, broken, heic = printed.err.splitlines()
+    assert passed_over + "\n" == PASSED_OVER
     assert missing.startswith("mien: there is no file or folder missing.jpg; name a picture")
     assert broken.startswith(f"mien: {Path('photos/5.png')} is a PNG file that cannot be decoded")
     assert heic.startswith(f"mien: {Path('photos/7.heic')} is a HEIC picture")
@@ -173,8 +177,10 @@ def test_a_link_to_itself_is_reported_and_a_pipe_passed_over(
     assert predict("photos", *save, "--csv") == 1
     printed = capsys.readouterr()
     assert len(printed.out.splitlines()) == 1 + 3
-    (line,) = printed.err.splitlines()
+    passed_over, line, *written = printed.err.splitlines()
+    assert passed_over == PASSED_OVER.replace("1 text", "1 pipe, socket or device, 1 text").strip()
     assert line.startswith("mien: photos/again.png cannot be opened: Too many levels of symbolic links")
+    assert written == (["mien: wrote 3 marked pictures to marked"] if save else [])
 
 
 def test_a_name_with_a_line_break_stays_on_one_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -208,7 +214,7 @@ def test_no_face_is_an_answer(photos: Path, capsys: pytest.CaptureFixture[str]) 
     assert predict(str(photos), detector="auto") == 0
     printed = capsys.readouterr()
     assert printed.out.count("-  no face found") == 3
-    assert printed.err == ""
+    assert printed.err == PASSED_OVER
 
 
 @pytest.mark.usefixtures("photos")
@@ -245,9 +251,9 @@ def test_marked_copies_keep_their_names_and_are_not_read_again(
         names = ["10.png", "2-2.png", "2.png", "trip/Jürgen 顔.jpg"]
         assert [path.as_posix() for path in saved] == [f"marked/{name}" for name in names]
     copy = read(photos / "marked" / "2.png")
-    assert copy.shape == (640, 480, 3)  # enlarged, so that letters fit
-    assert tuple(copy[320, 240]) == (200, 200, 200)
-    assert tuple(copy[320, 1]) == label_colours(("dark", "bright"))[1]  # the frame
+    assert copy.shape == (480, 360, 3)  # enlarged, so that letters fit
+    assert tuple(copy[240, 180]) == (200, 200, 200)
+    assert tuple(copy[240, 1]) == label_colours(("dark", "bright"))[1]  # the frame
     assert (read(photos / "2.png") == 200).all()
     capsys.readouterr()
 
@@ -273,3 +279,22 @@ def test_the_help_names_every_face_detector() -> None:
 )
 def test_people_read_neither_certainty_nor_nothing_where_there_is_none(share: float, said: str) -> None:
     assert percent(share) == said
+
+
+def test_what_a_picture_is_its_content_says_and_an_odd_one_is_answered_with_a_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Names that systems and browsers give, or none; a JPEG without its end marker."""
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    content = (Path(mien.__file__).parent / "samples" / "grace-hopper.jpg").read_bytes()
+    for name in ("a.jfif", "b.jpg_large", "c.jpg.1", "d"):
+        (folder / name).write_bytes(content)
+    (folder / "e.jpg").write_bytes(content[:-2])
+    found = list(records(capsys, str(folder), code=0))
+    assert [Path(name).name for name in found] == ["a.jfif", "b.jpg_large", "c.jpg.1", "d", "e.jpg"]
+    assert predict(str(folder / "e.jpg"), "--json") == 0
+    assert capsys.readouterr().err == (
+        f"mien: {folder / 'e.jpg'} is written oddly (its end marker is missing), but nothing "
+        "of its picture is missing\n"
+    )

@@ -59,7 +59,8 @@ def test_one_broken_picture_in_the_middle_is_reported_and_the_order_kept(
     printed = capsys.readouterr()
     records = json.loads(printed.out)
     assert [int(Path(record["path"]).stem) for record in records] == [n for n in range(120) if n != 60]
-    (line,) = printed.err.splitlines()
+    line, written = printed.err.splitlines()
+    assert written == "mien: wrote 119 marked pictures to marked"
     assert line.startswith(f"mien: {Path('many/60.png')} is cut short: one part of it claims")
     analyzer = mien.load("tiny", detector="whole")
     for record in records[::17]:

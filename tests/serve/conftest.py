@@ -123,13 +123,20 @@ def analyzer(model: Path) -> Analyzer:
 
 @pytest.fixture(scope="session")
 def start(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Start:
-    """Start a server with options of its own; temporary=: a folder that another server used before."""
+    """Start a server with options of its own.
+
+    temporary: a folder that another server used before. files: how many it may have open.
+    """
 
     @contextmanager
-    def started(*options: str, temporary: Path | None = None, **environment: str) -> Iterator[Running]:
+    def started(
+        *options: str, temporary: Path | None = None, files: int | None = None, **environment: str
+    ) -> Iterator[Running]:
         place = temporary or tmp_path_factory.mktemp("temporary")
         log = tmp_path_factory.mktemp("log") / "stderr.txt"
         command = [sys.executable, "-m", "mien.cli.main", "serve", "--port", "0", "--model", str(model)]
+        if files is not None:
+            command = ["sh", "-c", f'ulimit -n {files}; exec "$@"', "sh", *command]
         with log.open("w") as stderr:
             process = subprocess.Popen(
                 [*command, "--detector", "whole", *options],

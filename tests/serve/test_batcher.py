@@ -12,8 +12,9 @@ import pytest
 from mien.detect.base import Detection
 from mien.errors import ImageError
 from mien.predict.analyzer import Analyzer
-from mien.serve.batcher import Batcher, Picture, Seen, picture
+from mien.serve.batcher import Batcher, Seen
 from mien.serve.config import ServeConfig
+from mien.serve.fair_queue import Picture, picture
 from mien.serve.private_folder import held, private_folder, sweep
 from mien.serve.problems import ApiError, Busy
 from mien.serve.uploads import Budget
@@ -39,11 +40,12 @@ class Slow:
     def detect(self, image: np.ndarray) -> tuple[Detection, ...]:
         self.asked.set()
         assert self.may_go.wait(20)
+        time.sleep(0.05)  # longer than decoding takes, as with real detectors
         return (Detection((0.0, 0.0, float(image.shape[1]), float(image.shape[0]))),)
 
 
-def looked(level: int, max_pixels: int = 10_000) -> Picture:
-    return picture(png(level), "x", max_pixels)
+def looked(level: int) -> Picture:
+    return picture(png(level), "x", ServeConfig())
 
 
 def test_what_comes_during_a_batch_makes_the_next_one(analyzer: Analyzer) -> None:
@@ -62,7 +64,7 @@ def test_what_comes_during_a_batch_makes_the_next_one(analyzer: Analyzer) -> Non
         assert answer.faces[0].probabilities["dark"] == pytest.approx(face.probabilities["dark"], abs=1e-6)
     batcher.close()
     assert batches[0] == 1 and sum(batches) == 11, "the one that was given up is not looked at"
-    assert len(batches) <= 4 and max(batches) <= 8
+    assert len(batches) < 11 and max(batches) <= 8, "none was shared"
 
 
 def test_a_full_queue_takes_no_more_and_nothing_in_part(analyzer: Analyzer) -> None:
@@ -102,15 +104,15 @@ def test_damage_and_large_pictures_in_a_batch(analyzer: Analyzer) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     whole = cv2.imencode(".jpg", noise)[1].tobytes()
     damaged = whole[: len(whole) // 2] + b"\xff\xd9"
-    large = picture(png(200, (1000, 900)), "large", 1_000_000)
-    futures = batcher.submit([looked(5), picture(damaged, "damaged", 10_000), large, large])
+    large = picture(png(200, (1000, 900)), "large", ServeConfig(max_megapixels=1))
+    futures = batcher.submit([looked(5), picture(damaged, "damaged", ServeConfig()), large, large])
     good, bad, *others = [future.result(20) for future in futures]
     assert (good.width, good.height) == (24, 16)
     assert isinstance(bad, ImageError) and str(bad).startswith("damaged is ")
     assert [(seen.width, seen.faces[0].emotion) for seen in others] == [(1000, "bright")] * 2
     batcher.close()
-    with pytest.raises(ImageError, match=r"1000x900 pixels, more than the 0\.5 megapixels that this server"):
-        picture(png(200, (1000, 900)), "large", 500_000)
+    with pytest.raises(ImageError, match=r"1000x1900 pixels, more than the 1 megapixels that this server"):
+        picture(png(200, (1000, 1900)), "large", ServeConfig(max_megapixels=1))
 
 
 def test_memory_is_given_back() -> None:

@@ -93,18 +93,11 @@ def test_what_is_no_http_is_a_problem_too(server: Running, data: bytes) -> None:
 
 
 @pytest.mark.slow
-def test_too_many_connections_are_told_to_come_back_and_health_is_answered(start: Start) -> None:
-    with start("--max-requests", "1") as small:
-        with ExitStack() as opened:
-            for _ in range(4):
-                connection = opened.enter_context(socket.create_connection(("127.0.0.1", small.port)))
-                connection.sendall(b"GET / HTTP/1.1\r\n")  # and no more
-            answer = small.ask("GET", "/v1/models")
-            assert (answer.status, answer.headers["retry-after"]) == (503, "1")
-            assert answer.line == "5 connections are open already; try again in a second"
-            assert answer.headers["connection"] == "close"
-            assert small.ask("GET", "/healthz").status == 200, "or a full server is taken for a dead one"
-        for _ in range(50):
-            if (status := small.ask("GET", "/v1/models").status) == 200:
-                break
-        assert status == 200, "it must recover"
+def test_half_requests_give_way_to_whole_ones(start: Start) -> None:
+    with start("--max-requests", "1") as small, ExitStack() as opened:
+        for _ in range(4):
+            connection = opened.enter_context(socket.create_connection(("127.0.0.1", small.port)))
+            connection.sendall(b"GET / HTTP/1.1\r\n")  # and no more
+        for _ in range(4):
+            assert small.ask("GET", "/v1/models").status == 200
+        assert small.ask("GET", "/healthz").status == 200

@@ -181,7 +181,10 @@ def test_sigterm_lets_the_running_video_end_and_be_fetched(start: Start, long_cl
         server.process.send_signal(signal.SIGTERM)
         while server.ask("GET", "/readyz").status == 200:
             time.sleep(0.02)
-        assert server.analyze(png(1)).status == 503, "no new work"
+        refused = server.ask("POST", "/v1/videos", b"x", Content_Type="video/mp4")
+        assert (refused.status, refused.headers["retry-after"]) == (503, "5"), "no new videos"
+        told = server.analyze(png(1))
+        assert (told.status, told.headers["connection"]) == (200, "close"), "the next one goes elsewhere"
         assert server.finished(job)["status"] == "done"
         told = server.ask("GET", f"/v1/videos/{waiting}").json
         assert told["problem"]["detail"].startswith("the server is going down")

@@ -81,6 +81,9 @@ MIDDLES: dict[str, Middle] = {
     "batch norm, no centre": layers.BatchNormalization(center=False),
     "batch norm on units": lambda x: layers.BatchNormalization()(layers.GlobalMaxPooling2D()(x)),
     "layer norm": layers.LayerNormalization(),
+    "layer norm of the whole picture": layers.LayerNormalization(
+        axis=[1, 2, 3], center=False, scale=False, epsilon=25.0
+    ),
     "normalization": layers.Normalization(),
     "normalization given": layers.Normalization(mean=[0.1, 0.2, 0.3], variance=[1.0, 2.0, 0.5]),
     "rescaling": layers.Rescaling([0.5, 1.0, 2.0], offset=[0.1, 0.0, -0.1]),

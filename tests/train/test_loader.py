@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 
@@ -202,3 +203,24 @@ def test_a_centre_cut_keeps_the_scale_and_takes_real_pixels_for_the_border() -> 
     assert moved.shape == (3, 44, 44, 1)
     # A shift of less than two pixels never reaches the border that a picture without spare pixels would mirror.
     assert np.abs(moved - cut).max() > 20
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"gamma": 0.7}, {"side_light": 0.7}, {"low_contrast": 0.1}, {"sharpen": 1.5}, {"jpeg_quality": 12},
+        {"wide_rotation": 40.0},
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("channels", [1, 3])
+def test_each_damage_changes_its_share_of_the_pictures_and_no_other(settings, channels):
+    blobs = np.random.default_rng(0).integers(40, 200, (200, 6, 6, channels), dtype=np.uint8)
+    pixels = np.stack([cv2.resize(blob, (48, 48)).reshape(48, 48, channels) for blob in blobs])
+    still = TrainConfig(
+        flip=False, rotation=0.0, shift=0.0, zoom=0.0, contrast=0.0, brightness=0.0, blur=0.0, erasing=0.0
+    )
+    varied = augment(pixels, np.random.default_rng(0), replace(still, **settings))
+    changed = (np.abs(varied.astype(float) - pixels) > 1).any(axis=(1, 2, 3)).mean()
+    expected = {"wide_rotation": 1 / 7, "sharpen": 0.6}.get(next(iter(settings)), 0.3)
+    assert expected - 0.1 < changed < expected + 0.1
+    assert varied.min() >= 0 and varied.max() <= 255

@@ -106,7 +106,7 @@ def test_a_face_keeps_its_number_over_a_gap_and_no_longer() -> None:
 def test_the_end_gives_undecided_faces_the_benefit_of_the_doubt() -> None:
     tracker = BoxTracker()
     (track,) = tracker.update(0.0, [(0.0, 0.0, 9.0, 9.0)])
-    tracker.confirm_all()
+    tracker.end_shot()
     assert track.number == 1
 
 

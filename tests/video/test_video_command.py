@@ -5,11 +5,15 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
+import urllib.request
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -17,7 +21,9 @@ import numpy as np
 import pytest
 
 from mien.cli.main import main
+from mien.errors import ConfigError, ImageError
 from mien.video import writer
+from mien.video.camera import Camera, open_camera
 
 from ..model.tiny_onnx import write_folder
 from .video_files import scene, write_video
@@ -83,7 +89,13 @@ def test_all_results_without_ffmpeg(capfd: pytest.CaptureFixture[str]) -> None:
     assert video("clip.mp4", "--jsonl") == 0
     check_results(Path("clip-faces"), ".webm")
     printed = capfd.readouterr()
-    assert [Path(line).name for line in printed.out.splitlines()] == [
+    heading, *lines = printed.out.splitlines()
+    assert heading.split() == ["face", "from", "to", "expressions"]
+    faces = [line for line in lines if not line.startswith("wrote  ")]
+    assert [line.split()[0] for line in faces] == [str(number) for number in range(1, len(faces) + 1)]
+    assert faces[0].split()[1:3] == ["0:00.0", "0:00.4"]
+    assert "dark 75%, bright 25%" in faces[0]
+    assert [Path(line).name for line in lines[len(faces) :]] == [
         "clip-faces.csv", "clip-faces.jsonl", "clip-timeline.png", "clip-faces.webm",
     ]  # fmt: skip
     (note,) = printed.err.splitlines()
@@ -304,39 +316,86 @@ def test_the_command_needs_no_training_library() -> None:
     assert (running.returncode, said) == (0, "")
 
 
-def test_live_without_a_display_or_windows_is_one_line(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+@pytest.mark.skipif(os.name == "nt", reason="sends signals")
+@pytest.mark.parametrize("display", ["", ":99"], ids=["no display", "no windows"])
+def test_live_without_a_window_shows_the_camera_on_the_page(display: str) -> None:
+    if display and "GUI:                           NONE" not in cv2.getBuildInformation():
+        pytest.skip("this OpenCV has windows")
+    pytest.importorskip("uvicorn", reason="needs the extra serve")
+    opened = "import os, webbrowser; webbrowser.open = lambda address: print(address, flush=True)"
+    code = f"import sys\n{opened}\nfrom mien.cli.main import main\nsys.exit(main(sys.argv[1:]))"
+    environment = {k: v for k, v in os.environ.items() if k not in ("DISPLAY", "WAYLAND_DISPLAY")}
+    running = subprocess.Popen(
+        [sys.executable, "-c", code, "live", "--model", "tiny", "--detector", "whole"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment | ({"DISPLAY": display} if display and sys.platform.startswith("linux") else {}),
+    )
+    assert running.stderr is not None
+    try:
+        reason, listening = running.stderr.readline(), running.stderr.readline()
+        assert reason.endswith("; the page shows the camera instead\n")
+        address = re.search(r"listening on (http://127\.0\.0\.1:\d+/#camera) ", listening)
+        assert address, listening
+        with urllib.request.urlopen(address[1]) as answer:
+            assert b"camera-start" in answer.read()
+    finally:
+        running.send_signal(signal.SIGINT)
+        printed, _ = running.communicate(timeout=60)
+    assert printed == (f"{address[1]}\n" if display else "")
+
+
+def test_a_file_needs_a_window(
+    monkeypatch: pytest.MonkeyPatch, clip: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    if sys.platform.startswith("linux"):
-        monkeypatch.delenv("DISPLAY", raising=False)
-        monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
-        assert main(["live", "--model", "tiny"]) == 2
+    if not sys.platform.startswith("linux"):
+        pytest.skip("there is always a display")
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    for words in (["--camera", clip.name], ["--no-smoothing"]):
+        assert main(["live", "--model", "tiny", *words]) == 2
         (line,) = capfd.readouterr().err.splitlines()
-        assert line.startswith("mien: there is no display to show a window on")
-        assert "mien video FILE" in line
-        monkeypatch.setenv("DISPLAY", ":99")
-    if "GUI:                           NONE" in cv2.getBuildInformation():
-        assert main(["live", "--model", "tiny"]) == 2
-        (line,) = capfd.readouterr().err.splitlines()
-        assert line.startswith("mien: this OpenCV has no windows")
-        assert "pip install opencv-python" in line
+        assert line.startswith("mien: there is no display to show a window on, and the page ")
 
 
-def test_a_missing_camera_is_one_line() -> None:
-    from mien.errors import ConfigError, ImageError
-    from mien.video.camera import open_camera
-
-    with pytest.raises(ImageError, match="there is no camera 97 that can be opened"), open_camera(97):
+def test_a_missing_camera_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="there is no camera 97 that can be opened"), open_camera("97"):
         pass
-    with pytest.raises(ConfigError, match="must be 0 or more, got -1"), open_camera(-1):
+    with pytest.raises(ConfigError, match="must be 0 or more, got -1"), open_camera("-1"):
         pass
+    with (
+        pytest.raises(ConfigError, match=r"a camera is a number from 0, .* there is no front"),
+        open_camera("front"),
+    ):
+        pass
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    address = f"rtsp://127.0.0.1:{port}/stream"
+    with (
+        pytest.raises(ImageError, match=f"no stream of pictures can be opened at {address}"),
+        open_camera(address),
+    ):
+        pass
+    (tmp_path / "note.mp4").write_text("a note")
+    with pytest.raises(ImageError, match="is a text, not a video"), open_camera(str(tmp_path / "note.mp4")):
+        pass
+
+
+def test_a_file_is_shown_at_its_own_pace_and_frames_that_are_late_are_left_out(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.avi", [scene([(4 * n, 0, 200)]) for n in range(20)], 40, "MJPG")
+    seen = []
+    with open_camera(str(path)) as camera:
+        for time_s, image in camera.frames():
+            seen.append(time_s)
+            assert image.shape == (96, 160, 3)
+            time.sleep(0.1)  # four frames long
+    assert 3 <= len(seen) <= 10
+    assert all(later - earlier >= 0.1 for earlier, later in pairwise(seen))
 
 
 def test_the_newest_picture_of_a_camera_is_shown(tmp_path: Path) -> None:
     """A video stands for the camera: OpenCV reads both alike."""
-    from mien.errors import ImageError
-    from mien.video.camera import Camera
-
     path = write_video(tmp_path / "a.avi", [scene([(4 * n, 0, 200)]) for n in range(20)], code="MJPG")
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
     camera = Camera(capture, "camera 0")

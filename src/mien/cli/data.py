@@ -6,13 +6,14 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mien.data.dataset import DataConfig, Dataset
-from mien.errors import ConfigError
-from mien.settings import add_settings
+from mien.errors import ConfigError, OutputError
+from mien.files import file_name
+from mien.settings import add_settings, from_options
+from mien.terminal import ProgressBar
 
 if TYPE_CHECKING:
     from mien.data.summary import Summary
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
 HELP = "Look at labelled pictures: counts, sizes, copies, leaks, unreadable files; convert and download them."
 EXAMPLES = """examples:
   mien data faces                           one folder per class, or train/ validation/ test/ of those
-  mien data fer2013.csv --sheet faces.png   also .csv.gz and .csv.xz; a sheet of examples to look at
+  mien data fer2013.csv --sheet faces.png   also .csv.gz and .csv.xz; the sheet of examples under that name
+  mien data raf-db.zip                      an archive; KDEF, RaFD, CK+, AffectNet and others as they come
+  mien data faces.csv --label-column mood --root pictures --labels 0=sad,1=happy
+  mien data lab web --group '^[^/]+/[^_]+'  two sets as one; pictures with equal beginnings stay on one side
   mien data fer2013.csv --merge nothappy=sad+angry --classes happy,nothappy --to-folders two-classes
   mien data faces --model runs/faces-small  the labels most likely wrong, says a trained network
   mien data get drawn --to faces            drawn faces, without any network
@@ -34,11 +38,18 @@ _UNEVEN = 3.0  # times: from here on, class weights matter
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "words", nargs="+", metavar="DATA", help="folder, CSV or table; or: get NAME --to FOLDER"
+        "words",
+        nargs="+",
+        metavar="DATA",
+        help="folder, CSV, table or archive; several are combined; or: get NAME --to FOLDER",
     )
-    parser.add_argument("--json", action="store_true", help="print the summary as JSON")
     parser.add_argument(
-        "--sheet", type=Path, metavar="FILE", help="write a picture with examples of each class"
+        "--json", action="store_true", help="print the summary as JSON; no sheet unless named"
+    )
+    parser.add_argument(
+        "--sheet",
+        metavar="FILE",
+        help="the picture with examples of each class (default: NAME-sheet.png here; 'none': no sheet)",
     )
     parser.add_argument(
         "--model", metavar="MODEL", help="list the labels that this trained network doubts most"
@@ -66,14 +77,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    known = {field.name for field in fields(DataConfig)}
-    config = DataConfig(**{name: value for name, value in vars(options).items() if name in known})
+    config = from_options(DataConfig, options)
     if options.words[0] == "get" and not (len(options.words) == 1 and Path("get").exists()):
         return _get(options, config)
-    if len(options.words) > 1:
-        raise ConfigError(
-            f"give one DATA, got {len(options.words)}: {' '.join(options.words)}; quote names with blanks"
-        )
     return _look(options, config)
 
 
@@ -100,9 +106,15 @@ def _get(options: argparse.Namespace, config: DataConfig) -> int:
 def _look(options: argparse.Namespace, config: DataConfig) -> int:
     from mien.data import open_dataset
     from mien.data.summary import summarise
+    from mien.images.canvas import check_suffix
 
-    show = _show_progress if sys.stderr.isatty() and not options.json else None
-    dataset = open_dataset(options.words[0], config, progress=show)
+    if options.sheet and options.sheet != "none":
+        check_suffix(Path(options.sheet))
+    bar = ProgressBar(quiet=options.json)
+    dataset = open_dataset(
+        options.words, config, progress=lambda done, of: bar.stage("examining pictures", done, of)
+    )
+    bar.end()
     summary = summarise(dataset)
     print(json.dumps(summary.to_dict(), indent=2) if options.json else as_text(summary))
     for line in _write(options, dataset):
@@ -110,20 +122,12 @@ def _look(options: argparse.Namespace, config: DataConfig) -> int:
     return 0
 
 
-def _show_progress(done: int, of: int) -> None:
-    end = "\n" if done == of else ""
-    print(f"\rexamining pictures: {done} of {of}", end=end, file=sys.stderr, flush=True)
-
-
 def _write(options: argparse.Namespace, dataset: Dataset) -> Iterator[str]:
     """Write what was asked for, one after the other; yield a line for each."""
-    from mien.data import convert, sheet
-    from mien.images.canvas import check_suffix, write_picture
+    from mien.data import convert
 
-    if options.sheet:
-        check_suffix(options.sheet)
-        write_picture(options.sheet, sheet.contact_sheet(dataset, seed=options.__dict__.get("split_seed", 0)))
-        yield f"wrote {options.sheet}"
+    if options.sheet != "none" and (options.sheet or not options.json):
+        yield _sheet(dataset, options.sheet, seed=options.__dict__.get("split_seed", 0))
     for target, writer in (
         (options.to_folders, convert.to_folders),
         (options.to_table, convert.to_table),
@@ -133,6 +137,21 @@ def _write(options: argparse.Namespace, dataset: Dataset) -> Iterator[str]:
             yield f"wrote {writer(dataset, target)} pictures to {target}"
     if options.model:
         yield from _suspects(options, dataset)
+
+
+def _sheet(dataset: Dataset, asked: str | None, *, seed: int) -> str:
+    """Write the contact sheet; where nobody asked for it by name, a folder that cannot be written to is no error."""
+    from mien.data.sheet import contact_sheet
+    from mien.images.canvas import write_picture
+
+    path = Path(asked) if asked else Path(f"{file_name(dataset.name)}-sheet.png")
+    try:
+        write_picture(path, contact_sheet(dataset, seed=seed))
+    except OutputError as error:
+        if asked:
+            raise
+        return f"no sheet: {error}"
+    return f"wrote {path}: a row of examples for each class"
 
 
 def _suspects(options: argparse.Namespace, dataset: Dataset) -> list[str]:

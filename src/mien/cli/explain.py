@@ -85,17 +85,21 @@ def _explain_picture(options: argparse.Namespace, config: ExplainConfig, out: Pa
     from mien.detect.registry import WholePicture
     from mien.explain.explain import explain_face, inverse_transform, open_explainer
     from mien.explain.render import caption, draw_explanation, in_words
-    from mien.images import decode_image
+    from mien.images import decode
     from mien.images.canvas import write_picture
 
     if config.split:
         raise ConfigError(f"--split is for DATA, and {options.what} is a picture; leave it out")
-    sources, problems = find_sources([options.what])
+    named = find_sources([options.what])
+    sources, problems = named.sources, named.problems
     if len(sources) != 1:
         raise ConfigError(
             problems[0] if problems else f"{options.what} names {len(sources)} pictures; name one"
         )
-    image = decode_image(sources[0].content(), sources[0].title)
+    decoded = decode(sources[0].content(), sources[0].title)
+    image = decoded.pixels
+    if decoded.warning:
+        print(f"mien: {decoded.warning}", file=sys.stderr)
     analyzer, explainer = open_explainer(
         options.model, config, detector=options.detector or "auto", detector_file=options.detector_file
     )

@@ -73,14 +73,21 @@ def run(options: argparse.Namespace) -> int:
             "which pictures? Name files, folders or globs, or - for standard input: mien predict PATH; "
             "see mien predict --help"
         )
-    sources, problems = find_sources(options.paths, options.save)
+    found = find_sources(options.paths, options.save)
+    sources, problems = found.sources, found.problems
     targets = targets_of(sources, options.save)
-    for problem in problems:
-        print(f"mien: {problem}", file=sys.stderr)
+    for line in (*problems, *filter(None, [found.note])):
+        print(f"mien: {line}", file=sys.stderr)
     if not sources:
         return 2
     write = _writer(options)
     failed = answer(open_analyzer(options), sources, targets, write, bar=bool(options.parquet))
+    if options.save:
+        count = len(sources) - failed
+        print(
+            f"mien: wrote {count} marked picture{'' if count == 1 else 's'} to {options.save}",
+            file=sys.stderr,
+        )
     return 1 if problems or failed else 0
 
 
@@ -115,7 +122,9 @@ class _Results:
     def __iter__(self) -> Iterator[tuple[Source, tuple[Face, ...]]]:
         from mien.predict.batch import analyze_many
 
-        with closing(analyze_many(self._analyzer, self._sources, _saving(self._targets))) as answers:
+        with closing(
+            analyze_many(self._analyzer, self._sources, _saving(self._targets), self._warn)
+        ) as answers:
             for done, (source, found) in enumerate(zip(self._sources, answers, strict=True), start=1):
                 if isinstance(found, ImageError):
                     self.failed += 1
@@ -124,6 +133,9 @@ class _Results:
                     yield source, found
                 self._bar.show(done)
         self._bar.end()
+
+    def _warn(self, warning: str) -> None:
+        self._bar.line(f"mien: {warning}")
 
 
 def _saving(

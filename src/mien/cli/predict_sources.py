@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +13,9 @@ from pathlib import Path
 from mien.errors import ImageError
 from mien.files import natural
 from mien.images.decode import read_bytes
-from mien.images.listing import PICTURE_SUFFIXES
+from mien.images.listing import list_pictures, no_picture, passed_over_note
 
 STDIN = "-"
-# Named like pictures, so that they are reported with a reason rather than passed over in silence.
-_MEANT_AS_PICTURES = PICTURE_SUFFIXES
 _SAVED_AS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")  # others are saved as PNG
 
 
@@ -45,21 +44,31 @@ class Source:
             raise ImageError(f"standard input cannot be read: {error.strerror}; name a file") from error
 
 
-def find_sources(words: Sequence[str], skip: Path | None = None) -> tuple[list[Source], list[str]]:
-    """Return the pictures that the words name, each once, and a line for each word that names none.
+@dataclass(frozen=True)
+class Found:
+    """sources: each picture once. problems: a line for each word that names none. note: what was passed over, or ''."""
+
+    sources: list[Source]
+    problems: list[str]
+    note: str
+
+
+def find_sources(words: Sequence[str], skip: Path | None = None) -> Found:
+    """Find the pictures that the words name.
 
     words: files, folders (searched with all below them, hidden ones left out), globs, or '-'. skip: a folder whose
     pictures are left out when a folder above it is searched: what an earlier run wrote.
     """
     sources: dict[str | None, Source] = {}
     problems = []
+    passed_over: Counter[str] = Counter()
     for word in words:
-        found = list(_named(word, skip))
+        found = list(_named(word, skip, passed_over))
         for source in found:
             sources.setdefault(real(source.path) if source.path else None, source)
         if not found:
             problems.append(_nothing(word))
-    return list(sources.values()), problems
+    return Found(list(sources.values()), problems, passed_over_note(passed_over))
 
 
 def real(path: Path) -> str:
@@ -82,37 +91,31 @@ def save_places(sources: Sequence[Source]) -> list[Path]:
     return places
 
 
-def _named(word: str, skip: Path | None) -> Iterator[Source]:
+def _named(word: str, skip: Path | None, passed_over: Counter[str]) -> Iterator[Source]:
     path = Path(word)
     if word == STDIN:
         yield Source(STDIN, None, Path("stdin.png"))
     elif path.is_dir():
-        yield from _below(path, skip)
+        yield from _below(path, skip, passed_over)
     elif path.exists():
         yield _source(path, Path(path.name))
     elif glob.has_magic(word):
         matches = glob.glob(word, recursive=True)  # noqa: PTH207 - Path.glob takes no absolute pattern
         for match in sorted(map(Path, matches), key=_in_order):
             if match.is_dir():
-                yield from _below(match, skip)
-            elif _is_meant(match.name):
+                yield from _below(match, skip, passed_over)
+            elif kind := no_picture(match):
+                passed_over[kind] += 1
+            else:
                 yield _source(match, Path(match.name))
 
 
-def _below(folder: Path, skip: Path | None) -> Iterator[Source]:
+def _below(folder: Path, skip: Path | None, passed_over: Counter[str]) -> Iterator[Source]:
     skipped = real(skip) if skip else None
-    for where, folders, files in os.walk(folder):
-        here = Path(where)
-        kept = [name for name in folders if not name.startswith(".") and real(here / name) != skipped]
-        folders[:] = sorted(kept, key=natural)
-        for name in sorted(files, key=natural):
-            if _is_meant(name) and not name.startswith(".") and not _never_ends(here / name):
-                yield _source(here / name, (here / name).relative_to(folder))
-
-
-def _never_ends(path: Path) -> bool:
-    """Say whether a path is a pipe, socket or device: reading one that lies about in a folder may wait for ever."""
-    return path.exists() and not path.is_file()
+    listing = list_pictures(folder, lambda below: real(below) == skipped)
+    passed_over.update(listing.passed_over)
+    for path in listing.pictures:
+        yield _source(path, path.relative_to(folder))
 
 
 def _source(path: Path, place: Path) -> Source:
@@ -121,10 +124,6 @@ def _source(path: Path, place: Path) -> Source:
 
 def _on_one_line(name: str) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in name)
-
-
-def _is_meant(name: str) -> bool:
-    return Path(name).suffix.lower() in _MEANT_AS_PICTURES
 
 
 def _in_order(path: Path) -> tuple[tuple[tuple[int, int, str], ...], ...]:

@@ -27,7 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_settings(parser, ServeConfig)
 
 
-def run(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace, view: str = "") -> int:
+    """Serve until told to stop. view: which part of the page to open, as `#camera`."""
     for module in ("fastapi", "uvicorn", "python_multipart", "prometheus_client", "websockets"):
         need(module, "serve", "the server")
     from mien.serve.config import ServeConfig
@@ -54,9 +55,9 @@ def run(options: argparse.Namespace) -> int:
         )
 
     def ready(address: str) -> None:
-        print(f"mien: listening on {address} (Ctrl-C ends it)", file=sys.stderr, flush=True)
+        print(f"mien: listening on {address}{view} (Ctrl-C ends it)", file=sys.stderr, flush=True)
         if options.open:
-            _open(address)
+            _open(address + view)
 
     return serve(model, config, ready)
 

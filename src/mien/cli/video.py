@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mien.video.reader import Video
     from mien.video.results import VideoFrame
     from mien.video.settings import VideoSettings
+    from mien.video.timeline import Timeline
 
 HELP = "Follow the faces in a video: a marked copy, a table of expressions over time, and a timeline."
 EXAMPLES = """examples:
@@ -27,6 +28,7 @@ EXAMPLES = """examples:
   mien video talk.mp4 --stride 1         look for faces in every frame
   mien video talk.mp4 --no-video         table and timeline alone, faster
 """
+_NAMED = 3  # expressions in a line of the summary
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -83,8 +85,9 @@ def _analyse(
     for note in (*outputs.notes, video.problem):
         if note:
             print(f"mien: {note}", file=sys.stderr)
+    print(summary(outputs.timeline))
     for path in written:
-        print(path)
+        print(f"wrote  {path}")
     if stopped:
         print(
             f"mien: stopped after {outputs.length_s:.1f} seconds of the video; what was written up to there is whole",
@@ -92,6 +95,21 @@ def _analyse(
         )
         return stopped_code(stopped)
     return 1 if video.problem else 0
+
+
+def summary(timeline: Timeline) -> str:
+    """Return a line a face for people: when it was seen, and which expressions were named in how much of that time."""
+    from mien.predict.results import percent
+    from mien.terminal import columns
+    from mien.video.timeline import clock
+
+    rows = [["face", "from", "to", "expressions"]]
+    for face in timeline.faces():
+        shares = face.named()
+        ranked = [place for place in shares.argsort()[::-1].tolist() if shares[place] > 0]
+        words = ", ".join(f"{timeline.labels[place]} {percent(shares[place])}" for place in ranked[:_NAMED])
+        rows.append([str(face.number), clock(face.times_s[0]), clock(face.times_s[-1]), words])
+    return columns(rows, right=False) if len(rows) > 1 else "no face was found in this video"
 
 
 def _shown(frames: Iterator[VideoFrame], video: Video) -> Iterator[VideoFrame]:

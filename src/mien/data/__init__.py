@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mien.data.dataset import DataConfig, Dataset
@@ -11,21 +11,23 @@ __all__ = ["DataConfig", "Dataset", "open_dataset"]
 
 
 def open_dataset(
-    path: str | Path,
+    path: str | Path | Sequence[str | Path],
     config: DataConfig | None = None,
     *,
     carve_validation: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> Dataset:
-    """Read labelled pictures in any of the known forms.
+    """Read labelled pictures in any of the known forms; several paths are combined into one data set.
 
     path: a folder with one folder per class; train, validation and test folders of those; fer2013.csv or
-    icml_face_data.csv (also .gz, .xz), with FER+ votes from fer2013new.csv beside it; a CSV or Parquet table
-    of paths and labels. config: which classes, and how validation pictures are chosen where the data has
-    none; carve_validation=False leaves such data as it is, for evaluating all of it. progress is told (done,
-    of) while files are examined. Raises DataError, in one line, when the data cannot be used.
+    icml_face_data.csv (also .gz, .xz), with FER+ votes from fer2013new.csv beside it; a CSV, JSON Lines or Parquet
+    table of paths and labels; a zip or tar of these; docs/data.md has all. config: which classes, what belongs
+    together, and how validation pictures are chosen where the data has none; carve_validation=False leaves such data as
+    it is, for evaluating all of it. progress is told (done, of) while files are examined. Raises DataError, in one
+    line, when the data cannot be used or its layout does not say what it means.
     """
-    from mien.data.opening import open_path  # OpenCV only when it is needed
+    from mien.data.opening import open_paths  # OpenCV only when it is needed
 
+    paths = [path] if isinstance(path, str | Path) else list(path)
     chosen = config or DataConfig()
-    return open_path(Path(path), chosen, carve_validation=carve_validation, progress=progress)
+    return open_paths(list(map(Path, paths)), chosen, carve_validation=carve_validation, progress=progress)

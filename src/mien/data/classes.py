@@ -1,49 +1,52 @@
-"""Choosing the problem: merging classes into new ones (`--merge`), and using only some (`--classes`)."""
+"""Which classes a data set has: two spellings of one, several sets combined, `--merge` and `--classes`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from mien.data.dataset import RawDataset, in_order
+from mien.data.dataset import SPLITS, RawDataset, Split, Unreadable, in_order
+from mien.data.index import JoinedPictures
 from mien.errors import DataError
-from mien.labels import canonical
+from mien.files import natural
+from mien.labels import FERPLUS, canonical, same_letters, word_form
 
 
-def merge_classes(reading: RawDataset, rules: Sequence[str]) -> RawDataset:
+def merge_classes(raw: RawDataset, rules: Sequence[str]) -> RawDataset:
     """Apply rules such as `nothappy=sad+angry`; the new class stands where the first of its old ones stood.
 
     Old names match exactly, or as another spelling of the same expression (labels.canonical). Raises
     DataError for a name that the data does not have and for a class that two rules claim.
     """
-    new_names = list(reading.classes)
+    new_names = list(raw.classes)
     claimed: dict[int, str] = {}
     for rule in rules:
         new, _, olds = rule.partition("=")
         for old in filter(None, (word.strip() for word in olds.split("+"))):
-            place = find_class(old, reading.classes)
+            place = find_class(old, raw.classes)
             if claimed.setdefault(place, new.strip()) != new.strip():
                 raise DataError(
                     f"--merge puts {old!r} into both {claimed[place]!r} and {new.strip()!r}; choose one"
                 )
             new_names[place] = new.strip()
-    return _relabelled(reading, tuple(dict.fromkeys(new_names)), new_names)
+    return _relabelled(raw, tuple(dict.fromkeys(new_names)), new_names)
 
 
-def choose_classes(reading: RawDataset, wanted: Sequence[str]) -> RawDataset:
+def choose_classes(raw: RawDataset, wanted: Sequence[str]) -> RawDataset:
     """Keep only the wanted classes, in that order and under those names; none wanted keeps all."""
     if not wanted:
-        return reading
-    places = [find_class(name, reading.classes) for name in wanted]
+        return raw
+    places = [find_class(name, raw.classes) for name in wanted]
     if len(set(places)) < len(places):
         raise DataError(f"--classes names a class twice: {', '.join(wanted)}; name each once")
-    new_names: list[str | None] = [None] * len(reading.classes)
+    new_names: list[str | None] = [None] * len(raw.classes)
     for place, name in zip(places, wanted, strict=True):
         new_names[place] = name
-    chosen = _relabelled(reading, tuple(wanted), new_names)
-    left_out = sum(map(len, reading.splits.values())) - sum(map(len, chosen.splits.values()))
+    chosen = _relabelled(raw, tuple(wanted), new_names)
+    left_out = sum(map(len, raw.splits.values())) - sum(map(len, chosen.splits.values()))
     return chosen.noting(f"{left_out} pictures of other classes are left out") if left_out else chosen
 
 
@@ -58,12 +61,164 @@ def find_class(name: str, classes: Sequence[str]) -> int:
     raise DataError(f"the data has {problem}; its classes are: {', '.join(classes)}")
 
 
-def _relabelled(reading: RawDataset, classes: tuple[str, ...], new_names: Sequence[str | None]) -> RawDataset:
-    """Give every old class its new name; rows whose class has None are dropped."""
+def one_spelling(raw: RawDataset) -> RawDataset:
+    """Join classes whose names differ in capitals and blanks only ('Angry', 'angry '); the more frequent name stays."""
+    alike = _alike(raw.classes, same_letters)
+    if not alike:
+        return raw
+    counts = raw.counts()
+    new_names = list(raw.classes)
+    notes = []
+    for names in alike:
+        kept = max(names, key=lambda name: (counts[name], name == same_letters(name)))
+        others = ", ".join(repr(name) for name in names if name != kept)
+        notes.append(f"{others} and {kept!r} are one class spelt in several ways; it is called {kept!r}")
+        new_names = [kept if name in names else name for name in new_names]
+    return _relabelled(raw, tuple(dict.fromkeys(new_names)), new_names).noting(*notes)
+
+
+def check_spellings(raw: RawDataset, chosen: Sequence[str]) -> RawDataset:
+    """Refuse two forms of one word ('anger', 'angry') unless both were asked for; note synonyms ('joy', 'happy')."""
+    for names in _alike(raw.classes, word_form):
+        if not set(names) <= set(chosen):
+            both = ", ".join(map(repr, names))
+            raise DataError(
+                f"the classes {both} are one expression spelt in several ways; join them: --merge {_join(names)}; "
+                f"or, if they are different ones, say so: --classes {','.join(raw.classes)}"
+            )
+    notes = [
+        f"{' and '.join(names)} stay different classes; if they mean one expression: --merge {_join(names)}"
+        for names in _alike(raw.classes, canonical)
+    ]
+    return raw.noting(*notes)
+
+
+def _join(names: Sequence[str]) -> str:
+    return f"{names[0]}={'+'.join(names)}"
+
+
+def _alike(names: Sequence[str], key: Callable[[str], str]) -> list[list[str]]:
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(key(name), []).append(name)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def combine(raws: Sequence[RawDataset], *, several: bool = True) -> RawDataset:
+    """Put data sets behind each other. Classes meet by name, in any spelling; names and groups stay apart.
+
+    several: whether the parts are data sets of their own, whose pictures are then named `SET/picture`; else they are
+    tables of one.
+    """
+    if len(raws) == 1:
+        return raws[0]
+    classes: list[str] = []
+    notes: list[str] = []
+    renamed = []
+    for raw in raws:
+        names = [_name_among(name, classes) for name in raw.classes]
+        for old, new in zip(raw.classes, names, strict=True):
+            if old != new and several:
+                notes.append(f"{old!r} of {raw.name} is taken for {new!r}")
+        classes += [name for name in names if name not in classes]
+        renamed.append(names)
+    order = tuple(sorted(classes, key=natural))
+    parts = [_relabelled(raw, order, names) for raw, names in zip(raws, renamed, strict=True)]
+    keys = _distinct([raw.name for raw in raws]) if several else [""] * len(raws)
+    splits = {}
+    for name in SPLITS:
+        found = [
+            (key, part.splits[name]) for key, part in zip(keys, parts, strict=True) if name in part.splits
+        ]
+        if found:
+            splits[name] = _joined(found, len(order))
+    has = ["validation" in raw.splits for raw in raws]
+    if several and any(has) and not all(has):
+        without = ", ".join(key for key, there in zip(keys, has, strict=True) if not there)
+        notes.append(
+            f"validation is that of the data sets that have one; all of {without} is for training or test"
+        )
+    about = [
+        f"{key}: {note}" if key else note for key, raw in zip(keys, raws, strict=True) for note in raw.notes
+    ]
+    unreadable = [
+        Unreadable(f"{key}/{bad.name}" if key else bad.name, bad.reason)
+        for key, raw in zip(keys, raws, strict=True)
+        for bad in raw.unreadable
+    ]
+    refused = {label: reason for raw in raws for label, reason in raw.refused.items()}
+    return RawDataset(
+        "+".join(keys) if several else raws[0].name,
+        order,
+        splits,
+        tuple(unreadable),
+        (*about, *notes),
+        refused,
+    )
+
+
+def _name_among(name: str, classes: Sequence[str]) -> str:
+    if name in classes:
+        return name
+    alike = [known for known in classes if word_form(known) == word_form(name)]
+    return alike[0] if len(alike) == 1 else name
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """Number the names that occur twice, so that pictures of two folders called `faces` can be told apart."""
+    total, seen = Counter(names), Counter[str]()
+    found = []
+    for name in names:
+        seen[name] += 1
+        found.append(f"{name}-{seen[name]}" if total[name] > 1 else name)
+    return found
+
+
+def _joined(parts: Sequence[tuple[str, Split]], classes: int) -> Split:
+    if len(parts) == 1 and not parts[0][0]:
+        return parts[0][1]
+    splits = [split for _, split in parts]
+    pictures = (
+        splits[0].pictures if len(splits) == 1 else JoinedPictures.of([split.pictures for split in splits])
+    )
+    votes = [
+        np.zeros((len(split), len(FERPLUS)), np.float32) if split.votes is None else split.votes
+        for split in splits
+    ]
+    hard = np.eye(classes, dtype=np.float32)
+    shares = [hard[split.labels] if split.shares is None else split.shares for split in splits]
+    groups = [
+        f"{key}/{group}" if group and key else group
+        for key, split in parts
+        for group in (split.groups or [""] * len(split))
+    ]
+    return Split(
+        pictures,
+        np.concatenate([split.labels for split in splits]),
+        [f"{key}/{row}" if key else row for key, split in parts for row in split.names],
+        np.concatenate(votes) if any(split.votes is not None for split in splits) else None,
+        groups if any(groups) else None,
+        np.concatenate(shares) if any(split.shares is not None for split in splits) else None,
+    )
+
+
+def _relabelled(raw: RawDataset, classes: tuple[str, ...], new_names: Sequence[str | None]) -> RawDataset:
+    """Give every old class its new name; rows whose class has None are dropped.
+
+    Soft labels follow: what a merged class had is added, what a dropped one had is taken out and the rest scaled.
+    """
     table = np.array([-1 if name is None else classes.index(name) for name in new_names], np.int64)
     splits = {}
-    for name, split in reading.splits.items():
+    for name, split in raw.splits.items():
         labels = table[split.labels]
         rows = np.flatnonzero(labels >= 0)
-        splits[name] = replace(split.take(rows), labels=labels[rows])
-    return replace(reading, classes=classes, splits=in_order(splits))
+        kept, labels = split.take(rows), labels[rows]
+        if kept.shares is not None:
+            shares = np.zeros((len(rows), len(classes)), np.float32)
+            for old, new in enumerate(table.tolist()):
+                if new >= 0:
+                    shares[:, new] += kept.shares[:, old]
+            shares /= np.maximum(shares.sum(axis=1, keepdims=True), 1e-9)
+            kept, labels = replace(kept, shares=shares), shares.argmax(axis=1).astype(np.int64)
+        splits[name] = replace(kept, labels=labels)
+    return replace(raw, classes=classes, splits=in_order(splits))

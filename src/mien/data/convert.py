@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,14 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.data.dataset import Dataset
+from mien.data.readers.csv_text import spreadsheet_safe
 from mien.data.readers.fer2013 import SIDE, write_csv
 from mien.errors import DataError, OutputError
-from mien.files import whole_file, whole_folder
+from mien.files import file_name, whole_file, whole_folder
 from mien.labels import FER2013, canonical
 from mien.model.preprocess import Preprocess, to_model_input
 from mien.workers import workers
-
-_FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f]')  # in names of folders, on one system or another
 
 
 def to_folders(dataset: Dataset, folder: Path) -> int:
@@ -35,16 +33,31 @@ def to_folders(dataset: Dataset, folder: Path) -> int:
 def to_table(dataset: Dataset, folder: Path) -> int:
     """Write `labels.csv` (path, label, split, name) and the pictures that it names below `images/`, lossless.
 
-    Class names stay as they are, whatever letters they have. Returns the number of pictures.
+    Groups and soft labels have columns, too (`group`, `p_CLASS`), where the data has them. Class names stay as they
+    are, whatever letters they have; what a spreadsheet would run as a formula gets an apostrophe in front, which the
+    reader takes away. Returns the number of pictures.
     """
+    grouped = any(split.groups is not None for split in dataset.splits.values())
+    soft = any(split.shares is not None for split in dataset.splits.values())
 
     def finish(inside: Path) -> None:
         with (inside / "labels.csv").open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(("path", "label", "split", "name"))
-            for split, row, label in _rows(dataset):
-                name = dataset.splits[split].names[row]
-                writer.writerow((f"images/{split}/{row:06d}.png", dataset.classes[label], split, name))
+            columns = ["path", "label", "split", "name", *(["group"] if grouped else [])]
+            writer.writerow(
+                map(spreadsheet_safe, [*columns, *(f"p_{name}" for name in dataset.classes if soft)])
+            )
+            for name, row, label in _rows(dataset):
+                split = dataset.splits[name]
+                cells = [f"images/{name}/{row:06d}.png", dataset.classes[label], name, split.names[row]]
+                if grouped:
+                    cells.append(split.groups[row] if split.groups else "")
+                if soft:
+                    hard = np.eye(len(dataset.classes))[label]
+                    cells += [
+                        f"{share:.6g}" for share in (split.shares[row] if split.shares is not None else hard)
+                    ]
+                writer.writerow(map(spreadsheet_safe, cells))
 
     return _write_pictures(dataset, folder, lambda split, _: f"images/{split}", finish)
 
@@ -122,7 +135,7 @@ def refuse_existing(folder: Path) -> None:
 
 
 def _folder_names(classes: tuple[str, ...]) -> list[str]:
-    names = [_FORBIDDEN.sub("_", name).strip(" .") or "_" for name in classes]
+    names = [file_name(name) for name in classes]
     if len({name.lower() for name in names}) < len(names) or any(name.startswith(".") for name in names):
         raise DataError(
             f"classes {', '.join(classes)} cannot all be folders: their names differ only in letters that "

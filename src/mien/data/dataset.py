@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -37,21 +38,25 @@ class Split:
 
     labels: (n,) int64, index into Dataset.classes. names: what a person would look for (a path below the data
     set's folder, or `fer2013.csv row 12`). votes: (n, 8) float32 counts of FER+ raters in the order labels.FERPLUS,
-    a row of zeros where no rater chose one of the eight; None where the data set has no votes.
+    a row of zeros where no rater chose one of the eight; None where the data set has no votes. groups: what must stay
+    on one side of a split (the person, the film), '' for a picture that stands alone; None where nothing is known.
+    shares: (n, classes) float32, rows that sum to 1, soft labels in the order of Dataset.classes; None where the data
+    has only hard ones. Where there are shares, labels are their largest.
     """
 
     pictures: Pictures
     labels: NDArray[np.int64]
     names: Sequence[str]
     votes: NDArray[np.float32] | None = None
+    groups: Sequence[str] | None = None
+    shares: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
-        lengths = {len(self.pictures), len(self.labels), len(self.names)}
-        if self.votes is not None:
-            lengths.add(len(self.votes))
+        optional = [len(part) for part in (self.votes, self.groups, self.shares) if part is not None]
+        lengths = {len(self.pictures), len(self.labels), len(self.names), *optional}
         if len(lengths) != 1:
             raise DataError(
-                f"pictures, labels, names and votes of a split differ in length: {sorted(lengths)}"
+                f"pictures, labels, names, votes, groups and shares of a split differ in length: {sorted(lengths)}"
             )
 
     def __len__(self) -> int:
@@ -64,6 +69,8 @@ class Split:
             self.labels[indices],
             [self.names[int(i)] for i in indices],
             None if self.votes is None else self.votes[indices],
+            None if self.groups is None else [self.groups[int(i)] for i in indices],
+            None if self.shares is None else self.shares[indices],
         )
 
 
@@ -79,19 +86,25 @@ class Unreadable:
 class RawDataset:
     """Labelled pictures as a reader found them, before classes are chosen and a validation split is made.
 
-    The labels of the splits are indices into `classes`."""
+    The labels of the splits are indices into `classes`. refused: labels that cannot be used, and why; they are an
+    error only where they are still there after --merge and --classes.
+    """
 
     name: str
     classes: tuple[str, ...]
     splits: Mapping[str, Split]
     unreadable: tuple[Unreadable, ...] = ()
     notes: tuple[str, ...] = ()
+    refused: Mapping[str, str] = field(default_factory=dict)
 
     def counts(self) -> dict[str, int]:
-        """Pictures of each class over all splits."""
+        """Pictures of each class over all splits; with soft labels, those with a share of it."""
         found = np.zeros(len(self.classes), np.int64)
         for split in self.splits.values():
-            found += np.bincount(split.labels, minlength=len(self.classes))
+            if split.shares is None:
+                found += np.bincount(split.labels, minlength=len(self.classes))
+            else:
+                found += (split.shares > 0).sum(axis=0)
         return dict(zip(self.classes, found.tolist(), strict=True))
 
     def noting(self, *notes: str) -> RawDataset:
@@ -132,25 +145,63 @@ class Dataset:
 class DataConfig:
     """How DATA is read. Every command that takes DATA has these settings."""
 
+    labels: tuple[str, ...] = setting(
+        (), "what the data's labels mean: OLD=NEW, several separated by commas (0=angry,1=happy)"
+    )
     merge: tuple[str, ...] = setting(
         (), "merge classes: NEW=OLD+OLD, several separated by commas (nothappy=sad+angry)"
     )
     classes: tuple[str, ...] = setting(
-        (), "use only these classes, in this order (after --merge); unset: all"
+        (), "use only these classes, in this order (after --labels and --merge); unset: all"
+    )
+    path_column: str | None = setting(None, "table: the column with the pictures' paths; unset: by its name")
+    label_column: str | None = setting(None, "table: the column with the labels; unset: by its name")
+    split_column: str | None = setting(
+        None,
+        "table: the column that says train, validation or test; 'none': there is none; unset: by its name",
+    )
+    root: str | None = setting(
+        None,
+        "table: the folder from which its paths start; unset: the table's own, or where the pictures are found",
+    )
+    group: str | None = setting(
+        None,
+        "what stays on one side of the split (persons, films): a table's column, or a regular expression for the "
+        "pictures' names, such as '^[^_]+' for all before the first '_'; 'none': nothing; unset: by what is known",
     )
     validation_share: float = setting(
         0.15, "share of the training pictures set aside for validation where the data has none"
     )
-    split_seed: int = setting(0, "seed of that stratified split")
+    split_seed: int = setting(0, "seed of that split")
 
     def __post_init__(self) -> None:
         if not 0 < self.validation_share < 1:
             raise ConfigError(f"validation_share must be between 0 and 1, got {self.validation_share}")
         if self.split_seed < 0:
             raise ConfigError(f"split_seed must not be negative, got {self.split_seed}")
+        self._check_labels()
+        if self.group is not None:
+            try:
+                re.compile(self.group)
+            except re.error as error:
+                raise ConfigError(
+                    f"group must be a column's name or a regular expression, got {self.group!r} ({error})"
+                ) from error
         for rule in self.merge:
             new, equals, old = rule.partition("=")
             if not (new.strip() and equals and old.strip("+ ")):
                 raise ConfigError(f"merge must look like nothappy=sad+angry, got {rule!r}")
         if len(self.classes) == 1:
             raise ConfigError(f"classes must name at least two classes, got only {self.classes[0]!r}")
+
+    def _check_labels(self) -> None:
+        for rule in self.labels:
+            old, equals, new = rule.partition("=")
+            if not (old.strip() and equals and new.strip()):
+                raise ConfigError(f"labels must look like 0=angry,1=happy, got {rule!r}")
+
+    @property
+    def label_names(self) -> dict[str, str]:
+        """What --labels says: old to new."""
+        pairs = (rule.partition("=") for rule in self.labels)
+        return {old.strip(): new.strip() for old, equals, new in pairs if equals}

@@ -34,7 +34,9 @@ from mien.data.index import fingerprints_of
 from mien.workers import workers
 
 Floats = NDArray[np.float32]
-Map = NDArray[np.float64]  # (3, 3), from pixels (x, y, 1) of one thumbnail to pixels of another; (2, 3) where it is stored
+Map = NDArray[
+    np.float64
+]  # (3, 3), from pixels (x, y, 1) of one thumbnail to pixels of another; (2, 3) where it is stored
 
 NEIGHBOURS = 8  # candidates of a picture that are verified, at most
 _LIKELY = 0.66  # cosine from which a pair is a candidate; of crops to 70 % one in a hundred is below

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
-from collections.abc import Iterator, Sequence
+import os
+import stat
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +25,13 @@ from mien.data.fingerprints import (
     joined,
 )
 from mien.errors import DataError, ImageError
-from mien.files import natural
+from mien.files import clipped, natural
 from mien.images import decode
 from mien.images.decode import read_bytes
+from mien.labels import FERPLUS
 from mien.workers import workers
+
+Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels; right and bottom are not included
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,10 +64,14 @@ class InMemoryPictures:
 
 @dataclass(frozen=True, eq=False)
 class FilePictures:
-    """Pictures that stay on disk, whatever their size; they were examined when the folder was scanned."""
+    """Pictures that stay on disk, whatever their size; they were examined when the folder was scanned.
+
+    boxes: what is cut out of each, None for the whole picture; None where nothing is cut out of any.
+    """
 
     paths: Sequence[Path]
     fingerprints: Fingerprints | None = None
+    boxes: Sequence[Box | None] | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -69,11 +79,53 @@ class FilePictures:
     def read(self, index: int) -> NDArray[np.uint8]:
         """Decode one file; ImageError when it has gone or changed for the worse since the scan."""
         path = self.paths[index]
-        return decode(read_bytes(path, str(path)), str(path)).pixels
+        picture = decode(read_bytes(path, str(path)), str(path)).pixels
+        return cut_out(picture, self.boxes[index] if self.boxes else None)
 
     def take(self, indices: NDArray[np.intp]) -> FilePictures:
         paths = [self.paths[int(index)] for index in indices]
-        return FilePictures(paths, self.fingerprints.take(indices) if self.fingerprints else None)
+        boxes = [self.boxes[int(index)] for index in indices] if self.boxes else None
+        return FilePictures(paths, self.fingerprints.take(indices) if self.fingerprints else None, boxes)
+
+
+@dataclass(frozen=True, eq=False)
+class JoinedPictures:
+    """Pictures of several data sets, one behind the other. parts, rows: (n,) which picture of which part each is."""
+
+    sources: Sequence[Pictures]
+    parts: NDArray[np.intp]
+    rows: NDArray[np.intp]
+    fingerprints: Fingerprints | None = None
+
+    @classmethod
+    def of(cls, sources: Sequence[Pictures]) -> JoinedPictures:
+        lengths = [len(source) for source in sources]
+        parts = np.repeat(np.arange(len(sources)), lengths)
+        rows = np.concatenate([np.arange(length) for length in lengths])
+        return cls(sources, parts, rows, joined([fingerprints_of(source) for source in sources]))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def read(self, index: int) -> NDArray[np.uint8]:
+        return self.sources[int(self.parts[index])].read(int(self.rows[index]))
+
+    def take(self, indices: NDArray[np.intp]) -> JoinedPictures:
+        fingerprints = self.fingerprints.take(indices) if self.fingerprints else None
+        return JoinedPictures(self.sources, self.parts[indices], self.rows[indices], fingerprints)
+
+
+def cut_out(picture: NDArray[np.uint8], box: Box | None) -> NDArray[np.uint8]:
+    """Return what lies in a box, as far as it lies in the picture; ImageError where nothing does."""
+    if box is None:
+        return picture
+    left, top, right, bottom = (max(0, edge) for edge in box)
+    inside = picture[top:bottom, left:right]
+    if not inside.size:
+        raise ImageError(
+            f"its face's box {box} lies outside of the picture, {picture.shape[1]}x{picture.shape[0]}"
+        )
+    return np.ascontiguousarray(inside)
 
 
 def fingerprints_of(pictures: Pictures) -> Fingerprints:
@@ -82,6 +134,35 @@ def fingerprints_of(pictures: Pictures) -> Fingerprints:
     if isinstance(known, Fingerprints):
         return known
     return fingerprints_of_all(pictures.read(index) for index in range(len(pictures)))
+
+
+@dataclass(frozen=True)
+class LabelledFile:
+    """One picture of a data set of files. name: what a person would look for. group: see Split.groups.
+
+    box: what is cut out of the picture, None for all of it. shares: its soft label, in the order of
+    Found.share_classes. votes: its FER+ votes, in the order labels.FERPLUS.
+    """
+
+    path: Path
+    name: str
+    label: str
+    split: str
+    group: str = ""
+    box: Box | None = None
+    shares: tuple[float, ...] | None = None
+    votes: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a reader found at DATA, before any picture is opened. refused: see RawDataset."""
+
+    name: str
+    files: Sequence[LabelledFile]
+    notes: tuple[str, ...] = ()
+    refused: Mapping[str, str] = field(default_factory=dict)
+    share_classes: tuple[str, ...] = ()
 
 
 _BATCH = 64  # files between two looks at what the decoders complained about
@@ -106,54 +187,63 @@ class Scan:
         return np.flatnonzero([not reason for reason in self.reasons])
 
 
-def scan_files(paths: Sequence[Path], source: Path, progress: Progress | None = None) -> Scan:
+def scan_files(files: Sequence[LabelledFile], source: Path, progress: Progress | None = None) -> Scan:
     """Decode every file once, in parallel, unless an earlier scan of `source` saw it with this size and time.
 
     progress is told (done, of) after each batch of files that had to be decoded.
     """
-    key = cache.hash_of("scan", str(source.resolve()))
-    states = [_state(path) for path in paths]
+    key = cache.hash_of("scan", os.path.realpath(source))
+    names = [str(file.path) if file.box is None else f"{file.path} {file.box}" for file in files]
+    states = [_state(file.path) for file in files]
     known = _remembered(key)
     found: list[tuple[Fingerprints, str] | None] = [
-        known.get((str(path), *state)) for path, state in zip(paths, states, strict=True)
+        known.get((name, *state)) for name, state in zip(names, states, strict=True)
     ]
     new = [place for place, item in enumerate(found) if item is None]
-    for place, item in zip(new, _examined([paths[place] for place in new], progress), strict=True):
+    for place, item in zip(new, _examined([files[place] for place in new], progress), strict=True):
         found[place] = item
     items = [item for item in found if item is not None]
     scan = Scan(joined([fingerprints for fingerprints, _ in items]), [reason for _, reason in items])
-    if new or len(known) != len(paths):
-        _remember(key, paths, states, scan)
+    if new or len(known) != len(files):
+        _remember(key, names, states, scan)
     return scan
 
 
 def _state(path: Path) -> tuple[int, int]:
     try:
         status = path.stat()
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a zero byte in the name
         return _GONE
     return status.st_size, status.st_mtime_ns
 
 
-def _examined(paths: Sequence[Path], progress: Progress | None) -> Iterator[tuple[Fingerprints, str]]:
+def _examined(files: Sequence[LabelledFile], progress: Progress | None) -> Iterator[tuple[Fingerprints, str]]:
     with ThreadPoolExecutor(workers()) as pool:
-        for start in range(0, len(paths), _BATCH):
-            batch = paths[start : start + _BATCH]
+        for start in range(0, len(files), _BATCH):
+            batch = files[start : start + _BATCH]
             yield from pool.map(_examine, batch)
             if progress:
-                progress(start + len(batch), len(paths))
+                progress(start + len(batch), len(files))
 
 
-def _examine(path: Path) -> tuple[Fingerprints, str]:
+def _examine(file: LabelledFile) -> tuple[Fingerprints, str]:
     try:
-        return fingerprint_of(decode(_content(path), "it").pixels), ""
+        return fingerprint_of(cut_out(decode(_content(file.path), "it").pixels, file.box)), ""
     except ImageError as error:
         return _NOTHING, str(error)
 
 
 def _content(path: Path) -> bytes:
-    if path.exists() and not path.is_file():  # reading one may wait for ever
-        raise ImageError("it is a pipe, socket or device, not a file")
+    try:
+        kind = path.stat().st_mode
+    except OSError as error:
+        # The words of the system alone do not say where: a table's paths may start from another folder.
+        where = f"; looked for {clipped(str(path))}" if error.errno == errno.ENOENT else ""
+        raise ImageError(f"it cannot be opened: {error.strerror or error}{where}") from error
+    except ValueError as error:
+        raise ImageError("its name has a zero byte, which no file's name has") from error
+    if not stat.S_ISREG(kind):  # reading one may wait for ever
+        raise ImageError("it is a folder, pipe, socket or device, not a picture")
     return read_bytes(path, "it")
 
 
@@ -171,8 +261,8 @@ def _remembered(key: str) -> dict[tuple[str, int, int], tuple[Fingerprints, str]
     }
 
 
-def _remember(key: str, paths: Sequence[Path], states: Sequence[tuple[int, int]], scan: Scan) -> None:
-    text = json.dumps({"names": [str(path) for path in paths], "reasons": list(scan.reasons)})
+def _remember(key: str, names: Sequence[str], states: Sequence[tuple[int, int]], scan: Scan) -> None:
+    text = json.dumps({"names": list(names), "reasons": list(scan.reasons)})
     cache.store(
         "scan",
         key,
@@ -188,40 +278,58 @@ def _remember(key: str, paths: Sequence[Path], states: Sequence[tuple[int, int]]
 _SMALL_SIDE, _SMALL_BYTES = 96, 256_000_000
 
 
-@dataclass(frozen=True)
-class LabelledFile:
-    """One row of a data set of files. name: what a person would look for."""
-
-    path: Path
-    name: str
-    label: str
-    split: str
-
-
-def index_files(
-    source: Path, name: str, files: Sequence[LabelledFile], progress: Progress | None = None
-) -> RawDataset:
+def index_files(source: Path, found: Found, progress: Progress | None = None) -> RawDataset:
     """Examine the files and sort them into splits. Classes are in natural order of their names."""
-    scan = scan_files([file.path for file in files], source, progress)
+    files = found.files
+    scan = scan_files(files, source, progress)
     unreadable = [
-        Unreadable(file.name, reason) for file, reason in zip(files, scan.reasons, strict=True) if reason
+        Unreadable(clipped(file.name), reason)
+        for file, reason in zip(files, scan.reasons, strict=True)
+        if reason
     ]
     usable = [files[int(row)] for row in scan.readable]
-    pictures = _pictures([file.path for file in usable], scan.fingerprints.take(scan.readable))
-    classes = tuple(sorted({file.label for file in files}, key=natural))
-    number = {label: place for place, label in enumerate(classes)}
+    pictures = _pictures(usable, scan.fingerprints.take(scan.readable))
+    classes = tuple(sorted({file.label for file in files} | set(found.share_classes), key=natural))
     splits = {}
     for split in SPLITS:
         rows = np.flatnonzero([file.split == split for file in usable])
         chosen = [usable[int(row)] for row in rows]
-        labels = np.array([number[file.label] for file in chosen], np.int64)
-        splits[split] = Split(pictures.take(rows), labels, [file.name for file in chosen])
-    return RawDataset(name, classes, in_order(splits), tuple(unreadable))
+        splits[split] = _split(pictures.take(rows), chosen, classes, found.share_classes)
+    return RawDataset(found.name, classes, in_order(splits), tuple(unreadable), found.notes, found.refused)
 
 
-def _pictures(paths: Sequence[Path], fingerprints: Fingerprints) -> Pictures:
+def _split(
+    pictures: Pictures, files: Sequence[LabelledFile], classes: Sequence[str], share_classes: Sequence[str]
+) -> Split:
+    number = {label: place for place, label in enumerate(classes)}
+    labels = np.array([number[file.label] for file in files], np.int64)
+    groups = [file.group for file in files] if any(file.group for file in files) else None
+    votes = (
+        [file.votes or (0.0,) * len(FERPLUS) for file in files] if any(file.votes for file in files) else None
+    )
+    shares = None
+    if share_classes and files:
+        shares = np.zeros((len(files), len(classes)), np.float32)
+        places = [number[name] for name in share_classes]
+        for row, file in enumerate(files):
+            if file.shares is None:
+                shares[row, number[file.label]] = 1
+            else:
+                shares[row, places] = file.shares
+    return Split(
+        pictures,
+        labels,
+        [file.name for file in files],
+        None if votes is None else np.array(votes, np.float32),
+        groups,
+        shares,
+    )
+
+
+def _pictures(files: Sequence[LabelledFile], fingerprints: Fingerprints) -> Pictures:
     """Return small pictures of one size decoded (cached by their content), all others as files to stream."""
-    on_disk = FilePictures(paths, fingerprints)
+    boxes = [file.box for file in files] if any(file.box for file in files) else None
+    on_disk = FilePictures([file.path for file in files], fingerprints, boxes)
     sizes = np.unique(fingerprints.sizes, axis=0)
     if (
         len(sizes) != 1

@@ -1,113 +1,239 @@
-"""Opening DATA: what lies at the path decides who reads it; then classes, validation and fingerprint."""
+"""Opening DATA: what lies at the path decides who reads it; then classes, groups, validation and fingerprint."""
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from mien.data.classes import choose_classes, merge_classes
+from mien.data.classes import check_spellings, choose_classes, combine, merge_classes, one_spelling
 from mien.data.dataset import DataConfig, Dataset, Progress, RawDataset, Split, in_order
-from mien.data.index import fingerprints_of
+from mien.data.index import fingerprints_of, index_files
 from mien.data.readers.csv_text import is_csv, rows_of
 from mien.data.readers.fer2013 import FILE_NAMES, is_fer2013, read_fer2013
-from mien.data.readers.folders import looks_like, read_folders
-from mien.data.readers.tables import is_table, read_table
-from mien.data.split import carve
+from mien.data.readers.folders import Folder, Tree, entered, find_in_folders, looks_like, walk
+from mien.data.readers.public import find_listed, shown_below
+from mien.data.readers.tables import find_in_table, has_labels, is_table
+from mien.data.readers.unpack import is_archive, unpacked
+from mien.data.readers.words import split_of
+from mien.data.split import carve, leaks
 from mien.errors import DataError
+from mien.files import clipped, plain_text
 
 FORMS = (
     "a folder with one folder of pictures per class; folders train, validation, test (any of them) of such; "
-    "fer2013.csv or icml_face_data.csv (also .gz, .xz); or a .csv/.parquet table with columns path and label"
+    "fer2013.csv or icml_face_data.csv (also .gz, .xz); a .csv, .jsonl or .parquet table with columns path and label; "
+    "a .zip or .tar of any of these; docs/data.md lists the public data sets that are read as they come"
 )
 
 
-def open_path(
-    path: Path, config: DataConfig, *, carve_validation: bool, progress: Progress | None
+def open_paths(
+    paths: Sequence[Path], config: DataConfig, *, carve_validation: bool, progress: Progress | None
 ) -> Dataset:
     """See mien.data.open_dataset."""
-    reading = _read(path.expanduser().absolute(), progress)
-    reading = choose_classes(merge_classes(reading, config.merge), config.classes)
-    _check_classes(reading, path)
-    if carve_validation:
-        reading = _with_validation(reading, config)
+    source = Path(" ".join(map(str, paths)))
+    raws = [_read(path.expanduser().absolute(), config, progress) for path in paths]
+    raw = one_spelling(combine(raws))
+    raw = choose_classes(merge_classes(raw, config.merge), config.classes)
+    _check_labels(raw, config)
+    raw = check_spellings(raw, config.classes)
+    _check_classes(raw, source)
+    raw = _numbers_noted(_grouped(raw, config))
+    raw = _with_validation(raw, config) if carve_validation else raw.noting(*leaks(raw.splits))
     return Dataset(
-        name=reading.name,
-        source=path,
-        classes=reading.classes,
-        splits=reading.splits,
-        fingerprint=fingerprint(reading.classes, reading.splits),
-        unreadable=reading.unreadable,
-        notes=reading.notes,
+        name=raw.name,
+        source=source,
+        classes=raw.classes,
+        splits=raw.splits,
+        fingerprint=fingerprint(raw.classes, raw.splits),
+        unreadable=raw.unreadable,
+        notes=tuple(dict.fromkeys(raw.notes)),
     )
 
 
-def _read(path: Path, progress: Progress | None) -> RawDataset:
+def _read(path: Path, config: DataConfig, progress: Progress | None) -> RawDataset:
     if path.is_dir():
-        return _read_folder(path, progress)
+        return _read_folder(path, config, progress)
     if path.is_symlink() and not path.exists():
         raise DataError(
             f"{path} is a link that leads nowhere or in a circle; give the path of the data itself"
         )
     if not path.exists():
-        raise DataError(f"there is no file or folder {path}; DATA can be {FORMS}")
+        raise DataError(f"there is no file or folder {clipped(str(path), 300)}; DATA can be {FORMS}")
+    if is_archive(path):
+        raw = _read_folder(unpacked(path), config, progress)
+        name = plain_text(path.name.partition(".")[0])
+        return replace(raw, name=raw.name if raw.name in ("fer2013", "ferplus") else name)
     if is_csv(path) and is_fer2013(next(rows_of(path), [])):
-        return read_fer2013(path)
+        return read_fer2013(path, config)
     if is_table(path):
-        return read_table(path, progress)
+        return index_files(path, find_in_table(path, config), progress)
+    if path.name.lower() in ("label.lst", "list_patition_label.txt"):
+        return _read_folder(path.parent, config, progress)
     raise DataError(f"{path} is not in a form that we read; DATA can be {FORMS}")
 
 
-def _read_folder(folder: Path, progress: Progress | None) -> RawDataset:
+def _read_folder(path: Path, config: DataConfig, progress: Progress | None) -> RawDataset:
     try:
-        names = sorted(child.name for child in folder.iterdir())
+        next(path.iterdir(), None)
     except OSError as error:
-        raise DataError(f"{folder} cannot be opened: {error.strerror or error}") from error
-    for name in FILE_NAMES:
-        if name in names:
-            return read_fer2013(folder / name)
-    reading = read_folders(folder, progress)
-    tables = [name for name in names if is_table(Path(name)) and not name.startswith(".")]
-    if reading is not None and len(reading.classes) > 1:
-        beside = f"not read: {', '.join(tables)} beside the folders; to read a table, give its own path"
-        return reading.noting(beside) if tables else reading
+        raise DataError(f"{path} cannot be opened: {error.strerror or error}") from error
+    tree = walk(path)
+    if found := find_listed(path, tree.root.pictures_below(), tree.root.others_below()):
+        return index_files(path, found, progress)
+    start = entered(tree.root)
+    tables = [table for table in start.others if is_table(table)]
+    for table in tables:
+        if table.name.lower() in FILE_NAMES:
+            return read_fer2013(table, config)
+    if raw := _split_tables(start, tree, config, progress):
+        return raw
+    try:
+        folders = find_in_folders(tree, config)
+    except DataError:
+        if len(tables) != 1 or not has_labels(tables[0]):  # the table says what the folders do not
+            raise
+        folders = None
+    if folders is not None and (len({file.label for file in folders.files}) > 1 or not tables):
+        if tables:
+            names = ", ".join(plain_text(table.name) for table in tables)
+            beside = f"not read: {names} beside the folders; to read a table, give its own path"
+            folders = replace(folders, notes=(*folders.notes, beside))
+        return index_files(path, folders, progress)
     if len(tables) == 1:
-        return _read(folder / tables[0], progress)
+        return _read(tables[0], config, progress)
     if tables:
-        raise DataError(f"{folder} holds {len(tables)} tables ({', '.join(tables)}); give the path of one")
-    if reading is not None:
-        return reading
-    lies_there = (
-        ", ".join(f"{count} {what}" for what, count in sorted(looks_like(folder).items())) or "nothing"
-    )
-    raise DataError(f"{folder} holds no labelled pictures (there is: {lies_there}); DATA can be {FORMS}")
+        names = ", ".join(plain_text(table.name) for table in tables)
+        raise DataError(
+            f"{start.path} holds {len(tables)} tables ({names}); give the path of one, or of several"
+        )
+    archives = [other for other in start.others if is_archive(other)]
+    if len(archives) == 1:
+        return _read(archives[0], config, progress)
+    raise DataError(f"{path} holds no labelled pictures (there is: {looks_like(tree)}); DATA can be {FORMS}")
 
 
-def _check_classes(reading: RawDataset, path: Path) -> None:
-    counts = reading.counts()
+def _split_tables(
+    start: Folder, tree: Tree, config: DataConfig, progress: Progress | None
+) -> RawDataset | None:
+    """Read tables that belong together: metadata beside the pictures, or one table a split, by its name or folder."""
+    metadata = [table for table in start.others if table.name.lower() in _METADATA and has_labels(table)]
+    if metadata:
+        return index_files(tree.root.path, find_in_table(metadata[0], config), progress)
+    parts = [(split_of(child.name), child) for child in start.folders]
+    named = [
+        (split, table)
+        for split, child in parts
+        for table in child.others
+        if split and table.name.lower() in _METADATA and has_labels(table)
+    ]
+    if not named:
+        of_name = [(split_of(_stem(table)), table) for table in start.others if is_table(table)]
+        labelled = [
+            (split, table) for split, table in of_name if split and (len(of_name) == 1 or has_labels(table))
+        ]
+        enough = len({split for split, _ in labelled}) > 1 or (
+            labelled and labelled[0][1].suffix == ".parquet"
+        )
+        named = labelled if enough and not (start.filled and _class_folders(start)) else []
+    if not named:
+        return None
+    raws = []
+    for split, table in named:
+        raw = index_files(table, find_in_table(table, config, split), progress)
+        beside = shown_below(table.parent, tree.root.path)
+        renamed = {
+            name: replace(part, names=[row if beside == "." else f"{beside}/{row}" for row in part.names])
+            for name, part in raw.splits.items()
+        }
+        raws.append(replace(raw, splits=renamed, name=plain_text(tree.root.path.name)))
+    listed = ", ".join(f"{shown_below(table, tree.root.path)} ({split})" for split, table in named)
+    return combine(raws, several=False).noting(f"read from the tables {listed}")
+
+
+_METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+
+
+def _stem(table: Path) -> str:
+    """Return what a table is called without what its form adds: train-00000-of-00002.parquet is train."""
+    return re.sub(r"-\d+-of-\d+(-[0-9a-f]+)?$", "", table.name.partition(".")[0])
+
+
+def _class_folders(start: Folder) -> bool:
+    return any(split_of(child.name) and child.filled for child in start.filled)
+
+
+def _check_labels(raw: RawDataset, config: DataConfig) -> None:
+    """Refuse labels that mean nothing, once it is known that they are used; and rules that meant nothing."""
+    for label, reason in raw.refused.items():
+        if label in raw.classes:
+            raise DataError(reason)
+    if (
+        config.label_names
+        and not set(config.label_names.values()) & set(raw.classes)
+        and not (config.merge or config.classes)
+    ):
+        raise DataError(
+            f"--labels renames {', '.join(config.label_names)}, and the data has no such label; its classes are: "
+            f"{', '.join(raw.classes)}"
+        )
+
+
+def _check_classes(raw: RawDataset, path: Path) -> None:
+    counts = raw.counts()
     if empty := [name for name, count in counts.items() if count == 0]:
-        first = next((f"; the first: {bad.name}: {bad.reason}" for bad in reading.unreadable), "")
+        first = next((f"; the first: {bad.name}: {bad.reason}" for bad in raw.unreadable), "")
         raise DataError(
             f"{path} has no readable picture of class {', '.join(empty)} (unreadable files: "
-            f"{len(reading.unreadable)}{first}); add pictures or leave the class out (--classes)"
+            f"{len(raw.unreadable)}{first}); add pictures or leave the class out (--classes)"
         )
     if len(counts) < 2:
         only = ", ".join(counts)
         raise DataError(f"{path} has only one class ({only}); telling expressions apart needs at least two")
 
 
-def _with_validation(reading: RawDataset, config: DataConfig) -> RawDataset:
-    if "validation" in reading.splits or "train" not in reading.splits:
-        return reading
-    train, validation = carve(
-        reading.splits["train"], reading.classes, config.validation_share, config.split_seed
+def _numbers_noted(raw: RawDataset) -> RawDataset:
+    if not all(name.isdecimal() for name in raw.classes):
+        return raw
+    return raw.noting(
+        f"the labels are numbers ({', '.join(raw.classes[:8])}); what they mean can be said: --labels "
+        f"{raw.classes[0]}=angry,{raw.classes[1]}=happy,…"
     )
-    splits = in_order({**reading.splits, "train": train, "validation": validation})
-    return replace(reading, splits=splits).noting(
-        f"{len(validation)} of {len(train) + len(validation)} training pictures are set aside for validation "
-        f"(stratified, seed {config.split_seed})"
+
+
+def _grouped(raw: RawDataset, config: DataConfig) -> RawDataset:
+    """Give every picture its group by --group, where that is no column that the reader has used already."""
+    if config.group == "none":
+        return replace(raw, splits={name: replace(split, groups=None) for name, split in raw.splits.items()})
+    if not config.group or any(note.startswith("grouped by the column") for note in raw.notes):
+        return raw
+    pattern = re.compile(config.group)
+    splits, without = {}, 0
+    for name, split in raw.splits.items():
+        found = [pattern.search(row) for row in split.names]
+        groups = [(match[1] if pattern.groups else match[0]) or "" if match else "" for match in found]
+        without += groups.count("")
+        splits[name] = replace(split, groups=groups)
+    values = {group for split in splits.values() for group in split.groups or () if group}
+    if not values:
+        example = next(row for split in raw.splits.values() for row in split.names)
+        raise DataError(
+            f"--group {config.group!r} is neither a column nor found in any picture's name, such as {example!r}"
+        )
+    rest = f"; {without} pictures match nothing and stand alone" if without else ""
+    return replace(raw, splits=splits).noting(
+        f"grouped by {config.group!r} in the names: {len(values)} groups{rest}"
     )
+
+
+def _with_validation(raw: RawDataset, config: DataConfig) -> RawDataset:
+    if "validation" in raw.splits or "train" not in raw.splits:
+        return raw.noting(*leaks(raw.splits))
+    carved = carve(raw.splits["train"], raw.classes, config.validation_share, config.split_seed)
+    splits = in_order({**raw.splits, "train": carved.train, "validation": carved.validation})
+    return replace(raw, splits=splits).noting(*carved.notes(config.split_seed), *leaks(splits))
 
 
 def fingerprint(classes: Sequence[str], splits: Mapping[str, Split]) -> str:

@@ -1,50 +1,225 @@
-"""Setting validation pictures aside from the training pictures: stratified, seeded, copies kept together."""
+"""Setting validation pictures aside: what belongs together stays on one side, and says what still leaks.
+
+The side of a picture is a function of its group alone: a hash of the group's name (the person, the film), or, where it
+has none, of its pixels, is compared with the share that is asked for. So adding pictures moves none of the others, and
+neither names nor order matter. Near copies form a group as well; the picture with the smallest content hash stands for
+it, so only a new near copy of a picture can move that picture.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mien.data.dataset import Split
+from mien.data.duplicates import near_copies
+from mien.data.fingerprints import Fingerprints, joined
 from mien.data.index import fingerprints_of
 from mien.errors import DataError
 
+_HEAVY = 2  # a group of more than this many times the share of all pictures is for training
 
-def carve(train: Split, classes: Sequence[str], share: float, seed: int) -> tuple[Split, Split]:
-    """Return (train, validation), each in the order of `train`.
 
-    share: of each class, rounded, but at least one distinct picture on either side. Which pictures are chosen
-    depends on their content and the seed, not on their names or order; pixel copies within a class stay on
-    one side, or the validation score would count what was learnt by heart. Raises DataError where a class has
-    fewer than two distinct pictures.
+@dataclass(frozen=True, eq=False)
+class Carved:
+    """Training pictures in two parts, each in the order in which they were.
+
+    groups: how many named groups were kept together; near: how many pictures have a near copy that stayed on their
+    side; copies: how many have a pixel copy there. problems: one line each.
     """
-    digests = fingerprints_of(train.pictures).digests
-    _, kinds = np.unique(digests, axis=0, return_inverse=True)
-    kinds = kinds.reshape(-1)
-    random = np.random.default_rng(seed)
-    chosen = np.zeros(len(train), bool)
+
+    train: Split
+    validation: Split
+    groups: int
+    near: int
+    copies: int
+    problems: tuple[str, ...]
+
+    def notes(self, seed: int) -> list[str]:
+        """Return what to tell the user."""
+        count, total = len(self.validation), len(self.train) + len(self.validation)
+        kept = [
+            f"{number} {what}"
+            for number, what in (
+                (self.groups, "groups"),
+                (self.copies, "pictures with pixel copies"),
+                (self.near, "with near copies"),
+            )
+            if number
+        ]
+        together = f"; kept on one side: {', '.join(kept)}" if kept else ""
+        first = f"{count} of {total} training pictures are set aside for validation (by a hash, seed {seed}){together}"
+        return [first, *self.problems]
+
+
+def carve(train: Split, classes: Sequence[str], share: float, seed: int) -> Carved:
+    """Set about `share` of the training pictures aside for validation.
+
+    Pixel copies, near copies and groups (Split.groups) stay on one side, or the validation score would count what was
+    learnt by heart. Every class has at least one picture on either side, where its groups allow it. Raises DataError
+    where a class has fewer than two distinct pictures.
+    """
+    fingerprints = fingerprints_of(train.pictures)
+    kinds = _kinds(fingerprints)
+    _check_distinct(train, kinds, classes)
+    pairs = _near_pairs(fingerprints)
+    units = _units(kinds, train.groups, pairs)
+    problems = []
+    if _lonely(units, train.labels):
+        without = _units(kinds, train.groups, pairs[:0])
+        if not _lonely(without, train.labels):
+            units, pairs = without, pairs[:0]
+            problems.append(
+                "near copies lie on both sides: all pictures of a class are near copies of each other"
+            )
+    aside, lacking = _chosen(units, _keys(units, fingerprints, train.groups), train.labels, share, seed)
+    if lacking:
+        names = ", ".join(classes[label] for label in lacking)
+        problems.append(
+            f"no validation picture of {names}: all of it belongs to one group, which is for training"
+        )
+    named = {group for group in train.groups or () if group}
+    near = np.unique(pairs[:, :2])
+    return Carved(
+        train.take(np.flatnonzero(~aside)),
+        train.take(np.flatnonzero(aside)),
+        len(named),
+        len(near),
+        int((np.bincount(kinds)[kinds] > 1).sum()),
+        tuple(problems),
+    )
+
+
+def leaks(splits: Mapping[str, Split]) -> list[str]:
+    """Say for every two splits which pictures and groups are in both; nothing where they are apart.
+
+    Without groups only the pictures themselves are compared: pixel copies, and near copies.
+    """
+    names = [name for name in splits if len(splits[name])]
+    if len(names) < 2:
+        return []
+    parts = [splits[name] for name in names]
+    fingerprints = joined([fingerprints_of(part.pictures) for part in parts])
+    where = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+    kinds, pairs = _kinds(fingerprints), _near_pairs(fingerprints)
+    lines = []
+    for earlier, later in combinations(range(len(parts)), 2):
+        ours, theirs = where == later, where == earlier
+        copied = ours & np.isin(kinds, kinds[theirs])
+        both_ways = np.concatenate([pairs[:, :2], pairs[:, 1::-1]])
+        near = ours & np.isin(np.arange(len(kinds)), both_ways[theirs[both_ways[:, 1]], 0]) & ~copied
+        if copied.any() or near.any():
+            lines.append(
+                f"leak: of {int(ours.sum())} {names[later]} pictures {int(copied.sum())} are pixel copies of "
+                f"{names[earlier]} pictures and {int(near.sum())} near copies; scores on them say little"
+            )
+        shared = {group for group in parts[earlier].groups or () if group} & set(parts[later].groups or ())
+        if shared:
+            lines.append(
+                f"leak: {len(shared)} groups, such as {min(shared)!r}, are in {names[earlier]} and {names[later]}"
+            )
+    return lines
+
+
+def _near_pairs(prints: Fingerprints) -> NDArray[np.int64]:
+    """Return the pairs of near copies, (m, 2)."""
+    found = near_copies(prints)
+    return np.stack([found.first, found.second], axis=1)
+
+
+def _kinds(fingerprints: Fingerprints) -> NDArray[np.intp]:
+    """Number the contents: (n,) equal for pixel copies."""
+    whole = np.ascontiguousarray(fingerprints.digests).view(f"V{fingerprints.digests.shape[1]}").reshape(-1)
+    _, kinds = np.unique(whole, return_inverse=True)
+    return np.asarray(kinds.reshape(-1), np.intp)
+
+
+def _check_distinct(train: Split, kinds: NDArray[np.intp], classes: Sequence[str]) -> None:
     for label in np.unique(train.labels).tolist():
-        rows = np.flatnonzero(train.labels == label)
-        chosen[rows] = _chosen(kinds[rows], share, random, classes[label])
-    return train.take(np.flatnonzero(~chosen)), train.take(np.flatnonzero(chosen))
+        mine = kinds[train.labels == label]
+        if len(np.unique(mine)) < 2:
+            copies = "" if len(mine) == 1 else f" ({len(mine)} copies of it)"
+            raise DataError(
+                f"class {classes[label]!r} has only one picture{copies}, which cannot be both learnt and checked; "
+                f"add pictures, merge it into another class (--merge) or leave it out (--classes)"
+            )
+
+
+def _units(
+    kinds: NDArray[np.intp], groups: Sequence[str] | None, pairs: NDArray[np.int64]
+) -> NDArray[np.intp]:
+    """Number what must stay together: (n,) the same number for pixel copies, near copies and members of a group."""
+    parent = np.arange(len(kinds))
+
+    def root(place: int) -> int:
+        while parent[place] != place:
+            parent[place] = parent[parent[place]]
+            place = int(parent[place])
+        return place
+
+    first: dict[object, int] = {}
+    for place, kind in enumerate(kinds.tolist()):
+        parent[root(place)] = root(first.setdefault(kind, place))
+    for place, group in enumerate(groups or ()):
+        if group:
+            parent[root(place)] = root(first.setdefault(group, place))
+    for one, other in pairs[:, :2].tolist():
+        parent[root(one)] = root(other)
+    _, units = np.unique([root(place) for place in range(len(kinds))], return_inverse=True)
+    return np.asarray(units.reshape(-1), np.intp)
+
+
+def _lonely(units: NDArray[np.intp], labels: NDArray[np.int64]) -> bool:
+    """Say whether a class has all its pictures in one unit."""
+    return any(len(np.unique(units[labels == label])) < 2 for label in np.unique(labels))
+
+
+def _keys(units: NDArray[np.intp], fingerprints: Fingerprints, groups: Sequence[str] | None) -> list[bytes]:
+    """Return what stands for each unit: its group's name, else the smallest content hash among its pictures."""
+    keys: list[tuple[int, bytes]] = [(2, b"")] * (int(units.max()) + 1 if len(units) else 0)
+    for place, (unit, digest) in enumerate(zip(units.tolist(), fingerprints.keys, strict=True)):
+        group = groups[place] if groups else ""
+        own = (0, group.encode("utf-8", "surrogateescape")) if group else (1, digest)
+        keys[unit] = min(keys[unit], own)
+    return [key for _, key in keys]
 
 
 def _chosen(
-    kinds: NDArray[np.intp], share: float, random: np.random.Generator, name: str
-) -> NDArray[np.bool_]:
-    """Choose rows of one class. kinds: (n,) the number of each row's content. Returns (n,) bool."""
-    distinct, counts = np.unique(kinds, return_counts=True)
-    if len(distinct) < 2:
-        copies = "" if len(kinds) == 1 else f" ({len(kinds)} copies of it)"
-        raise DataError(
-            f"class {name!r} has only one picture{copies}, which cannot be both learnt and checked; "
-            f"add pictures, merge it into another class (--merge) or leave it out (--classes)"
-        )
-    order = random.permutation(len(distinct))
-    taken = np.cumsum(counts[order])
-    target = max(1, round(share * len(kinds)))
-    # As many kinds as fit into the target, at least one, and never all of them.
-    number = min(max(1, int((taken <= target).sum())), len(distinct) - 1)
-    return np.isin(kinds, distinct[order[:number]])
+    units: NDArray[np.intp], keys: Sequence[bytes], labels: NDArray[np.int64], share: float, seed: int
+) -> tuple[NDArray[np.bool_], list[int]]:
+    """Return which rows are set aside, (n,) bool, and the classes of which none could be."""
+    ranks = np.array([_rank(key, seed) for key in keys])
+    weights = np.bincount(units, minlength=len(keys))
+    aside = (ranks < share) & (weights <= max(1, _HEAVY * share * len(units)))
+    of_class = {label: np.unique(units[labels == label]) for label in np.unique(labels).tolist()}
+    lacking = []
+    for label, mine in of_class.items():  # too few pictures for chance to give every side one
+        if not aside[mine].any():
+            free = [unit for unit in mine if not _empties(int(unit), aside, of_class)]
+            if free:
+                aside[
+                    min(free, key=lambda unit: (weights[unit] > _HEAVY * share * len(units), ranks[unit]))
+                ] = True
+            else:
+                lacking.append(label)
+    for mine in of_class.values():
+        if aside[mine].all():
+            aside[max(mine, key=lambda unit: ranks[unit])] = False
+    lacking = [label for label, mine in of_class.items() if not aside[mine].any()]
+    return aside[units], lacking
+
+
+def _empties(unit: int, aside: NDArray[np.bool_], of_class: Mapping[int, NDArray[np.intp]]) -> bool:
+    """Say whether setting this unit aside, too, would leave some class without training pictures."""
+    return any(unit in mine and (aside[mine] | (mine == unit)).all() for mine in of_class.values())
+
+
+def _rank(key: bytes, seed: int) -> float:
+    """Return a number from 0 to 1 that depends on the key and the seed alone."""
+    digest = hashlib.blake2b(key, digest_size=8, salt=seed.to_bytes(16, "little", signed=False)[:16])
+    return int.from_bytes(digest.digest(), "big") / 2**64

@@ -105,7 +105,7 @@ def _metadata(file: Path) -> DetectorMetadata:
         values: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         if not isinstance(values, dict):
             raise ValueError("not an object")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is damaged"
         raise ModelError(
             f"cannot read {file} ({reason}); a face detector is a folder with {NETWORK_FILE} and {METADATA_FILE}, "

@@ -121,7 +121,10 @@ class CompareConfig(TrainConfig):
         """Return the part that scoring needs."""
         reading = {found.name: getattr(self, found.name) for found in fields(DataConfig)}
         shared = {name: getattr(self, name) for name in (*_SHARED, "faces", "size", "colour")}
-        return EvaluateConfig(**reading, **shared)
+        return EvaluateConfig(**{**reading, **shared})
+
+    def _check_labels(self) -> None:
+        """The labels of foreign networks are checked where they are used, those of the data as everywhere."""
 
 
 def train_several(
@@ -144,6 +147,8 @@ def train_several(
 
     if "network" in asked or "init_from" in asked:
         raise ConfigError("name what to compare with --networks; --network and --from are for mien train")
+    if "labels" in asked:  # the words that are no pairs are for foreign networks
+        asked = {**asked, "labels": tuple(word for word in asked["labels"] if "=" in word)}
     configs = {name: config_from(None, {**asked, "network": name}) for name in networks}
     flags = {name: f"--network {shlex.quote(name)}" for name in networks}
     for name in recipes:

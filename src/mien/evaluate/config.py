@@ -40,7 +40,11 @@ class EvaluateConfig(DataConfig):
     resamples: int = setting(2000, "bootstrap resamples behind each 95 % interval")
     seed: int = setting(0, "seed of the bootstrap and of the five folds")
     # For a network that mien did not save, which cannot say these things itself.
-    labels: tuple[str, ...] = setting((), "foreign networks: the labels, in the order of the outputs")
+    labels: tuple[str, ...] = setting(
+        (),
+        "foreign networks: the labels, in the order of the outputs (angry,happy); pairs say what the data's labels "
+        "mean (0=angry,1=happy)",
+    )
     size: int | None = setting(
         None, "foreign networks: pixels a side of the input; unset: read from its shape"
     )
@@ -61,8 +65,16 @@ class EvaluateConfig(DataConfig):
             raise ConfigError(
                 f"input_range must be two numbers, the lower first, such as 0,1; got {self.input_range}"
             )
-        if len(set(self.labels)) != len(self.labels) or len(self.labels) == 1:
-            raise ConfigError(f"labels must be two or more different names, got {', '.join(self.labels)}")
+
+    def _check_labels(self) -> None:
+        names = self.network_labels
+        if len(set(names)) != len(names) or len(names) == 1:
+            raise ConfigError(f"labels must be two or more different names, got {', '.join(names)}")
+
+    @property
+    def network_labels(self) -> tuple[str, ...]:
+        """The labels of a foreign network: the words of --labels that are no pairs."""
+        return tuple(word for word in self.labels if "=" not in word)
 
     @classmethod
     def reading_as(cls, config: DataConfig) -> EvaluateConfig:

@@ -60,7 +60,7 @@ def wrap_keras(model: Any, path: Path, config: EvaluateConfig) -> tuple[Metadata
 
 def _described(path: Path, shape: Sequence[int | None], config: EvaluateConfig) -> tuple[Metadata, bool, str]:
     """Return metadata made from the settings and the input's shape, whether channels come first, and a note."""
-    if not config.labels:
+    if not config.network_labels:
         raise ModelError(
             f"{path} was not saved by mien, so it cannot say what its outputs mean; name them in order with "
             "--labels a,b,c (and --size, --colour, --input-range where they are not obvious)"
@@ -78,9 +78,9 @@ def _described(path: Path, shape: Sequence[int | None], config: EvaluateConfig) 
     low, high = config.input_range
     note = (
         f"{path.name} was not saved by mien: taken as {size}x{size} {colour}, levels from {low:g} to {high:g}"
-        f", labels {', '.join(config.labels)}" + (", outputs are logits" if config.logits else "")
+        f", labels {', '.join(config.network_labels)}" + (", outputs are logits" if config.logits else "")
     )
-    heads = (Head(name=_HEAD, labels=config.labels),)
+    heads = (Head(name=_HEAD, labels=config.network_labels),)
     return Metadata(name=path.stem, preprocess=preprocess, heads=heads), channels_first, note
 
 
@@ -129,10 +129,10 @@ def _network(
 
 def _as_probabilities(answers: NDArray[Any], path: Path, config: EvaluateConfig) -> NDArray[np.float32]:
     """Check the outputs against the labels. Raises ModelError where they are not probabilities."""
-    if answers.ndim != 2 or answers.shape[1] != len(config.labels):
+    if answers.ndim != 2 or answers.shape[1] != len(config.network_labels):
         raise ModelError(
-            f"{path} answers with shape {answers.shape[1:]} a picture; --labels names {len(config.labels)}: "
-            f"{', '.join(config.labels)}"
+            f"{path} answers with shape {answers.shape[1:]} a picture; --labels names {len(config.network_labels)}: "
+            f"{', '.join(config.network_labels)}"
         )
     if config.logits:
         powers = np.exp(answers - answers.max(axis=1, keepdims=True))

@@ -93,7 +93,7 @@ def _jpeg(data: bytes, header: Header, name: str) -> Decoded:
     except UnknownKind:
         return Decoded(_by_pillow(data[: header.end], header, name))
     except Damaged as error:
-        what = "damaged" if header.has_end else "cut short"
+        what = "cut short" if not header.has_end and "remature end" in str(error) else "damaged"
         raise ImageError(
             f"{name} is {what} ({error}); get the file again, or open it and save it anew"
         ) from error

@@ -21,8 +21,13 @@ from mien.images.headers import Header
 END = b"\xff\xd9"
 _RESTART = rb"(\xff[\xd0-\xd7])"
 _LEFT_OVER = re.compile(r"(\d+) extraneous bytes before marker 0xd([0-9])?")
-# libjpeg says this of data that is missing or left over. Its other warnings are about headers and harm no pixel.
-_DAMAGE = ("Corrupt JPEG data", "Premature end", "Unsupported marker")
+# Warnings of libjpeg about headers. All its others are of data that is missing, left over or not what it should be.
+_HARMLESS = (
+    "Warning: unknown JFIF",
+    "Unknown Adobe color",
+    "Invalid SOS parameters",
+    "Inconsistent progression",
+)
 _MOST_PADDING = 8
 # What programs put behind a picture: other pictures, videos, Samsung's and Adobe's blocks. Where the end marker is
 # missing they look like picture data.
@@ -55,6 +60,8 @@ def decode_jpeg(data: bytes, header: Header) -> tuple[NDArray[np.uint8], str]:
         raise UnknownKind(str(error)) from error
     if (width, height) != (header.width, header.height):  # the limit of pixels must hold for what is decoded
         raise Damaged(f"it claims {header.width}x{header.height} and {width}x{height} pixels")
+    if not header.complete:  # libjpeg takes what there is, and shows a coarse picture
+        raise Damaged("premature end: its last scans are missing")
     said = ""
     try:
         return _decoded(whole, header), "" if header.has_end else _NO_END
@@ -75,13 +82,12 @@ def _decoded(data: bytes, header: Header, smaller: int = 1) -> NDArray[np.uint8]
     try:
         pixels = simplejpeg.decode_jpeg(data, colours, strict=True, **least)
     except ValueError as error:
-        said = str(error)
-        if said.startswith(_DAMAGE):
-            raise Damaged(said) from error
-        try:  # a warning that means no harm, or a kind that TurboJPEG does not know
+        if not str(error).startswith(_HARMLESS):
+            raise Damaged(str(error)) from error
+        try:
             pixels = simplejpeg.decode_jpeg(data, colours, strict=False, **least)
-        except ValueError:
-            raise UnknownKind(said) from error
+        except ValueError as worse:
+            raise Damaged(str(worse)) from worse
     return np.asarray(pixels[:, :, 0] if header.channels == 1 else pixels, np.uint8)
 
 

@@ -95,7 +95,8 @@ class Header:
 
     least_bytes: a file that is smaller cannot hold so many pixels; 0 where we cannot say. end: where the picture ends
     in the file, behind its end marker. has_end: whether it has one. channels, scan_start, last_scan: of a JPEG; how
-    many components, and where the data of its first and last scan begin. parts: of a PNG; start and end of each part
+    many components, and where the data of its first and last scan begin. complete: whether
+    its scans give every coefficient to the last bit. parts: of a PNG; start and end of each part
     that decoding needs.
     """
 
@@ -109,6 +110,7 @@ class Header:
     channels: int = 3
     scan_start: int = 0
     last_scan: int = 0
+    complete: bool = True
     parts: tuple[tuple[int, int], ...] = ()
 
 
@@ -300,10 +302,14 @@ def _codestream(data: bytes) -> int:
 
 
 def _jpeg(data: bytes, name: str) -> Header:
+    progressive = False
     width = height = channels = scans = scan_start = last_scan = least_bytes = 0
     orientation = 1
     position = 2
     end, has_end = len(data), False
+    missing: dict[
+        int, set[int]
+    ] = {}  # of each component, the coefficients that no scan has given to the last bit
     for _ in range(_MOST_PARTS):
         marker = _MARKER.search(data, position)
         if marker is None:
@@ -324,8 +330,12 @@ def _jpeg(data: bytes, name: str) -> Header:
             height, width = struct.unpack_from(">HH", data, position + 3)
             channels = data[position + 7]
             least_bytes = _least_jpeg_bytes(kind, width, height)
+            missing = {number: set(range(64)) for number in data[position + 8 : position + length : 3]}
+            progressive = kind in _PROGRESSIVE
         elif kind == 0xE1 and not scans and data[position + 2 : position + 8] == b"Exif\0\0":
             orientation = _exif_orientation(data[position + 8 : position + length])
+        elif kind == _START_OF_SCAN:
+            _give(missing, data[position + 2 : position + length], progressive=progressive)
         position += max(length, 2)
         if kind == _START_OF_SCAN:  # compressed data without a length follows
             last_scan, scan_start = position, scan_start or position
@@ -340,9 +350,30 @@ def _jpeg(data: bytes, name: str) -> Header:
         raise _too_many_parts(name)
     if not scans:
         raise ImageError(f"{name} is cut short: a JPEG without pixels; get the file again")
+    complete = not any(missing.values())
     return Header(
-        "JPEG", width, height, orientation, least_bytes, end, has_end, channels, scan_start, last_scan
+        "JPEG",
+        width,
+        height,
+        orientation,
+        least_bytes,
+        end,
+        has_end,
+        channels,
+        scan_start,
+        last_scan,
+        complete,
     )
+
+
+def _give(missing: dict[int, set[int]], scan: bytes, *, progressive: bool) -> None:
+    """Take away from `missing` what the scan with this header gives to its last bit (ITU T.81, B.2.3)."""
+    components, spectrum = scan[1:-3:2], scan[-3:]
+    if len(spectrum) < 3 or (progressive and spectrum[2] & 15):  # bits are left for a later scan
+        return
+    first, last = spectrum[:2] if progressive else (0, 63)
+    for number in components:
+        missing.get(number, set()).difference_update(range(first, last + 1))
 
 
 def _least_jpeg_bytes(frame: int, width: int, height: int) -> int:

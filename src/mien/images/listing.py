@@ -26,7 +26,7 @@ PICTURE_SUFFIXES = (
 SYSTEM_FOLDERS = frozenset(
     ("@eadir", "$recycle.bin", "system volume information", "__macosx", "lost+found", "#recycle", "#snapshot")
 )
-_SYSTEM_FILES = frozenset(("thumbs.db", "ehthumbs.db", "desktop.ini"))
+_SYSTEM_FILES = frozenset(("thumbs.db", "ehthumbs.db", "desktop.ini", ".ds_store", ".localized", ".nomedia"))
 HIDDEN_FILE, HIDDEN_FOLDER, SYSTEM_FOLDER = "hidden file", "hidden folder", "system folder"
 _CLOSED_FOLDER = "folder that cannot be opened"
 
@@ -67,7 +67,7 @@ def list_pictures(folder: Path, leave_out: Callable[[Path], bool] | None = None)
                 elif not (leave_out and leave_out(Path(entry.path))):
                     below.append(Path(entry.path))
             elif kind := no_picture(Path(entry.path)):
-                passed_over[kind] += entry.name.lower() not in _SYSTEM_FILES
+                passed_over[kind] += not is_system_file(entry.name)
             else:
                 pictures.append(Path(entry.path))
         waiting += reversed(below)
@@ -86,7 +86,7 @@ def no_picture(path: Path) -> str:
             return "pipe, socket or device"
     except OSError:
         pass  # a link that leads nowhere: reading it says so
-    if name.startswith(".") or name in _SYSTEM_FILES:
+    if name.startswith(".") or is_system_file(name):
         return HIDDEN_FILE
     suffix = path.suffix.lower()
     if suffix in PICTURE_SUFFIXES:
@@ -126,11 +126,16 @@ def ignored_folder(name: str) -> str:
     return HIDDEN_FOLDER if name.startswith(".") else ""
 
 
+def is_system_file(name: str) -> bool:
+    """Say whether a system leaves files of this name in any folder; they are not worth a word."""
+    return name.lower() in _SYSTEM_FILES or name.startswith("._")
+
+
 def passed_over_note(passed_over: Mapping[str, int]) -> str:
     """Return one line about the files that are no pictures, the most frequent kinds first; '' where there are none.
 
     >>> passed_over_note({"video": 2, "text": 3, ".xyz": 1})
-    'passed over 6 that are no pictures: 3 text, 2 video, 1 .xyz'
+    'passed over, as no pictures: 3 text, 2 video, 1 .xyz'
     """
     if not passed_over:
         return ""
@@ -138,7 +143,7 @@ def passed_over_note(passed_over: Mapping[str, int]) -> str:
         f"{count:,} {_on_one_line(kind)}"
         for kind, count in sorted(passed_over.items(), key=lambda item: (-item[1], item[0]))
     )
-    return f"passed over {sum(passed_over.values()):,} that are no pictures: {kinds}"
+    return f"passed over, as no pictures: {kinds}"
 
 
 def _on_one_line(text: str) -> str:

@@ -61,6 +61,8 @@ class Head:
         needed = ("name", "labels") if cls is Head else ("name", "labels", "shares")
         named = stored.get("name", "?") if isinstance(stored, Mapping) else "?"
         values = known_fields(cls, stored, needed, f"head {named!r}")
+        if not isinstance(values["name"], str):
+            raise ModelError(f"the name of a head must be text, got {values['name']!r}")
         if not isinstance(values["labels"], list) or not all(isinstance(x, str) for x in values["labels"]):
             raise ModelError(f"head {named!r}: labels must be a list of names, got {values['labels']!r}")
         for name in ("temperature", "smoothing", "threshold"):

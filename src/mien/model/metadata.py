@@ -112,6 +112,7 @@ class Metadata:
         values["heads"] = tuple(Head.from_dict(head) for head in values["heads"])
         if values.get("blend") is not None:
             values["blend"] = Blend.from_dict(values["blend"])
+        _check_kinds(values)
         values["scores"] = tuple(values.get("scores", ()))
         return cls(**values)
 
@@ -129,11 +130,34 @@ def parse_metadata(text: str, source: Path) -> Mapping[str, Any]:
     """Return the JSON object in `text`; ModelError naming `source` for anything else."""
     try:
         stored = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ModelError(f"{source}: the metadata are not JSON ({error}); copy or export it again") from error
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # not JSON, a number of thousands of digits, thousands of levels
+        reason = str(error).split(";")[0]
+        raise ModelError(
+            f"{source}: the metadata are not JSON ({reason}); copy or export it again"
+        ) from error
     if not isinstance(stored, dict):
         raise ModelError(f"{source}: the metadata must be a JSON object, got {type(stored).__name__}")
     return stored
+
+
+def _check_kinds(values: Mapping[str, Any]) -> None:
+    """Raise ModelError for a field that is not of its kind; heads and preprocessing check their own."""
+    kinds: dict[str, tuple[type, str]] = {
+        "name": (str, "text"),
+        "created": (str, "text"),
+        "network": (Mapping, "an object"),
+        "training": (Mapping, "an object"),
+        "licences": (Mapping, "an object"),
+        "scores": (list, "a list"),
+    }
+    for name, (kind, words) in kinds.items():
+        if name in values and not isinstance(values[name], kind):
+            raise ModelError(f"{name} of the model must be {words}, got {type(values[name]).__name__}")
+    if not all(isinstance(score, Mapping) for score in values.get("scores", ())):
+        raise ModelError("scores of the model must be a list of objects")
 
 
 def _plain(value: Any) -> Any:

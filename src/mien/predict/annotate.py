@@ -28,19 +28,14 @@ from mien.images.canvas import (
 )
 from mien.predict.results import Face, percent
 
-_SMALLEST_PX, _SMALLEST_FRAME_PX = (
-    640,
-    320,
-)  # longer side below which it is enlarged, because letters would not fit
+# Longer side below which a picture, and a frame of a video, is enlarged, because letters would not fit.
+_SMALLEST_PX, _SMALLEST_FRAME_PX = 480, 320
 _PER_UNIT_PX = 900  # longer side at which a line is 3 and a letter 14 pixels high, as on the page
 _LETTER, _LINE, _HALO, _ROUND = 14.0, 3.0, 5.0, 10.0  # in units
-_OF_FACE, _NUMBER_OF_FACE = (
-    0.3,
-    0.17,
-)  # type of a label, and of a number alone, is at most so large beside its face
+_OF_FACE, _NUMBER_OF_FACE = 0.3, 0.17  # type of a label, and of a number alone, at most, beside its face
 _LEAST_PX = 11.0  # type of a label
 _SIZES = (1.0, 0.85, 0.7, 0.55)  # of type, as shares of the largest, that are tried one after the other
-_FRAME_SIZE = 0.7  # the same in every frame of a video, so that it does not jump
+_FRAME_SIZE = 0.85  # the same in every frame of a video, so that it does not jump
 _CHIN = 1 / 6  # share of a face that its own label may cover where there is no room beside it
 # Numbers alone: smallest type, smallest face, and the longer side up to which a crowd is enlarged to have such faces.
 _LEAST_NUMBER_PX, _LEAST_FACE_PX, _LARGEST_PX = 8.0, 72.0, 3000
@@ -70,7 +65,7 @@ class _Label:
 
 
 def annotated(image: Picture, faces: Sequence[Face]) -> Picture:
-    """Return a copy of a picture with its faces marked; a small one is enlarged to 640 pixels.
+    """Return a copy of a picture with its faces marked; a small one is enlarged to 480 pixels.
 
     image: (height, width), (height, width, 1) or (height, width, 3) uint8, RGB, at least 1x1.
     Returns (height, width, 3) uint8, RGB. A frame has the colour of its expression, a broken one is uncertain; several

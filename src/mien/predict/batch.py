@@ -23,6 +23,7 @@ from mien.workers import workers
 _PICTURES_EACH, _PIXELS_EACH = 8, 24_000_000
 
 Answer = tuple[Face, ...] | ImageError
+Warn = Callable[[str], None]
 Finish = Callable[[int, NDArray[np.uint8], tuple[Face, ...]], None]
 
 
@@ -43,6 +44,9 @@ class _File:
     error: ImageError | None = None
 
 
+_Answered = tuple[Answer, str]  # and what is odd about its file
+
+
 @dataclass(frozen=True)
 class _Picture:
     place: int
@@ -50,30 +54,31 @@ class _Picture:
 
 
 def analyze_many(
-    analyzer: Analyzer, files: Sequence[PictureFile], finish: Finish | None = None
+    analyzer: Analyzer, files: Sequence[PictureFile], finish: Finish | None = None, warn: Warn | None = None
 ) -> Generator[Answer, None, None]:
     """Yield each picture's faces, in the order of `files`; for one that cannot be read, what is wrong with it.
 
     The numbers are those of `Analyzer.analyze`. finish: called with (place in files, picture, its faces) in one of
-    several threads, for instance to write a marked copy; what it raises ends the iteration. Close the iterator
-    to stop early: pictures that nobody has begun with are dropped.
+    several threads, for instance to write a marked copy; what it raises ends the iteration. warn: called with a
+    line about each file that is written oddly but whole, before its faces are yielded; None: a Python warning. Close
+    the iterator to stop early: pictures that nobody has begun with are dropped.
     """
     threads = min(workers(), len(files))
     if threads < 2:
         for file in map(_read, range(len(files)), files):
             picture = file.error or decode_or_error((file.data, file.title))
-            yield from _analyzed(analyzer, [_Picture(file.place, picture)], finish)
+            yield from _warned(_analyzed(analyzer, [_Picture(file.place, picture)], finish), warn)
         return
     pool = ThreadPoolExecutor(threads)
     try:
-        before: list[Future[list[Answer]]] = []
+        before: list[Future[list[_Answered]]] = []
         for files_of_round in _rounds(files, threads):
             begun = _begin(pool, threads, files_of_round, lambda some: _analyzed(analyzer, some, finish))
             for part in before:
-                yield from part.result()
+                yield from _warned(part.result(), warn)
             before = begun
         for part in before:
-            yield from part.result()
+            yield from _warned(part.result(), warn)
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -103,8 +108,8 @@ def _begin(
     pool: ThreadPoolExecutor,
     threads: int,
     files: list[_File],
-    work: Callable[[list[_Picture]], list[Answer]],
-) -> list[Future[list[Answer]]]:
+    work: Callable[[list[_Picture]], list[_Answered]],
+) -> list[Future[list[_Answered]]]:
     """Decode a round and hand it to the threads, which alone keep it then."""
     readable = [file for file in files if file.error is None]
     found = iter(decode_each([(file.data, file.title) for file in readable], pool))
@@ -113,18 +118,26 @@ def _begin(
     return [pool.submit(work, pictures[start : start + step]) for start in range(0, len(pictures), step)]
 
 
-def _analyzed(analyzer: Analyzer, pictures: list[_Picture], finish: Finish | None) -> list[Answer]:
+def _analyzed(analyzer: Analyzer, pictures: list[_Picture], finish: Finish | None) -> list[_Answered]:
     """Answer some pictures with one call of the network for all their faces."""
     images = [picture.decoded.pixels for picture in pictures if not isinstance(picture.decoded, ImageError)]
     faces = iter(analyzer.analyze_batch(images))
-    answers: list[Answer] = []
+    answers: list[_Answered] = []
     for picture in pictures:
         if isinstance(picture.decoded, ImageError):
-            answers.append(picture.decoded)
+            answers.append((picture.decoded, ""))
             continue
-        answers.append(found := next(faces))
-        if picture.decoded.warning:
-            warnings.warn(picture.decoded.warning, DecoderWarning, stacklevel=2)
+        found = next(faces)
+        answers.append((found, picture.decoded.warning))
         if finish:
             finish(picture.place, picture.decoded.pixels, found)
     return answers
+
+
+def _warned(answers: list[_Answered], warn: Warn | None) -> Iterator[Answer]:
+    for answer, warning in answers:
+        if warning and warn:
+            warn(warning)
+        elif warning:
+            warnings.warn(warning, DecoderWarning, stacklevel=3)
+        yield answer

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 from anyio import open_file, to_thread
 from fastapi import APIRouter, Request
+from starlette.requests import ClientDisconnect
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 
 from mien._version import __version__
 from mien.errors import ImageError
 from mien.files import cannot_write
 from mien.serve import schemas
-from mien.serve.batcher import Answer, Picture, picture
-from mien.serve.config import MEGA
+from mien.serve.batcher import Answer
+from mien.serve.config import MEGA, ServeConfig
+from mien.serve.fair_queue import Picture, picture
 from mien.serve.jobs import ABOUT, ROWS, TABLE, UNFINISHED, VIDEO
-from mien.serve.problems import ApiError, Busy, problem_of
+from mien.serve.problems import ApiError, problem_of
 from mien.serve.schemas import bytes_or_form, problems
-from mien.serve.service import Service, service_of
+from mien.serve.service import Service, address_of, service_of
 from mien.serve.uploads import FORM, LimitedBody, files_of, kind_of, printable
 
 PICTURES, VIDEOS = "pictures", "video"  # fields of forms
@@ -40,7 +43,6 @@ router = APIRouter()
 async def analyze(request: Request) -> JSONResponse:
     """Send one picture as bytes, or several as a form. Of several, those that cannot be read carry a `problem`."""
     service = service_of(request)
-    service.refuse_when_draining()
     kind = kind_of(request, "image/", PICTURES)
     with service.budget.share() as take:
         body = LimitedBody(request, service.config.max_megabytes * MEGA, service.config.timeout_s, take)
@@ -49,7 +51,7 @@ async def analyze(request: Request) -> JSONResponse:
                 sent = [(printable(file.filename or _ALONE), await file.read()) for file in files]
         else:
             sent = [(_ALONE, await Request(request.scope, body).body())]
-        answers = await _answers(service, sent)
+        answers = await _answers(request, sent)
     if len(answers) == 1 and isinstance(answers[0], ImageError):
         raise answers[0]
     return JSONResponse(
@@ -62,17 +64,32 @@ async def analyze(request: Request) -> JSONResponse:
     )
 
 
-async def _answers(service: Service, sent: list[tuple[str, bytes]]) -> list[Answer]:
+async def _answers(request: Request, sent: list[tuple[str, bytes]]) -> list[Answer]:
     """Return an answer for each picture, in order; those with a bad header never reach the batcher."""
-    looked = [await _looked_at(data, name, service.config.max_pixels) for name, data in sent]
-    found = iter(await service.answers([entry for entry in looked if isinstance(entry, Picture)]))
+    service = service_of(request)
+    looked = [await _looked_at(data, name, service.config) for name, data in sent]
+    pictures = [entry for entry in looked if isinstance(entry, Picture)]
+    found = iter(await _unless_gone(request, service.answers(pictures, address_of(request))))
     return [next(found) if isinstance(entry, Picture) else entry for entry in looked]
 
 
-async def _looked_at(data: bytes, name: str, max_pixels: int) -> Picture | ImageError:
+async def _unless_gone(request: Request, answers: Coroutine[Any, Any, list[Answer]]) -> list[Answer]:
+    """Wait for answers, or give them up when the client has gone, whose pictures would be in the way of others."""
+    working, gone = asyncio.ensure_future(answers), asyncio.ensure_future(request.receive())
+    try:
+        await asyncio.wait((working, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientDisconnect
+        return working.result()
+    finally:
+        working.cancel()
+        gone.cancel()
+
+
+async def _looked_at(data: bytes, name: str, config: ServeConfig) -> Picture | ImageError:
     def look() -> Picture | ImageError:
         try:
-            return picture(data, name, max_pixels)
+            return picture(data, name, config)
         except ImageError as error:
             return error
 
@@ -231,11 +248,8 @@ async def health() -> JSONResponse:
     responses=problems(421, 503),
 )
 async def ready(request: Request) -> JSONResponse:
-    """503 while it goes down, or while as many pictures wait as may."""
-    service = service_of(request)
-    service.refuse_when_draining()
-    if service.batcher.waiting >= service.config.queue:
-        raise Busy(f"{service.batcher.waiting} pictures are waiting")
+    """503 while it goes down, while as many pictures wait as may, or where its folder or a thread is lost."""
+    service_of(request).check_ready()
     return JSONResponse({"status": "ok"})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -24,7 +25,7 @@ from mien.serve.service import Service
 
 PAGE = Path(__file__).parent / "page"
 SAMPLES = Path(__file__).parents[1] / "samples"  # portraits that the page can try, one click away
-_SWEEP_S = 30.0
+_SWEEP_S = 30.0  # at most between two sweeps; results that are kept for less are swept more often
 _DESCRIPTION = """Finds faces in pictures and names the expression that people would see. It does not read feelings.
 
 Errors are problems (RFC 9457) with one line in `detail`. `WS /v1/live` takes JPEG frames as binary messages and
@@ -40,7 +41,7 @@ def build(service: Service) -> ASGIApp:
 
     @asynccontextmanager
     async def sweeping(_: FastAPI) -> AsyncIterator[None]:
-        task = asyncio.create_task(_sweep(service.jobs))
+        task = asyncio.create_task(_sweep(service.jobs, min(_SWEEP_S, 15 * config.keep_minutes)))
         yield
         task.cancel()
         with suppress(asyncio.CancelledError):
@@ -61,7 +62,7 @@ def build(service: Service) -> ASGIApp:
         app.include_router(part.router)
     _describe(app, needs_token=config.token is not None)
     _add_page(app)
-    layered = Middleware(app, config, service.metrics, lambda: len(service.connections))
+    layered = Middleware(app, service)
     if config.allow_origin:
         return CORSMiddleware(
             layered,
@@ -97,7 +98,16 @@ def _describe(app: FastAPI, *, needs_token: bool) -> None:
     app.openapi = document  # type: ignore[method-assign]
 
 
-async def _sweep(jobs: Jobs) -> None:
+async def _sweep(jobs: Jobs, every_s: float) -> None:
+    """Delete results whose time has come, for as long as the server runs, whatever happens."""
+    failed = False
     while True:
-        await asyncio.sleep(_SWEEP_S)
-        await asyncio.to_thread(jobs.sweep)
+        await asyncio.sleep(every_s)
+        try:
+            await asyncio.to_thread(jobs.sweep)
+        except Exception as error:
+            if not failed:  # one line for each time that it begins to fail
+                logging.getLogger("mien").error("results cannot be deleted, trying again: %s", error)
+            failed = True
+        else:
+            failed = False

@@ -1,37 +1,29 @@
-"""Pictures of many clients, gathered into batches: decoded and searched in threads, few calls of the network."""
+"""Pictures of many clients: decoded in processes, searched in threads, gathered for few calls of the network."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mien.errors import ImageError
-from mien.images import decode_each
-from mien.images.headers import read_header
 from mien.predict.analyzer import Analyzer
 from mien.predict.results import Face
-from mien.serve.config import MEGA, ServeConfig
+from mien.serve.config import ServeConfig
+from mien.serve.decoder import Decoder
+from mien.serve.fair_queue import Entry, FairQueue, Picture
 from mien.serve.problems import Busy
 from mien.video.analyze import detect_resized
 from mien.workers import workers
 
-
-@dataclass(frozen=True)
-class Picture:
-    """A picture file that was not decoded yet; see `picture`. search_px: see VideoSettings; None: as `analyze` does."""
-
-    data: bytes = field(repr=False)
-    name: str
-    pixels: int
-    search_px: int | None = None
+_STUCK_S = 30.0  # beyond the time limit of a request: whatever a thread does then, it is not going to end
 
 
 @dataclass(frozen=True)
@@ -44,6 +36,7 @@ class Seen:
 
 
 Answer = Seen | ImageError
+_Decoded = tuple[Entry[Answer], NDArray[np.uint8]]
 
 
 class BatchMetrics(Protocol):
@@ -52,136 +45,171 @@ class BatchMetrics(Protocol):
     def batch(self, pictures: int, waiting: int) -> None: ...
 
 
-def picture(data: bytes, name: str, max_pixels: int, search_px: int | None = None) -> Picture:
-    """Look at a picture's header. Raises ImageError for what is none, or has more pixels than are allowed."""
-    header = read_header(data, name)
-    pixels = header.width * header.height
-    if pixels > max_pixels:
-        raise ImageError(
-            f"{name} has {header.width}x{header.height} pixels, more than the {max_pixels / MEGA:g} megapixels that "
-            "this server takes; make it smaller first"
-        )
-    return Picture(data, name, pixels, search_px)
-
-
 class Batcher:
     """Answers pictures with the numbers of `Analyzer.analyze`. Safe to use from several threads.
 
-    While a batch is being searched the next one is gathered, so batches grow with the load by themselves and an idle
-    server answers at once. At most two batches are in memory, each of at most `max_megapixels` or one picture.
+    Each decoder takes the picture whose turn it is (see FairQueue); one of them never takes what is dear to decode, so
+    that cheap pictures always get through. While threads search what is decoded, more gathers: batches grow with the
+    load by themselves, and an idle server answers at once. Decoded pictures have at most twice `max_megapixels`.
     """
 
     def __init__(self, analyzer: Analyzer, config: ServeConfig, metrics: BatchMetrics) -> None:
         self._analyzer, self._config, self._metrics = analyzer, config, metrics
-        self._threads = min(workers(), config.batch)
-        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="mien-batcher")
-        self._waiting: deque[tuple[Picture, Future[Answer]]] = deque()
-        self._news = threading.Condition()
+        self._decoders = [Decoder(config.max_pixels) for _ in range(max(2, -(-workers() // config.workers)))]
+        self._queue: FairQueue[Answer] = FairQueue(config, len(self._decoders))
+        self._decoded: deque[_Decoded] = deque()
+        self._decoding = self._dear = 0  # pictures; those of them that are dear
+        self._pixels = 0  # of what is being decoded, is decoded, or is being searched
+        self._searching: dict[int, float] = {}  # thread -> since when
         self._closed = False
-        self._coordinator = threading.Thread(target=self._run, name="mien-batches", daemon=True)
-        self._coordinator.start()
+        lock = threading.RLock()
+        self._to_decode, self._to_search = threading.Condition(lock), threading.Condition(lock)
+        self._searchers = min(workers(), config.batch)
+        self._threads = [
+            threading.Thread(target=self._decode, args=(decoder,), name="mien-decode", daemon=True)
+            for decoder in self._decoders
+        ]
+        self._threads += [
+            threading.Thread(target=self._search, name="mien-search", daemon=True)
+            for _ in range(self._searchers)
+        ]
+        for thread in self._threads:
+            thread.start()
 
-    def submit(self, pictures: Sequence[Picture]) -> list[Future[Answer]]:
-        """Queue pictures and return what will hold their answers; cancel one to give it up.
+    def submit(self, pictures: Sequence[Picture], address: Hashable = None) -> list[Future[Answer]]:
+        """Queue the pictures of one request and return what will hold their answers; cancel one to give it up.
 
-        Raises Busy where not all of them have room.
+        address: of the client. Raises Busy or ApiError where not all of them have room, or would wait too long.
         """
-        futures: list[Future[Answer]] = [Future() for _ in pictures]
-        with self._news:
-            if self._closed or len(self._waiting) + len(pictures) > self._config.queue:
-                raise Busy(f"{len(self._waiting)} pictures are waiting already")
-            self._waiting.extend(zip(pictures, futures, strict=True))
-            self._news.notify()
-        return futures
+        with self._to_decode:
+            if self._closed:
+                raise Busy("this server is going down")
+            futures = self._queue.add(pictures, address, already=self._decoding + len(self._decoded))
+            self._to_decode.notify(len(futures))
+            return futures
 
     @property
     def waiting(self) -> int:
-        return len(self._waiting)
+        return len(self._queue) + self._decoding + len(self._decoded)
 
-    def close(self) -> None:
-        """Answer what is queued and end the threads."""
-        with self._news:
+    @property
+    def works(self) -> bool:
+        """Whether all threads live and none has hung itself up."""
+        latest = time.monotonic() - self._config.timeout_s - _STUCK_S
+        alive = all(thread.is_alive() for thread in self._threads)
+        return alive and all(since > latest for since in list(self._searching.values()))
+
+    def close(self, patience_s: float = 5.0) -> bool:
+        """Answer what is queued and end threads and processes; False where a thread is still at work by then."""
+        with self._to_decode:
             self._closed = True
-            self._news.notify()
-        self._coordinator.join()
-        self._pool.shutdown()
+            self._to_decode.notify_all()
+            self._to_search.notify_all()
+        ends = time.monotonic() + patience_s
+        for thread in self._threads:
+            thread.join(max(0.0, ends - time.monotonic()))
+        for decoder in self._decoders:
+            decoder.close()
+        return not any(thread.is_alive() for thread in self._threads)
 
-    def _run(self) -> None:
-        before: list[Future[None]] = []
-        while group := self._gather(before):
-            if self._config.batch == 1:
-                wait(before)
-            begun = self._begin(group)
-            wait(before)
-            before = begun
+    def _decode(self, decoder: Decoder) -> None:
+        """Decode pictures until the batcher is closed."""
+        while entry := self._taken():
+            picture = entry.picture
+            try:
+                limit_s = min(picture.limit_s, self._config.decode_s)
+                image, seconds = decoder.decode(picture.data, picture.name, limit_s)
+            except (
+                BaseException
+            ) as error:  # a bug: the client must not wait for ever, and the thread lives on
+                image, seconds = ImageError(f"{picture.name} was not decoded"), 0.0
+                entry.future.set_exception(error)
+            with self._to_decode:
+                self._queue.charge(entry, seconds)
+                self._decoding -= 1
+                self._dear -= picture.is_dear
+                if isinstance(image, ImageError):
+                    self._pixels -= picture.pixels
+                else:
+                    self._decoded.append((entry, image))
+                    self._to_search.notify()
+                self._to_decode.notify()
+            if isinstance(image, ImageError) and not entry.future.done():
+                entry.future.set_result(image)
 
-    def _gather(self, before: list[Future[None]]) -> list[tuple[Picture, Future[Answer]]]:
-        """Wait for pictures and take a batch of them; none only once the engine is closed."""
-        with self._news:
+    def _taken(self) -> Entry[Answer] | None:
+        """Wait for a picture and take it; None once the batcher is closed and empty."""
+        with self._to_decode:
             while True:
-                self._news.wait_for(lambda: self._waiting or self._closed)
-                self._wait_for_more(before)
-                if (group := self._taken()) or self._closed:
-                    return group
+                room = 2 * self._config.max_pixels - self._pixels if self._pixels else float("inf")
+                if len(self._decoded) < self._config.batch and (
+                    entry := self._queue.take(room, dear=self._dear < len(self._decoders) - 1)
+                ):
+                    if entry.future.set_running_or_notify_cancel():
+                        self._decoding += 1
+                        self._dear += entry.picture.is_dear
+                        self._pixels += entry.picture.pixels
+                        return entry
+                elif self._closed and not len(self._queue):
+                    self._to_search.notify_all()
+                    return None
+                else:
+                    self._to_decode.wait()
 
-    def _wait_for_more(self, before: list[Future[None]]) -> None:
+    def _search(self) -> None:
+        """Search what is decoded until the batcher is closed."""
+        me = threading.get_ident()
+        while batch := self._gathered():
+            self._searching[me] = time.monotonic()
+            self._answer(batch)
+            del self._searching[me]
+            with self._to_decode:
+                self._pixels -= sum(entry.picture.pixels for entry, _ in batch)
+                self._to_decode.notify_all()
+            batch.clear()  # or the last one stays in memory until the next comes
+
+    def _gathered(self) -> list[_Decoded]:
+        """Wait for decoded pictures and take a share of them; none once the batcher is closed and empty."""
+        with self._to_search:
+            while True:
+                self._wait_for_more()
+                if self._decoded:
+                    break
+                if self._closed and not len(self._queue) and not self._pixels:
+                    return []
+                self._to_search.wait(0.1 if self._closed else None)
+            idle = self._searchers - len(self._searching)
+            count = min(self._config.batch, -(-len(self._decoded) // max(1, idle)))
+            batch = [self._decoded.popleft() for _ in range(min(count, len(self._decoded)))]
+            self._metrics.batch(len(batch), self.waiting)
+            self._to_decode.notify_all()
+            return batch
+
+    def _wait_for_more(self) -> None:
         """Give a batch a few milliseconds to fill, unless nothing else is being done."""
         ends = time.monotonic() + self._config.batch_wait_ms / 1000
         while (
-            0 < len(self._waiting) < self._config.batch
-            and not all(part.done() for part in before)
+            0 < len(self._decoded) < self._config.batch
+            and (self._searching or self._decoding)
             and (left_s := ends - time.monotonic()) > 0
         ):
-            self._news.wait(left_s)
+            self._to_search.wait(left_s)
 
-    def _taken(self) -> list[tuple[Picture, Future[Answer]]]:
-        group: list[tuple[Picture, Future[Answer]]] = []
-        room = self._config.max_pixels
-        while self._waiting and len(group) < self._config.batch:
-            picture, future = self._waiting[0]
-            if group and picture.pixels > room:
-                break
-            self._waiting.popleft()
-            if future.set_running_or_notify_cancel():
-                group.append((picture, future))
-                room -= picture.pixels
-        if group:
-            self._metrics.batch(len(group), len(self._waiting))
-        return group
-
-    def _begin(self, group: list[tuple[Picture, Future[Answer]]]) -> list[Future[None]]:
-        """Decode a batch and hand it to the threads, which alone keep it then."""
-        try:
-            images = decode_each([(picture.data, picture.name) for picture, _ in group], self._pool)
-        except BaseException as error:  # a bug or no memory: the clients must not wait for ever
-            for _, future in group:
-                future.set_exception(error)
-            return []
-        work: list[_Work] = []
-        for (picture, future), image in zip(group, images, strict=True):
-            if isinstance(image, ImageError):
-                future.set_result(image)
-            else:
-                work.append((image.pixels, picture.search_px, future))
-        step = max(1, -(-len(work) // self._threads))
-        return [self._pool.submit(self._answer, work[at : at + step]) for at in range(0, len(work), step)]
-
-    def _answer(self, work: list[_Work]) -> None:
-        """Search some pictures, and name the expressions of all their faces with one call of the network."""
-        images = [image for image, _, _ in work]
+    def _answer(self, batch: Sequence[_Decoded]) -> None:
+        """Find the faces in some pictures, and name all their expressions with one call of the network."""
+        images = [image for _, image in batch]
         try:
             detector = self._analyzer.detector
             found = [
-                detector.detect(image) if px is None else detect_resized(image, detector, px)
-                for image, px, _ in work
+                detector.detect(image)
+                if (px := entry.picture.detect_size) is None
+                else detect_resized(image, detector, px)
+                for entry, image in batch
             ]
             answers = self._analyzer.classify_faces(images, found)
-        except BaseException as error:
-            for _, _, future in work:
-                future.set_exception(error)
+        except BaseException as error:  # a bug or no memory: the clients must not wait for ever
+            for entry, _ in batch:
+                entry.future.set_exception(error)
             return
-        for (image, _, future), faces in zip(work, answers, strict=True):
-            future.set_result(Seen(image.shape[1], image.shape[0], faces))
-
-
-_Work = tuple[NDArray[np.uint8], int | None, Future[Answer]]
+        for (entry, image), faces in zip(batch, answers, strict=True):
+            entry.future.set_result(Seen(image.shape[1], image.shape[0], faces))

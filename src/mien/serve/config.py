@@ -35,12 +35,19 @@ class ServeConfig:
         (), "names by which this server may be called; none: this machine's own where it listens only there"
     )
 
+    trust_proxy: tuple[str, ...] = setting(
+        (), "addresses of proxies whose X-Forwarded-For says who the client is; none: nobody's"
+    )
+
     max_megabytes: int = setting(32, "megabytes that one request may bring, unless it is a video")
     max_megapixels: int = setting(25, "megapixels that a picture or a frame may have")
     max_pictures: int = setting(32, "pictures that one request may bring")
     max_requests: int = setting(256, "requests at the same time; more are told to come back")
     waiting_megabytes: int = setting(256, "megabytes of pictures that may be in memory, waiting")
-    queue: int = setting(128, "pictures that may wait for the network; more are told to come back")
+    queue: int = setting(
+        256, "pictures that may wait, half of them of one client; more are told to come back"
+    )
+    decode_s: float = setting(4.0, "seconds of processor time that decoding a picture may take")
     batch: int = setting(32, "pictures that are gathered into one batch at most; 1: one at a time")
     batch_wait_ms: float = setting(4.0, "milliseconds that a busy server waits for a batch to fill")
     timeout_s: float = setting(30.0, "seconds that sending a request and answering it may take")
@@ -51,6 +58,9 @@ class ServeConfig:
     keep_minutes: float = setting(15.0, "minutes after which the results of a video are deleted")
     max_live: int = setting(8, "cameras at the same time")
     grace_s: float = setting(30.0, "seconds for which a stopping server goes on with what it has begun")
+    drain_s: float = setting(
+        1.0, "seconds for which a stopping server still answers, while clients go elsewhere"
+    )
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
@@ -68,10 +78,10 @@ class ServeConfig:
         ):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be 1 or more, got {getattr(self, name)}")
-        for name in ("timeout_s", "max_video_minutes", "keep_minutes"):
+        for name in ("timeout_s", "decode_s", "max_video_minutes", "keep_minutes"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
                 raise ConfigError(f"{name} must be above 0, got {getattr(self, name)}")
-        for name in ("batch_wait_ms", "grace_s"):
+        for name in ("batch_wait_ms", "grace_s", "drain_s"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
                 raise ConfigError(f"{name} must be 0 or more, got {getattr(self, name)}")
         if self.queue < self.max_pictures:
@@ -85,15 +95,18 @@ class ServeConfig:
                 'python -c "import secrets; print(secrets.token_urlsafe())"'
             )
         for origin in self.allow_origin:
-            parts = urlsplit(origin)
-            if (
-                parts.scheme not in ("http", "https")
-                or not parts.netloc
-                or origin != f"{parts.scheme}://{parts.netloc}"
-            ):
+            if not _is_origin(origin):
                 raise ConfigError(
                     f"an allowed origin is scheme, name and perhaps port, as https://example.org; got {origin!r}"
                 )
+
+        for address in self.trust_proxy:
+            try:
+                ipaddress.ip_network(address)
+            except ValueError:
+                raise ConfigError(
+                    f"a trusted proxy is an address or a network, as 10.0.0.1 or 10.0.0.0/8; got {address!r}"
+                ) from None
 
     @property
     def is_local(self) -> bool:
@@ -111,3 +124,15 @@ class ServeConfig:
     @property
     def max_pixels(self) -> int:
         return self.max_megapixels * MEGA
+
+
+def _is_origin(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+    except ValueError:  # such as `http://[`
+        return False
+    return (
+        parts.scheme in ("http", "https")
+        and bool(parts.netloc)
+        and text == f"{parts.scheme}://{parts.netloc}"
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import secrets
@@ -22,6 +23,7 @@ _STATE, _CANCELLED, _FETCHED = "state.json", "cancelled", "fetched"
 _ID = re.compile(r"[A-Za-z0-9_-]{22}")
 UNFINISHED = ("receiving", "queued", "running")
 _MOST_KEPT = 32  # finished jobs; the oldest go first
+_BEGINNING_S = 60.0  # a folder without a state is being made, unless it is older
 _LOST = "the server's process ended while it worked on the video; send it again"
 
 
@@ -43,13 +45,28 @@ class State:
 
 
 class Jobs:
-    """The jobs below one folder. `folder` is there already; other processes may use it at the same time."""
+    """The jobs below one folder. `folder` is there already; other processes may use it at the same time.
 
-    def __init__(self, folder: Path, most: int, keep_s: float) -> None:
-        self._folder, self._most, self._keep_s = folder, most, keep_s
+    most: unfinished jobs at the same time. keep_s: for which results are kept. longest_s: for which a job may be
+    unfinished; what is older was forgotten.
+    """
+
+    def __init__(self, folder: Path, most: int, keep_s: float, longest_s: float = math.inf) -> None:
+        self._folder, self._most, self._keep_s, self._longest_s = folder, most, keep_s, longest_s
+        self._identity = _identity(folder)
+
+    def check_folder(self) -> None:
+        """Raise ApiError (503) where the folder is no longer the one that it was, or cannot be written to."""
+        try:
+            same = _identity(self._folder) == self._identity
+        except OSError:
+            same = False
+        if not (same and os.access(self._folder, os.W_OK | os.X_OK)):
+            raise ApiError("this server has lost its folder for temporary files; start it again", 503)
 
     def begin(self) -> State:
         """Make a job that waits for its video; Busy where too many are unfinished."""
+        self.check_folder()
         self.sweep()
         if sum(state.status in UNFINISHED for state in self._all()) >= self._most:
             raise Busy(f"{self._most} videos are waiting or running already")
@@ -75,7 +92,7 @@ class Jobs:
     def state(self, job: str) -> State:
         """Return where a job stands; ApiError (404) where there is none."""
         state = self._read(job) if _ID.fullmatch(job) else None
-        if state is None:
+        if state is None or self._is_old(state):  # that is to be swept, but is nobody's any more already
             raise ApiError(
                 "there is no such video; results are deleted after a while", 404, {"Connection": "keep-alive"}
             )
@@ -110,20 +127,41 @@ class Jobs:
             self.place(job, name).unlink(missing_ok=True)
 
     def remove(self, job: str) -> None:
+        """Remove all of a job. What cannot be removed now is removed by a later sweep."""
+        for name in (
+            VIDEO,
+            ROWS,
+            TABLE,
+            ABOUT,
+        ):  # by name first: to list a folder takes a free file descriptor
+            with suppress(OSError):
+                self.place(job, name).unlink(missing_ok=True)
         shutil.rmtree(self.place(job), ignore_errors=True)
 
     def sweep(self) -> None:
-        """Remove finished jobs that are old or too many."""
-        finished = [state for state in self._all() if state.status not in UNFINISHED]
+        """Remove jobs that are old, too many, or were forgotten. Raises OSError where the folder cannot be listed."""
+        finished = []
+        for folder in list(self._folder.iterdir()):
+            if not _ID.fullmatch(folder.name):
+                continue
+            state = self._read(folder.name)
+            if state and state.status not in UNFINISHED:
+                finished.append(state)
+            elif _age_s(folder) > (self._longest_s if state else _BEGINNING_S):
+                self.remove(folder.name)
         finished.sort(key=lambda state: -state.changed_s)
         for place, state in enumerate(finished):
-            if place >= _MOST_KEPT or time.time() - state.changed_s > self._keep_s:
+            if place >= _MOST_KEPT or self._is_old(state):
                 self.remove(state.id)
 
+    def _is_old(self, state: State) -> bool:
+        return state.status not in UNFINISHED and time.time() - state.changed_s > self._keep_s
+
     def _all(self) -> Iterator[State]:
-        for folder in self._folder.iterdir():
-            if state := self._read(folder.name):
-                yield state
+        with suppress(OSError):  # there is no folder, so there are no jobs
+            for folder in list(self._folder.iterdir()):
+                if state := self._read(folder.name):
+                    yield state
 
     def _read(self, job: str) -> State | None:
         try:
@@ -145,3 +183,16 @@ def _lives(process: int) -> bool:
     except OSError:
         return True
     return True
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    found = folder.stat()
+    return found.st_dev, found.st_ino
+
+
+def _age_s(folder: Path) -> float:
+    """Return the seconds since something was made or removed in a folder; 0 where it is gone."""
+    try:
+        return time.time() - folder.stat().st_mtime
+    except OSError:
+        return 0.0

@@ -13,10 +13,10 @@ from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 from mien.errors import ImageError, MienError
 from mien.predict.results import Face
 from mien.serve.auth import SUBPROTOCOL
-from mien.serve.batcher import picture
 from mien.serve.config import MEGA
+from mien.serve.fair_queue import picture
 from mien.serve.problems import ApiError, problem, problem_of
-from mien.serve.service import Service, service_of
+from mien.serve.service import Service, address_of, service_of
 from mien.video.settings import VideoSettings
 from mien.video.tracking import Tracker
 
@@ -121,8 +121,8 @@ class _Channel:
             limit = self._service.config.max_megabytes * MEGA
             if len(message) > limit:
                 raise ImageError(f"{_NAME} has more than {limit / MEGA:g} MB; make it smaller")
-            frame = picture(message, _NAME, self._service.config.max_pixels, VideoSettings.detect_size)
-            (seen,) = await self._service.answers([frame])
+            frame = picture(message, _NAME, self._service.config, VideoSettings.detect_size)
+            (seen,) = await self._service.answers([frame], address_of(self._socket))
             if isinstance(seen, ImageError):
                 raise seen
         except MienError as error:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from mien.serve.auth import authorize
-from mien.serve.config import ServeConfig
-from mien.serve.metrics import Metrics
 from mien.serve.problems import ApiError, Busy, response_of
+from mien.serve.service import Service
 
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; "
@@ -32,24 +32,20 @@ _HEADERS = {
 }
 _ALWAYS = ("/healthz", "/readyz", "/metrics")  # or nobody could see that the server is full
 _READING_S = 60.0  # that a client may take for each piece of an answer
-_CONNECTIONS = 4  # for each request at the same time: browsers keep some open
+_SLOW_S, _SLOW_BYTES_S = 1.0, 16_000  # a body that is older and slower makes room where none is left
 _LINGER_S, _LINGER_BYTES = 2.0, 64_000_000  # what is still coming then is not going to end
+_GIVES_WAY = ApiError("the request came too slowly while others waited; send it faster, or later", 408)
 
 
 class Middleware:
-    """Authorizes, limits how many requests there are at once, completes the headers, counts.
+    """Authorizes, limits how many requests there are at once, completes the headers, counts."""
 
-    connections: says how many are open; 503 above four times `max_requests`.
-    """
-
-    def __init__(
-        self, app: ASGIApp, config: ServeConfig, metrics: Metrics, connections: Callable[[], int]
-    ) -> None:
-        self._app, self._config, self._metrics, self._connections = app, config, metrics, connections
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self._app, self._service, self._config = app, service, service.config
         self._headers = dict(_HEADERS)
-        if config.allow_origin:
+        if self._config.allow_origin:
             del self._headers["Cross-Origin-Resource-Policy"]
-        self._running = 0
+        self._running: set[_Exchange] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -61,25 +57,27 @@ class Middleware:
 
     async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
         path, method = scope["path"], scope["method"]
-        exchange = _Exchange(receive, send, self._complete, path)
+        exchange = _Exchange(scope, receive, send, self._complete)
         begun = time.perf_counter()
-        counts = path not in _ALWAYS
         try:
             authorize(scope, self._config)
-            if counts:
-                self._check_room()
-        except ApiError as error:
-            counts = False
-            await response_of(error)(scope, exchange.receive, exchange.send)
-        else:
-            self._running += counts
+            if path not in _ALWAYS:
+                self._make_room()
+                self._running.add(exchange)
             if method == "HEAD":  # answered as GET is (RFC 9110, section 9.3.2); uvicorn sends no body
                 scope = {**scope, "method": "GET"}
             with suppress(TimeoutError):  # uvicorn closes a connection whose answer is incomplete
                 await self._app(scope, exchange.receive, exchange.send)
+        except ApiError as error:
+            await response_of(error)(scope, exchange.receive, exchange.send)
+        except asyncio.CancelledError:
+            if not exchange.gives_way or exchange.started:
+                raise
+            exchange.task.uncancel()
+            await response_of(_GIVES_WAY)(scope, exchange.receive, exchange.send)
         finally:
-            self._running -= counts
-            self._metrics.request(path, method, exchange.status, time.perf_counter() - begun)
+            self._running.discard(exchange)
+            self._service.metrics.request(path, method, exchange.status, time.perf_counter() - begun)
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def sending(message: Message) -> None:
@@ -94,39 +92,70 @@ class Middleware:
         else:
             await self._app(scope, receive, sending)
 
-    def _check_room(self) -> None:
-        if self._running >= self._config.max_requests:
-            raise Busy(f"{self._running} requests are being answered already")
-        if (open_now := self._connections()) > _CONNECTIONS * self._config.max_requests:
+    def _make_room(self) -> None:
+        """Let the slowest of the bodies that are still coming give way where no more requests may be answered."""
+        if (open_now := len(self._service.connections)) > self._service.max_connections:
             raise Busy(f"{open_now} connections are open already")
+        if len(self._running) < self._config.max_requests:
+            return
+        now = time.monotonic()
+        slowest = min(self._running, key=lambda exchange: exchange.bytes_per_s(now))
+        if slowest.bytes_per_s(now) >= _SLOW_BYTES_S:
+            raise Busy(f"{len(self._running)} requests are being answered already")
+        self._running.remove(slowest)
+        slowest.give_way()
 
     def _complete(self, message: Message, path: str) -> None:
         """Add the headers that every answer carries."""
         headers = MutableHeaders(scope=message)
         for name, value in self._headers.items():
             headers.setdefault(name, value)
+        if self._service.draining:  # so that the next request of this client goes elsewhere
+            headers["Connection"] = "close"
         # What is about people's faces stays in no cache; the page's own files are asked for anew each time.
         headers.setdefault("Cache-Control", "no-store" if path.startswith("/v1/") else "no-cache")
 
 
 class _Exchange:
-    """One request and its answer as they pass. status: of the answer; 500 until there is one."""
+    """One request and its answer as they pass.
+
+    status: of the answer; 500 until there is one. gives_way: it was ended because its body came too slowly.
+    """
 
     def __init__(
-        self, receive: Receive, send: Send, complete: Callable[[Message, str], None], path: str
+        self, scope: Scope, receive: Receive, send: Send, complete: Callable[[Message, str], None]
     ) -> None:
-        self._receive, self._send, self._complete, self._path = receive, send, complete, path
-        self._closes = self._all_came = False
-        self.status = 500
+        self._receive, self._send, self._complete, self._path = receive, send, complete, scope["path"]
+        headers = Headers(scope=scope)
+        self._all_came = headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
+        self._closes = self.started = False
+        self._begun, self._count = time.monotonic(), 0
+        self.status, self.gives_way = 500, False
+        task = asyncio.current_task()
+        assert task is not None
+        self.task = task
+
+    def bytes_per_s(self, now: float) -> float:
+        """Return how fast the body comes; infinity where that does not matter (yet, or any more)."""
+        age_s = now - self._begun
+        if self._all_came or self.started or age_s < _SLOW_S:
+            return math.inf
+        return self._count / age_s
+
+    def give_way(self) -> None:
+        self.gives_way = True
+        self.task.cancel()
 
     async def receive(self) -> Message:
         message = await self._receive()
         self._all_came = not message.get("more_body", False)
+        self._count += len(message.get("body", b""))
         return message
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self._complete(message, self._path)
+            self.started = True
             self.status = message["status"]
             self._closes = MutableHeaders(scope=message).get("connection", "").lower() == "close"
         last = message["type"] == "http.response.body" and not message.get("more_body", False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -33,8 +34,10 @@ class ApiError(MienError):
 class Busy(ApiError):
     """There is more to do than this server will queue."""
 
-    def __init__(self, what: str) -> None:
-        super().__init__(f"{what}; try again in a second", 503, {"Retry-After": "1"})
+    def __init__(self, what: str, after_s: float = 1.0) -> None:
+        seconds = min(max(1, math.ceil(after_s)), 60)
+        when = "a second" if seconds == 1 else f"{seconds} seconds"
+        super().__init__(f"{what}; try again in {when}", 503, {"Retry-After": str(seconds)})
 
 
 def problem(message: str, status: int, **more: Any) -> dict[str, Any]:

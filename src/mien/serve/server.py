@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
+import errno
 import logging
+import math
 import multiprocessing
 import os
 import signal
@@ -40,8 +43,14 @@ _HEAD_S = 10.0  # for the request line and headers, which are small
 _KEEP_ALIVE_S = 20
 _WAITING_FRAMES = 2  # of a live channel, in the socket; the newest is kept beside them
 # What uvicorn logs as errors, the first with a traceback, but is a client's doing or a refusal of ours.
+_FILES = 192  # beside connections and what lies in forms: libraries, pipes, videos
+_FRESH_S = 2.0  # for a request to come on a connection that was made before the server stopped listening
 _NO_NEWS = ("Invalid UTF-8 sequence received", "ASGI callable returned without completing handshake")
 _WATCH_S = 0.2
+_CONNECTIONS = 4  # for each request at the same time: browsers keep some open
+_SPARE = 32  # connections
+_END_S = 30.0  # for a process to end, beyond what it may wait for
+_COMPLAIN_S = 60.0
 
 
 def run(options: ModelOptions, config: ServeConfig, ready: Callable[[str], None]) -> int:
@@ -72,19 +81,28 @@ class Server(uvicorn.Server):
     SIGINT, or a second SIGTERM, does not wait for videos.
     """
 
-    def __init__(
-        self, config: uvicorn.Config, service: Service, grace_s: float, ready: Callable[[], None]
-    ) -> None:
+    def __init__(self, config: uvicorn.Config, service: Service, ready: Callable[[], None]) -> None:
         super().__init__(config)
-        self._service, self._grace_s, self._ready = service, grace_s, ready
+        self._service, self._ready = service, ready
         self._leaving: asyncio.Task[None] | None = None
+        self._complained_s = -math.inf
         service.connections = self.server_state.connections
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
         self._loop = asyncio.get_running_loop()
+        self._loop.set_exception_handler(self._complain)
+        await super().startup(sockets)
         if self.started:
             self._ready()
+
+    def _complain(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Say in one line, once a while, that there are no file descriptors; asyncio would fill the log."""
+        error = context.get("exception")
+        if not (isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)):
+            loop.default_exception_handler(context)
+        elif time.monotonic() - self._complained_s > _COMPLAIN_S:
+            self._complained_s = time.monotonic()
+            logging.getLogger("mien").error("no connection can be taken: %s", error.strerror)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if sig == signal.SIGTERM and self.started and self._leaving is None:
@@ -97,31 +115,91 @@ class Server(uvicorn.Server):
             self._leaving = asyncio.create_task(self._drain())
 
     async def _drain(self) -> None:
-        service = self._service
-        service.take_no_more()
-        ends = time.monotonic() + self._grace_s
-        while service.video_worker.is_busy and time.monotonic() < ends:
-            await asyncio.sleep(_LOOK_S)
-        ends = min(ends, time.monotonic() + _LINGER_S)
-        while service.has_unfetched() and time.monotonic() < ends:
-            await asyncio.sleep(_LOOK_S)
-        self.should_exit = True
+        """Finish what was begun and send clients elsewhere, then stop listening; whatever fails, the server ends."""
+        service, config = self._service, self._service.config
+        begun = time.monotonic()
+        try:
+            service.take_no_more()
+            ends = begun + config.grace_s
+            while service.video_worker.is_busy and time.monotonic() < ends:
+                await asyncio.sleep(_LOOK_S)
+            ends = min(ends, time.monotonic() + _LINGER_S)
+            while service.has_unfetched() and time.monotonic() < ends:
+                await asyncio.sleep(_LOOK_S)
+            await asyncio.sleep(begun + min(config.drain_s, config.grace_s) - time.monotonic())
+            await self._stop_listening()
+            ends = time.monotonic() + min(_FRESH_S, config.grace_s)
+            while any(map(_is_fresh, service.connections)) and time.monotonic() < ends:
+                await asyncio.sleep(_LOOK_S)
+        except Exception:
+            logging.getLogger("mien").exception("the server ends without finishing what it had begun")
+        finally:
+            self.should_exit = True
+
+    async def _stop_listening(self) -> None:
+        """Close the listening sockets after taking what waits in them, which would be reset otherwise."""
+        for server in self.servers:
+            waiting = [listening.dup() for listening in server.sockets]
+            server.close()
+            for listening in waiting:
+                with listening, suppress(BlockingIOError):
+                    listening.setblocking(False)
+                    listening.listen(0)
+                    while True:
+                        connection, _ = listening.accept()
+                        connection.setblocking(False)
+                        await self._loop.connect_accepted_socket(self._protocol, connection)
+
+    def _protocol(self) -> asyncio.Protocol:
+        settings = self.config
+        protocol: asyncio.Protocol = settings.http_protocol_class(  # type: ignore[call-arg]
+            config=settings, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return protocol
+
+
+def _is_fresh(connection: object) -> bool:
+    """Whether a connection has not brought a request yet."""
+    return isinstance(connection, H11Protocol) and connection.cycle is None
 
 
 def listen(config: ServeConfig) -> socket.socket:
-    """Take the address and port; ConfigError where that is not possible."""
+    """Take the address and port; ConfigError where that is not possible.
+
+    Several processes share a port on Linux by SO_REUSEPORT: each listens with a socket of its own, and the system deals
+    connections out evenly. The socket that is returned then holds the port and does not listen.
+    """
     try:
-        family, kind, number, _, address = socket.getaddrinfo(
+        family, _, _, _, address = socket.getaddrinfo(
             config.host, config.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        taken = socket.socket(family, kind, number)
-        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        taken.bind(address)
+        taken = _bound(family, address, shared=False)
+        if _shares_port(config):  # only now, or another server's port could be joined by mistake
+            address = taken.getsockname()
+            taken.close()
+            taken = _bound(family, address, shared=True)
     except OSError as error:
         raise ConfigError(
             f"cannot listen on {config.host} port {config.port}: {error.strerror or error}; choose another with "
             "--port or --host"
         ) from error
+    return taken
+
+
+def _shares_port(config: ServeConfig) -> bool:
+    return config.workers > 1 and sys.platform == "linux"
+
+
+def _bound(family: int, address: Any, *, shared: bool) -> socket.socket:
+    taken = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        taken.bind(address)
+    except OSError:
+        taken.close()
+        raise
     return taken
 
 
@@ -138,11 +216,15 @@ def serve(
     configure_ffmpeg()
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # a line for every odd form is no news
     logging.getLogger("uvicorn.error").addFilter(lambda record: not record.getMessage().startswith(_NO_NEWS))
-    jobs = Jobs(folder, config.max_videos, 60 * config.keep_minutes)
+    longest_s = 60 * (config.max_videos + 1) * config.max_video_minutes
+    jobs = Jobs(folder, config.max_videos, 60 * config.keep_minutes, longest_s)
     service = Service.open(options, config, jobs, Metrics())
+    service.max_connections = _max_connections(config)
+    head_s = min(_HEAD_S, config.timeout_s)
+    protocol = partial(_Protocol, head_s=head_s, max_connections=service.max_connections)
     settings = uvicorn.Config(
         build(service),
-        http=cast(Any, partial(_HeadTimeoutProtocol, head_s=min(_HEAD_S, config.timeout_s))),
+        http=cast(Any, protocol),
         ws="websockets-sansio",
         ws_max_size=config.max_megabytes * MEGA,
         ws_max_queue=_WAITING_FRAMES,
@@ -150,32 +232,79 @@ def serve(
         lifespan="on",
         log_level="error",
         access_log=False,
-        proxy_headers=False,
+        proxy_headers=bool(config.trust_proxy),
+        forwarded_allow_ips=list(config.trust_proxy),
         server_header=False,
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=max(1, round(config.grace_s)),
     )
     try:
-        Server(settings, service, config.grace_s, ready).run([taken])
+        Server(settings, service, ready).run([taken])
     finally:
-        service.close()
+        if not service.close():  # a thread hangs in a library, which would be waited for at the very end
+            atexit.register(os._exit, 0)
 
 
-class _HeadTimeoutProtocol(H11Protocol):
-    """Closes a connection whose request line and headers are not complete within `head_s` seconds."""
+def _max_connections(config: ServeConfig) -> int:
+    """Return how many connections there may be, after raising the limit of open files as far as that is allowed."""
+    wanted = _CONNECTIONS * config.max_requests
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return wanted
+    others = (
+        _FILES + config.waiting_megabytes
+    )  # a form's pictures above a megabyte lie in files without a name
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted + others:
+        soft = wanted + others if hard == resource.RLIM_INFINITY else min(wanted + others, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return wanted if soft == resource.RLIM_INFINITY else max(min(wanted, soft - others), soft // 4)
 
-    def __init__(self, *, head_s: float, **given: Any) -> None:
+
+class _Protocol(H11Protocol):
+    """What uvicorn does not do: limits on the time of a request's head and on connections, errors as problems.
+
+    head_s: a connection is closed whose request line and headers are not complete by then. max_connections: beyond it,
+    the connection that has been idle for longest is closed for each that comes.
+    """
+
+    def __init__(self, *, head_s: float, max_connections: int, **given: Any) -> None:
         super().__init__(**given)
-        self._head_s = head_s
+        self._head_s, self._max_connections = head_s, max_connections
         self._due: asyncio.TimerHandle | None = None
+        self._idle_since = time.monotonic()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._watch()
+        if len(self.connections) > self._max_connections:
+            self._make_room()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         self._watch()
+
+    def on_response_complete(self) -> None:
+        self._idle_since = time.monotonic()
+        super().on_response_complete()
+
+    def _make_room(self) -> None:
+        idle = [
+            one for one in self.connections if isinstance(one, _Protocol) and one.is_idle and one is not self
+        ]
+        if idle:
+            min(idle, key=lambda one: one._idle_since).transport.close()
+        elif (
+            len(self.connections) > self._max_connections + _SPARE
+        ):  # more than can be told that there is no room
+            self.transport.abort()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is being answered, or is coming with a complete head."""
+        between = self.cycle is None or self.cycle.response_complete
+        return between and self.conn.their_state is h11.IDLE and not self.transport.is_closing()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._forget()
@@ -221,7 +350,7 @@ class _Workers:
         self._count = config.workers
         self._context = multiprocessing.get_context("spawn")
         self._alive: dict[SpawnProcess, Connection] = {}
-        self._signal: int | None = None
+        self._heard: list[int] = []
 
     def run(self, ready: Callable[[], None]) -> int:
         before = {one: signal.signal(one, self._hear) for one in (signal.SIGTERM, signal.SIGINT)}
@@ -231,19 +360,19 @@ class _Workers:
             ready()
             while len(self._alive) < self._count:
                 self._start()
-            while self._signal is None:
+            while not self._heard:
                 wait([process.sentinel for process in self._alive], _WATCH_S)
                 self._replace_the_dead()
         finally:
             self._end()
             for one, handler in before.items():
                 signal.signal(one, handler)
-        if self._signal == signal.SIGINT:
+        if signal.SIGINT in self._heard:
             raise KeyboardInterrupt
         return 0
 
     def _hear(self, number: int, _: FrameType | None) -> None:
-        self._signal = number
+        self._heard.append(number)
 
     def _start(self) -> SpawnProcess:
         here, there = self._context.Pipe()
@@ -255,7 +384,7 @@ class _Workers:
 
     def _serves(self, process: SpawnProcess) -> bool:
         """Wait until a process serves; False when it ended, or we were told to."""
-        while process.is_alive() and self._signal is None:
+        while process.is_alive() and not self._heard:
             if self._alive[process].poll(_WATCH_S):
                 with suppress(EOFError):
                     return bool(self._alive[process].recv())
@@ -275,10 +404,19 @@ class _Workers:
             self._start()
 
     def _end(self) -> None:
-        for process in self._alive:
-            if process.pid and process.is_alive():
-                with suppress(ProcessLookupError):
-                    os.kill(process.pid, self._signal or signal.SIGTERM)
+        """Hand on the signals that come, and wait for the processes; whoever takes too long is killed."""
+        config, told = self._given[1], 0
+        ends = time.monotonic() + config.drain_s + 2 * config.grace_s + _END_S
+        while alive := [process for process in self._alive if process.is_alive()]:
+            for number in (self._heard or [signal.SIGTERM])[told:]:
+                told += 1
+                for process in alive:
+                    with suppress(ProcessLookupError):
+                        os.kill(process.pid or 0, number)
+            wait([process.sentinel for process in alive], _WATCH_S)
+            if time.monotonic() > ends:
+                for process in alive:
+                    process.kill()
         for process in self._alive:
             process.join()
 
@@ -296,9 +434,11 @@ def _worker(
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
     try:
+        if _shares_port(config):
+            taken = _bound(taken.family, taken.getsockname(), shared=True)
         with held(folder):
             serve(options, config, folder, taken, ready)
-    except MienError as error:
+    except (MienError, OSError) as error:
         print(f"mien: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
+import sys
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +13,9 @@ from fastapi import Request, WebSocket
 
 from mien.model.folder import CARD_FILE
 from mien.predict.analyzer import Analyzer, load, model_folder
-from mien.serve.batcher import Answer, Batcher, Picture
+from mien.serve.batcher import Answer, Batcher
 from mien.serve.config import MEGA, ServeConfig
+from mien.serve.fair_queue import Picture
 from mien.serve.jobs import Jobs
 from mien.serve.metrics import Metrics
 from mien.serve.problems import ApiError, Busy
@@ -50,7 +53,8 @@ class ModelOptions:
 class Service:
     """One for each process, made when it starts.
 
-    draining: going down, takes no new work. connections: those that are open, kept up to date by the server.
+    draining: going down, takes no new work. connections: those that are open, kept up to date by the server;
+    max_connections: how many there may be.
     """
 
     config: ServeConfig
@@ -64,6 +68,7 @@ class Service:
     draining: bool = False
     cameras: int = 0
     connections: Collection[object] = ()
+    max_connections: int = sys.maxsize
     last_videos: tuple[str, ...] = ()  # those that were unfinished when it began to go down
 
     @classmethod
@@ -81,9 +86,9 @@ class Service:
             budget=Budget(config.waiting_megabytes * MEGA),
         )
 
-    async def answers(self, pictures: Sequence[Picture]) -> list[Answer]:
-        """Return what is in pictures. Raises Busy where they have no room, or have to wait too long."""
-        futures = self.batcher.submit(pictures)
+    async def answers(self, pictures: Sequence[Picture], address: str) -> list[Answer]:
+        """Return what is in pictures. address: whose they are. Raises Busy where they would have to wait too long."""
+        futures = self.batcher.submit(pictures, address)
         together = asyncio.gather(*map(asyncio.wrap_future, futures))
         try:
             found = await asyncio.wait_for(together, self.config.timeout_s)
@@ -93,10 +98,19 @@ class Service:
         return found
 
     def take_no_more(self) -> None:
-        """Refuse new work from here on; what runs goes on."""
+        """Refuse new videos and cameras from here on; what runs goes on."""
         self.draining = True
-        self.last_videos = self.jobs.unfinished_here()
         self.video_worker.drain()
+        self.last_videos = self.jobs.unfinished_here()
+
+    def check_ready(self) -> None:
+        """Raise ApiError (503) where a load balancer had better ask another server."""
+        self.refuse_when_draining()
+        self.jobs.check_folder()
+        if not (self.batcher.works and self.video_worker.works):
+            raise ApiError("this server has a thread that hangs or has ended; start it again", 503)
+        if self.batcher.waiting >= self.config.queue:
+            raise Busy(f"{self.batcher.waiting} pictures are waiting")
 
     def has_unfetched(self) -> bool:
         """Whether one of the last videos is done and nobody has fetched its results yet."""
@@ -106,10 +120,10 @@ class Service:
         if self.draining:
             raise ApiError("this server is going down; ask another, or later", 503, {"Retry-After": "5"})
 
-    def close(self) -> None:
-        """Give up the running video, answer what waits, end the threads."""
-        self.video_worker.stop()
-        self.batcher.close()
+    def close(self) -> bool:
+        """Give up the running video, answer what waits, end the threads; False where one does not end."""
+        ended = self.video_worker.stop()
+        return self.batcher.close() and ended
 
     def _count(self, answers: Sequence[Answer]) -> None:
         for answer in answers:
@@ -124,3 +138,15 @@ def service_of(connection: Request | WebSocket) -> Service:
     """Return the service of the process that a request or channel came to."""
     service: Service = connection.app.state.service
     return service
+
+
+def address_of(connection: Request | WebSocket) -> str:
+    """Return what counts as one client: an address, or the network of one subscriber (64 bits) in IPv6."""
+    host = connection.client.host if connection.client else ""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    if address.version == 6:
+        return str(address.ipv4_mapped or ipaddress.ip_network((int(address) >> 64 << 64, 64)))
+    return host

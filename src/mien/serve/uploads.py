@@ -18,6 +18,7 @@ from mien.serve.problems import ApiError, Busy
 
 FORM = "multipart/form-data"
 _SLOWEST_BYTES_S = 64_000  # a body gets the time limit, and more for each byte that has come
+_START_S, _LEAST_BYTES_S = 10.0, 1_000  # and is given up where it is slower than this after that time
 _TAIL_BYTES = 256  # longer than any closing delimiter (RFC 2046: boundaries of up to 70 letters)
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _NAME_LETTERS = 200
@@ -70,12 +71,15 @@ class LimitedBody:
             raise self._too_long()
 
     async def __call__(self) -> Message:
-        left_s = self._begun + self._timeout_s + self._count / _SLOWEST_BYTES_S - time.monotonic()
+        allowed_s = min(
+            self._timeout_s + self._count / _SLOWEST_BYTES_S, _START_S + self._count / _LEAST_BYTES_S
+        )
+        left_s = self._begun + allowed_s - time.monotonic()
         try:
             message = await asyncio.wait_for(self._receive(), max(left_s, 0))
         except TimeoutError as error:
             raise ApiError(
-                f"the request came too slowly: {self._count:,} bytes, then nothing more", 408
+                f"the request came too slowly: {self._count:,} bytes in {allowed_s:.0f} seconds", 408
             ) from error
         if body := message.get("body"):
             self._count += len(body)

@@ -60,17 +60,22 @@ class VideoWorker:
         """Go on with the running video; tell those that wait that their turn will not come."""
         self._draining = True
 
-    def stop(self) -> None:
-        """Give up what is running and end the thread."""
+    @property
+    def works(self) -> bool:
+        return self._thread.is_alive()
+
+    def stop(self, patience_s: float = 5.0) -> bool:
+        """Give up what is running and end the thread; False where it does not end."""
         self._draining = self._stopping = True
         self._queue.put(None)
-        self._thread.join()
+        self._thread.join(patience_s)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         while (state := self._queue.get()) is not None:
             try:
                 self._one(state)
-            except OSError:
+            except Exception:  # such as a full disk; the next one may fare better
                 logging.getLogger("mien").exception("the state of a video cannot be written")
             finally:
                 with self._count:

@@ -13,6 +13,10 @@ from numpy.typing import NDArray
 
 from mien.train.config import TrainConfig
 
+_SHARE = (
+    0.3  # of the pictures that each of gamma, side light, low contrast, sharpening and compression changes
+)
+_WIDE_SHARE = 1 / 7  # of the pictures that are turned by up to `wide_rotation`
 _BORDERED_PX = 96  # side from which pictures get their border before they are warped
 _BORDERS = {"reflect": cv2.BORDER_REFLECT_101, "nearest": cv2.BORDER_REPLICATE, "zero": cv2.BORDER_CONSTANT}
 
@@ -50,10 +54,13 @@ def _warp(inputs: NDArray[np.uint8], rng: Generator, config: TrainConfig, size: 
     """Flip, rotate, scale, shear and shift in one interpolation, so that detail is lost only once."""
     count, side = inputs.shape[0], inputs.shape[1]
     flip = np.less(rng.random(count), 0.5 if config.flip else 0.0)
-    if not (config.rotation or config.shift or config.zoom or config.shear):
+    if not (config.rotation or config.wide_rotation or config.shift or config.zoom or config.shear):
         inputs = _centre(inputs, size)
         return np.where(flip.reshape(-1, 1, 1, 1), inputs[:, :, ::-1], inputs)
-    angle = np.deg2rad(rng.uniform(-config.rotation, config.rotation, count))
+    most = np.full(count, config.rotation)
+    if config.wide_rotation:
+        most[rng.random(count) < _WIDE_SHARE] = config.wide_rotation
+    angle = np.deg2rad(rng.uniform(-most, most))
     scale = 1 / rng.uniform(1 - config.zoom, 1 + config.zoom, count)
     shear = rng.uniform(-config.shear, config.shear, count)
     shift = rng.uniform(-config.shift, config.shift, (count, 2)) * side
@@ -101,19 +108,66 @@ def _soften(pictures: NDArray[np.uint8], rng: Generator, share: float) -> None:
 
 
 def _tone(pictures: NDArray[np.float32], rng: Generator, config: TrainConfig) -> NDArray[np.float32]:
-    """Change contrast about each picture's mean, brightness, and add noise; clip to [0, 255]."""
+    """Change levels as light, lens, sensor and file do, in that order; clip to [0, 255]."""
     count = len(pictures)
-    if not (config.contrast or config.brightness or config.noise):
-        return pictures
+    if config.gamma:
+        _gamma(pictures, rng, config.gamma)
     if config.contrast or config.brightness:
         gain = rng.uniform(1 - config.contrast, 1 + config.contrast, (count, 1, 1, 1)).astype(np.float32)
         lift = rng.uniform(-config.brightness, config.brightness, (count, 1, 1, 1)).astype(np.float32)
         mean = pictures.mean(axis=(1, 2, 3), keepdims=True)
         pictures = (pictures - mean) * gain + mean + lift
+    if config.side_light:
+        _side_light(pictures, rng, config.side_light)
+    np.clip(pictures, 0, 255, out=pictures)
+    if config.sharpen:
+        _sharpen(pictures, rng, config.sharpen)
+    if config.low_contrast:
+        for row in np.flatnonzero(rng.random(count) < _SHARE):
+            left = rng.uniform(config.low_contrast, 0.5)
+            pictures[row] = np.round(pictures[row] * left) / left
     if config.noise:
         deviation = rng.uniform(0, config.noise, (count, 1, 1, 1)).astype(np.float32)
         pictures = pictures + deviation * rng.standard_normal(pictures.shape, np.float32)
-    return np.clip(pictures, 0, 255, out=pictures)
+    np.clip(pictures, 0, 255, out=pictures)
+    if config.jpeg_quality:
+        _compress(pictures, rng, config.jpeg_quality)
+    return pictures
+
+
+def _gamma(pictures: NDArray[np.float32], rng: Generator, most: float) -> None:
+    for row in np.flatnonzero(rng.random(len(pictures)) < _SHARE):
+        pictures[row] = 255 * (pictures[row] / 255) ** np.exp(rng.uniform(-most, most))
+
+
+def _side_light(pictures: NDArray[np.float32], rng: Generator, most: float) -> None:
+    """Let the light fall off evenly across some pictures, in any direction."""
+    across = np.linspace(-1, 1, pictures.shape[1], dtype=np.float32)
+    for row in np.flatnonzero(rng.random(len(pictures)) < _SHARE):
+        angle, strength = rng.uniform(0, 2 * np.pi), rng.uniform(0, most)
+        light = across[None, :] * np.cos(angle) + across[:, None] * np.sin(angle)
+        pictures[row] *= (1 + strength * light)[:, :, None]
+
+
+def _sharpen(pictures: NDArray[np.float32], rng: Generator, most: float) -> None:
+    """Sharpen some pictures by an unsharp mask, and blur as many others, with a deviation of 0.3 to 1.6 pixels."""
+    kind = rng.random(len(pictures))
+    for row in np.flatnonzero(kind < 2 * _SHARE):
+        sigma = rng.uniform(0.3, 1.6)
+        soft = cv2.GaussianBlur(pictures[row], (0, 0), sigma, borderType=cv2.BORDER_REFLECT_101)
+        soft = soft.reshape(pictures.shape[1:])
+        if kind[row] < _SHARE:
+            pictures[row] += rng.uniform(0, most) * (pictures[row] - soft)
+        else:
+            pictures[row] = soft
+
+
+def _compress(pictures: NDArray[np.float32], rng: Generator, lowest: int) -> None:
+    for row in np.flatnonzero(rng.random(len(pictures)) < _SHARE):
+        quality = int(rng.integers(lowest, 91))
+        _, file = cv2.imencode(".jpg", pictures[row].astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, quality])
+        flag = cv2.IMREAD_GRAYSCALE if pictures.shape[3] == 1 else cv2.IMREAD_COLOR
+        pictures[row] = np.asarray(cv2.imdecode(file, flag)).reshape(pictures.shape[1:])
 
 
 def _erase(pictures: NDArray[np.float32], rng: Generator, share: float) -> None:

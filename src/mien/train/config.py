@@ -73,11 +73,23 @@ class TrainConfig(DataConfig):
     augment: bool = setting(True, "whether training pictures are varied at all")
     flip: bool = setting(True, "mirror half of the pictures")
     rotation: float = setting(12.0, "rotate by up to this many degrees")
+    wide_rotation: float = setting(
+        0.0, "rotate one picture in seven by up to this many degrees instead; 0: none"
+    )
     shift: float = setting(0.08, "shift by up to this share of the side")
     zoom: float = setting(0.2, "scale by 1 minus to 1 plus this")
     shear: float = setting(0.0, "shear by up to this, as the tangent of the angle")
     contrast: float = setting(0.3, "contrast times 1 minus to 1 plus this")
     brightness: float = setting(30.0, "brightness plus or minus this many levels of 255")
+    gamma: float = setting(0.0, "gamma of some pictures, exp(-this) to exp(this)")
+    side_light: float = setting(
+        0.0, "light from one side on some pictures: 1 minus to 1 plus this at the edges"
+    )
+    low_contrast: float = setting(0.0, "some pictures keep as little as this share of their levels; 0: none")
+    sharpen: float = setting(
+        0.0, "unsharp mask on some pictures, of up to this amount; some are blurred instead"
+    )
+    jpeg_quality: int = setting(0, "some pictures are compressed, down to this JPEG quality; 0: none")
     noise: float = setting(0.0, "Gaussian noise of up to this standard deviation in levels of 255")
     blur: float = setting(0.1, "probability that a picture is softened by shrinking and enlarging it")
     erasing: float = setting(0.5, "probability that a random rectangle is overwritten (Zhong et al. 2017)")
@@ -156,14 +168,26 @@ class TrainConfig(DataConfig):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ConfigError(f"{name} must be above 0, got {getattr(self, name)}")
-        for name in ("label_smoothing", "shift", "zoom", "contrast", "ema", "warmup"):
+        for name in (
+            "label_smoothing",
+            "low_contrast",
+            "side_light",
+            "shift",
+            "zoom",
+            "contrast",
+            "ema",
+            "warmup",
+        ):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be from 0 to below 1, got {getattr(self, name)}")
         for name in ("erasing", "blur", "mixup_prob", "mixup_off_epoch"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} must be from 0 to 1, got {getattr(self, name)}")
         not_negative = (
+            "gamma",
             "rotation",
+            "sharpen",
+            "wide_rotation",
             "shear",
             "brightness",
             "noise",
@@ -176,6 +200,8 @@ class TrainConfig(DataConfig):
         for name in (*not_negative, "weight_decay", "plateau_floor"):
             if (getattr(self, name) or 0) < 0:
                 raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
+        if not 0 <= self.jpeg_quality <= 90:
+            raise ConfigError(f"jpeg_quality must be from 0 to 90, got {self.jpeg_quality}")
         if self.blend is not None and not 0 < self.blend < 1:
             raise ConfigError(f"blend must be between 0 and 1, got {self.blend}")
         if not 0 <= self.logit_adjustment <= 1:
@@ -191,7 +217,10 @@ class TrainConfig(DataConfig):
     @property
     def whole_levels(self) -> bool:
         """Whether training pictures stay at whole levels of 0-255: nothing asked for makes fractions of them."""
-        fractions = (self.contrast, self.brightness, self.noise, self.erasing)
+        fractions = (
+            self.contrast, self.brightness, self.gamma, self.side_light, self.low_contrast, self.sharpen,
+            self.jpeg_quality, self.noise, self.erasing,
+        )  # fmt: skip
         return not (self.mixup or self.cutmix or (self.augment and any(fractions)))
 
     def for_pictures(self, count: int) -> TrainConfig:

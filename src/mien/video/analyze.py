@@ -17,6 +17,7 @@ from mien.predict.results import Face
 from mien.video.reader import Frame, Video, open_video, prefetch
 from mien.video.results import TrackedFace, VideoFrame
 from mien.video.settings import VideoSettings
+from mien.video.shots import with_cuts
 from mien.video.smoothing import TrackSmoother
 from mien.video.tracking import BoxTracker, Track
 
@@ -56,7 +57,6 @@ def analyze_frames(
             if len(waiting) == undecided + together:
                 yield from recognition.of(waiting[: together + 1])
                 del waiting[:together]
-        tracker.confirm_all()
         for start in range(0, len(waiting), together):
             yield from recognition.of([*waiting, None][start : start + together + 1])
     finally:
@@ -102,9 +102,9 @@ class Keyframe:
 def keyframes(
     frames: Iterable[Frame], stride: int, detector: Detector, detect_size: int, tracker: BoxTracker
 ) -> Iterator[Keyframe]:
-    """Detect faces in every `stride`-th frame and in the last one, and track them; yields each keyframe when complete.
+    """Detect faces in every `stride`-th frame and in the last one of each shot, and track them within it.
 
-    A track may get its number later than its keyframe is yielded: see TrackerSettings.min_hits.
+    Yields each keyframe when it is complete. A track may get its number later: see TrackerSettings.min_hits.
     """
 
     def keyframe(frame: Frame) -> Keyframe:
@@ -112,20 +112,27 @@ def keyframes(
         tracks = tracker.update(frame.time_s, [face.box for face in found])
         return Keyframe([frame], tuple(map(TrackedBox, tracks, found)))
 
+    def complete(last: Keyframe) -> Iterator[Keyframe]:
+        """End a shot: its last frame is a keyframe as well."""
+        if len(last.frames) > 1:
+            frame = last.frames.pop()
+            yield last
+            last = keyframe(frame)
+        tracker.end_shot()
+        yield last
+
     current: Keyframe | None = None
-    for frame in frames:
-        if current is not None and len(current.frames) < stride:
+    for frame, cut in with_cuts(frames):
+        if current is not None and cut:
+            yield from complete(current)
+        elif current is not None and len(current.frames) < stride:
             current.frames.append(frame)
             continue
-        if current is not None:
+        elif current is not None:
             yield current
         current = keyframe(frame)
-    if current is not None and len(current.frames) > 1:
-        last = current.frames.pop()
-        yield current
-        current = keyframe(last)
     if current is not None:
-        yield current
+        yield from complete(current)
 
 
 def detect_resized(image: NDArray[np.uint8], detector: Detector, detect_size: int) -> tuple[Detection, ...]:

@@ -1,25 +1,38 @@
-"""The newest frame of a camera, and a window to show frames in."""
+"""What `mien live` looks at and shows in: the newest frame of a camera, a stream or a file, and a window."""
 
 from __future__ import annotations
 
 import os
+import re
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.errors import ConfigError, ImageError, MissingExtra
-from mien.video.reader import silenced
+from mien.errors import ConfigError, ImageError
+from mien.video.reader import OPTIONS_VARIABLE, Video, open_video, silenced
 
 Picture = NDArray[np.uint8]
 _WAIT_S = 5.0  # a camera that gives nothing for so long is gone
+_OPEN_MS, _READ_MS = 10_000, 10_000  # for which a stream may say nothing
 _ESCAPE = 27
 _INSTEAD = "or record a video and use: mien video FILE"
+_STREAM = re.compile(r"rtsps?://", re.IGNORECASE)
+# What FFmpeg may use for a stream that the user named: nothing that reads files. TCP: UDP loses parts of frames.
+_STREAM_OPTIONS = "rtsp_transport;tcp|protocol_whitelist;rtsp,rtsps,rtp,srtp,tcp,udp,tls,crypto"
+
+
+class Source(Protocol):
+    """frames: (time.monotonic() when it came, (height, width, 3) uint8, RGB), the newest each time."""
+
+    def frames(self) -> Iterator[tuple[float, Picture]]: ...
 
 
 class Camera:
@@ -57,20 +70,58 @@ class Camera:
                 self._news.notify()
 
 
+class Playback:
+    """A video file as a camera: its frames at their own pace, those left out that are past when their turn comes."""
+
+    def __init__(self, video: Video) -> None:
+        self._video = video
+
+    def frames(self) -> Iterator[tuple[float, Picture]]:
+        """Yield what a camera would; ends with the file."""
+        begin_s = time.monotonic()
+        for frame in self._video.frames():
+            early_s = begin_s + frame.time_s - time.monotonic()
+            if early_s < -1 / self._video.fps:
+                continue
+            time.sleep(max(0.0, early_s))
+            yield time.monotonic(), frame.image
+
+
 @contextmanager
-def open_camera(number: int) -> Iterator[Camera]:
-    """Open a camera, from 0; ImageError when there is none of that number."""
-    if number < 0:
-        raise ConfigError(f"the number of a camera must be 0 or more, got {number}")
+def open_camera(source: str) -> Iterator[Source]:
+    """Open what the user named: the number of a camera, from 0, an rtsp address, or a video file.
+
+    Raises ImageError when there is no such camera, nothing answers at that address or the file is no video, ConfigError
+    for what is none of them.
+    """
+    if re.fullmatch(r"-?\d+", source):
+        with _opened(_number(source), f"camera {source}") as camera:
+            yield camera
+    elif _STREAM.match(source):
+        with _opened(source, source) as camera:
+            yield camera
+    elif Path(source).exists():
+        with open_video(Path(source)) as video:
+            yield Playback(video)
+    else:
+        raise ConfigError(
+            f"a camera is a number from 0, an address that begins with rtsp://, or a video file; there is no {source}"
+        )
+
+
+@contextmanager
+def _opened(what: int | str, name: str) -> Iterator[Camera]:
     with silenced():
-        capture = cv2.VideoCapture(number)
+        capture = _stream(what) if isinstance(what, str) else cv2.VideoCapture(what)
     try:
         if not capture.isOpened():
             raise ImageError(
-                f"there is no camera {number} that can be opened; try another number (--camera 1), see whether "
-                f"another program uses it, {_INSTEAD}"
+                f"there is no {name} that can be opened; try another number (--camera 1), see whether another "
+                f"program uses it, {_INSTEAD}"
+                if isinstance(what, int)
+                else f"no stream of pictures can be opened at {name}; is the address right, with name and password?"
             )
-        camera = Camera(capture, f"camera {number}")
+        camera = Camera(capture, name)
         try:
             yield camera
         finally:
@@ -79,24 +130,38 @@ def open_camera(number: int) -> Iterator[Camera]:
         capture.release()
 
 
+def _stream(address: str) -> cv2.VideoCapture:
+    before = os.environ.get(OPTIONS_VARIABLE)
+    os.environ[OPTIONS_VARIABLE] = _STREAM_OPTIONS  # OpenCV reads it when it opens something
+    try:
+        limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, _OPEN_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, _READ_MS]
+        return cv2.VideoCapture(address, cv2.CAP_FFMPEG, limits)
+    finally:
+        if before is None:
+            del os.environ[OPTIONS_VARIABLE]
+        else:
+            os.environ[OPTIONS_VARIABLE] = before
+
+
+def _number(source: str) -> int:
+    if int(source) < 0:
+        raise ConfigError(f"the number of a camera must be 0 or more, got {source}")
+    return int(source)
+
+
 class Window:
-    """A window on the screen. Raises MissingExtra where OpenCV has none, ConfigError where no display is."""
+    """A window on the screen. Raises ConfigError, with the reason, where none can be shown."""
 
     def __init__(self, title: str) -> None:
         # Asked first: without a display, OpenCV's Qt ends the whole process.
-        if sys.platform.startswith("linux") and not (
-            os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
-        ):
-            raise ConfigError(f"there is no display to show a window on; run it at a desktop, {_INSTEAD}")
+        if not has_display():
+            raise ConfigError("there is no display to show a window on")
         self._title = title
         try:
             with silenced():
                 cv2.namedWindow(title, cv2.WINDOW_NORMAL)
         except cv2.error as error:
-            raise MissingExtra(
-                "this OpenCV has no windows, because mien installs opencv-python-headless; for a window: "
-                f"pip uninstall opencv-python-headless, then pip install opencv-python; {_INSTEAD}"
-            ) from error
+            raise ConfigError("this OpenCV has no windows") from error
 
     def show(self, picture: Picture) -> bool:
         """Show an RGB picture; returns False once q or Escape was pressed or the window was closed."""
@@ -108,3 +173,10 @@ class Window:
 
     def close(self) -> None:
         cv2.destroyWindow(self._title)
+
+
+def has_display() -> bool:
+    """Say whether a window could be shown at all."""
+    if not sys.platform.startswith("linux"):
+        return True
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

@@ -28,6 +28,7 @@ _BACK_S, _LEAP_S = 0.5, 600.0
 # A container's length counts its audio as well, which may be a little longer than the pictures.
 _CUT_S, _CUT_SHARE = 0.5, 0.02
 _HEAD_BYTES = 4096
+OPTIONS_VARIABLE = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 # What FFmpeg may take a file for, and open meanwhile: no playlists (HLS, DASH, concat), which name other files.
 ONLY_CONTAINERS = (
     "format_whitelist;mov,matroska,webm,avi,mpegts,mpeg,flv,ogg,asf,gif,h264,hevc,m4v,mpegvideo,ivf,dv,yuv4mpegpipe,rm"
@@ -221,6 +222,6 @@ def silenced() -> Iterator[None]:
 
 def configure_ffmpeg() -> None:
     """Set OpenCV's FFmpeg up before its first use in this process: quiet, and for nothing but videos. For commands."""
-    os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", ONLY_CONTAINERS)
+    os.environ.setdefault(OPTIONS_VARIABLE, ONLY_CONTAINERS)
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # AV_LOG_QUIET
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)

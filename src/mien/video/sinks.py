@@ -64,7 +64,8 @@ class Outputs:
     """Writes NAME-faces.csv, NAME-timeline.png and, where asked for, NAME-faces.jsonl and NAME-faces.mp4 or .webm.
 
     Use it as a context. The files get their names when the block ends after `finish`; an exception leaves nothing.
-    notes: after `finish`, lines for the user. OutputError where something cannot be written.
+    notes: after `finish`, lines for the user. timeline: what was seen of each face so far. OutputError where something
+    cannot be written.
     """
 
     def __init__(
@@ -75,7 +76,7 @@ class Outputs:
         self._source, self._folder = video, folder
         self._labels = tuple(labels)
         self._wants_jsonl, self._wants_video = jsonl, marked
-        self._timeline = Timeline(labels, video.fps)
+        self.timeline = Timeline(labels, video.fps)
         self._tables: list[tuple[Path, CsvSink | JsonLinesSink]] = []
         self._texts: list[tuple[Path, TextIO]] = []
         self._video: AnnotatedVideo | None = None
@@ -113,10 +114,10 @@ class Outputs:
                 table.add(frame)
             except OSError as error:
                 raise cannot_write(path, error) from error
-        self._timeline.add(frame)
+        self.timeline.add(frame)
         if self._video is not None:
             self._video.add(frame)
-        self.length_s = self._timeline.length_s
+        self.length_s = self.timeline.length_s
 
     def finish(self) -> list[Path]:
         """Complete every file and return what they will be called."""
@@ -132,7 +133,7 @@ class Outputs:
         return self._named
 
     def _plot(self) -> bytes:
-        picture = draw_timeline(self._timeline, self._source.path.name)
+        picture = draw_timeline(self.timeline, self._source.path.name)
         encoded: bytes = cv2.imencode(".png", picture[:, :, ::-1])[1].tobytes()
         return encoded
 

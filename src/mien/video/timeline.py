@@ -60,6 +60,11 @@ class FaceHistory:
     def frames(self) -> int:
         return len(self._times)
 
+    def named(self) -> NDArray[np.float64]:
+        """Return for each label the share of this face's frames in which it is the likeliest: (labels,)."""
+        likeliest = self.shares.argmax(axis=1)
+        return np.bincount(likeliest, minlength=self._labels) / max(1, len(likeliest))
+
     def add(self, time_s: float, face: Face, image: Picture) -> None:
         self._times.append(time_s)
         self._shares.extend(face.probabilities.values())

@@ -94,11 +94,12 @@ class BoxTracker:
                 self._confirm(track)
         return tuple(tracks)
 
-    def confirm_all(self) -> None:
-        """Confirm the faces that no update has spoken against: for the end of a video."""
+    def end_shot(self) -> None:
+        """Confirm the faces that no update has spoken against, and begin anew: at a cut, and at the end of a video."""
         for track in self._tracks:
             if track.number is None:
                 self._confirm(track)
+        self._tracks = []
 
     def _matches(self, time_s: float, boxes: Sequence[Box]) -> list[tuple[int, Track]]:
         if not boxes or not self._tracks:

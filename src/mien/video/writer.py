@@ -26,6 +26,7 @@ from mien.video.results import VideoFrame
 
 Picture = NDArray[np.uint8]
 _PROBE_BYTES = 1 << 20
+_MATROSKA, _HEAD_BYTES = b"matroska", 256  # the word stands at the beginning of the file
 _WAIT_S = 0.05  # how often a waiting thread looks whether it should end
 
 
@@ -131,14 +132,14 @@ class FfmpegEncoder:
 class OpenCVEncoder:
     """VP8 in WebM, which OpenCV's own wheel can write and browsers play.
 
-    Slower than ffmpeg, and without sound.
+    Slower than ffmpeg, and without sound. WebM is Matroska with another word in its head. OpenCV is let write Matroska,
+    because for WebM it prints a line on stderr, which nothing keeps it from, and the word is changed afterwards.
     """
 
     def __init__(self, path: Path, size_px: tuple[int, int], rate: Fraction) -> None:
-        self._path = path
+        self._path, self._matroska = path, path.with_suffix(".mkv")
         code = cv2.VideoWriter.fourcc(*"VP80")
-        # FFmpeg prints a line here, because WebM has no four letters for a codec; it cannot be kept from it.
-        self._writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, code, float(rate), size_px)
+        self._writer = cv2.VideoWriter(str(self._matroska), cv2.CAP_FFMPEG, code, float(rate), size_px)
         if not self._writer.isOpened():
             raise encoding_error("OpenCV cannot write VP8 here; install ffmpeg")
 
@@ -147,10 +148,24 @@ class OpenCVEncoder:
 
     def close(self) -> None:
         self._writer.release()
-        check_complete(self._path)
+        try:
+            check_complete(self._matroska)
+            _name_webm(self._matroska)
+            self._matroska.replace(self._path)
+        finally:
+            self._matroska.unlink(missing_ok=True)
 
     def abort(self) -> None:
         self._writer.release()
+        self._matroska.unlink(missing_ok=True)
+
+
+def _name_webm(path: Path) -> None:
+    """Change the document type in the head of a Matroska file. Such words may end in zeros (RFC 8794, section 7.4)."""
+    with path.open("r+b") as file:
+        head = file.read(_HEAD_BYTES)
+        file.seek(head.index(_MATROSKA))
+        file.write(b"webm".ljust(len(_MATROSKA), b"\0"))
 
 
 def check_complete(path: Path) -> None:

@@ -1,10 +1,16 @@
-"""Reading csv text, plain or compressed, with one clear line for whatever is wrong with the file itself."""
+"""Reading and writing csv text, plain or compressed, with one clear line for whatever is wrong with the file itself.
+
+Reading is bounded: a line, a cell and the number of rows cannot grow until the machine has no memory left, whatever a
+small compressed file unpacks to. Writing is safe to open in a spreadsheet, which takes a cell that begins with '=' for
+a formula and runs it (OWASP, 'CSV Injection').
+"""
 
 from __future__ import annotations
 
 import csv
 import gzip
 import lzma
+import re
 import zlib
 from collections.abc import Callable, Iterator
 from itertools import chain
@@ -13,8 +19,11 @@ from typing import IO
 
 from mien.errors import DataError
 
-CSV_SUFFIXES = (".csv", ".tsv", ".csv.gz", ".csv.xz")
-_LONGEST_CELL = 10_000_000  # characters; the module's own limit of 131,072 is 20 times a FER-2013 face
+CSV_SUFFIXES = (".csv", ".tsv", ".csv.gz", ".csv.xz", ".tsv.gz", ".tsv.xz")
+_LONGEST_LINE = 10_000_000  # characters; a FER-2013 row has 9,000, and its 4,000 by 4,000 sister would fit
+_MOST_ROWS = 20_000_000  # ImageNet has 14 million pictures
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?%?", re.IGNORECASE)
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "|")
 
 
 def is_csv(path: Path) -> bool:
@@ -24,36 +33,72 @@ def is_csv(path: Path) -> bool:
 def rows_of(path: Path) -> Iterator[list[str]]:
     """Yield the rows of a csv (`.csv`, `.tsv`, `.csv.gz`, `.csv.xz`), its header first.
 
-    Columns may be separated by semicolons too. Raises DataError when the file cannot be opened, is no text or its
-    compression is damaged.
+    Columns may be separated by semicolons too. Raises DataError when the file cannot be opened, is no text, its
+    compression is damaged, or a line or the number of rows is beyond what a table has.
     """
-    limit = csv.field_size_limit(_LONGEST_CELL)
+    limit = csv.field_size_limit(_LONGEST_LINE)
     try:
-        with _opened(path) as text:
-            header = text.readline()
-            rows = csv.reader(chain([header], text), delimiter=_delimiter(path, header))
-            for row in rows:
-                # What a crash leaves in a file; the system refuses it in a name.
-                if any("\0" in cell for cell in row):
-                    raise DataError(
-                        f"{path} is damaged: line {rows.line_num} has zero bytes; get the file again"
-                    )
-                yield row
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text ({error.reason}); save it as UTF-8") from error
-    except (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile, csv.Error) as error:
+        lines = lines_of(path)
+        header = next(lines, "")
+        rows = csv.reader(chain([header], lines), delimiter=_delimiter(path, header))
+        for row in rows:
+            # What a crash leaves in a file; the system refuses it in a name.
+            if any("\0" in cell for cell in row):
+                raise DataError(f"{path} is damaged: line {rows.line_num} has zero bytes; get the file again")
+            yield [_without_guard(cell) if cell[:1] == "'" else cell for cell in row]
+    except csv.Error as error:
         raise DataError(f"{path} is damaged: {error}; get the file again") from error
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
     finally:
         csv.field_size_limit(limit)
 
 
+def lines_of(path: Path) -> Iterator[str]:
+    """Yield the lines of a text file, plain or compressed, with the same bounds and errors as rows_of."""
+    try:
+        with _opened(path) as text:
+            yield from _lines(text, path)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text ({error.reason}); save it as UTF-8") from error
+    except (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{path} is damaged: {error}; get the file again") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _lines(text: IO[str], path: Path) -> Iterator[str]:
+    for number in range(_MOST_ROWS):
+        line = text.readline(_LONGEST_LINE)
+        if not line:
+            return
+        if len(line) == _LONGEST_LINE:
+            raise DataError(
+                f"{path} is no table: its line {number + 1} has more than {_LONGEST_LINE:,} characters; get it again"
+            )
+        yield line
+    raise DataError(f"{path} has more than {_MOST_ROWS:,} rows; split it into smaller tables")
+
+
 def _delimiter(path: Path, header: str) -> str:
     """Return what separates the columns: where a comma is the decimal sign, Excel writes semicolons."""
-    if path.suffix.lower() == ".tsv":
+    if path.name.lower().removesuffix(".gz").removesuffix(".xz").endswith(".tsv"):
         return "\t"
-    return ";" if ";" in header and "," not in header else ","
+    if "," in header:
+        return ","
+    return ";" if ";" in header else "\t" if "\t" in header else ","
+
+
+def spreadsheet_safe(cell: object) -> str:
+    """Return a cell's text, with an apostrophe before what a spreadsheet would run as a formula; numbers stay numbers.
+
+    >>> spreadsheet_safe("=cmd|'/c calc'!A1"), spreadsheet_safe("-0.5"), spreadsheet_safe("happy")
+    ("'=cmd|'/c calc'!A1", '-0.5', 'happy')
+    """
+    text = str(cell)
+    return f"'{text}" if text.startswith(_FORMULA) and not _NUMBER.fullmatch(text) else text
+
+
+def _without_guard(cell: str) -> str:
+    return cell[1:] if cell[1:2] and cell[1] in _FORMULA else cell
 
 
 def _opened(path: Path) -> IO[str]:

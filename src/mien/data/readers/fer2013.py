@@ -10,74 +10,132 @@ arXiv:1608.01041.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mien.data import cache
-from mien.data.dataset import SPLITS, RawDataset, Split, in_order
+from mien.data.dataset import SPLITS, DataConfig, RawDataset, Split, in_order
 from mien.data.fingerprints import Fingerprints, fingerprints_of_all
 from mien.data.index import InMemoryPictures
 from mien.data.readers.csv_text import opened_to_write, rows_of
-from mien.data.readers.words import need_column, split_of
+from mien.data.readers.words import LABEL_COLUMNS, SPLIT_COLUMNS, as_number, need_column, renamed, split_of
 from mien.errors import DataError
-from mien.labels import FER2013, FERPLUS, canonical
+from mien.files import clipped, natural
+from mien.labels import FER2013, FERPLUS, canonical, is_expression
 
 SIDE = 48  # pixels
+_LEAST_SIDE = 16  # of the csvs of this form with faces of another size
 USAGES = {"train": "Training", "validation": "PublicTest", "test": "PrivateTest"}
 FILE_NAMES = tuple(
     stem + suffix for stem in ("fer2013.csv", "icml_face_data.csv") for suffix in ("", ".gz", ".xz")
 )
 
 
+# Kaggle's csvs of the same form with an eighth class (CK+ as ckextended.csv, FER-2013 relabelled) number it 7.
+EMOTIONS = (*FER2013, "contempt")
+
+
 @dataclass(frozen=True, eq=False)
 class Table:
     """The whole csv, in its order.
 
-    pixels: (n, 48, 48) uint8. emotions: (n,) int64, 0-6. places: (n,) int64, index in SPLITS.
+    pixels: (n, side, side) uint8. words: the different cells of the column emotion. emotions: (n,) int64, index in
+    words. places: (n,) int64, index in SPLITS.
     """
 
     pixels: NDArray[np.uint8]
+    words: tuple[str, ...]
     emotions: NDArray[np.int64]
     places: NDArray[np.int64]
     fingerprints: Fingerprints
 
 
-def read_fer2013(path: Path) -> RawDataset:
-    """Read the csv, or what was cached of it. Raises DataError naming the first row that is wrong."""
+def read_fer2013(path: Path, config: DataConfig | None = None) -> RawDataset:
+    """Read the csv, or what was cached of it. Raises DataError naming the first row whose pixels are wrong.
+
+    Emotions are FER-2013's numbers, 7 for contempt, or names; --labels gives other numbers a meaning. An emotion that
+    means nothing is refused once classes are chosen.
+    """
+    names = config.label_names if config else {}
     table = _table(path)
-    votes, note = votes_beside(path, [SPLITS[place] for place in table.places], table.emotions)
-    present = [emotion for emotion in range(len(FER2013)) if (table.emotions == emotion).any()]
-    labels = np.searchsorted(present, table.emotions).astype(np.int64)
+    meant = [_meaning(word, names) for word in table.words]
+    classes = tuple(sorted({name or word for name, word in zip(meant, table.words, strict=True)}, key=_rank))
+    number = {name: place for place, name in enumerate(classes)}
+    labels = np.array([number[n or word] for n, word in zip(meant, table.words, strict=True)], np.int64)[
+        table.emotions
+    ]
+    refused = {
+        word: _no_emotion(word, f"{path.name} row {int(np.flatnonzero(table.emotions == place)[0]) + 1}")
+        for place, (name, word) in enumerate(zip(meant, table.words, strict=True))
+        if not name
+    }
+    votes, note = votes_beside(
+        path, [SPLITS[place] for place in table.places], [classes[label] for label in labels]
+    )
     pictures = InMemoryPictures(table.pixels, table.fingerprints)
     splits = {}
     for place, name in enumerate(SPLITS):
         rows = np.flatnonzero(table.places == place)
-        names = [f"{path.name} row {row + 1}" for row in rows.tolist()]
-        splits[name] = Split(pictures.take(rows), labels[rows], names, None if votes is None else votes[rows])
+        row_names = [f"{path.name} row {row + 1}" for row in rows.tolist()]
+        splits[name] = Split(
+            pictures.take(rows), labels[rows], row_names, None if votes is None else votes[rows]
+        )
     name = "fer2013" if path.name in FILE_NAMES else path.name.partition(".")[0]
-    classes = tuple(FER2013[emotion] for emotion in present)
-    return RawDataset(name, classes, in_order(splits), notes=(note,) if note else ())
+    return RawDataset(name, classes, in_order(splits), notes=(note,) if note else (), refused=refused)
+
+
+def _meaning(word: str, names: Mapping[str, str]) -> str:
+    """Return the class that a cell of the column emotion means; '' for none."""
+    if (told := renamed(names, word)) != word:
+        return told
+    number = as_number(word)
+    if number:
+        return EMOTIONS[int(number)] if 0 <= int(number) < len(EMOTIONS) else ""
+    return word if is_expression(word) else ""
+
+
+def _rank(name: str) -> tuple[int, object]:
+    """The order of FER-2013's numbers, then that of names."""
+    return (EMOTIONS.index(name), ()) if name in EMOTIONS else (len(EMOTIONS), natural(name))
+
+
+def _no_emotion(word: str, where: str) -> str:
+    meanings = ", ".join(f"{number} {name}" for number, name in enumerate(EMOTIONS))
+    return (
+        f"{where} has emotion {clipped(word)!r}; allowed are {meanings}; mend or delete that row, say what it means "
+        f"(--labels {clipped(word) or 'X'}=NAME) or leave it out with --classes"
+    )
 
 
 def _table(path: Path) -> Table:
     key = cache.content_hash(path)
     stored = cache.load("fer2013", key) or cache.kept("fer2013", key, _parse(path))
-    fingerprints = Fingerprints.from_arrays(stored)
-    return Table(stored["pixels"], stored["emotions"], stored["places"], fingerprints)  # type: ignore[arg-type]
+    words = tuple(json.loads(stored["words"].tobytes()))
+    arrays: Any = stored
+    return Table(
+        arrays["pixels"], words, arrays["emotions"], arrays["places"], Fingerprints.from_arrays(stored)
+    )
 
 
 def _parse(path: Path) -> cache.Arrays:
     """Return the fields of a Table by name, those of its fingerprints among them."""
     rows = rows_of(path)
     header = next(rows, [])
-    # A third column of another name may well be the split: only two columns are read as training faces alone.
-    names = ("emotion", "pixels", "usage")[: max(2, len(header))]
-    columns = [need_column(header, [name], path.name) for name in names]
-    faces, emotions, places = [], [], []
+    columns = [need_column(header, LABEL_COLUMNS, path.name), need_column(header, ["pixels"], path.name)]
+    if (
+        len(header) > 2
+    ):  # a third column of another name may well be the split: only two are read as training faces
+        columns.append(need_column(header, ["usage", *SPLIT_COLUMNS], path.name))
+    faces: list[NDArray[np.uint8]] = []
+    cells, places, most = [], [], _most_rows()
     for number, row in _with_numbers(rows):
         where = f"{path.name} row {number}"
         if len(row) <= max(columns):
@@ -85,51 +143,65 @@ def _parse(path: Path) -> cache.Arrays:
                 f"{where} has {len(row)} columns, the header has {len(header)}; the file is damaged"
             )
         emotion, pixels, *split = (row[column] for column in columns)
-        emotions.append(_emotion(emotion, where))
-        faces.append(_face(pixels, where))
+        cells.append(emotion.strip())
+        faces.append(_face(pixels, where, len(faces[0]) if faces else 0))
         places.append(_place(split[0], where) if split else SPLITS.index("train"))
+        if len(faces) > most:
+            raise DataError(
+                f"{path.name} has more faces ({most:,}) than this machine's memory holds; write them as files"
+            )
     if not faces:
         raise DataError(f"{path.name} has no rows below its header; get the file again")
     stacked = np.stack(faces)
-    labels = {"emotions": np.array(emotions, np.int64), "places": np.array(places, np.int64)}
-    return {"pixels": stacked, **labels, **fingerprints_of_all(stacked).arrays()}
+    words, emotions = np.unique(np.array(cells, object), return_inverse=True)
+    listed = np.frombuffer(json.dumps(words.tolist()).encode("ascii"), np.uint8)
+    labels = {"emotions": emotions.reshape(-1).astype(np.int64), "places": np.array(places, np.int64)}
+    return {"pixels": stacked, "words": listed, **labels, **fingerprints_of_all(stacked).arrays()}
+
+
+def _most_rows() -> int:
+    """Return how many faces fit into half of the machine's memory; where that is unknown, into 4 GB."""
+    try:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        memory = 8 * 2**30
+    return memory // 2 // (2 * SIDE * SIDE)  # once as read, once stacked
 
 
 def _with_numbers(rows: Iterator[list[str]]) -> Iterator[tuple[int, list[str]]]:
     return ((number, row) for number, row in enumerate(rows, start=1) if row)
 
 
-def _emotion(text: str, where: str) -> int:
-    if text.strip() not in map(str, range(len(FER2013))):
-        meanings = ", ".join(f"{number} {name}" for number, name in enumerate(FER2013))
-        raise DataError(f"{where} has emotion {text!r}; allowed are {meanings}; mend or delete that row")
-    return int(text)
-
-
-def _face(text: str, where: str) -> NDArray[np.uint8]:
+def _face(text: str, where: str, side: int) -> NDArray[np.uint8]:
+    """Return one face. side: that of the first face of the file, which all must have; 0 for the first itself."""
     # Checked first, because np.fromstring warns instead of raising when it meets a letter.
     if text.encode("ascii", "replace").translate(None, b"0123456789 \t"):
         raise DataError(
             f"{where} has something else than grey levels 0-255 among its pixels; mend or delete that row"
         )
     values = np.fromstring(text, dtype=np.int64, sep=" ") if text.strip() else np.empty(0, np.int64)
-    if len(values) != SIDE * SIDE:
+    own = math.isqrt(len(values))
+    wanted = side or (own if own >= _LEAST_SIDE and own * own == len(values) else SIDE)
+    if len(values) != wanted * wanted:
+        whose = "a FER-2013 face" if wanted == SIDE else "the first face"
         raise DataError(
-            f"{where} has {len(values)} pixels; a FER-2013 face has {SIDE}x{SIDE} = {SIDE * SIDE}; "
+            f"{where} has {len(values)} pixels; {whose} has {wanted}x{wanted} = {wanted * wanted}; "
             f"mend or delete that row"
         )
     if values.max() > 255:
         raise DataError(
             f"{where} has the grey level {values.max()}; allowed is 0-255; mend or delete that row"
         )
-    return values.astype(np.uint8).reshape(SIDE, SIDE)
+    return values.astype(np.uint8).reshape(wanted, wanted)
 
 
 def _place(usage: str, where: str) -> int:
     split = split_of(usage)
     if split is None:
         allowed = ", ".join(USAGES.values())
-        raise DataError(f"{where} has Usage {usage!r}; allowed are {allowed}; mend or delete that row")
+        raise DataError(
+            f"{where} has Usage {clipped(usage)!r}; allowed are {allowed}; mend or delete that row"
+        )
     return SPLITS.index(split)
 
 
@@ -155,11 +227,11 @@ _LEAST_AGREEMENT, _ENOUGH_ROWS = 0.4, 100
 
 
 def votes_beside(
-    path: Path, splits: Sequence[str], emotions: NDArray[np.int64]
+    path: Path, splits: Sequence[str], labels: Sequence[str]
 ) -> tuple[NDArray[np.float32] | None, str]:
     """Return the votes for the rows of a FER-2013 csv and a note for the user ('' for none).
 
-    splits: the split of each row of the csv. emotions: (n,) its own label, index in labels.FER2013. Returns
+    splits, labels: the split and the own label of each row of the csv. Returns
     (n, 8) float32 in the order FERPLUS, or None where there is no such file or its rows are not those of the
     csv: then the note says so, because votes on the wrong faces would be worse than none.
     """
@@ -170,7 +242,7 @@ def votes_beside(
     rows = _matched(splits, their_splits)
     if rows is None:
         return None, f"{VOTES_FILE} is not used: its rows do not fit those of {path.name}, split by split"
-    agreement = _agreement(votes[rows], emotions)
+    agreement = _agreement(votes[rows], labels)
     if agreement < _LEAST_AGREEMENT and len(rows) >= _ENOUGH_ROWS:
         return (
             None,
@@ -179,9 +251,9 @@ def votes_beside(
     return votes[rows], ""
 
 
-def _agreement(votes: NDArray[np.float32], emotions: NDArray[np.int64]) -> float:
+def _agreement(votes: NDArray[np.float32], labels: Sequence[str]) -> float:
     """Return the share of rows whose most chosen expression is the row's own, among rows with votes."""
-    own = np.array([FERPLUS.index(name) for name in FER2013])[emotions]
+    own = np.array([FERPLUS.index(canonical(name)) if is_expression(name) else -1 for name in labels])
     voted = votes.any(axis=1)
     return float((votes.argmax(axis=1) == own)[voted].mean()) if voted.any() else 1.0
 

@@ -1,135 +1,371 @@
-"""One folder per class, alone or below folders for train, validation and test."""
+"""Folders of pictures: what their names and depths say about classes, splits, persons and folds.
+
+A layout is recognised or refused; what the folders cannot mean for certain is listed, with what to type instead.
+"""
 
 from __future__ import annotations
 
-import os
-import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from mien.data.dataset import Progress, RawDataset
-from mien.data.index import LabelledFile, index_files
-from mien.data.readers.words import split_of
-from mien.files import natural
-from mien.images.listing import PICTURE_SUFFIXES
+from mien.data.dataset import DataConfig
+from mien.data.index import Found, LabelledFile
+from mien.data.readers import public, words
+from mien.data.readers.public import shown_below
+from mien.data.readers.tables import is_table
+from mien.data.readers.unpack import is_archive
+from mien.errors import DataError
+from mien.files import plain_text
+from mien.images.listing import folder_entries, ignored_folder, is_folder, no_picture, passed_over_note
+from mien.labels import is_expression
 
-# Named like pictures, so that they are listed with a reason rather than passed over in silence.
-_MEANT_AS_PICTURES = PICTURE_SUFFIXES
 _DEEPEST = (
-    3  # folders between the one given and its train folder (Kaggle sets: images/train, NAME/NAME/train)
+    6  # folders between the one given and its train folder (Kaggle sets: images/train, NAME/NAME/train)
 )
 _KAGGLE_PREFIXES = ("Training_", "PublicTest_", "PrivateTest_")
+_LISTED = 6  # names in a message
 
 
-def read_folders(root: Path, progress: Progress | None = None) -> RawDataset | None:
-    """Read a folder of class folders, or of split folders of those; None where it is neither."""
-    splits = _split_folders(root)
-    files: list[LabelledFile] = []
-    notes: list[str] = []
-    if splits is None:
-        files = list(_class_files(root, root, "train", notes))
-    else:
-        for split, folders in splits.items():
-            for folder in folders:
-                if folder.parent != root and not files:
-                    notes.append(f"read from {shown(folder.parent.relative_to(root))}/")
-                files += _class_files(folder, root, split, notes)
+@dataclass
+class Folder:
+    """One folder of a tree: the pictures and other files in it, the folders below it that hold something."""
+
+    path: Path
+    pictures: list[Path] = field(default_factory=list)
+    others: list[Path] = field(default_factory=list)
+    folders: list[Folder] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return plain_text(self.path.name)
+
+    def pictures_below(self) -> list[Path]:
+        """All pictures in this folder and below it."""
+        return [*self.pictures, *(path for child in self.folders for path in child.pictures_below())]
+
+    def others_below(self) -> list[Path]:
+        return [*self.others, *(path for child in self.folders for path in child.others_below())]
+
+    @property
+    def filled(self) -> list[Folder]:
+        """The folders right below that hold pictures, at any depth."""
+        return [child for child in self.folders if child.has_pictures]
+
+    @property
+    def has_pictures(self) -> bool:
+        return bool(self.pictures) or any(child.has_pictures for child in self.folders)
+
+    @property
+    def tables(self) -> list[Path]:
+        """The tables and archives right in this folder."""
+        return [path for path in self.others if is_table(path) or is_archive(path)]
+
+
+@dataclass
+class Tree:
+    """A folder with all below it. passed_over: files that are no pictures, and folders not entered, by kind."""
+
+    root: Folder
+    passed_over: Counter[str]
+
+
+def walk(path: Path) -> Tree:
+    """List what lies in a folder and below it; system and hidden folders are not entered, links in a circle end."""
+    passed_over: Counter[str] = Counter()
+
+    def visit(here: Path, above: tuple[tuple[int, int], ...]) -> Folder:
+        folder, status = Folder(here), here.stat()
+        if (identity := (status.st_dev, status.st_ino)) in above:
+            return folder
+        for entry in folder_entries(here) or []:
+            place = Path(entry.path)
+            if is_folder(entry):
+                if kind := ignored_folder(entry.name):
+                    passed_over[kind] += 1
+                else:
+                    folder.folders.append(visit(place, (*above, identity)))
+            elif kind := no_picture(place):
+                if kind != "hidden file":
+                    folder.others.append(place)
+                    passed_over[kind] += 1
+            else:
+                folder.pictures.append(place)
+        return folder
+
+    return Tree(visit(path, ()), passed_over)
+
+
+def entered(folder: Folder) -> Folder:
+    """Go down through folders that only wrap another one, to where something is decided."""
+    for _ in range(_DEEPEST):
+        held = [
+            child for child in folder.folders if child.has_pictures or child.tables or _holds_tables(child)
+        ]
+        wraps = not folder.pictures and not folder.tables and len(held) == 1
+        if (
+            not wraps
+            or words.split_of(held[0].name)
+            or is_expression(held[0].name)
+            or not (held[0].filled or held[0].tables or _holds_tables(held[0]))
+        ):
+            break
+        folder = held[0]
+    return folder
+
+
+def _holds_tables(folder: Folder) -> bool:
+    return bool(folder.tables) or any(_holds_tables(child) for child in folder.folders)
+
+
+def find_in_folders(tree: Tree, config: DataConfig) -> Found | None:
+    """Read the folders' names; None where they hold no labelled pictures. DataError where they cannot be understood."""
+    reader = _Reader(tree.root.path, config)
+    start = entered(tree.root)
+    if start is not tree.root:
+        reader.notes.append(f"read from {shown_below(start.path, tree.root.path)}/")
+    files = reader.read(start)
     if not files:
         return None
+    return _finished(tree, reader, files)
+
+
+def _finished(tree: Tree, reader: _Reader, files: list[LabelledFile]) -> Found:
     files = _kaggle_parts(files)
-    reading = index_files(root, _name(root, files), files, progress)
-    return reading.noting(*notes)
+    names = [file.path.name for file in files]
+    if not any(file.group for file in files) and (code := public.person_code_of(names)):
+        files = [
+            replace(file, group=told[1] if (told := code.read(file.path.name)) else "") for file in files
+        ]
+        reader.notes.append(f"grouped by the person in the names, as {code.name} writes them")
+    if public.is_rafdb(names, list({file.label for file in files})):
+        files = [replace(file, label=public.RAFDB[file.label]) for file in files]
+        reader.notes.append(
+            "the classes 1 to 7 are those of RAF-DB: 1 surprise, 2 fear, 3 disgust, 4 happy, …"
+        )
+    name = "fer2013" if _is_kaggle_fer2013(files) else plain_text(tree.root.path.resolve().name)
+    passed = passed_over_note(tree.passed_over)
+    renamed = reader.config.label_names
+    if renamed:
+        files = [replace(file, label=words.renamed(renamed, file.label)) for file in files]
+    return Found(name, files, (*reader.notes, *([passed] if passed else [])))
 
 
-def _split_folders(root: Path) -> dict[str, list[Path]] | None:
-    """Return the folders of each split: those of the only folder on the shallowest level that has any.
+class _Reader:
+    """The decisions about one tree."""
 
-    A folder with pictures in it is a class, and not looked into.
-    """
-    level = [root]
-    for _ in range(_DEEPEST + 1):
-        found = [splits for folder in level if (splits := _named_splits(folder))]
-        if found:
-            return found[0] if len(found) == 1 else None
-        below = [child for folder in level for child in _subfolders(folder)]
-        level = [folder for folder in below if not _has_pictures(folder)]
-    return None
+    def __init__(self, root: Path, config: DataConfig) -> None:
+        self.config, self._root = config, root
+        self.notes: list[str] = []
+        self._named_elsewhere: set[str] = set()
+        rules = [word for rule in config.merge for word in rule.partition("=")[2].split("+")]
+        self._named = {word.strip() for word in (*config.classes, *rules)} | set(config.label_names)
+
+    def read(self, folder: Folder) -> list[LabelledFile]:
+        """Return the labelled files of a folder; nothing where there are none."""
+        pictures = folder.pictures_below()
+        if (code := public.code_of([path.name for path in pictures])) and not self._are_classes(folder):
+            return self._coded(code, folder, pictures)
+        splits = self._split_folders(folder)
+        if splits is not None:
+            # A split with one class folder only is not a wrapper around it.
+            self._named_elsewhere = {
+                child.name for _, part in splits if len(part.filled) > 1 for child in part.filled
+            }
+            return [file for split, part in splits for file in self._classes(part, split)]
+        return list(self._classes(folder, "train"))
+
+    def _are_classes(self, folder: Folder) -> bool:
+        """Say whether some level of folders is named like expressions."""
+        names = [child.name for child in folder.filled]
+        return _mostly_expressions(names) or any(self._are_classes(child) for child in folder.filled)
+
+    def _coded(self, code: public.NameCode, folder: Folder, pictures: Sequence[Path]) -> list[LabelledFile]:
+        def split(path: Path) -> str:
+            above = path.relative_to(folder.path).parts[:-1]
+            return next((found for part in above if (found := words.split_of(part))), "train")
+
+        files, without = public.by_code(code, self._root, pictures, split)
+        persons = len({file.group for file in files})
+        self.notes.append(
+            f"labels and persons from the file names, as {code.name} writes them: {persons} persons"
+        )
+        if without:
+            self.notes.append(f"{without} pictures without such a name are not used")
+        return files
+
+    def _split_folders(self, start: Folder) -> list[tuple[str, Folder]] | None:
+        """Return the folders of the splits: those of the only folder on the shallowest level that has any."""
+        level = [start]
+        for depth in range(_DEEPEST):
+            holders = [folder for folder in level if _named_splits(folder)]
+            if holders and depth:
+                names = _names(level)
+                if _mostly_expressions(names) or len(self._named & set(names)) > 1:
+                    return None  # each class has its own train and test folder (happy/train, sad/train)
+                if len(others := [folder for folder in level if folder.filled]) > 1:
+                    self._refuse_several(others)
+            if holders:
+                splits = _named_splits(holders[0])
+                if depth and not any(note.startswith("read from") for note in self.notes):
+                    self.notes.append(f"read from {self._shown(holders[0])}/")
+                used = {id(part) for _, part in splits}
+                for other in (*holders[0].filled, *(folder for folder in level if folder is not holders[0])):
+                    if id(other) not in used and other.has_pictures:
+                        count = len(other.pictures_below())
+                        self.notes.append(
+                            f"{self._shown(other)}/ ({count} pictures) lies beside the folders of the splits; not used"
+                        )
+                if holders[0].pictures:
+                    self._loose(holders[0])
+                return splits
+            level = [child for folder in level for child in folder.filled if not child.pictures]
+        return None
+
+    def _refuse_several(self, holders: Sequence[Folder]) -> None:
+        names = _listed([f"{self._shown(folder)}/" for folder in holders])
+        both = " ".join(str(folder.path) for folder in holders[:2])
+        raise DataError(
+            f"{len(holders)} data sets lie in {self._root}: {names}; name one as DATA, or several to combine them, "
+            f"such as: {both}"
+        )
+
+    def _classes(self, folder: Folder, split: str) -> Iterator[LabelledFile]:
+        """Yield the pictures of a folder, sorted into classes by the level of folders that can be classes."""
+        inner = entered(folder)
+        if inner is not folder and not {child.name for child in folder.filled} & (
+            self._named | self._named_elsewhere
+        ):
+            folder = inner
+        if folder.pictures:
+            self._loose(folder)
+        for child in folder.folders:
+            if not child.has_pictures and not _holds_tables(child):
+                self.notes.append(f"{self._shown(child)}/ holds no pictures; it is not taken for a class")
+        tops = []
+        for top in folder.filled:
+            if top.filled or not words.split_of(top.name) or top.name in self._named:
+                tops.append(top)
+            else:
+                count = len(top.pictures)
+                self.notes.append(
+                    f"{count} pictures lie in {self._shown(top)}/ outside any class folder; they are not used"
+                )
+        if not tops:
+            return
+        kind = self._level(folder, tops)
+        if kind == "classes":
+            for top in tops:
+                yield from self._of_class(top, top.name, split)
+            return
+        for top in tops:
+            if top.pictures:
+                self._loose(top)
+            for second in top.filled:
+                group = top.name if kind == "persons" else ""
+                for file in self._of_class(second, second.name, split):
+                    yield replace(file, group=group)
+        if kind == "persons":
+            self.notes.append(
+                f"{len(tops)} folders are read as persons with their classes below: {_listed(_names(tops))}"
+            )
+        if kind == "folds":
+            self.notes.append(f"{len(tops)} folds are read as one set: {_listed(_names(tops))}")
+
+    def _of_class(self, folder: Folder, label: str, split: str) -> Iterator[LabelledFile]:
+        """Yield the pictures of one class; a folder named like a split inside it says theirs."""
+        inside = dict(_named_splits(folder)) if split == "train" else {}
+        for path in folder.pictures:
+            yield LabelledFile(path, shown_below(path, self._root), label, split)
+        for child in folder.filled:
+            own = next((name for name, part in inside.items() if part is child), split)
+            for path in child.pictures_below():
+                yield LabelledFile(path, shown_below(path, self._root), label, own)
+
+    def _level(self, folder: Folder, tops: Sequence[Folder]) -> str:
+        """Decide what the folders right below are: 'classes', or 'persons', 'folds' or 'parts' with classes below."""
+        names = _names(tops)
+        seconds = [child.name for top in tops for child in top.filled]
+        if len(self._named & set(names)) > 1 or _mostly_expressions(names):
+            return "classes"
+        nested = not any(top.pictures for top in tops) and bool(seconds)
+        if nested and len(self._named & set(seconds)) > 1:
+            return self._above_classes(names)
+        if len(tops) < 2 or not (nested or all(map(_is_no_class, names))):
+            return "classes"
+        shared = [name for name, count in Counter(seconds).items() if count > 1]
+        if nested and _mostly_expressions(set(seconds)):
+            kind = self._above_classes(names)
+            if kind != "parts" or self.config.group:
+                return kind
+            self._refuse_parts(folder, tops, set(seconds))
+        if all(map(words.looks_like_fold, names)) or (nested and all(map(words.looks_like_person, names))):
+            if nested and len(shared) > 1 and not all(name.isdecimal() for name in shared):
+                return self._above_classes(names)
+            self._refuse_no_classes(folder, names)
+        if all(map(words.looks_like_person, names)):
+            self._refuse_no_classes(folder, names)
+        if nested and len(shared) > 1:
+            self._refuse_parts(folder, tops, shared)
+        return "classes"
+
+    def _above_classes(self, names: Sequence[str]) -> str:
+        if all(map(words.looks_like_fold, names)):
+            return "folds"
+        return "persons" if all(map(words.looks_like_person, names)) else "parts"
+
+    def _refuse_parts(self, folder: Folder, tops: Sequence[Folder], below: Sequence[str] | set[str]) -> None:
+        names = _names(tops)
+        raise DataError(
+            f"{self._here(folder)} holds {_listed(names)}, and in each are folders such as {_listed(sorted(below))}: "
+            f"if they are data sets, name one or several as DATA ({tops[0].path} {tops[1].path}); if they are persons "
+            f"or films, add --group '^[^/]+'; if they are the classes, say so: --classes {','.join(names[:_LISTED])}"
+        )
+
+    def _refuse_no_classes(self, folder: Folder, names: Sequence[str]) -> None:
+        what = "folds" if all(map(words.looks_like_fold, names)) else "persons or numbers"
+        raise DataError(
+            f"{self._here(folder)} holds {_listed(names)}, which look like {what}, not like classes, and no file name "
+            f"carries a code that we know; put the pictures of each class into a folder of its own, give a table of "
+            f"paths and labels, or, if they are the classes, say so: --classes {','.join(names[:_LISTED])}"
+        )
+
+    def _loose(self, folder: Folder) -> None:
+        where = "this folder" if folder.path == self._root else f"{self._shown(folder)}/"
+        note = f"{len(folder.pictures)} pictures lie in {where} outside any class folder; they are not used"
+        if note not in self.notes:
+            self.notes.append(note)
+
+    def _shown(self, folder: Folder) -> str:
+        return shown_below(folder.path, self._root)
+
+    def _here(self, folder: Folder) -> str:
+        return plain_text(str(folder.path))
 
 
-def _named_splits(folder: Path) -> dict[str, list[Path]]:
-    splits: dict[str, list[Path]] = {}
-    for child in _subfolders(folder):
-        if split := split_of(child.name):
-            splits.setdefault(split, []).append(child)
-    return splits
+def _named_splits(folder: Folder) -> list[tuple[str, Folder]]:
+    """Return the folders named like splits; none where folders of another name stand beside ones without classes."""
+    found = [(split, child) for child in folder.filled if (split := words.split_of(child.name))]
+    return found if len(found) == len(folder.filled) or any(child.filled for _, child in found) else []
 
 
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    """Return what lies in a folder, in natural order, not hidden; nothing where it cannot be opened."""
-    try:
-        with os.scandir(folder) as entries:
-            seen = [entry for entry in entries if not entry.name.startswith(".")]
-    except OSError:
-        return []
-    return sorted(seen, key=lambda entry: natural(entry.name))
+def _mostly_expressions(names: Sequence[str] | set[str]) -> bool:
+    found = words.expressions_among(names)
+    return found > 1 and 2 * found >= len(names)
 
 
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link in a circle
-        return False
+def _is_no_class(name: str) -> bool:
+    return words.looks_like_fold(name) or words.looks_like_person(name)
 
 
-def _is_picture(entry: os.DirEntry[str]) -> bool:
-    return Path(entry.name).suffix.lower() in _MEANT_AS_PICTURES and not _is_folder(entry)
+def _names(folders: Sequence[Folder]) -> list[str]:
+    return [folder.name for folder in folders]
 
 
-def _subfolders(folder: Path) -> list[Path]:
-    return [Path(entry.path) for entry in _entries(folder) if _is_folder(entry)]
-
-
-def _has_pictures(folder: Path) -> bool:
-    return any(_is_picture(entry) for entry in _entries(folder))
-
-
-def _class_files(folder: Path, root: Path, split: str, notes: list[str]) -> Iterator[LabelledFile]:
-    loose = sum(_is_picture(entry) for entry in _entries(folder))
-    if loose:
-        where = "this folder" if folder == root else f"{shown(folder.relative_to(root))}/"
-        notes.append(f"{loose} pictures lie in {where} outside any class folder; they are not used")
-    for child in _subfolders(folder):
-        pictures = list(_pictures_below(child, (_identity(folder),)))
-        if not pictures:
-            notes.append(f"{shown(child.relative_to(root))}/ holds no pictures; it is not taken for a class")
-        label = shown(Path(child.name))
-        for path in pictures:
-            yield LabelledFile(path, shown(path.relative_to(root)), label, split)
-
-
-def _pictures_below(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
-    """Yield the pictures in a folder and below it, sorted; a link back to a folder above is not followed."""
-    identity = _identity(folder)
-    if identity in above:
-        return
-    entries = _entries(folder)
-    yield from (Path(entry.path) for entry in entries if _is_picture(entry))
-    for entry in entries:
-        if _is_folder(entry):
-            yield from _pictures_below(Path(entry.path), (*above, identity))
-
-
-def _identity(folder: Path) -> tuple[int, int]:
-    status = folder.stat()
-    return status.st_dev, status.st_ino
-
-
-def shown(path: Path) -> str:
-    """Return a path as text to print and compare: forward slashes, one form of each accented letter."""
-    text = os.fsencode(path.as_posix()).decode("utf-8", "replace")
-    return unicodedata.normalize("NFC", text)
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(names[:_LISTED]) + more
 
 
 def _kaggle_parts(files: list[LabelledFile]) -> list[LabelledFile]:
@@ -137,24 +373,21 @@ def _kaggle_parts(files: list[LabelledFile]) -> list[LabelledFile]:
     if not _is_kaggle_fer2013(files) or any(file.split == "validation" for file in files):
         return files
     return [
-        replace(file, split=split_of(file.path.name.partition("_")[0]) or file.split)
+        replace(file, split=words.split_of(file.path.name.partition("_")[0]) or file.split)
         if file.split == "test"
         else file
         for file in files
     ]
 
 
-def _is_kaggle_fer2013(files: list[LabelledFile]) -> bool:
+def _is_kaggle_fer2013(files: Sequence[LabelledFile]) -> bool:
     return all(file.path.name.startswith(_KAGGLE_PREFIXES) for file in files)
 
 
-def _name(root: Path, files: list[LabelledFile]) -> str:
-    return "fer2013" if _is_kaggle_fer2013(files) else shown(Path(root.resolve().name))
-
-
-def looks_like(root: Path) -> Mapping[str, int]:
-    """Count what lies in a folder, for the message when no data set is found: suffixes and 'folders'."""
-    return Counter(
-        "folders" if _is_folder(entry) else Path(entry.name).suffix.lower() or "no suffix"
-        for entry in _entries(root)
-    )
+def looks_like(tree: Tree) -> str:
+    """Say what lies in a folder, for the message when no data set is found."""
+    root = tree.root
+    found = Counter(path.suffix.lower() or "no suffix" for path in (*root.pictures, *root.others))
+    if root.folders:
+        found["folders" if len(root.folders) > 1 else "folder"] = len(root.folders)
+    return ", ".join(f"{count} {plain_text(what)}" for what, count in sorted(found.items())) or "nothing"

@@ -1,79 +1,441 @@
-"""A table (CSV or Parquet) of picture paths and labels."""
+"""A table (CSV, Parquet or JSON Lines) of picture paths and labels, whatever its columns are called."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from mien.data.dataset import Progress, RawDataset
-from mien.data.index import LabelledFile, index_files
-from mien.data.readers.csv_text import is_csv, rows_of
-from mien.data.readers.folders import shown
-from mien.data.readers.words import need_column, pick_column, split_of
-from mien.errors import DataError, need
+from mien.data.dataset import DataConfig
+from mien.data.index import Box, Found, LabelledFile
+from mien.data.readers import words
+from mien.data.readers.csv_text import is_csv, lines_of, rows_of
+from mien.data.readers.unpack import parquet_rows
+from mien.errors import DataError
+from mien.files import clipped, plain_text
+from mien.images.listing import folder_entries, ignored_folder, is_folder
+from mien.labels import is_expression
 
-PATH_COLUMNS = ("path", "file", "image", "filename", "file_name", "filepath", "image_path")
-LABEL_COLUMNS = ("label", "emotion", "class", "expression")
-SPLIT_COLUMNS = ("split", "usage")
+# AffectNet's numbers (Mollahosseini, Hasani and Mahoor 2017, arXiv:1708.03985, its ReadMe).
+AFFECTNET = (
+    "neutral",
+    "happy",
+    "sad",
+    "surprise",
+    "fear",
+    "disgust",
+    "anger",
+    "contempt",
+    "none",
+    "uncertain",
+    "no-face",
+)
+_AFFECTNET_PATH = "subdirectory_filepath"
+_NO_EXPRESSION = ("none", "uncertain", "no-face")
+_SUFFIXES = (".jpg", ".png", ".jpeg")  # tried where a table's names have none
+_TRIED = 50  # paths looked at to find out where they start
+_SHARE_PREFIXES = ("p_", "prob_", "share_")
+
+
+@dataclass
+class _Columns:
+    """The places of the columns that are used; None where there is none. notes: what is said of them."""
+
+    path: int
+    label: int | None
+    shares: dict[str, int] = field(default_factory=dict)
+    split: int | None = None
+    flags: dict[int, str] = field(default_factory=dict)  # place to what 'yes' means
+    group: int | None = None
+    box: tuple[int, ...] = ()
+    notes: list[str] = field(default_factory=list)
 
 
 def is_table(path: Path) -> bool:
-    return is_csv(path) or path.suffix.lower() == ".parquet"
+    return is_csv(path) or path.suffix.lower() in (".parquet", ".jsonl")
 
 
-def read_table(path: Path, progress: Progress | None = None) -> RawDataset:
-    """Read the table. Its paths start from its own folder; a missing file is listed as unreadable."""
+def header_of(path: Path) -> list[str]:
+    """Return a table's first line; nothing where it cannot be read as a table."""
+    try:
+        return next(_rows(path), [])
+    except DataError:
+        return []
+
+
+def has_labels(path: Path) -> bool:
+    """Say whether a table names pictures and their labels, as far as its first line tells."""
+    header = header_of(path)
+    labelled = (
+        words.pick_column(header, words.LABEL_COLUMNS) is not None or len(_share_columns(header, None)) > 1
+    )
+    return labelled and words.pick_column(header, words.PATH_COLUMNS) is not None
+
+
+def find_in_table(path: Path, config: DataConfig, split: str | None = None) -> Found:
+    """Read a table. Its paths start from --root, else from its own folder, else from where its pictures are found.
+
+    split: the split of rows where the table itself does not say (`train.csv`); None: train. A missing file is listed as
+    unreadable; DataError where all are missing.
+    """
     rows = _rows(path)
     header = next(rows, [])
-    path_column = need_column(header, PATH_COLUMNS, path.name)
-    label_column = need_column(header, LABEL_COLUMNS, path.name)
-    split_column = pick_column(header, SPLIT_COLUMNS)
-    files = []
-    for number, row in enumerate(rows, start=1):
-        if not row:
-            continue
-        where = f"{path.name} row {number}"
+    table = [(number, row) for number, row in enumerate(rows, start=1) if row]
+    for number, row in table:
         if len(row) < len(header) or any(row[len(header) :]):  # Excel leaves empty cells at the end
             raise DataError(
-                f"{where} has {len(row)} columns, the header has {len(header)}; mend or delete it "
+                f"{path.name} row {number} has {len(row)} columns, the header has {len(header)}; mend or delete it "
                 f"(names with a comma stand in double quotes)"
             )
-        label = row[label_column].strip()
-        if not label or not row[path_column]:
-            raise DataError(
-                f"{where} has no {header[path_column if label else label_column]}; mend or delete it"
-            )
-        split = "train" if split_column is None else _split(row[split_column], where)
-        name = shown(Path(row[path_column]))
-        files.append(LabelledFile(path.parent / row[path_column], name, label, split))
-    if not files:
+    columns = _columns(path, header, [row for _, row in table], config)
+    if not table:
         raise DataError(f"{path} has no rows below its header; nothing to read")
-    stem = path.name.partition(".")[0]
-    return index_files(path, path.parent.name if stem == "labels" else stem, files, progress)
+    found = _Rows(path, header, columns, config, split or "train")
+    for number, row in table:
+        found.add(number, row)
+    return found.finished()
 
 
 def _rows(path: Path) -> Iterator[list[str]]:
-    return _parquet_rows(path) if path.suffix.lower() == ".parquet" else rows_of(path)
+    suffix = path.suffix.lower()
+    return (
+        parquet_rows(path)
+        if suffix == ".parquet"
+        else _jsonl_rows(path)
+        if suffix == ".jsonl"
+        else rows_of(path)
+    )
 
 
-def _parquet_rows(path: Path) -> Iterator[list[str]]:
-    parquet = need("pyarrow.parquet", "parquet", "reading Parquet")
-    try:
-        table = parquet.read_table(path)
-    except (OSError, ValueError) as error:  # pyarrow's errors are kinds of these
-        raise DataError(
-            f"{path} is not a Parquet file that can be read: {str(error).splitlines()[0]}"
-        ) from error
-    yield [str(name) for name in table.column_names]
-    columns = [column.to_pylist() for column in table.columns]
-    for row in zip(*columns, strict=True):
-        yield ["" if value is None else str(value) for value in row]
+def _jsonl_rows(path: Path) -> Iterator[list[str]]:
+    names: list[str] = []
+    for number, line in enumerate(lines_of(path), start=1):
+        if not line.strip():
+            continue
+        try:
+            values = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise DataError(
+                f"{path.name} line {number} is no JSON ({clipped(str(error))}); mend or delete it"
+            ) from error
+        if not isinstance(values, dict):
+            raise DataError(
+                f"{path.name} line {number} is no object with names and values; mend or delete it"
+            )
+        if not names:
+            names = list(map(str, values))
+            yield names
+        cells = [values.get(name) for name in names]
+        yield ["" if cell is None else cell if isinstance(cell, str) else json.dumps(cell) for cell in cells]
 
 
-def _split(word: str, where: str) -> str:
-    split = split_of(word)
-    if split is None:
-        raise DataError(
-            f"{where} has the split {word!r}; allowed are train, validation and test; mend that row"
+def _columns(
+    path: Path, header: Sequence[str], rows: Sequence[Sequence[str]], config: DataConfig
+) -> _Columns:
+    """Decide which columns are used, by the user's word, then by their names."""
+    source = path.name
+    if config.path_column:
+        place = words.named_column(header, config.path_column, source)
+    else:
+        place = words.need_column(header, words.PATH_COLUMNS, source, "--path-column")
+    label = words.named_column(header, config.label_column, source) if config.label_column else None
+    if label is None:
+        label = words.pick_column(header, words.LABEL_COLUMNS)
+    shares = {} if config.label_column else _share_columns(header, label)
+    if label is None and not shares:
+        label = words.need_column(header, words.LABEL_COLUMNS, source, "--label-column")
+    columns = _Columns(place, None if shares else label, shares)
+    if shares and label is not None:
+        columns.notes.append(f"the column {header[label]!r} is not used: the soft labels beside it say more")
+    rest = [
+        other
+        for name in words.LABEL_COLUMNS
+        if (other := words.pick_column(header, [name])) not in (None, label, place)
+    ]
+    if label is not None and rest and not config.label_column:
+        others = ", ".join(repr(header[other]) for other in rest if other is not None)
+        columns.notes.append(
+            f"labels are those of the column {header[label]!r}, not of {others} (--label-column chooses)"
         )
-    return split
+    _find_split(columns, header, rows, config, source)
+    _find_group(columns, header, rows, config)
+    boxes = [words.pick_column(header, [name]) for name in words.BOX_COLUMNS]
+    if None not in boxes:
+        columns.box = tuple(box for box in boxes if box is not None)
+        columns.notes.append("faces are cut out by the table's boxes")
+    return columns
+
+
+def _share_columns(header: Sequence[str], label: int | None) -> dict[str, int]:
+    """Return the columns with a share for each class: p_angry, p_happy, …; or, without a label, angry, happy, …"""
+    named = [(place, words.plain_column(name)) for place, name in enumerate(header)]
+    for prefix in _SHARE_PREFIXES:
+        shares = {
+            name.removeprefix(prefix): place
+            for place, name in named
+            if name.startswith(prefix) and name != prefix
+        }
+        if len(shares) > 1:
+            return shares
+    shares = {name: place for place, name in named if is_expression(name)}
+    return shares if label is None and len(shares) > 1 else {}
+
+
+def _find_split(
+    columns: _Columns, header: Sequence[str], rows: Sequence[Sequence[str]], config: DataConfig, source: str
+) -> None:
+    taken = {columns.path, columns.label, *columns.shares.values()}
+    if config.split_column:
+        if config.split_column != "none":
+            columns.split = words.named_column(header, config.split_column, source)
+        return
+    for name in words.SPLIT_COLUMNS:
+        place = words.pick_column(header, [name])
+        if place is None or place in taken or columns.split is not None:
+            continue
+        if any(_split_word(name, row[place]) for row in rows):
+            columns.split = place
+        else:
+            columns.notes.append(_unused(header[place], rows, place, "its words name no splits"))
+    if columns.split is None:
+        for name, meaning in words.FLAG_COLUMNS.items():
+            place = words.pick_column(header, [name])
+            if place is None or place in taken:
+                continue
+            if all(words.yes_or_no(row[place]) is not None for row in rows):
+                columns.flags[place] = meaning
+            else:
+                columns.notes.append(_unused(header[place], rows, place, "its cells are not yes and no"))
+    for name in words.FOLD_COLUMNS:
+        place = words.pick_column(header, [name])
+        if place is None or place in taken or place == columns.split:
+            continue
+        if columns.split is None and not columns.flags and any(words.split_of(row[place]) for row in rows):
+            columns.split = place
+        else:
+            columns.notes.append(_unused(header[place], rows, place, "folds of a cross-validation"))
+
+
+def _unused(name: str, rows: Sequence[Sequence[str]], place: int, why: str) -> str:
+    seen = list(dict.fromkeys(row[place] for row in rows))
+    more = ", …" if len(seen) > 4 else ""
+    return f"the column {clipped(name)!r} is not used ({why}: {clipped(', '.join(seen[:4]))}{more})"
+
+
+def _split_word(column: str, cell: str) -> str | None:
+    """Return the split that a cell means. CelebA's partitions are numbers: 0 train, 1 validation, 2 test."""
+    number = words.as_number(cell)
+    if column == "partition" and number in ("0", "1", "2"):
+        return ("train", "validation", "test")[int(number)]
+    return words.split_of(cell)
+
+
+def _find_group(
+    columns: _Columns, header: Sequence[str], rows: Sequence[Sequence[str]], config: DataConfig
+) -> None:
+    """Choose the column of the persons or films: the one that --group names, else one that is called so."""
+    if config.group == "none":
+        return
+    if config.group:
+        columns.group = words.pick_column(header, [words.plain_column(config.group)])
+        return
+    for name in words.GROUP_COLUMNS:
+        place = words.pick_column(header, [name])
+        if place is None or place in (columns.path, columns.label, columns.split) or place in columns.flags:
+            continue
+        count = len({row[place] for row in rows})
+        if 1 < count < len(rows):
+            columns.group = place
+            return
+
+
+class _Rows:
+    """The rows of a table on their way to labelled files."""
+
+    def __init__(
+        self, path: Path, header: Sequence[str], columns: _Columns, config: DataConfig, split: str
+    ) -> None:
+        self._path, self._header, self._columns, self._split_otherwise = path, header, columns, split
+        self._names = config.label_names
+        self._affectnet = words.plain_column(header[columns.path]) == _AFFECTNET_PATH
+        self._base = Path(config.root).expanduser() if config.root else path.parent
+        self._root_given = bool(config.root)
+        self._cells: list[str] = []
+        self._files: list[LabelledFile] = []
+        self._refused: dict[str, str] = {}
+        self._left_out: Counter[str] = Counter()
+
+    def add(self, number: int, row: Sequence[str]) -> None:
+        columns, where = self._columns, f"{self._path.name} row {number}"
+        cell = row[columns.path]
+        if not cell.strip():
+            raise DataError(f"{where} has no {clipped(self._header[columns.path])}; mend or delete it")
+        shares = self._shares(row, where) if columns.shares else None
+        if columns.shares and shares is None:
+            self._left_out["all zeros"] += 1
+            return
+        label = self._label(row, shares, where)
+        if self._affectnet and label in _NO_EXPRESSION:
+            self._left_out[label] += 1
+            return
+        group = plain_text(row[columns.group]).strip() if columns.group is not None else ""
+        self._cells.append(cell)
+        inside = self._path.suffix.lower() == ".parquet" and Path(cell).is_absolute()  # unpacked: NUMBER-NAME
+        name = f"{where} {Path(cell).name.partition('-')[2]}".strip() if inside else plain_text(cell)
+        split = self._split(row, where)
+        self._files.append(LabelledFile(Path(cell), name, label, split, group, self._box(row, where), shares))
+
+    def _label(self, row: Sequence[str], shares: tuple[float, ...] | None, where: str) -> str:
+        if shares is not None:
+            return list(self._columns.shares)[max(range(len(shares)), key=shares.__getitem__)]
+        assert self._columns.label is not None
+        label = plain_text(row[self._columns.label]).strip()
+        if not label:
+            column = clipped(self._header[self._columns.label])
+            self._refused.setdefault(
+                "", f"{where} has no {column}; mend or delete it, or choose with --classes"
+            )
+        number = words.as_number(label)
+        if self._affectnet and not self._names and number and int(number) < len(AFFECTNET):
+            return AFFECTNET[int(number)]
+        return words.renamed(self._names, label)
+
+    def _shares(self, row: Sequence[str], where: str) -> tuple[float, ...] | None:
+        values = []
+        for name, place in self._columns.shares.items():
+            try:
+                value = float(row[place] or 0)
+            except ValueError:
+                value = math.nan
+            if not (math.isfinite(value) and value >= 0):
+                raise DataError(
+                    f"{where} has {clipped(row[place])!r} as the share of {name}; mend or delete it"
+                )
+            values.append(value)
+        total = sum(values)
+        return tuple(value / total for value in values) if total > 0 else None
+
+    def _split(self, row: Sequence[str], where: str) -> str:
+        columns = self._columns
+        if columns.split is not None:
+            name = words.plain_column(self._header[columns.split])
+            if (split := _split_word(name, row[columns.split])) is None:
+                raise DataError(
+                    f"{where} has the split {clipped(row[columns.split])!r}; allowed are train, validation and test; "
+                    "mend that row, or leave the column out with --split-column none"
+                )
+            return split
+        for place, meaning in columns.flags.items():
+            if words.yes_or_no(row[place]) == (meaning != "train"):
+                return "test" if meaning == "train" else meaning
+        return self._split_otherwise
+
+    def _box(self, row: Sequence[str], where: str) -> Box | None:
+        if not self._columns.box:
+            return None
+        try:
+            left, top, width, height = (round(float(row[place])) for place in self._columns.box)
+        except (ValueError, OverflowError) as error:
+            raise DataError(f"{where} has a face's box that is no four numbers; mend or delete it") from error
+        return left, top, left + width, top + height
+
+    def finished(self) -> Found:
+        """Find out where the paths start, and say what was decided."""
+        base, notes = self._places()
+        files = [
+            LabelledFile(base(cell), file.name, file.label, file.split, file.group, file.box, file.shares)
+            for cell, file in zip(self._cells, self._files, strict=True)
+        ]
+        if not files:
+            raise DataError(f"{self._path} has no row with a label that can be used")
+        stem = self._path.name.partition(".")[0]
+        name = self._path.parent.name if stem.lower() in ("labels", "metadata", "train") else stem
+        return Found(
+            plain_text(name), files, (*self._columns.notes, *self._decided(files), *notes), self._refused,
+            tuple(self._columns.shares) if self._columns.shares else (),
+        )  # fmt: skip
+
+    def _decided(self, files: Sequence[LabelledFile]) -> Iterator[str]:
+        columns = self._columns
+        by = [columns.split] if columns.split is not None else list(columns.flags)
+        if by:
+            counts = Counter(file.split for file in files)
+            listed = ", ".join(
+                f"{name} {counts[name]}" for name in ("train", "validation", "test") if counts[name]
+            )
+            yield f"split by the column {', '.join(repr(clipped(self._header[place])) for place in by)}: {listed}"
+        if columns.shares:
+            yield f"soft labels from the columns of {', '.join(columns.shares)}; the largest share is the label"
+        if columns.group is not None:
+            count = len({file.group for file in files})
+            yield f"grouped by the column {clipped(self._header[columns.group])!r}: {count} groups"
+        if self._left_out:
+            kinds = ", ".join(f"{count} {kind}" for kind, count in self._left_out.most_common())
+            yield f"rows without an expression are left out: {kinds}"
+
+    def _places(self) -> tuple[_Base, list[str]]:
+        first = list(dict.fromkeys(self._cells))[:_TRIED]
+        start = _Base(self._base)
+        if any(exists(start(cell)) for cell in first):
+            return start, []
+        tries = [_Base(self._base, suffix=suffix) for suffix in _SUFFIXES]
+        tries += [_Base(self._base, slashes=True)]
+        if not self._root_given:
+            tries += [
+                _Base(folder, slashes=slashes) for folder in _below(self._base) for slashes in (False, True)
+            ]
+            tries += [_Base(folder, suffix=suffix) for folder in _below(self._base) for suffix in _SUFFIXES]
+        found = [place for place in tries if any(exists(place(cell)) for cell in first)]
+        if found and len({place.folder for place in found}) == 1:
+            where = (
+                ""
+                if found[0].folder == self._base
+                else f"pictures found in {_shown_below(found[0].folder, self._base)}/"
+            )
+            return found[0], [where] if where else []
+        if found:
+            places = ", ".join(dict.fromkeys(_shown_below(place.folder, self._base) for place in found))
+            raise DataError(
+                f"the pictures of {self._path.name} lie in several folders ({places}); name one with --root"
+            )
+        if not any(exists(start(cell)) for cell in self._cells):
+            raise DataError(
+                f"none of the {len(self._cells)} pictures that {self._path} names is there; looked for "
+                f"{clipped(str(start(first[0])), 300)}; name the folder from which its paths start: --root DIR"
+            )
+        return start, []
+
+
+@dataclass(frozen=True)
+class _Base:
+    """How a table's cell becomes a path: from a folder, with a suffix put on, with Windows' slashes turned."""
+
+    folder: Path
+    suffix: str = ""
+    slashes: bool = False
+
+    def __call__(self, cell: str) -> Path:
+        return self.folder / ((cell.replace("\\", "/") if self.slashes else cell) + self.suffix)
+
+
+def exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
+def _below(folder: Path, depth: int = 2) -> Iterator[Path]:
+    """Yield the folders below one, two levels deep."""
+    for entry in folder_entries(folder) or []:
+        if is_folder(entry) and not ignored_folder(entry.name):
+            yield Path(entry.path)
+            if depth > 1:
+                yield from _below(Path(entry.path), depth - 1)
+
+
+def _shown_below(folder: Path, base: Path) -> str:
+    return plain_text(folder.relative_to(base).as_posix()) if folder != base else "its own folder"

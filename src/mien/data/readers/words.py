@@ -1,53 +1,198 @@
-"""The words that data sets use: for their splits and for the columns of their tables."""
+"""The words that data sets use: for splits, for the columns of tables, for folders of persons and folds."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 
 from mien.errors import DataError
+from mien.files import plain_text
+from mien.labels import is_expression
 
 _NAMED, _LONGEST = 12, 24  # columns in a message, before 'and more'; letters of each
 
-# Every word for a split that the known data sets use, in lower case.
+# What the known data sets and tools call their splits. 'dev' and 'eval' as Hugging Face Datasets reads them
+# (https://huggingface.co/docs/datasets/repository_structure, 'Split names').
 SPLIT_WORDS = {
     "train": "train",
     "training": "train",
+    "trn": "train",
     "val": "validation",
     "valid": "validation",
     "validation": "validation",
+    "validate": "validation",
+    "validating": "validation",
+    "dev": "validation",
+    "development": "validation",
     "publictest": "validation",
     "test": "test",
     "testing": "test",
+    "tst": "test",
+    "eval": "test",
+    "evaluation": "test",
+    "holdout": "test",
     "privatetest": "test",
 }
+# Beside one of those words these say nothing: training_set, FER2013Train, test-images, val_labels.
+_FILLERS = frozenset((
+    "set", "sets", "data", "dataset", "datasets", "image", "images", "img", "imgs", "pic", "pics", "picture",
+    "pictures", "photo", "photos", "face", "faces", "folder", "split", "splits", "part", "label", "labels",
+    "annotation", "annotations", "list", "metadata", "files", "the", "of", "my", "fer", "ferplus",
+    "plus", "ck", "ckplus", "raf",
+    "rafdb", "db", "kdef", "rafd", "jaffe", "affectnet", "expw",
+))  # fmt: skip
+_GLUED = re.compile(
+    r"^(train|training|test|testing|val|valid|validation|dev)(set|data|images?|imgs?|faces?|labels?)$"
+)
+
+PATH_COLUMNS = (
+    "path", "file", "image", "filename", "file_name", "filepath", "file_path", "image_path", "imagepath", "img_path",
+    "pth", "img", "picture", "photo", "image_name", "imagename", "img_name", "image_file", "image_id", "images",
+    "subdirectory_filepath", "relative_path", "name",
+)  # fmt: skip
+LABEL_COLUMNS = (
+    "label", "emotion", "class", "expression", "labels", "emotions", "class_name", "label_name", "emotion_label",
+    "expression_label", "category", "target", "facial_expression", "class_label", "feeling", "mood", "y",
+)  # fmt: skip
+SPLIT_COLUMNS = (
+    "split", "usage", "set", "subset", "partition", "phase", "fold_name", "data_split", "dataset_split", "train_test",
+    "purpose", "mode", "stage",
+)  # fmt: skip
+FLAG_COLUMNS = {  # a yes or no: what 'yes' means
+    "is_valid": "validation", "is_val": "validation", "is_validation": "validation", "valid": "validation",
+    "validation": "validation", "is_test": "test", "test": "test", "is_train": "train", "train": "train",
+}  # fmt: skip
+FOLD_COLUMNS = ("fold", "folds", "kfold", "k_fold", "cv_fold", "fold_id")
+GROUP_COLUMNS = (
+    "subject", "person", "subject_id", "person_id", "subjectid", "personid", "identity", "identity_id", "participant",
+    "participant_id", "actor", "actor_id", "speaker", "user", "user_id", "patient", "patient_id", "film", "movie",
+    "video", "video_id", "clip", "clip_id", "session", "sequence", "group",
+)  # fmt: skip
+BOX_COLUMNS = ("face_x", "face_y", "face_width", "face_height")
+_YES, _NO = ("true", "yes", "y", "t", "1", "1.0"), ("false", "no", "n", "f", "0", "0.0", "")
+
+_FOLD = re.compile(r"^(fold|k|cv|split|part|batch|chunk|shard)[-_ ]?\d{1,3}$", re.IGNORECASE)
+_PERSON = re.compile(
+    r"^(?:(?:sub|subj|subject|person|participant|actor|user|id|speaker|model|individual|[a-z]{1,4})[-_ ]?\d{1,5}"
+    r"|\d{3,5})[a-z]?$",
+    re.IGNORECASE,
+)
 
 
 def split_of(word: str) -> str | None:
-    """Return train, validation or test for any of the words in use; None for another word."""
-    return SPLIT_WORDS.get(word.strip().lower())
+    """Return train, validation or test for a word, a folder's or a file's name that means one of them; else None.
+
+    >>> [split_of(word) for word in ("Training", "test_set", "FER2013Valid", "dev", "train_1", "latest", "happy")]
+    ['train', 'test', 'validation', 'validation', 'train', None, None]
+    """
+    plain = word.strip().lower()
+    if plain in SPLIT_WORDS:
+        return SPLIT_WORDS[plain]
+    parts = [part for part in re.split(r"[^a-z]+", _spaced(word)) if part]
+    glued = [_GLUED.sub(r"\1", part) for part in parts]
+    meant = {SPLIT_WORDS[part] for part in glued if part in SPLIT_WORDS}
+    if len(meant) != 1 or any(part not in SPLIT_WORDS and part not in _FILLERS for part in glued):
+        return None
+    return meant.pop()
+
+
+def _spaced(word: str) -> str:
+    """Put a blank where a capital follows a small letter (ferTrain), in lower case.
+
+    >>> _spaced("FER2013TrainSet")
+    'fer2013train set'
+    """
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", word).lower()
+
+
+def looks_like_fold(name: str) -> bool:
+    """Say whether a folder is named like a fold of a cross-validation: fold1, cv_2."""
+    return bool(_FOLD.match(name))
+
+
+def looks_like_person(name: str) -> bool:
+    """Say whether a folder is named as persons are numbered: AF01, S005, subject 3, 001. Classes 0 to 99 are not."""
+    return bool(_PERSON.match(name)) and not is_expression(name)
+
+
+def expressions_among(names: Iterable[str]) -> int:
+    """Count the names that are expressions' ('happy', 'Anger'), numbered or not ('0_angry')."""
+    return sum(is_expression(re.sub(r"^\d+[-_. ]*", "", name)) for name in names)
+
+
+def yes_or_no(word: str) -> bool | None:
+    """Return what a cell means as yes or no; None where it is neither."""
+    plain = word.strip().lower()
+    return True if plain in _YES else False if plain in _NO else None
 
 
 def pick_column(header: Sequence[str], names: Sequence[str]) -> int | None:
     """Return the place of the first of `names` in a table's header, whatever its blanks and capitals."""
-    plain = [word.strip().lower() for word in header]
+    plain = [plain_column(word) for word in header]
     return next((plain.index(name) for name in names if name in plain), None)
 
 
-def need_column(header: Sequence[str], names: Sequence[str], source: str) -> int:
-    """Like pick_column, but a DataError where there is none."""
+def plain_column(word: str) -> str:
+    """Return a column's name without the differences that people make.
+
+    >>> plain_column(" Image Name"), plain_column("is-valid")
+    ('image_name', 'is_valid')
+    """
+    return re.sub(r"[-. ]+", "_", word.strip().lower())
+
+
+def need_column(header: Sequence[str], names: Sequence[str], source: str, option: str = "") -> int:
+    """Like pick_column, but a DataError where there is none. option: what names the column instead."""
     place = pick_column(header, names)
     if place is None:
-        raise DataError(_no_column(header, names, source))
+        raise DataError(_no_column(header, names, source, option))
     return place
 
 
-def _no_column(header: Sequence[str], names: Sequence[str], source: str) -> str:
+def named_column(header: Sequence[str], name: str, source: str) -> int:
+    """Return the place of the column that the user named; DataError with those that there are."""
+    words = [word.strip() for word in header]
+    if name in words:
+        return words.index(name)
+    place = pick_column(header, [plain_column(name)])
+    if place is None:
+        raise DataError(f"{source} has no column {name!r}; its first line has: {shown_columns(header)}")
+    return place
+
+
+def shown_columns(header: Sequence[str]) -> str:
+    """Return a table's columns for a message. Without its header, what stands there may be 9,000 characters of data."""
+    have = [
+        name if len(name) <= _LONGEST else f"{name[:_LONGEST]}…"
+        for name in map(plain_text, map(str.strip, header))
+    ]
+    return ", ".join(have[:_NAMED]) + (f" and {len(have) - _NAMED} more" if len(have) > _NAMED else "")
+
+
+def _no_column(header: Sequence[str], names: Sequence[str], source: str, option: str) -> str:
     if not any(word.strip() for word in header):
         return f"{source} is empty or begins with an empty line; its first line must name the columns"
-    # Without its header, what stands there is data: of a FER-2013 face, 9,000 characters.
-    have = [name if len(name) <= _LONGEST else f"{name[:_LONGEST]}…" for name in map(str.strip, header)]
-    more = f" and {len(have) - _NAMED} more" if len(have) > _NAMED else ""
+    wanted = " or ".join(names[:4]) + (" or the like" if len(names) > 4 else "")
+    rest = f", or name the column with {option}" if option else ""
     return (
-        f"{source} has no column {' or '.join(names)}; its first line has: {', '.join(have[:_NAMED])}{more}; "
-        "that line must name the columns: rename or add one"
+        f"{source} has no column {wanted}; its first line has: {shown_columns(header)}; "
+        f"that line must name the columns: rename or add one{rest}"
     )
+
+
+def renamed(labels: Mapping[str, str], label: str) -> str:
+    """Return what --labels calls a label; 3, 3.0 and 03 are one number."""
+    if label in labels:
+        return labels[label]
+    number = as_number(label)
+    return labels.get(number, label) if number else label
+
+
+def as_number(label: str) -> str:
+    """Return the plain digits of a whole number however it is written; '' for anything else.
+
+    >>> as_number(" 3.0"), as_number("07"), as_number("3.5"), as_number("happy")
+    ('3', '7', '', '')
+    """
+    found = re.fullmatch(r"\s*(-?\d{1,9})(?:\.0*)?\s*", label)
+    return str(int(found[1])) if found else ""

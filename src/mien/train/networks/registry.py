@@ -10,9 +10,9 @@ from mien.train.networks.spec import NetworkSpec
 
 def own_networks() -> Mapping[str, NetworkSpec]:
     """Return the networks that mien itself builds, by name."""
-    from mien.train.networks import reference_models, small
+    from mien.train.networks import reference_models, residual, small
 
-    return {**small.NETWORKS, **reference_models.NETWORKS}
+    return {**small.NETWORKS, **residual.NETWORKS, **reference_models.NETWORKS}
 
 
 def network(name: str) -> NetworkSpec:

@@ -64,11 +64,15 @@ def batch_normalization(graph: Graph, layer: Any, path: str, value: Value) -> Va
 
 
 def layer_normalization(graph: Graph, layer: Any, path: str, value: Value) -> Value:
-    """Normalise over the channels of each place."""
-    _last_axis(layer.axis, value, path)
+    """Normalise over the channels of each place, or over the whole picture (no gamma or beta then)."""
+    axes = layer.axis if isinstance(layer.axis, list | tuple) else [layer.axis]
+    whole = len(axes) == len(value.shape)
+    if not whole or layer.scale or layer.center:
+        _last_axis(layer.axis, value, path)
     if getattr(layer, "rms_scaling", False):
         raise ModelError(f"layer {path!r}: mien cannot export rms_scaling; use rms_scaling=False")
-    axis = graph.constant(f"{path}/axis", [1], np.int64)
+    # Without the batch; channels come first.
+    axis = graph.constant(f"{path}/axis", range(1, len(value.shape) + 1) if whole else [1], np.int64)
     mean = graph.add("ReduceMean", path, [value, axis], value.shape)
     centred = graph.add("Sub", path, [value, mean], value.shape)
     square = graph.add("Mul", path, [centred, centred], value.shape)

@@ -1,0 +1,278 @@
+"""Public data sets that say the expression in other ways than a folder's name: codes in file names, lists of labels."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mien.data.index import Found, LabelledFile
+from mien.data.readers.csv_text import lines_of, rows_of
+from mien.data.readers.words import split_of
+from mien.errors import DataError
+from mien.files import plain_text
+from mien.labels import FERPLUS
+
+_ENOUGH = 0.9  # share of the pictures whose names must carry a code before the codes are believed
+
+
+@dataclass(frozen=True)
+class NameCode:
+    """How a data set writes expression and person into its file names.
+
+    pattern: searched in the name; its groups are `label` (absent: the names tell only the person) and `person`.
+    """
+
+    name: str
+    pattern: re.Pattern[str]
+    labels: Mapping[str, str]
+
+    def read(self, file_name: str) -> tuple[str, str] | None:
+        """Return (label, person); label '' where the code has none; None where the name is not of this data set."""
+        found = self.pattern.match(file_name)
+        if not found:
+            return None
+        groups = found.groupdict()
+        label = self.labels.get(groups.get("label", "").lower(), "") if self.labels else ""
+        return None if self.labels and not label else (label, groups["person"].upper())
+
+
+def _codes(**labels: str) -> dict[str, str]:
+    return labels
+
+
+CODES = (
+    # Lundqvist, Flykt and Öhman 1998: session (A, B), sex and number of the person, expression, angle.
+    NameCode(
+        "KDEF",
+        re.compile(r"[AB](?P<person>[FM]\d\d)(?P<label>AF|AN|DI|HA|NE|SA|SU)(?:S|HL|HR|FL|FR)?\.\w+$", re.I),
+        _codes(af="fear", an="angry", di="disgust", ha="happy", ne="neutral", sa="sad", su="surprise"),
+    ),
+    # Langner et al. 2010: Rafd090_01_Caucasian_female_angry_frontal.jpg.
+    NameCode(
+        "RaFD",
+        re.compile(r"Rafd\d+_(?P<person>\d+)_[a-z]+_[a-z]+_(?P<label>[a-z]+)_[a-z]+\.\w+$", re.I),
+        _codes(
+            angry="angry", contemptuous="contempt", disgusted="disgust", fearful="fear", happy="happy",
+            neutral="neutral", sad="sad", surprised="surprise",
+        ),
+    ),
+    # Lyons et al. 1998: KA.AN1.39.tiff, the person first.
+    NameCode(
+        "JAFFE",
+        re.compile(r"(?P<person>[A-Z]{2})[.-](?P<label>AN|DI|FE|HA|NE|SA|SU)\d[.-]\d+.*\.\w+$", re.I),
+        _codes(an="angry", di="disgust", fe="fear", ha="happy", ne="neutral", sa="sad", su="surprise"),
+    ),
+    # Tottenham et al. 2009: 01F_AN_C.BMP; C or O: mouth closed or open.
+    NameCode(
+        "NimStim",
+        re.compile(r"(?P<person>\d\d[FM])_(?P<label>AN|CA|DI|FE|HA|NE|SA|SP|SU)_[COX]\.\w+$", re.I),
+        _codes(
+            an="angry", ca="calm", di="disgust", fe="fear", ha="happy", ne="neutral", sa="sad", sp="surprise",
+            su="surprise",
+        ),
+    ),
+    # Ebner, Riediger and Lindenberger 2010: 004_o_m_a_b.jpg: person, age, sex, expression, picture set.
+    NameCode(
+        "FACES",
+        re.compile(r"(?P<person>\d{3})_[ymo]_[fm]_(?P<label>[adfhns])_[ab]\.\w+$", re.I),
+        _codes(a="angry", d="disgust", f="fear", h="happy", n="neutral", s="sad"),
+    ),
+)  # fmt: skip
+# Names that tell the person and not the expression. Lucey et al. 2010 (CK+): S010_004_00000017.png.
+PERSON_CODES = (NameCode("CK+", re.compile(r"(?P<person>S\d{3})_\d{3}_\d{8}.*\.\w+$", re.I), {}),)
+
+# Emotion/S005/001/S005_001_00000011_emotion.txt holds one of these numbers.
+CKPLUS = ("neutral", "angry", "contempt", "disgust", "fear", "happy", "sad", "surprise")
+RAFDB = {"1": "surprise", "2": "fear", "3": "disgust", "4": "happy", "5": "sad", "6": "angry", "7": "neutral"}
+EXPW = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+_RAFDB_NAME = re.compile(r"(?:train|test)_\d{4,5}(?:_aligned)?\.\w+$", re.I)
+
+
+def code_of(names: Sequence[str]) -> NameCode | None:
+    """Return the code of labels that nearly all of these file names carry; None where they carry none."""
+    return _fitting(CODES, names)
+
+
+def person_code_of(names: Sequence[str]) -> NameCode | None:
+    """Return the code that tells the person in nearly all of these file names."""
+    return _fitting((*CODES, *PERSON_CODES), names)
+
+
+def _fitting(codes: Sequence[NameCode], names: Sequence[str]) -> NameCode | None:
+    for code in codes:
+        if names and sum(code.read(name) is not None for name in names) >= _ENOUGH * len(names):
+            return code
+    return None
+
+
+def is_rafdb(names: Sequence[str], classes: Sequence[str]) -> bool:
+    """Say whether class folders 1 to 7 hold RAF-DB's pictures, whose numbers have names."""
+    return set(classes) <= set(RAFDB) and bool(names) and all(_RAFDB_NAME.match(name) for name in names)
+
+
+def find_listed(root: Path, pictures: Sequence[Path], others: Sequence[Path]) -> Found | None:
+    """Read a data set whose labels stand in a file of its own form; None where no such file is there.
+
+    root: the folder given. pictures, others: all files below it.
+    """
+    by_name: dict[str, list[Path]] = {}
+    for path in others:
+        by_name.setdefault(path.name.lower(), []).append(path)
+    for name in ("list_patition_label.txt", "list_partition_label.txt"):  # the former is how RAF-DB spells it
+        if name in by_name:
+            return _rafdb(root, by_name[name][0], pictures)
+    if "label.lst" in by_name:
+        return _expw(root, by_name["label.lst"][0], pictures)
+    if votes := [path for path in by_name.get("label.csv", []) if _is_ferplus(path)]:
+        return _ferplus(root, votes)
+    if told := [path for path in others if path.name.lower().endswith("_emotion.txt")]:
+        return _ckplus(root, told, pictures)
+    return None
+
+
+def shown_below(path: Path, root: Path) -> str:
+    """Return a path as people look for it: from the folder that they gave."""
+    return plain_text(path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix())
+
+
+def _rafdb(root: Path, file: Path, pictures: Sequence[Path]) -> Found:
+    """RAF-DB (Li, Deng and Du 2017): lines of name and number; pictures named so, or with _aligned."""
+    there: dict[str, Path] = {}
+    for path in pictures:  # the aligned faces before the original photographs
+        stem = path.stem.lower()
+        if stem.endswith("_aligned"):
+            there[stem.removesuffix("_aligned")] = path
+        else:
+            there.setdefault(stem, path)
+    files, aligned = [], 0
+    for number, words in _worded(file, 2):
+        label = RAFDB.get(words[1])
+        if label is None:
+            raise _wrong(file, number, f"the number {words[1]!r}; allowed are 1 to 7")
+        stem = Path(words[0]).stem
+        path = there.get(stem.lower(), file.parent / words[0])
+        aligned += path.stem.lower().endswith("_aligned")
+        split = split_of(words[0].partition("_")[0]) or "train"
+        files.append(LabelledFile(path, shown_below(path, root), label, split))
+    return Found(
+        "RAF-DB", files, (f"RAF-DB: labels from {shown_below(file, root)}, {aligned} aligned faces",)
+    )
+
+
+def _expw(root: Path, file: Path, pictures: Sequence[Path]) -> Found:
+    """ExpW (Zhang et al. 2018): name, number of the face, its box (top, left, right, bottom), confidence, label."""
+    there = {path.name: path for path in pictures}
+    files = []
+    for number, words in _worded(file, 8):
+        try:
+            top, left, right, bottom = (round(float(word)) for word in words[2:6])
+            label = EXPW[int(words[7])]
+        except (ValueError, IndexError, OverflowError) as error:
+            raise _wrong(
+                file, number, f"{' '.join(words[1:])!r}; four numbers of a box and a label 0 to 6"
+            ) from error
+        path = there.get(words[0], file.parent / words[0])
+        name = f"{shown_below(path, root)} face {words[1]}"
+        files.append(LabelledFile(path, name, label, "train", box=(left, top, right, bottom), group=words[0]))
+    return Found(
+        "ExpW", files, (f"ExpW: labels and faces' boxes from {shown_below(file, root)}; faces are cut out",)
+    )
+
+
+def _ferplus(root: Path, tables: Sequence[Path]) -> Found:
+    """FER+ (Barsoum et al. 2016): folders FER2013Train, FER2013Valid, FER2013Test, a label.csv without header in each.
+
+    A row: picture, box, votes for the eight expressions of labels.FERPLUS, for unknown and for no face.
+    """
+    files: list[LabelledFile] = []
+    left_out: Counter[str] = Counter()
+    for table in tables:
+        split = split_of(table.parent.name) or "train"
+        for number, row in enumerate(rows_of(table), start=1):
+            try:
+                counts = tuple(float(cell) for cell in row[2:12])
+            except ValueError as error:
+                raise _wrong(table, number, "votes that are no numbers; get the file again") from error
+            most = max(counts)
+            chosen = [place for place, count in enumerate(counts) if count == most]
+            if len(chosen) > 1 or chosen[0] >= len(FERPLUS):
+                left_out[
+                    "without one expression that most chose" if len(chosen) > 1 else "unknown or no face"
+                ] += 1
+                continue
+            path = table.parent / row[0]
+            label = FERPLUS[chosen[0]]
+            files.append(
+                LabelledFile(path, shown_below(path, root), label, split, votes=counts[: len(FERPLUS)])
+            )
+    if not files:
+        raise DataError(f"{root} is laid out as FER+, but no row of its label.csv has an expression")
+    notes = ["FER+: the label is what most raters chose; their votes are kept"]
+    if left_out:
+        notes.append(
+            "left out: " + ", ".join(f"{count} pictures {kind}" for kind, count in left_out.most_common())
+        )
+    return Found("ferplus", files, tuple(notes))
+
+
+def _is_ferplus(path: Path) -> bool:
+    try:
+        row = next(rows_of(path), [])
+    except DataError:
+        return False
+    return len(row) >= 12 and all(re.fullmatch(r"\s*\d+(\.\d*)?\s*", cell) for cell in row[2:12])
+
+
+def _ckplus(root: Path, told: Sequence[Path], pictures: Sequence[Path]) -> Found:
+    """CK+ (Lucey et al. 2010) as distributed: the label of a sequence belongs to its last frame, the peak."""
+    last: dict[str, Path] = {}
+    for path in pictures:
+        sequence = path.stem.rpartition("_")[0].upper()
+        if sequence not in last or path.stem > last[sequence].stem:
+            last[sequence] = path
+    files = []
+    for file in told:
+        words = next((words for _, words in _worded(file, 1)), ["?"])
+        try:
+            label = CKPLUS[round(float(words[0]))]
+        except (ValueError, IndexError, OverflowError) as error:
+            raise _wrong(file, 1, f"{words[0]!r}; allowed are 0 to 7") from error
+        sequence = "_".join(file.stem.split("_")[:2]).upper()
+        if sequence not in last:
+            raise DataError(
+                f"{shown_below(file, root)} labels the sequence {sequence}, of which no picture is there"
+            )
+        path = last[sequence]
+        files.append(
+            LabelledFile(path, shown_below(path, root), label, "train", group=sequence.partition("_")[0])
+        )
+    return Found(
+        "ck+", files, (f"CK+: the last frame of each of {len(files)} labelled sequences; grouped by person",)
+    )
+
+
+def _worded(file: Path, least: int) -> Iterator[tuple[int, list[str]]]:
+    """Yield the lines of a list split at blanks, with their numbers; DataError for one with too few words."""
+    for number, line in enumerate(lines_of(file), start=1):
+        if words := line.split():
+            if len(words) < least:
+                raise _wrong(file, number, f"{len(words)} words; there must be {least}")
+            yield number, words
+
+
+def _wrong(file: Path, number: int, what: str) -> DataError:
+    return DataError(f"{file.name} line {number} has {plain_text(what)}; mend or delete that line")
+
+
+def by_code(
+    code: NameCode, root: Path, pictures: Sequence[Path], split: Callable[[Path], str]
+) -> tuple[list[LabelledFile], int]:
+    """Return the pictures with the labels and persons of their names, and how many names carry no code."""
+    files = []
+    for path in pictures:
+        if told := code.read(path.name):
+            files.append(LabelledFile(path, shown_below(path, root), told[0], split(path), told[1]))
+    return files, len(pictures) - len(files)

@@ -1,0 +1,379 @@
+"""Layouts that people and public data sets have: recognised, or refused with a list of what was found."""
+
+from __future__ import annotations
+
+import zlib
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from mien.data import DataConfig, open_dataset
+from mien.errors import DataError
+
+
+@pytest.fixture
+def write(tmp_path, face):
+    """Write a different picture under each name, below the test's folder; return that folder."""
+
+    def write_them(*names: str, root: Path = tmp_path) -> Path:
+        for name in names:
+            path = root / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            seed = zlib.crc32(name.encode())
+            path.write_bytes(cv2.imencode(".png", face(seed, 24))[1].tobytes())
+        return root
+
+    return write_them
+
+
+def read(path: Path | Sequence[Path], **settings):
+    return open_dataset(path, DataConfig(**settings), carve_validation=False)
+
+
+def labels(dataset) -> dict[str, str]:
+    """Name of each picture to its class."""
+    return {
+        name: dataset.classes[label]
+        for split in dataset.splits.values()
+        for name, label in zip(split.names, split.labels.tolist(), strict=True)
+    }
+
+
+def sizes(dataset) -> dict[str, int]:
+    return {name: len(split) for name, split in dataset.splits.items()}
+
+
+def groups(dataset) -> set[str]:
+    return {group for split in dataset.splits.values() for group in split.groups or ()}
+
+
+def said(dataset, words: str) -> bool:
+    return any(words in note for note in dataset.notes)
+
+
+TWO = ("angry/0.png", "happy/0.png")
+
+
+@pytest.mark.parametrize(
+    ("train", "other", "split"),
+    [
+        ("training_set", "test_set", "test"),
+        ("Train Data", "val-images", "validation"),
+        ("FER2013Train", "FER2013Valid", "validation"),
+        ("trainset", "dev", "validation"),
+        ("train_images", "eval", "test"),
+    ],
+)
+def test_split_folders_by_what_their_names_mean(write, train, other, split):
+    root = write(*(f"{train}/{name}" for name in TWO), *(f"{other}/{name}" for name in TWO))
+    dataset = read(root)
+    assert dataset.classes == ("angry", "happy") and sizes(dataset) == {"train": 2, split: 2}
+
+
+def test_two_data_sets_side_by_side_are_refused_by_name_and_combined_on_request(write):
+    for name in ("first", "second"):
+        write(*(f"{name}/{split}/{picture}" for split in ("train", "test") for picture in TWO))
+    root = write("second/train/Happy/extra.png")
+    with pytest.raises(
+        DataError, match=r"2 data sets lie in .*: first/, second/; name one as DATA, or several"
+    ):
+        read(root)
+    both = read([root / "first", root / "second"], merge=("happy=happy+Happy",))
+    assert both.name == "first+second" and sizes(both) == {"train": 5, "test": 4}
+    assert labels(both)["second/train/Happy/extra.png"] == "happy"
+    picture = both.splits["train"].names.index("second/train/angry/0.png")
+    alone = read(root / "second", merge=("happy=happy+Happy",)).splits["train"]
+    np.testing.assert_array_equal(
+        both.splits["train"].pictures.read(picture),
+        alone.pictures.read(alone.names.index("train/angry/0.png")),
+    )
+
+
+def test_a_set_with_splits_beside_one_without_is_not_dropped_in_silence(write):
+    root = write(*(f"one/train/{name}" for name in TWO), *(f"two/{name}" for name in TWO))
+    with pytest.raises(DataError, match="2 data sets lie in"):
+        read(root)
+    root = write(*(f"set/train/{name}" for name in TWO), "set/raw/a.png", root=root / "other")
+    assert said(read(root), "set/raw/ (1 pictures) lies beside the folders of the splits; not used")
+
+
+def test_sets_without_splits_side_by_side(write):
+    root = write(*(f"{name}/{picture}" for name in ("lab", "web") for picture in TWO))
+    with pytest.raises(
+        DataError, match="lab, web, and in each are folders such as angry, happy: if they are data sets"
+    ):
+        read(root)
+    assert sizes(read([root / "lab", root / "web"])) == {"train": 4}
+    grouped = read(root, group="^[^/]+")
+    assert grouped.classes == ("angry", "happy") and groups(grouped) == {"lab", "web"}
+    assert read(root, classes=("lab", "web")).classes == ("lab", "web")
+
+
+def test_each_class_with_its_own_train_and_test_folder(write):
+    root = write(*(f"{label}/{split}/0.png" for label in ("happy", "sad") for split in ("train", "test")))
+    dataset = read(root)
+    assert dataset.classes == ("happy", "sad") and sizes(dataset) == {"train": 2, "test": 2}
+
+
+def test_wrappers_are_entered(write):
+    root = write(*(f"archive/my faces/{name}" for name in TWO))
+    dataset = read(root)
+    assert dataset.classes == ("angry", "happy") and said(dataset, "read from archive/my faces/")
+    deeper = write(
+        *(f"x/{split}/images/{name}" for split in ("train", "test") for name in TWO), root=root / "deep"
+    )
+    assert read(deeper).classes == ("angry", "happy") and sizes(read(deeper)) == {"train": 2, "test": 2}
+
+
+def test_a_split_with_one_class_only_is_no_wrapper(write):
+    root = write("train/tired/0.png", "train/awake/0.png", "test/tired/set1/0.png", "test/tired/set2/0.png")
+    assert labels(read(root))["test/tired/set2/0.png"] == "tired"
+
+
+def test_persons_with_classes_below(write):
+    root = write(*(f"S{person:03}/{label}/0.png" for person in range(3) for label in ("happy", "tired")))
+    dataset = read(root)
+    assert dataset.classes == ("happy", "tired") and groups(dataset) == {"S000", "S001", "S002"}
+    assert said(dataset, "3 folders are read as persons with their classes below: S000, S001, S002")
+
+
+def test_folds_with_classes_below(write):
+    root = write(*(f"fold{fold}/{label}/0.png" for fold in (1, 2, 3) for label in ("happy", "sad")))
+    dataset = read(root)
+    assert dataset.classes == ("happy", "sad") and sizes(dataset) == {"train": 6}
+    assert said(dataset, "3 folds are read as one set: fold1, fold2, fold3")
+
+
+@pytest.mark.parametrize(
+    "names", [("AF01", "AF02", "BM03"), ("fold1", "fold2"), ("001", "002"), ("subject 1", "subject 2")]
+)
+def test_persons_and_folds_without_classes_are_refused_unless_called_classes(write, names):
+    root = write(*(f"{name}/{number}.png" for name in names for number in range(2)))
+    with pytest.raises(
+        DataError, match=rf"holds {', '.join(names)}, which look like (persons or numbers|folds)"
+    ):
+        read(root)
+    assert read(root, classes=names).classes == names
+
+
+def test_ordinary_numbers_are_classes_and_can_be_named(write):
+    root = write("0/a.png", "1/a.png", "6/a.png")
+    assert read(root).classes == ("0", "1", "6") and said(read(root), "--labels 0=angry,1=happy")
+    assert read(root, labels=("0=angry", "1=disgust", "6=neutral")).classes == ("angry", "disgust", "neutral")
+    with pytest.raises(DataError, match="--labels renames 7, and the data has no such label"):
+        read(root, labels=("7=angry",))
+
+
+CODED = {
+    "KDEF": (
+        ("AF01/AF01ANS.JPG", "AF01/BF01HAHL.JPG", "BM03/BM03SUS.JPG"),
+        ("angry", "happy", "surprise"),
+        {"F01", "M03"},
+    ),
+    "RaFD": (
+        ("Rafd090_01_Caucasian_female_angry_frontal.jpg", "Rafd045_02_Moroccan_male_contemptuous_left.jpg"),
+        ("angry", "contempt"),
+        {"01", "02"},
+    ),
+    "JAFFE": (
+        ("KA.AN1.39.tiff", "KA.HA2.30.tiff", "YM.SU1.58.tiff"),
+        ("angry", "happy", "surprise"),
+        {"KA", "YM"},
+    ),
+    "NimStim": (("01F_AN_C.BMP", "02M_CA_O.BMP"), ("angry", "calm"), {"01F", "02M"}),
+    "FACES": (("004_o_m_a_a.jpg", "066_y_m_h_b.jpg"), ("angry", "happy"), {"004", "066"}),
+}
+
+
+@pytest.mark.parametrize("name", CODED)
+def test_codes_in_file_names(write, name):
+    files, classes, persons = CODED[name]
+    dataset = read(write(*files))
+    assert dataset.classes == classes and groups(dataset) == persons
+    assert said(dataset, f"as {name} writes them")
+
+
+def test_class_folders_win_over_codes_which_still_tell_the_persons(write):
+    dataset = read(write("afraid/AF01AFS.JPG", "afraid/AF02AFS.JPG", "happy/AF01HAS.JPG"))
+    assert dataset.classes == ("afraid", "happy") and groups(dataset) == {"F01", "F02"}
+
+
+def test_ck_plus_in_class_folders(write):
+    dataset = read(
+        write("anger/S010_004_00000017.png", "anger/S011_004_00000019.png", "happy/S010_006_00000015.png")
+    )
+    assert dataset.classes == ("anger", "happy") and groups(dataset) == {"S010", "S011"}
+    assert said(dataset, "grouped by the person in the names, as CK+ writes them")
+
+
+def test_ck_plus_as_it_is_distributed(write):
+    frames = [
+        f"cohn-kanade-images/S0{person}/001/S0{person}_001_0000000{n}.png"
+        for person in (10, 11)
+        for n in (1, 2, 3)
+    ]
+    root = write(*frames)
+    for person, number in (("S010", "3.0000000e+00"), ("S011", "5.0000000e+00")):
+        file = root / f"Emotion/{person}/001/{person}_001_00000003_emotion.txt"
+        file.parent.mkdir(parents=True)
+        file.write_text(f"   {number}\n")
+    dataset = read(root)
+    assert labels(dataset) == {frames[2]: "disgust", frames[5]: "happy"} and groups(dataset) == {
+        "S010",
+        "S011",
+    }
+
+
+def csv_of_pixels(path: Path, emotions: Sequence[str], side: int = 48) -> Path:
+    lines = ["emotion,pixels,Usage"]
+    for number, emotion in enumerate(emotions):
+        pixels = np.random.default_rng(number).integers(0, 256, side * side)
+        lines.append(f"{emotion},{' '.join(map(str, pixels))},Training")
+    path.write_text("\n".join(lines))
+    return path
+
+
+def test_ck_plus_and_other_csvs_with_contempt(tmp_path):
+    dataset = read(csv_of_pixels(tmp_path / "ckextended.csv", ["0", "7", "0", "7"]))
+    assert dataset.classes == ("angry", "contempt")
+    assert dataset.splits["train"].labels.tolist() == [0, 1, 0, 1]
+    named = read(
+        csv_of_pixels(tmp_path / "named.csv", ["happy", "8", "happy", "8"], side=32), labels=("8=calm",)
+    )
+    assert named.classes == ("happy", "calm") and named.splits["train"].pictures.read(0).shape == (32, 32)
+
+
+def test_a_label_is_refused_only_where_it_is_used(tmp_path):
+    path = csv_of_pixels(tmp_path / "fer.csv", ["0", "9", "3", "0", "3"])
+    with pytest.raises(DataError, match=r"row 2 has emotion '9'; allowed are 0 angry"):
+        read(path)
+    assert sizes(read(path, classes=("angry", "happy"))) == {"train": 4}
+    assert read(path, merge=("other=9+angry",)).classes == ("other", "happy")
+
+
+def test_raf_db(write):
+    root = write(
+        *(f"basic/Image/aligned/{name}_aligned.jpg" for name in ("train_00001", "train_00002", "test_0001"))
+    )
+    (root / "basic/EmoLabel").mkdir()
+    (root / "basic/EmoLabel/list_patition_label.txt").write_text(
+        "train_00001.jpg 5\ntrain_00002.jpg 1\ntest_0001.jpg 4\n"
+    )
+    dataset = read(root)
+    assert (
+        Counter(labels(dataset).values()) == {"sad": 1, "surprise": 1, "happy": 1}
+        and dataset.name == "RAF-DB"
+    )
+    assert sizes(dataset) == {"train": 2, "test": 1}
+    assert labels(dataset)["basic/Image/aligned/test_0001_aligned.jpg"] == "happy"
+
+
+def test_raf_db_in_numbered_folders(write):
+    root = write("DATASET/train/1/train_00001_aligned.jpg", "DATASET/train/4/train_00002_aligned.jpg")
+    dataset = read(write("DATASET/test/4/test_0001_aligned.jpg", root=root))
+    assert dataset.classes == ("happy", "surprise") and sizes(dataset) == {"train": 2, "test": 1}
+
+
+def test_affect_net(write):
+    root = write("Manually_Annotated_Images/1/a.jpg", "Manually_Annotated_Images/2/b.jpg")
+    head = "subDirectory_filePath,face_x,face_y,face_width,face_height,facial_landmarks,expression,valence,arousal\n"
+    (root / "training.csv").write_text(
+        head
+        + "1/a.jpg,2,3,10,12,0;0,1,0.5,0.1\n2/b.jpg,0,0,24,24,0;0,6,0,0\n1/a.jpg,0,0,24,24,0;0,10,-2,-2\n"
+    )
+    dataset = read(root / "training.csv")
+    assert labels(dataset) == {"1/a.jpg": "happy", "2/b.jpg": "anger"}
+    assert dataset.splits["train"].pictures.read(0).shape == (12, 10)
+    whole = cv2.imread(str(root / "Manually_Annotated_Images/1/a.jpg"), cv2.IMREAD_GRAYSCALE)
+    np.testing.assert_array_equal(dataset.splits["train"].pictures.read(0), whole[3:15, 2:12])
+    assert said(dataset, "rows without an expression are left out: 1 no-face")
+    assert said(dataset, "pictures found in Manually_Annotated_Images/")
+
+
+def test_affect_net_in_two_tables(write):
+    root = write("images/a.jpg", "images/b.jpg", "images/c.jpg")
+    for name, rows in (("training", "a.jpg,0\nb.jpg,1\n"), ("validation", "c.jpg,0\n")):
+        (root / f"{name}.csv").write_text(f"subDirectory_filePath,expression\n{rows}")
+    assert sizes(read(root)) == {"train": 2, "validation": 1}
+    assert said(read(root), "read from the tables training.csv (train), validation.csv (validation)")
+
+
+def test_fer_plus_label_csv(write):
+    root = write(
+        *(f"FER2013Train/fer000000{n}.png" for n in range(4)),
+        "FER2013Valid/fer0000004.png",
+        "FER2013Test/fer0000005.png",
+    )
+    votes = {
+        "FER2013Train": [
+            "4,0,0,1,3,2,0,0,0,0",
+            "0,9,0,0,0,0,0,0,1,0",
+            "5,5,0,0,0,0,0,0,0,0",
+            "0,0,0,0,0,0,0,0,0,10",
+        ],
+        "FER2013Valid": ["0,0,0,0,0,0,0,8,2,0"],
+        "FER2013Test": ["0,7,0,0,0,0,0,0,3,0"],
+    }
+    for folder, rows in votes.items():
+        names = sorted(path.name for path in (root / folder).glob("*.png"))
+        text = "".join(f'{name},"(0, 0, 48, 48)",{row}\n' for name, row in zip(names, rows, strict=True))
+        (root / folder / "label.csv").write_text(text)
+    dataset = read(root)
+    assert list(labels(dataset).values()) == ["neutral", "happy", "contempt", "happy"]
+    assert sizes(dataset) == {"train": 2, "validation": 1, "test": 1}
+    assert dataset.splits["train"].votes.tolist() == [[4, 0, 0, 1, 3, 2, 0, 0], [0, 9, 0, 0, 0, 0, 0, 0]]
+    assert said(dataset, "1 pictures without one expression that most chose, 1 pictures unknown or no face")
+
+
+def test_expw(write):
+    root = write("data/image/origin/a.jpg", "data/image/origin/b.jpg")
+    (root / "data/label").mkdir()
+    (root / "data/label/label.lst").write_text(
+        "a.jpg 0 2 4 14 16 99.5 3\na.jpg 1 0 0 8 8 50 4\nb.jpg 0 0 0 24 24 9 0\n"
+    )
+    dataset = read(root)
+    assert list(labels(dataset).values()) == ["happy", "sad", "angry"]
+    whole = cv2.imread(str(root / "data/image/origin/a.jpg"), cv2.IMREAD_GRAYSCALE)
+    np.testing.assert_array_equal(dataset.splits["train"].pictures.read(0), whole[2:16, 4:14])
+    assert groups(dataset) == {"a.jpg", "b.jpg"}  # the faces of one photograph stay together
+
+
+def test_image_folder_with_metadata(write):
+    root = write("train/0.png", "train/1.png", "test/0.png")
+    (root / "train/metadata.csv").write_text("file_name,label\n0.png,happy\n1.png,sad\n")
+    (root / "test/metadata.jsonl").write_text('{"file_name": "0.png", "label": "happy"}\n')
+    dataset = read(root)
+    assert dataset.classes == ("happy", "sad") and sizes(dataset) == {"train": 2, "test": 1}
+    flat = write("0.png", "1.png", root=root / "flat")
+    (flat / "metadata.csv").write_text("file_name,label\n0.png,happy\n1.png,sad\n")
+    assert labels(read(flat)) == {"0.png": "happy", "1.png": "sad"}
+
+
+@pytest.mark.parametrize("name", ["@eaDir", "$RECYCLE.BIN", "__MACOSX", "System Volume Information", ".git"])
+def test_system_folders_are_no_classes(write, name):
+    dataset = read(write(*TWO, f"{name}/happy/thumb.png", f"{name}/0.png"))
+    assert dataset.classes == ("angry", "happy") and said(dataset, "passed over 1 that are no pictures")
+
+
+def test_content_decides_and_what_is_passed_over_is_counted(write):
+    root = write("angry/0.jfif", "angry/1.jpg_large", "angry/2", "happy/0.JPG", "happy/1.jpg.1")
+    (root / "angry/clip.mp4").write_bytes(b"\0\0\0\x18ftypmp42" + bytes(99))
+    (root / "happy/read me.txt").write_text("hello")
+    dataset = read(root)
+    assert sizes(dataset) == {"train": 5} and said(dataset, "passed over 2 that are no pictures:")
+
+
+def test_a_split_named_folder_without_classes_beside_class_folders(write):
+    dataset = read(write(*TWO, "test/a.png", "test/b.png"))
+    assert dataset.classes == ("angry", "happy") and sizes(dataset) == {"train": 2}
+    assert said(dataset, "2 pictures lie in test/ outside any class folder; they are not used")
+
+
+def test_names_that_would_write_to_the_terminal(write):
+    dataset = read(write("hap\x1b[31mpy/0.png", "s\u202ead/\x07.png"))
+    assert dataset.classes == ("hap\ufffd[31mpy", "s\ufffdad")
+    assert all(name.isprintable() for split in dataset.splits.values() for name in split.names)
