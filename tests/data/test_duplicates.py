@@ -11,15 +11,15 @@ import pytest
 from mien.data.dataset import Dataset, Split
 from mien.data.drawn import draw_dataset
 from mien.data.duplicates import (
-    NEIGHBOURS,
-    components,
     copies_of_training,
     find_duplicates,
     groups_of_copies,
-    near_copies,
+    near_copies_of_training,
+    published_copies,
 )
 from mien.data.fingerprints import fingerprint_of, fingerprints_of_all
 from mien.data.index import InMemoryPictures
+from mien.data.near_copies import NEIGHBOURS, components, near_copies, near_copies_if_quick
 from mien.data.opening import fingerprint
 from mien.data.summary import summarise
 
@@ -96,6 +96,7 @@ def test_leaks_repeats_and_conflicts(faces):
     )
     found = find_duplicates(dataset)
     assert found.leaks() == [("validation", "train", 1, 1), ("test", "validation", 0, 1)]
+    assert near_copies_of_training(dataset, "validation").tolist() == [False, False, True]
     assert found.redundant("train") == 1 and found.redundant("test") == 0
     assert found.conflicts() == [[("train", 0), ("train", 5)]]
     summary = summarise(dataset)
@@ -178,10 +179,10 @@ def test_many_frames_of_one_video_are_one_group(faces):
 
 
 def test_the_cache_gives_what_the_search_gave(faces, monkeypatch):
-    monkeypatch.setattr("mien.data.duplicates._WORTH_CACHING", 10)
+    monkeypatch.setattr("mien.data.near_copies._WORTH_CACHING", 10)
     prints = fingerprints_of_all([*faces, faces[1][:, ::-1].copy()])
     first = near_copies(prints)
-    monkeypatch.setattr("mien.data.duplicates._all_pairs", None)  # would fail if it were searched again
+    monkeypatch.setattr("mien.data.near_copies._all_pairs", None)  # would fail if it were searched again
     again = near_copies(prints)
     assert again.kind(0) == first.kind(0) == "mirrored"
     assert (again.second == first.second).all() and (again.maps == first.maps).all()
@@ -190,3 +191,11 @@ def test_the_cache_gives_what_the_search_gave(faces, monkeypatch):
 def test_components():
     assert components(6, []).tolist() == list(range(6))
     assert components(6, [(5, 4), (4, 0), (1, 2)]).tolist() == [0, 1, 1, 3, 0, 0]
+
+
+def test_a_long_search_is_not_begun_unasked(faces, monkeypatch):
+    monkeypatch.setattr("mien.data.near_copies.estimated_s", lambda _: 100.0)
+    prints = fingerprints_of_all([*faces, faces[1][:, ::-1].copy()])
+    assert near_copies_if_quick(prints) is None
+    assert len(near_copies_if_quick(prints, seconds=101)) == 1
+    assert published_copies(prints) is None
