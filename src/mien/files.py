@@ -9,7 +9,7 @@ import shutil
 import sys
 import unicodedata
 import uuid
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -26,8 +26,27 @@ def plain_name(path: Path) -> str:
     >>> plain_name(Path("sets/fer2013.csv.xz"))
     'fer2013'
     """
+    if len(parts := separate_paths(path)) > 1:
+        return "+".join(map(plain_name, parts))
     # Not by Path.resolve: it fails on a link that leads to itself.
     return Path(os.path.realpath(path)).name.split(".")[0] or "data"
+
+
+def joined_paths(paths: Sequence[Path | str]) -> Path:
+    """Write several paths as one, as the system writes lists of folders (A:B; A;B on Windows); one stays itself."""
+    return Path(os.pathsep.join(map(str, paths)))
+
+
+def separate_paths(path: Path) -> list[Path]:
+    """Undo joined_paths: the paths that one stands for; itself where something of that very name exists.
+
+    >>> [part.name for part in separate_paths(joined_paths(["no/lab", "no/web"]))]
+    ['lab', 'web']
+    """
+    words = str(path).split(os.pathsep)
+    if len(words) < 2 or os.path.lexists(path):
+        return [path]
+    return [Path(word) for word in words if word]
 
 
 def plain_text(text: str) -> str:

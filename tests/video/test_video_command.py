@@ -26,6 +26,7 @@ from mien.video import writer
 from mien.video.camera import Camera, open_camera
 
 from ..model.tiny_onnx import write_folder
+from .rtsp_server import rtsp_camera
 from .video_files import scene, write_video
 
 FPS = 30000 / 1001
@@ -423,3 +424,18 @@ def test_a_list_of_other_files_is_no_video(clip: Path, capsys: pytest.CaptureFix
     capsys.readouterr()
     assert video("list.mp4") == 2
     assert "list.mp4 is not a video that can be decoded" in capsys.readouterr().err
+
+
+def test_a_camera_in_the_network_is_seen() -> None:
+    frames = [scene([(4 * n, 32, 200)]) for n in range(8)]
+    seen = []
+    with rtsp_camera(frames) as address, open_camera(address) as camera:
+        for _, image in camera.frames():
+            seen.append(image)
+            if len(seen) == 5:
+                break
+    for image in seen:
+        assert image.shape == (96, 160, 3)
+        columns = np.flatnonzero(image[44, :, 0] > 100)
+        assert 20 <= len(columns) <= 28  # the square, wherever it was
+    assert len({int(np.flatnonzero(image[44, :, 0] > 100)[0]) for image in seen}) > 1  # it moves

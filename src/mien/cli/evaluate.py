@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from mien.evaluate.config import EvaluateConfig
-from mien.files import plain_name
+from mien.files import joined_paths, plain_name
 from mien.settings import add_settings, from_options
 from mien.terminal import ProgressBar
 
@@ -25,7 +25,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "model", metavar="MODEL", help="run, model folder, shipped model, or .keras, .h5 or .onnx file"
     )
-    parser.add_argument("data", type=Path, metavar="DATA", help="folder, CSV or table of labelled faces")
+    parser.add_argument(
+        "data",
+        type=Path,
+        nargs="+",
+        metavar="DATA",
+        help="folder, CSV, table or archive of labelled faces; several are combined",
+    )
     parser.add_argument(
         "--out",
         type=Path,
@@ -41,6 +47,7 @@ def run(options: argparse.Namespace) -> int:
     from mien.evaluate.evaluate import evaluate
     from mien.evaluate.render import REPORT_PAGE
 
+    options.data = joined_paths(options.data)
     config = from_options(EvaluateConfig, options)
     out = options.out or default_out(options.model, options.data)
     bar = ProgressBar(quiet=options.quiet)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from mien.data.dataset import DataConfig
 from mien.errors import ConfigError
+from mien.files import joined_paths
 from mien.settings import add_settings, given, to_options
 from mien.train.config import TrainConfig
 
@@ -29,7 +30,11 @@ EXAMPLES = """examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "data", type=Path, nargs="?", metavar="DATA", help="folder, CSV or table of labelled faces"
+        "data",
+        type=Path,
+        nargs="*",
+        metavar="DATA",
+        help="folder, CSV, table or archive of labelled faces; several are combined",
     )
     parser.add_argument("--recipe", metavar="NAME", help="settings by name, or a recipe file of your own")
     parser.add_argument("--out", type=Path, metavar="RUN", help="run folder (default: runs/DATA-RECIPE)")
@@ -48,10 +53,11 @@ def run(options: argparse.Namespace) -> int:
 
     if options.list:
         return _list()
-    if options.data is None:
+    if not options.data:
         raise ConfigError(
             "which faces? Give a folder, a CSV or a table: mien train DATA; see mien train --help"
         )
+    options.data = joined_paths(options.data)
     asked = given(TrainConfig, options)
     name = options.recipe or ("fine-tune" if asked.get("init_from") else None)
     recipe = load_recipe(name) if name else None

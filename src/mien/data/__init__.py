@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mien.data.dataset import DataConfig, Dataset
+from mien.files import separate_paths
 
 __all__ = ["DataConfig", "Dataset", "open_dataset"]
 
@@ -17,7 +18,7 @@ def open_dataset(
     carve_validation: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> Dataset:
-    """Read labelled pictures in any of the known forms; several paths are combined into one data set.
+    """Read labelled pictures in any of the known forms; several paths (or one, A:B) are combined into one data set.
 
     path: a folder with one folder per class; train, validation and test folders of those; fer2013.csv or
     icml_face_data.csv (also .gz, .xz), with FER+ votes from fer2013new.csv beside it; a CSV, JSON Lines or Parquet
@@ -28,6 +29,7 @@ def open_dataset(
     """
     from mien.data.opening import open_paths  # OpenCV only when it is needed
 
-    paths = [path] if isinstance(path, str | Path) else list(path)
+    given = [path] if isinstance(path, str | Path) else list(path)
+    paths = [part for one in given for part in separate_paths(Path(one))]
     chosen = config or DataConfig()
-    return open_paths(list(map(Path, paths)), chosen, carve_validation=carve_validation, progress=progress)
+    return open_paths(paths, chosen, carve_validation=carve_validation, progress=progress)

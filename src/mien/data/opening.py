@@ -20,7 +20,7 @@ from mien.data.readers.unpack import is_archive, unpacked
 from mien.data.readers.words import split_of
 from mien.data.split import carve, leaks
 from mien.errors import DataError
-from mien.files import clipped, plain_text
+from mien.files import clipped, joined_paths, plain_text
 
 FORMS = (
     "a folder with one folder of pictures per class; folders train, validation, test (any of them) of such; "
@@ -33,7 +33,9 @@ def open_paths(
     paths: Sequence[Path], config: DataConfig, *, carve_validation: bool, progress: Progress | None
 ) -> Dataset:
     """See mien.data.open_dataset."""
-    source = Path(" ".join(map(str, paths)))
+    if not paths:
+        raise DataError(f"no DATA is given; it can be {FORMS}")
+    source = joined_paths(paths)
     raws = [_read(path.expanduser().absolute(), config, progress) for path in paths]
     raw = one_spelling(combine(raws))
     raw = choose_classes(merge_classes(raw, config.merge), config.classes)
