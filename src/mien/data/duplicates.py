@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mien.data.dataset import Dataset, Pictures, Progress
 from mien.data.fingerprints import Fingerprints, joined
 from mien.data.index import fingerprints_of
-from mien.data.near_copies import NearCopies, grouped, near_copies, near_copies_if_quick
+from mien.data.near_copies import NearCopies, grouped, near_copies, near_copies_if_quick, no_copies
 
 # FER-2013's PublicTest faces that are copies of Training faces, by content: row, training_row (both from 0, within
 # their split), kind, digest. How it came about: docs/data-trust.md.
@@ -94,12 +94,12 @@ class Duplicates:
         return [leak for leak in found if leak[2] or leak[3]]
 
 
-def find_duplicates(dataset: Dataset, progress: Progress | None = None) -> Duplicates:
-    """Find pixel copies and near copies within and across all splits."""
+def find_duplicates(dataset: Dataset, *, near: bool = True, progress: Progress | None = None) -> Duplicates:
+    """Find pixel copies and, if asked for, near copies within and across all splits."""
     names = tuple(dataset.splits)
     parts = list(dataset.splits.values())
     prints = joined([fingerprints_of(part.pictures) for part in parts])
-    near = near_copies(prints, progress)
+    pairs = near_copies(prints, progress) if near else no_copies()
     _, exact = np.unique(prints.digests, axis=0, return_inverse=True)
     return Duplicates(
         names,
@@ -107,8 +107,8 @@ def find_duplicates(dataset: Dataset, progress: Progress | None = None) -> Dupli
         np.concatenate([np.arange(len(part)) for part in parts]),
         np.concatenate([part.labels for part in parts]),
         exact.reshape(-1).astype(np.int64),
-        grouped(prints, near),
-        near,
+        grouped(prints, pairs),
+        pairs,
     )
 
 

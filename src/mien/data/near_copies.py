@@ -91,6 +91,12 @@ class NearCopies:
         return _kind(self.maps[pair].astype(np.float64), float(self.details[pair]), bool(self.relit[pair]))
 
 
+def no_copies() -> NearCopies:
+    """Return an empty list of pairs."""
+    rows = np.empty(0, np.int64)
+    return NearCopies(rows, rows, np.empty(0, np.float32), np.empty((0, 2, 3), np.float32), np.empty(0, bool))
+
+
 _FIELDS = ("first", "second", "details", "maps", "relit")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mien.data.dataset import Dataset, Unreadable
+from mien.data.dataset import Dataset, Progress, Unreadable
 from mien.data.duplicates import Duplicates, find_duplicates
 from mien.data.fingerprints import joined
 from mien.data.index import fingerprints_of
@@ -51,7 +51,7 @@ class Summary:
     counts: split to class to pictures. imbalance: pictures of the largest class over those of the smallest,
     in the training split where there is one; None where a class has none. repeats: split to pictures that
     repeat another of the same split pixel for pixel. near_pairs: split to pairs of near copies within it;
-    near: all such pairs, across splits as well.
+    near: all such pairs, across splits as well; None where they were not looked for.
     conflicts: pixel copies that carry different labels, each a list of `name (label)`.
     """
 
@@ -65,7 +65,7 @@ class Summary:
     votes: bool
     repeats: Mapping[str, int]
     near_pairs: Mapping[str, int]
-    near: tuple[NearCopy, ...]
+    near: tuple[NearCopy, ...] | None
     leaks: tuple[Leak, ...]
     conflicts: tuple[tuple[str, ...], ...]
     unreadable: tuple[Unreadable, ...]
@@ -80,7 +80,7 @@ class Summary:
                 key: list(value) if isinstance(value, tuple) else value
                 for key, value in vars(self.sizes).items()
             },
-            "near": [vars(pair) for pair in self.near],
+            "near": None if self.near is None else [vars(pair) for pair in self.near],
             "leaks": [vars(leak) for leak in self.leaks],
             "conflicts": [list(group) for group in self.conflicts],
             "unreadable": [vars(bad) for bad in self.unreadable],
@@ -88,9 +88,9 @@ class Summary:
         }
 
 
-def summarise(dataset: Dataset) -> Summary:
-    """Count, measure and compare all pictures of a data set."""
-    duplicates = find_duplicates(dataset)
+def summarise(dataset: Dataset, *, near: bool = True, progress: Progress | None = None) -> Summary:
+    """Count, measure and compare all pictures of a data set. near: look for near copies, which takes longest."""
+    duplicates = find_duplicates(dataset, near=near, progress=progress)
     counts = _counts(dataset)
     return Summary(
         name=dataset.name,
@@ -103,7 +103,7 @@ def summarise(dataset: Dataset) -> Summary:
         votes=any(split.votes is not None for split in dataset.splits.values()),
         repeats={name: duplicates.redundant(name) for name in dataset.splits},
         near_pairs={name: duplicates.near_within(name) for name in dataset.splits},
-        near=_near(dataset, duplicates),
+        near=_near(dataset, duplicates) if near else None,
         leaks=tuple(Leak(*leak) for leak in duplicates.leaks()),
         conflicts=_conflicts(dataset, duplicates),
         unreadable=dataset.unreadable,
