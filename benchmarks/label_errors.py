@@ -2,7 +2,7 @@
 
     python benchmarks/label_errors.py ../shared/data/fer2013/fer2013.csv.xz
 
-The faces: those of FER-2013's PublicTest that are no copies of Training faces and whose label seven of ten raters share.
+Faces of FER-2013's PublicTest that are no copies of Training faces and whose label seven of ten raters share.
 5 % of the labels are made wrong, evenly and by the confusions that raters have. `new classes`: the same faces with
 classes renamed, so that the network does not know them. Seconds are processor time.
 """
@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
-from mien.data import Dataset, Split, open_dataset
+from mien.data import open_dataset
+from mien.data.dataset import Dataset, Split
 from mien.data.duplicates import copies_of_training, near_copies_of_training
 from mien.data.label_errors import find_label_errors
 from mien.labels import FERPLUS
