@@ -33,7 +33,7 @@ import numpy as np
 
 KINDS = {"pictures": 0.8, "tables": 0.1, "models": 0.1}  # share of --count
 MEMORY_BYTES = 3 << 30  # of address space: OpenCV and ONNX Runtime alone take one
-GROWTH_BYTES = 400_000_000  # resident, by one input; the seeds are small pictures
+GROWTH_BYTES = 1_600_000_000  # resident, by one input: eight bytes for each of the pixels that are allowed
 LIMIT_S = 10  # for one input
 CHUNK = 2_000  # inputs a child process
 
@@ -399,7 +399,7 @@ _PNGS = tuple(map(_small_png, range(len(_ROWS))))
 
 def make_model(rng: Random, _: object) -> bytes:
     """Return the text of a model.json (first byte 0) or a detector.json (1), changed."""
-    from mien.detect.metadata import SHIPPED as DETECTOR
+    from mien.detect.mien import SHIPPED as DETECTOR
     from mien.model.folder import shipped_models
 
     which = int(rng.integers(2))
@@ -456,8 +456,8 @@ def _change_json(stored: Any, rng: Random) -> None:
 
 
 def read_model(content: bytes) -> str:
-    from mien.detect.metadata import SHIPPED as DETECTOR
-    from mien.detect.metadata import read_detector
+    from mien.detect.mien import SHIPPED as DETECTOR
+    from mien.detect.mien import read_detector
     from mien.model.classifier import Classifier
     from mien.model.folder import shipped_models
 

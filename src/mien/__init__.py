@@ -14,19 +14,43 @@ from mien.errors import MienError
 
 if TYPE_CHECKING:
     from mien.predict.analyzer import Analyzer, load
-    from mien.predict.results import Face
+    from mien.predict.results import Face, Faces
 
 # ONNX Runtime's own builds write a session file on import and report usage to Microsoft. mien sends nothing anywhere.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-__all__ = ["Analyzer", "Face", "MienError", "__version__", "load"]
+__all__ = [
+    "Analyzer",
+    "Face",
+    "Faces",
+    "MienError",
+    "__version__",
+    "evaluate",
+    "load",
+    "open_dataset",
+    "train",
+]
 
 # Loaded when they are asked for, so that `import mien` stays at the standard library.
-_LAZY = {"Analyzer": "mien.predict.analyzer", "load": "mien.predict.analyzer", "Face": "mien.predict.results"}
+_LAZY = {
+    "Analyzer": "mien.predict.analyzer",
+    "load": "mien.predict.analyzer",
+    "Face": "mien.predict.results",
+    "Faces": "mien.predict.results",
+    "open_dataset": "mien.data",
+}
+
+_ROOMS = ("evaluate", "train")  # rooms that one may call, as one calls the command of that name
 
 
 def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return importlib.import_module(f"mien.{name}")
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = globals()[name] = getattr(importlib.import_module(_LAZY[name]), name)
     return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import platform
 import re
 import shutil
 import sys
@@ -12,8 +13,9 @@ import uuid
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
-from mien.errors import OutputError
+from mien.errors import ConfigError, OutputError
 
 FORBIDDEN_IN_NAMES = re.compile(
     r'[<>:"/\\|?*\x00-\x1f]'
@@ -68,6 +70,15 @@ def _printable(letter: str) -> str:
     if letter.isprintable() or letter in "\u200c\u200d":  # the joiners that Persian, Hindi and emoji need
         return letter
     return " " if unicodedata.category(letter) == "Zs" else "\ufffd"
+
+
+def markdown_text(text: str) -> str:
+    """Return text that Markdown shows as it is, in a table, too: no HTML, no columns, no line breaks of its own.
+
+    >>> markdown_text("<b>happy</b> | sad")
+    '&lt;b>happy&lt;/b> \\\\| sad'
+    """
+    return plain_text(text.replace("\n", " ")).replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
 
 
 def file_name(name: str) -> str:
@@ -163,6 +174,67 @@ def check_replaceable(path: Path, what: str, mark: str, only: Collection[str] = 
         raise OutputError(
             f"{path} is there already and is not {what} (it has {', '.join(other[:3])}); name another place"
         )
+
+
+@contextmanager
+def locked(folder: Path, doing: str) -> Iterator[None]:
+    """Let nobody else work on `folder` inside the block; ConfigError where another process does already.
+
+    doing: what is done there, for the message ("being trained"). The lock is a file `.lock` in the folder that the
+    system itself frees when its process ends, however it ends; a file that was left behind is no lock.
+    """
+    path = folder / ".lock"
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        stream = _lock_file(path)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    if stream is None:
+        with suppress(OSError):
+            who = path.read_text(encoding="utf-8").strip()
+        raise ConfigError(
+            f"{folder} is {doing} by another process ({who or 'just started'}); wait for it, or name another place "
+            "with --out"
+        )
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            path.unlink()  # while it is still ours: see _lock_file
+        stream.close()
+        with suppress(OSError):  # where nothing came of it, no folder stays either
+            for place in missing:
+                place.rmdir()
+
+
+def _lock_file(path: Path) -> IO[str] | None:
+    """Open and lock a file; None where somebody else has it locked."""
+    while True:
+        stream = path.open("a+", encoding="utf-8")
+        try:
+            if sys.platform == "win32":
+                import msvcrt
+
+                stream.seek(0)
+                msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)
+            else:
+                import fcntl
+
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            stream.close()
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                return None
+            raise
+        # Whoever held it may have removed the file in between: then this is a lock on nothing.
+        with suppress(OSError):
+            if sys.platform == "win32" or os.path.samestat(os.fstat(stream.fileno()), path.stat()):
+                stream.truncate(0)
+                stream.write(f"process {os.getpid()} on {platform.node()}\n")
+                stream.flush()
+                return stream
+        stream.close()
 
 
 def _exchange(new: Path, target: Path) -> None:

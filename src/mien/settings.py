@@ -29,14 +29,16 @@ def setting(
     choices: Sequence[str] | None = None,
     option: bool = True,
     flag: str | None = None,
+    group: str = "",
 ) -> Any:
     """Declare one dataclass field.
 
     help: one line for people, with the unit. choices: the words that are allowed.
     option: False keeps the field out of the command line (recipes and Python only).
     flag: the option's name where it is not the field's (`--from`, a word that Python keeps for itself).
+    group: heading under which --help shows it, for commands with many settings.
     """
-    metadata = {"help": help, "choices": tuple(choices or ()), "option": option, "flag": flag}
+    metadata = {"help": help, "choices": tuple(choices or ()), "option": option, "flag": flag, "group": group}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -58,6 +60,11 @@ def add_settings(parser: argparse.ArgumentParser, kind: type) -> None:
     Unset options are absent from the namespace (SUPPRESS), so that a recipe's value is not overwritten by a default.
     """
     hints = typing.get_type_hints(kind)
+    groups: dict[str, argparse._ActionsContainer] = {"": parser}
+    # The headings in the order of their importance, which is not that of the fields: a parent's come first there.
+    for title in sorted({f.metadata.get("group", "") for f in dataclasses.fields(kind)}, key=_importance):
+        if title:
+            groups[title] = parser.add_argument_group(title)
     for field in dataclasses.fields(kind):
         if not field.metadata.get("option"):
             continue
@@ -77,7 +84,14 @@ def add_settings(parser: argparse.ArgumentParser, kind: type) -> None:
         if field.metadata["choices"]:
             options["choices"] = field.metadata["choices"]
             options.pop("metavar", None)
-        parser.add_argument(flag, **options)
+        groups[field.metadata.get("group", "")].add_argument(flag, **options)
+
+
+COMMON = "common settings"
+
+
+def _importance(title: str) -> tuple[bool, str]:
+    return title != COMMON, title
 
 
 def _flag(field: dataclasses.Field[Any]) -> str:

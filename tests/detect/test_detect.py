@@ -14,8 +14,9 @@ import pytest
 from matplotlib.cbook import get_sample_data
 from numpy.typing import NDArray
 
-from mien.detect.base import distinct, in_order
-from mien.detect.metadata import SHIPPED
+from mien.detect.base import largest_first
+from mien.detect.mien import SHIPPED
+from mien.detect.nms import suppress_contained
 from mien.detect.registry import DETECTORS, Detection, Detector, align, crop, open_detector
 from mien.errors import ConfigError, DataError, MissingExtra, ModelError
 
@@ -63,7 +64,14 @@ def test_a_found_face_says_what_is_wrong_with_it() -> None:
         with pytest.raises(DataError, match=message):
             Detection(**options)
     face = Detection((1.0, 2.0, 3.0, 4.0), 0.5)
-    assert face.to_dict() == {"box": (1.0, 2.0, 3.0, 4.0), "score": 0.5, "landmarks": None}
+    assert face.to_dict() == {
+        "box": (1.0, 2.0, 3.0, 4.0),
+        "score": 0.5,
+        "landmarks": None,
+        "whole": False,
+        "levels": None,
+    }
+    assert (face.box.width, face.box.xyxy, face.area) == (3.0, (1.0, 2.0, 4.0, 6.0), 12.0)
     with pytest.raises(AttributeError):
         face.score = 0.9  # type: ignore[misc]
 
@@ -71,11 +79,11 @@ def test_a_found_face_says_what_is_wrong_with_it() -> None:
 def test_the_largest_comes_first_and_an_eye_inside_a_surer_face_is_dropped() -> None:
     face, eye = Detection((0, 0, 100, 100), 0.9), Detection((20, 30, 20, 20), 0.7)
     neighbour, twin = Detection((90, 0, 120, 120), 0.6), Detection((5, 5, 100, 100), 0.8)
-    assert in_order([eye, face, neighbour]) == (neighbour, face, eye)
-    assert distinct([eye, twin, neighbour, face]) == (neighbour, face)
-    assert distinct([]) == ()
+    assert largest_first([eye, face, neighbour]) == (neighbour, face, eye)
+    assert suppress_contained([eye, twin, neighbour, face]) == (neighbour, face)
+    assert suppress_contained([]) == ()
     sure_eye = Detection((20, 30, 20, 20), 0.95)  # then it is the large box that is wrong
-    assert distinct([sure_eye, face]) == (sure_eye,)
+    assert suppress_contained([sure_eye, face]) == (sure_eye,)
 
 
 # Haar: always there
@@ -153,7 +161,7 @@ def test_threads_share_a_detector(hopper: Picture, name: str) -> None:
 
 
 @pytest.mark.shared
-def test_yunet_finds_box_and_landmarks_in_order(hopper: Picture, yunet_file: Path) -> None:
+def test_yunet_finds_box_and_landmarks_largest_first(hopper: Picture, yunet_file: Path) -> None:
     (face,) = open_detector("yunet", yunet_file).detect(hopper)
     np.testing.assert_allclose(face.box, FACE, atol=6)
     assert face.score is not None

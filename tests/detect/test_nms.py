@@ -7,8 +7,8 @@ import time
 import numpy as np
 import pytest
 
-from mien.detect.metadata import VALUES
-from mien.detect.nms import decoded, encoded, merged, overlaps
+from mien.detect.mien import VALUES, decode, encode
+from mien.detect.nms import iou, weighted_nms
 
 
 def row(x: float, y: float, side: float, score: float) -> np.ndarray:
@@ -17,7 +17,9 @@ def row(x: float, y: float, side: float, score: float) -> np.ndarray:
 
 def test_cells_that_agree_are_one_face_placed_between_them() -> None:
     unsure = row(12, 12, 40, 0.3)  # has no say in where a face lies of which another cell is so much surer
-    found = merged(np.stack([row(10, 10, 40, 0.6), row(14, 10, 40, 0.75), unsure, row(200, 0, 40, 0.3)]), 0.4)
+    found = weighted_nms(
+        np.stack([row(10, 10, 40, 0.6), row(14, 10, 40, 0.75), unsure, row(200, 0, 40, 0.3)]), 0.4
+    )
     assert found[:, -1].tolist() == pytest.approx([0.75, 0.3])
     assert found[0, 0] == pytest.approx((10 * 0.6 + 14 * 0.75) / 1.35)
     assert found[0, 4] == pytest.approx(found[0, 0])
@@ -26,18 +28,18 @@ def test_cells_that_agree_are_one_face_placed_between_them() -> None:
 def test_two_heads_that_overlap_stay_two_and_an_eye_is_no_face() -> None:
     heads = [row(0, 0, 50, 0.9), row(25, 5, 50, 0.8)]
     eye = row(10, 10, 12, 0.7)
-    found = merged(np.stack([*heads, eye]), 0.4)
+    found = weighted_nms(np.stack([*heads, eye]), 0.4)
     np.testing.assert_allclose(found, heads)
 
 
 def test_nothing_stays_nothing_and_infinities_are_dropped() -> None:
-    assert merged(np.empty((0, VALUES), np.float32), 0.4).shape == (0, VALUES)
+    assert weighted_nms(np.empty((0, VALUES), np.float32), 0.4).shape == (0, VALUES)
     level = np.full((VALUES, 2, 2), -20, np.float32)
-    assert decoded(level, 8, 0.5).shape == (0, VALUES)
+    assert decode(level, 8, 0.5).shape == (0, VALUES)
     level[0], level[1] = 5, np.inf
-    assert decoded(level, 8, 0.5).shape == (0, VALUES)
+    assert decode(level, 8, 0.5).shape == (0, VALUES)
     level[1], level[3:5] = 0, 1e9
-    assert np.isfinite(decoded(level, 8, 0.5)).all()
+    assert np.isfinite(decode(level, 8, 0.5)).all()
 
 
 def test_a_wall_of_two_hundred_faces_is_found_whole_in_bounded_time() -> None:
@@ -53,12 +55,12 @@ def test_a_wall_of_two_hundred_faces_is_found_whole_in_bounded_time() -> None:
                     column, line = int(middle[0] // 8) + x, int(middle[1] // 8) + y
                     centre = np.array([[column + 0.5, line + 0.5]], np.float32) * 8
                     level[0, line, column] = 2 - abs(x) - abs(y)
-                    level[1:, line, column] = encoded(box, np.zeros((1, 5, 2), np.float32), centre, 8)[0]
+                    level[1:, line, column] = encode(box, np.zeros((1, 5, 2), np.float32), centre, 8)[0]
     start = time.process_time()
-    found = merged(decoded(level, 8, 0.2), 0.4)
+    found = weighted_nms(decode(level, 8, 0.2), 0.4)
     assert time.process_time() - start < 2
     assert len(found) == 200
-    shared, _ = overlaps(found[:, :4], np.array(boxes))
+    shared, _ = iou(found[:, :4], np.array(boxes))
     assert (shared.max(axis=0) > 0.99).all()
 
 
@@ -67,5 +69,5 @@ def test_a_picture_that_fires_everywhere_takes_bounded_time() -> None:
     level[0] = np.random.default_rng(0).uniform(1, 3, (160, 160))
     level[3:5] = 0.5
     start = time.process_time()
-    assert 0 < len(merged(decoded(level, 8, 0.5), 0.4)) <= 2000
+    assert 0 < len(weighted_nms(decode(level, 8, 0.5), 0.4)) <= 2000
     assert time.process_time() - start < 10

@@ -13,8 +13,7 @@ from matplotlib.cbook import get_sample_data
 from numpy.typing import NDArray
 
 import mien
-from mien.detect.metadata import CARD_FILE, NETWORK_FILE, SHIPPED, read_detector
-from mien.detect.mien import MienDetector
+from mien.detect.mien import CARD_FILE, NETWORK_FILE, SHIPPED, MienDetector, read_detector
 from mien.detect.registry import Detector, open_detector
 from mien.images import read_image
 
@@ -78,12 +77,24 @@ def test_the_face_is_found_once_at_any_tilt_and_size(
         assert abs(turned + degrees) < max(abs(degrees), 6), f"{name}, {size_px} px, {degrees} degrees"
 
 
+def test_the_samples_are_found_where_they_always_were(detector: Detector) -> None:
+    """Golden values, so that no change of suppression or sizes goes unseen."""
+    golden = {
+        "grace-hopper.jpg": (181.53, 112.64, 171.59, 224.59, 0.912),
+        "eileen-collins.jpg": (179.66, 60.09, 90.47, 115.68, 0.920),
+    }
+    for name, wanted in golden.items():
+        (face,) = detector.detect(read_image(Path(mien.__file__).parent / "samples" / name))
+        assert face.score is not None
+        np.testing.assert_allclose([*face.box, face.score], wanted, atol=0.02)
+
+
 def test_a_doubtful_face_is_looked_at_again_upright_and_its_landmarks_come_back_in_place(
     portraits: dict[str, Picture],
 ) -> None:
     """With a bar so high that no first look is sure, every face goes through the second one."""
     once, twice = MienDetector(twice=False), MienDetector()
-    twice._settings = replace(twice._settings, sure=0.999)
+    twice._settings = replace(twice._settings, high_threshold=0.999)
     for degrees in (0, 20):
         room = cv2.copyMakeBorder(portraits["hopper"], 200, 200, 400, 400, cv2.BORDER_REPLICATE)
         picture, _ = _moved(np.asarray(room, np.uint8), degrees, 900)
@@ -102,8 +113,8 @@ def test_what_the_second_look_does_not_see_is_no_face(
     portraits: dict[str, Picture], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     twice = MienDetector()
-    twice._settings = replace(twice._settings, sure=0.999)
-    monkeypatch.setattr(twice, "_again", lambda *_: None)
+    twice._settings = replace(twice._settings, high_threshold=0.999)
+    monkeypatch.setattr(twice, "_rescore_crop", lambda *_: None)
     room = np.asarray(
         cv2.copyMakeBorder(portraits["hopper"], 200, 200, 400, 400, cv2.BORDER_REPLICATE), np.uint8
     )
@@ -117,7 +128,7 @@ def test_a_doubtful_box_on_a_surer_face_is_no_second_person(monkeypatch: pytest.
     """A chin with its collar, as `mien video` once counted it beside the whole face."""
     twice, seen = MienDetector(), []
     monkeypatch.setattr(
-        twice, "_again", lambda _image, face, _least: seen.append(face.box) or (0.9, np.zeros((5, 2)))
+        twice, "_rescore_crop", lambda _image, face, _least: seen.append(face.box) or (0.9, np.zeros((5, 2)))
     )
     face, chin, other = (895, 359, 89, 117, 0.89), (872, 405, 99, 128, 0.5), (600, 300, 90, 110, 0.5)
     rows = np.array([[*box, *[0.0] * 10, score] for *box, score in (face, chin, other)], np.float32)
@@ -130,9 +141,9 @@ def test_a_picture_full_of_doubtful_boxes_takes_bounded_time(
     portraits: dict[str, Picture], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     twice = MienDetector()
-    twice._settings = replace(twice._settings, sure=0.999)
+    twice._settings = replace(twice._settings, high_threshold=0.999)
     looks: list[object] = []
-    monkeypatch.setattr(twice, "_again", lambda *given: looks.append(given))
+    monkeypatch.setattr(twice, "_rescore_crop", lambda *given: looks.append(given))
     found = twice.detect(np.tile(_head(portraits, 64), (10, 20, 1)))
     assert len(looks) == 64
     assert len(found) == 200 - 64  # the others are believed
@@ -145,7 +156,7 @@ def _head(portraits: dict[str, Picture], side: int) -> Picture:
     return np.asarray(cv2.resize(square, (side, side), interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def test_a_wall_of_two_hundred_faces_is_found_whole_and_in_order(
+def test_a_wall_of_two_hundred_faces_is_found_whole_and_largest_first(
     portraits: dict[str, Picture], detector: Detector
 ) -> None:
     wall = np.tile(_head(portraits, 64), (10, 20, 1))

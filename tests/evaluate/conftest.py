@@ -69,6 +69,12 @@ def write_folder(path: Path, labels: tuple[str, ...] = tuple(LEVELS), name: str 
     return path
 
 
+@pytest.fixture(autouse=True)
+def _nothing_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is once said of a network that mien did not save is remembered in the cache: a cache for each test."""
+    monkeypatch.setenv("MIEN_CACHE", str(tmp_path / ".cache"))
+
+
 @pytest.fixture
 def onnx_file(tmp_path: Path) -> Callable[..., Path]:
     """Makes `.onnx` files: onnx_file(name, labels, ours=True, channels_first=False)."""

@@ -9,14 +9,18 @@ from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
-from mien.errors import DataError, OutputError
+from mien.data import open_dataset
+from mien.data.index import traits_of
+from mien.errors import ConfigError, DataError, OutputError
 from mien.evaluate import charts, render
 from mien.evaluate.config import EvaluateConfig
 from mien.evaluate.evaluate import evaluate
 from mien.evaluate.report import Report
+from mien.train import run_folder
 
 FILES = {
     "report.json", "report.md", "report.html", "predictions.csv",
@@ -192,3 +196,39 @@ def test_the_same_settings_give_the_same_report(model_folder: Callable[..., Path
     folder = model_folder()
     first, second = (evaluate(folder, faces, config=CONFIG).to_dict() for _ in range(2))
     assert {**first, "provenance": None} == {**second, "provenance": None}
+
+
+def test_pictures_that_a_run_was_trained_on_are_left_out(
+    model_folder: Callable[..., Path], faces: Path
+) -> None:
+    """Whatever was added since: such a set was scored whole, training pictures included."""
+    run = model_folder("run/model").parent
+    before = open_dataset(faces / "train", EvaluateConfig(), carve_validation=False).split("train")
+    learnt = before.take(np.arange(0, 18, 2))
+    run_folder.write_seen(run, {"train": traits_of(learnt.pictures).keys})
+    cv2.imwrite(str(faces / "train" / "dark" / "new.png"), np.full((8, 8), 41, np.uint8))
+    found = evaluate(run, faces / "train", config=CONFIG)
+    assert found.data.n == 10
+    assert any(
+        note.startswith("9 of 19 pictures are left out: the model was trained on them")
+        for note in found.notes
+    )
+    assert not set(found.predictions.names) & set(learnt.names)
+    assert evaluate(run, faces / "train", config=EvaluateConfig(split="train", resamples=200)).data.n > 10
+    run_folder.write_seen(run, {"train": traits_of(before.pictures).keys})
+    (faces / "train" / "dark" / "new.png").unlink()
+    with pytest.raises(DataError, match=r"all 18 pictures .* were used to train this model"):
+        evaluate(run, faces / "train", config=CONFIG)
+
+
+def test_the_detector_of_the_training_is_used_afterwards(
+    model_folder: Callable[..., Path], faces: Path
+) -> None:
+    folder = model_folder()
+    facts = json.loads((folder / "model.json").read_text())
+    facts["training"] = {"settings": {"faces": "crop", "detector": "whole"}}
+    (folder / "model.json").write_text(json.dumps(facts))
+    found = evaluate(folder, faces, config=EvaluateConfig(faces="crop", resamples=200))
+    assert any("'whole'" in note for note in found.notes)
+    with pytest.raises(ConfigError, match="nosuch"):
+        evaluate(folder, faces, config=EvaluateConfig(faces="crop", detector="nosuch"))

@@ -75,6 +75,21 @@ def test_padding_before_restart_markers_is_no_damage(padding: bytes) -> None:
     assert "padding lies before its restart markers" in found.warning
 
 
+@pytest.mark.parametrize("options", [{"subsampling": 0}, {"subsampling": 2}, {"quality": 30}], ids=str)
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_zeros_that_fill_words_before_restart_markers_are_no_damage(
+    mode: str, options: dict[str, int]
+) -> None:
+    """As many as each interval needs, and some intervals end in a zero of their own."""
+    rng = np.random.default_rng(4)
+    data = jpeg(PICTURE.convert(mode).crop((0, 0, 250, 251)), restart_marker_blocks=5, **options)
+    start = scan_of(data)
+    filled = re.sub(rb"\xff[\xd0-\xd7]", lambda marker: bytes(int(rng.integers(4))) + marker[0], data[start:])
+    found = decode(data[:start] + filled, "it")
+    np.testing.assert_array_equal(found.pixels, decode(data, "it").pixels)
+    assert "padding lies before its restart markers" in found.warning
+
+
 @pytest.mark.parametrize("trailer", [ZEROS, VIDEO, TEXT, jpeg(quality=5), b"\xff\xd8\xff\xda"])
 def test_what_lies_behind_the_end_marker_is_not_looked_at(trailer: bytes) -> None:
     found = decode(jpeg() + trailer, "it")

@@ -184,10 +184,11 @@ def test_threads_share_one_analyzer(whole: Analyzer) -> None:
 
 def test_below_the_threshold_the_decision_is_uncertain_and_the_numbers_stay(tmp_path: Path) -> None:
     image = np.full((16, 16), 102, np.uint8)  # just above the level at which both labels are as likely
+    given = Given(Detection((0, 0, 16, 16), 0.9))
     (head,) = METADATA.heads
     strict = write_folder(tmp_path / "strict", replace(METADATA, heads=(replace(head, threshold=0.9),)))
-    (sure,) = mien.load(write_folder(tmp_path / "tiny"), detector="whole").analyze(image)
-    (unsure,) = mien.load(strict, detector="whole").analyze(image)
+    (sure,) = Analyzer(Classifier(write_folder(tmp_path / "tiny")), given).analyze(image)
+    (unsure,) = Analyzer(Classifier(strict), given).analyze(image)
     assert sure.emotion == unsure.emotion == "bright"
     assert sure.probability == unsure.probability == pytest.approx(0.52, abs=0.01)
     assert (sure.uncertain, unsure.uncertain) == (False, True)
@@ -265,8 +266,10 @@ def test_a_face_cannot_be_changed_and_can_be_stored() -> None:
         "emotion": "happy",
         "probability": 0.75,
         "uncertain": True,
+        "reasons": [],
         "probabilities": {"happy": 0.75, "sad": 0.25},
         "head": "expression",
+        "prior": "everyday",
         "box": [1, 2, 3, 4],
         "score": 0.5,
         "landmarks": [[0, 1], [1, 1], [2, 1], [3, 1], [4, 1]],

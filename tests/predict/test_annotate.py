@@ -134,3 +134,16 @@ def test_a_frame_of_a_video_keeps_its_size_and_has_the_tracks_numbers() -> None:
     assert marked.shape == image.shape
     other = annotated_frame(image, faces, range(101, 149))
     assert not np.array_equal(marked, other)
+    for one in faces:
+        assert changed_inside(image, marked, one).mean() < 0.15
+
+
+def test_in_a_video_a_number_without_room_lies_on_its_own_face() -> None:
+    image = np.full((400, 600, 3), 90, np.uint8)
+    middle = face((240, 140, 120, 120))
+    around = [face((x, y, 118, 118)) for x in (120, 240, 362) for y in (20, 140, 262) if (x, y) != (240, 140)]
+    marked = annotated_frame(image, [middle, *around], range(1, 10))
+    for one in around:
+        x, y, width, height = (round(value) for value in one.box)
+        inner = marked[y + 20 : y + height - 30, x + 30 : x + width - 20]
+        assert (inner == 90).all()

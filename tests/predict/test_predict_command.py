@@ -111,7 +111,7 @@ def test_standard_input(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, b"")
     (record,) = map(json.loads, done.stdout.splitlines())
     (face,) = mien.load("tiny", detector="whole").analyze_bytes(data)
-    assert record == {"path": "-", "faces": [face.to_dict()]}
+    assert record == {"path": "-", "coarse": False, "faces": [face.to_dict()]}
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.startswith("mien: the picture on standard input is empty (0 bytes)")
@@ -222,8 +222,8 @@ def test_the_table_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     assert predict("photos/2.png", "photos/10.png") == 0
     assert capsys.readouterr().out.replace(os.sep, "/").splitlines() == [
         "picture        face  expression  sure",
-        "photos/2.png      1  bright       98%",
-        "photos/10.png     1  dark         96%",
+        "photos/2.png      1  bright       98%  uncertain  (no face?)",  # one colour all over
+        "photos/10.png     1  dark         96%  uncertain  (no face?)",
     ]
 
 
@@ -232,10 +232,11 @@ def test_csv_has_a_row_a_face_and_every_probability(photos: Path, capsys: pytest
     (row,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
     (face,) = mien.load("tiny", detector="whole").analyze_file(photos / "2.png")
     shares = [float(row["p_dark"]), float(row["p_bright"])]
-    assert shares == list(face.probabilities.values())
-    assert (row["emotion"], row["uncertain"], row["head"], row["face"]) == ("bright", "false", "light", "1")
+    assert shares == [round(share, 4) for share in face.probabilities.values()]
+    assert (row["emotion"], row["uncertain"], row["head"], row["face"]) == ("bright", "true", "light", "1")
+    assert (row["reasons"], row["prior"]) == ("no-face?", "everyday")
     assert [float(row[name]) for name in ("x", "y", "width", "height")] == [0, 0, 30, 40]
-    assert row["score"] == ""
+    assert float(row["score"]) == 0
     assert predict("photos/2.png", "--csv", detector="haar") == 0
     (row,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
     assert {name for name, value in row.items() if value} == {"path"}

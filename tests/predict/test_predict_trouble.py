@@ -86,7 +86,7 @@ def test_parquet_holds_the_rows_of_csv_with_types(capsys: pytest.CaptureFixture[
     rows = table.to_pylist()
     assert [row["path"] for row in rows] == [row["path"] for row in wanted]
     for row, text in zip(rows, wanted, strict=True):
-        assert (row["face"], row["uncertain"], row["score"]) == (1, text["uncertain"] == "true", None)
+        assert (row["face"], row["uncertain"], row["score"]) == (1, text["uncertain"] == "true", 0.0)
         assert [row[name] for name in ("probability", "width", "p_dark", "p_bright")] == [
             float(text[name]) for name in ("probability", "width", "p_dark", "p_bright")
         ]

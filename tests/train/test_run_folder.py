@@ -11,12 +11,17 @@ import pytest
 
 pytest.importorskip("keras", reason="needs the train extra")
 
+from mien.data.dataset import Dataset, Split
 from mien.data.drawn import draw_dataset
+from mien.data.index import InMemoryPictures
 from mien.errors import ConfigError
+from mien.files import locked
+from mien.labels import FER2013, FERPLUS
+from mien.model.folder import MODEL_FOLDER
 from mien.train import checkpoint, run_folder
 from mien.train.config import TrainConfig
-from mien.train.curves import curves
-from mien.train.run import train
+from mien.train.pictures import curves
+from mien.train.run import heads_for, train
 
 SETTINGS: dict[str, Any] = {"settings": {}, "data": {"fingerprint": "f"}}
 
@@ -26,9 +31,9 @@ def _a_run(out: Path, *, exported: int, trained: int = 4) -> None:
     progress = checkpoint.Progress(epoch=trained, best_epoch=2, finished=True)
     (out / run_folder.CHECKPOINT).mkdir()
     checkpoint.save(out / run_folder.CHECKPOINT / checkpoint.STATE_FILE, progress, [])
-    (out / run_folder.MODEL_FOLDER).mkdir()
+    (out / MODEL_FOLDER).mkdir()
     metadata = {"training": {"epochs": exported}}
-    (out / run_folder.MODEL_FOLDER / "model.json").write_text(json.dumps(metadata))
+    (out / MODEL_FOLDER / "model.json").write_text(json.dumps(metadata))
 
 
 def test_a_run_is_finished_when_the_model_of_its_last_epoch_lies_there(tmp_path: Path) -> None:
@@ -81,3 +86,62 @@ def test_the_curves_mark_the_epoch_that_is_kept_and_show_a_single_one() -> None:
     (single,) = (axes for axes in curves(_rows(1), kept=1).axes if axes.get_title() == "loss")
     assert {line.get_marker() for line in single.lines} == {"."}
     assert all(float(tick).is_integer() for tick in single.get_xticks())
+
+
+def test_other_settings_have_another_default_folder_and_the_same_ones_the_same() -> None:
+    data = Path("sets/faces")
+    assert run_folder.default_folder(data, "small") == Path("runs/faces-small")
+    assert run_folder.default_folder(data, "small", settings={"seed": 7}) == Path("runs/faces-small-seed-7")
+    many = {"seed": 7, "epochs": 3, "size": 16}
+    found = run_folder.default_folder(data, "small", settings=many)
+    assert found == run_folder.default_folder(data, "small", settings=dict(reversed(many.items())))
+    assert found != run_folder.default_folder(data, "small", settings={**many, "seed": 8})
+    assert run_folder.default_folder(data, "small", settings={"tracker": "mlflow"}) == Path(
+        "runs/faces-small"
+    )
+
+
+def test_a_second_training_of_one_folder_is_told_to_wait(tmp_path: Path) -> None:
+    draw_dataset(tmp_path / "faces", classes=("happy", "sad"), per_class=8, seed=1)
+    out = tmp_path / "run"
+    with (
+        locked(out, "being trained"),
+        pytest.raises(ConfigError, match=r"is being trained by another process .*--out"),
+    ):
+        train(TrainConfig(), tmp_path / "faces", out)
+    assert not out.exists()  # nothing was trained, so nothing is left
+
+
+def test_a_lock_that_a_killed_training_left_is_none(tmp_path: Path) -> None:
+    (tmp_path / ".lock").write_text("process 1 on elsewhere")
+    with locked(tmp_path, "being trained"):
+        assert "elsewhere" not in (tmp_path / ".lock").read_text()
+    assert not (tmp_path / ".lock").exists()
+
+
+def test_fingerprints_of_what_was_trained_on_are_kept(tmp_path: Path) -> None:
+    keys = {"train": [b"a" * 16, b"b" * 16], "validation": [b"c" * 16]}
+    run_folder.write_seen(tmp_path, keys)
+    assert run_folder.seen(tmp_path) == {b"a" * 16, b"b" * 16}
+    assert run_folder.seen(tmp_path / "nothing") == frozenset()
+
+
+def _votes(rows: int) -> Any:
+    return np.ones((rows, 8), np.float32)
+
+
+@pytest.mark.parametrize("name", ["fer2013", "kaggle-faces"])
+def test_content_decides_the_heads_and_no_file_name(name: str) -> None:
+    """A copy of fer2013.csv under another name is the same data, so it trains the same network."""
+    pictures = InMemoryPictures(np.zeros((7, 48, 48), np.uint8))
+    names = [str(row) for row in range(7)]
+
+    def heads(classes: tuple[str, ...], votes: Any, **settings: Any) -> dict[str, tuple[str, ...]]:
+        split = Split(pictures, np.arange(7) % len(classes), names, votes)
+        dataset = Dataset(name, Path(f"{name}.csv"), classes, {"train": split}, "f")
+        return heads_for(dataset, TrainConfig(**settings))
+
+    assert heads(FER2013, _votes(7)) == {"fer2013": FER2013, "votes": FERPLUS}
+    assert heads(FER2013, _votes(7), votes_weight=0.0) == {"fer2013": FER2013}
+    assert heads(FER2013, None) == {"expression": FER2013}
+    assert heads(("happy", "sad"), _votes(7)) == {"expression": ("happy", "sad")}

@@ -67,7 +67,8 @@ def uninterrupted(faces, tmp_path_factory):
 def test_the_run_folder_is_whole(uninterrupted):
     names = {path.name for path in uninterrupted.iterdir()}
     assert names == {
-        "README.md", "settings.json", "epochs.csv", "curves.png", "best.keras", "last.keras", "model", "checkpoint",
+        "README.md", "settings.json", "epochs.csv", "curves.png", "batch.png", "trained-on.npz",
+        "best.keras", "last.keras", "model", "checkpoint",
     }  # fmt: skip
     assert {path.name for path in (uninterrupted / "model").iterdir()} == {
         "model.onnx",
@@ -135,7 +136,9 @@ def test_the_printed_command_reads_the_data_as_the_training_did(tmp_path):
     pasted = mien(*command[1:], cwd=tmp_path)
     assert pasted.returncode == 0, pasted.stderr
     assert "validation labels" in pasted.stdout
-    made = json.loads((tmp_path / "runs" / "my faces-small" / "report" / "report.json").read_text())
+    (run,) = (tmp_path / "runs").iterdir()
+    assert run.name.startswith("my faces-small-")  # settings of one's own have a folder of their own
+    made = json.loads((run / "report" / "report.json").read_text())
     assert "--merge bad=sad+angry --split-seed 3" in json.dumps(made)
 
 
@@ -211,7 +214,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(faces, tmp_path):
 @pytest.mark.slow
 def test_a_limit_a_time_limit_and_tensorboard(faces, tmp_path):
     run = tmp_path / "run"
-    words = ["--limit", "32", "--time-limit", "20s", "--epochs", "999", "--tensorboard", *TINY[4:]]
+    words = ["--limit", "32", "--time-limit", "20s", "--epochs", "999", "--tracker", "tensorboard", *TINY[4:]]
     done = mien("train", faces, "--out", run, *words)
     assert done.returncode == 0, done.stderr
     rows = epochs_of(run)

@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mien.detect.base import Detection, in_order
+from mien.detect.base import Detection, largest_first
 
 BACKGROUND = 10
 CLUSTER = b"\x1f\x43\xb6\x75"
@@ -29,7 +29,7 @@ class Squares:
         mask = (image[..., 0] > BACKGROUND + 20).astype(np.uint8)
         count, _, stats, _ = cv2.connectedComponentsWithStats(mask)
         boxes = [tuple(map(float, stats[row, :4])) for row in range(1, count) if stats[row, 4] > 30]
-        return in_order([Detection(box, 0.9) for box in boxes])  # type: ignore[arg-type]
+        return largest_first([Detection(box, 0.9) for box in boxes])  # type: ignore[arg-type]
 
 
 def scene(

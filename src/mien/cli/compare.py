@@ -13,6 +13,7 @@ from mien.settings import add_settings, from_options, given
 from mien.terminal import ProgressBar
 from mien.train.config import TrainConfig
 
+USAGE = "mien compare DATA [MODEL ...] [--networks A,B] [--recipes A,B] [settings]"
 HELP = "Train or load several networks and compare them: accuracy, calibration, size, speed, in one table."
 EXAMPLES = """examples:
   mien compare faces runs/faces-small other.onnx     trained models

@@ -30,8 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from mien.cli.predict import answer, targets_of
+    from mien.cli.predict_output import print_table
     from mien.cli.predict_sources import Source
-    from mien.cli.predict_text import print_table
 
     folder = Path(__file__).parent.parent / "samples"
     sources = [Source(name, folder / name, Path(name)) for name in _SAMPLES]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mien.evaluate.config import EvaluateConfig
 from mien.files import joined_paths, plain_name
+from mien.model.folder import SETTINGS_FILE
 from mien.settings import add_settings, from_options
 from mien.terminal import ProgressBar
 
@@ -68,6 +69,6 @@ def run(options: argparse.Namespace) -> int:
 
 def default_out(model: str, data: Path) -> Path:
     """Return RUN/report-DATA for a run, else report-MODEL-DATA in the folder where one stands."""
-    if (Path(model) / "settings.json").is_file():
+    if (Path(model) / SETTINGS_FILE).is_file():
         return Path(model) / f"report-{plain_name(data)}"
     return Path(f"report-{plain_name(Path(model))}-{plain_name(data)}")

@@ -12,8 +12,8 @@ from typing import Any
 from mien.cli.network_options import add_detector_options
 from mien.errors import ConfigError
 from mien.explain.config import ExplainConfig
-from mien.files import plain_name
-from mien.settings import add_settings, from_mapping
+from mien.files import plain_name, separate_paths
+from mien.settings import add_settings, from_options
 
 HELP = "Show which parts of a face carried a network's answer, and whether the map can be relied on."
 EXAMPLES = """examples:
@@ -53,10 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from mien.images.canvas import check_suffix
 
-    asked = {
-        name: value for name, value in vars(options).items() if name in ExplainConfig.__dataclass_fields__
-    }
-    config = from_mapping(ExplainConfig, asked, "options")
+    config = from_options(ExplainConfig, options)
     out = _out(options)
     if out:
         check_suffix(out)
@@ -66,8 +63,10 @@ def run(options: argparse.Namespace) -> int:
 
 def _is_data(what: str) -> bool:
     from mien.data.readers.tables import is_table
+    from mien.data.readers.unpack import is_archive
 
-    return Path(what).is_dir() or is_table(Path(what))
+    parts = separate_paths(Path(what))
+    return len(parts) > 1 or parts[0].is_dir() or is_table(parts[0]) or is_archive(parts[0])
 
 
 def _out(options: argparse.Namespace) -> Path | None:

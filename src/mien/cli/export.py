@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mien.data.dataset import DataConfig, Dataset
 from mien.errors import ConfigError, need
-from mien.model.folder import METADATA_FILE, read_model_folder
+from mien.model.folder import METADATA_FILE, MODEL_FOLDER, read_model_folder
 from mien.model.metadata import Metadata
-from mien.settings import add_settings, from_options
+from mien.settings import add_settings, from_mapping, given, setting
+from mien.train.external_models import LABELS_OF_BOTH, Description
 
 if TYPE_CHECKING:
     from mien.evaluate.matching import Match
@@ -23,13 +24,22 @@ EXAMPLES = """examples:
   mien export best.keras --to models/mine --name mine       from a bare file, under a name of its own
   mien export runs/faces-small --litert mine.tflite         for phones (needs the TensorFlow backend)
   mien export models/mine --keras mine.keras                back to a file that Keras opens
+  mien export other.h5 --to models/other --labels angry,happy --input-range=-1,1    a network that mien did not save
 """
 
 
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig(DataConfig, Description):
+    """How --int8 reads its DATA, and what is to be known of a network that mien did not save."""
+
+    labels: tuple[str, ...] = setting((), LABELS_OF_BOTH)
+
+    def _check_labels(self) -> None:
+        """Words that are no pairs are the network's."""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "model", metavar="MODEL", help="run folder, model folder, .keras, .h5 or .onnx file of mien"
-    )
+    parser.add_argument("model", metavar="MODEL", help="run folder, model folder, .keras, .h5 or .onnx file")
     parser.add_argument("--to", type=Path, metavar="DIR", help="write a model folder here")
     parser.add_argument(
         "--int8",
@@ -43,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--h5", type=Path, metavar="FILE", help="write a .h5 file, not calibrated")
     parser.add_argument("--keras", type=Path, metavar="FILE", help="write a .keras file, not calibrated")
-    add_settings(parser, DataConfig)  # how --int8 reads its DATA
+    add_settings(parser, ExportConfig)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -58,9 +68,19 @@ def run(options: argparse.Namespace) -> int:
     from mien.train import backend
 
     backend.import_keras()
+    from mien.train.external_models import description, is_external, remembered, to_folder
     from mien.train.transfer import open_network
 
-    network, metadata = open_network(options.model)
+    told = description(vars(options))
+    if is_external(Path(options.model)):
+        if not options.to or options.litert or options.h5 or options.keras:
+            raise ConfigError(
+                f"{options.model} was not saved by mien: it becomes a model folder only, with --to DIR"
+            )
+        to_folder(Path(options.model), options.to, remembered(Path(options.model), told), options.name)
+        print(f"model    {options.to}")
+        return 0
+    network, metadata = open_network(options.model, told)
     metadata = _calibrated(Path(options.model), metadata)
     if options.name:
         metadata = replace(metadata, name=options.name)
@@ -78,7 +98,7 @@ def _check_suffixes(options: argparse.Namespace) -> None:
 
 def _calibrated(model: Path, metadata: Metadata) -> Metadata:
     """Prefer the metadata of a run's model folder: they have the temperatures and scores of the same network."""
-    folder = model / "model"
+    folder = model / MODEL_FOLDER
     return read_model_folder(folder).metadata if (folder / METADATA_FILE).is_file() else metadata
 
 
@@ -87,8 +107,16 @@ def _int8_data(options: argparse.Namespace, metadata: Metadata) -> tuple[Dataset
     from mien.data import open_dataset
     from mien.evaluate.matching import match_classes
 
-    dataset = open_dataset(options.int8, from_options(DataConfig, options))
+    dataset = open_dataset(options.int8, data_config(options))
     return dataset, match_classes(metadata, dataset.classes, metadata.heads[0].name)
+
+
+def data_config(options: argparse.Namespace) -> DataConfig:
+    """Return how DATA is read; of --labels the pairs, as the other words are the labels of a network."""
+    values = given(DataConfig, options)
+    if "labels" in values:
+        values["labels"] = tuple(word for word in values["labels"] if "=" in word)
+    return from_mapping(DataConfig, values, "options")
 
 
 def _add_int8(folder: Path, dataset: Dataset, match: Match) -> None:

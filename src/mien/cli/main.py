@@ -6,6 +6,7 @@ import argparse
 import errno
 import importlib
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 from mien._version import __version__
 from mien.cli.signals import stopped_code, terminated_as_by_ctrl_c
 from mien.errors import MienError
+from mien.files import plain_text
 
 # Each is a module of this package with HELP (one line), EXAMPLES (text), add_arguments(parser) and run(args) -> int.
 # Importing one must stay light: whatever is heavy is imported inside run().
@@ -29,6 +31,7 @@ COMMANDS = (
     "data",
     "models",
     "export",
+    "ensemble",
     "train-detector",
     "evaluate-detector",
 )
@@ -38,6 +41,17 @@ NOTE = (
     "mien names the expression that people would see in a picture. It does not read feelings; inferring emotions "
     "at work or in schools is forbidden in the EU (AI Act, Art. 5(1)(f))."
 )
+
+
+WELCOME = """mien recognises facial expressions in photographs and videos, offline.
+
+Try:
+  mien demo                       two portraits that come with mien, marked copies of them
+  mien predict photo.jpg          your own picture; or a folder: mien predict photos --save marked
+  mien train FOLDER               a network for classes of your own: one folder of pictures per class
+
+All commands: mien --help; one of them, with examples: mien predict --help
+"""
 
 
 def module_name(command: str) -> str:
@@ -60,6 +74,7 @@ def parser(command: str | None = None) -> argparse.ArgumentParser:
         sub = commands.add_parser(
             name,
             help=module.HELP,
+            usage=getattr(module, "USAGE", None),  # where argparse's own would be a page long
             description=module.HELP,
             epilog=module.EXAMPLES,
             formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -76,7 +91,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns 0, 1 (some inputs failed), 2 (wrong input; one line on stderr), 130 (Ctrl-C) or 143 (SIGTERM).
     """
     _replace_closed_streams()
-    given = sys.argv[1:] if arguments is None else list(arguments)
+    given = _joined(sys.argv[1:] if arguments is None else arguments)
+    if not given:
+        print(WELCOME, end="")
+        return 0
     options = parser(given[0] if given else None).parse_args(given)
     try:
         with terminated_as_by_ctrl_c():
@@ -84,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()  # a full disk shows here at the latest
         return code
     except MienError as error:
-        print(f"mien: {error}", file=sys.stderr)
+        print(f"mien: {plain_text(str(error))}", file=sys.stderr)  # a path in it may hold anything
         return 2
     except KeyboardInterrupt as stop:
         print("mien: stopped", file=sys.stderr)
@@ -98,6 +116,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _drop_output()
         print(f"mien: cannot write the output: {error.strerror}; free some space", file=sys.stderr)
         return 2
+
+
+def _joined(arguments: Sequence[str]) -> list[str]:
+    """Join an option and a list of numbers that begins with a minus: argparse would take `-1,1` for an option."""
+    words: list[str] = []
+    for word in arguments:
+        if words and words[-1].startswith("--") and "=" not in words[-1] and re.fullmatch(_NUMBERS, word):
+            words[-1] += f"={word}"
+        else:
+            words.append(word)
+    return words
+
+
+_NUMBERS = r"-[\d.]+(e[+-]?\d+)?(,[+-]?[\d.]+(e[+-]?\d+)?)+"
 
 
 def _replace_closed_streams() -> None:

@@ -10,17 +10,17 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mien.cli.network_options import add_network_options, open_analyzer
+from mien.cli.network_options import add_network_options, add_search_options, open_analyzer
 from mien.errors import ConfigError, ImageError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from mien.cli.predict_output import Writer
     from mien.cli.predict_sources import Source
-    from mien.cli.predict_text import Writer
     from mien.predict.analyzer import Analyzer
-    from mien.predict.results import Face
+    from mien.predict.results import Faces
 
 HELP = "Find the faces in pictures and name the expressions that people would see in them."
 EXAMPLES = """examples:
@@ -30,6 +30,8 @@ EXAMPLES = """examples:
   mien predict faces --detector whole           every picture is one face already
   mien predict - --json                         a picture from standard input
   mien predict photo.jpg --model runs/mine      with a network that you trained
+  mien predict crowd.jpg --detect-size 4000     searched tile by tile, for small faces
+  mien predict photos --prior balanced          where every expression is as common as any other
   mien predict --download-yunet                 once: YuNet, for --detector yunet
 """
 
@@ -39,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "paths", nargs="*", metavar="PATH", help="picture, folder (with all below it), glob, or - for stdin"
     )
     add_network_options(parser)
+    add_search_options(parser)
     parser.add_argument(
         "--download-yunet",
         action="store_true",
@@ -81,7 +84,7 @@ def run(options: argparse.Namespace) -> int:
     if not sources:
         return 2
     write = _writer(options)
-    failed = answer(open_analyzer(options), sources, targets, write, bar=bool(options.parquet))
+    failed = answer(open_analyzer(options, search=True), sources, targets, write, bar=bool(options.parquet))
     if options.save:
         count = len(sources) - failed
         print(
@@ -104,6 +107,13 @@ def answer(
         sys.stdout.reconfigure(errors="backslashreplace")
     results = _Results(analyzer, sources, targets, bar=bar or not sys.stdout.isatty())
     write(iter(results), sources, analyzer.head.labels)
+    if results.coarse:
+        which = "the picture is" if len(sources) == 1 else f"{results.coarse:,} pictures are"
+        print(
+            f"mien: {which} so large that faces under about 1 % of its longer side may be missed; --detect-size 4000 "
+            "searches closer, tile by tile",
+            file=sys.stderr,
+        )
     return results.failed
 
 
@@ -115,11 +125,11 @@ class _Results:
     ) -> None:
         from mien.terminal import ProgressBar
 
-        self.failed = 0
+        self.failed = self.coarse = 0
         self._analyzer, self._sources, self._targets = analyzer, sources, targets
         self._bar = ProgressBar("pictures", len(sources), shown=bar)
 
-    def __iter__(self) -> Iterator[tuple[Source, tuple[Face, ...]]]:
+    def __iter__(self) -> Iterator[tuple[Source, Faces]]:
         from mien.predict.batch import analyze_many
 
         with closing(
@@ -130,6 +140,7 @@ class _Results:
                     self.failed += 1
                     self._bar.line(f"mien: {found}")
                 else:
+                    self.coarse += found.coarse
                     yield source, found
                 self._bar.show(done)
         self._bar.end()
@@ -140,14 +151,14 @@ class _Results:
 
 def _saving(
     targets: list[Path | None],
-) -> Callable[[int, NDArray[np.uint8], tuple[Face, ...]], None] | None:
+) -> Callable[[int, NDArray[np.uint8], Faces], None] | None:
     """Return what writes the marked copy of the picture at a place, or None where none are wanted."""
     if not any(targets):
         return None
     from mien.images.canvas import write_picture
     from mien.predict.annotate import annotated
 
-    def save(place: int, image: NDArray[np.uint8], faces: tuple[Face, ...]) -> None:
+    def save(place: int, image: NDArray[np.uint8], faces: Faces) -> None:
         if target := targets[place]:
             write_picture(target, annotated(image, faces))
 
@@ -155,17 +166,13 @@ def _saving(
 
 
 def _writer(options: argparse.Namespace) -> Writer:
-    from mien.cli.predict_text import WRITERS
+    from mien.cli.predict_output import WRITERS, parquet_writer
 
-    if options.parquet is None:
-        return WRITERS[options.form]
-    from mien.cli.predict_parquet import parquet_writer
-
-    return parquet_writer(options.parquet)
+    return WRITERS[options.form] if options.parquet is None else parquet_writer(options.parquet)
 
 
 def _download() -> None:
-    from mien.detect.yunet_file import fetch_yunet
+    from mien.detect.yunet import fetch_yunet
 
     print(f"mien: YuNet's file is {fetch_yunet()}", file=sys.stderr)
 

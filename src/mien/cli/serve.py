@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 
-from mien.cli.network_options import add_network_options
+from mien.cli.network_options import add_network_options, adopted_model
 from mien.errors import need
 
 HELP = "Serve a page for photos, videos and the camera, and the same as a REST API."
@@ -34,19 +34,19 @@ def run(options: argparse.Namespace, view: str = "") -> int:
     from mien.serve.config import ServeConfig
     from mien.serve.server import run as serve
     from mien.serve.service import ModelOptions
-    from mien.settings import from_mapping
+    from mien.settings import from_mapping, given
 
-    names = ServeConfig.__dataclass_fields__
-    given = {name: value for name, value in vars(options).items() if name in names}
+    asked = given(ServeConfig, options)
     if token := os.environ.get(_TOKEN):
-        given.setdefault("token", token)
-    config = from_mapping(ServeConfig, given, "mien serve")
+        asked.setdefault("token", token)
+    config = from_mapping(ServeConfig, asked, "mien serve")
     model = ModelOptions(
-        model=options.model,
+        model=adopted_model(options),
         head=options.head,
         precision=options.precision,
         detector=options.detector,
         detector_file=options.detector_file,
+        prior=options.prior,
     )
     if not config.is_local and config.token is None:
         print(

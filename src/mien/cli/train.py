@@ -7,17 +7,20 @@ import shlex
 import sys
 import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mien.data.dataset import DataConfig
 from mien.errors import ConfigError
 from mien.files import joined_paths
-from mien.settings import add_settings, given, to_options
+from mien.settings import add_settings, given, to_mapping, to_options
+from mien.terminal import ProgressBar, clock
 from mien.train.config import TrainConfig
+from mien.train.recipes import Recipe, config_from, load_recipe, recipe_names
 
 if TYPE_CHECKING:
     from mien.train.run import Run
 
+USAGE = "mien train DATA [--recipe NAME] [--out RUN] [settings]"
 HELP = "Train a network on labelled faces; the same command resumes or loads it."
 EXAMPLES = """examples:
   mien train faces                                  folders of pictures, one a class
@@ -37,7 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder, CSV, table or archive of labelled faces; several are combined",
     )
     parser.add_argument("--recipe", metavar="NAME", help="settings by name, or a recipe file of your own")
-    parser.add_argument("--out", type=Path, metavar="RUN", help="run folder (default: runs/DATA-RECIPE)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="RUN",
+        help="run folder (default: runs/DATA-RECIPE-SETTINGS)",
+    )
     parser.add_argument(
         "--retrain", action="store_true", help="train again where a finished run lies, replacing it"
     )
@@ -48,7 +56,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from mien.train.recipes import config_from, load_recipe
     from mien.train.run_folder import default_folder
 
     if options.list:
@@ -62,12 +69,21 @@ def run(options: argparse.Namespace) -> int:
     name = options.recipe or ("fine-tune" if asked.get("init_from") else None)
     recipe = load_recipe(name) if name else None
     config = config_from(recipe, asked)
-    out = options.out or default_folder(options.data, recipe.name if recipe else config.network)
+    out = options.out or default_folder(
+        options.data, recipe.name if recipe else config.network, settings=_chosen(config, recipe, asked)
+    )
     return _train(options, config, out)
 
 
+def _chosen(config: TrainConfig, recipe: Recipe | None, asked: dict[str, Any]) -> dict[str, Any]:
+    """Return what the user asked for that is not as the recipe or the defaults have it."""
+    usual = to_mapping(config_from(recipe, {}))
+    return {
+        name: value for name, value in to_mapping(config).items() if name in asked and value != usual[name]
+    }
+
+
 def _train(options: argparse.Namespace, config: TrainConfig, out: Path) -> int:
-    from mien.terminal import ProgressBar, clock
     from mien.train import run_folder
     from mien.train.run import train
 
@@ -113,8 +129,6 @@ def _report(run: Run, data: Path) -> None:
 
 
 def _list() -> int:
-    from mien.train.recipes import load_recipe, recipe_names
-
     print("recipes (mien train DATA --recipe NAME):")
     for name in recipe_names():
         print(f"  {name:24} {load_recipe(name).description}")

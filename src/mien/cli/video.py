@@ -46,14 +46,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from mien.settings import from_mapping
+    from mien.settings import from_options
     from mien.video.reader import configure_ffmpeg, open_video
     from mien.video.settings import VideoSettings
 
     configure_ffmpeg()
-    names = VideoSettings.__dataclass_fields__
-    given = {name: value for name, value in vars(options).items() if name in names}
-    settings = from_mapping(VideoSettings, given, "mien video")
+    settings = from_options(VideoSettings, options)
     folder = options.out or Path(f"{options.file.stem}-faces")
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"the results need a folder, {folder} is a file; name another one with --out")

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.detect.base import Box, Detection
-from mien.detect.pyramid import plane
+from mien.detect.pyramid import squeeze_channel, stretch_levels
 from mien.errors import ConfigError
 
 _ROOM_TO_TURN = 2**0.5  # side of a square that holds another square turned by any angle
@@ -24,7 +24,7 @@ def crop(image: NDArray[np.uint8], box: Box, margin: float = 1.0) -> NDArray[np.
     left, top, side = square(box, margin)
     rows = np.clip(np.arange(top, top + side), 0, image.shape[0] - 1)
     columns = np.clip(np.arange(left, left + side), 0, image.shape[1] - 1)
-    cut: NDArray[np.uint8] = plane(image)[rows[:, None], columns[None, :]]
+    cut: NDArray[np.uint8] = squeeze_channel(image)[rows[:, None], columns[None, :]]
     return cv2.cvtColor(cut, cv2.COLOR_GRAY2RGB) if cut.ndim == 2 else cut
 
 
@@ -37,20 +37,26 @@ def square(box: Box, margin: float = 1.0) -> tuple[int, int, int]:
 
 def align(image: NDArray[np.uint8], face: Detection, margin: float = 1.0) -> NDArray[np.uint8]:
     """Like crop, with the picture turned so that the eyes are level. Without landmarks: the same as crop.
-    What that is worth on photographs: docs/design.md.
+
+    Where the picture is the face already it is returned as it is, as training takes it. What levelling is worth on
+    photographs: docs/design.md.
     """
+    if face.whole:
+        return image
     if face.landmarks is None:
-        return crop(image, face.box, margin)
+        return stretch_levels(crop(image, face.box, margin), face.levels)
     wide = crop(image, face.box, margin * _ROOM_TO_TURN)
     side = _side(face.box, margin)
     aligned: NDArray[np.uint8] = cv2.warpAffine(
         wide, _turn(face, margin), (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
-    return aligned
+    return stretch_levels(aligned, face.levels)
 
 
 def place_of_aligned(face: Detection, margin: float = 1.0) -> NDArray[np.float64]:
     """Return the matrix from pixels of `align` to pixels of the picture: (2, 3), x first, for pixel centres."""
+    if face.whole:
+        return np.eye(2, 3)
     turned = face.landmarks is not None
     left, top, _ = square(face.box, margin * _ROOM_TO_TURN if turned else margin)
     back = cv2.invertAffineTransform(_turn(face, margin)) if turned else np.eye(2, 3)

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.detect.base import Detection, in_order
-from mien.detect.pyramid import plane, resized, too_thin
+from mien.detect.base import Box, Detection, largest_first
+from mien.detect.pyramid import resized, squeeze_channel, too_thin
 from mien.errors import MissingExtra
 
 _FILE = "haarcascade_frontalface_alt2.xml"
@@ -37,17 +37,20 @@ class HaarDetector:
         self._threads = threading.local()  # a CascadeClassifier keeps the picture it works on
         self.metadata: Mapping[str, str] = {"name": self.name, "file": _FILE, "opencv": cv2.__version__}
 
+    def __reduce__(self) -> tuple[type[HaarDetector], tuple[()]]:
+        return HaarDetector, ()
+
     def detect(self, image: NDArray[np.uint8]) -> tuple[Detection, ...]:
         """See Detector.detect."""
         if too_thin(image):
             return ()
-        image = plane(image)
+        image = squeeze_channel(image)
         longest = max(image.shape[:2])
         small, scale = resized(image, min(max(longest, _SMALLEST_PX), _LARGEST_PX))
         grey = small if small.ndim == 2 else cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
         cascade, smallest = self._cascade(), (_FACE_PX, _FACE_PX)
         squares = cascade.detectMultiScale(grey, _STEP, _NEIGHBOURS, minSize=smallest)
-        return in_order([_face(square, scale) for square in squares])
+        return largest_first([_face(square, scale) for square in squares])
 
     def _cascade(self) -> cv2.CascadeClassifier:
         cascade = getattr(self._threads, "cascade", None)
@@ -70,4 +73,4 @@ def _cascade_file() -> Path:
 def _face(square: NDArray[np.int32], scale: float) -> Detection:
     x, y, width, height = (float(value) / scale for value in square)
     side = _SIDE * width
-    return Detection((x + (width - side) / 2, y + (height - side) / 2 + _LOWER * side, side, side))
+    return Detection(Box(x + (width - side) / 2, y + (height - side) / 2 + _LOWER * side, side, side))

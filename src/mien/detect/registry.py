@@ -9,12 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.detect.align import align, crop
-from mien.detect.base import Detection, Detector
+from mien.detect.base import Box, Detection, Detector
 from mien.detect.haar import HaarDetector
-from mien.detect.metadata import METADATA_FILE
-from mien.detect.mien import MienDetector
-from mien.detect.yunet import YuNetDetector
-from mien.detect.yunet_file import VARIABLE, by_hand, chosen_file, yunet_file, yunet_folder
+from mien.detect.mien import METADATA_FILE, MienDetector
+from mien.detect.yunet import VARIABLE, YuNetDetector, by_hand, chosen_file, yunet_file, yunet_folder
 from mien.errors import ConfigError, ModelError
 
 __all__ = ["DETECTORS", "Detection", "Detector", "WholePicture", "align", "crop", "open_detector"]
@@ -31,7 +29,9 @@ class WholePicture:
     def detect(self, image: NDArray[np.uint8]) -> tuple[Detection, ...]:
         """See Detector.detect; only an empty picture has no face."""
         height, width = image.shape[:2]
-        return (Detection((0.0, 0.0, float(width), float(height))),) if height and width else ()
+        return (
+            (Detection(Box(0.0, 0.0, float(width), float(height)), whole=True),) if height and width else ()
+        )
 
 
 def open_detector(name: str = "auto", file: Path | None = None) -> Detector:

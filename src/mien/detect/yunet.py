@@ -1,27 +1,37 @@
-"""YuNet (Wu, Peng & Yu 2023, doi:10.1007/s11633-023-1423-y): a small face detector; mien does not ship it."""
+"""YuNet (Wu, Peng & Yu 2023, doi:10.1007/s11633-023-1423-y): a small face detector; mien does not ship it.
+
+Its file is named, lies where $MIEN_YUNET says, or in the folder for caches; it is fetched only when that is asked for.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.detect.base import Detection, distinct
-from mien.detect.pyramid import plane, resized, too_thin
-from mien.detect.yunet_file import KNOWN, by_hand
+from mien.detect.base import Box, Detection, Landmarks
+from mien.detect.nms import suppress_contained
+from mien.detect.pyramid import ImagePyramid, resized, squeeze_channel, too_thin
 from mien.errors import ModelError
+from mien.files import cache_folder, whole_file
 
-# Longer sides at which a picture is looked at. YuNet knows faces of about 10 to 300 px (its README), so a
-# portrait that fills 640 px is seen only in the smaller look, and a crowd only in the largest.
-_TINY_PX, _SMALL_PX, _USUAL_PX, _CLOSE_PX = 224, 320, 640, 1280
+# YuNet knows faces of about 10 to 300 px (its README), so a portrait that fills 640 px is seen only in the smaller
+# look, and a crowd only in the largest.
+_PYRAMID = ImagePyramid(small=320, least=224, detect=640, largest=1280)
 _THINNEST_PX = 64  # a side of at least two cells of the coarsest stride
-_FEW_PX = 32  # a face smaller than this in the usual look makes a closer look worth its time
 _SCORE, _OVERLAP, _BEFORE_NMS = 0.6, 0.3, 5000
+WHERE = "https://github.com/opencv/opencv_zoo/tree/main/models/face_detection_yunet"
+VARIABLE = "MIEN_YUNET"
+_TIMEOUT_S = 30.0
+_LARGEST_BYTES = 4_000_000  # far above YuNet; keeps a page that was sent in its place from filling the memory
 
 
 class YuNetDetector:
@@ -44,6 +54,7 @@ class YuNetDetector:
             "known_as": KNOWN.get(digest, "a file that mien was not measured with"),
             "opencv": cv2.__version__,
         }
+        self._path = path
         self._data = np.frombuffer(content, np.uint8)
         self._threads = threading.local()  # a FaceDetectorYN keeps the size of the picture it works on
         try:
@@ -51,21 +62,16 @@ class YuNetDetector:
         except (cv2.error, IndexError) as error:
             raise ModelError(f"{path} is not a YuNet file that OpenCV can use; {by_hand()}") from error
 
+    def __reduce__(self) -> tuple[type[YuNetDetector], tuple[Path]]:
+        return YuNetDetector, (self._path,)
+
     def detect(self, image: NDArray[np.uint8]) -> tuple[Detection, ...]:
         """See Detector.detect."""
         if too_thin(image):
             return ()
-        image, longest = plane(image), max(image.shape[:2])
-        if longest > _CLOSE_PX:  # every look shrinks from here, which is far cheaper than from 50 megapixels
-            image, first_scale = resized(image, _CLOSE_PX)
-        else:
-            first_scale = 1.0
+        image, first_scale = _PYRAMID.shrink(squeeze_channel(image))
         bgr = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR if image.ndim == 2 else cv2.COLOR_RGB2BGR)
-        longest = max(bgr.shape[:2])
-        rows = [self._look(bgr, side) for side in _usual_looks(longest)]
-        if longest > _USUAL_PX and _wants_closer_look(np.concatenate(rows), _USUAL_PX / longest):
-            rows.append(self._look(bgr, longest))
-        return distinct([_face(row, first_scale) for row in np.concatenate(rows)])
+        return suppress_contained([_face(row, first_scale) for row in _PYRAMID.search(bgr, self._look)])
 
     def _look(self, bgr: NDArray[np.uint8], longest_px: int) -> NDArray[np.float32]:
         """Return (n, 15): box, five landmarks, score, in pixels of `bgr`."""
@@ -99,24 +105,119 @@ def _not_thin(view: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return padded
 
 
-def _usual_looks(longest: int) -> list[int]:
-    """Return the sizes at which every picture of this longer side is looked at."""
-    if longest <= _SMALL_PX:
-        return [max(longest, _TINY_PX)]
-    return [_SMALL_PX, min(longest, _USUAL_PX)]
-
-
-def _wants_closer_look(rows: NDArray[np.float32], scale: float) -> bool:
-    """Say whether nothing was found, or something so small that more of its kind may have been missed."""
-    return len(rows) == 0 or bool((rows[:, 2:4].max(axis=1) * scale).min() < _FEW_PX)
-
-
 def _face(row: NDArray[np.float32], scale: float) -> Detection:
     values = [float(value) for value in row[:14] / scale]
-    points = list(zip(values[4::2], values[5::2], strict=True))
-    x, y, width, height = values[:4]
-    return Detection(
-        (x, y, width, height),
-        min(max(float(row[14]), 0.0), 1.0),
-        (points[0], points[1], points[2], points[3], points[4]),
+    points = Landmarks.of(list(zip(values[4::2], values[5::2], strict=True)))
+    return Detection(Box(*values[:4]), min(max(float(row[14]), 0.0), 1.0), points)
+
+
+@dataclass(frozen=True)
+class Published:
+    """A file as OpenCV Zoo publishes it. sha256: as in the Git LFS pointer of its repository."""
+
+    name: str
+    sha256: str
+    address: str
+
+
+# Pinned to a commit. The files lie in Git LFS, which is why the address is not that of the page.
+_ZOO = (
+    "https://media.githubusercontent.com/media/opencv/opencv_zoo/47534e27c9851bb1128ccc0102f1145e27f23f98"
+    "/models/face_detection_yunet/"
+)
+_2026 = "face_detection_yunet_2026may.onnx"
+_2023 = "face_detection_yunet_2023mar.onnx"
+NEWEST = Published(_2026, "ebafce4e3c118d6554634be5c27ab333b4c047a9a8c3faf1d7cf93101c22f0f0", _ZOO + _2026)
+OLDER = Published(_2023, "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4", _ZOO + _2023)
+KNOWN = {file.sha256: file.name for file in (NEWEST, OLDER)}
+
+
+def yunet_folder() -> Path:
+    """Return the folder for caches in which files of face detectors lie."""
+    return cache_folder() / "face-detectors"
+
+
+def chosen_file(named: Path | None = None) -> Path | None:
+    """Return the file that the user chose: the named one, else what $MIEN_YUNET names, else None.
+
+    Raises ModelError where the variable names no file: a wrong setting must not be passed over in silence.
+    """
+    if named is not None:
+        return named
+    if chosen := os.environ.get(VARIABLE):
+        path = Path(chosen).expanduser()
+        if not path.is_file():
+            raise ModelError(f"{VARIABLE} names {path}, and there is no such file; correct it or unset it")
+        return path
+    return None
+
+
+def yunet_file(named: Path | None = None) -> Path | None:
+    """Return the file to use: the chosen one, else the newest in the folder for caches, else None."""
+    return chosen_file(named) or max(
+        yunet_folder().glob("face_detection_yunet_*.onnx"), key=_age, default=None
     )
+
+
+def by_hand() -> str:
+    """Say what to do without the download."""
+    return f"save {NEWEST.name} from {WHERE} in {yunet_folder()}"
+
+
+def fetch_yunet(file: Published = NEWEST) -> Path:
+    """Download a file into the folder for caches, unless it is there already; return where it lies.
+
+    It is kept only when its SHA-256 is right. Raises ModelError, with what to do by hand, when it cannot be had;
+    OutputError when it cannot be written.
+    """
+    target = yunet_folder() / file.name
+    if target.is_file() and _sha256(target.read_bytes()) == file.sha256:
+        return target
+    content = _downloaded(file)
+    if _sha256(content) != file.sha256:
+        raise ModelError(
+            f"what {_host(file)} sent is not {file.name}, or not all of it: {len(content):,} bytes with SHA-256 "
+            f"{_sha256(content)[:12]}…, expected {file.sha256[:12]}…; nothing was kept; {by_hand()}"
+        )
+    with whole_file(target) as temporary:
+        temporary.write_bytes(content)
+    return target
+
+
+def _downloaded(file: Published) -> bytes:
+    from http.client import (
+        HTTPException,
+    )  # with urllib.request a tenth of a second that only a download needs
+    from urllib.error import HTTPError
+    from urllib.request import urlopen
+
+    try:
+        with urlopen(file.address, timeout=_TIMEOUT_S) as answer:
+            return bytes(answer.read(_LARGEST_BYTES))
+    except (OSError, HTTPException) as error:
+        if isinstance(error, HTTPError):
+            error.close()
+        raise ModelError(
+            f"{file.name} cannot be downloaded from {_host(file)} ({_reason(error)}); without a network: {by_hand()}, "
+            f"or name your copy with --detector-file or {VARIABLE}"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    """Word what urllib met: its own wrapping says nothing, and some errors have no text."""
+    cause = getattr(error, "reason", error)
+    return str(cause).strip() or type(cause).__name__
+
+
+def _host(file: Published) -> str:
+    return urlsplit(file.address).netloc
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _age(path: Path) -> tuple[int, str]:
+    """Order YuNet's files by the year in their names: 2023mar comes before 2026may."""
+    stamp = path.stem.removeprefix("face_detection_yunet_")
+    return int(stamp[:4]) if stamp[:4].isdigit() else 0, stamp

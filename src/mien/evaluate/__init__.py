@@ -1,1 +1,34 @@
-"""From a model and labelled faces to an honest report."""
+"""From a model and labelled faces to an honest report.
+
+In go a model and DATA, out comes a report; begin with `evaluate.py`, and with `config.py` for the settings.
+`mien.evaluate("runs/faces-small", "faces", tta="flip")` does what `mien evaluate` does with these words.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+
+class _Callable(ModuleType):
+    """The package itself, which one may call: the command has its name, and Python's users expect the same word."""
+
+    def __call__(
+        self, model: str | Path, data: str | Path, *, out: str | Path | None = None, **settings: Any
+    ) -> Any:
+        """Score a network as `mien evaluate MODEL DATA` does, and return the report: `.scores.accuracy`, `.to_json()`.
+
+        out: folder for the report; None: nothing is written. settings: those of `EvaluateConfig`, in the command's
+        words with `_` for `-`. Raises MienError in one line.
+        """
+        from mien.evaluate.config import EvaluateConfig
+        from mien.evaluate.evaluate import evaluate
+        from mien.settings import from_mapping
+
+        config = from_mapping(EvaluateConfig, settings, "mien.evaluate")
+        return evaluate(str(model), Path(data), config=config, out=Path(out) if out else None)
+
+
+sys.modules[__name__].__class__ = _Callable

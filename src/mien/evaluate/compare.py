@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mien.terminal import ProgressBar
 
 
+_TRAINED_WITH = ("faces", "detector", "detector_file", "size", "colour")
 _SHARED = ("split", "head", "tta", "resamples", "labels", "input_range", "logits")
 
 
@@ -120,11 +121,13 @@ class CompareConfig(TrainConfig):
     def evaluation(self) -> EvaluateConfig:
         """Return the part that scoring needs."""
         reading = {found.name: getattr(self, found.name) for found in fields(DataConfig)}
-        shared = {name: getattr(self, name) for name in (*_SHARED, "faces", "size", "colour")}
+        shared = {name: getattr(self, name) for name in (*_SHARED, *_TRAINED_WITH)}
+        if self.faces == "whole":  # then there is nothing to cut out, and nothing to say about it
+            shared |= {"detector": None, "detector_file": None}
         return EvaluateConfig(**{**reading, **shared})
 
     def _check_labels(self) -> None:
-        """The labels of foreign networks are checked where they are used, those of the data as everywhere."""
+        """The labels of external networks are checked where they are used, those of the data as everywhere."""
 
 
 def train_several(
@@ -159,7 +162,7 @@ def train_several(
         flags[recipe.name] = f"--recipe {shlex.quote(name)}"
     folders = []
     for name, config in configs.items():
-        folder = default_folder(data, name, runs)
+        folder = default_folder(data, name, runs, asked)
         show.line(f"{name}: {folder}")
         command = f"mien train {shlex.quote(str(data))} {flags[name]} --out {shlex.quote(str(folder))}"
         train(config, data, folder, command=command, show=show)

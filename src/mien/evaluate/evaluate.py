@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from mien.data import open_dataset
 from mien.data.dataset import DataConfig, Dataset, Split
+from mien.data.index import traits_of
 from mien.errors import DataError, need
 from mien.evaluate.calibration import (
     Calibration,
@@ -75,6 +76,7 @@ def check_packages() -> None:
 
 def choose_split(data: Path, scorers: Sequence[Scorer], config: EvaluateConfig) -> tuple[Dataset, str]:
     """Open DATA and name the split to score. Raises DataError when it is empty or missing."""
+    config = _with_detector(config, scorers)
     margin = scorers[0].metadata.preprocess.margin
     dataset = _opened(data, margin, config, carve=True)
     if config.split:
@@ -87,8 +89,41 @@ def choose_split(data: Path, scorers: Sequence[Scorer], config: EvaluateConfig) 
     whole = _opened(data, margin, config, carve=False)
     for name in ("validation", "train"):
         if len(whole.splits.get(name, ())):
-            return whole, name
+            return _without_seen(whole, name, scorers), name
     raise DataError(f"{data} has no pictures to score")
+
+
+def _without_seen(dataset: Dataset, name: str, scorers: Sequence[Scorer]) -> Dataset:
+    """Leave out the pictures that a model was fitted on, whatever has been added, removed or renamed since.
+
+    Raises DataError when none is left.
+    """
+    seen = frozenset().union(*(scorer.seen for scorer in scorers))
+    split = dataset.splits[name]
+    new = np.array([key not in seen for key in traits_of(split.pictures).keys], bool) if seen else None
+    if new is None or new.all():
+        return dataset
+    if not new.any():
+        raise DataError(
+            f"all {len(split):,} pictures of {dataset.source} were used to train this model, so they say nothing about "
+            "it; score other pictures, or these with --split train"
+        )
+    note = f"{int((~new).sum()):,} of {len(split):,} pictures are left out: the model was trained on them"
+    kept = {**dataset.splits, name: split.take(np.flatnonzero(new))}
+    return replace(dataset, splits=kept, notes=(*dataset.notes, note))
+
+
+def _with_detector(config: EvaluateConfig, scorers: Sequence[Scorer]) -> EvaluateConfig:
+    """Fill in the detector that the model was trained with, where the user names none."""
+    if config.faces == "whole" or config.detector:
+        return config
+    trained = scorers[0].metadata.training.get("settings")
+    known = trained if isinstance(trained, dict) and trained.get("faces") == "crop" else {}
+    return replace(
+        config,
+        detector=known.get("detector") or "mien",
+        detector_file=config.detector_file or known.get("detector_file"),
+    )
 
 
 def evaluate_on(
@@ -141,8 +176,9 @@ def _opened(data: Path, margin: float, config: EvaluateConfig, *, carve: bool) -
     from mien.detect.registry import open_detector
     from mien.train.faces import crop_faces
 
-    detector = open_detector("auto")
-    cropped, without = crop_faces(dataset, detector, margin)
+    file = Path(config.detector_file) if config.detector_file else None
+    found = open_detector(config.detector or "mien", file)
+    cropped, without = crop_faces(dataset, found, margin)
     note = _without_face(without)
     return replace(cropped, notes=cropped.notes + ((note,) if note else ()))
 

@@ -10,6 +10,7 @@ from mien.evaluate.calibration import Bin
 from mien.evaluate.metrics import Curve, Scores
 from mien.evaluate.report import Report
 from mien.evaluate.significance import Interval
+from mien.files import markdown_text
 
 NONE = "–"  # where a figure is not defined
 _CALIBRATED = 0.03  # ECE up to which confidence may be called right
@@ -55,7 +56,7 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    return markdown_text(text)
 
 
 def highlights(report: Report) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,15 @@ from mien.evaluate import external_models
 from mien.evaluate.config import EvaluateConfig
 from mien.evaluate.tta import Network, Probabilities, average
 from mien.model.classifier import Classifier
-from mien.model.folder import MODEL_FILE, model_path
+from mien.model.folder import BEST_FILE, KERAS_SUFFIXES, MODEL_FILE, MODEL_FOLDER, model_path
 from mien.model.heads import Head
 from mien.model.metadata import Metadata
 from mien.model.preprocess import Preprocess, to_model_input
 from mien.terminal import OnProgress
+from mien.train import run_folder
+from mien.train.external_models import remembered
+from mien.train.run_folder import SEEN_FILE
 
-BEST_FILE, MODEL_FOLDER = "best.keras", "model"  # inside a run folder, as `mien train` writes it
-_KERAS_SUFFIXES = (".keras", ".h5", ".hdf5")
 _BATCH = 64
 _CHUNK_BYTES = 32 * 2**20  # prepared pictures held at once
 
@@ -39,6 +40,7 @@ class Scorer:
     metadata: what is known of it. path: the file or folder that was opened. kind: run, model folder, keras,
     onnx. network: prepared inputs to the probabilities of each head. note: one line for the user, or ''.
     parameters: weights of the network, None where nobody has counted them. form: of a folder, the file that runs.
+    run: the run folder that it lies in.
     """
 
     metadata: Metadata
@@ -48,15 +50,21 @@ class Scorer:
     parameters: int | None = None
     note: str = ""
     form: Path | None = None
+    run: Path | None = None
 
     @property
     def heads(self) -> tuple[Head, ...]:
         return self.metadata.answers
 
     @property
+    def seen(self) -> frozenset[bytes]:
+        """Fingerprints of the pictures that it was fitted on, where the run folder that it lies in knows them."""
+        return run_folder.seen(self.run) if self.run else frozenset()
+
+    @property
     def is_keras(self) -> bool:
         """Whether Keras runs it, rather than ONNX Runtime."""
-        return self.path.suffix in _KERAS_SUFFIXES
+        return self.path.suffix in KERAS_SUFFIXES
 
     @property
     def size_bytes(self) -> int:
@@ -95,11 +103,18 @@ def open_model(path: str | Path, *, labels: tuple[str, ...] = ()) -> Scorer:
 def open_as(path: str | Path, config: EvaluateConfig) -> Scorer:
     """Like `open_model`, with every setting that a foreign network may need."""
     found = model_path(str(path))
+    runs = (
+        folder for folder in (found, *list(found.absolute().parents)[:1]) if (folder / SEEN_FILE).is_file()
+    )
+    return replace(_opened(found, config), run=next(runs, None))
+
+
+def _opened(found: Path, config: EvaluateConfig) -> Scorer:
     if found.is_dir():
         return _open_folder(found, config)
     if found.suffix == ".onnx":
         return _open_onnx(found, "onnx", config)
-    if found.suffix in _KERAS_SUFFIXES:
+    if found.suffix in KERAS_SUFFIXES:
         return _open_keras(found, "keras", config)
     raise ModelError(
         f"{found} is not a model; name a run folder, a model folder, or a .keras, .h5 or .onnx file"
@@ -122,7 +137,7 @@ def _open_folder(folder: Path, config: EvaluateConfig) -> Scorer:
 
 def _open_onnx(path: Path, kind: str, config: EvaluateConfig) -> Scorer:
     if path.is_file() and not external_models.onnx_has_facts(path):
-        metadata, network, note = external_models.open_onnx(path, config)
+        metadata, network, note = external_models.open_onnx(path, remembered(path, config.description()))
         return Scorer(metadata, path, kind, network, note=note)
     classifier = Classifier(path, config.precision)
     return Scorer(
@@ -143,7 +158,9 @@ def _open_keras(path: Path, kind: str, config: EvaluateConfig) -> Scorer:
 
     model, metadata = load_network(path)
     if metadata is None:
-        metadata, network, note = external_models.wrap_keras(model, path, config)
+        metadata, network, note = external_models.wrap_keras(
+            model, path, remembered(path, config.description())
+        )
         return Scorer(metadata, path, kind, network, int(model.count_params()), note)
     return Scorer(metadata, path, kind, _keras_network(model, metadata, path), int(model.count_params()))
 

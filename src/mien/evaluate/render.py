@@ -29,7 +29,7 @@ from mien.evaluate.formatting import (
     span,
 )
 from mien.evaluate.report import NOTE, Comparison, Predictions, Report, Row
-from mien.files import check_replaceable, whole_folder
+from mien.files import check_replaceable, markdown_text, whole_folder
 from mien.terminal import clock, columns
 
 REPORT_JSON, REPORT_PAGE = "report.json", "report.html"
@@ -127,10 +127,15 @@ def _page(template: str, **values: Any) -> str:
     }
     markup = need("markupsafe", "train", "writing reports").Markup
     filled = {
-        name: markup(charts.to_svg(value)) if hasattr(value, "savefig") else value
+        name: markup(charts.to_svg(value, _kind(value))) if hasattr(value, "savefig") else value
         for name, value in values.items()
     }
     return str(environment.get_template(template).render(note=NOTE, **filled))
+
+
+def _kind(figure: Any) -> str:
+    """Return the CSS class of a chart: those that are wide get the width of the page."""
+    return "chart wide-chart" if figure.get_figwidth() > 6 else "chart"
 
 
 def _column(name: str) -> str:
@@ -209,7 +214,7 @@ def report_markdown(report: Report) -> str:
     if report.top_losses:
         parts.append("## Most confident mistakes\n\n![](top_losses.png)")
     if report.notes:
-        parts.append("## Notes\n\n" + "\n".join(f"- {note}" for note in report.notes))
+        parts.append("## Notes\n\n" + "\n".join(f"- {markdown_text(note)}" for note in report.notes))
     parts.append("## How it was made\n\n" + _made(report))
     parts.append(f"*{NOTE}*")
     return "\n\n".join(part for part in parts if part) + "\n"

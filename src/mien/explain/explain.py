@@ -22,6 +22,7 @@ from mien.explain.faithfulness import Faithfulness, measure_faithfulness
 from mien.explain.rise import Answers, rise
 from mien.labels import canonical
 from mien.model.classifier import Classifier
+from mien.model.folder import KERAS_SUFFIXES
 from mien.model.heads import Head
 from mien.model.metadata import Metadata
 from mien.model.preprocess import to_model_input
@@ -140,9 +141,6 @@ def inverse_transform(analyzer: Analyzer, image: NDArray[np.uint8], face: Detect
     return np.asarray(cut @ np.vstack([to_cut, [0, 0, 1]]), np.float64)
 
 
-_KERAS_SUFFIXES = (".keras", ".h5", ".hdf5")
-
-
 def open_explainer(
     model: str,
     config: ExplainConfig,
@@ -157,7 +155,7 @@ def open_explainer(
     of mien. classes: of the data that will be explained; the head must know them unless a target is asked for.
     Raises ModelError, ConfigError, DataError or MissingExtra, in one line.
     """
-    method = config.method or (GRAD_CAM if Path(model).suffix in _KERAS_SUFFIXES else RISE)
+    method = config.method or (GRAD_CAM if Path(model).suffix in KERAS_SUFFIXES else RISE)
     if method == GRAD_CAM:
         return _with_grad_cam(model, config, detector, detector_file, classes)
     head = _head(load(model, detector="whole").metadata, config, classes)

@@ -9,7 +9,9 @@ odd, and counts as whole when nothing is missing or left over then.
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import islice
 
 import numpy as np
@@ -20,6 +22,9 @@ from mien.images.headers import Header
 
 END = b"\xff\xd9"
 _RESTART = rb"(\xff[\xd0-\xd7])"
+_INTERVAL = re.compile(rb"\xff\xdd\x00\x04([\s\S]{2})")  # blocks between restart markers
+_WIDEST = 65_500
+_MOST_COPIED = 200_000_000  # bytes; each interval is decoded with the header of all
 _LEFT_OVER = re.compile(r"(\d+) extraneous bytes before marker 0xd([0-9])?")
 # Warnings of libjpeg about headers. All its others are of data that is missing, left over or not what it should be.
 _HARMLESS = (
@@ -101,14 +106,50 @@ def _repaired(data: bytes, whole: bytes, header: Header, said: str) -> Iterator[
             without = re.sub(rb"[\s\S]{%d}" % padding + _RESTART, rb"\1", whole[start:])
             yield whole[:start] + without, "padding lies before its restart markers"
             yield whole[:start] + without[: -len(END) - padding] + END, "padding lies before its markers"
-        if aligned := _without_constant_padding(whole[start:]):
-            yield whole[:start] + aligned, "padding lies before its restart markers"
+        if header.scan_start == header.last_scan and (shorter := _without_zeros(whole, header)):
+            yield shorter, "padding lies before its restart markers"
     yield from _without_trailer(data, header, int(found[1]) if found else 0)
 
 
-def _without_constant_padding(scan: bytes) -> bytes:
-    """Take zeros away that stand before markers; a zero that belongs to a 0xFF before it stays."""
-    return re.sub(rb"(?<!\xff)\0+(\xff[\xd0-\xd9])", rb"\1", scan)
+def _without_zeros(data: bytes, header: Header) -> bytes | None:
+    """Take away the zeros before the markers of a JPEG of one scan, as many as lie there; None where that is not all.
+
+    The last byte of an interval's data can be zero as well. So each interval is decoded by itself, as a JPEG of one row
+    of blocks, without its zeros, or with one of them.
+    """
+    found = _INTERVAL.search(data[: header.scan_start])
+    components = [data[header.frame + 9 + 3 * number] for number in range(header.channels)]
+    if found is None or not components:
+        return None
+    across, down = (
+        (8, 8)
+        if len(components) == 1
+        else (
+            8 * max(sampling >> 4 for sampling in components),
+            8 * max(sampling & 15 for sampling in components),
+        )
+    )
+    blocks = int.from_bytes(found[1], "big")
+    left = -(-header.width // max(across, 8)) * -(-header.height // max(down, 8))
+    intervals = re.split(_RESTART, data[header.scan_start : -len(END)])
+    if len(intervals) * header.scan_start > _MOST_COPIED:
+        return None
+    for place in range(0, len(intervals), 2):
+        count = min(blocks, left)
+        if count < 1 or count * across > _WIDEST:
+            return None
+        left -= count
+        bare = re.sub(rb"(?<!\xff)\0+\Z", b"", intervals[place])
+        size = struct.pack(">HH", down, count * across)
+        head = data[: header.frame + 3] + size + data[header.frame + 7 : header.scan_start]
+        for interval in (bare, bare + b"\0"):
+            with suppress(Damaged):
+                _decoded(head + interval + END, header, smaller=8)
+                intervals[place] = interval
+                break
+        else:
+            return None
+    return data[: header.scan_start] + b"".join(intervals) + END
 
 
 def _without_trailer(data: bytes, header: Header, left_over: int) -> Iterator[tuple[bytes, str]]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mien.errors import ImageError
+from mien.images.avif import as_still, coded_pixels
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -39,7 +40,10 @@ _MOST_SCANS = 32
 _PNM = re.compile(rb"P[1-6](?:\s|#[^\n]*\n)+(\d+)(?:\s|#[^\n]*\n)+(\d+)\s")
 _MOST_PLAIN_PNM_BYTES = 8_000_000  # numbers as text, which Pillow reads in Python
 _ORIENTATION, _TILE_WIDTH, _TILE_LENGTH = 274, 322, 323  # TIFF tags
-_MOST_TILE_PIXELS = 1 << 24
+_MOST_TILE_PIXELS = 1 << 22
+_MOST_CODED = (
+    4  # pictures of the claimed size in an AVIF: colours, transparency, a thumbnail, the tiles' margins
+)
 # HEIF's (ISO/IEC 23008-12) and AVIF's; the brands of videos are too many to list.
 _PICTURE_BRANDS = (
     b"heic",
@@ -94,8 +98,8 @@ class Header:
     """width and height in pixels as the decoder will store them; orientation 1-8 as Exif counts them (1: upright).
 
     least_bytes: a file that is smaller cannot hold so many pixels; 0 where we cannot say. end: where the picture ends
-    in the file, behind its end marker. has_end: whether it has one. channels, scan_start, last_scan: of a JPEG; how
-    many components, and where the data of its first and last scan begin. complete: whether
+    in the file, behind its end marker. has_end: whether it has one. channels, frame, scan_start, last_scan: of a
+    JPEG; how many components, where its frame header begins, and the data of its first and last scan. complete: whether
     its scans give every coefficient to the last bit. parts: of a PNG; start and end of each part
     that decoding needs.
     """
@@ -108,6 +112,7 @@ class Header:
     end: int = 0
     has_end: bool = True
     channels: int = 3
+    frame: int = 0
     scan_start: int = 0
     last_scan: int = 0
     complete: bool = True
@@ -201,6 +206,10 @@ def _by_kind(data: bytes, name: str) -> Header:
     width, height = open_with_pillow(data, kind, name).size
     if kind == "JPEG 2000":
         _check_codestream(data, (width, height), name)
+    if kind == "AVIF" and (coded := coded_pixels(data)) > _MOST_CODED * width * height + _MOST_TILE_PIXELS:
+        raise ImageError(
+            f"{name} is made up: it claims {width}x{height} pixels and holds {coded:,}; save it as PNG"
+        )
     return Header(kind, width, height, end=len(data))
 
 
@@ -220,7 +229,9 @@ def open_with_pillow(data: bytes, kind: str, name: str) -> Image.Image:
             )
         # About odd metadata, of which we read none but the orientation; at each call, as filters may be reset.
         warnings.filterwarnings("ignore", module=r"PIL\.TiffImagePlugin")
-        image: Image.Image = getattr(plugin, class_name)(io.BytesIO(data))
+        image: Image.Image = getattr(plugin, class_name)(
+            io.BytesIO(as_still(data) if kind == "AVIF" else data)
+        )
         tags = getattr(image, "tag_v2", {})
         tile = tags.get(_TILE_WIDTH, 0) * tags.get(_TILE_LENGTH, 0)
         if tile > max(_MOST_TILE_PIXELS, image.width * image.height):
@@ -303,7 +314,7 @@ def _codestream(data: bytes) -> int:
 
 def _jpeg(data: bytes, name: str) -> Header:
     progressive = False
-    width = height = channels = scans = scan_start = last_scan = least_bytes = 0
+    width = height = channels = frame = scans = scan_start = last_scan = least_bytes = 0
     orientation = 1
     position = 2
     end, has_end = len(data), False
@@ -327,6 +338,7 @@ def _jpeg(data: bytes, name: str) -> Header:
             break
         (length,) = struct.unpack_from(">H", data, position)
         if kind in _START_OF_FRAME and not width:
+            frame = position
             height, width = struct.unpack_from(">HH", data, position + 3)
             channels = data[position + 7]
             least_bytes = _least_jpeg_bytes(kind, width, height)
@@ -360,6 +372,7 @@ def _jpeg(data: bytes, name: str) -> Header:
         end,
         has_end,
         channels,
+        frame,
         scan_start,
         last_scan,
         complete,

@@ -13,7 +13,6 @@ from mien.errors import ConfigError, DataError, ModelError
 from mien.model.folder import ModelFolder, read_model_folder
 from mien.model.metadata import METADATA_KEY, Metadata
 from mien.model.preprocess import to_model_inputs
-from mien.model.session import open_session
 
 PRECISIONS = ("auto", "float32", "int8")
 _BATCH = 64  # faces at once: more is not faster on a CPU, and memory stays small
@@ -32,6 +31,7 @@ class Classifier:
 
     def __init__(self, path: Path, precision: str = "auto") -> None:
         path = Path(path)
+        self._opened = (path, precision)
         if precision not in PRECISIONS:
             raise ConfigError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
         if path.is_file():
@@ -45,6 +45,10 @@ class Classifier:
             self.metadata = folder.metadata
         self._heads = tuple(head.name for head in self.metadata.heads)
         self._input = _checked_input(self._session, self.metadata, path)
+
+    def __reduce__(self) -> tuple[type[Classifier], tuple[Path, str]]:
+        """Travel as what was opened, and open it again on arrival: a session of ONNX Runtime cannot travel."""
+        return Classifier, self._opened
 
     def predict(self, crops: Sequence[NDArray[np.uint8]]) -> dict[str, NDArray[np.float32]]:
         """Prepare crops as the network was trained and return their probabilities.
@@ -130,3 +134,32 @@ def _checked_input(
                 f"{outputs[head.name][-1]} numbers; export the model again"
             )
     return inputs[0]
+
+
+def open_session(network: bytes | Path, name: Path) -> onnxruntime.InferenceSession:
+    """Open a network from its file or its bytes; ModelError, with its name, where ONNX Runtime cannot.
+
+    One thread: two that spin are slower beside any other work; spread pictures over threads or processes instead.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3  # errors only; they are raised as well
+    # Weights in other files would be covered by no hash: from bytes ONNX Runtime looks for them in this folder, and
+    # below a file there is none.
+    options.add_session_config_entry(
+        "session.model_external_initializers_file_folder_path", f"{name.absolute()}/-"
+    )
+    try:
+        content = network if isinstance(network, bytes) else network.read_bytes()
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's errors share no base but Exception
+        if "external" in str(error).lower():
+            raise ModelError(
+                f"{name} keeps weights in other files, which nothing checks; save the network in one file"
+            ) from error
+        reason = str(error).splitlines()[0].removeprefix("[ONNXRuntimeError] : ")[:200]
+        raise ModelError(
+            f"{name} is not a network that ONNX Runtime opens ({reason}); name another, or copy or export it again"
+        ) from error

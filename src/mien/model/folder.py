@@ -13,6 +13,9 @@ from mien.model.metadata import Metadata, parse_metadata
 
 MODEL_FILE, METADATA_FILE, CARD_FILE = "model.onnx", "model.json", "CARD.md"
 INT8_FILE = "model-int8.onnx"  # the same network in eight bits; not every folder has it
+KERAS_SUFFIXES = (".keras", ".h5", ".hdf5")  # of files that Keras opens
+# In a run folder, as `mien train` writes it: what was asked for, the network of the best epoch, its model folder.
+SETTINGS_FILE, BEST_FILE, MODEL_FOLDER = "settings.json", "best.keras", "model"
 SHIPPED = Path(__file__).parent.parent / "models"  # one model folder each
 
 

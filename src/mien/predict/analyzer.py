@@ -2,102 +2,184 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mien.detect.align import align
 from mien.detect.base import Detection, Detector
-from mien.detect.registry import WholePicture, open_detector
+from mien.detect.registry import open_detector
+from mien.detect.search import PhotoSearch
 from mien.errors import DataError, ModelError
 from mien.images import PillowImage, decode_image, from_pillow, read_image
 from mien.model.classifier import Classifier
-from mien.model.folder import METADATA_FILE, model_path
+from mien.model.folder import KERAS_SUFFIXES, METADATA_FILE, MODEL_FOLDER, SETTINGS_FILE, model_path
 from mien.model.heads import Head
 from mien.model.preprocess import to_model_inputs
-from mien.predict.results import Face
+from mien.model.prior import Prior, read_prior, reweighting
+from mien.predict.quality import NO_FACE, reasons
+from mien.predict.results import Face, Faces, Probabilities
 
-_RUN_MODEL, _RUN_SETTINGS = "model", "settings.json"  # inside a run folder, as `mien train` writes it
 DEFAULT_MODEL = "mien"  # the network that ships
-_KERAS_SUFFIXES = (".keras", ".h5", ".hdf5")
+_DOORS = "a path, an RGB array (height, width, 3) of uint8, the bytes of a picture file, or a Pillow image"
 
 
 class Analyzer:
-    """Finds the faces in pictures and names their expressions. Safe to use from several threads.
+    """Finds the faces in pictures and names their expressions. Safe to use from several threads; can be pickled.
 
-    head: which of the network's answers to give; None: its default one. Raises ModelError for an unknown head.
-    Every kind of input has its own door; behind each lies the same way, so they give the same numbers.
+    `analyzer(picture)` takes a path, an array, bytes or a Pillow image; each has a method of its own as well. Behind
+    all of them lies the same way, so they give the same numbers.
+
+    head: which of the network's answers to give; None: its default one. prior: see `mien.model.prior`. search: how
+    photographs are searched; None: as usual. Raises ModelError for an unknown head, ConfigError for a prior that the
+    network cannot be given.
     """
 
-    def __init__(self, classifier: Classifier, detector: Detector, head: str | None = None) -> None:
+    def __init__(
+        self,
+        classifier: Classifier,
+        detector: Detector,
+        head: str | None = None,
+        *,
+        prior: str | Mapping[str, float] | Prior | None = None,
+        search: PhotoSearch | None = None,
+    ) -> None:
         self.metadata = classifier.metadata
         self.detector = detector
         self.head: Head = classifier.metadata.head(head)
+        self.prior = read_prior(prior)
+        self.search = search or PhotoSearch()
         self._classifier = classifier
+        self._reweighting = reweighting(self.prior, self.head, self.metadata)
 
-    def analyze(self, image: NDArray[np.uint8]) -> tuple[Face, ...]:
-        """Return the faces in a picture, the largest first; no face is an empty tuple.
+    def __call__(self, picture: Any) -> Faces:
+        """Return the faces in one picture, the largest first.
+
+        picture: a path (str or Path), an RGB array as for `analyze`, the bytes of a picture file, or a Pillow image.
+        Raises ImageError for a file that cannot be read, DataError for anything else. An address is not fetched.
+        """
+        if isinstance(picture, str | Path):
+            return self.analyze_file(picture)
+        if isinstance(picture, bytes | bytearray | memoryview):
+            return self.analyze_bytes(bytes(picture))
+        if all(hasattr(picture, name) for name in ("mode", "info", "convert", "getexif")):
+            return self.analyze_pil(picture)
+        if hasattr(picture, "shape"):
+            return self.analyze(picture)
+        many = isinstance(picture, Iterable)
+        raise DataError(
+            f"a picture must be {_DOORS}; got {type(picture).__name__}"
+            + ("; for many pictures use analyze_batch" if many else "")
+        )
+
+    def analyze(self, image: NDArray[np.uint8]) -> Faces:
+        """Return the faces in a picture, the largest first; no face is empty.
 
         image: (height, width), (height, width, 1) or (height, width, 3) uint8, RGB, levels 0-255. A picture
         that OpenCV read is BGR: turn it round first (`image[:, :, ::-1]`). Raises DataError for another shape or
         type.
         """
-        return self.analyze_batch([image])[0]
+        faces = self.analyze_batch([image])[0]
+        return Faces(faces, image, coarse=faces.coarse)
 
-    def analyze_file(self, path: str | Path) -> tuple[Face, ...]:
+    def analyze_file(self, path: str | Path) -> Faces:
         """Like analyze, for a picture file; raises ImageError when it cannot be opened or decoded."""
+        if not isinstance(path, str | Path):
+            raise DataError(f"a path must be a str or Path, got {type(path).__name__}")
+        if isinstance(path, str) and path.startswith(("http://", "https://")):
+            raise DataError(f"mien fetches nothing from the network; save {path} to a file and name that")
         return self.analyze(read_image(Path(path)))
 
-    def analyze_bytes(self, data: bytes, name: str = "the picture") -> tuple[Face, ...]:
+    def analyze_bytes(self, data: bytes, name: str = "the picture") -> Faces:
         """Like analyze, for the content of a picture file. name: what to call it in an ImageError."""
-        return self.analyze(decode_image(data, name))
+        if not isinstance(data, bytes | bytearray | memoryview):
+            raise DataError(f"the content of a picture file must be bytes, got {type(data).__name__}")
+        return self.analyze(decode_image(bytes(data), name))
 
-    def analyze_pil(self, image: PillowImage) -> tuple[Face, ...]:
+    def analyze_pil(self, image: PillowImage) -> Faces:
         """Like analyze, for a Pillow image of any mode; the rotation that its Exif asks for is applied."""
         return self.analyze(from_pillow(image))
 
-    def analyze_batch(self, images: Sequence[NDArray[np.uint8]]) -> tuple[tuple[Face, ...], ...]:
+    def analyze_batch(self, images: Iterable[NDArray[np.uint8]]) -> tuple[Faces, ...]:
         """Return the faces of each picture, with one call of the network for all of them.
 
-        images: as for analyze, of any sizes. What is kept of each picture is only its prepared faces.
+        images: as for analyze, of any sizes; a generator is read one by one. What is kept of each picture is only its
+        prepared faces, so that the results do not hold it.
         """
+        if isinstance(images, str | bytes | Mapping) or not isinstance(images, Iterable):
+            raise DataError(f"analyze_batch takes arrays, one after the other, got {type(images).__name__}")
+        found: list[tuple[Detection, ...]] = []
+        inputs = [to_model_inputs([], self.metadata.preprocess)]
+        coarse: list[bool] = []
         for image in images:
             _check(image)
-        return self.classify_faces(images, [self.detector.detect(image) for image in images])
+            found.append(self.detect(image))
+            inputs.append(self._prepare(image, found[-1]))
+            coarse.append(self.search.coarse(self.detector, image))
+        named = self._name(np.concatenate(inputs), found)
+        return tuple(Faces(faces, coarse=flag) for faces, flag in zip(named, coarse, strict=True))
+
+    def detect(self, image: NDArray[np.uint8]) -> tuple[Detection, ...]:
+        """Return where the faces of a photograph are, the largest first: `Analyzer.search` with `Analyzer.detector`."""
+        return self.search(self.detector, image)
 
     def classify_faces(
         self, images: Sequence[NDArray[np.uint8]], found: Sequence[Sequence[Detection]]
-    ) -> tuple[tuple[Face, ...], ...]:
+    ) -> tuple[Faces, ...]:
         """Name the expressions of faces that were found already, with one call of the network for all of them.
 
         images: as for analyze. found: the faces of each picture, in any order; the answers keep it.
         """
         inputs = [to_model_inputs([], self.metadata.preprocess)]
         for image, faces in zip(images, found, strict=True):
-            inputs.append(
-                to_model_inputs([self.cut(image, face) for face in faces], self.metadata.preprocess)
-            )
-        rows = iter(self.probabilities(np.concatenate(inputs)).tolist())
-        return tuple(tuple(_face(face, next(rows), self.head) for face in faces) for faces in found)
+            inputs.append(self._prepare(image, faces))
+        return self._name(np.concatenate(inputs), found)
 
     def probabilities(self, inputs: NDArray[np.uint8 | np.float32]) -> NDArray[np.float32]:
-        """Return the chosen head's distributions, (n, labels) float32, for prepared faces.
+        """Return the chosen head's distributions under the chosen prior, (n, labels) float32, for prepared faces.
 
         inputs: (n, size, size, channels) uint8 or float, levels in [0, 255], from
         `mien.model.preprocess.to_model_inputs`.
         """
-        return self._classifier.probabilities(inputs)[self.head.name]
+        answers = self._classifier.probabilities(inputs)[self.head.name]
+        if self._reweighting is None:
+            return answers
+        weighted = answers * self._reweighting
+        return np.asarray(weighted / weighted.sum(axis=1, keepdims=True), np.float32)
 
     def cut(self, image: NDArray[np.uint8], face: Detection) -> NDArray[np.uint8]:
         """Return the crop of a face, not yet scaled, that `mien.model.preprocess.to_model_input` takes.
 
         As training does it: a picture that is a face already goes in as it is, without margin.
         """
-        if isinstance(self.detector, WholePicture):
-            return image
         return align(image, face, self.metadata.preprocess.margin)
+
+    def _prepare(self, image: NDArray[np.uint8], faces: Sequence[Detection]) -> NDArray[np.uint8]:
+        return to_model_inputs([self.cut(image, face) for face in faces], self.metadata.preprocess)
+
+    def _name(self, inputs: NDArray[np.uint8], found: Sequence[Sequence[Detection]]) -> tuple[Faces, ...]:
+        rows = iter(self.probabilities(inputs).tolist())
+        return tuple(Faces(self._face(face, next(rows)) for face in faces) for faces in found)
+
+    def _face(self, found: Detection, shares: Sequence[float]) -> Face:
+        probabilities = Probabilities(zip(self.head.labels, shares, strict=True))
+        emotion = max(self.head.labels, key=lambda label: probabilities[label])
+        said = reasons(found)
+        return Face(
+            emotion=emotion,
+            probability=probabilities[emotion],
+            probabilities=probabilities,
+            head=self.head.name,
+            box=found.box,
+            score=found.score,
+            landmarks=found.landmarks,
+            uncertain=probabilities[emotion] < self.head.threshold or NO_FACE in said,
+            prior=self.prior.name,
+            reasons=said,
+        )
 
 
 def load(
@@ -107,31 +189,38 @@ def load(
     detector_file: str | Path | None = None,
     head: str | None = None,
     precision: str = "auto",
+    prior: str | Mapping[str, float] | None = None,
+    detect_size: int | None = None,
+    min_face: float = 0.0,
+    min_score: float = 0.0,
 ) -> Analyzer:
     """Open a trained network together with a face detector.
 
     model: a run folder, a model folder, an `.onnx` file that mien wrote, or the name of a model that ships with
     mien; None: `mien`, the one that ships. detector: mien, yunet, haar, whole (each picture is one face) or auto.
     detector_file: see `mien.detect.registry.open_detector`. head: one of the network's answers; None: the default one.
-    precision: auto (the int8 form where the model has one), float32 or int8. Raises ModelError,
-    ConfigError or MissingExtra, each in one line that says what to do.
+    precision: auto (the int8 form where the model has one), float32 or int8. prior: how often the labels occur where
+    the pictures are from: everyday (None: as in training), balanced, or shares of your own such as {"happy": 0.4}.
+    detect_size, min_face, min_score: see `mien.detect.search.PhotoSearch`. Raises ModelError, ConfigError or
+    MissingExtra, each in one line that says what to do.
     """
     classifier = Classifier(model_folder(model), precision)
     file = None if detector_file is None else Path(detector_file)
-    return Analyzer(classifier, open_detector(detector, file), head)
+    search = PhotoSearch(detect_size=detect_size, min_face=min_face, min_score=min_score)
+    return Analyzer(classifier, open_detector(detector, file), head, prior=prior, search=search)
 
 
 def model_folder(model: str | Path | None) -> Path:
     """Return the model folder or `.onnx` file of what the user named, as `load` takes it; ModelError otherwise."""
     path = model_path(str(DEFAULT_MODEL if model is None else model))
-    if path.suffix in _KERAS_SUFFIXES:
+    if path.suffix in KERAS_SUFFIXES:
         raise ModelError(
             f"{path} is a Keras file; make a model folder of it first: mien export {path} --to DIR"
         )
-    inside = path / _RUN_MODEL
+    inside = path / MODEL_FOLDER
     if (inside / METADATA_FILE).is_file():
         return inside
-    if (path / _RUN_SETTINGS).is_file():
+    if (path / SETTINGS_FILE).is_file():
         raise ModelError(
             f"the run {path} has no model folder yet, because its training has not finished; let it finish (give "
             f"the same mien train command again), or take its best epoch: mien export {path} --to DIR"
@@ -143,23 +232,10 @@ def _check(image: NDArray[np.uint8]) -> None:
     shape = getattr(image, "shape", None)
     fits = shape is not None and len(shape) in (2, 3) and shape[2:] in ((), (1,), (3,))
     if not fits or image.dtype != np.uint8:
-        got = f"{type(image).__name__}" if shape is None else f"shape {shape} of {image.dtype}"
+        got = (
+            f"{type(image).__name__}" if shape is None else f"shape {shape} of {getattr(image, 'dtype', '?')}"
+        )
         raise DataError(
             "a picture must be an array (height, width), grey, or (height, width, 3), RGB, of uint8 levels "
             f"0-255, got {got}; for files, bytes and Pillow images use analyze_file, analyze_bytes, analyze_pil"
         )
-
-
-def _face(found: Detection, shares: Sequence[float], head: Head) -> Face:
-    probabilities = dict(zip(head.labels, shares, strict=True))
-    emotion = max(head.labels, key=lambda label: probabilities[label])
-    return Face(
-        emotion=emotion,
-        probability=probabilities[emotion],
-        probabilities=probabilities,
-        head=head.name,
-        box=found.box,
-        score=found.score,
-        landmarks=found.landmarks,
-        uncertain=probabilities[emotion] < head.threshold,
-    )

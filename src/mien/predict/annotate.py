@@ -82,7 +82,7 @@ def annotated(image: Picture, faces: Sequence[Face]) -> Picture:
     smallest = min(max(face.box[2:]) for face in faces) * scale
     canvas, more = _enlarged(canvas, min(_LARGEST_PX, max(canvas.shape[:2]) * _LEAST_FACE_PX / smallest))
     marks = _marks(faces, numbers, [DARK] * len(faces), scale * more)
-    _draw(canvas, marks, _numbered(marks, canvas))
+    _draw(canvas, marks, _numbered(marks, [mark.rect for mark in marks], canvas))
     return np.vstack([canvas, _key(marks, canvas)])
 
 
@@ -93,9 +93,11 @@ def annotated_frame(image: Picture, faces: Sequence[Face], tracks: Sequence[int]
     """
     canvas, scale = _enlarged(as_rgb(image), _SMALLEST_FRAME_PX)
     marks = _marks(faces, [str(track) for track in tracks], [track_colour(track) for track in tracks], scale)
-    labels = _placed(marks, canvas, _FRAME_SIZE, chin=True)
-    alone = _numbered([mark for mark, label in zip(marks, labels, strict=True) if not label], canvas)
-    _draw(canvas, marks, [label for label in labels if label] + alone)
+    placed = _placed(marks, canvas, _FRAME_SIZE, chin=True)
+    labels = [label for label in placed if label]
+    taken = [mark.rect for mark in marks] + [label.rect for label in labels]
+    alone = [mark for mark, label in zip(marks, placed, strict=True) if not label]
+    _draw(canvas, marks, labels + _numbered(alone, taken, canvas))
     return canvas
 
 
@@ -137,14 +139,20 @@ def _labels(marks: Sequence[_Mark], canvas: Picture) -> list[_Label | None]:
     labels: list[_Label | None] = []
     for chin in (False, True):
         for share in _SIZES:
-            labels = _placed(marks, canvas, share, chin=chin)
+            labels = _placed(marks, canvas, share, chin=chin, every=True)
             if all(labels):
                 return labels
     return labels
 
 
-def _placed(marks: Sequence[_Mark], canvas: Picture, share: float, *, chin: bool) -> list[_Label | None]:
-    """Find a place for each label, the largest face first, that covers no other face and no other label."""
+def _placed(
+    marks: Sequence[_Mark], canvas: Picture, share: float, *, chin: bool, every: bool = False
+) -> list[_Label | None]:
+    """Find a place for each label, the largest face first, that covers no other face and no other label.
+
+    share: of the largest type. chin: whether a label may lie on its own face's chin. every: give up at the first face
+    that there is no room for.
+    """
     labels: list[_Label | None] = []
     taken: list[Rect] = []
     usual = _OF_FACE * float(np.median([mark.rect[3] for mark in marks])) if marks else 0.0
@@ -156,6 +164,8 @@ def _placed(marks: Sequence[_Mark], canvas: Picture, share: float, *, chin: bool
         labels.append(label)
         if label:
             taken.append(label.rect)
+        elif every:
+            break
     return labels
 
 
@@ -181,19 +191,19 @@ def _on_lower_border(rect: Rect, wide: float, high: float, canvas: Picture) -> R
     return left, max(0.0, min(rect[1] + rect[3], canvas.shape[0]) - high), wide, high
 
 
-def _numbered(marks: Sequence[_Mark], canvas: Picture) -> list[_Label]:
-    """Place numbers alone: beside the face where there is room, else on its own upper left corner."""
+def _numbered(marks: Sequence[_Mark], taken: Sequence[Rect], canvas: Picture) -> list[_Label]:
+    """Place numbers alone: beside the face where nothing is taken, else on its own upper left corner."""
     labels: list[_Label] = []
     unit = _unit(canvas)
     for mark in marks:
         x, y, _, height = mark.rect
         letter = max(_LEAST_NUMBER_PX, min(_LETTER * unit, _NUMBER_OF_FACE * height))
         wide, high = _size(mark, "", letter)
-        taken = [other.rect for other in marks] + [label.rect for label in labels]
+        others = [*taken, *(label.rect for label in labels)]
         free = (
             rect
             for rect in _around(mark.rect, wide, high, 1.0)
-            if _inside(rect, canvas) and not any(_overlap(rect, other) for other in taken)
+            if _inside(rect, canvas) and not any(_overlap(rect, other) for other in others)
         )
         corner = (
             min(max(x, 0.0), max(0.0, canvas.shape[1] - wide)),

@@ -15,16 +15,16 @@ from mien.errors import ImageError
 from mien.images import MAX_PIXELS, Decoded, DecoderWarning, decode_each, decode_or_error
 from mien.images.headers import read_header
 from mien.predict.analyzer import Analyzer
-from mien.predict.results import Face
+from mien.predict.results import Faces
 from mien.workers import workers
 
 # A round is decoded while the one before is searched, so at most two are in memory. For each thread eight pictures,
 # enough for one call of the network, and 24 megapixels (72 MB), a photograph of a large camera.
 _PICTURES_EACH, _PIXELS_EACH = 8, 24_000_000
 
-Answer = tuple[Face, ...] | ImageError
+Answer = Faces | ImageError
 Warn = Callable[[str], None]
-Finish = Callable[[int, NDArray[np.uint8], tuple[Face, ...]], None]
+Finish = Callable[[int, NDArray[np.uint8], Faces], None]
 
 
 class PictureFile(Protocol):

@@ -1,18 +1,30 @@
-"""What an analysis returns: one `Face` for each face that was found."""
+"""What an analysis returns: one `Face` for each face that was found, and `Faces`, all of a picture."""
 
 from __future__ import annotations
 
+import base64
+import html
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
-from types import MappingProxyType
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn, SupportsIndex, overload
 
-from mien.detect.base import Box, Detection, Point
-from mien.errors import DataError
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.detect.base import Box, Detection, Landmarks, checked
+from mien.errors import DataError, MissingExtra
 
 _SUM_TOLERANCE = 1e-4  # far above the rounding of a float32 softmax, far below what anyone would notice
+# Decimals in JSON, CSV and tables of data: of a probability, of a detector's score, of a place in pixels.
+_SHARE_DIGITS, _SCORE_DIGITS, _PLACE_DIGITS = 4, 3, 1
+_SHOWN_PX = 480  # longer side of the picture in a notebook
+# Of CSV, Parquet and pandas; p_LABEL follows for each label. In files `path` comes first.
+COLUMNS = (
+    *("face", "emotion", "probability", "uncertain", "reasons", "head", "prior"),
+    *("x", "y", "width", "height", "score"),
+)
 
 
 def percent(share: float) -> str:
@@ -22,15 +34,33 @@ def percent(share: float) -> str:
     return "<1%" if 0 < share < 0.005 else f"{share:.0%}"
 
 
-@dataclass(frozen=True, kw_only=True)
+class Probabilities(dict[str, float]):
+    """Label to probability, read-only, in the network's order. A dict, so that JSON, pickle and pandas take it."""
+
+    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
+        raise TypeError("the probabilities of a result are read-only; copy them first: dict(probabilities)")
+
+    __setitem__ = __delitem__ = update = pop = popitem = clear = setdefault = __ior__ = _refuse
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Probabilities, (dict(self),)
+
+
+def rounded(probabilities: Mapping[str, float]) -> dict[str, float]:
+    """Return probabilities to the four decimals that JSON and CSV have."""
+    return {label: round(share, _SHARE_DIGITS) for label, share in probabilities.items()}
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Face:
     """One face in a picture, and the expression that people would see in it.
 
     emotion: the label with the highest probability. probability: that probability, calibrated, 0 to 1.
     probabilities: label to probability, in the network's order; they sum to one. head: the answer of the network
-    that they come from. uncertain: whether the probability is below the head's threshold, so that the emotion had
-    better not be relied on; the probabilities stay what they are. box, score, landmarks: see `Detection`.
-    Raises DataError on values that contradict each other.
+    that they come from. prior: how often the labels were taken to occur, see `mien.model.prior`. uncertain: whether the
+    emotion had better not be relied on: the probability is below the head's threshold, or one of the reasons is
+    `no face?`. reasons: what speaks against relying on it, in words: see `mien.predict.quality`. box, score, landmarks,
+    whole: see `Detection`. Raises DataError on values that contradict each other.
     """
 
     emotion: str
@@ -39,12 +69,13 @@ class Face:
     head: str
     box: Box
     score: float | None = None
-    landmarks: tuple[Point, Point, Point, Point, Point] | None = None
+    landmarks: Landmarks | None = None
     uncertain: bool = False
+    prior: str = "everyday"
+    reasons: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        shares = MappingProxyType(dict(self.probabilities))
-        object.__setattr__(self, "probabilities", shares)
+        shares = Probabilities(self.probabilities)
         if not all(0 <= share <= 1 for share in shares.values()):
             raise DataError(f"probabilities must be from 0 to 1, got {dict(shares)}")
         if abs(math.fsum(shares.values()) - 1) > _SUM_TOLERANCE:
@@ -55,22 +86,158 @@ class Face:
             raise DataError(
                 f"the emotion must be the likeliest of {dict(shares)}, got {self.emotion!r} at {self.probability}"
             )
-        Detection(self.box, self.score, self.landmarks)  # has the checks
+        box, landmarks = checked(self.box, self.score, self.landmarks)
+        for name, value in (("probabilities", shares), ("box", box), ("landmarks", landmarks)):
+            object.__setattr__(self, name, value)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle by the values: a read-only mapping cannot be pickled."""
-        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return partial(Face, **{**values, "probabilities": dict(self.probabilities)}), ()
+    def __repr__(self) -> str:
+        x, y, width, height = (round(value) for value in self.box)
+        doubt = "?" if self.uncertain else ""
+        return f"Face({self.emotion}{doubt} {percent(self.probability)}, x={x} y={y} width={width} height={height})"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what JSON takes."""
+        """Return what JSON takes: probabilities to four decimals, the score to three, pixels to one."""
         return {
             "emotion": self.emotion,
-            "probability": self.probability,
+            "probability": round(self.probability, _SHARE_DIGITS),
             "uncertain": self.uncertain,
-            "probabilities": dict(self.probabilities),
+            "reasons": list(self.reasons),
+            "probabilities": rounded(self.probabilities),
             "head": self.head,
-            "box": list(self.box),
-            "score": self.score,
-            "landmarks": None if self.landmarks is None else [list(point) for point in self.landmarks],
+            "prior": self.prior,
+            "box": [round(value, _PLACE_DIGITS) for value in self.box],
+            "score": None if self.score is None else round(self.score, _SCORE_DIGITS),
+            "landmarks": self.landmarks
+            and [[round(x, _PLACE_DIGITS), round(y, _PLACE_DIGITS)] for x, y in self.landmarks],
         }
+
+    def row(self, number: int) -> list[Any]:
+        """Return the values of COLUMNS, then of each label. number: of the face in its picture, from 1."""
+        values = self.to_dict()
+        return [
+            number,
+            *(values[name] for name in ("emotion", "probability", "uncertain")),
+            " ".join(reason.replace(" ", "-") for reason in self.reasons),
+            *(values[name] for name in ("head", "prior")),
+            *values["box"],
+            values["score"],
+            *values["probabilities"].values(),
+        ]
+
+
+class Faces(tuple[Face, ...]):
+    """The faces of one picture, the largest first: a tuple, with what one does next.
+
+    image: the picture itself, as `Analyzer.analyze` takes it; None where it was not kept (`analyze_batch`), so that
+    many pictures take little memory. coarse: whether the picture is so large that it was searched at a fraction of
+    its size, so that small faces may have been missed; a larger `detect_size` searches it closer.
+    """
+
+    image: NDArray[np.uint8] | None
+    coarse: bool
+
+    def __new__(
+        cls, faces: Iterable[Face] = (), image: NDArray[np.uint8] | None = None, *, coarse: bool = False
+    ) -> Faces:
+        made = super().__new__(cls, faces)
+        made.image, made.coarse = image, coarse
+        return made
+
+    @overload
+    def __getitem__(self, place: SupportsIndex) -> Face: ...
+    @overload
+    def __getitem__(self, place: slice) -> Faces: ...
+    def __getitem__(self, place: Any) -> Any:
+        """A part of the faces still knows its picture, so that it can be saved."""
+        found = super().__getitem__(place)
+        return Faces(found, self.image, coarse=self.coarse) if isinstance(place, slice) else found
+
+    def __repr__(self) -> str:
+        return f"Faces({', '.join(map(repr, self))})"
+
+    def __iter__(self) -> Iterator[Face]:
+        return super().__iter__()
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the marked picture."""
+        caption = html.escape("; ".join(map(_caption, self)) or "no face found")
+        if self.image is None:
+            return f"<p>{caption}</p>"
+        import cv2
+
+        from mien.detect.pyramid import resized
+        from mien.predict.annotate import annotated
+
+        shown = annotated(self.image, self)
+        if max(shown.shape[:2]) > _SHOWN_PX:
+            shown, _ = resized(shown, _SHOWN_PX)
+        data = base64.b64encode(cv2.imencode(".jpg", shown[:, :, ::-1])[1].tobytes()).decode("ascii")
+        picture = f'<img src="data:image/jpeg;base64,{data}" alt="{caption}">'
+        return f"<figure>{picture}<figcaption>{caption}</figcaption></figure>"
+
+    def save(self, path: str | Path, image: NDArray[np.uint8] | None = None) -> Path:
+        """Write the picture with the faces marked, in the format that the name ends in; return where.
+
+        image: the picture, where it was not kept. Raises OutputError where it cannot be written, DataError without a
+        picture.
+        """
+        from mien.images.canvas import write_picture
+        from mien.predict.annotate import annotated
+
+        write_picture(Path(path), annotated(self._picture(image), self))
+        return Path(path)
+
+    def crops(self, margin: float = 1.0, image: NDArray[np.uint8] | None = None) -> list[NDArray[np.uint8]]:
+        """Cut each face out, turned so that its eyes are level: (side, side, 3) uint8, RGB.
+
+        margin: side of the square over the longer side of the face box.
+        """
+        from mien.detect.align import align
+
+        picture = self._picture(image)
+        return [align(picture, Detection(face.box, face.score, face.landmarks), margin) for face in self]
+
+    def to_dict(self) -> list[dict[str, Any]]:
+        """Return what JSON takes: one object a face."""
+        return [face.to_dict() for face in self]
+
+    def to_pandas(self) -> Any:
+        """Return a `pandas.DataFrame`, a row a face, with the columns of `mien predict --csv`."""
+        pandas = _optional("pandas")
+        labels = list(self[0].probabilities) if self else []
+        names = [*COLUMNS, *(f"p_{label}" for label in labels)]
+        return pandas.DataFrame([face.row(n) for n, face in enumerate(self, start=1)], columns=names)
+
+    def to_supervision(self) -> Any:
+        """Return `supervision.Detections`: boxes as xyxy, confidence: the emotion's probability, class: its label."""
+        supervision = _optional("supervision")
+        labels = list(self[0].probabilities) if self else []
+        return supervision.Detections(
+            xyxy=np.array([face.box.xyxy for face in self], np.float32).reshape(-1, 4),
+            confidence=np.array([face.probability for face in self], np.float32),
+            class_id=np.array([labels.index(face.emotion) for face in self], int),
+            data={"class_name": np.array([face.emotion for face in self], str)},
+        )
+
+    def _picture(self, given: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
+        picture = self.image if given is None else given
+        if picture is None:
+            raise DataError(
+                "these faces do not hold their picture (analyze_batch keeps none, to save memory); give it: image=…"
+            )
+        return picture
+
+
+def _caption(face: Face) -> str:
+    return f"{face.emotion}{'?' if face.uncertain else ''} {percent(face.probability)}"
+
+
+def _optional(package: str) -> Any:
+    import importlib
+
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise MissingExtra(
+            f"this needs the package {package}; install it with: pip install {package}"
+        ) from error

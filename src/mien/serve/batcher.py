@@ -201,7 +201,7 @@ class Batcher:
         try:
             detector = self._analyzer.detector
             found = [
-                detector.detect(image)
+                self._analyzer.detect(image)
                 if (px := entry.picture.detect_size) is None
                 else detect_resized(image, detector, px)
                 for entry, image in batch

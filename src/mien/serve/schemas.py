@@ -25,8 +25,10 @@ _FACE: dict[str, Any] = {
     "emotion": "happy",
     "probability": 0.93,
     "uncertain": False,
+    "reasons": [],
     "probabilities": _SHARES,
     "head": _HEAD,
+    "prior": "everyday",
     "box": _BOX,
     "score": 0.94,
     "landmarks": [[243.0, 121.5], [296.0, 120.0], [270.5, 153.0], [247.0, 178.0], [293.0, 177.0]],
@@ -61,6 +63,9 @@ class Problem(BaseModel):
 class Face(BaseModel):
     """box: x and y of the upper left corner, width, height, in pixels. score: the detector's.
 
+    reasons: what speaks against relying on the answer, such as small or turned. prior: how often the expressions were
+    taken to occur: everyday, balanced, or shares.
+
     landmarks: right eye, left eye, nose tip, right and left corner of the mouth, as the subject has them.
     """
 
@@ -68,8 +73,10 @@ class Face(BaseModel):
     emotion: str
     probability: float
     uncertain: bool
+    reasons: list[str]
     probabilities: dict[str, float]
     head: str
+    prior: str
     box: tuple[float, float, float, float]
     score: float | None
     landmarks: list[tuple[float, float]] | None

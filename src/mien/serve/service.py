@@ -32,6 +32,7 @@ class ModelOptions:
     precision: str = "auto"
     detector: str = "auto"
     detector_file: Path | None = None
+    prior: str | None = None
 
     def open(self) -> Analyzer:
         """Load it; raises MienError in one line."""
@@ -41,6 +42,7 @@ class ModelOptions:
             precision=self.precision,
             detector=self.detector,
             detector_file=self.detector_file,
+            prior=self.prior,
         )
 
     def card(self) -> str:

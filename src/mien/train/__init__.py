@@ -1,1 +1,45 @@
-"""From labelled faces to a trained network and its model folder. The only room where Keras may be imported."""
+"""From labelled faces to a trained network and its model folder. The only room where Keras may be imported.
+
+In goes DATA, out comes a run folder that explains itself; begin with `run.py`, and with `config.py` for the settings.
+`mien.train("faces", epochs=30)` does what `mien train faces --epochs 30` does.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+
+class _Callable(ModuleType):
+    """The package itself, which one may call: the command has its name, and Python's users expect the same word."""
+
+    def __call__(
+        self,
+        data: str | Path,
+        *,
+        recipe: str | None = None,
+        out: str | Path | None = None,
+        retrain: bool = False,
+        quiet: bool = False,
+        **settings: Any,
+    ) -> Any:
+        """Train a network as `mien train DATA` does, and return the run: `.folder`, `.model`, `.progress`.
+
+        settings: those of `TrainConfig`, in the command's words with `_` for `-`. No report is written: see
+        `mien.evaluate`. Needs the training extra. Raises MienError in one line.
+        """
+        from mien.terminal import ProgressBar
+        from mien.train.recipes import config_from, load_recipe
+        from mien.train.run import train
+        from mien.train.run_folder import default_folder
+
+        name = recipe or ("fine-tune" if settings.get("init_from") else None)
+        chosen = load_recipe(name) if name else None
+        config = config_from(chosen, settings)
+        place = Path(out) if out else default_folder(Path(data), chosen.name if chosen else config.network)
+        return train(config, Path(data), place, retrain=retrain, show=ProgressBar(quiet=quiet))
+
+
+sys.modules[__name__].__class__ = _Callable

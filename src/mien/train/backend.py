@@ -90,7 +90,8 @@ def _pays_on_this_processor(config: TrainConfig) -> bool:
     EfficientNet take up to twice as long. A network of --from keeps the precision that it was saved in.
     """
     keras = import_keras()
-    if keras.backend.backend() != "tensorflow" or config.init_from or config.network not in own_networks():
+    spec = own_networks().get(config.network)
+    if keras.backend.backend() != "tensorflow" or config.init_from or spec is None or not spec.mixed_pays:
         return False
     try:
         flags = _CPU_INFO.read_text(encoding="utf-8").split()

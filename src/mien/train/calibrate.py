@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.data.dataset import Split
+from mien.data.dataset import Dataset, Split
 from mien.model.calibration import (
     calibrated,
     expected_calibration_error,
@@ -20,10 +20,32 @@ from mien.model.calibration import (
     with_temperature,
 )
 from mien.model.heads import Blend, Head
+from mien.model.metadata import Metadata
 
 BLEND = "expression"  # name of the answer that mixes label and votes
 # Validation pictures from which two numbers are fitted instead of one: fewer do not show the S of label smoothing.
 _ENOUGH = 1000
+
+
+def calibrated_metadata(
+    metadata: Metadata,
+    answers: Sequence[NDArray[np.float32]],
+    dataset: Dataset,
+    *,
+    share: float | None,
+    adjustment: float,
+) -> Metadata:
+    """Return the metadata with heads calibrated on validation, their mixture where one is asked for, and scores.
+
+    answers: of the network to the validation pictures, one (n, labels) array of probabilities a head. share,
+    adjustment: of the mixture, see `planned`.
+    """
+    split = dataset.split("validation")
+    labels = {head.name: head.labels for head in metadata.heads}
+    heads, scores = calibrated_heads(labels, answers, split, dataset.name)
+    plan = planned(labels, share, adjustment, dataset.split("train"))
+    blend, more = blended(heads, answers, split, plan, dataset.name)
+    return replace(metadata, heads=heads, blend=blend, scores=scores + more)
 
 
 def calibrated_heads(
@@ -149,7 +171,8 @@ def _targets(
 ) -> tuple[NDArray[np.bool_], NDArray[np.floating[Any]]]:
     """Return which faces count, (n,), and what they should be answered with, (n, labels)."""
     if name != "votes":
-        return np.ones(len(split), bool), np.eye(len(labels))[split.labels]
+        wanted = np.eye(len(labels))[split.labels] if split.shares is None else split.shares
+        return np.ones(len(split), bool), wanted
     votes = np.zeros((len(split), len(labels))) if split.votes is None else split.votes
     total = votes.sum(axis=1, keepdims=True)
     return total[:, 0] > 0, votes / np.maximum(total, 1)

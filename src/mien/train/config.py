@@ -5,11 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from mien.data.dataset import DataConfig
 from mien.errors import ConfigError
-from mien.settings import from_mapping, setting, to_mapping
+from mien.settings import COMMON, from_mapping, setting, to_mapping
+
+_common = partial(setting, group=COMMON)
+_network = partial(setting, group="expert settings: the network")
+_faces = partial(setting, group="expert settings: faces and labels")
+_augment = partial(setting, group="expert settings: augmentation")
+_optimise = partial(setting, group="expert settings: optimisation")
+_run = partial(setting, group="expert settings: running")
 
 SMALL_SET = 5000  # training pictures below which a set is treated as small
 # What a later phase of a recipe may change; the network, the data and the batches stay as they are.
@@ -23,132 +31,163 @@ class TrainConfig(DataConfig):
     """What `mien train` does. Checked when it is made; raises ConfigError with one line."""
 
     # network
-    network: str = setting("small", "network by name; `mien train --list` shows them")
-    size: int | None = setting(None, "pixels a side of the network's input; unset: the network's own")
-    resize: int | None = setting(
+    network: str = _common("small", "network by name; `mien train --list` shows them")
+    size: int | None = _common(None, "pixels a side of the network's input; unset: the network's own")
+    resize: int | None = _network(
         None, "pixels a side that a face is scaled to before its centre of that size is cut out; unset: size"
     )
-    colour: str | None = setting(
+    colour: str | None = _network(
         None, "colour of the input; unset: the network's own", choices=("grey", "rgb", "bgr")
     )
-    dropout: float | None = setting(None, "dropout rate; unset: the network's own")
-    l2: float | None = setting(None, "L2 penalty on kernels, in the loss; unset: the network's own")
-    weights: str = setting(
+    dropout: float | None = _network(None, "dropout rate; unset: the network's own")
+    l2: float | None = _network(None, "L2 penalty on kernels, in the loss; unset: the network's own")
+    weights: str = _network(
         "imagenet", "backbones only: 'imagenet' (Keras downloads them), 'none', or a local weight file"
     )
-    unfreeze: int = setting(0, "backbones only: layers unfrozen, counted from the top; -1: all")
-    init_from: str | None = setting(
+    unfreeze: int = _network(0, "backbones only: layers unfrozen, counted from the top; -1: all")
+    feature_views: int = _network(
+        0,
+        "in phases whose base is frozen: compute its features once for this many variations of each picture and train "
+        "the head on those, seconds an epoch; 0: look at new variations every epoch",
+    )
+    init_from: str | None = _common(
         None,
         "start from this trained model (run, model folder, .keras): new head first, then the trunk",
         flag="--from",
     )
+    input_range: tuple[float, ...] = _network(
+        (),
+        "with --from a network that mien did not save: values of black and white in its input; unset: its own",
+    )
     # faces and labels
-    faces: str = setting(
+    faces: str = _common(
         "whole", "'whole': each picture is a face; 'crop': find and crop the face", choices=("whole", "crop")
     )
-    limit: int | None = setting(
-        None, "train on this many pictures, drawn at random with the seed; unset: all"
+    detector: str = _common(
+        "mien", "with --faces crop: face detector, mien (ships with it), yunet or haar; recorded in the run"
     )
-    votes_weight: float = setting(
+    detector_file: str | None = _faces(
+        None, "with --detector: a detector of your own (a folder of mien train-detector), or a YuNet file"
+    )
+    limit: int | None = _faces(None, "train on this many pictures, drawn at random with the seed; unset: all")
+    votes_weight: float = _faces(
         0.5, "weight of the FER+ votes head where the data has votes; 0: no such head"
     )
-    blend: float | None = setting(
+    blend: float | None = _faces(
         None,
         "with a votes head: its share in the answer `expression`, which mixes both heads and becomes the default; "
         "unset: no such answer",
     )
-    logit_adjustment: float = setting(
+    logit_adjustment: float = _faces(
         0.0,
         "with --blend: how much of each class's share in the training pictures is taken out of that answer, so that "
         "rare ones are named more often; 0: nothing, 1: all (tau in Menon et al. 2021)",
     )
-    margin: float = setting(1.0, "side of the crop over the face box's longer side, where faces are cut out")
-    class_weights: str = setting(
+    margin: float = _faces(1.0, "side of the crop over the face box's longer side, where faces are cut out")
+    class_weights: str = _faces(
         "sqrt",
         "weight of a picture by its class: none, sqrt (inverse root of the class count), full (inverse count)",
         choices=("none", "sqrt", "full"),
     )
-    label_smoothing: float = setting(0.1, "share of each target spread evenly over the classes")
+    label_smoothing: float = _faces(0.1, "share of each target spread evenly over the classes")
+    teacher: tuple[str, ...] = _common(
+        (),
+        "learn from these trained networks as well (runs or model folders): the mean of their answers to the same "
+        "varied picture is a soft target (Hinton et al. 2015)",
+    )
+    teacher_weight: float = _faces(
+        0.7, "with --teacher: weight of the teachers' answers in the targets, the rest is the labels'"
+    )
+    teacher_temperature: float = _faces(
+        2.0,
+        "with --teacher: what the teachers' logits are divided by; higher shows more of what else they see",
+    )
     # augmentation
-    augment: bool = setting(True, "whether training pictures are varied at all")
-    flip: bool = setting(True, "mirror half of the pictures")
-    rotation: float = setting(12.0, "rotate by up to this many degrees")
-    wide_rotation: float = setting(
+    augment: bool = _augment(True, "whether training pictures are varied at all")
+    flip: bool = _augment(True, "mirror half of the pictures")
+    rotation: float = _augment(12.0, "rotate by up to this many degrees")
+    wide_rotation: float = _augment(
         0.0, "rotate one picture in seven by up to this many degrees instead; 0: none"
     )
-    shift: float = setting(0.08, "shift by up to this share of the side")
-    zoom: float = setting(0.2, "scale by 1 minus to 1 plus this")
-    shear: float = setting(0.0, "shear by up to this, as the tangent of the angle")
-    contrast: float = setting(0.3, "contrast times 1 minus to 1 plus this")
-    brightness: float = setting(30.0, "brightness plus or minus this many levels of 255")
-    gamma: float = setting(0.0, "gamma of some pictures, exp(-this) to exp(this)")
-    side_light: float = setting(
+    shift: float = _augment(0.08, "shift by up to this share of the side")
+    zoom: float = _augment(0.2, "scale by 1 minus to 1 plus this")
+    shear: float = _augment(0.0, "shear by up to this, as the tangent of the angle")
+    contrast: float = _augment(0.3, "contrast times 1 minus to 1 plus this")
+    brightness: float = _augment(30.0, "brightness plus or minus this many levels of 255")
+    gamma: float = _augment(0.0, "gamma of some pictures, exp(-this) to exp(this)")
+    side_light: float = _augment(
         0.0, "light from one side on some pictures: 1 minus to 1 plus this at the edges"
     )
-    low_contrast: float = setting(0.0, "some pictures keep as little as this share of their levels; 0: none")
-    sharpen: float = setting(
+    low_contrast: float = _augment(0.0, "some pictures keep as little as this share of their levels; 0: none")
+    sharpen: float = _augment(
         0.0, "unsharp mask on some pictures, of up to this amount; some are blurred instead"
     )
-    jpeg_quality: int = setting(0, "some pictures are compressed, down to this JPEG quality; 0: none")
-    noise: float = setting(0.0, "Gaussian noise of up to this standard deviation in levels of 255")
-    blur: float = setting(0.1, "probability that a picture is softened by shrinking and enlarging it")
-    erasing: float = setting(0.5, "probability that a random rectangle is overwritten (Zhong et al. 2017)")
-    fill: str = setting(
+    jpeg_quality: int = _augment(0, "some pictures are compressed, down to this JPEG quality; 0: none")
+    noise: float = _augment(0.0, "Gaussian noise of up to this standard deviation in levels of 255")
+    blur: float = _augment(0.1, "probability that a picture is softened by shrinking and enlarging it")
+    erasing: float = _augment(0.5, "probability that a random rectangle is overwritten (Zhong et al. 2017)")
+    fill: str = _augment(
         "reflect", "what fills the border after a warp", choices=("reflect", "nearest", "zero")
     )
-    mixup: float = setting(0.2, "alpha of mixup's Beta distribution (Zhang et al. 2018); 0: off")
-    cutmix: float = setting(0.0, "alpha of CutMix's Beta distribution (Yun et al. 2019); 0: off")
-    mixup_prob: float = setting(0.5, "share of the batches that are mixed")
-    mixup_off_epoch: float = setting(0.85, "mixing ends after this share of the epochs")
+    mixup: float = _augment(0.2, "alpha of mixup's Beta distribution (Zhang et al. 2018); 0: off")
+    cutmix: float = _augment(0.0, "alpha of CutMix's Beta distribution (Yun et al. 2019); 0: off")
+    mixup_prob: float = _augment(0.5, "share of the batches that are mixed")
+    mixup_off_epoch: float = _augment(0.85, "mixing ends after this share of the epochs")
     # optimisation
-    epochs: int | None = setting(
+    epochs: int | None = _common(
         None, "passes over the training pictures; unset: 30, and up to 150 for sets of under 5,000 pictures"
     )
-    batch_size: int | None = setting(
+    batch_size: int | None = _common(
         None, "pictures per optimiser step; unset: 128, down to 16 so that an epoch has at least 16 steps"
     )
-    optimizer: str | None = setting(
+    optimizer: str | None = _optimise(
         None,
         "optimiser; unset: sgd, but adamw for sets of under 5,000 pictures",
         choices=("sgd", "adam", "adamw"),
     )
-    learning_rate: float | None = setting(
+    learning_rate: float | None = _common(
         None,
         "peak learning rate; unset: sgd 0.08 for 128 pictures a step, in proportion; adam 0.001; adamw 0.003",
     )
-    schedule: str = setting(
+    schedule: str = _optimise(
         "cosine",
         "cosine: warm up, then one cosine to zero; plateau: divide when validation loss stalls; constant",
         choices=("cosine", "plateau", "constant"),
     )
-    warmup: float = setting(0.1, "cosine only: share of the epochs spent warming up, at most five epochs")
-    plateau_patience: int = setting(3, "plateau only: epochs without a better validation loss before it acts")
-    plateau_factor: float = setting(0.5, "plateau only: what the learning rate is multiplied by")
-    plateau_floor: float = setting(1e-6, "plateau only: lowest learning rate")
-    weight_decay: float | None = setting(
+    warmup: float = _optimise(0.1, "cosine only: share of the epochs spent warming up, at most five epochs")
+    plateau_patience: int = _optimise(
+        3, "plateau only: epochs without a better validation loss before it acts"
+    )
+    plateau_factor: float = _optimise(0.5, "plateau only: what the learning rate is multiplied by")
+    plateau_floor: float = _optimise(1e-6, "plateau only: lowest learning rate")
+    weight_decay: float | None = _optimise(
         None, "decoupled weight decay, not on biases and normalisation; unset: 0.005 for sgd, 0.02 for adamw"
     )
-    ema: float = setting(
+    ema: float = _optimise(
         0.998, "decay per step of the moving average of weights that is validated and kept; 0: off"
     )
-    patience: int = setting(0, "stop after this many epochs without a better validation loss; 0: never")
-    monitor: str = setting(
+    patience: int = _optimise(0, "stop after this many epochs without a better validation loss; 0: never")
+    monitor: str = _optimise(
         "accuracy", "which epoch is kept as best, on validation", choices=("accuracy", "loss", "last")
     )
-    time_limit: str | None = setting(None, "plan the epochs to fit this much time, such as 90m or 1h30m")
+    time_limit: str | None = _common(None, "plan the epochs to fit this much time, such as 90m or 1h30m")
     # running
-    seed: int = setting(0, "seed of weights, order and augmentation")
-    precision: str = setting(
+    seed: int = _common(0, "seed of weights, order and augmentation")
+    precision: str = _run(
         "auto",
         "auto: mixed (bfloat16) on GPUs, and for our own networks on processors with AVX-512 BF16 or AMX; else float32",
         choices=("auto", "float32", "mixed"),
     )
-    h5: bool = setting(False, "also save the best network as .h5")
-    int8: bool = setting(
+    h5: bool = _run(False, "also save the best network as .h5")
+    int8: bool = _run(
         False, "also write an int8 form of the network, unless it loses more than 0.3 points on validation"
     )
-    tensorboard: bool = setting(False, "write TensorBoard logs into the run folder")
-    phases: tuple[Mapping[str, Any], ...] = setting(
+    tracker: str | None = _run(
+        None,
+        "also log settings, epochs and the model with this experiment tracker, which must be installed",
+        choices=("mlflow", "wandb", "tensorboard"),
+    )
+    phases: tuple[Mapping[str, Any], ...] = _run(
         (), "later phases, each with settings to change", option=False
     )
 
@@ -163,6 +202,7 @@ class TrainConfig(DataConfig):
             "size",
             "resize",
             "limit",
+            "teacher_temperature",
         )
         for name in positive:
             value = getattr(self, name)
@@ -195,6 +235,7 @@ class TrainConfig(DataConfig):
             "cutmix",
             "patience",
             "votes_weight",
+            "feature_views",
             "seed",
         )
         for name in (*not_negative, "weight_decay", "plateau_floor"):
@@ -202,6 +243,8 @@ class TrainConfig(DataConfig):
                 raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
         if not 0 <= self.jpeg_quality <= 90:
             raise ConfigError(f"jpeg_quality must be from 0 to 90, got {self.jpeg_quality}")
+        if not 0 < self.teacher_weight <= 1:
+            raise ConfigError(f"teacher_weight must be above 0 and at most 1, got {self.teacher_weight}")
         if self.blend is not None and not 0 < self.blend < 1:
             raise ConfigError(f"blend must be between 0 and 1, got {self.blend}")
         if not 0 <= self.logit_adjustment <= 1:

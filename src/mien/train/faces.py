@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.data.dataset import Dataset, Pictures, Split
+from mien.data.index import traits_of
+from mien.data.traits import Traits
 from mien.detect.align import align
 from mien.detect.base import Detection, Detector
 from mien.errors import DataError
@@ -28,6 +30,11 @@ class FacePictures:
 
     def __len__(self) -> int:
         return len(self.faces)
+
+    @property
+    def traits(self) -> Traits:
+        """Of the whole pictures, by which copies are known."""
+        return traits_of(self.pictures)
 
     def read(self, index: int) -> NDArray[np.uint8]:
         """Return the square around one face: (side, side, 3) uint8, RGB."""

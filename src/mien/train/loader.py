@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
@@ -17,7 +17,7 @@ from mien.data.dataset import Pictures, Split
 from mien.data.index import InMemoryPictures
 from mien.errors import DataError
 from mien.model.preprocess import Preprocess, to_model_input
-from mien.train.augment import augment
+from mien.train.augment import augment, centre
 from mien.train.config import TrainConfig
 
 # Prepared pictures are kept in memory as uint8 up to this many bytes (FER-2013: 66 MB); larger sets are read from
@@ -32,12 +32,14 @@ class Batch:
     """What one optimiser step takes.
 
     inputs: (n, size, size, channels), levels in [0, 255]; uint8 where the config keeps whole levels, else float32.
-    targets: one (n, labels) float32 array a head, rows sum to one. weights: one (n,) float32 array a head.
+    targets: one (n, labels) float32 array a head, rows sum to one. weights: one (n,) float32 array a head; none: all 1.
+    views: the same pictures as each teacher takes them.
     """
 
     inputs: NDArray[np.uint8 | np.float32]
     targets: list[NDArray[np.float32]]
     weights: list[NDArray[np.float32]]
+    views: Sequence[NDArray[np.uint8 | np.float32]] = ()
 
 
 class Inputs:
@@ -123,17 +125,19 @@ class Loader:
         *,
         drop_rest: bool = False,
         size: int | None = None,
+        views: Sequence[Callable[[NDArray[np.uint8 | np.float32]], NDArray[np.uint8 | np.float32]]] = (),
     ) -> None:
         """heads: labels of each head; the second one, if any, is the FER+ votes.
 
         drop_rest: leave out the last, smaller batch, which cannot be shared evenly between devices.
         size: pixels a side of the network's input where `inputs` are larger (see `Preprocess.resize`).
+        views: what makes each teacher's input of the varied pictures, before their centre is cut out.
         """
         assert config.batch_size is not None
         self._inputs, self._config, self._heads = inputs, config, heads
         self._size = config.batch_size
-        self._drop_rest, self._side = drop_rest, size
-        self._labels = split.labels
+        self._drop_rest, self._side, self._views = drop_rest, size, views
+        self._labels, self._shares = split.labels, split.shares
         self._votes = split.votes if len(heads) > 1 else None
         weights_of_classes(
             split.labels, heads[0], config.class_weights
@@ -168,11 +172,12 @@ class Loader:
         self, indices: NDArray[np.intp], rng: Generator, mix: bool, class_weight: NDArray[np.float32]
     ) -> Batch:
         config = self._config
-        inputs = augment(self._inputs(indices), rng, config, self._side)
+        # Teachers may look at more of the picture than the student: then its centre is cut out at the end.
+        inputs = augment(self._inputs(indices), rng, config, None if self._views else self._side)
         labels = self._labels[indices]
         classes = len(self._heads[0])
-        hard = np.eye(classes, dtype=np.float32)[labels]
-        targets = [hard * (1 - config.label_smoothing) + config.label_smoothing / classes]
+        wanted = np.eye(classes, dtype=np.float32)[labels] if self._shares is None else self._shares[indices]
+        targets = [wanted * (1 - config.label_smoothing) + config.label_smoothing / classes]
         weights = [class_weight[labels]]
         if self._votes is not None:
             votes = self._votes[indices]
@@ -184,8 +189,11 @@ class Loader:
         batch = Batch(inputs, targets, weights)
         if mix and (config.mixup or config.cutmix) and rng.random() < config.mixup_prob:
             use_cutmix = bool(config.cutmix) and (not config.mixup or rng.random() < 0.5)
-            return _cutmix(batch, rng, config.cutmix) if use_cutmix else _mixup(batch, rng, config.mixup)
-        return batch
+            batch = _cutmix(batch, rng, config.cutmix) if use_cutmix else _mixup(batch, rng, config.mixup)
+        if not self._views:
+            return batch
+        views = [view(batch.inputs) for view in self._views]
+        return replace(batch, inputs=centre(batch.inputs, self._side or batch.inputs.shape[1]), views=views)
 
 
 def _mixup(batch: Batch, rng: Generator, alpha: float) -> Batch:

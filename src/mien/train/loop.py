@@ -25,7 +25,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -41,6 +41,7 @@ from mien.train.checkpoint import Progress
 from mien.train.config import TrainConfig
 from mien.train.ema import MovingAverage, host
 from mien.train.loader import Batch, Inputs, Loader
+from mien.train.teachers import Teachers
 
 _PREDICT_BATCH = 256
 
@@ -320,10 +321,12 @@ class ClassifierLoop(TrainingLoop):
         prepare_phase: Callable[[TrainConfig], None],
         show: ProgressBar,
         devices: int = 1,
+        teachers: Teachers | None = None,
     ) -> None:
         """folder: where the state is kept. on_best: called with the network holding the weights to keep.
 
-        prepare_phase: freezes or unfreezes layers before a phase is compiled.
+        prepare_phase: freezes or unfreezes layers before a phase is compiled. teachers: whose answers are a part of
+        the targets.
         """
         super().__init__(
             network,
@@ -334,6 +337,8 @@ class ClassifierLoop(TrainingLoop):
             time_limit=config.time_limit,
         )
         self._loader, self._validation, self._devices = loader, validation, devices
+        self._teachers = teachers
+        self._frozen: _FrozenBase | None = None
         self._best_file = folder / "best-weights.npz"
         self._on_best, self._prepare_phase = on_best, prepare_phase
         self._kept = False
@@ -345,7 +350,14 @@ class ClassifierLoop(TrainingLoop):
     def batches(self, epoch: int) -> Iterator[Batch]:
         config, progress = self.phase, self.progress
         mix = progress.phase_epoch < config.mixup_off_epoch * progress.phase_epochs
-        return self._loader.epoch(epoch, mix, config.class_weights)
+        if self._frozen:
+            view = epoch % config.feature_views
+            return self._frozen.batches(view, epoch, lambda: self._varied(view, mix))
+        return self._varied(epoch, mix)
+
+    def _varied(self, epoch: int, mix: bool) -> Iterator[Batch]:
+        for batch in self._loader.epoch(epoch, mix, self.phase.class_weights):
+            yield self._teachers.soften(batch) if self._teachers else batch
 
     def learning_rate(self, part: float) -> float:
         return schedule.learning_rate(self.phase, self.progress, part)
@@ -354,9 +366,11 @@ class ClassifierLoop(TrainingLoop):
         config: TrainConfig = self.phase
         self._prepare_phase(config)
         optimizer = _optimizer(config)
-        optimizer.build(self.network.trainable_variables)
+        self._frozen = _FrozenBase.of(self.network, config) if config.feature_views else None
+        self.trained = self._frozen.top if self._frozen else self.network
+        optimizer.build(self.trained.trainable_variables)
         heads = len(self.network.outputs)
-        self.network.compile(
+        self.trained.compile(
             optimizer,
             loss=["categorical_crossentropy"] * heads if heads > 1 else "categorical_crossentropy",
             loss_weights=[1.0, config.votes_weight] if heads > 1 else None,
@@ -365,7 +379,10 @@ class ClassifierLoop(TrainingLoop):
         )
 
     def judge(self, last: bool) -> dict[str, float]:  # noqa: ARG002 - every epoch is judged
-        answers = predict(self.network, self._validation.inputs, self._devices)[0]
+        if self._frozen:
+            answers = self._frozen.predict(self._validation.inputs, self._devices)[0]
+        else:
+            answers = predict(self.network, self._validation.inputs, self._devices)[0]
         targets = np.eye(answers.shape[1])[self._validation.labels]
         loss = negative_log_likelihood(answers, targets)  # nats
         accuracy = float((answers.argmax(axis=1) == self._validation.labels).mean())
@@ -402,6 +419,56 @@ class ClassifierLoop(TrainingLoop):
             return False
         progress.best, progress.best_epoch = figure, progress.epoch
         return True
+
+
+class _FrozenBase:
+    """A network whose base does not learn: its features are computed once a varied view, and the top learns from them.
+
+    A phase with a frozen base then takes seconds an epoch. What is left out is variety: there are as many variations of
+    a picture as views.
+    """
+
+    def __init__(self, base: keras.Model, top: keras.Model, seed: int) -> None:
+        self.base, self.top, self._seed = base, top, seed
+        self._views: dict[int, list[Batch]] = {}
+        self._validation: NDArray[np.float32] | None = None
+
+    @classmethod
+    def of(cls, network: keras.Model, config: TrainConfig) -> _FrozenBase | None:
+        """Split a network after its layer `pool`; None where it has none or something below it learns."""
+        names = [layer.name for layer in network.layers]
+        if "pool" not in names:
+            return None
+        base = keras.Model(network.inputs[0], network.get_layer("pool").output)
+        if base.trainable_variables:
+            return None
+        features = keras.Input(base.outputs[0].shape[1:], name="features")
+        x = features
+        above = network.layers[names.index("pool") + 1 :]
+        heads = {tensor._keras_history.operation.name for tensor in network.outputs}
+        for layer in above:
+            if layer.name not in heads:
+                x = layer(x)
+        outputs = [network.get_layer(name)(x) for name in network.output_names]
+        return cls(base, keras.Model(features, outputs[0] if len(outputs) == 1 else outputs), config.seed)
+
+    def batches(self, view: int, epoch: int, varied: Callable[[], Iterator[Batch]]) -> Iterator[Batch]:
+        """Yield the batches of a view, in an order that depends on the epoch. varied: makes them, the first time."""
+        if view not in self._views:
+            self._views[view] = [
+                replace(batch, inputs=np.asarray(self.base.predict_on_batch(batch.inputs)))
+                for batch in varied()
+            ]
+        made = self._views[view]
+        for place in np.random.default_rng((self._seed, epoch)).permutation(len(made)):
+            yield made[place]
+
+    def predict(self, inputs: Inputs, devices: int = 1) -> list[NDArray[np.float32]]:
+        """Return what `predict` does for the whole network; the features are kept."""
+        if self._validation is None:
+            self._validation = predict(self.base, inputs, devices)[0]
+        answers = self.top.predict(self._validation, batch_size=_PREDICT_BATCH, verbose=0)
+        return answers if isinstance(answers, list) else [answers]
 
 
 def predict(network: keras.Model, inputs: Inputs, devices: int = 1) -> list[NDArray[np.float32]]:

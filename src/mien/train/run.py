@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime
+import os
 import shlex
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +15,20 @@ import numpy as np
 
 from mien.data import open_dataset
 from mien.data.dataset import Dataset
-from mien.errors import ConfigError
+from mien.data.index import traits_of
+from mien.errors import ConfigError, need
+from mien.files import locked
 from mien.labels import FER2013, FERPLUS
+from mien.model.folder import BEST_FILE, MODEL_FOLDER
 from mien.model.heads import Head
 from mien.model.metadata import Metadata
 from mien.model.preprocess import Preprocess
 from mien.terminal import ProgressBar
-from mien.train import run_folder
+from mien.train import run_folder, trackers
 from mien.train.checkpoint import Progress
 from mien.train.config import TrainConfig
+
+_CURVES_EVERY_S = 20.0  # between two drawings of the curves while a training runs
 
 
 @dataclass(frozen=True)
@@ -36,7 +43,7 @@ class Run:
     @property
     def model(self) -> Path:
         """The exported model folder."""
-        return self.folder / run_folder.MODEL_FOLDER
+        return self.folder / MODEL_FOLDER
 
 
 @dataclass(frozen=True)
@@ -47,6 +54,16 @@ class _Built:
     preprocess: Preprocess
     heads: dict[str, tuple[str, ...]]
     unfreeze: Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Faces:
+    """The pictures of a training. detector: facts about the one that cut them out; cut, lost: pictures."""
+
+    dataset: Dataset
+    detector: Mapping[str, Any] = field(default_factory=dict)
+    cut: int = 0
+    lost: tuple[str, ...] = ()
 
 
 def train(
@@ -61,34 +78,41 @@ def train(
     """Train on `data` into the run folder `out`; go on with an unfinished run there, load a finished one.
 
     retrain: remove what is there and start again. command: recorded for whoever wants to reproduce it.
-    Raises ConfigError when `out` holds a run with other settings or data, and the errors of reading and training.
-    KeyboardInterrupt passes through after the best network so far has been exported.
+    Raises ConfigError when `out` holds a run with other settings or data, or when another process is training there,
+    and the errors of reading and training. KeyboardInterrupt passes through after the best network so far has been
+    exported.
     """
     show = show or ProgressBar(quiet=True)
-    dataset = _limited(_opened(config, data, show), config)
-    config = config.for_pictures(len(dataset.split("train")))
-    settings = run_folder.described(config, dataset, data)
+    trackers.check(config.tracker)
+    faces = opened(config, data, show)
+    faces = replace(faces, dataset=_limited(faces.dataset, config))
+    config = config.for_pictures(len(faces.dataset.split("train")))
+    settings = run_folder.described(config, faces.dataset, data)
     if not retrain and (found := run_folder.finished(out, settings)):
         return Run(out, config, found, trained=False)
-    command = command or f"mien train {shlex.quote(str(data))}"
-    training = _Training(config, dataset, out, {**settings, "command": command}, show=show)
-    return training.run(replacing=retrain)
+    with locked(out, "being trained"):
+        # Once more, now that nobody else can be at it.
+        if not retrain and (found := run_folder.finished(out, settings)):
+            return Run(out, config, found, trained=False)
+        settings["command"] = command or f"mien train {shlex.quote(str(data))}"
+        return _Training(config, faces, out, settings, show=show).run(replacing=retrain)
 
 
-def _opened(config: TrainConfig, data: Path, show: ProgressBar) -> Dataset:
+def opened(config: TrainConfig, data: Path, show: ProgressBar) -> Faces:
+    """Open DATA as the settings say, faces cut out where they ask for it; say what was left out."""
     dataset = open_dataset(data, config)
     for bad in dataset.unreadable:
         show.line(f"cannot be read, left out: {bad.name}: {bad.reason}")
     if config.faces == "whole":
-        return dataset
+        return Faces(dataset)
     from mien.detect.registry import open_detector
     from mien.train.faces import crop_faces
 
-    detector = open_detector("auto")
-    cropped, without = crop_faces(dataset, detector, config.margin)
-    for name in without:
+    found = open_detector(config.detector, Path(config.detector_file) if config.detector_file else None)
+    cropped, lost = crop_faces(dataset, found, config.margin)
+    for name in lost:
         show.line(f"no face found, left out: {name}")
-    return cropped
+    return Faces(cropped, dict(found.metadata), sum(map(len, cropped.splits.values())), lost)
 
 
 def _limited(dataset: Dataset, config: TrainConfig) -> Dataset:
@@ -99,13 +123,16 @@ def _limited(dataset: Dataset, config: TrainConfig) -> Dataset:
     return replace(dataset, splits={**dataset.splits, "train": train_split.take(np.sort(drawn))})
 
 
-def _heads(dataset: Dataset, config: TrainConfig) -> dict[str, tuple[str, ...]]:
-    """Name the heads: `fer2013` for its seven classes, `expression` for any others; `votes` beside the former."""
-    whole_fer = dataset.name == "fer2013" and set(dataset.classes) == set(FER2013)
-    heads = {"fer2013" if whole_fer else "expression": dataset.classes}
-    if whole_fer and config.votes_weight and dataset.split("train").votes is not None:
-        heads["votes"] = FERPLUS
-    return heads
+def heads_for(dataset: Dataset, config: TrainConfig) -> dict[str, tuple[str, ...]]:
+    """Return the labels of each head by name: what the data says decides, never the name of a file.
+
+    One head `expression` for the classes. Where the pictures are FER-2013's own, with the votes of FER+ beside their
+    seven labels, two heads: `fer2013` for the labels and `votes` (unless votes_weight is 0).
+    """
+    votes = dataset.split("train").votes is not None and set(dataset.classes) == set(FER2013)
+    if votes and config.votes_weight:
+        return {"fer2013": dataset.classes, "votes": FERPLUS}
+    return {"fer2013" if votes else "expression": dataset.classes}
 
 
 def _build(config: TrainConfig, heads: dict[str, tuple[str, ...]]) -> _Built:
@@ -139,9 +166,9 @@ def _build(config: TrainConfig, heads: dict[str, tuple[str, ...]]) -> _Built:
 def _from_trained(config: TrainConfig, heads: dict[str, tuple[str, ...]]) -> _Built:
     from mien.train import transfer
 
-    if config.size or config.resize or config.colour:
+    old, metadata = transfer.open_to_start(str(config.init_from), config.input_range, config.colour)
+    if config.size or config.resize or config.colour not in (None, metadata.preprocess.colour):
         raise ConfigError("--size, --resize and --colour cannot change with --from: the model's own are kept")
-    old, metadata = transfer.open_network(str(config.init_from))
     if config.faces == "crop" and config.margin != metadata.preprocess.margin:
         raise ConfigError(
             f"the faces must be cut out as for the model that --from names: add --margin {metadata.preprocess.margin:g}"
@@ -156,50 +183,82 @@ class _Training:
     def __init__(
         self,
         config: TrainConfig,
-        dataset: Dataset,
+        faces: Faces,
         out: Path,
         settings: dict[str, Any],
         *,
         show: ProgressBar,
     ) -> None:
-        from mien.train import backend, tensorboard_log
+        from mien.train import backend
 
-        if config.tensorboard:
-            tensorboard_log.check()
-        self._config, self._dataset, self._out, self._show = config, dataset, out, show
+        self._config, self._faces, self._dataset, self._out, self._show = (
+            config,
+            faces,
+            faces.dataset,
+            out,
+            show,
+        )
         self._devices = backend.prepare(config)
-        self._built = _build(config, _heads(dataset, config))
+        for package in ("sklearn", "matplotlib", "jinja2"):  # for the report, at the end of it all
+            need(package, "train", "training")
+        self._built = _build(config, heads_for(self._dataset, config))
         self._settings = {
             **settings,
+            "detector": dict(faces.detector),
             "dtype_policy": backend.precision(config),  # what precision 'auto' came to on this machine
             "versions": backend.versions(),
         }
+        self._tracker: trackers.Tracker | None = None
+        self._drawn = 0.0
 
     def run(self, *, replacing: bool = False) -> Run:
         """Train, or go on. replacing: remove the run that lies there, once nothing can keep this one from starting."""
         from mien.train.loader import Inputs, Loader
         from mien.train.loop import ClassifierLoop, Validation
+        from mien.train.teachers import Teachers, view_for
 
         config, built = self._config, self._built
         train_split, valid = self._dataset.split("train"), self._dataset.split("validation")
         self._validation = Validation(Inputs(valid, built.preprocess), valid.labels)
         how, labels = built.preprocess, tuple(built.heads.values())
+        teachers = None
+        if config.teacher:
+            teachers = Teachers(
+                config.teacher,
+                built.heads,
+                weight=config.teacher_weight,
+                temperature=config.teacher_temperature,
+            )
+        views = [
+            lambda pictures, seen=seen: view_for(pictures, how, seen)
+            for seen in (teachers.preprocesses if teachers else ())
+        ]
         inputs = Inputs(train_split, how.uncut)
-        loader = Loader(train_split, inputs, labels, config, drop_rest=self._devices > 1, size=how.size)
+        loader = Loader(
+            train_split, inputs, labels, config, drop_rest=self._devices > 1, size=how.size, views=views
+        )
         if replacing:
             run_folder.clear(self._out)
         run_folder.begin(self._out, self._settings)
+        run_folder.write_seen(
+            self._out, {name: traits_of(part.pictures).keys for name, part in self._dataset.splits.items()}
+        )
+        for line in self._summary(len(loader)):
+            self._show.line(line)
+        self._draw_batch(loader)
+        self._tracker = trackers.open_tracker(config.tracker, self._out, self._settings)
         loop = ClassifierLoop(
             built.network,
             loader,
             self._validation,
             config,
             folder=self._out / run_folder.CHECKPOINT,
-            on_best=lambda: self._save(run_folder.BEST_FILE),
+            on_best=lambda: self._save(BEST_FILE),
             on_epoch=self._note_epoch,
             prepare_phase=lambda phase: built.unfreeze(phase.unfreeze),
             show=self._show,
             devices=self._devices,
+            teachers=teachers,
         )
         try:
             progress = loop.run()
@@ -211,10 +270,46 @@ class _Training:
         loop.hold_average()
         self._save(run_folder.LAST_FILE)
         self._finish(progress)
+        if self._tracker:
+            self._tracker.finish(self._out / MODEL_FOLDER)
         return Run(self._out, config, progress, trained=True)
 
+    def _summary(self, steps: int) -> list[str]:
+        """Say in a few lines what is about to be trained on what, where, and for how long."""
+        config, dataset, built, faces = self._config, self._dataset, self._built, self._faces
+        counts = ", ".join(f"{len(part):,} {name}" for name, part in dataset.splits.items())
+        lines = [
+            f"data      {dataset.name}: {counts}; {len(dataset.classes)} classes: {', '.join(dataset.classes)}"
+        ]
+        if config.faces == "crop":
+            lost = f"; {len(faces.lost):,} without a face left out" if faces.lost else ""
+            lines.append(
+                f"faces     {faces.cut:,} cut out by the detector {faces.detector.get('name')}{lost}"
+            )
+        lines += [f"note      {note}" for note in dataset.notes]
+        how = built.preprocess
+        start = f", from {config.init_from}" if config.init_from else ""
+        lines.append(
+            f"network   {built.network.name}, {how.size}x{how.size} {how.colour}, "
+            f"{built.network.count_params():,} parameters{start}"
+        )
+        if config.teacher:
+            lines.append(f"teachers  {', '.join(config.teacher)}")
+        lines.append(f"device    {_device(self._devices, self._settings)}")
+        lines.append(f"folder    {self._out}")
+        return [*lines, *_plan(config, steps)]
+
+    def _draw_batch(self, loader: Any) -> None:
+        from mien.train.pictures import draw_batch
+
+        batch = next(iter(loader.epoch(0, True, self._config.class_weights)))
+        if self._built.preprocess.colour == "bgr":
+            batch = replace(batch, inputs=batch.inputs[..., ::-1])
+        first = next(iter(self._built.heads.values()))
+        draw_batch(batch, first, self._out / run_folder.BATCH_FILE)
+
     def _metadata(self) -> Metadata:
-        """What is known before the network has been judged."""
+        """What is known before the network has been calibrated."""
         return Metadata(
             name=self._out.name,
             preprocess=self._built.preprocess,
@@ -232,50 +327,76 @@ class _Training:
 
     def _note_epoch(self, progress: Progress) -> None:
         run_folder.note_epochs(self._out, progress.history)
-        if self._config.tensorboard:
-            from mien.train.tensorboard_log import write
+        if time.monotonic() - self._drawn > _CURVES_EVERY_S:
+            self._draw_curves(progress)
+            self._drawn = time.monotonic()
+        if self._tracker:
+            self._tracker.epoch(progress.history[-1])
 
-            write(self._out / run_folder.TENSORBOARD, progress.history[-1])
+    def _draw_curves(self, progress: Progress) -> None:
+        from mien.train.pictures import draw_curves
+
+        draw_curves(progress.history, progress.best_epoch, self._out / run_folder.CURVES_FILE)
 
     def _add_int8(self) -> None:
         from mien.train.export.int8 import add_int8
 
         train, valid = self._dataset.split("train"), self._dataset.split("validation")
-        found, kept = add_int8(self._out / run_folder.MODEL_FOLDER, train, valid, seed=self._config.seed)
+        found, kept = add_int8(self._out / MODEL_FOLDER, train, valid, seed=self._config.seed)
         verdict = "kept" if kept else "not kept: it may lose 0.3"
         self._show.line(f"int8 form: {100 * found.lost:+.2f} points lost on validation, {verdict}")
 
     def _finish(self, progress: Progress) -> None:
         """Export the best network, calibrated on validation, and draw the curves."""
-        from mien.train.calibrate import blended, calibrated_heads, planned
-        from mien.train.curves import draw_curves
+        from mien.train.calibrate import calibrated_metadata
         from mien.train.export.folder import export
         from mien.train.export.keras_io import load_network, save_network
         from mien.train.loop import predict
 
-        best, _ = load_network(self._out / run_folder.BEST_FILE)
-        answers = predict(best, self._validation.inputs)
-        split = self._dataset.split("validation")
-        heads, scores = calibrated_heads(self._built.heads, answers, split, self._dataset.name)
+        best, _ = load_network(self._out / BEST_FILE)
         results = {
             "epochs": progress.epoch,
             "best_epoch": progress.best_epoch,
             "seconds": round(progress.seconds),
         }
-        share, adjustment = self._config.blend, self._config.logit_adjustment
-        plan = planned(self._built.heads, share, adjustment, self._dataset.split("train"))
-        blend, blend_scores = blended(heads, answers, split, plan, self._dataset.name)
-        metadata = replace(
-            self._metadata(),
-            heads=heads,
-            blend=blend,
-            scores=scores + blend_scores,
-            training={**self._settings, **results},
+        metadata = calibrated_metadata(
+            replace(self._metadata(), training={**self._settings, **results}),
+            predict(best, self._validation.inputs),
+            self._dataset,
+            share=self._config.blend,
+            adjustment=self._config.logit_adjustment,
         )
         if self._config.h5:
             save_network(best, self._out / run_folder.H5_FILE, self._metadata())
-        draw_curves(progress.history, progress.best_epoch, self._out / run_folder.CURVES_FILE)
+        self._draw_curves(progress)
         # Last, because a run with its model counts as finished.
-        export(best, self._out / run_folder.MODEL_FOLDER, metadata)
+        export(best, self._out / MODEL_FOLDER, metadata)
         if self._config.int8:
             self._add_int8()
+
+
+def _device(devices: int, settings: Mapping[str, Any]) -> str:
+    """Return what the network is trained on, in words."""
+    from mien.train import backend
+
+    what = f"{devices} GPUs" if devices > 1 else "GPU" if backend.has_gpu() else f"{os.cpu_count()} CPU cores"
+    name, version = list(settings["versions"].items())[3]
+    precision = "mixed precision" if settings["dtype_policy"] != "float32" else "float32"
+    return f"{what}, {name} {version}, {precision}"
+
+
+def _plan(config: TrainConfig, steps: int) -> list[str]:
+    """Return the phases in words, a line each."""
+    lines = []
+    for number, phase in enumerate(config.in_phases(), start=1):
+        what = "plan" if number == 1 else ""
+        name = f"phase {number}: " if config.phases else ""
+        stop = f", stops after {phase.patience} without a better validation loss" if phase.patience else ""
+        layers = {0: "", -1: ", all layers"}.get(phase.unfreeze, f", top {phase.unfreeze} layers unfrozen")
+        lines.append(
+            f"{what:9} {name}{phase.epochs} epochs of {steps:,} steps of {config.batch_size}, {phase.optimizer} at "
+            f"{phase.rate:g} ({phase.schedule}){layers}{stop}"
+        )
+    if config.time_limit:
+        lines.append(f"          the epochs are planned anew to fit {config.time_limit}")
+    return lines

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
+import re
 import shutil
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +17,26 @@ import numpy as np
 from mien.data.dataset import Dataset
 from mien.errors import ConfigError
 from mien.files import plain_name, whole_file
-from mien.model.folder import METADATA_FILE
+from mien.model.folder import BEST_FILE, METADATA_FILE, MODEL_FOLDER, SETTINGS_FILE
 from mien.settings import to_mapping
 from mien.train import checkpoint
 from mien.train.checkpoint import Progress
 from mien.train.config import TrainConfig
 
-SETTINGS_FILE, EPOCHS_FILE, CURVES_FILE = "settings.json", "epochs.csv", "curves.png"
-BEST_FILE, LAST_FILE, H5_FILE = "best.keras", "last.keras", "best.h5"
-MODEL_FOLDER, CHECKPOINT, REPORT_FOLDER, TENSORBOARD = "model", "checkpoint", "report", "tensorboard"
+EPOCHS_FILE, CURVES_FILE = "epochs.csv", "curves.png"
+LAST_FILE, H5_FILE = "last.keras", "best.h5"
+BATCH_FILE, SEEN_FILE = "batch.png", "trained-on.npz"
+CHECKPOINT, REPORT_FOLDER, TENSORBOARD = "checkpoint", "report", "tensorboard"
+LOCK_FILE = ".lock"  # of `files.locked`, while somebody trains here
 
 _EXPLAINED = f"""# A mien run
 
 | file | what it is |
 |---|---|
 | `{SETTINGS_FILE}` | every setting as it was used, versions, what data (with its fingerprint), the command |
-| `{EPOCHS_FILE}`, `{CURVES_FILE}` | every epoch's loss, accuracy and last learning rate, as a table and as a picture |
+| `{EPOCHS_FILE}`, `{CURVES_FILE}` | every epoch's loss, accuracy and learning rate, as table and picture; they grow |
+| `{BATCH_FILE}` | some pictures as the network sees them in training, varied and mixed, with their targets |
+| `{SEEN_FILE}` | fingerprints of the pictures that it was trained on, so that nobody scores it on them |
 | `{BEST_FILE}` | the network of the best epoch on validation, for `keras.models.load_model` |
 | `{LAST_FILE}` | the network of the last epoch |
 | `{MODEL_FOLDER}/` | the model folder: what other mien commands and programs use, with its card |
@@ -37,13 +44,29 @@ _EXPLAINED = f"""# A mien run
 | `{REPORT_FOLDER}-DATA/` | the same, by `mien evaluate` |
 | `{CHECKPOINT}/` | what a training that was interrupted needs to go on; the same command does |
 | `{H5_FILE}` | with `--h5`: `{BEST_FILE}` in the older format |
-| `{TENSORBOARD}/` | with `--tensorboard`: logs, for `tensorboard --logdir` |
+| `{TENSORBOARD}/` | with `--tracker tensorboard`: logs, for `tensorboard --logdir` |
 """
 
 
-def default_folder(data: Path, what: str, runs: Path = Path("runs")) -> Path:
-    """Return where a run goes unless the user says otherwise. what: the recipe's or the network's name."""
-    return runs / f"{plain_name(data)}-{what}"
+def default_folder(
+    data: Path, what: str, runs: Path = Path("runs"), settings: Mapping[str, Any] | None = None
+) -> Path:
+    """Return where a run goes unless the user says otherwise.
+
+    what: the recipe's or the network's name. settings: what the user chose besides. Other settings have another folder,
+    the same ones always the same, so that a command that is given again finds its run: one or two of them by name,
+    more by a short hash.
+    """
+    chosen = {name: value for name, value in (settings or {}).items() if name not in _NOT_IN_NAMES}
+    parts = [f"{name.replace('_', '-')}-{_said(value)}" for name, value in sorted(chosen.items())]
+    told = "-".join(parts)
+    if len(parts) > 2 or len(told) > 40 or not re.fullmatch(r"[\w.,+-]*", told):
+        told = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:8]
+    return runs / f"{plain_name(data)}-{what}{'-' if told else ''}{told}"
+
+
+# What does not change the network that comes out, or is in the name already.
+_NOT_IN_NAMES = ("network", "tracker", "h5")
 
 
 def described(config: TrainConfig, dataset: Dataset, data: Path) -> dict[str, Any]:
@@ -61,6 +84,7 @@ def described(config: TrainConfig, dataset: Dataset, data: Path) -> dict[str, An
     about = {
         "path": str(data),
         "name": dataset.name,
+        "notes": list(dataset.notes),
         "classes": list(dataset.classes),
         "counts": counts,
         "fingerprint": dataset.fingerprint,
@@ -81,8 +105,14 @@ def clear(out: Path) -> None:
     if not out.exists():
         return
     if not (out / SETTINGS_FILE).exists():
-        raise _not_a_run(out)
-    shutil.rmtree(out)
+        if _inside(out):
+            raise _not_a_run(out)
+        return
+    for path in _inside(out):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def finished(out: Path, settings: Mapping[str, Any]) -> Progress | None:
@@ -91,7 +121,7 @@ def finished(out: Path, settings: Mapping[str, Any]) -> Progress | None:
     Raises ConfigError when `out` holds something else, or at least an epoch of a run with other settings or data.
     """
     if not (out / SETTINGS_FILE).exists():
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        if out.exists() and (not out.is_dir() or _inside(out)):
             raise _not_a_run(out)
         return None
     stored = json.loads((out / SETTINGS_FILE).read_text(encoding="utf-8"))
@@ -119,6 +149,29 @@ def note_epochs(out: Path, history: list[dict[str, Any]]) -> None:
         writer = csv.DictWriter(stream, list(history[0]))
         writer.writeheader()
         writer.writerows(history)
+
+
+def write_seen(out: Path, keys: Mapping[str, Sequence[bytes]]) -> None:
+    """Store the fingerprints of the pictures of each split, 16 bytes each (see `mien.data`)."""
+    arrays = {
+        name: np.frombuffer(b"".join(values), np.uint8).reshape(-1, 16) for name, values in keys.items()
+    }
+    with whole_file(out / SEEN_FILE) as temporary, temporary.open("wb") as stream:
+        np.savez(stream, **arrays)  # type: ignore[arg-type]
+
+
+def seen(out: Path, split: str = "train") -> frozenset[bytes]:
+    """Return the fingerprints of the pictures that the run's network was fitted on; none where nobody stored them."""
+    try:
+        with np.load(out / SEEN_FILE, allow_pickle=False) as stored:
+            return frozenset(row.tobytes() for row in stored[split]) if split in stored.files else frozenset()
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        return frozenset()
+
+
+def _inside(folder: Path) -> list[Path]:
+    """Return what lies in a folder, the lock of whoever works on it left out."""
+    return [path for path in folder.iterdir() if path.name != LOCK_FILE]
 
 
 def _not_a_run(out: Path) -> ConfigError:

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import keras
 
 from mien.errors import ModelError
-from mien.model.folder import MODEL_FILE, model_path
+from mien.model.folder import BEST_FILE, KERAS_SUFFIXES, MODEL_FILE, model_path
 from mien.model.metadata import Metadata
-from mien.train.export.keras_io import load_network
+from mien.train.export.keras_io import load_network, stored_metadata
 from mien.train.export.onnx import keras_from_onnx
+from mien.train.external_models import Description, adopt_keras, remembered
 from mien.train.networks.backbones import LEVELS
 from mien.train.networks.spec import heads_on
-from mien.train.run_folder import BEST_FILE
 
 
-def open_network(model: str) -> tuple[keras.Model, Metadata]:
+def open_network(model: str, told: Description | None = None) -> tuple[keras.Model, Metadata]:
     """Load a run folder, a model folder, the name of a shipped model, or a `.keras`, `.h5` or `.onnx` file.
 
-    Raises ModelError for anything else, and for a file that says nothing about its labels and input.
+    told: of a Keras file that mien did not save; None: what was told of it before. Raises ModelError for anything
+    else, and for a file of which nobody said what its labels and input are.
     """
     path = model_path(model)
     if (path / BEST_FILE).is_file():
@@ -30,10 +32,34 @@ def open_network(model: str) -> tuple[keras.Model, Metadata]:
         return keras_from_onnx(path)
     network, metadata = load_network(path)
     if metadata is None:
-        raise ModelError(
-            f"{path} was not saved by mien and does not say how its input is prepared; use a mien model"
-        )
+        network, metadata, _ = adopt_keras(network, path, remembered(path, told))
     return network, metadata
+
+
+def open_to_start(
+    model: str, input_range: tuple[float, ...], colour: str | None
+) -> tuple[keras.Model, Metadata]:
+    """Load a network whose head is to be replaced: of a foreign one only its input must be known, not its labels."""
+    path = model_path(model)
+    if path.suffix not in KERAS_SUFFIXES or not path.is_file() or stored_metadata(path) is not None:
+        return open_network(model)
+    known = remembered(path, None)
+    if not input_range and not known.labels:
+        raise ModelError(
+            f"{path} was not saved by mien and does not say how its input is prepared; say it with --input-range 0,255 "
+            "or 0,1 or -1,1 (and --colour bgr where that is its order)"
+        )
+    network, _ = load_network(path)
+    count = max(2, network.outputs[0].shape[-1])
+    labels = known.labels or tuple(f"output {number}" for number in range(1, count + 1))
+    told = replace(
+        known,
+        labels=labels,
+        input_range=input_range or known.input_range,
+        colour=colour or known.colour,
+        logits=True,  # its outputs are not used
+    )
+    return adopt_keras(network, path, told)[:2]
 
 
 def with_new_heads(

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.detect.base import Detection, Detector
+from mien.detect.base import Box, Detection, Detector, Landmarks
 from mien.detect.pyramid import resized
 from mien.predict.analyzer import Analyzer
 from mien.predict.results import Face
@@ -203,8 +203,4 @@ def _points(face: Detection, scale: float = 1.0) -> NDArray[np.float64] | None:
 
 
 def _made(box: NDArray[np.float64], score: float | None, points: NDArray[np.float64] | None) -> Detection:
-    x, y, width, height = box.tolist()
-    if points is None:
-        return Detection((x, y, width, height), score)
-    a, b, c, d, e = ((px, py) for px, py in points.tolist())
-    return Detection((x, y, width, height), score, (a, b, c, d, e))
+    return Detection(Box(*box.tolist()), score, None if points is None else Landmarks.of(points))

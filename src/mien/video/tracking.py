@@ -155,7 +155,7 @@ class KalmanFilter:
         """Return the box expected at a time, which is not before the last one."""
         x, y, width, height = self._place + self._speed * _travel(time_s - self._time_s)
         width, height = max(width, 1e-3), max(height, 1e-3)
-        return (float(x - width / 2), float(y - height / 2), float(width), float(height))
+        return Box(float(x - width / 2), float(y - height / 2), float(width), float(height))
 
     def update(self, box: Box, time_s: float) -> None:
         """Take in where the face was found."""

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from mien.cli.main import main
-from mien.detect.metadata import read_detector
-from mien.detect.mien import MienDetector
+from mien.detect.mien import MienDetector, read_detector
 from mien.detect.training.config import DetectorConfig
 from mien.detect.training.run import train_detector
 from mien.errors import ConfigError, ModelError

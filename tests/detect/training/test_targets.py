@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mien.detect.metadata import STRIDES, VALUES
-from mien.detect.nms import decoded, encoded
+from mien.detect.mien import STRIDES, VALUES, decode, encode
 from mien.detect.training.targets import BOX, COLUMNS, QUALITY, SHARE, WEIGHT, Faces, cell_count, targets
 
 from .detector_photos import landmarks
@@ -102,8 +101,8 @@ def test_decoding_inverts_encoding() -> None:
             level = np.full((VALUES, 6, 6), -9, np.float32)
             level[0, row, column] = 2.0
             centre = np.array([[column + 0.5, row + 0.5]], np.float32) * stride
-            level[1:, row, column] = encoded(box[None], point[None], centre, stride)[0]
-            (found,) = decoded(level, stride, 0.5)
+            level[1:, row, column] = encode(box[None], point[None], centre, stride)[0]
+            (found,) = decode(level, stride, 0.5)
             np.testing.assert_allclose(found[:4], box, atol=2e-3)
             np.testing.assert_allclose(found[4:14].reshape(5, 2), point, atol=2e-3)
             assert found[14] == pytest.approx(1 / (1 + np.exp(-2.0)))

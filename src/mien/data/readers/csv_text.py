@@ -20,7 +20,7 @@ from typing import IO
 from mien.errors import DataError
 
 CSV_SUFFIXES = (".csv", ".tsv", ".csv.gz", ".csv.xz", ".tsv.gz", ".tsv.xz")
-_LONGEST_LINE = 10_000_000  # characters; a FER-2013 row has 9,000, and its 4,000 by 4,000 sister would fit
+_LONGEST_LINE = 10_000_000  # characters; a FER-2013 row has 9,000
 _MOST_ROWS = 20_000_000  # ImageNet has 14 million pictures
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?%?", re.IGNORECASE)
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "|")

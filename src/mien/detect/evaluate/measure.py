@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mien.detect.metadata import METADATA_FILE
-from mien.detect.mien import MienDetector
+from mien.detect.mien import METADATA_FILE, MienDetector
 from mien.detect.registry import Detector, open_detector
 from mien.detect.training import judge
 from mien.detect.training.judge import Judged

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mien.data.sheet import sheet_of
 from mien.detect.training.judge import Judged
 from mien.detect.training.photos import Photos
+from mien.images.canvas import outline
 
 Picture = NDArray[np.uint8]
 _AROUND = 1.5  # how much of the surroundings is shown on every side, in sides of the box
@@ -76,12 +77,7 @@ def _shown(picture: Picture, box: tuple[float, float, float, float], colour: tup
     scale = _SHOWN_PX / max(part.shape[:2])
     size = (max(1, round(part.shape[1] * scale)), max(1, round(part.shape[0] * scale)))
     shown = np.asarray(cv2.resize(part, size, interpolation=cv2.INTER_LINEAR), np.uint8)
-    corners = [
-        ((x - left) * scale, (y - top) * scale),
-        ((x + width - left) * scale, (y + height - top) * scale),
-    ]
-    (x1, y1), (x2, y2) = [(round(a), round(b)) for a, b in corners]
-    cv2.rectangle(shown, (x1, y1), (x2, y2), colour, 1)
+    outline(shown, ((x - left) * scale, (y - top) * scale, width * scale, height * scale), colour, 1)
     return shown
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mien.detect.metadata import DetectorMetadata
+from mien.detect.mien import DetectorMetadata
 
 _TEXT = """# {name}: a face detector
 
@@ -11,7 +11,7 @@ the mouth). It does not tell whose face it is, nor what it expresses.
 
 - Made by `mien train-detector` on {created}; {parameters:,} parameters, {kilobytes:,} kB.
 - Looks at pictures with a longer side of {least} to {usual} pixels, and of {small} for faces that fill them (up to
-  {closest} where it finds nothing or only tiny faces). A box with a score from {doubtful:g} to {sure:g} is looked at
+  {closest} where it finds nothing or only tiny faces). A box with a score from {low:g} to {high:g} is looked at
   again, by itself and turned level, and gets the geometric mean of both scores. A box counts as a face from score
   {threshold:.3f} on.
 - Trained on {photos} photographs with {faces} faces, whose boxes another detector (YuNet) made at several sizes;
@@ -46,12 +46,12 @@ def detector_card(metadata: DetectorMetadata) -> str:
         created=metadata.created or "an unknown day",
         parameters=training.get("parameters", 0),
         kilobytes=round(training.get("bytes", 0) / 1000),
-        small=metadata.small_px,
-        least=metadata.least_px,
-        usual=metadata.usual_px,
-        closest=metadata.closest_px,
-        doubtful=metadata.doubtful,
-        sure=metadata.sure,
+        small=metadata.small_size,
+        least=metadata.min_size,
+        usual=metadata.detect_size,
+        closest=metadata.max_size,
+        low=metadata.low_threshold,
+        high=metadata.high_threshold,
         threshold=metadata.threshold,
         photos=training.get("photographs", "?"),
         faces=training.get("faces", "?"),

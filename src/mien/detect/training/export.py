@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import onnx
 
-from mien.detect.metadata import (
+from mien.detect.mien import (
     CARD_FILE,
     INPUT,
     METADATA_FILE,
@@ -24,7 +24,7 @@ from mien.detect.metadata import (
 from mien.detect.training.card import detector_card
 from mien.errors import ModelError
 from mien.files import whole_folder
-from mien.model.session import open_session
+from mien.model.classifier import open_session
 from mien.train.export.onnx import to_raw_onnx
 
 _SIZES = ((96, 128), (320, 64))  # of the pictures on which both are compared, height and width

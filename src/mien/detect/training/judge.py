@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.detect.base import Detection
-from mien.detect.nms import overlaps
+from mien.detect.nms import iou
 from mien.detect.training.photos import Photo, Photos
 
 SAME = 0.5  # intersection over union from which a found box is the labelled one
@@ -50,7 +50,7 @@ def compare(photo: Photo, faces: Sequence[Detection]) -> Judged:
     """Match found faces, the surest first, each to the labelled face that it overlaps most and that is still free."""
     found = tuple(sorted(faces, key=lambda face: -_score(face)))
     boxes = np.array([face.box for face in found], np.float32).reshape(-1, 4)
-    shared, _ = overlaps(boxes, photo.boxes)
+    shared, _ = iou(boxes, photo.boxes)
     doubtful = _share_inside(boxes, photo.ignore)
     matched, free = np.full(len(found), -1), np.ones(len(photo.boxes), bool)
     for row in range(len(found)):
@@ -77,7 +77,7 @@ def _share_inside(boxes: NDArray[np.float32], ignore: NDArray[np.float32]) -> ND
     low = np.maximum(boxes[:, None, :2], ignore[None, :, :2])
     high = np.minimum((boxes[:, :2] + boxes[:, 2:])[:, None], (ignore[:, :2] + ignore[:, 2:])[None])
     inside = np.clip(high - low, 0, None).prod(axis=2) / boxes[:, 2:].prod(axis=1)[:, None]
-    share: NDArray[np.float32] = np.maximum(inside, overlaps(boxes, ignore)[0]).max(axis=1)
+    share: NDArray[np.float32] = np.maximum(inside, iou(boxes, ignore)[0]).max(axis=1)
     return share
 
 

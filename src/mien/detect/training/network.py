@@ -15,7 +15,7 @@ from typing import Any
 import keras
 from keras import layers
 
-from mien.detect.metadata import STRIDES, VALUES
+from mien.detect.mien import STRIDES, VALUES
 
 _PRIOR = (
     0.01  # score of every cell before training, so that the many empty ones do not drown the rest (RetinaNet)

@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from mien.detect.metadata import METADATA_FILE, NETWORK_FILE, DetectorMetadata, read_detector
-from mien.detect.mien import MienDetector
+from mien.detect.mien import METADATA_FILE, NETWORK_FILE, DetectorMetadata, MienDetector, read_detector
 from mien.detect.training import judge
 from mien.detect.training.config import DetectorConfig
 from mien.detect.training.crops import Alarms, Supply
 from mien.detect.training.photos import Photos, read_photos
 from mien.errors import ConfigError
 from mien.files import whole_file
+from mien.model.folder import SETTINGS_FILE
 from mien.settings import to_mapping
 from mien.terminal import ProgressBar
 from mien.train import backend, checkpoint, run_folder
@@ -174,7 +174,7 @@ def _metadata_of(config: DetectorConfig, train: Photos) -> dict[str, Any]:
 
 def _finished(out: Path, settings: Mapping[str, Any]) -> checkpoint.Progress | None:
     """Return the progress of a finished run with these settings; ConfigError where something else lies there."""
-    stored = out / run_folder.SETTINGS_FILE
+    stored = out / SETTINGS_FILE
     if stored.is_file() and "crops" not in json.loads(stored.read_text(encoding="utf-8")).get("settings", {}):
         raise ConfigError(
             f"{out} holds a run of mien train, not of mien train-detector; name another place with --out"

@@ -16,15 +16,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.detect.metadata import STRIDES
-from mien.detect.nms import encoded
+from mien.detect.mien import STRIDES, encode
 
 # Longer side of the faces of each level, in pixels of the crop; they overlap, so that no size falls between.
 RANGES = ((0.0, 40.0), (28.0, 96.0), (68.0, float("inf")))
 _NEARLY = 1.3  # up to this factor outside its range a face is neither positive nor background on a level
 _REACH_STRIDES, _REACH_SIDES = 1.5, 0.3  # how far positive cells lie from the centre: the smaller of both
 # Columns of a target: the score's target (of a positive cell: the teacher's score), the score's weight, the weight of
-# box and landmarks (0: no face), and what `detector_decode.encoded` gives.
+# box and landmarks (0: no face), and what `mien.encode` gives.
 QUALITY, WEIGHT, SHARE, BOX, POINTS, COLUMNS = 0, 1, 2, slice(3, 7), slice(7, 17), 17
 
 
@@ -95,7 +94,7 @@ def _place(
     down, across = np.mgrid[rows, columns]
     centres = (np.stack([across.ravel(), down.ravel()], axis=1) + 0.5).astype(np.float32) * stride
     count = len(centres)
-    said = encoded(box[None].repeat(count, 0), faces.landmarks[face][None].repeat(count, 0), centres, stride)
+    said = encode(box[None].repeat(count, 0), faces.landmarks[face][None].repeat(count, 0), centres, stride)
     part = target[rows, columns]
     part[..., QUALITY], part[..., WEIGHT], part[..., SHARE] = faces.scores[face], 1, 1 / count
     part[..., 3:] = said.reshape(*part.shape[:2], -1)

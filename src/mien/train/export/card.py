@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mien.files import whole_folder
+from mien.files import markdown_text, whole_folder
 from mien.model.folder import (
     CARD_FILE,
     INT8_FILE,
@@ -197,7 +197,8 @@ def _data(metadata: Metadata) -> str:
     classes = list(dict.fromkeys(name for one in counts.values() for name in one))
     rows = [(name, *(number(one.get(name, 0)) for one in counts.values())) for name in classes]
     rows.append(("all", *(number(sum(one.values())) for one in counts.values())))
-    return f"{intro}\n\n{table(('Class', *counts), rows)}"
+    told = "".join(f"\n- {markdown_text(str(note))}" for note in data.get("notes", ()))
+    return f"{intro}\n\n{table(('Class', *counts), rows)}" + (f"\n\nAs it was read:\n{told}" if told else "")
 
 
 def _calibration(metadata: Metadata, head: Head) -> str:
@@ -378,4 +379,4 @@ def table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    return markdown_text(text)

@@ -55,7 +55,7 @@ def load_network(path: Path) -> tuple[Any, Metadata | None]:
     """
     if not path.is_file():
         raise ModelError(f"there is no network file {path}; name a .keras or .h5 file, or a run folder")
-    metadata = _metadata(path)
+    metadata = stored_metadata(path)
     try:
         model = keras.models.load_model(path, compile=False)
     except Exception as error:  # Keras raises whatever its parts raise
@@ -66,8 +66,8 @@ def load_network(path: Path) -> tuple[Any, Metadata | None]:
     return model, metadata
 
 
-def _metadata(path: Path) -> Metadata | None:
-    """Read the metadata and check on the way that the file is of the kind that its suffix says."""
+def stored_metadata(path: Path) -> Metadata | None:
+    """Read the metadata, None where a file has none, and check that the file is of the kind that its suffix says."""
     if path.suffix not in _READERS:
         raise ModelError(f"{path} is not a network file that Keras opens; its name must end in .keras or .h5")
     try:

@@ -6,6 +6,7 @@ import contextlib
 import io
 import tempfile
 import warnings
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,8 @@ from mien.train.export.parity import TOLERANCE, keras_probabilities, probes
 def export_litert(model: Any, path: Path, metadata: Metadata) -> Path:
     """Write a `.tflite` file that gives the same probabilities as the model folder, calibration included.
 
-    Input as in the model folder: float32 levels in [0, 255]. Checked with LiteRT's own interpreter at batch
+    Input as in the model folder: float32 levels in [0, 255]. The labels travel inside: the file is a zip archive as
+    well, with a `labels_HEAD.txt` for each head and `mien.json`. Checked with LiteRT's own interpreter at batch
     sizes 1 and 3. Raises MissingExtra under another backend than TensorFlow, ModelError when the converter
     refuses the network or its answers differ, OutputError when the place cannot be written.
     """
@@ -42,7 +44,16 @@ def export_litert(model: Any, path: Path, metadata: Metadata) -> Path:
         for size in (1, 3):
             _check(plain, content, probes(size, metadata), path)
         temporary.write_bytes(content)
+        _add_metadata(temporary, metadata)
     return path
+
+
+def _add_metadata(path: Path, metadata: Metadata) -> None:
+    """Append labels and metadata as LiteRT's own tools do: a zip archive behind the model, which readers pass over."""
+    with zipfile.ZipFile(path, "a") as archive:
+        for head in metadata.heads:
+            archive.writestr(f"labels_{head.name}.txt", "\n".join(head.labels) + "\n")
+        archive.writestr("mien.json", metadata.to_json())
 
 
 def _divide_logits(model: Any, metadata: Metadata) -> None:

@@ -10,9 +10,9 @@ from mien.train.networks.spec import NetworkSpec
 
 def own_networks() -> Mapping[str, NetworkSpec]:
     """Return the networks that mien itself builds, by name."""
-    from mien.train.networks import reference_models, residual, small
+    from mien.train.networks import lite0, reference_models, residual, small
 
-    return {**small.NETWORKS, **residual.NETWORKS, **reference_models.NETWORKS}
+    return {**small.NETWORKS, **lite0.NETWORKS, **residual.NETWORKS, **reference_models.NETWORKS}
 
 
 def network(name: str) -> NetworkSpec:

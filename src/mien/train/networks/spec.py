@@ -35,6 +35,9 @@ class NetworkSpec:
     build: Callable[[NetworkRequest], Any]  # returns a keras.Model
     preprocess: Preprocess
     several_heads: bool = False  # whether it can carry a second head (the reference models cannot)
+    mixed_pays: bool = (
+        True  # whether bfloat16 pays on processors that have it: not with depthwise convolutions
+    )
     source: str = ""  # paper or project, one line
 
 

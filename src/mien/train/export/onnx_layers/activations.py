@@ -19,6 +19,7 @@ _ONE_NODE: dict[str, tuple[str, dict[str, float]]] = {
     "hard_sigmoid": ("HardSigmoid", {"alpha": 1 / 6, "beta": 0.5}),
     "hard_silu": ("HardSwish", {}),
     "leaky_relu": ("LeakyRelu", {"alpha": 0.2}),
+    "log": ("Log", {}),  # an operation, no activation: the mean of an ensemble goes through it
     "mish": ("Mish", {}),
     "relu": ("Relu", {}),
     "selu": ("Selu", {}),
@@ -146,4 +147,5 @@ OPERATIONS = {
     "HardSigmoid": "hard_sigmoid",
     "HardSilu": "hard_silu",
     "Tanh": "tanh",
+    "Log": "log",
 }

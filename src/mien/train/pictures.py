@@ -1,15 +1,21 @@
-"""The picture of a training: loss, accuracy and learning rate by epoch."""
+"""The pictures of a training: loss, accuracy and learning rate by epoch, and some of what the network is shown."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mien.files import whole_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from mien.train.loader import Batch
 
 _TRAIN, _VALIDATION, _RATE = "#8aa0b8", "#d1495b", "#4a7c59"
 _FEW = 10  # epochs up to which each is a dot: a line through one point cannot be seen
@@ -39,7 +45,7 @@ def curves(history: Sequence[Mapping[str, Any]], kept: int) -> Figure:
         axes.plot(epochs, validation, color=_VALIDATION, label="validation", **dots)
         axes.set_title(name)
         axes.legend(frameon=False, fontsize=8)
-    best = next(row for row in history if row["epoch"] == kept)["validation_accuracy"]
+    best = next(row["validation_accuracy"] for row in history if row["epoch"] == kept)
     accuracy.plot(kept, best, "o", color=_VALIDATION)
     accuracy.annotate(f"{best:.1%}, kept", (kept, best), textcoords="offset points", xytext=(0, 6), ha="center",
                       fontsize=8)  # fmt: skip
@@ -53,3 +59,32 @@ def curves(history: Sequence[Mapping[str, Any]], kept: int) -> Figure:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.2)
     return figure
+
+
+_COLUMNS, _MOST = 8, 32  # of the picture of a batch
+
+
+def draw_batch(batch: Batch, labels: Sequence[str], path: Path) -> None:
+    """Write a PNG of up to 32 pictures of a batch as the network gets them, each with its target in words."""
+    from matplotlib.figure import Figure
+
+    count = min(_MOST, len(batch.inputs))
+    rows = -(-count // _COLUMNS)
+    figure = Figure(figsize=(1.5 * _COLUMNS, 1.85 * rows), layout="constrained")
+    for place, axes in enumerate(figure.subplots(rows, _COLUMNS, squeeze=False).flat):
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
+        if place < count:
+            picture = np.clip(batch.inputs[place], 0, 255).astype(np.uint8)
+            axes.imshow(picture.squeeze(), cmap="gray", vmin=0, vmax=255)
+            axes.set_xlabel(_target(batch.targets[0][place], labels), fontsize=7, parse_math=False)
+    with whole_file(path) as temporary, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
+        figure.savefig(temporary, dpi=110)
+
+
+def _target(target: NDArray[np.float32], labels: Sequence[str]) -> str:
+    """Return the one or two labels that a picture is to be answered with, such as 'happy 70 %, sad 30 %'."""
+    first, second = (-target).argsort(kind="stable")[:2]
+    told = f"{labels[first]} {100 * target[first]:.0f} %"
+    return f"{told}, {labels[second]} {100 * target[second]:.0f} %" if target[second] > 0.1 else told

@@ -1,0 +1,123 @@
+"""What `mien predict` writes: a table, JSON, lines of JSON, CSV or Parquet, each as the pictures are done."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from mien.cli.predict_sources import Source
+from mien.errors import ConfigError, need
+from mien.files import whole_file
+from mien.predict.results import COLUMNS, Faces, percent
+
+Results = Iterator[tuple[Source, Faces]]
+Writer = Callable[[Results, Sequence[Source], Sequence[str]], None]
+_WIDEST = 60  # letters of a name in the table; longer ones push their line to the right
+_GROUP = 4096  # rows of Parquet in memory before they are written
+_TYPES = {  # of Parquet's columns; the others are numbers
+    **dict.fromkeys(("path", "emotion", "reasons", "head", "prior"), "string"),
+    "face": "int32",
+    "uncertain": "bool",
+}
+
+
+def print_table(results: Results, sources: Sequence[Source], labels: Sequence[str]) -> None:
+    """Print a line a face, for people."""
+    name = min(_WIDEST, max(len("picture"), *(len(source.name) for source in sources)))
+    emotion = max(len("expression"), *map(len, labels))
+    print(f"{'picture':{name}}  face  {'expression':{emotion}}  sure")
+    for source, faces in results:
+        if not faces:
+            print(f"{source.name:{name}}     -  no face found")
+        for number, face in enumerate(faces, start=1):
+            doubt = "  uncertain" if face.uncertain else ""
+            why = f"  ({', '.join(face.reasons)})" if face.reasons else ""
+            print(
+                f"{source.name:{name}}  {number:4}  {face.emotion:{emotion}}  "
+                f"{percent(face.probability):>4}{doubt}{why}"
+            )
+
+
+def print_json(results: Results, _: Sequence[Source], __: Sequence[str]) -> None:
+    """Print one list with an object a picture, as they are done. ASCII alone: any terminal and file takes it."""
+    before = "[\n"
+    for source, faces in results:
+        print(before + textwrap.indent(json.dumps(_record(source, faces), indent=2), "  "), end="")
+        before = ",\n"
+    print("[]" if before == "[\n" else "\n]")
+
+
+def print_jsonl(results: Results, _: Sequence[Source], __: Sequence[str]) -> None:
+    """Print the same objects, each on a line of its own as soon as it is known."""
+    for source, faces in results:
+        print(json.dumps(_record(source, faces)), flush=True)
+
+
+def print_csv(results: Results, _: Sequence[Source], labels: Sequence[str]) -> None:
+    """Print a row a face: box in pixels, then p_LABEL for each label. No face: a row with the path alone."""
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(["path", *COLUMNS, *(f"p_{label}" for label in labels)])
+    for source, faces in results:
+        for row in _rows(source, faces, labels):
+            writer.writerow([str(value).lower() if isinstance(value, bool) else value for value in row])
+
+
+def parquet_writer(path: Path) -> Writer:
+    """Return what writes the rows of CSV to a Parquet file, whole or not at all, for pandas, Polars, DuckDB and Arrow.
+
+    Raises MissingExtra without pyarrow and ConfigError for a folder, before any picture is looked at.
+    """
+    arrow = need("pyarrow", "parquet", "writing Parquet")
+    parquet = need("pyarrow.parquet", "parquet", "writing Parquet")
+    if path.is_dir():
+        raise ConfigError(f"--parquet needs a file, {path} is a folder; name a file in it")
+
+    def write(results: Results, _: Sequence[Source], labels: Sequence[str]) -> None:
+        names = ["path", *COLUMNS, *(f"p_{label}" for label in labels)]
+        types = [arrow.type_for_alias(_TYPES.get(name, "float64")) for name in names]
+        schema = arrow.schema(list(zip(names, types, strict=True)))
+        group: list[list[Any]] = []
+        faces_found = pictures = 0
+        with whole_file(path) as temporary, parquet.ParquetWriter(temporary, schema) as file:
+            for source, faces in results:
+                group += _rows(source, faces, labels)
+                faces_found, pictures = faces_found + len(faces), pictures + 1
+                if len(group) >= _GROUP:
+                    file.write_table(_table(arrow, group, schema))
+                    group = []
+            file.write_table(_table(arrow, group, schema))
+        print(f"wrote {path}: {pictures:,} pictures, {faces_found:,} faces")
+
+    return write
+
+
+def _rows(source: Source, faces: Faces, labels: Sequence[str]) -> Iterator[list[Any]]:
+    if not faces:
+        yield [source.name, *[None] * (len(COLUMNS) + len(labels))]
+    for number, face in enumerate(faces, start=1):
+        yield [source.name, *face.row(number)]
+
+
+def _record(source: Source, faces: Faces) -> dict[str, Any]:
+    return {"path": source.name, "coarse": faces.coarse, "faces": faces.to_dict()}
+
+
+def _table(arrow: Any, group: list[list[Any]], schema: Any) -> Any:
+    columns = zip(*group, strict=True) if group else [()] * len(schema)
+    return arrow.table(
+        [arrow.array(column, field.type) for column, field in zip(columns, schema, strict=True)],
+        schema=schema,
+    )
+
+
+WRITERS: dict[str, Writer] = {
+    "table": print_table,
+    "json": print_json,
+    "jsonl": print_jsonl,
+    "csv": print_csv,
+}

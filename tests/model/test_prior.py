@@ -1,0 +1,74 @@
+"""Priors: Bayes' rule by hand, and what is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import mien
+from mien.errors import ConfigError
+from mien.model.heads import Blend, Head
+from mien.model.metadata import Metadata
+from mien.model.preprocess import Preprocess
+from mien.model.prior import Prior, base_rates, read_prior, reweighting
+
+HEAD = Head(name="mood", labels=("happy", "sad"))
+COUNTED = Metadata(
+    name="counted",
+    preprocess=Preprocess(),
+    heads=(HEAD,),
+    training={"data": {"counts": {"train": {"happy": 300, "sad": 100}}}},
+)
+
+
+def test_bayes_rule_takes_the_old_shares_out_and_puts_the_new_ones_in() -> None:
+    factor = reweighting(read_prior("balanced"), HEAD, COUNTED)
+    assert factor is not None
+    # p(face | label) is as .6/.75 to .4/.25 where the network says 60 to 40: sad is twice as likely with even shares.
+    weighted = np.array([0.6, 0.4]) * factor
+    np.testing.assert_allclose(weighted / weighted.sum(), [1 / 3, 2 / 3])
+    assert reweighting(read_prior("everyday"), HEAD, COUNTED) is None
+    own = reweighting(read_prior({"happy": 0.75}), HEAD, COUNTED)  # the other label gets the rest
+    assert own is not None
+    np.testing.assert_allclose(own, [1, 1])
+
+
+def test_a_blend_has_only_those_shares_inside_that_it_did_not_take_out() -> None:
+    blend = Blend(
+        name="both",
+        labels=("happy", "sad"),
+        shares={"mood": 0.5, "votes": 0.5},
+        prior={"happy": 0.8, "sad": 0.2},
+        adjustment=0.5,
+    )
+    np.testing.assert_allclose(base_rates(blend, COUNTED), [2 / 3, 1 / 3])
+
+
+def test_what_is_no_prior_is_refused_in_one_line() -> None:
+    wrong: list[tuple[object, str]] = [
+        ("often", "everyday, balanced, or shares"),
+        ("happy=much", "or shares such as"),
+        ({"happy": 0.8, "sad": 0.4}, "sum to one at most"),
+        ({"happy": -0.1}, "from 0 on"),
+        (3, "everyday, balanced"),
+    ]
+    for given, said in wrong:
+        with pytest.raises(ConfigError, match=said):
+            read_prior(given)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="the prior names tired; the labels are: happy, sad"):
+        Prior("tired=1", {"tired": 1.0}).over(HEAD.labels)
+    silent = Metadata(name="silent", preprocess=Preprocess(), heads=(HEAD,))
+    with pytest.raises(ConfigError, match="does not say how often"):
+        reweighting(read_prior("balanced"), HEAD, silent)
+
+
+def test_results_say_which_prior_they_have_and_the_rare_gain_by_a_balanced_one() -> None:
+    inputs = np.random.default_rng(0).integers(0, 256, (40, *mien.load().metadata.preprocess.shape), np.uint8)
+    usual, even = mien.load(), mien.load(prior="balanced")
+    before, after = usual.probabilities(inputs), even.probabilities(inputs)
+    np.testing.assert_allclose(after.sum(axis=1), 1, atol=1e-5)
+    disgust = usual.head.labels.index("disgust")
+    assert (after[:, disgust] > before[:, disgust]).all()
+    picture = np.zeros((30, 30, 3), np.uint8)
+    (face,) = mien.load(detector="whole", prior={"happy": 0.5}).analyze(picture)
+    assert face.prior == face.to_dict()["prior"] == "happy=0.5"

@@ -1,0 +1,101 @@
+"""What a training shows of itself, and features of a frozen base that are computed once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("keras", reason="needs the train extra")
+
+from mien.data.drawn import draw_dataset
+from mien.terminal import ProgressBar
+from mien.train import run_folder
+from mien.train.config import TrainConfig
+from mien.train.loader import Loader
+from mien.train.run import train
+
+
+class Shown(ProgressBar):
+    """Keeps what a training shows."""
+
+    def __init__(self) -> None:
+        super().__init__(quiet=True)
+        self.heads: list[str] = []
+        self.lines: list[str] = []
+
+    def step(self, what: str, *_: object) -> None:
+        self.heads.append(what)
+
+    def line(self, text: str) -> None:
+        self.lines.append(text)
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("drawn") / "faces"
+    draw_dataset(folder, classes=("happy", "sad"), per_class=12, seed=1)
+    return folder
+
+
+@pytest.mark.slow
+def test_totals_stay_what_they_are_and_the_start_says_what_comes(faces: Path, tmp_path: Path) -> None:
+    """The bar once said 16/29 at the end of an epoch, then 17/30."""
+    shown = Shown()
+    config = TrainConfig(size=16, epochs=2, batch_size=8, phases=({"epochs": 1, "learning_rate": 1e-3},))
+    train(config, faces, tmp_path / "run", show=shown)
+    assert dict.fromkeys(shown.heads) == dict.fromkeys(["epoch 1/3", "epoch 2/3", "epoch 3/3"])
+    told = {line.split()[0]: line for line in reversed(shown.lines) if not line.startswith(" ")}
+    assert (
+        "faces: 16 train, 3 validation, 5 test; 2 classes: happy, sad" in told["data"]
+        or "classes" in told["data"]
+    )
+    assert "16x16 grey" in told["network"] and "1,69" in told["network"]
+    assert str(tmp_path / "run") in told["folder"]
+    assert "phase 1: 2 epochs" in told["plan"]
+    assert [line[:10].strip() for line in shown.lines if "phase 2" in line] == [""]
+    assert (tmp_path / "run" / run_folder.BATCH_FILE).stat().st_size > 1000
+
+
+@pytest.mark.slow
+def test_a_time_limit_is_shared_among_the_phases(faces: Path, tmp_path: Path) -> None:
+    """The first phase once took all of it, and left the later ones one step an epoch."""
+    shown = Shown()
+    phases: Any = ({"epochs": 400}, {"epochs": 400})
+    config = TrainConfig(size=16, epochs=400, batch_size=16, time_limit="25s", phases=phases)
+    done = train(config, faces, tmp_path / "run", show=shown)
+    counts = np.bincount([row["phase"] for row in done.progress.history])[1:]
+    assert len(counts) == 3 and counts.min() > 1
+    assert all("/about " in head for head in shown.heads)
+
+
+@pytest.mark.slow
+def test_features_of_a_frozen_base_are_computed_once(
+    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two views are made once each; with them six epochs train the head, and the base stays as it is."""
+    epochs: list[int] = []
+    epoch = Loader.epoch
+
+    def counted(self: Loader, number: int, mix: bool, class_weights: str) -> Any:
+        epochs.append(number)
+        return epoch(self, number, mix, class_weights)
+
+    first = train(TrainConfig(size=16, epochs=1, batch_size=8), faces, tmp_path / "first")
+    monkeypatch.setattr(Loader, "epoch", counted)
+    config = TrainConfig(
+        init_from=str(first.folder), epochs=6, batch_size=8, feature_views=2, votes_weight=0.0
+    )
+    done = train(config, faces, tmp_path / "second")
+    assert epochs == [0, 0, 1]  # the picture of a batch, then each view once
+    assert done.progress.epoch == 6
+    from mien.train.transfer import open_network
+
+    before, after = (open_network(str(run.folder))[0] for run in (first, done))
+    np.testing.assert_array_equal(
+        *(net.get_layer("stage5_2_conv").get_weights()[0] for net in (before, after))
+    )
+    losses = [row["loss"] for row in done.progress.history]
+    assert losses[-1] < losses[0]

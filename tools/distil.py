@@ -1,0 +1,231 @@
+"""Go on training a network on what teachers say: soft targets of clean pictures, heavy damage, faces of photographs.
+
+    python tools/distil.py fer2013.csv --teachers out/wide.npz,out/residual.npz,mien --from mien \
+        --photographs faces.npz --epochs 11 --to small.npz
+
+Teachers are weights of `tools/train_on_gpu.py` (NAME.npz, NAME a network) or model folders; each answers every picture
+and its mirror image once, undamaged, and their mean is the target of each head beside the labels and the votes. So
+an epoch costs what one without teachers costs, and the student learns to say of a damaged picture what the teachers
+say of the whole one. The faces of photographs, grey and without labels, have the teachers alone. The state of every
+epoch is kept beside the result; the same command goes on from it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.data import open_dataset
+from mien.files import whole_file
+from mien.labels import FER2013, FERPLUS
+from mien.model.preprocess import Preprocess
+from mien.train import backend
+from mien.train.augment import augment
+from mien.train.config import TrainConfig
+
+HEADS = {"fer2013": FER2013, "votes": FERPLUS}
+HOW = Preprocess(size=44, resize=48)
+CANVAS = 64  # pixels a side of the pictures here: the network's 48 and 8 around them
+BATCH, UNLABELLED = 128, 24
+LABELS_SHARE, SMOOTHING = 0.4, 0.1
+PEAK, MOMENTUM, DECAY, EMA, EMA_STEPS = 0.03, 0.9, 3e-4, 0.998, 8
+DAMAGE = TrainConfig(
+    rotation=12, wide_rotation=40, shift=0.0625, zoom=0.22, shear=0.08, contrast=0.4, brightness=30, gamma=0.7,
+    side_light=0.7, low_contrast=0.08, sharpen=1.5, jpeg_quality=12, noise=8, blur=0, erasing=0.5,
+)  # fmt: skip
+
+Floats = NDArray[np.float32]
+
+
+def main() -> None:
+    """Train, printing a line an epoch; writes the averaged weights by Keras path."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--teachers", default="mien")
+    parser.add_argument(
+        "--targets", type=Path, help="where the teachers' answers are kept; made when missing"
+    )
+    parser.add_argument("--from", dest="start", default="mien")
+    parser.add_argument("--photographs", type=Path)
+    parser.add_argument("--epochs", type=int, default=11)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--to", type=Path, required=True)
+    options = parser.parse_args()
+    backend.prepare(TrainConfig(seed=options.seed, precision="auto"))
+    dataset = open_dataset(options.data)
+    faces = _canvas(dataset.split("train"))
+    extra = np.load(options.photographs)["x"] if options.photographs else faces[:0]
+    pictures = np.concatenate([faces, extra])
+    targets = _kept_targets(options.targets, options.teachers.split(","), pictures)
+    student = _student(options.start)
+    _train(student, pictures, targets, dataset, options)
+
+
+def _canvas(split: Any) -> NDArray[np.uint8]:
+    faces = np.stack([split.pictures.read(place).reshape(48, 48) for place in range(len(split))])
+    around = (CANVAS - 48) // 2
+    return np.pad(faces, ((0, 0), (around, around), (around, around)), mode="reflect")
+
+
+def _middle(pictures: NDArray[np.uint8]) -> Floats:
+    cut = (CANVAS - HOW.size) // 2
+    return pictures[:, cut : cut + HOW.size, cut : cut + HOW.size, None].astype(np.float32)
+
+
+def _network(name: str, file: Path | None) -> Any:
+    from mien.train.networks.registry import network
+    from mien.train.networks.spec import NetworkRequest
+
+    model = network(name).build(NetworkRequest(heads=HEADS, preprocess=HOW, l2=DECAY / 2))
+    stored = np.load(file) if file else {}
+    for variable in model.variables if file else []:
+        if "seed" not in variable.path:  # of dropout's generator
+            variable.assign(stored[variable.path].astype(np.float32))
+    return model
+
+
+def _kept_targets(file: Path | None, teachers: Sequence[str], pictures: NDArray[np.uint8]) -> list[Floats]:
+    """Return what `_soft_targets` does, from the file where it holds as many answers as there are pictures."""
+    if file and file.exists():
+        stored = [np.load(file)[name].astype(np.float32) for name in HEADS]
+        if len(stored[0]) != len(pictures):
+            raise SystemExit(f"{file} has answers to {len(stored[0]):,} pictures, not {len(pictures):,}")
+        return stored
+    answers = _soft_targets(teachers, pictures)
+    if file:
+        halves: dict[str, Any] = {
+            name: one.astype(np.float16) for name, one in zip(HEADS, answers, strict=True)
+        }
+        with whole_file(file) as temporary, temporary.open("wb") as stream:
+            np.savez_compressed(stream, **halves)
+    return answers
+
+
+def _soft_targets(teachers: Sequence[str], pictures: NDArray[np.uint8]) -> list[Floats]:
+    """Return the mean answer of the teachers to each picture and its mirror image, one (n, labels) array a head."""
+    from mien.model.classifier import Classifier
+    from mien.model.folder import model_path
+
+    sums = [np.zeros((len(pictures), len(labels))) for labels in HEADS.values()]
+    for teacher in teachers:
+        model = _network(Path(teacher).stem, Path(teacher)) if teacher.endswith(".npz") else None
+        folder = None if model else Classifier(model_path(teacher), "float32")
+        for start in range(0, len(pictures), 256):
+            middle = _middle(pictures[start : start + 256])
+            for view in (middle, np.ascontiguousarray(middle[:, :, ::-1])):
+                answer = (
+                    model.predict_on_batch(view) if model else list(folder.probabilities(view).values())  # type: ignore[union-attr]
+                )
+                for total, one in zip(sums, answer, strict=True):
+                    total[start : start + 256] += np.asarray(one)
+        print(f"{teacher}: answers to {len(pictures):,} pictures and their mirror images", flush=True)
+    return [(total / (2 * len(teachers))).astype(np.float32) for total in sums]
+
+
+def _student(start: str) -> Any:
+    """Return `small` with the weights of a trained one, whatever its first layer was."""
+    from mien.train import transfer
+
+    student, old = _network("small", None), transfer.open_network(start)[0]
+    known = {layer.name: layer for layer in old.layers}
+    for layer in student.layers:
+        if layer.weights:
+            layer.set_weights(known[layer.name].get_weights())
+    return student
+
+
+def _train(model: Any, pictures: NDArray[np.uint8], soft: list[Floats], dataset: Any, options: Any) -> None:
+    import keras
+
+    split, valid = dataset.split("train"), dataset.split("validation")
+    held, wanted = _middle(_canvas(valid)), _wanted(split, soft)
+    steps, labelled = len(split) // BATCH, len(split)
+    optimizer = keras.optimizers.SGD(PEAK, momentum=MOMENTUM, nesterov=True)
+    optimizer.build(model.trainable_variables)
+    model.compile(
+        optimizer, loss=["categorical_crossentropy"] * 2, loss_weights=[1.0, 1.0], jit_compile=backend.jit()
+    )
+    state = options.to.with_suffix(".state.npz")
+    variables = [*model.weights, *optimizer.variables]
+    mean, first, taken = [np.array(weight) for weight in model.get_weights()], 0, 0
+    if state.exists():
+        stored = np.load(state)
+        first = int(stored["epoch"])
+        taken = first * steps
+        mean = [stored[f"mean{place}"] for place in range(len(mean))]
+        for place, variable in enumerate(variables):
+            variable.assign(stored[f"value{place}"])
+    for epoch in range(first, options.epochs):
+        began, losses = time.monotonic(), []
+        rng = np.random.default_rng((options.seed, epoch))
+        rows = rng.permutation(labelled)[: steps * BATCH].reshape(steps, BATCH)
+        if len(pictures) > labelled:
+            rows = np.concatenate([rows, rng.integers(labelled, len(pictures), (steps, UNLABELLED))], axis=1)
+
+        def batch(
+            step: int, rows: NDArray[np.intp] = rows, seed: Sequence[int] = (options.seed, epoch)
+        ) -> Any:
+            chosen = rows[step]
+            rng = np.random.default_rng((*seed, step))
+            varied = augment(pictures[chosen][..., None], rng, DAMAGE, HOW.size)
+            weights = np.where(chosen < labelled, 1, 1 - LABELS_SHARE).astype(np.float32)
+            return varied, [head[chosen] for head in wanted], weights
+
+        with ThreadPoolExecutor(1) as pool:
+            ahead = pool.submit(batch, 0)
+            for step in range(steps):
+                inputs, targets, weights = ahead.result()
+                if step + 1 < steps:
+                    ahead = pool.submit(batch, step + 1)
+                at = (epoch + step / steps) / options.epochs
+                warm = min(1.0, epoch + (step + 1) / steps)
+                optimizer.learning_rate = PEAK / 2 * (1 + np.cos(np.pi * at)) * warm
+                logs = model.train_on_batch(
+                    inputs, targets, sample_weight=[weights, weights], return_dict=True
+                )
+                losses.append(float(logs["loss"]))
+                taken += 1
+                if taken % EMA_STEPS == 0:
+                    keep = min(EMA, (1 + taken) / (10 + taken)) ** EMA_STEPS
+                    mean = [m + (1 - keep) * (w - m) for m, w in zip(mean, model.get_weights(), strict=True)]
+        latest = model.get_weights()
+        model.set_weights(mean)
+        answers = model.predict(held, batch_size=256, verbose=0)[0]
+        averaged: dict[str, Any] = {v.path: np.asarray(v) for v in model.weights if "seed" not in v.path}
+        model.set_weights(latest)
+        kept: dict[str, Any] = {f"mean{place}": value for place, value in enumerate(mean)}
+        kept |= {f"value{place}": np.asarray(variable) for place, variable in enumerate(variables)}
+        for file, arrays in ((options.to, averaged), (state, {"epoch": np.array(epoch + 1), **kept})):
+            with whole_file(file) as temporary, temporary.open("wb") as stream:
+                np.savez(stream, **arrays)
+        right = float(np.mean(answers.argmax(axis=1) == valid.labels))
+        print(
+            f"{epoch + 1}/{options.epochs} loss {np.mean(losses):.3f} validation {100 * right:.2f} % "
+            f"{time.monotonic() - began:.0f} s",
+            flush=True,
+        )
+
+
+def _wanted(split: Any, soft: list[Floats]) -> list[Floats]:
+    """Mix labels and votes into the teachers' answers, where there are any."""
+    labels = np.eye(len(FER2013), dtype=np.float32)[split.labels]
+    labels = labels * (1 - SMOOTHING) + SMOOTHING / len(FER2013)
+    total = split.votes.sum(axis=1, keepdims=True)
+    votes = np.where(total > 0, split.votes / np.maximum(total, 1), soft[1][: len(split)])
+    wanted = [head.copy() for head in soft]
+    for head, known in zip(wanted, (labels, votes), strict=True):
+        head[: len(split)] = LABELS_SHARE * known + (1 - LABELS_SHARE) * head[: len(split)]
+    return [head.astype(np.float32) for head in wanted]
+
+
+if __name__ == "__main__":
+    main()

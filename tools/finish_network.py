@@ -1,0 +1,91 @@
+"""Make a model folder of weights that were trained elsewhere: calibrated on validation, exported, in int8 as well.
+
+    python tools/finish_network.py small.npz fer2013.csv --recipe mien --to model --how "tools/train_on_gpu.py"
+
+WEIGHTS is an .npz of arrays by Keras path, as `tools/train_on_gpu.py` and `tools/distil.py` write it. Network, size and
+mixture come from the recipe. --how is recorded in model.json: what trained the weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+from pathlib import Path
+
+import numpy as np
+
+from mien.data import open_dataset
+from mien.model.heads import Head
+from mien.model.metadata import Metadata
+from mien.model.preprocess import Preprocess
+from mien.train import backend, run_folder
+from mien.train.calibrate import calibrated_metadata
+from mien.train.recipes import config_from, load_recipe
+from mien.train.run import heads_for
+
+
+def main() -> None:
+    """Write the model folder."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("weights", type=Path)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--recipe", default="mien")
+    parser.add_argument("--to", type=Path, required=True)
+    parser.add_argument("--how", required=True)
+    options = parser.parse_args()
+    config = config_from(load_recipe(options.recipe), {})
+    dataset = open_dataset(options.data, config)
+    config = config.for_pictures(len(dataset.split("train")))
+    backend.prepare(config)
+
+    from mien.train.export.folder import export
+    from mien.train.export.int8 import add_int8
+    from mien.train.loader import Inputs
+    from mien.train.loop import predict
+    from mien.train.networks.registry import network
+    from mien.train.networks.spec import NetworkRequest
+
+    heads = heads_for(dataset, config)
+    spec = network(config.network)
+    how = Preprocess(
+        size=config.size or spec.preprocess.size,
+        resize=config.resize,
+        colour=config.colour or spec.preprocess.colour,
+        margin=config.margin,
+    )
+    built = spec.build(NetworkRequest(heads=heads, preprocess=how, dropout=config.dropout, l2=config.l2))
+    stored = np.load(options.weights)
+    for variable in built.variables:
+        if "seed" not in variable.path:  # of dropout's generator
+            variable.assign(stored[variable.path].astype(np.float32))
+    metadata = Metadata(
+        name=options.recipe,
+        preprocess=how,
+        heads=tuple(Head(name=name, labels=labels) for name, labels in heads.items()),
+        network={"name": built.name},
+        training={
+            **run_folder.described(config, dataset, options.data),
+            "command": options.how,
+            "versions": backend.versions(),
+        },
+        licences={"data": "as its owners state; no picture is part of this model"},
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    )
+    answers = predict(built, Inputs(dataset.split("validation"), how))
+    metadata = calibrated_metadata(
+        metadata, answers, dataset, share=config.blend, adjustment=config.logit_adjustment
+    )
+    export(built, options.to, metadata)
+    if config.int8:
+        found, kept = add_int8(
+            options.to, dataset.split("train"), dataset.split("validation"), seed=config.seed
+        )
+        print(f"int8: {100 * found.lost:+.2f} points lost, {'kept' if kept else 'not kept'}")
+    for score in metadata.scores:
+        print(score)
+
+
+if __name__ == "__main__":
+    main()
