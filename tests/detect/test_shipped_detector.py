@@ -96,8 +96,8 @@ def test_a_doubtful_face_is_looked_at_again_upright_and_its_landmarks_come_back_
     once, twice = MienDetector(twice=False), MienDetector()
     twice._settings = replace(twice._settings, high_threshold=0.999)
     for degrees in (0, 20):
-        room = cv2.copyMakeBorder(portraits["hopper"], 200, 200, 400, 400, cv2.BORDER_REPLICATE)
-        picture, _ = _moved(np.asarray(room, np.uint8), degrees, 900)
+        region = cv2.copyMakeBorder(portraits["hopper"], 200, 200, 400, 400, cv2.BORDER_REPLICATE)
+        picture, _ = _moved(np.asarray(region, np.uint8), degrees, 900)
         first = max(once.detect(picture), key=lambda face: face.score or 0)
         second = max(twice.detect(picture), key=lambda face: face.score or 0)
         assert first.score is not None and second.score is not None
@@ -115,10 +115,10 @@ def test_what_the_second_look_does_not_see_is_no_face(
     twice = MienDetector()
     twice._settings = replace(twice._settings, high_threshold=0.999)
     monkeypatch.setattr(twice, "_rescore_crop", lambda *_: None)
-    room = np.asarray(
+    region = np.asarray(
         cv2.copyMakeBorder(portraits["hopper"], 200, 200, 400, 400, cv2.BORDER_REPLICATE), np.uint8
     )
-    assert twice.detect(room) == ()
+    assert twice.detect(region) == ()
     # A face that fills the picture has no surroundings to be looked at in: it is believed at once.
     x, y, width, height = (int(value) for value in FACES["hopper"])
     assert len(twice.detect(np.ascontiguousarray(portraits["hopper"][y : y + height, x : x + width]))) == 1

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy as copies
 import itertools
 import json
+import pickle
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -12,7 +15,7 @@ from mien.detect.base import Box
 from mien.errors import ConfigError, DataError
 from mien.model.heads import Head
 from mien.predict.results import Face
-from mien.video.results import TrackedFace
+from mien.video.results import TrackedFace, VideoFrame
 from mien.video.settings import TrackerSettings
 from mien.video.smoothing import Smoother
 from mien.video.tracking import BoxTracker, KalmanFilter, Tracker, diou, linear_assignment
@@ -160,3 +163,26 @@ def test_results_are_checked() -> None:
         TrackedFace(track=0, face=face(0, 0.5), raw={"dark": 0.5, "bright": 0.5})
     with pytest.raises(DataError, match="raw must have the labels"):
         TrackedFace(track=1, face=face(0, 0.5), raw={"dark": 1.0})
+
+
+def test_results_travel_and_are_short_to_read() -> None:
+    """To another process, into a copy, into plain dictionaries, to JSON."""
+    found = Face(
+        emotion="happy",
+        probability=0.81237,
+        probabilities={"happy": 0.81237, "sad": 0.18763},
+        head="x",
+        box=(10.04, 20.0, 30.0, 40.0),
+    )
+    tracked = TrackedFace(track=3, face=found, raw={"happy": 0.51234, "sad": 0.48766})
+    frame = VideoFrame(index=7, time_s=0.2333333, faces=(tracked,), image=np.zeros((4, 6, 3), np.uint8))
+    for copy in (pickle.loads(pickle.dumps(frame)), copies.deepcopy(frame)):
+        assert copy == frame
+        assert (copy.image == frame.image).all()
+    assert asdict(tracked)["raw"] == {"happy": 0.51234, "sad": 0.48766}
+    assert repr(tracked) == f"TrackedFace(3, {found!r})"
+    written = json.loads(json.dumps(frame.to_dict()))
+    assert written["time_s"] == 0.2333
+    assert written["faces"][0]["raw_probabilities"] == {"happy": 0.5123, "sad": 0.4877}
+    with pytest.raises(TypeError, match="read-only"):
+        tracked.raw["happy"] = 1.0  # type: ignore[index]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from mien.detect.evaluate.config import DetectorEvaluation
+from mien.detect.evaluate.evaluate import DetectorEvaluation
 from mien.settings import add_settings, from_options
 from mien.terminal import ProgressBar
 
 HELP = (
-    "Measure face detectors on photographs with face boxes: recall by size, false alarms, landmarks, speed."
+    "Measure face detectors on photographs with face boxes: recall by size, false positives, landmarks, speed."
 )
 EXAMPLES = """examples:
   mien evaluate-detector faces                                       the one that ships
@@ -38,8 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from mien.detect.evaluate.evaluate import PAGE_FILE, evaluate_detectors
-    from mien.detect.evaluate.table import text_of, values_of
+    from mien.detect.evaluate.evaluate import PAGE_FILE, evaluate_detectors, text_of, values_of
 
     config = from_options(DetectorEvaluation, options)
     bar = ProgressBar(quiet=options.quiet)
@@ -50,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
 
         print(json.dumps(values_of(report.measured), indent=2))
         return 0
-    print(text_of(report.measured, config.false_alarms))
+    print(text_of(report.measured, config.false_positives))
     if options.out:
         print(f"report   {options.out / PAGE_FILE}")
     return 0

@@ -78,8 +78,6 @@ def _on_the_page(options: argparse.Namespace, reason: str) -> int:
     print(f"mien: {reason}; the page shows the camera instead", file=sys.stderr)
     parser = argparse.ArgumentParser()
     serve.add_arguments(parser)
-    asked = parser.parse_args(["--port", "0", *(["--open"] if has_display() else [])])
-    chosen = {
-        name: getattr(options, name) for name in ("model", "head", "precision", "detector", "detector_file")
-    }
-    return serve.run(argparse.Namespace(**{**vars(asked), **chosen}), view="#camera")
+    asked = vars(parser.parse_args(["--port", "0", *(["--open"] if has_display() else [])]))
+    chosen = {name: value for name, value in vars(options).items() if name in asked}  # network and detector
+    return serve.run(argparse.Namespace(**{**asked, **chosen}), view="#camera")

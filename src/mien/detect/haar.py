@@ -17,7 +17,7 @@ from mien.errors import MissingExtra
 _FILE = "haarcascade_frontalface_alt2.xml"
 _LARGEST_PX, _SMALLEST_PX = 640, 160  # longer side of the picture that is searched
 # Of detectMultiScale; chosen on photographs with labelled faces: one neighbour more loses 2 to 5 points of recall for
-# half a false alarm in a hundred photographs.
+# half a false positive in a hundred photographs.
 _STEP, _NEIGHBOURS, _FACE_PX = 1.1, 3, 24
 # The cascade's square runs from brows to lower lip, our box from hairline to chin. Medians against YuNet on
 # web-faces: its longer side is 1.21 times the square's, its centre lies 0.03 of that side lower.

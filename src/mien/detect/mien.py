@@ -52,7 +52,7 @@ _BORDER, _LOWEST = 0.15, 0.05  # of `face_score`: border in sides of the picture
 _AGAIN_MOST = 64  # boxes, the surest first: bounds the time of a picture full of doubtful ones
 # In a portrait, a sure face of at least this share of the picture's longer side, what is smaller than this share of the
 # face needs this score: badges, buttons and helmets are more common there than faces in the background. On the
-# validation photographs this drops five false alarms and three faces.
+# validation photographs this drops five false positives and three faces.
 _PORTRAIT, _MUCH_SMALLER, _BESIDE = 0.15, 0.55, 0.6
 _SMALLEST, _LARGEST = (
     -4.0,

@@ -12,10 +12,8 @@ from numpy.typing import NDArray
 Answers = Callable[[NDArray[np.uint8 | np.float32]], NDArray[np.float32]]
 Mask = NDArray[np.bool_]
 _BATCH = 64  # occluded faces held at once
-# On 20 FER-2013 faces (benchmarks/explaining.py), masking the top 20 % of pixels lowered the probability by 0.41 with
-# these maps and by 0.30 with those of as many sliding windows (Zeiler & Fergus 2014, arXiv:1311.2901): a network that
-# is sure does not mind one window. Five cells rather than the paper's seven need fewer masks for a steady map;
-# those of two seeds have a correlation of about 0.9.
+# Five cells rather than the paper's seven need fewer masks for a steady map; those of two seeds have a correlation of
+# .88. How these maps do beside sliding windows (Zeiler & Fergus 2014, arXiv:1311.2901): docs/explain.md.
 MASKS, CELLS = 500, 5
 _MASK_BATCH = 50  # masks held at once
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mien.errors import DataError
-from mien.predict.results import Face
+from mien.predict.results import Face, Probabilities, rounded
+
+_TIME_DIGITS = 4  # of seconds in JSON and CSV: a tenth of a millisecond
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class TrackedFace:
     """A face at one time of a video.
 
@@ -29,18 +30,21 @@ class TrackedFace:
     interpolated: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "raw", MappingProxyType(dict(self.raw)))
+        object.__setattr__(self, "raw", Probabilities(self.raw))
         if self.track < 1:
             raise DataError(f"the number of a track must be from 1, got {self.track}")
         if list(self.raw) != list(self.face.probabilities):
             raise DataError(f"raw must have the labels {list(self.face.probabilities)}, got {list(self.raw)}")
 
+    def __repr__(self) -> str:
+        return f"TrackedFace({self.track}, {self.face!r})"
+
     def to_dict(self) -> dict[str, Any]:
-        """Return what JSON takes."""
+        """Return what JSON takes; numbers are rounded as those of a `Face`."""
         return {
             "track": self.track,
             **self.face.to_dict(),
-            "raw_probabilities": dict(self.raw),
+            "raw_probabilities": rounded(self.raw),
             "interpolated": self.interpolated,
         }
 
@@ -66,6 +70,6 @@ class VideoFrame:
         """Return what JSON takes; the image is left out."""
         return {
             "frame": self.index,
-            "time_s": self.time_s,
+            "time_s": round(self.time_s, _TIME_DIGITS),
             "faces": [face.to_dict() for face in self.faces],
         }

@@ -36,12 +36,14 @@ class CsvSink:
         self._writer.writerow([*_COLUMNS, *shares])
 
     def add(self, frame: VideoFrame) -> None:
-        for tracked in frame.faces:
-            face = tracked.face
-            decision = (face.emotion, face.probability, str(face.uncertain).lower(), face.head)
-            place = (*face.box, face.score, str(tracked.interpolated).lower())
-            shares = (*face.probabilities.values(), *tracked.raw.values())
-            self._writer.writerow([frame.index, frame.time_s, tracked.track, *decision, *place, *shares])
+        values = frame.to_dict()
+        for face in values["faces"]:
+            decision = (face["emotion"], face["probability"], str(face["uncertain"]).lower(), face["head"])
+            place = (*face["box"], face["score"], str(face["interpolated"]).lower())
+            shares = (*face["probabilities"].values(), *face["raw_probabilities"].values())
+            self._writer.writerow(
+                [values["frame"], values["time_s"], face["track"], *decision, *place, *shares]
+            )
 
 
 class JsonLinesSink:

@@ -69,7 +69,7 @@ def test_a_training_that_was_killed_ends_as_if_it_had_not_been(
 def test_the_run_says_what_it_is_and_its_detector_opens(trained: tuple[Path, Path]) -> None:
     _, run = trained
     rows = (run / "epochs.csv").read_text(encoding="utf-8").splitlines()
-    assert rows[0].startswith("epoch,loss,learning_rate,seconds,ap")
+    assert rows[0].startswith("epoch,phase,loss,ap,recall_20_40")
     assert len(rows) == 3
     metadata = read_detector(run / "detector").metadata
     assert metadata.training["epochs"] == 2

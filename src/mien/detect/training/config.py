@@ -48,8 +48,8 @@ class DetectorConfig:
     check_every: int = setting(
         10, "epochs between looks at the validation photographs, and for hard photographs"
     )
-    false_alarms: float = setting(
-        1.0, "false alarms in 100 validation photographs without a face at which the threshold is set"
+    false_positives: float = setting(
+        1.0, "false positives in 100 validation photographs without a face at which the threshold is set"
     )
 
     def __post_init__(self) -> None:
@@ -71,13 +71,25 @@ class DetectorConfig:
             )
         if not 0 <= self.rotation <= 180:
             raise ConfigError(f"rotation must be from 0 to 180 degrees, got {self.rotation}")
-        for name in ("weight_decay", "box_weight", "landmark_weight", "false_alarms", "smallest_px", "seed"):
+        for name in (
+            "weight_decay",
+            "box_weight",
+            "landmark_weight",
+            "false_positives",
+            "smallest_px",
+            "seed",
+        ):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
         if self.time_limit is not None:
             from mien.train.schedule import seconds_of
 
             seconds_of(self.time_limit)
+
+    @property
+    def rate(self) -> float:
+        """The peak learning rate, as every training's settings have it."""
+        return self.learning_rate
 
     @property
     def steps(self) -> int:

@@ -99,7 +99,7 @@ def read_photos(folder: Path, split: str) -> Photos:
             _fill(flat, folder, rows, starts)
             flat.flush()
             del flat
-    except OutputError:  # no room on the disk: then in memory
+    except OutputError:  # no region on the disk: then in memory
         pixels = np.empty(total, np.uint8)
         _fill(pixels, folder, rows, starts)
         return Photos(rows, pixels, starts)

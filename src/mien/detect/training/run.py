@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from mien.detect import metrics
 from mien.detect.mien import METADATA_FILE, NETWORK_FILE, DetectorMetadata, MienDetector, read_detector
-from mien.detect.training import judge
 from mien.detect.training.config import DetectorConfig
-from mien.detect.training.crops import Alarms, Supply
 from mien.detect.training.photos import Photos, read_photos
+from mien.detect.training.sampler import HardNegatives, Sampler
 from mien.errors import ConfigError
 from mien.files import whole_file
 from mien.model.folder import SETTINGS_FILE
@@ -37,7 +37,7 @@ _EXPLAINED = """# A face detector in training
 | `detector/` | the face detector of the last look, with its card: name this folder to use it |
 | `checkpoint/` | what a training that was interrupted needs to go on; the same command does |
 """
-# Lowest and highest threshold to choose. Few validation photographs may raise no alarm at any score; others will.
+# Lowest and highest threshold to choose: few validation photographs may show no false positive at any score.
 _THRESHOLDS = (0.2, 0.95)
 
 
@@ -80,18 +80,18 @@ def train_detector(
     from mien.detect.training.network import build
 
     run_folder.begin(out, settings, _EXPLAINED)
-    supply, network = Supply(train, config), build()
+    sampler, network = Sampler(train, config), build()
     metadata = DetectorMetadata(training=_metadata_of(config, train))
 
-    def check() -> tuple[dict[str, float], Alarms]:
+    def check() -> tuple[dict[str, float], HardNegatives]:
         written = _written(
             network, folder, replace(metadata, training={**metadata.training, "epochs": loop.progress.epoch})
         )
-        return _judged(folder, written, validation, config), _alarms(folder, supply)
+        return _measured_on(folder, written, validation, config), _hard_negatives(folder, sampler)
 
     loop = DetectorLoop(
         network,
-        supply,
+        sampler,
         folder=out / run_folder.CHECKPOINT,
         check=check,
         on_epoch=lambda progress: _note_epochs(out, progress),
@@ -107,20 +107,22 @@ def _written(network: Any, folder: Path, metadata: DetectorMetadata) -> Detector
     return export_detector(network, folder, metadata)
 
 
-def _judged(
+def _measured_on(
     folder: Path, metadata: DetectorMetadata, validation: Photos, config: DetectorConfig
 ) -> dict[str, float]:
     """Search the validation photographs, set the threshold, and write both into the detector's metadata."""
     from mien.detect.training.export import write_detector
 
-    judged = judge.search(validation, MienDetector(folder, threshold=_LOW).detect)
-    at = judge.threshold_for(judged, config.false_alarms)
-    threshold = math.ceil(float(np.clip(at, *_THRESHOLDS)) * 1000) / 1000  # up: the alarm below stays out
-    figures = {"ap": judge.average_precision(judged)}
-    figures |= {name: judge.recall(judged, threshold, size)[0] for name, size in _SHOWN_SIZES.items()}
+    matches = metrics.search(validation, MienDetector(folder, threshold=_LOW).detect)
+    at = metrics.threshold_for(matches, config.false_positives)
+    threshold = (
+        math.ceil(float(np.clip(at, *_THRESHOLDS)) * 1000) / 1000
+    )  # up: the false positive below stays out
+    figures = {"ap": metrics.average_precision(matches)}
+    figures |= {name: metrics.recall(matches, threshold, size)[0] for name, size in _SHOWN_SIZES.items()}
     figures |= {
-        "alarms_per_100": judge.alarms_per_100(judged, threshold)[0],
-        "landmark_error": judge.landmark_error(judged, threshold),
+        "false_positives_per_100": metrics.false_positives_per_100(matches, threshold)[0],
+        "landmark_error": metrics.landmark_error(matches, threshold),
         "threshold": threshold,
     }
     figures = {name: value for name, value in figures.items() if np.isfinite(value)}
@@ -130,18 +132,18 @@ def _judged(
     return figures
 
 
-def _alarms(folder: Path, supply: Supply) -> Alarms:
-    """Return the surest false alarm of each training photograph without a face: score, and where its centre lies."""
+def _hard_negatives(folder: Path, sampler: Sampler) -> HardNegatives:
+    """Return the surest false positive of each training photograph without a face: score, and where its centre lies."""
     find = MienDetector(folder, threshold=_LOW, twice=False).detect
-    alarms = np.zeros((len(supply.without), 3), np.float32)
-    for place, index in enumerate(supply.without):
-        row = supply.photos.rows[int(index)]
-        faces = find(supply.photos.read(int(index)))
+    hardest = np.zeros((len(sampler.without), 3), np.float32)
+    for place, index in enumerate(sampler.without):
+        row = sampler.photos.rows[int(index)]
+        faces = find(sampler.photos.read(int(index)))
         if faces:
             surest = max(faces, key=lambda face: face.score or 0)
             x, y, width, height = surest.box
-            alarms[place] = (surest.score, (x + width / 2) / row.width, (y + height / 2) / row.height)
-    return alarms
+            hardest[place] = (surest.score, (x + width / 2) / row.width, (y + height / 2) / row.height)
+    return hardest
 
 
 def _limited(photos: Photos, config: DetectorConfig) -> Photos:

@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mien.detect.training.batches import epoch, make
+from mien.detect.training.augment import AffineTransform, clip_boxes, transform_faces, warped
 from mien.detect.training.config import DetectorConfig
-from mien.detect.training.crops import Supply, crop
-from mien.detect.training.geometry import Move, moved, seen, warped
 from mien.detect.training.photos import read_photos
+from mien.detect.training.sampler import Sampler, crop, epoch, make
 from mien.detect.training.targets import SHARE, Faces
 from mien.errors import DataError
 
@@ -42,10 +41,10 @@ def centre_of(picture: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
 def test_landmarks_and_boxes_move_with_the_pixels(scale: float, angle: float, mirrored: bool) -> None:
     picture = np.full((200, 180, 3), 20, np.uint8)
     draw(picture, BOX)
-    move = Move(scale, angle, mirrored)
-    matrix = move.matrix(np.array([92.0, 90.0]), np.array([150.0, 140.0]))
+    transform = AffineTransform(scale, angle, mirrored)
+    matrix = transform.matrix(np.array([92.0, 90.0]), np.array([150.0, 140.0]))
     shown = warped(picture, matrix, scale, np.full((280, 300, 3), 20, np.uint8))
-    faces = moved(one_face(), matrix, move)
+    faces = transform_faces(one_face(), matrix, transform)
     # Mirrored, the subject's right eye is the other one: colours of a pair change places.
     order = [1, 0, 2, 4, 3] if mirrored else [0, 1, 2, 3, 4]
     for point, place in zip(faces.landmarks[0], order, strict=True):
@@ -65,7 +64,7 @@ def test_what_is_cut_off_or_too_small_is_to_be_ignored() -> None:
         np.zeros((5, 5, 2), np.float32),
         np.array([[90, 90, 30, 30]], np.float32),
     )
-    left = seen(faces, 100, 100, smallest=10)
+    left = clip_boxes(faces, 100, 100, smallest=10)
     np.testing.assert_allclose(left.boxes, [boxes[0], boxes[2]])  # the third: its centre is inside
     np.testing.assert_allclose(left.ignore, [(0, 30, 8, 20), (50, 50, 6, 6), (90, 90, 10, 10)])
 
@@ -73,30 +72,30 @@ def test_what_is_cut_off_or_too_small_is_to_be_ignored() -> None:
 def test_crops_depend_on_the_seed_alone_and_hold_faces(tmp_path: Path) -> None:
     photos = read_photos(write_set(tmp_path / "set"), "train")
     config = DetectorConfig(side=64, crops=6, batch_size=4, smallest_px=6)
-    first, again = (list(epoch(Supply(photos, config), 3)) for _ in range(2))
-    assert [len(batch.crops) for batch in first] == [4, 2]
+    first, again = (list(epoch(Sampler(photos, config), 3)) for _ in range(2))
+    assert [len(batch.inputs) for batch in first] == [4, 2]
     for one, other in zip(first, again, strict=True):
-        np.testing.assert_array_equal(one.crops, other.crops)
-        np.testing.assert_array_equal(one.targets, other.targets)
-    other_epoch = next(epoch(Supply(photos, config), 4))
-    assert not np.array_equal(other_epoch.crops, first[0].crops)
-    only_faces = Supply(photos, replace(config, negatives=0.0, mosaic=0.0))
+        np.testing.assert_array_equal(one.inputs, other.inputs)
+        np.testing.assert_array_equal(one.targets[0], other.targets[0])
+    other_epoch = next(epoch(Sampler(photos, config), 4))
+    assert not np.array_equal(other_epoch.inputs, first[0].inputs)
+    only_faces = Sampler(photos, replace(config, negatives=0.0, mosaic=0.0))
     batch = make(only_faces, 8, np.random.default_rng(0))
-    assert (batch.targets[..., SHARE].sum(axis=1) > 0).mean() >= 0.75
-    only_empty = Supply(photos, replace(config, negatives=1.0))
-    assert not make(only_empty, 8, np.random.default_rng(0)).targets[..., SHARE].any()
+    assert (batch.targets[0][..., SHARE].sum(axis=1) > 0).mean() >= 0.75
+    only_empty = Sampler(photos, replace(config, negatives=1.0))
+    assert not make(only_empty, 8, np.random.default_rng(0)).targets[0][..., SHARE].any()
 
 
-def test_photographs_that_raise_alarms_are_shown_more_often(tmp_path: Path) -> None:
+def test_photographs_taken_for_faces_are_shown_more_often(tmp_path: Path) -> None:
     photos = read_photos(write_set(tmp_path / "set", train=16), "train")
     config = DetectorConfig(side=64, negatives=1.0, hard=1.0, mosaic=0.0, rotated=0.0)
-    alarms = np.zeros((4, 3), np.float32)
-    alarms[2] = (0.9, 0.5, 0.5)
-    supply = Supply(photos, config, alarms)
-    wanted = photos.read(int(supply.without[2]))[0, 0].astype(int)
+    hard = np.zeros((4, 3), np.float32)
+    hard[2] = (0.9, 0.5, 0.5)
+    sampler = Sampler(photos, config, hard)
+    wanted = photos.read(int(sampler.without[2]))[0, 0].astype(int)
     seen_often = 0
     for seed in range(30):
-        picture, _ = crop(supply, np.random.default_rng(seed))
+        picture, _ = crop(sampler, np.random.default_rng(seed))
         seen_often += int(np.abs(np.median(picture, axis=(0, 1)) - wanted).sum() < 60)
     assert seen_often >= 10
 
@@ -124,4 +123,4 @@ def test_data_that_cannot_be_used_is_named(tmp_path: Path) -> None:
             read_photos(folder, "train")
     labels.write_text(good.replace('"faces": [{', '"faces": [], "was": [{'), encoding="utf-8")
     with pytest.raises(DataError, match="none of the training photographs has a face"):
-        Supply(read_photos(folder, "train"), DetectorConfig())
+        Sampler(read_photos(folder, "train"), DetectorConfig())

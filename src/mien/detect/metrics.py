@@ -1,4 +1,4 @@
-"""How good a face detector is on labelled photographs: matching, average precision, recall by size, false alarms."""
+"""How good a face detector is on labelled photographs: matching, average precision, recall by size, false positives."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ Find = Callable[[NDArray[np.uint8]], Sequence[Detection]]
 
 
 @dataclass(frozen=True, eq=False)
-class Judged:
+class Matches:
     """One photograph after a search.
 
     scores: (k,) of what was found, the surest first; 1 where the detector has none. matched: (k,) place of the labelled
-    face that each is, -1: a false alarm, -2: neither (a box to ignore). found: (k,) as found. errors: (k,) mean
+    face that each is, -1: a false positive, -2: neither (a box to ignore). found: (k,) as found. errors: (k,) mean
     distance of the landmarks over the distance of the labelled eyes; NaN where there is none.
     """
 
@@ -36,17 +36,17 @@ class Judged:
     errors: NDArray[np.float64]
 
 
-def search(photos: Photos, find: Find, progress: Callable[[int], None] | None = None) -> list[Judged]:
+def search(photos: Photos, find: Find, progress: Callable[[int], None] | None = None) -> list[Matches]:
     """Search every photograph and compare."""
-    judged = []
+    matches = []
     for index, photo in enumerate(photos.rows):
-        judged.append(compare(photo, find(photos.read(index))))
+        matches.append(compare(photo, find(photos.read(index))))
         if progress:
             progress(index + 1)
-    return judged
+    return matches
 
 
-def compare(photo: Photo, faces: Sequence[Detection]) -> Judged:
+def compare(photo: Photo, faces: Sequence[Detection]) -> Matches:
     """Match found faces, the surest first, each to the labelled face that it overlaps most and that is still free."""
     found = tuple(sorted(faces, key=lambda face: -_score(face)))
     boxes = np.array([face.box for face in found], np.float32).reshape(-1, 4)
@@ -61,7 +61,7 @@ def compare(photo: Photo, faces: Sequence[Detection]) -> Judged:
         elif doubtful[row] >= _IGNORED:
             matched[row] = -2
     errors = [_error(face, photo, int(place)) for face, place in zip(found, matched, strict=True)]
-    return Judged(
+    return Matches(
         photo, np.array([_score(face) for face in found]), matched, found, np.array(errors, np.float64)
     )
 
@@ -90,11 +90,11 @@ def _error(face: Detection, photo: Photo, place: int) -> float:
     return float(gaps.mean() / distance) if distance >= _PROFILE * photo.boxes[place, 2] else float("nan")
 
 
-def average_precision(judged: Sequence[Judged]) -> float:
+def average_precision(matches: Sequence[Matches]) -> float:
     """Return the area under precision over recall at IoU 0.5, every point counted (PASCAL VOC 2010 and later)."""
-    scores = np.concatenate([one.scores for one in judged] or [np.empty(0)])
-    matched = np.concatenate([one.matched for one in judged] or [np.empty(0, np.int64)])
-    total = sum(len(one.photo.boxes) for one in judged)
+    scores = np.concatenate([one.scores for one in matches] or [np.empty(0)])
+    matched = np.concatenate([one.matched for one in matches] or [np.empty(0, np.int64)])
+    total = sum(len(one.photo.boxes) for one in matches)
     counted = matched != -2
     order = np.argsort(-scores[counted], kind="stable")
     right = matched[counted][order] >= 0
@@ -106,24 +106,24 @@ def average_precision(judged: Sequence[Judged]) -> float:
     return float(np.sum(np.diff(recall, prepend=0.0) * precision))
 
 
-def threshold_for(judged: Sequence[Judged], per_100: float) -> float:
-    """Return the lowest score above which there are at most so many false alarms in 100 photographs without a face.
+def threshold_for(matches: Sequence[Matches], per_100: float) -> float:
+    """Return the lowest score above which there are at most so many false positives in 100 photographs without a face.
 
     0.0 where there are never more; infinity where even the surest are too many (a detector without scores).
     """
-    empty = [one for one in judged if not len(one.photo.boxes)]
-    alarms = np.sort(np.concatenate([one.scores[one.matched == -1] for one in empty] or [np.empty(0)]))[::-1]
+    empty = [one for one in matches if not len(one.photo.boxes)]
+    wrong = np.sort(np.concatenate([one.scores[one.matched == -1] for one in empty] or [np.empty(0)]))[::-1]
     allowed = int(per_100 * len(empty) / 100 + 1e-9)
-    if len(alarms) <= allowed:
+    if len(wrong) <= allowed:
         return 0.0
-    # Just above the first alarm that is one too many; equal scores go together.
-    return float(np.nextafter(alarms[allowed], np.inf)) if alarms[allowed] < 1 else float("inf")
+    # Just above the first false positive that is one too many; equal scores go together.
+    return float(np.nextafter(wrong[allowed], np.inf)) if wrong[allowed] < 1 else float("inf")
 
 
-def recall(judged: Sequence[Judged], threshold: float, size: tuple[float, float]) -> tuple[float, int]:
+def recall(matches: Sequence[Matches], threshold: float, size: tuple[float, float]) -> tuple[float, int]:
     """Return the share of faces of this size (longer side, pixels) that are found from a score on, and their number."""
     found = total = 0
-    for one in judged:
+    for one in matches:
         longer = one.photo.boxes[:, 2:].max(axis=1, initial=0)
         wanted = np.flatnonzero((longer >= size[0]) & (longer < size[1]))
         total += len(wanted)
@@ -131,18 +131,18 @@ def recall(judged: Sequence[Judged], threshold: float, size: tuple[float, float]
     return (found / total if total else float("nan")), total
 
 
-def alarms_per_100(judged: Sequence[Judged], threshold: float) -> tuple[float, int]:
-    """Return the false alarms in 100 photographs without a face, and the number of those photographs."""
-    empty = [one for one in judged if not len(one.photo.boxes)]
+def false_positives_per_100(matches: Sequence[Matches], threshold: float) -> tuple[float, int]:
+    """Return the false positives in 100 photographs without a face, and the number of those photographs."""
+    empty = [one for one in matches if not len(one.photo.boxes)]
     count = sum(int(((one.matched == -1) & (one.scores >= threshold)).sum()) for one in empty)
     return (100 * count / len(empty) if empty else float("nan")), len(empty)
 
 
-def landmark_error(judged: Sequence[Judged], threshold: float, smallest_px: float = 0.0) -> float:
+def landmark_error(matches: Sequence[Matches], threshold: float, smallest_px: float = 0.0) -> float:
     """Return the mean error of the landmarks of found faces from a size on, as a share of the eyes' distance."""
     errors = [
         error
-        for one in judged
+        for one in matches
         for score, place, error in zip(one.scores, one.matched, one.errors, strict=True)
         if place >= 0 and score >= threshold and one.photo.boxes[place, 2:].max() >= smallest_px
     ]

@@ -1,11 +1,13 @@
-"""Moving boxes and landmarks along with the pixels: scale, rotation, mirror, shift."""
+"""Varying crops: geometry, with boxes and landmarks, then light, noise, blur, compression and occlusion."""
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 
 from mien.detect.training.targets import Faces
@@ -17,7 +19,7 @@ _TRACE = 0.02  # share below which nothing of it is to be seen
 
 
 @dataclass(frozen=True)
-class Move:
+class AffineTransform:
     """How a photograph comes into a crop. angle: degrees, clockwise on the screen; mirrored before it is turned."""
 
     scale: float
@@ -59,13 +61,13 @@ def _warp(picture: NDArray[np.uint8], matrix: Matrix, background: NDArray[np.uin
     return np.asarray(drawn, np.uint8)
 
 
-def moved(faces: Faces, matrix: Matrix, move: Move) -> Faces:
+def transform_faces(faces: Faces, matrix: Matrix, transform: AffineTransform) -> Faces:
     """Return faces where an affine map brings them.
 
     A head is about an ellipse in its box: turned, it is bounded by the box of the turned ellipse, which is tighter than
     that of the turned box. Boxes to ignore are bounded whole.
     """
-    points = faces.landmarks[:, _MIRRORED] if move.mirrored else faces.landmarks
+    points = faces.landmarks[:, _MIRRORED] if transform.mirrored else faces.landmarks
     return Faces(
         _turned(faces.boxes, matrix, ellipse=True),
         faces.scores,
@@ -81,7 +83,7 @@ def _turned(boxes: NDArray[np.float32], matrix: Matrix, *, ellipse: bool) -> NDA
     return np.concatenate([middle - reach, 2 * reach], axis=1).astype(np.float32)
 
 
-def seen(faces: Faces, width: int, height: int, smallest: float) -> Faces:
+def clip_boxes(faces: Faces, width: int, height: int, smallest: float) -> Faces:
     """Return what is left of faces in a picture of this size.
 
     A face whose centre or half of whose box lies outside, or whose longer side is below `smallest` pixels, becomes a
@@ -111,7 +113,7 @@ def _cut(boxes: NDArray[np.float32], width: int, height: int) -> NDArray[np.floa
 
 
 def shifted(faces: Faces, x: float, y: float) -> Faces:
-    """Return faces moved by (x, y) pixels."""
+    """Return faces transform_faces by (x, y) pixels."""
     by = np.array([x, y], np.float32)
     still = np.zeros(2, np.float32)
     both = np.concatenate([by, still])
@@ -126,3 +128,111 @@ def joined(parts: list[Faces]) -> Faces:
         np.concatenate([part.landmarks for part in parts]),
         np.concatenate([part.ignore for part in parts]),
     )
+
+
+Picture = NDArray[np.uint8]
+# Shares of the pictures that get each.
+_LIGHT, _CAST, _GREY, _BLUR, _COARSE, _NOISE, _JPEG = 0.6, 0.3, 0.2, 0.15, 0.1, 0.15, 0.25
+_NOISE_PX = 1024
+_LEVELS = np.arange(256, dtype=np.float32)
+
+
+def photometric_augment(picture: Picture, rng: Generator) -> Picture:
+    """Return a picture (RGB uint8) with some of the faults of real ones; no pixel moves."""
+    picture = _lit(picture, rng)
+    if rng.random() < _GREY:
+        picture = cv2.cvtColor(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    if rng.random() < _COARSE:
+        picture = _coarse(picture, rng.uniform(0.4, 0.8))
+    if rng.random() < _BLUR:
+        picture = _blurred(picture, rng)
+    if rng.random() < _NOISE:
+        picture = _noisy(picture, rng)
+    if rng.random() < _JPEG:
+        picture = _saved_as_jpeg(picture, int(rng.integers(25, 90)))
+    return np.asarray(picture, np.uint8)
+
+
+def _lit(picture: Picture, rng: Generator) -> Picture:
+    """Change brightness, contrast, gamma and the balance of colours, by one table of levels a channel."""
+    levels: NDArray[np.floating] = np.repeat(_LEVELS[:, None], 3, axis=1)
+    if rng.random() < _LIGHT:
+        gamma, contrast = rng.uniform(0.6, 1.6), rng.uniform(0.6, 1.35)
+        levels = 255 * (levels / 255) ** gamma
+        levels = (levels - 128) * contrast + 128 + rng.uniform(-40, 40)
+    if rng.random() < _CAST:
+        levels = levels * rng.uniform(0.75, 1.25, 3)
+    table = np.clip(levels, 0, 255).astype(np.uint8)[None]
+    return np.asarray(cv2.LUT(picture, table), np.uint8)
+
+
+@functools.cache
+def _noise() -> NDArray[np.float32]:
+    """Noise of deviation 1 to cut pieces from: drawing it for every picture would cost more than all the rest."""
+    return np.random.default_rng(0).standard_normal((_NOISE_PX, _NOISE_PX, 3), np.float32)
+
+
+def _noisy(picture: Picture, rng: Generator) -> Picture:
+    height, width = picture.shape[:2]
+    if max(height, width) > _NOISE_PX:
+        return picture
+    top, left = rng.integers(0, _NOISE_PX - height + 1), rng.integers(0, _NOISE_PX - width + 1)
+    piece = _noise()[top : top + height, left : left + width] * np.float32(rng.uniform(3, 14))
+    return np.clip(picture + piece, 0, 255).astype(np.uint8)
+
+
+def _coarse(picture: Picture, scale: float) -> Picture:
+    height, width = picture.shape[:2]
+    small = cv2.resize(
+        picture, (max(1, round(width * scale)), max(1, round(height * scale))), interpolation=cv2.INTER_AREA
+    )
+    return np.asarray(cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
+
+
+def _blurred(picture: Picture, rng: Generator) -> Picture:
+    if rng.random() < 0.5:
+        return np.asarray(cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.4, 1.6)), np.uint8)
+    length = int(rng.integers(3, 8))  # of a movement, pixels
+    turn = cv2.getRotationMatrix2D(((length - 1) / 2, (length - 1) / 2), rng.uniform(0, 180), 1)
+    line = np.zeros((length, length), np.float32)
+    line[length // 2] = 1
+    kernel = cv2.warpAffine(line, turn, (length, length))
+    return np.asarray(cv2.filter2D(picture, -1, kernel / max(float(kernel.sum()), 1e-6)), np.uint8)
+
+
+def _saved_as_jpeg(picture: Picture, quality: int) -> Picture:
+    _, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
+
+
+def random_occlusion(picture: Picture, faces: Faces, share: float, rng: Generator) -> None:
+    """Put something before a share of the faces, in place: a plain patch, noise, or another piece of the picture.
+
+    It covers 15-45 % of the box, from one side.
+    """
+    height, width = picture.shape[:2]
+    for box in faces.boxes:
+        if rng.random() >= share:
+            continue
+        part = rng.uniform(0.15, 0.45)
+        x, y, w, h = (float(value) for value in box)
+        side = int(rng.integers(4))  # left, right, top, bottom
+        if side < 2:
+            x, w = (x if side == 0 else x + w * (1 - part)), w * part
+        else:
+            y, h = (y if side == 2 else y + h * (1 - part)), h * part
+        left, top = max(0, round(x)), max(0, round(y))
+        right, bottom = min(width, round(x + w)), min(height, round(y + h))
+        if right > left and bottom > top:
+            picture[top:bottom, left:right] = _patch(picture, bottom - top, right - left, rng)
+
+
+def _patch(picture: Picture, height: int, width: int, rng: Generator) -> Picture:
+    kind = int(rng.integers(3))
+    if kind == 0:
+        return np.broadcast_to(rng.integers(0, 256, 3).astype(np.uint8), (height, width, 3))
+    if kind == 1:
+        return rng.integers(0, 256, (height, width, 3)).astype(np.uint8)
+    top = int(rng.integers(0, picture.shape[0] - height + 1))
+    left = int(rng.integers(0, picture.shape[1] - width + 1))
+    return picture[top : top + height, left : left + width].copy()
