@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from mien.data import open_dataset
-from mien.data.index import traits_of
+from mien.data.index import fingerprints_of
 from mien.errors import ConfigError, DataError, OutputError
 from mien.evaluate import charts, render
 from mien.evaluate.config import EvaluateConfig
@@ -205,7 +205,7 @@ def test_pictures_that_a_run_was_trained_on_are_left_out(
     run = model_folder("run/model").parent
     before = open_dataset(faces / "train", EvaluateConfig(), carve_validation=False).split("train")
     learnt = before.take(np.arange(0, 18, 2))
-    run_folder.write_seen(run, {"train": traits_of(learnt.pictures).keys})
+    run_folder.write_seen(run, {"train": fingerprints_of(learnt.pictures).keys})
     cv2.imwrite(str(faces / "train" / "dark" / "new.png"), np.full((8, 8), 41, np.uint8))
     found = evaluate(run, faces / "train", config=CONFIG)
     assert found.data.n == 10
@@ -215,7 +215,7 @@ def test_pictures_that_a_run_was_trained_on_are_left_out(
     )
     assert not set(found.predictions.names) & set(learnt.names)
     assert evaluate(run, faces / "train", config=EvaluateConfig(split="train", resamples=200)).data.n > 10
-    run_folder.write_seen(run, {"train": traits_of(before.pictures).keys})
+    run_folder.write_seen(run, {"train": fingerprints_of(before.pictures).keys})
     (faces / "train" / "dark" / "new.png").unlink()
     with pytest.raises(DataError, match=r"all 18 pictures .* were used to train this model"):
         evaluate(run, faces / "train", config=CONFIG)

@@ -32,10 +32,9 @@ from mien.errors import DataError, ModelError, need
 from mien.files import whole_file
 from mien.images.canvas import write_picture
 from mien.labels import canonical
-from mien.model.classifier import Classifier
+from mien.model.classifier import Classifier, open_session
 from mien.model.metadata import Metadata
 from mien.model.preprocess import to_model_inputs
-from mien.model.session import open_session
 
 FOLDS = 5
 DROP, KEEP = "drop", ""  # decisions in the list, besides the name of a class

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mien.data import open_dataset
 from mien.data.dataset import DataConfig, Dataset, Split
-from mien.data.index import traits_of
+from mien.data.index import fingerprints_of
 from mien.errors import DataError, need
 from mien.evaluate.calibration import (
     Calibration,
@@ -100,7 +100,7 @@ def _without_seen(dataset: Dataset, name: str, scorers: Sequence[Scorer]) -> Dat
     """
     seen = frozenset().union(*(scorer.seen for scorer in scorers))
     split = dataset.splits[name]
-    new = np.array([key not in seen for key in traits_of(split.pictures).keys], bool) if seen else None
+    new = np.array([key not in seen for key in fingerprints_of(split.pictures).keys], bool) if seen else None
     if new is None or new.all():
         return dataset
     if not new.any():
