@@ -138,7 +138,7 @@ def test_a_pipe_named_like_a_picture_is_not_waited_for(tmp_path, write_faces):
     write_faces(tmp_path, {"happy": 4, "sad": 4})
     os.mkfifo(tmp_path / "sad" / "pipe.jpg")
     dataset = open_dataset(tmp_path, carve_validation=False)
-    assert dataset.notes == ("passed over 1 that are no pictures: 1 pipe, socket or device",)
+    assert dataset.notes == ("passed over, as no pictures: 1 pipe, socket or device",)
 
 
 def test_a_damaged_jpeg_is_found_among_whole_ones(tmp_path, capfd):

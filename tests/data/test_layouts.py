@@ -356,7 +356,7 @@ def test_image_folder_with_metadata(write):
 @pytest.mark.parametrize("name", ["@eaDir", "$RECYCLE.BIN", "__MACOSX", "System Volume Information", ".git"])
 def test_system_folders_are_no_classes(write, name):
     dataset = read(write(*TWO, f"{name}/happy/thumb.png", f"{name}/0.png"))
-    assert dataset.classes == ("angry", "happy") and said(dataset, "passed over 1 that are no pictures")
+    assert dataset.classes == ("angry", "happy") and said(dataset, "passed over, as no pictures: 1")
 
 
 def test_content_decides_and_what_is_passed_over_is_counted(write):
@@ -364,7 +364,7 @@ def test_content_decides_and_what_is_passed_over_is_counted(write):
     (root / "angry/clip.mp4").write_bytes(b"\0\0\0\x18ftypmp42" + bytes(99))
     (root / "happy/read me.txt").write_text("hello")
     dataset = read(root)
-    assert sizes(dataset) == {"train": 5} and said(dataset, "passed over 2 that are no pictures:")
+    assert sizes(dataset) == {"train": 5} and said(dataset, "passed over, as no pictures: 1 text, 1 video")
 
 
 def test_a_split_named_folder_without_classes_beside_class_folders(write):
@@ -377,3 +377,15 @@ def test_names_that_would_write_to_the_terminal(write):
     dataset = read(write("hap\x1b[31mpy/0.png", "s\u202ead/\x07.png"))
     assert dataset.classes == ("hap\ufffd[31mpy", "s\ufffdad")
     assert all(name.isprintable() for split in dataset.splits.values() for name in split.names)
+
+
+def test_a_damaged_list_of_votes_names_its_line(write):
+    root = write("FER2013Train/0.png", "FER2013Train/1.png")
+    row = '0.png,"(0, 0, 48, 48)",4,0,0,1,3,2,0,0,0,0\n'
+    for damage, words in (
+        ("1.png\n", "line 2 has 0 votes"),
+        ("1.png,b,1,2,x\n", "line 2 has votes that are no numbers"),
+    ):
+        (root / "FER2013Train/label.csv").write_text(row + damage)
+        with pytest.raises(DataError, match=words):
+            read(root)

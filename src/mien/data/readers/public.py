@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -196,6 +197,10 @@ def _ferplus(root: Path, tables: Sequence[Path]) -> Found:
                 counts = tuple(float(cell) for cell in row[2:12])
             except ValueError as error:
                 raise _wrong(table, number, "votes that are no numbers; get the file again") from error
+            if len(counts) < 10 or not all(map(math.isfinite, counts)):
+                raise _wrong(
+                    table, number, f"{len(counts)} votes; there must be 10 numbers; get the file again"
+                )
             most = max(counts)
             chosen = [place for place, count in enumerate(counts) if count == most]
             if len(chosen) > 1 or chosen[0] >= len(FERPLUS):
