@@ -74,11 +74,30 @@ def report(model_folder: Callable[..., Path], faces: Path, tmp_path: Path) -> Re
     return evaluate(model_folder(), faces, config=CONFIG, out=tmp_path / "out")
 
 
+def test_near_copies_of_training_pictures_are_left_out_as_well(
+    model_folder: Callable[..., Path], faces: Path, tmp_path: Path
+) -> None:
+    """A test picture that is a training picture mirrored: no pixel copy, and seen in training all the same."""
+    detail = cv2.GaussianBlur(np.random.default_rng(1).normal(0, 60, (64, 64)), (0, 0), 1.5) + 128
+    picture = np.clip(detail, 0, 255).astype(np.uint8)
+    cv2.imwrite(str(faces / "train" / "middle" / "seen.png"), picture)
+    cv2.imwrite(str(faces / "test" / "middle" / "again.png"), picture[:, ::-1])
+    found = evaluate(model_folder(), faces, config=CONFIG, out=tmp_path / "out")
+    assert found.scores.n == 13 and found.deduplicated.n == 12 and found.without_near_copies.n == 11
+    assert "without near copies (11 pictures)" in found.headline()
+    assert [entry["n"] for entry in found.recorded()][:3] == [13, 12, 11]
+    assert (
+        "accuracy without near copies of training pictures, n = 11"
+        in (tmp_path / "out" / "report.md").read_text()
+    )
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["without_near_copies"]["n"] == 11
+
+
 def test_the_figures_are_those_of_the_pictures(report: Report) -> None:
     """Twelve pictures; one has the wrong label and one is a copy of a training picture with another label."""
     assert (report.data.split, report.data.n, report.data.copies) == ("test", 12, 1)
     assert report.scores.accuracy == pytest.approx(10 / 12)
-    assert report.deduplicated is not None
+    assert report.deduplicated is not None and report.without_near_copies is None
     assert (report.deduplicated.n, report.deduplicated.accuracy) == (11, pytest.approx(10 / 11))
     names = [found.name for found in report.scores.classes]
     assert names == ["bright", "dark", "middle"]
