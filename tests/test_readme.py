@@ -1,29 +1,40 @@
-"""Every example in README, CONTRIBUTING and docs is tried, and every file that they name exists."""
+"""Every example in README, CONTRIBUTING and docs is tried, and every file that they name exists.
+
+Every command of the README runs word for word, in its order; those of the other pages are parsed.
+"""
 
 from __future__ import annotations
 
+import csv
 import os
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import mien
 from mien.cli.main import COMMANDS, parser
+from mien.data.drawn import draw_face
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = (
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
     ROOT / "CHANGELOG.md",
-    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
 )
 FENCE = re.compile(r"(?:<!-- (?P<name>[\w ]+) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.M | re.S)
+MIEN = (sys.executable, "-m", "mien.cli.main")
+ENVIRONMENT = {**os.environ, "PYTHONIOENCODING": "utf-8"}
 ENDS = {">", ">>", "2>&1", "|", "&", "&&"}  # what a shell reads after a command's own words
 
 
@@ -93,8 +104,16 @@ def test_a_command_in_the_documents_is_one_that_mien_takes(
 
 
 def test_every_command_is_in_the_readme() -> None:
-    documented = {words[0] for block in blocks(PAGES[0]) for words in mien_commands(block.text)}
-    assert documented >= set(COMMANDS)
+    assert set(re.findall(r"`mien ([\w-]+)`", PAGES[0].read_text(encoding="utf-8"))) == set(COMMANDS)
+
+
+def test_the_readme_is_short_and_shows_what_it_is_about() -> None:
+    text = PAGES[0].read_text(encoding="utf-8")
+    assert len(re.findall(r"[^\W_]+", FENCE.sub("", text))) < 1100
+    first_screen = text[: text.index("## Install")]
+    assert "](docs/pictures/" in first_screen
+    assert "perceived expressions" in first_screen
+    assert "AI Act" in text
 
 
 def test_every_named_file_exists() -> None:
@@ -115,39 +134,79 @@ def test_every_named_file_exists() -> None:
 
 
 @pytest.fixture(scope="session")
-def newcomer(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
-    """Run the README's first commands word for word in an empty folder; return it and what each printed."""
+def newcomer(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    """Run the README's commands in a folder with what a reader would have; return it and what each printed."""
     folder = tmp_path_factory.mktemp("newcomer")
-    first = "".join(block.text for block in blocks(PAGES[0]) if block.name == "first commands")
-    shutil.copy(Path(mien.__file__).parent / "samples" / "grace-hopper.jpg", folder / "holiday.jpg")
-    printed = []
-    for words in mien_commands(first):
+    samples = Path(mien.__file__).parent / "samples"
+    (folder / "photos" / "happy").mkdir(parents=True)
+    (folder / "photos" / "tired").mkdir()
+    shutil.copy(samples / "grace-hopper.jpg", folder / "holiday.jpg")
+    for number in range(12):
+        for name, expression in (("happy", "happy"), ("tired", "sad")):
+            picture = draw_face(expression, np.random.default_rng((number, len(name))))
+            cv2.imwrite(str(folder / "photos" / name / f"{number}.png"), picture[:, :, ::-1])
+    _write_film(folder / "talk.mp4", cv2.imread(str(samples / "eileen-collins.jpg")))
+    printed = {}
+    for words in (words for block in blocks(PAGES[0]) for words in mien_commands(block.text)):
+        if words[0] == "serve":
+            continue  # does not end by itself; test_serving_opens_the_page
         done = subprocess.run(
-            [sys.executable, "-m", "mien.cli.main", *words],
-            cwd=folder,
-            env={**os.environ, "PYTHONIOENCODING": "utf-8"},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            encoding="utf-8",
-            check=False,
-        )
-        assert done.returncode == 0, f"mien {shlex.join(words)}\n{done.stdout}\n{done.stderr}"
+            [*MIEN, *words], cwd=folder, env=ENVIRONMENT, stdin=subprocess.DEVNULL, capture_output=True,
+            encoding="utf-8", check=False,
+        )  # fmt: skip
+        command = shlex.join(words)
+        assert done.returncode == 0, f"mien {command}\n{done.stdout}\n{done.stderr}"
         assert not re.search("warning|traceback|error", done.stderr, re.I), done.stderr  # progress alone
-        printed.append(done.stdout)
+        printed[command] = done.stdout
     return folder, printed
 
 
+def _write_film(path: Path, picture: NDArray[np.uint8]) -> None:
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 10, picture.shape[1::-1])
+    assert writer.isOpened()
+    for _ in range(10):
+        writer.write(picture)
+    writer.release()
+
+
 @pytest.mark.slow
-def test_the_first_commands_train_a_network(newcomer: tuple[Path, list[str]]) -> None:
+def test_the_commands_of_the_readme_do_what_it_says(newcomer: tuple[Path, dict[str, str]]) -> None:
     folder, printed = newcomer
-    (accuracy,) = re.findall(r"^accuracy (\d+\.\d)%", printed[-1], re.M)  # of mien evaluate
+    faces = list(csv.DictReader(printed["predict photos --csv"].splitlines()))
+    assert len(faces) >= 24  # a row per face, and one for a picture without
+    assert {path.name for path in (folder / "marked").rglob("*.png")} >= {"0.png", "11.png"}
+    assert {path.suffix for path in (folder / "talk-faces").iterdir()} >= {".csv", ".png"}
+    assert "tired" in printed["data photos"]
+    (accuracy,) = re.findall(r"^accuracy (\d+\.\d)%", printed["train faces --epochs 30"], re.M)
     assert float(accuracy) > 60, printed
-    (model,) = folder.glob("runs/*/model")
-    assert {path.name for path in model.iterdir()} >= {"model.onnx", "model.json", "CARD.md"}
+    answer = printed["predict holiday.jpg --model tired"]
+    assert "happy" in answer or "tired" in answer
+    for run in (folder / "tired", *folder.glob("runs/faces*")):
+        assert {path.name for path in (run / "model").iterdir()} >= {"model.onnx", "model.json", "CARD.md"}
 
 
 @pytest.mark.slow
-def test_the_python_examples_run(newcomer: tuple[Path, list[str]]) -> None:
+def test_serving_opens_the_page(tmp_path: Path) -> None:
+    """`mien serve --open` says where it listens and calls the browser with that address."""
+    pytest.importorskip("uvicorn")
+    browser = tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\necho "$1" > {tmp_path / "opened"}\n')
+    browser.chmod(0o755)
+    command = [*MIEN, "serve", "--open", "--port", "0"]
+    environment = {**ENVIRONMENT, "BROWSER": str(browser)}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        line = next(line for line in process.stderr if "listening on" in line)
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "opened").exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        process.terminate()
+        process.stderr.read()
+    assert (tmp_path / "opened").read_text().strip().rstrip("/") in line
+
+
+@pytest.mark.slow
+def test_the_python_examples_run(newcomer: tuple[Path, dict[str, str]]) -> None:
     """All Python blocks of a page, in order, in the folder that the first commands made."""
     for page in PAGES:
         source = "\n".join(block.text for block in blocks(page) if block.language == "python")
@@ -160,7 +219,6 @@ def test_the_python_examples_run(newcomer: tuple[Path, list[str]]) -> None:
 
 def test_the_table_of_recipes_is_complete() -> None:
     recipes = {path.stem for path in (ROOT / "src" / "mien" / "recipes").glob("*.toml")}
-    rows = re.findall(
-        r"^\| (`.*?`) \|", PAGES[0].read_text(encoding="utf-8").partition("## Recipes")[2], re.M
-    )
+    table = (ROOT / "docs" / "reference" / "recipes.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`.*?`) \|", table, re.M)
     assert {name for row in rows for name in re.findall(r"`([\w-]+)`", row)} == recipes

@@ -1,4 +1,4 @@
-"""The one check: format, lint, types, import rules, tests and every example in README, docs and docstrings.
+"""The one check: format, lint, types, import rules, site, tests and every example in README, docs and docstrings.
 
     python tools/check.py           everything, as CI runs it
     python tools/check.py --fast    leave out the tests that take longer than about ten seconds
@@ -43,6 +43,7 @@ def steps(*, fast: bool, fix: bool) -> list[Step]:
         Step("lint", ("ruff", "check", ".")),
         Step("types", ("mypy",)),
         Step("import rules", ("lint-imports",)),
+        Step("documentation site", ("mkdocs", "build", "--strict", "--quiet")),
         Step("tests and examples", ("pytest", *(("-m", "not slow") if fast else ()))),
     ]
     return [*(mend if fix else ()), *check]

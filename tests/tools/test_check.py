@@ -56,6 +56,7 @@ def test_fast_leaves_out_slow_tests_and_fix_mends_first(check: ModuleType) -> No
         "lint",
         "types",
         "import rules",
+        "documentation site",
         "tests and examples",
     ]
     assert check.steps(fast=True, fix=False)[-1].command == ("pytest", "-m", "not slow")

@@ -232,7 +232,7 @@ def test_a_card_of_ones_own_is_kept(tmp_path: Path) -> None:
 
 
 def test_macs_of_the_largest_original_are_those_that_were_counted_by_hand() -> None:
-    """670 M in docs/originals.md, from the layer list: places x kernel x channels in x channels out."""
+    """670 M in docs/explanation/five-projects.md, from the layer list: places x kernel x channels in x channels out."""
     cnn = network("fer2013-cnn")
     model = cnn.build(NetworkRequest(heads={"fer2013": FER}, preprocess=cnn.preprocess))
     by_hand = 9 * (

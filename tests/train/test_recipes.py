@@ -21,7 +21,7 @@ HAPPY_SAD_ANGRY = {
     "flip": True, "fill": "nearest", "contrast": 0.0, "classes": ("angry", "happy", "sad"), "split_seed": 42,
     "h5": True,
 }  # fmt: skip
-# What docs/originals.md knows of each; epochs are per phase.
+# What docs/explanation/five-projects.md knows of each; epochs are per phase.
 KNOWN = {
     "happy-nothappy": {
         "learning_rate": 1e-3, "schedule": "constant", "batch_size": 32, "augment": False, "patience": 0,

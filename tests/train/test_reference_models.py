@@ -108,8 +108,8 @@ LAYERS = {
         "InputLayer", "Conv 3 1x1 valid linear", "Functional", "GlobalAveragePooling2D", "Dense 7 softmax",
     ],
 }  # fmt: skip
-# Input shape, classes, parameters as counted in docs/originals.md. The fixed layer before a backbone has 12
-# (colour) or 6 (grey).
+# Input shape, classes, parameters as counted in docs/explanation/five-projects.md. The fixed layer before a backbone
+# has 12 (colour) or 6 (grey).
 SHAPES = {
     "happy-nothappy": ((256, 256, 3), 2, 14_839_234),
     "happy-sad-angry": ((200, 200, 3), 3, 6_654_051),
@@ -173,7 +173,7 @@ def test_the_smallest_size_works_and_a_smaller_one_says_so(name, smallest):
         build(name, 3, Preprocess(size=smallest - 1, colour=colour))
 
 
-# What a user of the LeNet-5 project runs, as docs/originals.md describes it.
+# What a user of the LeNet-5 project runs, as docs/explanation/five-projects.md describes it.
 PROGRAM = """
 import sys
 import cv2, keras, numpy as np

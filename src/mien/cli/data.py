@@ -229,7 +229,8 @@ def as_text(summary: Summary) -> str:
         *_table(summary),
         "",
         *_metadata(summary),
-        *(f"note: {note}" for note in summary.notes),
+        # Copies across splits have warnings of their own below, with more in them.
+        *(f"note: {note}" for note in summary.notes if not (summary.leaks and note.startswith("leak: of "))),
         *_warnings(summary),
     ]
     return "\n".join(parts)

@@ -1,6 +1,6 @@
 """mien's own face detector: one small network and a folder for it, no download.
 
-How it was made, and why it looks twice: docs/face-detector-training.md.
+How it was made, and why it looks twice: docs/how-to/train-a-detector.md.
 """
 
 from __future__ import annotations

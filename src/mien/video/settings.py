@@ -9,7 +9,7 @@ from mien.errors import ConfigError
 from mien.settings import setting
 
 HALF_LIFE_S = (
-    0.1  # the shortest without false changes in benchmarks/smoothing.py; docs/video.md has the figures
+    0.1  # the shortest without false changes in benchmarks/smoothing.py; docs/explanation/video.md has them
 )
 _KEYFRAMES_PER_S = 15.0  # between two keyframes that are 1/15 s apart, a face hardly leaves the straight line
 _SMALLEST_PX = 64

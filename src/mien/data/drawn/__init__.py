@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mien.data.drawn import head
 from mien.data.drawn.pen import Pen, background, develop
-from mien.data.drawn.person import EXPRESSIONS, random_look, random_pose
+from mien.data.drawn.person import EXPRESSIONS, Look, Pose, random_look, random_pose
 from mien.errors import ConfigError, OutputError
 from mien.files import whole_folder
 
@@ -27,7 +27,11 @@ def draw_face(expression: str, rng: np.random.Generator, size: int = 96) -> NDAr
     _check_expressions((expression,))
     if not 16 <= size <= 2048:
         raise ConfigError(f"size of a drawn face must be from 16 to 2048 pixels, got {size}")
-    look, pose = random_look(rng), random_pose(expression, rng)
+    return draw_person(random_look(rng), random_pose(expression, rng), rng, size)
+
+
+def draw_person(look: Look, pose: Pose, rng: np.random.Generator, size: int) -> NDArray[np.uint8]:
+    """Draw one person in one pose, as draw_face does; background, light and place come from `rng`."""
     canvas = background(size * _FINER, rng)
     pen = Pen(canvas, _placement(size * _FINER, rng))
     inner = pen.moved(0.13 * look.turn, 0, squeeze=1 - 0.05 * abs(look.turn))  # the parts that stand forward

@@ -115,7 +115,7 @@ def read_labels(folder: Path) -> list[Photo]:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise DataError(
             f"cannot read {file} ({reason}); DATA must be a folder with {LABELS_FILE}, one JSON object a photograph "
-            "(docs/face-detector-training.md)"
+            "(docs/how-to/train-a-detector.md)"
         ) from error
     return [_photo(line, f"{file}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
 

@@ -1,4 +1,4 @@
-"""The networks of the five projects that mien grew from, layer by layer (docs/originals.md).
+"""The networks of the five projects that mien grew from, layer by layer (docs/explanation/five-projects.md).
 
 All take levels in [0, 255] in an input named `faces`. A request's `dropout` replaces the rate of every
 dropout layer, its `l2` the penalty on every kernel that had one; where the project had none, on all kernels
