@@ -42,7 +42,8 @@ _LIKELY = 0.66  # cosine from which a pair is a candidate; of crops to 70 % one 
 # that we looked at show the same photograph; pairs of different people begin at .79. Where half of the blocks agree to
 # .85, or three tenths to .91, the rest was written on, covered, or moved between two frames.
 DETAILS, HALF, THREE_TENTHS = 0.80, 0.85, 0.91
-SURE, LEVELS = 0.92, 0.96  # details that are enough; correlation of grey levels that is needed below that
+# Details that are enough by themselves; correlation of grey levels that is needed below that, and below DETAILS.
+SURE, LEVELS, LEVELS_OF_PARTS = 0.92, 0.96, 0.98
 _ALIGNED = 0.70  # coarse correlation below which the details are not looked at
 _TEXTURE, _TEXTURED = (
     4.0,
@@ -446,7 +447,8 @@ def _same_shot(
             return None
         # Where they agree, light must be light in both: two drawings from one template agree in their lines alone.
         levels = _blocks(np.stack([cv2.GaussianBlur(one, (0, 0), 1.0) for one in pair]))[:, blocks]
-        if _correlation(*levels[:, each >= min(0.8, half)]) < LEVELS:
+        needed = LEVELS if details >= DETAILS else LEVELS_OF_PARTS
+        if _correlation(*levels[:, each >= min(0.8, half)]) < needed:
             return None
     means, deviations = pair[:, inside].mean(axis=1), pair[:, inside].std(axis=1)
     relit = abs(means[0] - means[1]) > 8 or not 0.85 < deviations[0] / max(deviations[1], 1e-6) < 1.18
