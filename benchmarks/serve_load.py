@@ -81,9 +81,14 @@ def _read(file: int) -> str:
 
 
 def memory_mib(process: int) -> float:
-    """Return the resident memory of a process (Linux)."""
+    """Return the resident memory of a process and of those that it started, its decoders among them (Linux)."""
     pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+    children = [
+        int(word)
+        for task in Path(f"/proc/{process}/task").iterdir()
+        for word in (task / "children").read_text().split()
+    ]
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20 + sum(map(memory_mib, children))
 
 
 def load(address: str, clients: int, seconds: int, picture: Path) -> Mapping[str, float]:

@@ -311,11 +311,15 @@ def _mend_png(data: bytearray) -> None:
 
 def read_picture(content: bytes) -> str:
     from mien.images import MAX_PIXELS, decode
+    from mien.images.headers import read_header
 
+    header = read_header(content, "it")
     found = decode(content, "it")
     pixels = found.pixels
     assert pixels.dtype == np.uint8 and pixels.ndim in (2, 3) and pixels.shape[2:] in ((), (3,)), pixels.shape
     assert 0 < pixels.shape[0] * pixels.shape[1] <= MAX_PIXELS, pixels.shape
+    # What limits look at is what was decoded, turned or not.
+    assert sorted(pixels.shape[:2]) == sorted((header.height, header.width)), (header, pixels.shape)
     return "warned" if found.warning else "read"
 
 

@@ -271,7 +271,7 @@ def test_without_its_folder_it_is_not_ready_and_ends_all_the_same(start: Start) 
 
 
 def endless_model(folder: Path) -> Path:
-    """Write a model whose graph loops for ever."""
+    """Write a model whose graph loops for ever once a face is bright."""
     proto = brightness_network()
     value = helper.make_tensor_value_info("value", TensorProto.FLOAT, None)
     turned = helper.make_tensor_value_info("turned", TensorProto.FLOAT, None)
@@ -289,12 +289,14 @@ def endless_model(folder: Path) -> Path:
         [helper.make_tensor_value_info("go_on", TensorProto.BOOL, []), turned],
     )
     proto.graph.initializer.extend(
-        [numpy_helper.from_array(np.array(2**62), "often"), numpy_helper.from_array(np.array(True), "yes")]
+        [numpy_helper.from_array(np.array(2**62), "often"), numpy_helper.from_array(np.float32(200), "limit")]
     )
     softmax = proto.graph.node.pop()
-    loop = helper.make_node("Loop", ["often", "yes", "logits"], ["looped"], body=body)
+    bright = helper.make_node("Greater", ["least", "limit"], ["bright"])
+    least = helper.make_node("ReduceMin", ["faces"], ["least"], keepdims=0)
+    loop = helper.make_node("Loop", ["often", "bright", "logits"], ["looped"], body=body)
     softmax.input[0] = "looped"
-    proto.graph.node.extend([loop, softmax])
+    proto.graph.node.extend([least, bright, loop, softmax])
     folder.mkdir()
     onnx.save(proto, folder / MODEL_FILE)
     write_metadata(folder, METADATA)
@@ -306,7 +308,8 @@ def test_a_network_that_never_answers_does_not_keep_the_server_from_ending(
 ) -> None:
     endless = endless_model(tmp_path / "endless")
     with start("--model", str(endless), "--timeout-s", "2", "--grace-s", "2") as server:
-        answer = server.analyze(png(9))
+        assert server.analyze(png(9)).status == 200
+        answer = server.analyze(png(250))
         assert (answer.status, answer.line[:24]) == (503, "the pictures had to wait")
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(40) == 0

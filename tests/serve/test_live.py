@@ -34,12 +34,10 @@ def test_faces_are_followed_and_smoothed(server: Running, analyzer: Analyzer) ->
     )
     (face,) = answers[2]["faces"]
     (alone,) = analyzer.analyze_bytes(jpeg(250))
-    assert face == {
-        "track": 1,
-        **alone.to_dict(),
-        "probabilities": pytest.approx(dict(alone.probabilities)),
-        "probability": pytest.approx(alone.probability),
-    }
+    assert set(face) == {"track", *alone.to_dict()}
+    for key in ("emotion", "probability", "probabilities", "head", "prior", "box", "landmarks"):
+        assert face[key] == alone.to_dict()[key], key
+    assert face["track"] == 1
     (smooth,), (now,) = answers[3]["faces"], analyzer.analyze_bytes(jpeg(100))
     assert now.probabilities["bright"] < smooth["probabilities"]["bright"] < alone.probabilities["bright"]
 
@@ -87,9 +85,15 @@ def test_what_clients_do_wrong_leaves_nothing_in_the_log(server: Running) -> Non
 def test_a_frame_with_too_many_pixels_or_bytes(server: Running) -> None:
     with channel(server) as live:
         assert "more than the 1 megapixels" in ask(live, jpeg(9, (1200, 1000)))["problem"]["detail"]
-        with pytest.raises(ConnectionClosed) as closed:
-            ask(live, bytes(2_000_001))
-    assert closed.value.rcvd.code == 1009
+        for size in (2_000_001, 3_900_000):
+            told = ask(live, bytes(size))["problem"]
+            assert (told["status"], told["detail"]) == (422, "the frame has more than 2 MB; make it smaller")
+        assert "faces" in ask(live, jpeg(9))
+    with channel(server) as live, pytest.raises(ConnectionClosed):
+        # Cut off while it is still being sent; whether the client sees the code (1009) is up to its network.
+        ask(live, bytes(4_000_001))
+    with channel(server) as live:
+        assert "faces" in ask(live, jpeg(9)), "others do not notice"
 
 
 @pytest.mark.slow

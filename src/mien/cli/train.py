@@ -7,15 +7,15 @@ import shlex
 import sys
 import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mien.data.dataset import DataConfig
 from mien.errors import ConfigError
 from mien.files import joined_paths
-from mien.settings import add_settings, given, to_mapping, to_options
+from mien.settings import add_settings, given, to_options
 from mien.terminal import ProgressBar, clock
 from mien.train.config import TrainConfig
-from mien.train.recipes import Recipe, config_from, load_recipe, recipe_names
+from mien.train.recipes import config_from, departures, load_recipe, recipe_names
 
 if TYPE_CHECKING:
     from mien.train.run import Run
@@ -70,17 +70,9 @@ def run(options: argparse.Namespace) -> int:
     recipe = load_recipe(name) if name else None
     config = config_from(recipe, asked)
     out = options.out or default_folder(
-        options.data, recipe.name if recipe else config.network, settings=_chosen(config, recipe, asked)
+        options.data, recipe.name if recipe else config.network, settings=departures(config, recipe, asked)
     )
     return _train(options, config, out)
-
-
-def _chosen(config: TrainConfig, recipe: Recipe | None, asked: dict[str, Any]) -> dict[str, Any]:
-    """Return what the user asked for that is not as the recipe or the defaults have it."""
-    usual = to_mapping(config_from(recipe, {}))
-    return {
-        name: value for name, value in to_mapping(config).items() if name in asked and value != usual[name]
-    }
 
 
 def _train(options: argparse.Namespace, config: TrainConfig, out: Path) -> int:

@@ -1,6 +1,8 @@
 """From a model and labelled faces to an honest report.
 
-In go a model and DATA, out comes a report; begin with `evaluate.py`, and with `config.py` for the settings.
+In: anything that `models.open_model` opens, and a `Dataset`. Out: a `Report` or a `Comparison` (`report.py`), written
+by `render.py` as pages, Markdown, tables and charts. Begin with `evaluate.py`; `metrics.py` has the figures,
+`significance.py` how much of them is chance.
 `mien.evaluate("runs/faces-small", "faces", tta="flip")` does what `mien evaluate` does with these words.
 """
 

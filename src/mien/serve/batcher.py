@@ -6,14 +6,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Hashable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.errors import ImageError
+from mien.errors import ImageError, ModelError
 from mien.predict.analyzer import Analyzer
 from mien.predict.results import Face
 from mien.serve.config import ServeConfig
@@ -87,6 +87,21 @@ class Batcher:
             futures = self._queue.add(pictures, address, already=self._decoding + len(self._decoded))
             self._to_decode.notify(len(futures))
             return futures
+
+    def warm_up(self, picture: Picture, limit_s: float) -> None:
+        """Give each decoder and the network something to do, so that the first client need not wait for their start.
+
+        Raises what answering the picture raises, ModelError where there is no answer within limit_s seconds.
+        """
+        count = min(len(self._decoders), self._config.queue)
+        futures = [future for _ in range(count) for future in self.submit([picture])]
+        if wait(futures, limit_s).not_done:
+            raise ModelError(
+                f"the network has not answered a first picture after {limit_s:g} seconds; try another"
+            )
+        for future in futures:
+            if isinstance(answer := future.result(), ImageError):
+                raise answer
 
     @property
     def waiting(self) -> int:

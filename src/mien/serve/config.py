@@ -39,6 +39,8 @@ class ServeConfig:
         (), "addresses of proxies whose X-Forwarded-For says who the client is; none: nobody's"
     )
 
+    log_json: bool = setting(False, "write logs as JSON to standard error, with a line about each request")
+
     max_megabytes: int = setting(32, "megabytes that one request may bring, unless it is a video")
     max_megapixels: int = setting(25, "megapixels that a picture or a frame may have")
     max_pictures: int = setting(32, "pictures that one request may bring")

@@ -18,6 +18,8 @@ from prometheus_client import (
 )
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from mien.serve.logs import log_request
+
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _PICTURES = (1, 2, 4, 8, 16, 32, 64, 128)
 # Addresses with what varies left out, so that a client cannot make the series grow.
@@ -66,8 +68,9 @@ class Metrics:
         self.waiting.set(waiting)
 
     def request(self, path: str, method: str, status: int, seconds: float) -> None:
-        """Count an answer. seconds: from the request to the end of its answer."""
+        """Count and log an answer. seconds: from the request to the end of its answer."""
         route = _route(path)
+        log_request(method, route, status, seconds)
         self.requests.labels(route, method if method in _METHODS else "other", str(status)).inc()
         self.seconds.labels(route).observe(seconds)
 

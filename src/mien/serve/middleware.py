@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from mien.serve.auth import authorize
+from mien.serve.logs import REQUEST_HEADER, identify
 from mien.serve.problems import ApiError, Busy, response_of
 from mien.serve.service import Service
 
@@ -59,6 +60,7 @@ class Middleware:
         path, method = scope["path"], scope["method"]
         exchange = _Exchange(scope, receive, send, self._complete)
         begun = time.perf_counter()
+        exchange.id = identify(Headers(scope=scope).get(REQUEST_HEADER))
         try:
             authorize(scope, self._config)
             if path not in _ALWAYS:
@@ -119,7 +121,8 @@ class Middleware:
 class _Exchange:
     """One request and its answer as they pass.
 
-    status: of the answer; 500 until there is one. gives_way: it was ended because its body came too slowly.
+    id: of the request, for logs. status: of the answer; 500 until there is one. gives_way: it was ended because its
+    body came too slowly.
     """
 
     def __init__(
@@ -129,6 +132,7 @@ class _Exchange:
         headers = Headers(scope=scope)
         self._all_came = headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
         self._closes = self.started = False
+        self.id = ""
         self._begun, self._count = time.monotonic(), 0
         self.status, self.gives_way = 500, False
         task = asyncio.current_task()
@@ -155,6 +159,7 @@ class _Exchange:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self._complete(message, self._path)
+            MutableHeaders(scope=message)[REQUEST_HEADER] = self.id
             self.started = True
             self.status = message["status"]
             self._closes = MutableHeaders(scope=message).get("connection", "").lower() == "close"

@@ -31,6 +31,7 @@ from mien.errors import ConfigError, MienError
 from mien.serve.app import build
 from mien.serve.config import MEGA, ServeConfig
 from mien.serve.jobs import Jobs
+from mien.serve.logs import write_json
 from mien.serve.metrics import Metrics, count_together
 from mien.serve.private_folder import held, private_folder
 from mien.serve.problems import ApiError, response_of
@@ -214,6 +215,8 @@ def serve(
 ) -> None:
     """Serve until a signal comes. ready: called once requests are answered. Raises MienError from loading."""
     configure_ffmpeg()
+    if config.log_json:
+        write_json()
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # a line for every odd form is no news
     logging.getLogger("uvicorn.error").addFilter(lambda record: not record.getMessage().startswith(_NO_NEWS))
     longest_s = 60 * (config.max_videos + 1) * config.max_video_minutes
@@ -226,11 +229,12 @@ def serve(
         build(service),
         http=cast(Any, protocol),
         ws="websockets-sansio",
-        ws_max_size=config.max_megabytes * MEGA,
+        ws_max_size=2 * config.max_megabytes * MEGA,  # up to here a frame is answered; beyond, it is cut off
         ws_max_queue=_WAITING_FRAMES,
         ws_per_message_deflate=False,  # frames are compressed already, and a small message must not become a large one
         lifespan="on",
         log_level="error",
+        log_config=None if config.log_json else uvicorn.config.LOGGING_CONFIG,
         access_log=False,
         proxy_headers=bool(config.trust_proxy),
         forwarded_allow_ips=list(config.trust_proxy),
@@ -239,6 +243,7 @@ def serve(
         timeout_graceful_shutdown=max(1, round(config.grace_s)),
     )
     try:
+        service.warm_up()
         Server(settings, service, ready).run([taken])
     finally:
         if not service.close():  # a thread hangs in a library, which would be waited for at the very end

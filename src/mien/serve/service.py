@@ -22,6 +22,10 @@ from mien.serve.problems import ApiError, Busy
 from mien.serve.uploads import Budget
 from mien.serve.video_worker import VideoWorker
 
+_PORTRAIT = Path(__file__).parents[1] / "samples" / "grace-hopper.jpg"
+_PORTRAIT_PIXELS = 512 * 600
+_WARM_UP_S = 60.0
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions:
@@ -87,6 +91,11 @@ class Service:
             metrics=metrics,
             budget=Budget(config.waiting_megabytes * MEGA),
         )
+
+    def warm_up(self) -> None:
+        """Answer a first picture. Raises MienError where that fails: then it would fail for clients too."""
+        portrait = Picture(_PORTRAIT.read_bytes(), _PORTRAIT.name, _PORTRAIT_PIXELS, decode_s=0.1)
+        self.batcher.warm_up(portrait, _WARM_UP_S)
 
     async def answers(self, pictures: Sequence[Picture], address: str) -> list[Answer]:
         """Return what is in pictures. address: whose they are. Raises Busy where they would have to wait too long."""

@@ -27,6 +27,7 @@ from mien.video.results import VideoFrame
 from mien.video.sinks import CsvSink
 
 _NAME = "the video"
+_SHOWN = ("track", "box", "emotion", "probability", "probabilities", "uncertain")  # of each face
 _NOTE_S = 0.2  # between two notes of the progress
 _STOPPED = "the server is going down; send the video to another or later"
 
@@ -195,18 +196,9 @@ def _write(folder: Path, frames: Iterator[VideoFrame], video: Video, analyzer: A
 
 
 def _row(frame: VideoFrame) -> dict[str, Any]:
+    faces = [{"track": one.track, **one.face.to_dict()} for one in frame.faces]
     return {
         "time_s": frame.time_s,
         "frame": frame.index,
-        "faces": [
-            {
-                "track": tracked.track,
-                "box": list(tracked.face.box),
-                "emotion": tracked.face.emotion,
-                "probability": tracked.face.probability,
-                "probabilities": dict(tracked.face.probabilities),
-                "uncertain": tracked.face.uncertain,
-            }
-            for tracked in frame.faces
-        ],
+        "faces": [{key: face[key] for key in _SHOWN} for face in faces],
     }

@@ -1,6 +1,8 @@
-"""From labelled faces to a trained network and its model folder. The only room where Keras may be imported.
+"""From labelled faces to a trained network and its model folder. With `detect.training`, the only room with Keras.
 
-In goes DATA, out comes a run folder that explains itself; begin with `run.py`, and with `config.py` for the settings.
+In: a `Dataset` and a `TrainConfig`. Out: a run folder, and in it a model folder that every other room takes.
+Begin with `run.py`, one training from start to end; `loop.py` holds what every training shares and says how another one
+stands on it; `networks/` builds, `export/` writes, `external_models.py` takes over what others trained.
 `mien.train("faces", epochs=30)` does what `mien train faces --epochs 30` does.
 """
 
@@ -31,14 +33,16 @@ class _Callable(ModuleType):
         `mien.evaluate`. Needs the training extra. Raises MienError in one line.
         """
         from mien.terminal import ProgressBar
-        from mien.train.recipes import config_from, load_recipe
+        from mien.train.recipes import config_from, departures, load_recipe
         from mien.train.run import train
         from mien.train.run_folder import default_folder
 
         name = recipe or ("fine-tune" if settings.get("init_from") else None)
         chosen = load_recipe(name) if name else None
         config = config_from(chosen, settings)
-        place = Path(out) if out else default_folder(Path(data), chosen.name if chosen else config.network)
+        what = chosen.name if chosen else config.network
+        own = departures(config, chosen, settings)
+        place = Path(out) if out else default_folder(Path(data), what, settings=own)
         return train(config, Path(data), place, retrain=retrain, show=ProgressBar(quiet=quiet))
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mien.errors import ConfigError
-from mien.settings import from_mapping
+from mien.settings import from_mapping, to_mapping
 from mien.train.config import TrainConfig
 
 DEFAULT = "default"  # mien's own defaults: a recipe without a file, because TrainConfig is their home
@@ -99,6 +99,14 @@ def config_from(recipe: Recipe | None, options: Mapping[str, Any]) -> TrainConfi
         for part in [part for part in (settings, *phases) if name in part] or [settings]:
             part[name] = value
     return _checked(settings, "settings")
+
+
+def departures(config: TrainConfig, recipe: Recipe | None, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that are not as the recipe or the defaults have them, as plain values by name."""
+    usual = to_mapping(config_from(recipe, {}))
+    return {
+        name: value for name, value in to_mapping(config).items() if name in options and value != usual[name]
+    }
 
 
 def _text_of(path: Path) -> str:

@@ -20,7 +20,7 @@ from mien.model.heads import Head
 from mien.model.preprocess import Preprocess
 from mien.train.loader import Batch
 
-_SMALLEST = 1e-7  # probability below which a logit says nothing
+_SMALLEST = 1e-30  # about where float32 ends: a softmax that says 0 means less than that
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,6 +7,7 @@ the same entry of the tracker.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -77,7 +78,9 @@ class _MLflow:
 
         self._mlflow = mlflow
         known = _stored_id(out)
-        if known is None:
+        if known is None and not (
+            os.environ.get("MLFLOW_EXPERIMENT_NAME") or os.environ.get("MLFLOW_EXPERIMENT_ID")
+        ):
             mlflow.set_experiment("mien")
         run = mlflow.start_run(run_id=known, run_name=None if known else out.name)
         if known is None:

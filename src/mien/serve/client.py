@@ -1,0 +1,179 @@
+"""A client of `mien serve` for Python programs. Needs nothing but mien; the extra `serve` is for the server alone."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import secrets
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from mien.detect.base import Box, Landmarks
+from mien.errors import ConfigError, ImageError, MienError
+from mien.images.decode import read_bytes
+from mien.predict.results import Face
+
+Sent = str | Path | bytes
+_POLL_S = 0.25
+
+
+class ServerError(MienError):
+    """The server cannot be reached, or does not do what it was asked. status: of HTTP; 0 where there was no answer."""
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Client:
+    """Asks a server that runs `mien serve`. Safe to use from several threads.
+
+    address: as https://faces.example.org, perhaps with a path that a proxy wants. token: what the server was started
+    with. timeout_s: for each piece of an answer. patience_s: for which requests are repeated, as the server says, while
+    it has too much to do.
+    """
+
+    def __init__(
+        self,
+        address: str = "http://localhost:8000",
+        *,
+        token: str | None = None,
+        timeout_s: float = 60.0,
+        patience_s: float = 60.0,
+    ) -> None:
+        parts = urlsplit(address)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ConfigError(f"an address is like https://faces.example.org, got {address!r}")
+        self._address, self._parts = address, parts
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._timeout_s, self._patience_s = timeout_s, patience_s
+
+    def analyze(self, picture: Sent) -> tuple[Face, ...]:
+        """Return the faces in a picture, the largest first; no face is an empty tuple.
+
+        picture: a path, or the content of a picture file. Raises ImageError where it cannot be read, ServerError where
+        the server cannot answer.
+        """
+        data, _ = _content(picture)
+        answer = self._ask("POST", "/v1/analyze", data, {"Content-Type": "application/octet-stream"})
+        return tuple(map(_face, answer["pictures"][0]["faces"]))
+
+    def analyze_batch(self, pictures: Iterable[Sent]) -> list[tuple[Face, ...] | ImageError]:
+        """Return the faces of each picture, or what is wrong with it, with one request for all of them.
+
+        How many one request may bring is among the limits of `models`.
+        """
+        sent = [_content(picture) for picture in pictures]
+        if not sent:
+            return []
+        line = secrets.token_hex(16)
+        body = (
+            b"".join(_part(line, "pictures", name, data) for data, name in sent) + f"--{line}--\r\n".encode()
+        )
+        try:
+            answer = self._ask(
+                "POST", "/v1/analyze", body, {"Content-Type": f"multipart/form-data; boundary={line}"}
+            )
+        except ImageError as error:
+            if len(sent) > 1:
+                raise
+            return [error]
+        return [
+            ImageError(one["problem"]["detail"]) if "problem" in one else tuple(map(_face, one["faces"]))
+            for one in answer["pictures"]
+        ]
+
+    def analyze_video(
+        self, video: Sent, progress: Callable[[float], None] = lambda _: None
+    ) -> dict[str, Any]:
+        """Return the faces of a video over time, as `/v1/videos/{id}/result` has them, and delete them on the server.
+
+        progress: called with the share that is done, 0 to 1. Raises ImageError for what is no video.
+        """
+        data, _ = _content(video)
+        job = self._ask("POST", "/v1/videos", data, {"Content-Type": "application/octet-stream"})["id"]
+        try:
+            while (state := self._ask("GET", f"/v1/videos/{job}"))["status"] in ("queued", "running"):
+                progress(state["progress"])
+                time.sleep(_POLL_S)
+            if "problem" in state:
+                raise _error(state["problem"])
+            return dict(self._ask("GET", f"/v1/videos/{job}/result"))
+        finally:
+            self._ask("DELETE", f"/v1/videos/{job}")
+
+    def models(self) -> dict[str, Any]:
+        """Return what `/v1/models` says: the network, its heads and labels, the limits of a request."""
+        return dict(self._ask("GET", "/v1/models"))
+
+    def _ask(self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] = {}) -> Any:
+        """Return the answer's JSON; ask again for as long as the server is busy and patience lasts."""
+        ends = time.monotonic() + self._patience_s
+        while True:
+            status, found, data = self._once(method, path, body, {**self._headers, **headers})
+            wait_s = next(
+                (float(value) for name, value in found.items() if name.lower() == "retry-after"), 1.0
+            )
+            if status != 503 or time.monotonic() + wait_s > ends:
+                break
+            time.sleep(wait_s)
+        try:
+            answer = json.loads(data) if data else None
+        except ValueError:
+            raise ServerError(f"{self._address} is not mien serve: it answers no JSON", status) from None
+        if status >= 400:
+            raise _error(answer)
+        return answer
+
+    def _once(
+        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        kind = http.client.HTTPSConnection if self._parts.scheme == "https" else http.client.HTTPConnection
+        connection = kind(self._parts.hostname or "", self._parts.port, timeout=self._timeout_s)
+        try:
+            with closing(connection):
+                connection.request(method, self._parts.path.rstrip("/") + path, body, dict(headers))
+                answer = connection.getresponse()
+                return answer.status, dict(answer.headers.items()), answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise ServerError(
+                f"{self._address} cannot be asked: {error}; does mien serve run there?"
+            ) from error
+
+
+def _content(sent: Sent) -> tuple[bytes, str]:
+    """Return the bytes of what is to be sent, and what to call it."""
+    if isinstance(sent, bytes):
+        return sent, "the picture"
+    return read_bytes(Path(sent), str(sent)), Path(sent).name
+
+
+def _part(line: str, field: str, name: str, data: bytes) -> bytes:
+    quoted = name.replace("\\", "\\\\").replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
+    head = f'--{line}\r\nContent-Disposition: form-data; name="{field}"; filename="{quoted}"\r\n\r\n'
+    return head.encode() + data + b"\r\n"
+
+
+def _error(problem: Any) -> MienError:
+    """Return the error that a problem (RFC 9457) stands for."""
+    known = isinstance(problem, dict)
+    line, status = (
+        (problem.get("detail", ""), problem.get("status", 0)) if known else ("no reason was given", 0)
+    )
+    return ImageError(line) if status == 422 else ServerError(line, status)
+
+
+def _face(found: Mapping[str, Any]) -> Face:
+    shares = found["probabilities"]  # rounded, so that they no longer sum to one
+    shares = {label: share / sum(shares.values()) for label, share in shares.items()}
+    landmarks = None if found["landmarks"] is None else Landmarks.of(found["landmarks"])
+    exact = {
+        "probabilities": shares,
+        "probability": shares[found["emotion"]],
+        "reasons": tuple(found["reasons"]),
+    }
+    return Face(**{**found, **exact, "box": Box(*found["box"]), "landmarks": landmarks})

@@ -1,0 +1,95 @@
+"""mien.Client gives what the analyzer gives, over the network, and one line for what goes wrong."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import mien
+from mien.errors import ConfigError, ImageError
+from mien.predict.analyzer import Analyzer
+from mien.serve.client import Client, ServerError
+
+from ..video.video_files import scene, write_video
+from .conftest import Running, Start, png
+
+TOKEN = "a-token.of_twenty~letters"
+
+
+@pytest.fixture
+def client(server: Running) -> Client:
+    return mien.Client(f"http://localhost:{server.port}")
+
+
+def test_pictures(client: Client, analyzer: Analyzer, tmp_path: Path) -> None:
+    file = tmp_path / 'odd "name".png'
+    file.write_bytes(png(200))
+    expected = analyzer.analyze_bytes(png(200))
+    for sent in (png(200), file, str(file)):
+        (face,), (like,) = client.analyze(sent), expected
+        assert face.probabilities == pytest.approx(dict(like.probabilities), abs=1e-4)
+        assert (face.emotion, face.box, face.reasons) == (like.emotion, like.box, like.reasons)
+    good, bad, again = client.analyze_batch([file, b"no picture", png(200)])
+    assert [face.emotion for face in (*good, *again)] == ["bright", "bright"]
+    assert isinstance(bad, ImageError) and str(bad).startswith("the picture is not a picture")
+    (alone,) = client.analyze_batch([b"no picture"])
+    assert isinstance(alone, ImageError)
+    assert client.analyze_batch([]) == []
+    assert client.models()["models"][0]["name"] == "brightness"
+
+
+def test_a_video(client: Client, server: Running, tmp_path: Path) -> None:
+    frames = [scene([(0, 0, 40 + 15 * n)], size=(64, 48), side=48) for n in range(12)]
+    found = client.analyze_video(write_video(tmp_path / "clip.mp4", frames))
+    assert len(found["rows"]) == 12
+    with pytest.raises(ImageError, match="the video is "):
+        client.analyze_video(b"no video" * 20)
+    assert server.left_files() == [], "results are deleted when they were fetched"
+
+
+def test_errors_are_one_line(client: Client, server: Running) -> None:
+    with pytest.raises(ImageError, match="the picture is not a picture"):
+        client.analyze(b"no picture")
+    with pytest.raises(ImageError, match=r"nowhere\.png cannot be opened"):
+        client.analyze("nowhere.png")
+    with pytest.raises(ServerError, match="more than the 2 MB") as refused:
+        client.analyze(bytes(2_000_001))
+    assert refused.value.status == 413
+    with pytest.raises(ServerError, match="does mien serve run there"):
+        Client("http://localhost:1").models()
+    with pytest.raises(ServerError, match="there is nothing at /elsewhere/v1/models"):
+        Client(f"http://localhost:{server.port}/elsewhere").models()
+    with pytest.raises(ConfigError, match=r"an address is like https://faces\.example\.org"):
+        Client("localhost:8000")
+
+
+@pytest.mark.slow
+def test_it_comes_back_when_it_is_told_to(start: Start, tmp_path: Path) -> None:
+    clip = write_video(tmp_path / "clip.mp4", [scene([(0, 0, 200)], size=(600, 400), side=350)] * 100)
+    with start("--max-videos", "1") as server:
+        address = f"http://localhost:{server.port}"
+        server.send_video(clip.read_bytes())
+        with pytest.raises(ServerError, match="1 videos are waiting or running already") as busy:
+            Client(address, patience_s=0).analyze_video(clip)
+        assert busy.value.status == 503
+        assert len(Client(address).analyze_video(clip)["rows"]) == 100
+
+
+@pytest.mark.slow
+def test_it_brings_its_token(start: Start) -> None:
+    with start(MIEN_TOKEN=TOKEN) as guarded:
+        address = f"http://localhost:{guarded.port}"
+        with pytest.raises(ServerError, match="this server wants its token"):
+            Client(address).models()
+        assert Client(address, token=TOKEN).analyze(png(9))[0].emotion == "dark"
+
+
+def test_it_needs_no_server_packages() -> None:
+    code = "import sys, mien; mien.Client; print([m for m in ('fastapi', 'uvicorn', 'pydantic') if m in sys.modules])"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        == "[]\n"
+    )
