@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mien.data import DataConfig, open_dataset
-from mien.data.index import traits_of
+from mien.data.index import fingerprints_of
 from mien.errors import DataError
 
 
@@ -103,7 +103,7 @@ def test_pixel_copies_stay_on_one_side(tmp_path, write_faces):
     for seed in range(8):
         dataset = open_dataset(tmp_path, DataConfig(validation_share=0.4, split_seed=seed))
         train, validation = (
-            set(traits_of(dataset.splits[name].pictures).keys) for name in ("train", "validation")
+            set(fingerprints_of(dataset.splits[name].pictures).keys) for name in ("train", "validation")
         )
         assert not train & validation
         assert all(count % 4 == 0 for count in np.bincount(dataset.splits["validation"].labels)[:1].tolist())

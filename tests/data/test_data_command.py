@@ -11,7 +11,6 @@ import pytest
 
 from mien.cli import data as command
 from mien.data import open_dataset
-from mien.data.convert import png
 from mien.errors import ConfigError, DataError, OutputError
 from mien.images import read_image
 
@@ -143,60 +142,37 @@ def test_words_that_make_no_sense(source, tmp_path):
         run(source, "--sheet", tmp_path / "sheet.docx")
 
 
-def a_model_of_brightness(folder: Path) -> Path:
-    """Write a model folder whose network says 'dark' or 'light' by the mean grey level."""
-    onnx = pytest.importorskip("onnx")
-    from onnx import TensorProto, helper, numpy_helper
-
-    from mien.model.folder import write_metadata
-    from mien.model.heads import Head
-    from mien.model.metadata import Metadata
-    from mien.model.preprocess import Preprocess
-
-    constants = {"scale": [[-0.05, 0.05]], "shift": [[6.4, -6.4]], "axes": [1, 2]}
-    nodes = [
-        helper.make_node("ReduceMean", ["image", "axes"], ["mean"], keepdims=0),
-        helper.make_node("MatMul", ["mean", "scale"], ["scaled"]),
-        helper.make_node("Add", ["scaled", "shift"], ["logits"]),
-        helper.make_node("Softmax", ["logits"], ["light"], axis=1),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "brightness",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["n", 48, 48, 1])],
-        [helper.make_tensor_value_info("light", TensorProto.FLOAT, ["n", 2])],
-        [
-            numpy_helper.from_array(np.array(value, np.int64 if name == "axes" else np.float32), name)
-            for name, value in constants.items()
-        ],
-    )
-    folder.mkdir()
-    onnx.save(
-        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9),
-        folder / "model.onnx",
-    )
-    head = Head(name="light", labels=("dark", "light"))
-    write_metadata(folder, Metadata(name="brightness", preprocess=Preprocess(), heads=(head,)))
-    return folder
+def test_labels_that_are_likely_wrong(tmp_path, capsys):
+    """Of 48 faces two carry the other label: they lead the list, the list is applied, and they are gone."""
+    run("get", "drawn", "--to", tmp_path / "set", "--per-class", "30", "--classes", "happy,surprise")
+    planted = []
+    for number, (true, wrong) in enumerate((("happy", "surprise"), ("surprise", "happy"))):
+        face = sorted((tmp_path / "set/train" / true).iterdir())[number]
+        face.rename(tmp_path / "set/train" / wrong / f"=planted{number}.png")
+        planted.append(f"=planted{number}.png")
+    out = tmp_path / "errors"
+    assert run(tmp_path / "set", "--label-errors", "--errors-to", out, "--quick", "--sheet", "none") == 0
+    assert "labels are likely wrong; first" in capsys.readouterr().out
+    header, *rows = (out / "label-errors.csv").read_text().splitlines()
+    assert header == "split,name,label,suggestion,margin,learnt,network,decision" and len(rows) == 60
+    assert all(any(name in row for row in rows[:10]) for name in planted)
+    assert rows[0].endswith(",drop") and rows[-1].endswith(",")
+    assert read_image(out / "label-errors.png").ndim == 3
+    decided = [row if "=planted" in row else row.removesuffix("drop") for row in rows]
+    kept = [row.removesuffix("drop") + "happy" if "=planted0" in row else row for row in decided]
+    (tmp_path / "list.csv").write_text("\n".join([header, *kept]) + "\n")
+    assert run(tmp_path / "set", "--apply", tmp_path / "list.csv", "--json", "--quick") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["notes"][-1] == "list.csv: 1 pictures left out, 1 given another label"
+    assert sum(sum(row.values()) for row in found["counts"].values()) == 59 and found["near"] is None
 
 
-def test_labels_that_a_model_doubts(tmp_path, capsys):
-    for label, level in (("light", 200), ("dark", 60)):
-        for number in range(6):
-            swapped = (label, number) == ("light", 4)  # one dark face among the light ones
-            picture = np.full((48, 48), 50 if swapped else level, np.uint8) + np.uint8(number)
-            path = tmp_path / "set" / "validation" / label / f"{number}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(png(picture))
-    model = a_model_of_brightness(tmp_path / "model")
-    assert run(tmp_path / "set", "--model", model, "--suspects", tmp_path / "out") == 0
-    printed = capsys.readouterr().out
-    assert "1 of 12 validation labels are suspicious, the first: validation/light/4.png" in printed
-    assert "labelled light, the model says dark" in printed
-    header, row = (tmp_path / "out" / "suspects.csv").read_text().splitlines()
-    assert header == "name,label,probability_of_label,model_says,probability_of_that"
-    assert row.startswith("validation/light/4.png,light,0.00") and row.split(",")[3] == "dark"
-    assert read_image(tmp_path / "out" / "suspects.png").ndim == 3
+def test_a_list_as_csv_goes_to_standard_output_alone(tmp_path, capsys):
+    run("get", "drawn", "--to", tmp_path / "set", "--per-class", "10", "--classes", "happy,sad")
+    capsys.readouterr()
+    assert run(tmp_path / "set", "--label-errors", "--csv") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("split,name,label") and len(lines) == 21
 
 
 def test_sheets_show_the_faces(tmp_path, write_faces, face):

@@ -1,18 +1,27 @@
-"""Pixel copies, near-duplicates, leaks and conflicts; and no false alarms."""
+"""Pixel copies, near copies with their kind, leaks and conflicts; and no false alarms."""
 
 from __future__ import annotations
+
+import re
 
 import cv2
 import numpy as np
 import pytest
 
 from mien.data.dataset import Dataset, Split
-from mien.data.duplicates import copies_of_training, find_duplicates
+from mien.data.drawn import draw_dataset
+from mien.data.duplicates import (
+    copies_of_training,
+    find_duplicates,
+    groups_of_copies,
+    near_copies_of_training,
+    published_copies,
+)
+from mien.data.fingerprints import fingerprint_of, fingerprints_of_all
 from mien.data.index import InMemoryPictures
-from mien.data.likeness import near_pairs
+from mien.data.near_copies import NEIGHBOURS, components, near_copies, near_copies_if_quick
 from mien.data.opening import fingerprint
 from mien.data.summary import summarise
-from mien.data.traits import measure, measure_all
 
 
 def dataset_of(**splits):
@@ -35,9 +44,29 @@ def as_jpeg(picture, quality):
     )
 
 
+def moved(picture, matrix):
+    size = picture.shape[1::-1]
+    return cv2.warpAffine(picture, np.array(matrix, np.float32), size, borderMode=cv2.BORDER_REPLICATE)
+
+
+def cropped(picture, share, left=0.5, top=0.5):
+    side = round(len(picture) * share)
+    x, y = (round((len(picture) - side) * place) for place in (left, top))
+    return cv2.resize(
+        picture[y : y + side, x : x + side], picture.shape[1::-1], interpolation=cv2.INTER_CUBIC
+    )
+
+
 @pytest.fixture
 def faces(face):
-    return [face(seed, 48) for seed in range(12)]
+    """Pictures with fine details on them, as skin and hair have."""
+    random = np.random.default_rng(7)
+
+    def detailed(seed):
+        fine = cv2.GaussianBlur(random.normal(0, 60, (96, 96)), (0, 0), 1.6)
+        return np.clip(face(seed, 96).astype(float) * 0.7 + 40 + fine, 0, 255).astype(np.uint8)
+
+    return [detailed(seed) for seed in range(12)]
 
 
 def test_copies_of_training(faces):
@@ -52,75 +81,121 @@ def test_copies_of_training(faces):
 
 def test_colour_that_is_grey_is_a_copy_of_grey(face):
     grey = face(1, 48)
-    assert measure(grey).keys == measure(np.dstack([grey] * 3)).keys
-    assert measure(grey).keys != measure(face(1, 48, colour=True)).keys
-    assert measure(grey.reshape(24, 96)).keys != measure(grey).keys
-    assert measure(np.dstack([grey] * 3)).sizes.tolist() == [[48, 48, 3]]
+    assert fingerprint_of(grey).keys == fingerprint_of(np.dstack([grey] * 3)).keys
+    assert fingerprint_of(grey).keys != fingerprint_of(face(1, 48, colour=True)).keys
+    assert fingerprint_of(grey.reshape(24, 96)).keys != fingerprint_of(grey).keys
+    assert fingerprint_of(np.dstack([grey] * 3)).sizes.tolist() == [[48, 48, 3]]
+    assert (fingerprint_of(grey).thumbnails[0] == grey).all()
 
 
 def test_leaks_repeats_and_conflicts(faces):
     dataset = dataset_of(
         train=([*faces[:5], faces[0]], [0, 1, 0, 1, 0, 1]),
         validation=([faces[1], faces[6], as_jpeg(faces[2], 80)], [1, 0, 0]),
-        test=([faces[7], faces[6]], [0, 0]),
+        test=([faces[7], faces[6][:, ::-1]], [0, 0]),
     )
     found = find_duplicates(dataset)
-    assert found.leaks() == [("validation", "train", 1, 1), ("test", "validation", 1, 0)]
+    assert found.leaks() == [("validation", "train", 1, 1), ("test", "validation", 0, 1)]
+    assert near_copies_of_training(dataset, "validation").tolist() == [False, False, True]
     assert found.redundant("train") == 1 and found.redundant("test") == 0
     assert found.conflicts() == [[("train", 0), ("train", 5)]]
     summary = summarise(dataset)
     assert summary.conflicts == (("train 0 (happy)", "train 5 (sad)"),)
-    assert vars(summary.leaks[0]) == {
-        "split": "validation",
-        "source": "train",
-        "copies": 1,
-        "near": 1,
-    }
+    assert vars(summary.leaks[0]) == {"split": "validation", "source": "train", "copies": 1, "near": 1}
+    named = [(pair.first, pair.second, pair.kind) for pair in summary.near]
+    assert named == [("train 2", "validation 2", "recompressed"), ("validation 1", "test 1", "mirrored")]
 
 
+TURN = cv2.getRotationMatrix2D((47.5, 47.5), 10, 1)
 CHANGES = {
-    "recompressed": lambda picture: as_jpeg(picture, 50),
-    "lighter": lambda picture: np.clip(picture.astype(float) * 0.8 + 30, 0, 255).astype(np.uint8),
-    "smaller": lambda picture: cv2.resize(picture, (40, 40), interpolation=cv2.INTER_AREA),
-    "noisy": lambda picture: np.clip(
-        picture.astype(int) + np.random.default_rng(0).integers(-3, 4, picture.shape), 0, 255
-    ).astype(np.uint8),
-    "written on": lambda picture: cv2.putText(picture.copy(), "x", (2, 46), cv2.FONT_HERSHEY_PLAIN, 0.6, 255),
+    "recompressed": (lambda picture: as_jpeg(picture, 60), "recompressed"),
+    "mirrored": (lambda picture: picture[:, ::-1], "mirrored"),
+    "cropped": (lambda picture: cropped(picture, 0.8, 0.2, 0.7), r"cropped to (79|8[0-3])%"),
+    "mirrored and cropped": (
+        lambda picture: cropped(picture, 0.9)[:, ::-1],
+        r"mirrored, cropped to (89|9[0-2])%",
+    ),
+    "shifted": (lambda picture: moved(picture, [[1, 0, 6], [0, 1, -4]]), r"shifted by [5-7]%"),
+    "turned": (lambda picture: moved(picture, TURN), r"turned by (9|10|11) degrees"),
+    "darker": (lambda picture: (picture * 0.6).astype(np.uint8), "other light"),
+    "smaller": (lambda picture: cv2.resize(picture, (64, 64), interpolation=cv2.INTER_AREA), "recompressed"),
+    "framed": (
+        lambda picture: cv2.copyMakeBorder(picture, 12, 12, 12, 12, cv2.BORDER_CONSTANT, value=255),
+        r"cropped to (79|8[0-3])%",
+    ),
+    "written on": (
+        lambda picture: cv2.putText(picture.copy(), "mien", (2, 90), cv2.FONT_HERSHEY_PLAIN, 2, 255, 2),
+        "retouched|written on",
+    ),
 }
 
 
-@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
-def test_the_same_shot_changed_is_found(faces, change):
-    traits = measure_all([*faces, change(faces[3])])
-    assert near_pairs(traits)[:, :2].tolist() == [[3, 12]]
+@pytest.mark.parametrize(("change", "kind"), CHANGES.values(), ids=CHANGES.keys())
+def test_the_same_shot_changed_is_found_and_named(faces, change, kind):
+    prints = fingerprints_of_all([*faces, np.ascontiguousarray(change(faces[3]))])
+    found = near_copies(prints)
+    assert list(zip(found.first.tolist(), found.second.tolist(), strict=True)) == [(3, 12)]
+    assert re.search(kind, found.kind(0))
 
 
-def test_different_pictures_and_empty_ones_are_no_alarm(face):
+def test_different_pictures_and_empty_ones_are_no_alarm(face, faces):
     flat = [np.full((48, 48), level, np.uint8) for level in (0, 3, 250)]
     nearly = [plane.copy() for plane in flat]
     for place, plane in enumerate(nearly):
         plane[40 + place, 5] = 120  # a single bright dot: nearly all bits agree, and nothing is the same
     signs = [np.zeros((48, 48), np.uint8) for _ in range(2)]  # bright blocks in different corners
     signs[0][6:15, 6:15], signs[1][30:39, 33:42] = 255, 255
-    traits = measure_all([*(face(seed, 48) for seed in range(300)), *flat, *nearly, *signs])
-    assert len(near_pairs(traits)) == 0
+    pictures = [*(face(seed, 48) for seed in range(100, 300)), *faces, *flat, *nearly, *signs]
+    assert len(near_copies(fingerprints_of_all(pictures))) == 0
+
+
+def test_drawn_faces_are_mostly_different_faces(tmp_path):
+    """All are drawn from one template: the hardest pictures of those that are not the same."""
+    from mien.data import open_dataset
+
+    draw_dataset(tmp_path / "drawn", per_class=40, classes=("happy", "sad"), seed=1)
+    pictures = open_dataset(tmp_path / "drawn", carve_validation=False).splits["train"].pictures
+    assert len(pictures) == 64 and len(np.unique(groups_of_copies(pictures))) >= 56
 
 
 def test_few_pictures(face):
-    assert near_pairs(measure_all([])).shape == (0, 3)
-    assert near_pairs(measure_all([face(0)])).shape == (0, 3)
+    assert len(near_copies(fingerprints_of_all([]))) == 0
+    assert len(near_copies(fingerprints_of_all([face(0)]))) == 0
+    assert groups_of_copies(InMemoryPictures(np.stack([face(0), face(0), face(1)]))).tolist() == [0, 0, 2]
 
 
-def test_the_search_finds_what_comparing_all_with_all_finds(face):
+def test_many_frames_of_one_video_are_one_group(faces):
+    """Each has more like it than are compared: the nearest of a frame are its neighbours, yet all are one group."""
     random = np.random.default_rng(0)
-    base = [face(seed, 48) for seed in range(20)]
-    blended = [
-        cv2.addWeighted(base[a], 1 - weight, base[b], weight, 0)
-        for a, b, weight in zip(*random.integers(0, 20, (2, 120)), random.uniform(0, 0.12, 120), strict=True)
-    ]
-    traits = measure_all(blended)
-    hashes = np.unpackbits(traits.differences(), axis=1).astype(int)
-    distances = np.abs(hashes[:, None] - hashes[None]).sum(axis=2)
-    expected = {(a, b) for a, b in np.argwhere(distances <= 20) if a < b}
-    found = {(a, b) for a, b, _ in near_pairs(traits)}
-    assert len(expected) > 50 and found == expected
+    frames = []
+    for place in range(4 * NEIGHBOURS):
+        noisy = faces[0] + random.normal(0, 2, faces[0].shape)
+        if place >= 2 * NEIGHBOURS:
+            noisy = noisy * 0.8 + 20  # a second take in other light
+        frames.append(np.clip(noisy, 0, 255).astype(np.uint8))
+    pictures = InMemoryPictures(np.stack([*frames, *faces[1:]]))
+    groups = groups_of_copies(pictures)
+    assert groups.tolist() == [0] * len(frames) + list(range(len(frames), len(pictures)))
+
+
+def test_the_cache_gives_what_the_search_gave(faces, monkeypatch):
+    monkeypatch.setattr("mien.data.near_copies._WORTH_CACHING", 10)
+    prints = fingerprints_of_all([*faces, faces[1][:, ::-1].copy()])
+    first = near_copies(prints)
+    monkeypatch.setattr("mien.data.near_copies._all_pairs", None)  # would fail if it were searched again
+    again = near_copies(prints)
+    assert again.kind(0) == first.kind(0) == "mirrored"
+    assert (again.second == first.second).all() and (again.maps == first.maps).all()
+
+
+def test_components():
+    assert components(6, []).tolist() == list(range(6))
+    assert components(6, [(5, 4), (4, 0), (1, 2)]).tolist() == [0, 1, 1, 3, 0, 0]
+
+
+def test_a_long_search_is_not_begun_unasked(faces, monkeypatch):
+    monkeypatch.setattr("mien.data.near_copies.estimated_s", lambda _: 100.0)
+    prints = fingerprints_of_all([*faces, faces[1][:, ::-1].copy()])
+    assert near_copies_if_quick(prints) is None
+    assert len(near_copies_if_quick(prints, seconds=101)) == 1
+    assert published_copies(prints) is None

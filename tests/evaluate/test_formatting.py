@@ -22,6 +22,7 @@ def _report(labels: list[int], answers: list[int], names: tuple[str, ...]) -> Re
         "scores": score(probabilities, truth, names, resamples=100),
         "reliability": reliability(probabilities, truth),
         "deduplicated": None,
+        "without_near_copies": None,
     }
     for name, value in values.items():
         object.__setattr__(found, name, value)

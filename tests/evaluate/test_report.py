@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from mien.data import open_dataset
-from mien.data.index import traits_of
+from mien.data.index import fingerprints_of
 from mien.errors import ConfigError, DataError, OutputError
 from mien.evaluate import charts, render
 from mien.evaluate.config import EvaluateConfig
@@ -74,11 +74,30 @@ def report(model_folder: Callable[..., Path], faces: Path, tmp_path: Path) -> Re
     return evaluate(model_folder(), faces, config=CONFIG, out=tmp_path / "out")
 
 
+def test_near_copies_of_training_pictures_are_left_out_as_well(
+    model_folder: Callable[..., Path], faces: Path, tmp_path: Path
+) -> None:
+    """A test picture that is a training picture mirrored: no pixel copy, and seen in training all the same."""
+    detail = cv2.GaussianBlur(np.random.default_rng(1).normal(0, 60, (64, 64)), (0, 0), 1.5) + 128
+    picture = np.clip(detail, 0, 255).astype(np.uint8)
+    cv2.imwrite(str(faces / "train" / "middle" / "seen.png"), picture)
+    cv2.imwrite(str(faces / "test" / "middle" / "again.png"), picture[:, ::-1])
+    found = evaluate(model_folder(), faces, config=CONFIG, out=tmp_path / "out")
+    assert found.scores.n == 13 and found.deduplicated.n == 12 and found.without_near_copies.n == 11
+    assert "without near copies (11 pictures)" in found.headline()
+    assert [entry["n"] for entry in found.recorded()][:3] == [13, 12, 11]
+    assert (
+        "accuracy without near copies of training pictures, n = 11"
+        in (tmp_path / "out" / "report.md").read_text()
+    )
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["without_near_copies"]["n"] == 11
+
+
 def test_the_figures_are_those_of_the_pictures(report: Report) -> None:
     """Twelve pictures; one has the wrong label and one is a copy of a training picture with another label."""
     assert (report.data.split, report.data.n, report.data.copies) == ("test", 12, 1)
     assert report.scores.accuracy == pytest.approx(10 / 12)
-    assert report.deduplicated is not None
+    assert report.deduplicated is not None and report.without_near_copies is None
     assert (report.deduplicated.n, report.deduplicated.accuracy) == (11, pytest.approx(10 / 11))
     names = [found.name for found in report.scores.classes]
     assert names == ["bright", "dark", "middle"]
@@ -205,7 +224,7 @@ def test_pictures_that_a_run_was_trained_on_are_left_out(
     run = model_folder("run/model").parent
     before = open_dataset(faces / "train", EvaluateConfig(), carve_validation=False).split("train")
     learnt = before.take(np.arange(0, 18, 2))
-    run_folder.write_seen(run, {"train": traits_of(learnt.pictures).keys})
+    run_folder.write_seen(run, {"train": fingerprints_of(learnt.pictures).keys})
     cv2.imwrite(str(faces / "train" / "dark" / "new.png"), np.full((8, 8), 41, np.uint8))
     found = evaluate(run, faces / "train", config=CONFIG)
     assert found.data.n == 10
@@ -215,7 +234,7 @@ def test_pictures_that_a_run_was_trained_on_are_left_out(
     )
     assert not set(found.predictions.names) & set(learnt.names)
     assert evaluate(run, faces / "train", config=EvaluateConfig(split="train", resamples=200)).data.n > 10
-    run_folder.write_seen(run, {"train": traits_of(before.pictures).keys})
+    run_folder.write_seen(run, {"train": fingerprints_of(before.pictures).keys})
     (faces / "train" / "dark" / "new.png").unlink()
     with pytest.raises(DataError, match=r"all 18 pictures .* were used to train this model"):
         evaluate(run, faces / "train", config=CONFIG)

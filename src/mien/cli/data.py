@@ -13,9 +13,10 @@ from mien.data.dataset import DataConfig, Dataset
 from mien.errors import ConfigError, OutputError
 from mien.files import file_name
 from mien.settings import add_settings, from_options
-from mien.terminal import ProgressBar
+from mien.terminal import ProgressBar, clock
 
 if TYPE_CHECKING:
+    from mien.data.label_errors import LabelErrors
     from mien.data.summary import Summary
 
 HELP = "Look at labelled pictures: counts, sizes, copies, leaks, unreadable files; convert and download them."
@@ -26,13 +27,16 @@ EXAMPLES = """examples:
   mien data faces.csv --label-column mood --root pictures --labels 0=sad,1=happy
   mien data lab web --group '^[^/]+/[^_]+'  two sets as one; pictures with equal beginnings stay on one side
   mien data fer2013.csv --merge nothappy=sad+angry --classes happy,nothappy --to-folders two-classes
-  mien data faces --model runs/faces-small  the labels most likely wrong, says a trained network
+  mien data faces --label-errors            the labels most likely wrong, as a list and a sheet to look at
+  mien data faces --apply label-errors/label-errors.csv --to-table mended     what the list decides, done
   mien data get drawn --to faces            drawn faces, without any network
   mien data get fer2013 --to fer2013        from Kaggle
 """
 
 _MOST = 10  # names listed before 'and N more'
 _SAME = 4  # copies of one picture named before 'N more'
+_LONG_S = 20.0  # of processor time: a longer search is announced
+LIST_FILE, SHEET_FILE = "label-errors.csv", "label-errors.png"
 _UNEVEN = 3.0  # times: from here on, class weights matter
 
 
@@ -52,18 +56,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the picture with examples of each class (default: NAME-sheet.png here; 'none': no sheet)",
     )
     parser.add_argument(
-        "--model", metavar="MODEL", help="list the labels that this trained network doubts most"
+        "--label-errors",
+        action="store_true",
+        help="list every picture, those first whose label is likely wrong",
     )
     parser.add_argument(
-        "--model-split",
-        default=None,
-        metavar="SPLIT",
-        help="split to look for wrong labels in (default: validation)",
-    )
-    parser.add_argument(
-        "--suspects", type=Path, default=Path("suspects"), metavar="DIR",
-        help="where --model writes its list and its sheet (default: suspects)",
+        "--model", default="mien", metavar="MODEL",
+        help="--label-errors: the network whose features are used; it need not know the classes (default: mien)",
     )  # fmt: skip
+    parser.add_argument(
+        "--errors-to", type=Path, default=Path("label-errors"), metavar="DIR",
+        help="--label-errors: where list and sheet are written (default: label-errors)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--csv", action="store_true", help="--label-errors: print the list as CSV, nothing else"
+    )
+    parser.add_argument(
+        "--apply",
+        type=Path,
+        metavar="LIST",
+        help="do what a list of --label-errors decides, in all that is written",
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="compare pixels only; leave out the search for near copies"
+    )
     parser.add_argument(
         "--to-folders", type=Path, metavar="DIR", help="write the pictures as split/class/*.png"
     )
@@ -105,6 +121,7 @@ def _get(options: argparse.Namespace, config: DataConfig) -> int:
 
 def _look(options: argparse.Namespace, config: DataConfig) -> int:
     from mien.data import open_dataset
+    from mien.data.near_copies import estimated_s
     from mien.data.summary import summarise
     from mien.images.canvas import check_suffix
 
@@ -115,11 +132,62 @@ def _look(options: argparse.Namespace, config: DataConfig) -> int:
         options.words, config, progress=lambda done, of: bar.stage("examining pictures", done, of)
     )
     bar.end()
-    summary = summarise(dataset)
-    print(json.dumps(summary.to_dict(), indent=2) if options.json else as_text(summary))
+    if options.apply:
+        from mien.data.label_errors import apply_list
+
+        dataset, _ = apply_list(dataset, options.apply)
+    found = _label_errors(options, dataset, bar) if options.label_errors else None
+    if options.csv:
+        return 0
+    count = sum(map(len, dataset.splits.values()))
+    if not options.quick and (seconds := estimated_s(count)) > _LONG_S:
+        print(
+            f"looking for near copies among {count:,} pictures: about {clock(seconds)} of processor time, once; "
+            f"--quick leaves it out",
+            file=sys.stderr,
+        )
+    summary = summarise(
+        dataset, near=not options.quick, progress=lambda done, of: bar.stage("comparing pictures", done, of)
+    )
+    bar.end()
+    if options.json:
+        print(
+            json.dumps(
+                {**summary.to_dict(), **({"label_errors": found.to_dict()} if found else {})}, indent=2
+            )
+        )
+    else:
+        print(as_text(summary))
     for line in _write(options, dataset):
         print(line, file=sys.stderr if options.json else sys.stdout)
     return 0
+
+
+def _label_errors(options: argparse.Namespace, dataset: Dataset, bar: ProgressBar) -> LabelErrors:
+    """Write the list and the sheet (with --csv print the list instead), and say what was found."""
+    from mien.data.label_errors import find_label_errors, write_list, write_rows, write_sheet
+    from mien.model.folder import model_path
+
+    found = find_label_errors(
+        dataset, model_path(options.model), lambda done, of: bar.stage("looking at faces", done, of)
+    )
+    bar.end()
+    for note in found.notes:
+        print(f"note: {note}", file=sys.stderr)
+    if options.csv:
+        write_rows(sys.stdout, found)
+        return found
+    options.errors_to.mkdir(parents=True, exist_ok=True)
+    write_list(options.errors_to / LIST_FILE, found)
+    write_sheet(options.errors_to / SHEET_FILE, dataset, found)
+    first = found.doubts[0]
+    print(
+        f"about {found.likely} of {len(found.doubts)} labels are likely wrong; first {first.name}, labelled "
+        f"{first.label}, rather {first.suggestion}\nwrote {options.errors_to / LIST_FILE} and "
+        f"{options.errors_to / SHEET_FILE}; look, change the column decision, then: --apply",
+        file=sys.stderr if options.json else sys.stdout,
+    )
+    return found
 
 
 def _write(options: argparse.Namespace, dataset: Dataset) -> Iterator[str]:
@@ -135,8 +203,6 @@ def _write(options: argparse.Namespace, dataset: Dataset) -> Iterator[str]:
     ):
         if target:
             yield f"wrote {writer(dataset, target)} pictures to {target}"
-    if options.model:
-        yield from _suspects(options, dataset)
 
 
 def _sheet(dataset: Dataset, asked: str | None, *, seed: int) -> str:
@@ -152,15 +218,6 @@ def _sheet(dataset: Dataset, asked: str | None, *, seed: int) -> str:
             raise
         return f"no sheet: {error}"
     return f"wrote {path}: a row of examples for each class"
-
-
-def _suspects(options: argparse.Namespace, dataset: Dataset) -> list[str]:
-    from mien.cli.data_suspects import write_suspects
-
-    split = options.model_split or (
-        "validation" if "validation" in dataset.splits else next(iter(dataset.splits))
-    )
-    return write_suspects(dataset, split, options.model, options.suspects)
 
 
 def as_text(summary: Summary) -> str:
@@ -218,9 +275,13 @@ def _metadata(summary: Summary) -> list[str]:
         )
     lines.append("votes: FER+ raters' votes are there" if summary.votes else "votes: none")
     for split, count in summary.repeats.items():
-        lines.append(
-            f"copies within {split}: {count} pixel copies, {summary.near_pairs[split]} pairs nearly the same"
+        near = (
+            "near copies not looked for"
+            if summary.near is None
+            else f"{summary.near_pairs[split]} pairs of near copies"
         )
+        lines.append(f"copies within {split}: {count} pixel copies, {near}")
+    lines += _listed([f"  {pair.first} = {pair.second}: {pair.kind}" for pair in summary.near or ()])
     return lines
 
 
@@ -230,7 +291,7 @@ def _warnings(summary: Summary) -> list[str]:
         total = sum(summary.counts[leak.split].values())
         lines.append(
             f"warning: leak: {leak.copies} of {total} {leak.split} pictures are pixel copies of "
-            f"{leak.source} pictures, nearly the same besides: {leak.near}; scores on {leak.split} are "
+            f"{leak.source} pictures, near copies besides: {leak.near}; scores on {leak.split} are "
             f"too good by what was learnt by heart"
         )
     if summary.imbalance is None:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from mien.errors import OutputError
 from mien.files import cache_folder, whole_file
 
-FORMAT = 2  # part of every name: a newer mien does not stumble over what an older one stored
+FORMAT = 3  # part of every name: a newer mien does not stumble over what an older one stored
 Arrays = Mapping[str, NDArray[np.generic]]
 _MAPPED = 2**20  # bytes; smaller arrays are read
 # What reading a damaged entry raises; zipfile answers an unknown compression with NotImplementedError.

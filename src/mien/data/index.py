@@ -16,7 +16,14 @@ from numpy.typing import NDArray
 
 from mien.data import cache
 from mien.data.dataset import SPLITS, Pictures, Progress, RawDataset, Split, Unreadable, in_order
-from mien.data.traits import DIGEST_BYTES, LIKENESS, Traits, joined, measure, measure_all
+from mien.data.fingerprints import (
+    DIGEST_BYTES,
+    SIDE,
+    Fingerprints,
+    fingerprint_of,
+    fingerprints_of_all,
+    joined,
+)
 from mien.errors import DataError, ImageError
 from mien.files import clipped, natural
 from mien.images import decode
@@ -32,7 +39,7 @@ class InMemoryPictures:
     """Pictures of one size. pixels: (n, height, width) or (n, height, width, 3) uint8, grey or RGB."""
 
     pixels: NDArray[np.uint8]
-    traits: Traits | None = None
+    fingerprints: Fingerprints | None = None
 
     def __post_init__(self) -> None:
         shape, kind = self.pixels.shape, self.pixels.dtype
@@ -52,7 +59,7 @@ class InMemoryPictures:
         # A run of pictures, such as a split of a csv, is a view of the whole and costs no memory.
         run = len(indices) > 0 and bool((np.diff(indices) == 1).all())
         pixels = self.pixels[indices[0] : indices[-1] + 1] if run else self.pixels[indices]
-        return InMemoryPictures(pixels, self.traits.take(indices) if self.traits else None)
+        return InMemoryPictures(pixels, self.fingerprints.take(indices) if self.fingerprints else None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +70,7 @@ class FilePictures:
     """
 
     paths: Sequence[Path]
-    traits: Traits | None = None
+    fingerprints: Fingerprints | None = None
     boxes: Sequence[Box | None] | None = None
 
     def __len__(self) -> int:
@@ -78,7 +85,7 @@ class FilePictures:
     def take(self, indices: NDArray[np.intp]) -> FilePictures:
         paths = [self.paths[int(index)] for index in indices]
         boxes = [self.boxes[int(index)] for index in indices] if self.boxes else None
-        return FilePictures(paths, self.traits.take(indices) if self.traits else None, boxes)
+        return FilePictures(paths, self.fingerprints.take(indices) if self.fingerprints else None, boxes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,14 +95,14 @@ class JoinedPictures:
     sources: Sequence[Pictures]
     parts: NDArray[np.intp]
     rows: NDArray[np.intp]
-    traits: Traits | None = None
+    fingerprints: Fingerprints | None = None
 
     @classmethod
     def of(cls, sources: Sequence[Pictures]) -> JoinedPictures:
         lengths = [len(source) for source in sources]
         parts = np.repeat(np.arange(len(sources)), lengths)
         rows = np.concatenate([np.arange(length) for length in lengths])
-        return cls(sources, parts, rows, joined([traits_of(source) for source in sources]))
+        return cls(sources, parts, rows, joined([fingerprints_of(source) for source in sources]))
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -104,8 +111,8 @@ class JoinedPictures:
         return self.sources[int(self.parts[index])].read(int(self.rows[index]))
 
     def take(self, indices: NDArray[np.intp]) -> JoinedPictures:
-        traits = self.traits.take(indices) if self.traits else None
-        return JoinedPictures(self.sources, self.parts[indices], self.rows[indices], traits)
+        fingerprints = self.fingerprints.take(indices) if self.fingerprints else None
+        return JoinedPictures(self.sources, self.parts[indices], self.rows[indices], fingerprints)
 
 
 def cut_out(picture: NDArray[np.uint8], box: Box | None) -> NDArray[np.uint8]:
@@ -121,12 +128,12 @@ def cut_out(picture: NDArray[np.uint8], box: Box | None) -> NDArray[np.uint8]:
     return np.ascontiguousarray(inside)
 
 
-def traits_of(pictures: Pictures) -> Traits:
-    """Return the traits that were found when the pictures were first read, or read them all now."""
-    known = getattr(pictures, "traits", None)
-    if isinstance(known, Traits):
+def fingerprints_of(pictures: Pictures) -> Fingerprints:
+    """Return the fingerprints that were found when the pictures were first read, or read them all now."""
+    known = getattr(pictures, "fingerprints", None)
+    if isinstance(known, Fingerprints):
         return known
-    return measure_all(pictures.read(index) for index in range(len(pictures)))
+    return fingerprints_of_all(pictures.read(index) for index in range(len(pictures)))
 
 
 @dataclass(frozen=True)
@@ -160,8 +167,8 @@ class Found:
 
 _BATCH = 64  # files between two looks at what the decoders complained about
 _GONE = (-1, -1)
-_NOTHING = Traits(
-    np.zeros((1, DIGEST_BYTES), np.uint8), np.zeros((1, *LIKENESS), np.uint8), np.zeros((1, 3), np.int32)
+_NOTHING = Fingerprints(
+    np.zeros((1, DIGEST_BYTES), np.uint8), np.zeros((1, SIDE, SIDE), np.uint8), np.zeros((1, 3), np.int32)
 )
 
 
@@ -169,10 +176,10 @@ _NOTHING = Traits(
 class Scan:
     """Findings on n files, in their order. reasons: why a file is no usable picture, '' where it is one.
 
-    traits: of length n, zeros where there is a reason.
+    fingerprints: of length n, zeros where there is a reason.
     """
 
-    traits: Traits
+    fingerprints: Fingerprints
     reasons: Sequence[str]
 
     @property
@@ -189,14 +196,14 @@ def scan_files(files: Sequence[LabelledFile], source: Path, progress: Progress |
     names = [str(file.path) if file.box is None else f"{file.path} {file.box}" for file in files]
     states = [_state(file.path) for file in files]
     known = _remembered(key)
-    found: list[tuple[Traits, str] | None] = [
+    found: list[tuple[Fingerprints, str] | None] = [
         known.get((name, *state)) for name, state in zip(names, states, strict=True)
     ]
     new = [place for place, item in enumerate(found) if item is None]
     for place, item in zip(new, _examined([files[place] for place in new], progress), strict=True):
         found[place] = item
     items = [item for item in found if item is not None]
-    scan = Scan(joined([traits for traits, _ in items]), [reason for _, reason in items])
+    scan = Scan(joined([fingerprints for fingerprints, _ in items]), [reason for _, reason in items])
     if new or len(known) != len(files):
         _remember(key, names, states, scan)
     return scan
@@ -210,7 +217,7 @@ def _state(path: Path) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def _examined(files: Sequence[LabelledFile], progress: Progress | None) -> Iterator[tuple[Traits, str]]:
+def _examined(files: Sequence[LabelledFile], progress: Progress | None) -> Iterator[tuple[Fingerprints, str]]:
     with ThreadPoolExecutor(workers()) as pool:
         for start in range(0, len(files), _BATCH):
             batch = files[start : start + _BATCH]
@@ -219,9 +226,9 @@ def _examined(files: Sequence[LabelledFile], progress: Progress | None) -> Itera
                 progress(start + len(batch), len(files))
 
 
-def _examine(file: LabelledFile) -> tuple[Traits, str]:
+def _examine(file: LabelledFile) -> tuple[Fingerprints, str]:
     try:
-        return measure(cut_out(decode(_content(file.path), "it").pixels, file.box)), ""
+        return fingerprint_of(cut_out(decode(_content(file.path), "it").pixels, file.box)), ""
     except ImageError as error:
         return _NOTHING, str(error)
 
@@ -240,16 +247,16 @@ def _content(path: Path) -> bytes:
     return read_bytes(path, "it")
 
 
-def _remembered(key: str) -> dict[tuple[str, int, int], tuple[Traits, str]]:
+def _remembered(key: str) -> dict[tuple[str, int, int], tuple[Fingerprints, str]]:
     stored = cache.load("scan", key)
     if stored is None:
         return {}
     text = json.loads(stored["text"].tobytes())
-    traits = Traits.from_arrays(stored)
-    places = np.arange(len(traits))
+    fingerprints = Fingerprints.from_arrays(stored)
+    places = np.arange(len(fingerprints))
     states = stored["states"].tolist()
     return {
-        (name, *state): (traits.take(places[row : row + 1]), reason)
+        (name, *state): (fingerprints.take(places[row : row + 1]), reason)
         for row, (name, state, reason) in enumerate(zip(text["names"], states, text["reasons"], strict=True))
     }
 
@@ -262,7 +269,7 @@ def _remember(key: str, names: Sequence[str], states: Sequence[tuple[int, int]],
         {
             "text": np.frombuffer(text.encode("ascii"), np.uint8),
             "states": np.array(states, np.int64).reshape(-1, 2),
-            **scan.traits.arrays(),
+            **scan.fingerprints.arrays(),
         },
     )
 
@@ -281,7 +288,7 @@ def index_files(source: Path, found: Found, progress: Progress | None = None) ->
         if reason
     ]
     usable = [files[int(row)] for row in scan.readable]
-    pictures = _pictures(usable, scan.traits.take(scan.readable))
+    pictures = _pictures(usable, scan.fingerprints.take(scan.readable))
     classes = tuple(sorted({file.label for file in files} | set(found.share_classes), key=natural))
     splits = {}
     for split in SPLITS:
@@ -319,16 +326,20 @@ def _split(
     )
 
 
-def _pictures(files: Sequence[LabelledFile], traits: Traits) -> Pictures:
+def _pictures(files: Sequence[LabelledFile], fingerprints: Fingerprints) -> Pictures:
     """Return small pictures of one size decoded (cached by their content), all others as files to stream."""
     boxes = [file.box for file in files] if any(file.box for file in files) else None
-    on_disk = FilePictures([file.path for file in files], traits, boxes)
-    sizes = np.unique(traits.sizes, axis=0)
-    if len(sizes) != 1 or sizes[0, :2].max() > _SMALL_SIDE or traits.sizes.prod(axis=1).sum() > _SMALL_BYTES:
+    on_disk = FilePictures([file.path for file in files], fingerprints, boxes)
+    sizes = np.unique(fingerprints.sizes, axis=0)
+    if (
+        len(sizes) != 1
+        or sizes[0, :2].max() > _SMALL_SIDE
+        or fingerprints.sizes.prod(axis=1).sum() > _SMALL_BYTES
+    ):
         return on_disk
-    key = cache.hash_of(traits.digests.tobytes(), traits.sizes.tobytes())
+    key = cache.hash_of(fingerprints.digests.tobytes(), fingerprints.sizes.tobytes())
     stored = cache.load("small", key) or cache.kept("small", key, {"pixels": _decoded(on_disk)})
-    return InMemoryPictures(stored["pixels"], traits)  # type: ignore[arg-type]
+    return InMemoryPictures(stored["pixels"], fingerprints)  # type: ignore[arg-type]
 
 
 def _decoded(pictures: FilePictures) -> NDArray[np.uint8]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mien.data.classes import check_spellings, choose_classes, combine, merge_classes, one_spelling
 from mien.data.dataset import DataConfig, Dataset, Progress, RawDataset, Split, in_order
-from mien.data.index import index_files, traits_of
+from mien.data.index import fingerprints_of, index_files
 from mien.data.readers.csv_text import is_csv, rows_of
 from mien.data.readers.fer2013 import FILE_NAMES, is_fer2013, read_fer2013
 from mien.data.readers.folders import Folder, Tree, entered, find_in_folders, looks_like, walk
@@ -246,7 +246,7 @@ def fingerprint(classes: Sequence[str], splits: Mapping[str, Split]) -> str:
     """
     digest = hashlib.sha256("\0".join(classes).encode("utf-8", "surrogateescape"))
     for name, split in sorted(splits.items()):
-        keys = traits_of(split.pictures).keys
+        keys = fingerprints_of(split.pictures).keys
         rows = sorted(zip(split.labels.tolist(), keys, strict=True))
         digest.update(f"\0{name}\0{len(rows)}\0".encode())
         digest.update(b"".join(label.to_bytes(4, "little") + key for label, key in rows))

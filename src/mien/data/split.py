@@ -16,14 +16,13 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.data import cache
 from mien.data.dataset import Split
-from mien.data.index import traits_of
-from mien.data.likeness import near_pairs
-from mien.data.traits import Traits, joined
+from mien.data.duplicates import published_copies
+from mien.data.fingerprints import Fingerprints, joined
+from mien.data.index import fingerprints_of
+from mien.data.near_copies import NearCopies, near_copies, near_copies_if_quick
 from mien.errors import DataError
 
-_WORTH_CACHING = 2000  # pictures
 _HEAVY = 2  # a group of more than this many times the share of all pictures is for training
 
 
@@ -66,10 +65,10 @@ def carve(train: Split, classes: Sequence[str], share: float, seed: int) -> Carv
     learnt by heart. Every class has at least one picture on either side, where its groups allow it. Raises DataError
     where a class has fewer than two distinct pictures.
     """
-    traits = traits_of(train.pictures)
-    kinds = _kinds(traits)
+    fingerprints = fingerprints_of(train.pictures)
+    kinds = _kinds(fingerprints)
     _check_distinct(train, kinds, classes)
-    pairs = known_near_pairs(traits)
+    pairs = _as_rows(near_copies(fingerprints))
     units = _units(kinds, train.groups, pairs)
     problems = []
     if _lonely(units, train.labels):
@@ -79,7 +78,7 @@ def carve(train: Split, classes: Sequence[str], share: float, seed: int) -> Carv
             problems.append(
                 "near copies lie on both sides: all pictures of a class are near copies of each other"
             )
-    aside, lacking = _chosen(units, _keys(units, traits, train.groups), train.labels, share, seed)
+    aside, lacking = _chosen(units, _keys(units, fingerprints, train.groups), train.labels, share, seed)
     if lacking:
         names = ", ".join(classes[label] for label in lacking)
         problems.append(
@@ -100,21 +99,30 @@ def carve(train: Split, classes: Sequence[str], share: float, seed: int) -> Carv
 def leaks(splits: Mapping[str, Split]) -> list[str]:
     """Say for every two splits which pictures and groups are in both; nothing where they are apart.
 
-    Without groups only the pictures themselves are compared: pixel copies, and near copies by their hashes.
+    Without groups only the pictures themselves are compared: pixel copies, and near copies; the latter where that
+    takes less than a minute or has been done before (`mien data` does it in any case), or the faces are FER-2013's.
     """
     names = [name for name in splits if len(splits[name])]
     if len(names) < 2:
         return []
     parts = [splits[name] for name in names]
-    traits = joined([traits_of(part.pictures) for part in parts])
+    fingerprints = joined([fingerprints_of(part.pictures) for part in parts])
     where = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
-    kinds, pairs = _kinds(traits), known_near_pairs(traits)
+    kinds = _kinds(fingerprints)
+    found = near_copies_if_quick(fingerprints)
+    pairs = None if found is None else _as_rows(found)
     lines = []
     for earlier, later in combinations(range(len(parts)), 2):
         ours, theirs = where == later, where == earlier
         copied = ours & np.isin(kinds, kinds[theirs])
-        both_ways = np.concatenate([pairs[:, :2], pairs[:, 1::-1]])
-        near = ours & np.isin(np.arange(len(kinds)), both_ways[theirs[both_ways[:, 1]], 0]) & ~copied
+        near = np.zeros(len(ours), bool)
+        if pairs is not None:
+            both_ways = np.concatenate([pairs, pairs[:, ::-1]])
+            near = ours & np.isin(np.arange(len(kinds)), both_ways[theirs[both_ways[:, 1]], 0]) & ~copied
+        elif names[earlier] == "train":
+            known = published_copies(fingerprints.take(np.flatnonzero(ours)))
+            if known is not None:
+                near[ours] = known & ~copied[ours]
         if copied.any() or near.any():
             lines.append(
                 f"leak: of {int(ours.sum())} {names[later]} pictures {int(copied.sum())} are pixel copies of "
@@ -128,22 +136,13 @@ def leaks(splits: Mapping[str, Split]) -> list[str]:
     return lines
 
 
-def known_near_pairs(traits: Traits) -> NDArray[np.int64]:
-    """Return the pairs of near copies, (m, 3), from the cache where the same pictures were compared before."""
-    if len(traits) < _WORTH_CACHING:
-        return near_pairs(traits)
-    key = cache.hash_of(np.ascontiguousarray(traits.digests).tobytes())
-    stored = cache.load("near", key)
-    if stored is None:
-        pairs = near_pairs(traits)
-        cache.store("near", key, {"pairs": pairs})
-        return pairs
-    return np.asarray(stored["pairs"], np.int64)
+def _as_rows(found: NearCopies) -> NDArray[np.int64]:
+    return np.stack([found.first, found.second], axis=1)
 
 
-def _kinds(traits: Traits) -> NDArray[np.intp]:
+def _kinds(fingerprints: Fingerprints) -> NDArray[np.intp]:
     """Number the contents: (n,) equal for pixel copies."""
-    whole = np.ascontiguousarray(traits.digests).view(f"V{traits.digests.shape[1]}").reshape(-1)
+    whole = np.ascontiguousarray(fingerprints.digests).view(f"V{fingerprints.digests.shape[1]}").reshape(-1)
     _, kinds = np.unique(whole, return_inverse=True)
     return np.asarray(kinds.reshape(-1), np.intp)
 
@@ -188,10 +187,10 @@ def _lonely(units: NDArray[np.intp], labels: NDArray[np.int64]) -> bool:
     return any(len(np.unique(units[labels == label])) < 2 for label in np.unique(labels))
 
 
-def _keys(units: NDArray[np.intp], traits: Traits, groups: Sequence[str] | None) -> list[bytes]:
+def _keys(units: NDArray[np.intp], fingerprints: Fingerprints, groups: Sequence[str] | None) -> list[bytes]:
     """Return what stands for each unit: its group's name, else the smallest content hash among its pictures."""
     keys: list[tuple[int, bytes]] = [(2, b"")] * (int(units.max()) + 1 if len(units) else 0)
-    for place, (unit, digest) in enumerate(zip(units.tolist(), traits.keys, strict=True)):
+    for place, (unit, digest) in enumerate(zip(units.tolist(), fingerprints.keys, strict=True)):
         group = groups[place] if groups else ""
         own = (0, group.encode("utf-8", "surrogateescape")) if group else (1, digest)
         keys[unit] = min(keys[unit], own)

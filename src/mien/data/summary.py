@@ -8,20 +8,29 @@ from typing import Any
 
 import numpy as np
 
-from mien.data.dataset import Dataset, Unreadable
+from mien.data.dataset import Dataset, Progress, Unreadable
 from mien.data.duplicates import Duplicates, find_duplicates
-from mien.data.index import traits_of
-from mien.data.traits import joined
+from mien.data.fingerprints import joined
+from mien.data.index import fingerprints_of
 
 
 @dataclass(frozen=True)
 class Leak:
-    """Pictures of `split` that are also in `source`: pixel copies, and near-duplicates besides."""
+    """Pictures of `split` that are also in `source`: pixel copies, and near copies besides."""
 
     split: str
     source: str
     copies: int
     near: int
+
+
+@dataclass(frozen=True)
+class NearCopy:
+    """Two pictures that show the same shot. kind: what was done to one of them, 'mirrored, cropped to 80%'."""
+
+    first: str
+    second: str
+    kind: str
 
 
 @dataclass(frozen=True)
@@ -41,7 +50,8 @@ class Summary:
 
     counts: split to class to pictures. imbalance: pictures of the largest class over those of the smallest,
     in the training split where there is one; None where a class has none. repeats: split to pictures that
-    repeat another of the same split pixel for pixel. near_pairs: split to pairs of near-duplicates within it.
+    repeat another of the same split pixel for pixel. near_pairs: split to pairs of near copies within it;
+    near: all such pairs, across splits as well; None where they were not looked for.
     conflicts: pixel copies that carry different labels, each a list of `name (label)`.
     """
 
@@ -55,6 +65,7 @@ class Summary:
     votes: bool
     repeats: Mapping[str, int]
     near_pairs: Mapping[str, int]
+    near: tuple[NearCopy, ...] | None
     leaks: tuple[Leak, ...]
     conflicts: tuple[tuple[str, ...], ...]
     unreadable: tuple[Unreadable, ...]
@@ -69,6 +80,7 @@ class Summary:
                 key: list(value) if isinstance(value, tuple) else value
                 for key, value in vars(self.sizes).items()
             },
+            "near": None if self.near is None else [vars(pair) for pair in self.near],
             "leaks": [vars(leak) for leak in self.leaks],
             "conflicts": [list(group) for group in self.conflicts],
             "unreadable": [vars(bad) for bad in self.unreadable],
@@ -76,9 +88,9 @@ class Summary:
         }
 
 
-def summarise(dataset: Dataset) -> Summary:
-    """Count, measure and compare all pictures of a data set."""
-    duplicates = find_duplicates(dataset)
+def summarise(dataset: Dataset, *, near: bool = True, progress: Progress | None = None) -> Summary:
+    """Count, measure and compare all pictures of a data set. near: look for near copies, which takes longest."""
+    duplicates = find_duplicates(dataset, near=near, progress=progress)
     counts = _counts(dataset)
     return Summary(
         name=dataset.name,
@@ -91,6 +103,7 @@ def summarise(dataset: Dataset) -> Summary:
         votes=any(split.votes is not None for split in dataset.splits.values()),
         repeats={name: duplicates.redundant(name) for name in dataset.splits},
         near_pairs={name: duplicates.near_within(name) for name in dataset.splits},
+        near=_near(dataset, duplicates) if near else None,
         leaks=tuple(Leak(*leak) for leak in duplicates.leaks()),
         conflicts=_conflicts(dataset, duplicates),
         unreadable=dataset.unreadable,
@@ -113,13 +126,25 @@ def _imbalance(counts: Mapping[str, Mapping[str, int]]) -> float | None:
 
 
 def _sizes(dataset: Dataset) -> Sizes:
-    sizes = joined([traits_of(split.pictures) for split in dataset.splits.values()]).sizes
+    sizes = joined([fingerprints_of(split.pictures) for split in dataset.splits.values()]).sizes
     ranked = sizes[np.argsort(sizes[:, 0].astype(np.int64) * sizes[:, 1], kind="stable")]
     smallest, median, largest = (
         (int(ranked[place, 1]), int(ranked[place, 0])) for place in (0, len(ranked) // 2, -1)
     )
     colour = int((sizes[:, 2] == 3).sum())
     return Sizes(smallest, median, largest, len(sizes) - colour, colour)
+
+
+def _near(dataset: Dataset, duplicates: Duplicates) -> tuple[NearCopy, ...]:
+    def name(picture: int) -> str:
+        split, row = duplicates.place(picture)
+        return dataset.splits[split].names[row]
+
+    pairs = duplicates.near
+    ends = zip(pairs.first.tolist(), pairs.second.tolist(), strict=True)
+    return tuple(
+        NearCopy(name(one), name(other), pairs.kind(place)) for place, (one, other) in enumerate(ends)
+    )
 
 
 def _conflicts(dataset: Dataset, duplicates: Duplicates) -> tuple[tuple[str, ...], ...]:

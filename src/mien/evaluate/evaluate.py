@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mien.data import open_dataset
 from mien.data.dataset import DataConfig, Dataset, Split
-from mien.data.index import traits_of
+from mien.data.index import fingerprints_of
 from mien.errors import DataError, need
 from mien.evaluate.calibration import (
     Calibration,
@@ -100,7 +100,7 @@ def _without_seen(dataset: Dataset, name: str, scorers: Sequence[Scorer]) -> Dat
     """
     seen = frozenset().union(*(scorer.seen for scorer in scorers))
     split = dataset.splits[name]
-    new = np.array([key not in seen for key in traits_of(split.pictures).keys], bool) if seen else None
+    new = np.array([key not in seen for key in fingerprints_of(split.pictures).keys], bool) if seen else None
     if new is None or new.all():
         return dataset
     if not new.any():
@@ -158,7 +158,8 @@ def evaluate_on(
         scores=score(
             probabilities, split.labels, dataset.classes, resamples=config.resamples, seed=config.seed
         ),
-        deduplicated=_deduplicated(predictions, config),
+        deduplicated=_without(predictions, copies, config),
+        without_near_copies=_without(predictions, _any_copies(dataset, name, copies), config),
         calibration=_calibration(probabilities, split.labels, validation, config),
         reliability=reliability(probabilities, split.labels),
         votes=_votes(scorer, outputs, split),
@@ -218,8 +219,22 @@ def _copies(dataset: Dataset, name: str) -> NDArray[np.bool_] | None:
     return copies_of_training(dataset, name)
 
 
-def _deduplicated(predictions: Predictions, config: EvaluateConfig) -> Scores | None:
-    copies = predictions.copies
+def _any_copies(dataset: Dataset, name: str, copies: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:
+    """Say which pictures are pixel or near copies of training pictures.
+
+    None where that is not known, or where there are no near copies, so that it would say nothing new.
+    """
+    if copies is None:
+        return None
+    from mien.data.duplicates import near_copies_of_training
+
+    near = near_copies_of_training(dataset, name)
+    return copies | near if near is not None and near.any() else None
+
+
+def _without(
+    predictions: Predictions, copies: NDArray[np.bool_] | None, config: EvaluateConfig
+) -> Scores | None:
     if copies is None or not copies.any() or copies.all():
         return None
     rows = ~copies

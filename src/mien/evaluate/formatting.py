@@ -75,13 +75,19 @@ def highlights(report: Report) -> tuple[str, ...]:
 
 
 def _copies(report: Report) -> str:
-    without = report.deduplicated
-    if without is None:
-        return ""
-    return (
-        f"{report.data.copies:,} of the {report.scores.n:,} pictures are copies of training pictures; "
-        f"without them it is right on {percent(without.accuracy)}."
-    )
+    without, apart = report.deduplicated, report.without_near_copies
+    found = ""
+    if without is not None:
+        found = (
+            f"{report.data.copies:,} of the {report.scores.n:,} pictures are copies of training pictures; "
+            f"without them it is right on {percent(without.accuracy)}."
+        )
+    if apart is not None:
+        found += (
+            f" Without near copies of training pictures (cropped, recompressed, mirrored) {apart.n:,} are left; it is "
+            f"right on {percent(apart.accuracy)} of those."
+        )
+    return found.strip()
 
 
 def _recall(scores: Scores) -> list[str]:

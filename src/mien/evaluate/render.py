@@ -235,6 +235,9 @@ def _figures(report: Report) -> list[list[str]]:
         ["NLL, nats", decimal(scores.nll), ""],
         ["Brier score", decimal(scores.brier), ""],
     ]
+    if (apart := report.without_near_copies) is not None:
+        what = f"accuracy without near copies of training pictures, n = {apart.n:,}"
+        rows.insert(1, [what, percent(apart.accuracy), span(apart.accuracy_interval)])
     if (without := report.deduplicated) is not None:
         what = f"accuracy without {report.data.copies:,} copies of training pictures"
         rows.insert(1, [what, percent(without.accuracy), span(without.accuracy_interval)])

@@ -114,13 +114,19 @@ class Predictions:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Report:
-    """Everything that `mien evaluate` says. scores: over all pictures of the split."""
+    """Everything that `mien evaluate` says.
+
+    scores: over all pictures of the split. deduplicated: without pixel copies of training pictures.
+    without_near_copies: without near copies either (see `mien.data.near_copies`); None where there are none or where it
+    was not looked for.
+    """
 
     model: ModelSummary
     data: DataSummary
     tta: Mapping[str, str]
     scores: Scores
     deduplicated: Scores | None
+    without_near_copies: Scores | None
     calibration: tuple[Calibration, ...]
     reliability: tuple[Bin, ...]
     votes: VotesScores | None
@@ -135,6 +141,8 @@ class Report:
         without = ""
         if self.deduplicated:
             without = f", {self.deduplicated.accuracy:.1%} without copies of training pictures"
+        if found := self.without_near_copies:
+            without += f", {found.accuracy:.1%} without near copies ({found.n:,} pictures)"
         return (
             f"accuracy {scores.accuracy:.1%} ({interval.low:.1%} to {interval.high:.1%}) on "
             f"{self.data.pictures}{without}; macro-F1 {scores.macro_f1:.3f}, ECE {scores.ece:.3f}"
@@ -149,6 +157,7 @@ class Report:
             "tta": dict(self.tta),
             "scores": self.scores.to_dict(),
             "deduplicated": _without_curves(self.deduplicated),
+            "without_near_copies": _without_curves(self.without_near_copies),
             "calibration": [found.to_dict() for found in self.calibration],
             "reliability": [found.to_dict() for found in self.reliability],
             "votes": self.votes.to_dict() if self.votes else None,
@@ -162,11 +171,12 @@ class Report:
         """Return what the model folder and its card keep: one entry of `scores` a figure that stands alone."""
         where = {"data": self.data.name, "split": self.data.split, "head": self.model.head}
         entries = [where | (_without_curves(self.scores) or {})]
-        if found := self.deduplicated:
-            part = f"{self.data.split}, no copies of training pictures"
-            entries.append(
-                where | {"split": part, "n": found.n, "accuracy": found.accuracy, "ece": found.ece}
-            )
+        for found, which in ((self.deduplicated, "no copies"), (self.without_near_copies, "no near copies")):
+            if found:
+                part = f"{self.data.split}, {which} of training pictures"
+                entries.append(
+                    where | {"split": part, "n": found.n, "accuracy": found.accuracy, "ece": found.ece}
+                )
         if votes := self.votes:
             for protocol, n, accuracy in (
                 ("majority", votes.majority_n, votes.majority_accuracy),

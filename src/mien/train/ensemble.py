@@ -60,6 +60,7 @@ def make_ensemble(
     where the models do not fit together, and the errors of opening, reading and exporting.
     """
     show = show or ProgressBar(quiet=True)
+    keras.config.set_dtype_policy("float32")  # whatever was trained before in this process
     if len(set(models)) < 2:
         raise ConfigError("an ensemble needs two or more different models; name them one after the other")
     members = [_Member(model, *open_network(model)) for model in models]

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.data.dataset import Dataset, Pictures, Split
-from mien.data.index import traits_of
-from mien.data.traits import Traits
+from mien.data.fingerprints import Fingerprints
+from mien.data.index import fingerprints_of
 from mien.detect.align import align
 from mien.detect.base import Detection, Detector
 from mien.errors import DataError
@@ -32,9 +32,9 @@ class FacePictures:
         return len(self.faces)
 
     @property
-    def traits(self) -> Traits:
+    def fingerprints(self) -> Fingerprints:
         """Of the whole pictures, by which copies are known."""
-        return traits_of(self.pictures)
+        return fingerprints_of(self.pictures)
 
     def read(self, index: int) -> NDArray[np.uint8]:
         """Return the square around one face: (side, side, 3) uint8, RGB."""

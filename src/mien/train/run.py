@@ -15,7 +15,7 @@ import numpy as np
 
 from mien.data import open_dataset
 from mien.data.dataset import Dataset
-from mien.data.index import traits_of
+from mien.data.index import fingerprints_of
 from mien.errors import ConfigError, need
 from mien.files import locked
 from mien.labels import FER2013, FERPLUS
@@ -241,7 +241,8 @@ class _Training:
             run_folder.clear(self._out)
         run_folder.begin(self._out, self._settings)
         run_folder.write_seen(
-            self._out, {name: traits_of(part.pictures).keys for name, part in self._dataset.splits.items()}
+            self._out,
+            {name: fingerprints_of(part.pictures).keys for name, part in self._dataset.splits.items()},
         )
         for line in self._summary(len(loader)):
             self._show.line(line)

@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 
 from mien.data import cache
 from mien.data.dataset import SPLITS, DataConfig, RawDataset, Split, in_order
+from mien.data.fingerprints import Fingerprints, fingerprints_of_all
 from mien.data.index import InMemoryPictures
 from mien.data.readers.csv_text import opened_to_write, rows_of
 from mien.data.readers.words import LABEL_COLUMNS, SPLIT_COLUMNS, as_number, need_column, renamed, split_of
-from mien.data.traits import Traits, measure_all
 from mien.errors import DataError
 from mien.files import clipped, natural
 from mien.labels import FER2013, FERPLUS, canonical, is_expression
@@ -55,7 +55,7 @@ class Table:
     words: tuple[str, ...]
     emotions: NDArray[np.int64]
     places: NDArray[np.int64]
-    traits: Traits
+    fingerprints: Fingerprints
 
 
 def read_fer2013(path: Path, config: DataConfig | None = None) -> RawDataset:
@@ -80,7 +80,7 @@ def read_fer2013(path: Path, config: DataConfig | None = None) -> RawDataset:
     votes, note = votes_beside(
         path, [SPLITS[place] for place in table.places], [classes[label] for label in labels]
     )
-    pictures = InMemoryPictures(table.pixels, table.traits)
+    pictures = InMemoryPictures(table.pixels, table.fingerprints)
     splits = {}
     for place, name in enumerate(SPLITS):
         rows = np.flatnonzero(table.places == place)
@@ -120,11 +120,13 @@ def _table(path: Path) -> Table:
     stored = cache.load("fer2013", key) or cache.kept("fer2013", key, _parse(path))
     words = tuple(json.loads(stored["words"].tobytes()))
     arrays: Any = stored
-    return Table(arrays["pixels"], words, arrays["emotions"], arrays["places"], Traits.from_arrays(stored))
+    return Table(
+        arrays["pixels"], words, arrays["emotions"], arrays["places"], Fingerprints.from_arrays(stored)
+    )
 
 
 def _parse(path: Path) -> cache.Arrays:
-    """Return the fields of a Table by name, those of its traits among them."""
+    """Return the fields of a Table by name, those of its fingerprints among them."""
     rows = rows_of(path)
     header = next(rows, [])
     columns = [need_column(header, LABEL_COLUMNS, path.name), need_column(header, ["pixels"], path.name)]
@@ -154,7 +156,7 @@ def _parse(path: Path) -> cache.Arrays:
     words, emotions = np.unique(np.array(cells, object), return_inverse=True)
     listed = np.frombuffer(json.dumps(words.tolist()).encode("ascii"), np.uint8)
     labels = {"emotions": emotions.reshape(-1).astype(np.int64), "places": np.array(places, np.int64)}
-    return {"pixels": stacked, "words": listed, **labels, **measure_all(stacked).arrays()}
+    return {"pixels": stacked, "words": listed, **labels, **fingerprints_of_all(stacked).arrays()}
 
 
 def _most_rows() -> int:

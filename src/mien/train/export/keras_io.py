@@ -120,7 +120,8 @@ def float32_clone(model: Any) -> Any:
 
     def plain(layer: Any) -> Any:
         config = layer.get_config()
-        config["dtype"] = "float32"
+        if isinstance(layer, keras.layers.Layer):  # an operation, such as a logarithm, has no dtype of its own
+            config["dtype"] = "float32"
         return type(layer).from_config(config)
 
     copy = keras.models.clone_model(model, clone_function=plain, recursive=True)

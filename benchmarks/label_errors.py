@@ -1,0 +1,98 @@
+"""How many planted label errors lead the list of `mien data DATA --label-errors`: average precision.
+
+    python benchmarks/label_errors.py ../shared/data/fer2013/fer2013.csv.xz
+
+Faces of FER-2013's PublicTest that are no copies of Training faces and whose label seven of ten raters share.
+5 % of the labels are made wrong, evenly and by the confusions that raters have. `new classes`: the same faces with
+classes renamed, so that the network does not know them. Seconds are processor time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score
+
+from mien.data import open_dataset
+from mien.data.dataset import Dataset, Split
+from mien.data.duplicates import copies_of_training, near_copies_of_training
+from mien.data.label_errors import find_label_errors
+from mien.labels import FERPLUS
+from mien.model.folder import model_path
+from mien.terminal import columns
+
+
+def clean_part(dataset: Dataset, name: str, agreement: float) -> Split:
+    """Return the faces of a split whose label most raters share and that are no copies of training faces."""
+    split = dataset.split(name)
+    votes = split.votes
+    if votes is None:
+        raise SystemExit("this needs FER+ votes (fer2013new.csv) beside the csv")
+    own = np.array([FERPLUS.index(label) for label in dataset.classes])[split.labels]
+    share = votes[np.arange(len(split)), own] / np.maximum(votes.sum(axis=1), 1)
+    near = near_copies_of_training(dataset, name)
+    fresh = ~copies_of_training(dataset, name) & ~(near if near is not None else False)
+    return split.take(np.flatnonzero((share >= agreement) & fresh))
+
+
+def wrong_labels(
+    split: Split, confusion: NDArray[np.float64], share: float, random: np.random.Generator
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return labels of which `share` were drawn anew by the rows of `confusion`, and which: (n,) each."""
+    labels = split.labels.copy()
+    rows = random.permutation(len(labels))[: round(share * len(labels))]
+    for row in rows.tolist():
+        chances = confusion[labels[row]].copy()
+        chances[labels[row]] = 0
+        labels[row] = random.choice(len(chances), p=chances / chances.sum())
+    return labels, labels != split.labels
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--model", default="mien")
+    parser.add_argument("--share", type=float, default=0.05, help="of labels made wrong")
+    parser.add_argument("--agreement", type=float, default=0.7, help="of raters with the label")
+    options = parser.parse_args()
+    whole = open_dataset(options.data)
+    split = clean_part(whole, "validation", options.agreement)
+    columns_of = [FERPLUS.index(label) for label in whole.classes]
+    votes = whole.split("validation").votes
+    assert votes is not None
+    labels = whole.split("validation").labels
+    confusion = (
+        np.stack([votes[labels == label][:, columns_of].sum(axis=0) for label in range(len(columns_of))])
+        + 1.0
+    )
+    rows = [("errors", "faces", "planted", "average precision", "likely, says mien", "s")]
+    for renamed in (False, True):
+        for kind, chances in (("evenly", np.ones_like(confusion)), ("by confusion", confusion)):
+            random = np.random.default_rng(0)
+            spoilt, wrong = wrong_labels(split, chances, options.share, random)
+            classes = tuple(f"class {name}" for name in whole.classes) if renamed else whole.classes
+            faces = replace(whole, classes=classes, splits={"validation": replace(split, labels=spoilt)})
+            start = time.process_time()
+            found = find_label_errors(faces, model_path(options.model))
+            order = [doubt.row for doubt in found.doubts]
+            precision = average_precision_score(wrong[order], -np.arange(len(order)))
+            rows.append(
+                (
+                    f"{kind}{', new classes' if renamed else ''}", str(len(split)), str(int(wrong.sum())),
+                    f"{precision:.3f}", str(found.likely), f"{time.process_time() - start:.0f}",
+                )
+            )  # fmt: skip
+    print(columns(rows))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,530 @@
+"""Near copies: the same shot again, mirrored, cropped, shifted, turned, recompressed, relit or retouched.
+
+They are found in two steps that need nothing but the 48x48 thumbnails, so no picture is decoded again and no network
+decides what is alike.
+
+**Candidates.** A thumbnail, its local contrast evened out, is described by the lowest cosine waves (a DCT) of a window.
+The whole of every picture is compared with 30 windows of every other (all of it, and parts of 90, 80 and 70 % of its
+sides), plain and mirrored, and with two slightly turned versions. A crop so meets the window that it was cut from.
+
+**Verification.** The window says roughly how one picture lies on the other; ECC (Evangelidis and Psarakis 2008,
+'Parametric Image Alignment Using Enhanced Correlation Coefficient Maximization', IEEE TPAMI 30) fits an affine map
+from there. Then the fine details must agree: faces of two people align well, but their wrinkles and hair do not.
+
+`docs/data-trust.md` has the figures: what is found and missed of 22 alterations, and false pairs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache as once
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.data import cache
+from mien.data.dataset import Progress
+from mien.data.fingerprints import SIDE, Fingerprints
+from mien.workers import workers
+
+Floats = NDArray[np.float32]
+Map = NDArray[
+    np.float64
+]  # (3, 3), from pixels (x, y, 1) of one thumbnail to pixels of another; (2, 3) where it is stored
+
+NEIGHBOURS = 8  # candidates of a picture that are verified, at most
+_LIKELY = 0.66  # cosine from which a pair is a candidate; of crops to 70 % one in a hundred is below
+# Set by looking at pairs of FER-2013's PublicTest and Training: where the details of all correlate to .80 or more, all
+# that we looked at show the same photograph; pairs of different people begin at .79. Where half of the blocks agree to
+# .85, or three tenths to .91, the rest was written on, covered, or moved between two frames.
+DETAILS, HALF, THREE_TENTHS = 0.80, 0.85, 0.91
+# Details that are enough by themselves; correlation of grey levels that is needed below that, and below DETAILS.
+SURE, LEVELS, LEVELS_OF_PARTS = 0.92, 0.96, 0.98
+_ALIGNED = 0.70  # coarse correlation below which the details are not looked at
+_TEXTURE, _TEXTURED = (
+    4.0,
+    5,
+)  # grey levels of deviation that make a block worth comparing; blocks of 16 that are needed
+_OVERLAP = 0.35  # share of a picture that must lie on the other
+_WORTH_CACHING = 500  # pictures
+
+# Windows by the share of the picture's sides: how many positions each way.
+_WINDOWS = {1.0: 1, 0.9: 2, 0.8: 3, 0.7: 4}
+_SHIFTED = 0.8  # windows of this share meet each other's centre as well: that finds shifts
+_TURNS = (8.0, -8.0)  # degrees
+_WAVES, _HIGHEST = 8, 10  # waves each way, and the largest sum of both that is kept
+
+_FLIP = np.array([[-1, 0, SIDE - 1], [0, 1, 0], [0, 0, 1]], np.float64)
+_HALVED = np.array(
+    [[2, 0, 0.5], [0, 2, 0.5], [0, 0, 1]], np.float64
+)  # pixels of a halved thumbnail to those of the whole
+_QUERIES, _COLUMNS = 128, 2048  # pictures compared at once, both ways: bounds the memory, fits the caches
+
+
+@dataclass(frozen=True, eq=False)
+class NearCopies:
+    """Pairs of pictures that show the same shot but not the same pixels.
+
+    first, second: (m,) int64, rows, first < second. details: (m,) float32, the correlation of their fine details once
+    aligned, at most 1. maps: (m, 2, 3) float32, from pixels of the first 48x48 thumbnail to pixels of the second.
+    relit: (m,) bool, brightness or contrast differ. Each picture is compared with its `NEIGHBOURS` likeliest others, so
+    of a thousand frames of one video not every pair is listed; `grouped` joins them all the same.
+    """
+
+    first: NDArray[np.int64]
+    second: NDArray[np.int64]
+    details: NDArray[np.float32]
+    maps: NDArray[np.float32]
+    relit: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    def take(self, indices: NDArray[np.intp]) -> NearCopies:
+        return NearCopies(*(getattr(self, name)[indices] for name in _FIELDS))
+
+    def kind(self, pair: int) -> str:
+        """Say in words what was done to one of the two: 'mirrored, cropped to 80 %'."""
+        return _kind(self.maps[pair].astype(np.float64), float(self.details[pair]), bool(self.relit[pair]))
+
+
+def no_copies() -> NearCopies:
+    """Return an empty list of pairs."""
+    rows = np.empty(0, np.int64)
+    return NearCopies(rows, rows, np.empty(0, np.float32), np.empty((0, 2, 3), np.float32), np.empty(0, bool))
+
+
+_FIELDS = ("first", "second", "details", "maps", "relit")
+
+
+def near_copies(prints: Fingerprints, progress: Progress | None = None) -> NearCopies:
+    """Return all pairs of near copies among pictures; pixel copies are left to their digests.
+
+    Of pixel copies the first alone is compared. The answer is kept in the cache, whatever the order of the pictures.
+    progress is told (done, of) in pictures. The time grows with the square of the number of pictures: see
+    `estimated_s`. Memory: about 1.5 kB a picture besides the thumbnails.
+    """
+    found = _near_copies(prints, progress, math.inf)
+    assert found is not None
+    return found
+
+
+def near_copies_if_quick(prints: Fingerprints, seconds: float = 60.0) -> NearCopies | None:
+    """Return near copies where the cache has them or the search takes about so many seconds at most; else None."""
+    return _near_copies(prints, None, seconds)
+
+
+def _near_copies(prints: Fingerprints, progress: Progress | None, seconds: float) -> NearCopies | None:
+    digests, rows = np.unique(prints.digests, axis=0, return_index=True)
+    key = cache.hash_of("near copies 1", digests.tobytes())
+    stored = cache.load("near", key) if len(prints) >= _WORTH_CACHING else None
+    if stored:
+        found = NearCopies(*(stored[name] for name in _FIELDS))  # type: ignore[arg-type]
+    elif estimated_s(len(rows)) > seconds:
+        return None
+    else:
+        textured = np.flatnonzero(_textured(prints.thumbnails[rows]))
+        found = _all_pairs(prints.thumbnails[rows[textured]], progress)
+        found = _renumbered(found, textured)
+        if len(prints) >= _WORTH_CACHING:
+            cache.store("near", key, {name: getattr(found, name) for name in _FIELDS})
+    return _renumbered(found, rows)
+
+
+def _renumbered(pairs: NearCopies, rows: NDArray[np.intp]) -> NearCopies:
+    """Return the same pairs for pictures that have other numbers, the lower one first, in order."""
+    first, second = rows[pairs.first], rows[pairs.second]
+    turned = first > second
+    maps = np.array(pairs.maps)
+    for place in np.flatnonzero(turned).tolist():
+        maps[place] = np.linalg.inv(np.vstack([maps[place], [0, 0, 1]]))[:2]
+    low, high = np.minimum(first, second).astype(np.int64), np.maximum(first, second).astype(np.int64)
+    order = np.lexsort((high, low))
+    return NearCopies(low, high, pairs.details, maps, pairs.relit).take(order)
+
+
+def grouped(prints: Fingerprints, pairs: NearCopies) -> NDArray[np.int64]:
+    """Number pictures so that pixel copies and near copies, directly or in a chain, have one number: (n,) int64.
+
+    The number is the row of the first picture of the group.
+    """
+    _, kinds = np.unique(prints.digests, axis=0, return_inverse=True)
+    first: dict[int, int] = {}
+    same = [(first.setdefault(kind, row), row) for row, kind in enumerate(kinds.reshape(-1).tolist())]
+    near = zip(pairs.first.tolist(), pairs.second.tolist(), strict=True)
+    return components(len(prints), [*same, *near])
+
+
+def components(count: int, pairs: Iterable[tuple[int, int]]) -> NDArray[np.int64]:
+    """Return the connected components of a graph, (count,) int64: the smallest member of each node's component.
+
+    >>> components(5, [(3, 1), (4, 3)]).tolist()
+    [0, 1, 2, 1, 1]
+    """
+    parent = list(range(count))
+
+    def root(node: int) -> int:
+        while parent[node] != node:
+            parent[node] = parent[parent[node]]
+            node = parent[node]
+        return node
+
+    for one, other in pairs:
+        low, high = sorted((root(one), root(other)))
+        parent[high] = low
+    return np.array([root(node) for node in range(count)], np.int64)
+
+
+def estimated_s(count: int) -> float:
+    """Return about how many seconds of processor time the search for near copies takes among so many pictures."""
+    return 1.7e-7 * count**2 + 8e-3 * count
+
+
+# The search
+
+
+def _all_pairs(thumbnails: NDArray[np.uint8], progress: Progress | None) -> NearCopies:
+    """Compare all pictures; then one of each large group again, because its nearest are all in its own group."""
+    rows = np.arange(len(thumbnails))
+    pairs = _verified(thumbnails, rows, _candidates(thumbnails, progress))
+    while True:
+        groups = components(len(thumbnails), zip(pairs.first.tolist(), pairs.second.tolist(), strict=True))
+        members = np.bincount(groups, minlength=len(groups))
+        standing = np.flatnonzero(members > NEIGHBOURS)
+        more = _verified(thumbnails, standing, _candidates(thumbnails[standing], None))
+        known = set(zip(pairs.first.tolist(), pairs.second.tolist(), strict=True))
+        new = [pair not in known for pair in zip(more.first.tolist(), more.second.tolist(), strict=True)]
+        if not any(new):
+            return pairs
+        more = more.take(np.flatnonzero(new))
+        pairs = NearCopies(*(np.concatenate([getattr(pairs, name), getattr(more, name)]) for name in _FIELDS))
+
+
+@dataclass(frozen=True, eq=False)
+class _Hypothesis:
+    """One way in which a picture may lie on another.
+
+    window: row of `_described`'s answer for the query. centre: it is compared with the centre of the other picture, not
+    with the whole. signs: (d,) what mirroring does to the description. map: from the other picture to the query.
+    """
+
+    window: int
+    centre: bool
+    signs: Floats
+    map: Map
+
+
+@once
+def _waves() -> tuple[Floats, list[tuple[int, int]], NDArray[np.intp]]:
+    """Return the cosine waves of all one-dimensional windows and how descriptions are put together from them.
+
+    waves: (windows * 8, 48); pairs: the vertical and horizontal window of each square one; kept: (2, d) the vertical
+    and horizontal wave of each number of a description.
+    """
+    spans = [
+        (share, (1 - share) * place / max(1, steps - 1))
+        for share, steps in _WINDOWS.items()
+        for place in range(steps)
+    ]
+    x = np.arange(SIDE)
+    rows = []
+    for share, start in spans:
+        low, width = start * SIDE, share * SIDE
+        cover = np.clip(np.minimum(x + 1, low + width) - np.maximum(x, low), 0, 1)
+        within = np.clip((x + 0.5 - low) / width, 0, 1)
+        rows.append(np.cos(np.pi * np.arange(_WAVES)[:, None] * within) * cover)
+        rows[-1][0] *= math.sqrt(0.5)
+    pairs = [(i, j) for i, one in enumerate(spans) for j, other in enumerate(spans) if one[0] == other[0]]
+    kept = [(i, j) for i in range(_WAVES) for j in range(_WAVES) if 0 < i + j <= _HIGHEST]
+    return np.concatenate(rows).astype(np.float32), pairs, np.array(kept).T
+
+
+@once
+def _hypotheses() -> tuple[_Hypothesis, ...]:
+    _, pairs, kept = _waves()
+    windows = [(share, (1 - share) * i / max(1, n - 1), (1 - share) * j / max(1, n - 1))
+               for share, n in _WINDOWS.items() for i in range(n) for j in range(n)]  # fmt: skip
+    maps = [
+        np.array(
+            [[share, 0, SIDE * left + share / 2 - 0.5], [0, share, SIDE * top + share / 2 - 0.5], [0, 0, 1]]
+        )
+        for share, top, left in windows
+    ]
+    turned = [np.vstack([_turn(angle), [0, 0, 1]]) for angle in _TURNS]
+    centre = _centre()
+    mirrored = np.where(kept[1] % 2, -1, 1).astype(np.float32)
+    found = []
+    for signs, flip in ((np.ones_like(mirrored), np.eye(3)), (mirrored, _FLIP)):
+        found += [_Hypothesis(k, False, signs, one @ flip) for k, one in enumerate([*maps, *turned])]
+        found += [
+            _Hypothesis(k, True, signs, maps[k] @ flip @ np.linalg.inv(maps[centre]))
+            for k, (share, _, _) in enumerate(windows)
+            if share == _SHIFTED and k != centre
+        ]
+    assert len(windows) == len(pairs)
+    return tuple(found)
+
+
+def _turn(angle: float) -> Map:
+    return np.asarray(cv2.getRotationMatrix2D(((SIDE - 1) / 2, (SIDE - 1) / 2), angle, 1.0))
+
+
+def _centre() -> int:
+    """Return the place of the window in the middle among those of share `_SHIFTED`."""
+    before = sum(steps**2 for share, steps in _WINDOWS.items() if share > _SHIFTED)
+    return before + _WINDOWS[_SHIFTED] ** 2 // 2
+
+
+def _evened(
+    thumbnails: NDArray[np.uint8] | Floats, reach: float = 6.0, window: float = 6.0, floor: float = 4.0
+) -> Floats:
+    """Return thumbnails, (n, 48, 48) float32, without slow changes of brightness and with even local contrast."""
+    found = np.empty(thumbnails.shape, np.float32)
+    for place, thumbnail in enumerate(thumbnails):
+        level = cv2.GaussianBlur(np.asarray(thumbnail, np.float32), (0, 0), 0.7)
+        detail = level - cv2.GaussianBlur(level, (0, 0), reach)
+        found[place] = detail / (np.sqrt(cv2.GaussianBlur(detail * detail, (0, 0), window)) + floor)
+    return found
+
+
+def _described(evened: Floats) -> Floats:
+    """Return the unit descriptions of all windows of thumbnails, then of the turned whole: (n, windows, d)."""
+    waves, pairs, (down, across) = _waves()
+    count, per = len(evened), _WAVES
+    cosines = (waves @ evened @ waves.T).reshape(count, len(waves) // per, per, len(waves) // per, per)
+    parts = [cosines[:, i, :, j][:, down, across] for i, j in pairs]
+    for angle in _TURNS:
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        turned = [cv2.warpAffine(one, _turn(angle), (SIDE, SIDE), flags=flags) for one in evened]
+        parts.append((waves[:per] @ np.stack(turned) @ waves[:per].T)[:, down, across])
+    described = np.stack(parts, axis=1)
+    return np.asarray(described / (np.linalg.norm(described, axis=2, keepdims=True) + 1e-3), np.float32)
+
+
+def _candidates(
+    thumbnails: NDArray[np.uint8], progress: Progress | None
+) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]]:
+    """Yield (query, other, hypothesis) for the likeliest partners of the next pictures."""
+    starts = range(0, len(thumbnails), _QUERIES)
+    wholes, centres = [], []
+    for start in starts:
+        described = _described(_evened(thumbnails[start : start + _QUERIES]))
+        wholes.append(described[:, 0])
+        centres.append(described[:, _centre()])
+    if not wholes:
+        return
+    whole, centre = np.concatenate(wholes), np.concatenate(centres)
+    for start in starts:
+        described = _described(_evened(thumbnails[start : start + _QUERIES]))
+        queries = np.stack([described[:, way.window] * way.signs for way in _hypotheses()])
+        query, other = _nearest(queries, whole, centre, start)
+        scores = np.stack(
+            [
+                np.einsum("nd,nd->n", queries[place, query], (centre if way.centre else whole)[other])
+                for place, way in enumerate(_hypotheses())
+            ]
+        )
+        yield query + start, other, scores.argmax(axis=0)
+        if progress:
+            progress(min(start + _QUERIES, len(thumbnails)), len(thumbnails))
+
+
+def _nearest(
+    queries: Floats, whole: Floats, centre: Floats, start: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return (query, other) of at most `NEIGHBOURS` others a query that are likely the same picture.
+
+    queries: (hypotheses, q, d); query i is picture start + i and not compared with itself. In blocks, keeping of each
+    only what may be among the nearest, so that memory does not grow with the number of pictures that are alike.
+    """
+    count = queries.shape[1]
+    found: list[tuple[NDArray[np.intp], NDArray[np.intp], Floats]] = []
+    for left in range(0, len(whole), _COLUMNS):
+        targets = [part[left : left + _COLUMNS].T for part in (whole, centre)]
+        best = np.full((count, targets[0].shape[1]), -1.0, np.float32)
+        product = np.empty_like(best)
+        for query, way in zip(queries, _hypotheses(), strict=True):
+            np.matmul(query, targets[way.centre], out=product)
+            np.maximum(best, product, out=best)
+        own = np.arange(count) + start - left
+        inside = (own >= 0) & (own < best.shape[1])
+        best[np.flatnonzero(inside), own[inside]] = -1.0
+        least = np.full(count, -1.0, np.float32)
+        if best.shape[1] > NEIGHBOURS:
+            least = np.partition(best, -NEIGHBOURS, axis=1)[:, -NEIGHBOURS]
+        rows, columns = np.nonzero((best > _LIKELY) & (best >= least[:, None]))
+        found.append((rows, columns + left, best[rows, columns]))
+    rows, others, scores = (np.concatenate([part[place] for part in found]) for place in range(3))
+    order = np.lexsort((others, -scores, rows))
+    rows, others = rows[order], others[order]
+    rank = np.arange(len(rows)) - np.searchsorted(rows, rows)
+    return rows[rank < NEIGHBOURS], others[rank < NEIGHBOURS]
+
+
+# The verification
+
+
+def _verified(
+    thumbnails: NDArray[np.uint8],
+    rows: NDArray[np.intp],
+    candidates: Iterable[tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]],
+) -> NearCopies:
+    """Return the candidates that are near copies. rows: what the numbers of the candidates mean."""
+    found: dict[tuple[int, int], tuple[Map, float, bool]] = {}
+    seen: set[tuple[int, int]] = set()
+
+    def checked(job: tuple[int, int, int]) -> tuple[Map, float, bool] | None:
+        query, other, way = job
+        return _same_shot(thumbnails[other], thumbnails[query], _hypotheses()[way].map)
+
+    with ThreadPoolExecutor(workers()) as pool:
+        for queries, others, ways in candidates:
+            jobs = []
+            for query, other, way in zip(
+                rows[queries].tolist(), rows[others].tolist(), ways.tolist(), strict=True
+            ):
+                pair = (min(query, other), max(query, other))
+                # From the far side the same pair comes with another hypothesis, which may be the better one: so a pair
+                # is tried twice at most, and only once where it was found.
+                if pair not in found:
+                    jobs.append((query, other, way))
+                seen.add(pair)
+            for (query, other, _), answer in zip(jobs, pool.map(checked, jobs), strict=True):
+                if answer:
+                    # Aligned from `other` to `query`; told from the lower row to the higher.
+                    there, details, relit = answer
+                    pair = (min(query, other), max(query, other))
+                    found[pair] = (
+                        there if other < query else np.asarray(np.linalg.inv(there)),
+                        details,
+                        relit,
+                    )
+    order = sorted(found)
+    first, second = np.array(order, np.int64).reshape(-1, 2).T
+    return NearCopies(
+        first,
+        second,
+        np.array([found[pair][1] for pair in order], np.float32),
+        np.array([found[pair][0][:2] for pair in order], np.float32).reshape(-1, 2, 3),
+        np.array([found[pair][2] for pair in order], bool),
+    )
+
+
+def _same_shot(
+    first: NDArray[np.uint8], second: NDArray[np.uint8], start: Map
+) -> tuple[Map, float, bool] | None:
+    """Align two thumbnails from a first guess and compare their details; None where they are not the same shot.
+
+    Returns the map from `first` to `second`, the correlation of the details, and whether the light differs.
+    """
+    evened = _evened(np.stack([first, second]))
+    there = _aligned(evened[0], evened[1], start)
+    if there is None:
+        return None
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    moved = cv2.warpAffine(
+        second.astype(np.float32), there[:2], (SIDE, SIDE), flags=flags, borderMode=cv2.BORDER_REPLICATE
+    )
+    inside = _inside(there)
+    if inside.mean() < _OVERLAP:
+        return None
+    pair = np.stack([first.astype(np.float32), moved])
+    blocks = _blocks(inside[None])[0].mean(axis=1) >= 0.8
+    blocks &= (_blocks(pair).std(axis=2) >= _TEXTURE).any(axis=0)
+    if blocks.sum() < _TEXTURED or _correlation(*_evened(pair)[:, inside]) < _ALIGNED:
+        return None
+    fine = _evened(pair, reach=2.0, window=4.0, floor=1.5)
+    details = _correlation(*fine[:, inside])
+    mine, theirs = _blocks(fine)[:, blocks]
+    each = np.array([_correlation(*both) for both in zip(mine, theirs, strict=True)])
+    fifth, half, three_tenths = np.percentile(each, (20, 50, 70))
+    if details < SURE:
+        if not ((details >= DETAILS and fifth >= 0.5) or half >= HALF or three_tenths >= THREE_TENTHS):
+            return None
+        # Where they agree, light must be light in both: two drawings from one template agree in their lines alone.
+        levels = _blocks(np.stack([cv2.GaussianBlur(one, (0, 0), 1.0) for one in pair]))[:, blocks]
+        needed = LEVELS if details >= DETAILS else LEVELS_OF_PARTS
+        if _correlation(*levels[:, each >= min(0.8, half)]) < needed:
+            return None
+    means, deviations = pair[:, inside].mean(axis=1), pair[:, inside].std(axis=1)
+    relit = abs(means[0] - means[1]) > 8 or not 0.85 < deviations[0] / max(deviations[1], 1e-6) < 1.18
+    return there, details, bool(relit)
+
+
+def _aligned(first: Floats, second: Floats, start: Map) -> Map | None:
+    """Return the affine map from `first` to `second` by ECC, at half the resolution and then at the whole."""
+    there = np.linalg.inv(_HALVED) @ start @ _HALVED
+    halves = [
+        cv2.resize(one, (SIDE // 2, SIDE // 2), interpolation=cv2.INTER_AREA) for one in (first, second)
+    ]
+    until = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 15, 1e-3)
+    try:
+        likeness, fitted = cv2.findTransformECC(
+            halves[0], halves[1], there[:2].astype(np.float32), cv2.MOTION_AFFINE, until, None, 3
+        )
+        if likeness < 0.6:
+            return None
+        there = _HALVED @ np.vstack([fitted, [0, 0, 1]]) @ np.linalg.inv(_HALVED)
+        _, fitted = cv2.findTransformECC(
+            first, second, there[:2].astype(np.float32), cv2.MOTION_AFFINE, until, None, 1
+        )
+    except cv2.error:  # it does not converge: they have nothing in common
+        return None
+    size = abs(float(np.linalg.det(fitted[:, :2])))
+    return np.vstack([fitted, [0, 0, 1]]).astype(np.float64) if 0.3 < size < 3.3 else None
+
+
+def _inside(there: Map) -> NDArray[np.bool_]:
+    """Return which pixels of the first thumbnail lie on the second, (48, 48) bool."""
+    x, y = np.meshgrid(np.arange(SIDE), np.arange(SIDE))
+    places = there[:2] @ np.stack([x.ravel(), y.ravel(), np.ones(SIDE * SIDE)])
+    return ((places > -0.5) & (places < SIDE - 0.5)).all(axis=0).reshape(SIDE, SIDE)
+
+
+def _blocks(pictures: NDArray[np.generic]) -> NDArray[np.generic]:
+    """Cut (n, 48, 48) into 16 blocks each, (n, 16, 144)."""
+    return pictures.reshape(-1, 4, 12, 4, 12).transpose(0, 1, 3, 2, 4).reshape(-1, 16, 144)
+
+
+def _correlation(one: NDArray[np.floating], other: NDArray[np.floating]) -> float:
+    one, other = one - one.mean(), other - other.mean()
+    return float((one * other).sum() / np.sqrt((one * one).sum() * (other * other).sum() + 1e-9))
+
+
+def _textured(thumbnails: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Return which pictures have enough in them to be compared, (n,) bool."""
+    found = np.zeros(len(thumbnails), bool)
+    for start in range(0, len(thumbnails), 1024):
+        blocks = _blocks(thumbnails[start : start + 1024])
+        found[start : start + 1024] = (blocks.std(axis=2) >= _TEXTURE).sum(axis=1) >= _TEXTURED
+    return found
+
+
+def _kind(there: Map, details: float, relit: bool) -> str:
+    linear = there[:, :2]
+    size = math.sqrt(abs(float(np.linalg.det(linear))))
+    words = []
+    if np.linalg.det(linear) < 0:
+        words.append("mirrored")
+        linear = linear @ np.diag([-1.0, 1.0])
+    share = min(size, 1 / size)
+    if share < 0.965:
+        words.append(f"cropped to {share:.0%}")
+    middle = np.array([(SIDE - 1) / 2, (SIDE - 1) / 2])
+    shift = np.abs(there[:, :2] @ middle + there[:, 2] - middle).max() / SIDE
+    if share >= 0.965 and shift >= 0.025:
+        words.append(f"shifted by {shift:.0%}")
+    angle = abs(math.degrees(math.atan2(linear[1, 0] - linear[0, 1], linear[0, 0] + linear[1, 1])))
+    if angle >= 2.5:
+        words.append(f"turned by {angle:.0f} degrees")
+    if details < DETAILS:
+        words.append("another frame, or written on")
+    elif details < 0.92:
+        words.append("retouched")
+    if relit:
+        words.append("other light")
+    return ", ".join(words) if words else "recompressed"

@@ -1,0 +1,136 @@
+"""Planted label errors are found; what a network knows by heart is not asked; lists are applied or refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score
+
+from mien.data import open_dataset
+from mien.data.dataset import Dataset
+from mien.data.drawn import draw_dataset
+from mien.data.label_errors import (
+    FeatureNetwork,
+    apply_list,
+    estimated_errors,
+    find_label_errors,
+    normalised_margin,
+    out_of_fold,
+    was_fitted,
+)
+from mien.errors import DataError
+from mien.model.folder import model_path
+
+MIEN = model_path("mien")
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory) -> Dataset:
+    folder = tmp_path_factory.mktemp("drawn") / "set"
+    draw_dataset(folder, per_class=50, classes=("happy", "sad", "surprise"))
+    return open_dataset(folder, carve_validation=False)
+
+
+def with_errors(dataset: Dataset, share: float) -> tuple[Dataset, set[tuple[str, int]]]:
+    """Give some pictures a wrong label, chosen evenly among the others."""
+    random = np.random.default_rng(0)
+    splits, planted = {}, set()
+    for name, split in dataset.splits.items():
+        labels = split.labels.copy()
+        rows = random.permutation(len(labels))[: round(share * len(labels))]
+        labels[rows] = (labels[rows] + random.integers(1, len(dataset.classes), len(rows))) % len(
+            dataset.classes
+        )
+        splits[name] = replace(split, labels=labels)
+        planted |= {(name, int(row)) for row in rows}
+    return replace(dataset, splits=splits), planted
+
+
+def precision(found, planted):
+    wrong = [(doubt.split, doubt.row) in planted for doubt in found.doubts]
+    return average_precision_score(wrong, -np.arange(len(wrong)))
+
+
+def test_planted_errors_lead_the_list(drawn):
+    spoilt, planted = with_errors(drawn, 0.06)
+    found = find_label_errors(spoilt, MIEN)
+    assert precision(found, planted) > 0.65
+    assert 0 < found.likely <= 3 * len(planted)
+    assert (np.diff([doubt.margin for doubt in found.doubts]) >= 0).all()
+    assert len({(doubt.split, doubt.row) for doubt in found.doubts}) == len(found.doubts) == 150
+    assert found.doubts[0].network is not None and found.notes == ()
+
+
+def test_classes_that_the_network_does_not_know(drawn):
+    renamed = replace(drawn, classes=("a", "b", "c"))
+    spoilt, planted = with_errors(renamed, 0.06)
+    found = find_label_errors(spoilt, MIEN)
+    assert precision(found, planted) > 0.65
+    assert found.doubts[0].network is None and "does not know all classes" in found.notes[0]
+
+
+def test_what_the_network_was_trained_on_is_said(drawn):
+    network = FeatureNetwork(MIEN)
+    mine = {**network.metadata.training["data"], "fingerprint": drawn.fingerprint}
+    metadata = replace(network.metadata, training={**network.metadata.training, "data": mine})
+    assert was_fitted(metadata, drawn, "train") and not was_fitted(metadata, drawn, "test")
+    assert was_fitted(network.metadata, replace(drawn, name="fer2013"), "train")
+    assert not was_fitted(network.metadata, drawn, "train")
+    found = find_label_errors(replace(drawn, name="fer2013"), MIEN)
+    asked = {doubt.split for doubt in found.doubts if doubt.network}
+    assert asked == {"test"} and "was trained on 120 of these pictures" in found.notes[0]
+
+
+def test_features_are_what_the_heads_answer_from(drawn):
+    """Multiplied by the weights of the last layer they give the logits that the network answers with."""
+    import onnx
+
+    network = FeatureNetwork(MIEN)
+    split = drawn.splits["test"].take(np.arange(5))
+    features, outputs = network.run([split])
+    graph = onnx.load(MIEN / "model.onnx").graph
+    weights = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    head = next(node for node in graph.node if node.op_type == "Gemm" and "votes" in node.name)
+    logits = features @ weights[head.input[1]] + weights[head.input[2]]
+    assert (logits.argmax(axis=1) == outputs["votes"].argmax(axis=1)).all()
+    assert features.shape == (5, 256) and set(outputs) >= {"fer2013", "votes", "expression"}
+
+
+def test_copies_are_not_judged_by_their_copies():
+    """Noise cannot be learnt: with every row twice, only folds that keep the two together give chance."""
+    random = np.random.default_rng(0)
+    features = np.repeat(random.normal(size=(150, 200)), 2, axis=0).astype(np.float32)
+    labels = np.repeat(random.integers(0, 2, 150), 2)
+    together = out_of_fold(features, labels, np.repeat(np.arange(150), 2))
+    apart = out_of_fold(features, labels, np.arange(300))
+    assert (together.argmax(axis=1) == labels).mean() < 0.65
+    assert (apart.argmax(axis=1) == labels).mean() > 0.75
+
+
+def test_margins_and_the_count_by_hand():
+    probabilities = np.array([[0.9, 0.1, 0.0], [0.2, 0.5, 0.3]])
+    assert normalised_margin(probabilities, np.array([0, 2])) == pytest.approx([0.8, -0.2])
+    sure = np.repeat([[0.95, 0.05], [0.05, 0.95]], 50, axis=0)
+    labels = np.repeat([0, 1], 50)
+    labels[:5] = 1
+    assert estimated_errors(sure, labels) == 5
+
+
+def test_too_few_pictures_are_refused():
+    with pytest.raises(DataError, match="two classes with two pictures each"):
+        out_of_fold(np.zeros((3, 4), np.float32), np.array([0, 0, 1]), np.arange(3))
+
+
+def test_lists_of_other_data_and_unknown_decisions_are_refused(drawn, tmp_path):
+    path = tmp_path / "list.csv"
+    path.write_text("split,name,decision\ntrain,nowhere.png,drop\n")
+    with pytest.raises(DataError, match=r"of other data: there is no nowhere\.png in train"):
+        apply_list(drawn, path)
+    path.write_text(f"split,name,decision\ntrain,{drawn.splits['train'].names[0]},perhaps\n")
+    with pytest.raises(DataError, match="decides 'perhaps'; allowed are drop, a class"):
+        apply_list(drawn, path)
+    path.write_text("name\nx\n")
+    with pytest.raises(DataError, match="no column split, decision"):
+        apply_list(drawn, path)
