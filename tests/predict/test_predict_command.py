@@ -254,7 +254,8 @@ def test_marked_copies_keep_their_names_and_are_not_read_again(
     copy = read(photos / "marked" / "2.png")
     assert copy.shape == (480, 360, 3)  # enlarged, so that letters fit
     assert tuple(copy[240, 180]) == (200, 200, 200)
-    assert tuple(copy[240, 1]) == label_colours(("dark", "bright"))[1]  # the frame
+    frame = {tuple(int(level) for level in pixel) for pixel in copy[:, 1]}  # broken: one colour is no face
+    assert label_colours(("dark", "bright"))[1] in frame
     assert (read(photos / "2.png") == 200).all()
     capsys.readouterr()
 
