@@ -103,7 +103,7 @@ def test_features_are_what_the_heads_answer_from(drawn):
 def test_copies_are_not_judged_by_their_copies():
     """Noise cannot be learnt: with every row twice, only folds that keep the two together give chance."""
     random = np.random.default_rng(0)
-    features = np.repeat(random.normal(size=(150, 200)), 2, axis=0).astype(np.float32)
+    features = np.repeat(random.normal(size=(150, 2000)), 2, axis=0).astype(np.float32)
     labels = np.repeat(random.integers(0, 2, 150), 2)
     together = out_of_fold(features, labels, np.repeat(np.arange(150), 2))
     apart = out_of_fold(features, labels, np.arange(300))
