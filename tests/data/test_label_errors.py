@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from sklearn.metrics import average_precision_score
 
 from mien.data import open_dataset
 from mien.data.dataset import Dataset
@@ -23,6 +22,7 @@ from mien.data.label_errors import (
 from mien.errors import DataError
 from mien.model.folder import model_path
 
+pytest.importorskip("cleanlab", reason="looking for wrong labels takes the training extra")
 MIEN = model_path("mien")
 
 
@@ -49,6 +49,8 @@ def with_errors(dataset: Dataset, share: float) -> tuple[Dataset, set[tuple[str,
 
 
 def precision(found, planted):
+    from sklearn.metrics import average_precision_score
+
     wrong = [(doubt.split, doubt.row) in planted for doubt in found.doubts]
     return average_precision_score(wrong, -np.arange(len(wrong)))
 

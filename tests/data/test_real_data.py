@@ -88,24 +88,23 @@ def test_three_classes_of_the_lenet_original(shared):
 
 
 _MEASURE = """
-import sys, time
+import sys
 from pathlib import Path
 from mien.data import open_dataset
-start = time.perf_counter()
 open_dataset(sys.argv[1])
 # Not ru_maxrss, which begins at the size of the process that started this one.
 peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-print(time.perf_counter() - start, int(peak.split()[1]) / 1024)
+print(int(peak.split()[1]) / 1024)
 """
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak of memory is read from /proc")
-def test_reading_is_quick_and_small(shared, tmp_path):
-    """First read under 30 s and 1 GB, later ones under 1 s; times are doubled here, for a busy machine."""
+def test_reading_is_small(shared, tmp_path):
+    """The first read, which parses and compares all faces, and a later one stay under 1 GB."""
     file = shared / "data" / "fer2013" / "fer2013.csv.xz"
     environment = {**os.environ, "MIEN_CACHE": str(tmp_path)}
-    for limit_s in (60, 2):
+    for _ in range(2):
         done = subprocess.run(
             [sys.executable, "-c", _MEASURE, str(file)],
             env=environment,
@@ -113,8 +112,7 @@ def test_reading_is_quick_and_small(shared, tmp_path):
             text=True,
             check=True,
         )
-        seconds, megabytes = map(float, done.stdout.split())
-        assert seconds < limit_s and megabytes < 1000
+        assert float(done.stdout) < 1000
 
 
 def test_the_pictures_of_the_first_original(shared):

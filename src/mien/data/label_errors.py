@@ -226,7 +226,7 @@ def out_of_fold(
             continue
         if len(present) < 2:
             raise DataError("too few pictures, or groups, to judge each by the others; add pictures")
-        learner = linear.LogisticRegression(C=0.01, max_iter=200, tol=1e-3)
+        learner = linear.LogisticRegression(C=0.001, max_iter=200, tol=1e-3)
         learner.fit(scaled[inside], labels[inside])
         found[np.ix_(outside, present)] = learner.predict_proba(scaled[outside])
     return found
