@@ -1,7 +1,7 @@
-"""Go on training a network on what teachers say: soft targets of clean pictures, heavy damage, faces of photographs.
+"""Go on training a network on what teachers say: soft targets of clean pictures, damage, faces of photographs.
 
     python tools/distil.py fer2013.csv --teachers out/wide.npz,out/residual.npz,mien --from mien \
-        --photographs faces.npz --epochs 11 --to small.npz
+        --photographs faces.npz --epochs 8 --to small.npz
 
 Teachers are weights of `tools/train_on_gpu.py` (NAME.npz, NAME a network) or model folders; each answers every picture
 and its mirror image once, undamaged, and their mean is the target of each head beside the labels and the votes. So
@@ -35,11 +35,16 @@ HOW = Preprocess(size=44, resize=48)
 CANVAS = 64  # pixels a side of the pictures here: the network's 48 and 8 around them
 BATCH, UNLABELLED = 128, 24
 LABELS_SHARE, SMOOTHING = 0.4, 0.1
-PEAK, MOMENTUM, DECAY, EMA, EMA_STEPS = 0.03, 0.9, 3e-4, 0.998, 8
+PEAK, MOMENTUM, DECAY, EMA, EMA_STEPS = 0.012, 0.9, 3e-4, 0.998, 8
+# Three pictures in ten are damaged, the others varied as in the recipe: with all of them damaged and a rate of .03
+# the network lost three points of PublicTest after seven of 16 epochs, and was given up.
+DAMAGED_SHARE = 0.3
 DAMAGE = TrainConfig(
     rotation=12, wide_rotation=40, shift=0.0625, zoom=0.22, shear=0.08, contrast=0.4, brightness=30, gamma=0.7,
     side_light=0.7, low_contrast=0.08, sharpen=1.5, jpeg_quality=12, noise=8, blur=0, erasing=0.5,
 )  # fmt: skip
+
+VARIED = TrainConfig(rotation=12, shift=0.0625, zoom=0.2, contrast=0.3, brightness=30, blur=0.1, erasing=0.5)
 
 Floats = NDArray[np.float32]
 
@@ -56,7 +61,7 @@ def main() -> None:
     )
     parser.add_argument("--from", dest="start", default="mien")
     parser.add_argument("--photographs", type=Path)
-    parser.add_argument("--epochs", type=int, default=11)
+    parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--to", type=Path, required=True)
     options = parser.parse_args()
@@ -176,7 +181,10 @@ def _train(model: Any, pictures: NDArray[np.uint8], soft: list[Floats], dataset:
         ) -> Any:
             chosen = rows[step]
             rng = np.random.default_rng((*seed, step))
-            varied = augment(pictures[chosen][..., None], rng, DAMAGE, HOW.size)
+            damaged = rng.random(len(chosen)) < DAMAGED_SHARE
+            varied = np.empty((len(chosen), *HOW.shape), np.float32)
+            for some, config in ((damaged, DAMAGE), (~damaged, VARIED)):
+                varied[some] = augment(pictures[chosen[some]][..., None], rng, config, HOW.size)
             weights = np.where(chosen < labelled, 1, 1 - LABELS_SHARE).astype(np.float32)
             return varied, [head[chosen] for head in wanted], weights
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from mien.data import open_dataset
+from mien.evaluate.evaluate import evaluate
 from mien.model.heads import Head
 from mien.model.metadata import Metadata
 from mien.model.preprocess import Preprocess
@@ -40,6 +41,7 @@ def main() -> None:
     config = config.for_pictures(len(dataset.split("train")))
     backend.prepare(config)
 
+    from mien.train.export.card import record_scores
     from mien.train.export.folder import export
     from mien.train.export.int8 import add_int8
     from mien.train.loader import Inputs
@@ -83,8 +85,9 @@ def main() -> None:
             options.to, dataset.split("train"), dataset.split("validation"), seed=config.seed
         )
         print(f"int8: {100 * found.lost:+.2f} points lost, {'kept' if kept else 'not kept'}")
-    for score in metadata.scores:
-        print(score)
+    report = evaluate(options.to, options.data)
+    record_scores(options.to, report.recorded())
+    print(report.headline())
 
 
 if __name__ == "__main__":
