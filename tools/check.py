@@ -44,7 +44,20 @@ def steps(*, fast: bool, fix: bool) -> list[Step]:
         Step("types", ("mypy",)),
         Step("import rules", ("lint-imports",)),
         Step("documentation site", ("mkdocs", "build", "--strict", "--quiet")),
-        Step("tests and examples", ("pytest", *(("-m", "not slow") if fast else ()))),
+        # A file's tests stay together and share its fixtures; much of a run is waiting, which two processes overlap.
+        Step(
+            "tests and examples",
+            (
+                "pytest",
+                "-n",
+                "auto",
+                "--maxprocesses",
+                "4",
+                "--dist",
+                "loadfile",
+                *(("-m", "not slow") if fast else ()),
+            ),
+        ),
     ]
     return [*(mend if fix else ()), *check]
 

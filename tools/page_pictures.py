@@ -85,7 +85,7 @@ def main() -> None:
         )
         for view, show, file in (
             ("photo", _photo, group),
-            ("camera", _camera, None),
+            ("camera", _camera, camera),
             ("video", _video, film),
         ):
             if view not in views:
@@ -106,7 +106,7 @@ def _photo(page: Any, file: Path) -> None:
     page.wait_for_selector("#photo-panel .bars li")
 
 
-def _camera(page: Any, _file: None) -> None:
+def _camera(page: Any, _file: Path) -> None:
     page.click("#camera-go")
     page.wait_for_selector("#camera-cards .card")
 

@@ -81,7 +81,7 @@ def commands() -> str:
     subparsers = next(action for action in parser()._actions if isinstance(action.choices, dict))
     parts = ["# Commands\n\nEvery command answers `--help`; this is what it says.\n"]
     for name in COMMANDS:
-        sub = dict(subparsers.choices or {})[name]  # type: ignore[call-overload]
+        sub = dict(subparsers.choices or {})[name]
         sub.formatter_class = _Wide
         parts.append(f"## mien {name}\n\n```text\n{sub.format_help()}```\n")
     return "\n".join(parts)

@@ -1,4 +1,9 @@
-"""Labelled faces in every form that people have them: read, look at, split, convert."""
+"""Labelled faces in every form that people have them: read, look at, split, convert.
+
+In: folders, tables, archives, public data sets as they come. Out: a `Dataset` with classes, splits and notes on what
+was noticed. Begin with `open_dataset`; `opening` decides what lies at a path, `readers` has a module per form, `index`
+looks at the files, `split` sets validation aside, `cache` keeps decoded faces.
+"""
 
 from __future__ import annotations
 

@@ -1,1 +1,6 @@
-"""The model folder: what it says, how it is read and written, how a crop becomes input, how ONNX Runtime answers."""
+"""The model folder, the contract between training and prediction: `model.onnx`, `model.json`, `CARD.md`.
+
+In: face crops, (height, width, 3) uint8, RGB. Out: a distribution over labels per head, by ONNX Runtime. Begin with
+`classifier.Classifier`; `metadata` is what one must know to use a network, `preprocess` how a crop becomes input,
+`heads` what it answers, `calibration` and `prior` how sure it may be, `folder` how all this is read and written.
+"""
