@@ -17,6 +17,9 @@ from typing import IO
 
 from mien.errors import ConfigError, OutputError
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "|")  # how a spreadsheet's formulas begin
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?%?", re.IGNORECASE)
+
 FORBIDDEN_IN_NAMES = re.compile(
     r'[<>:"/\\|?*\x00-\x1f]'
 )  # in names of files and folders, on one system or another
@@ -276,3 +279,15 @@ def cannot_write(path: Path, error: OSError) -> OutputError:
         f"cannot write {path}: {error.strerror or error}; free some space or name another place, "
         "nothing was lost"
     )
+
+
+def spreadsheet_safe(cell: object) -> str:
+    """Return a cell's text, with an apostrophe before what a spreadsheet would run as a formula; numbers stay numbers.
+
+    A cell that begins with '=' is run by the spreadsheet that opens it (OWASP, 'CSV Injection').
+
+    >>> spreadsheet_safe("=cmd|'/c calc'!A1"), spreadsheet_safe("-0.5"), spreadsheet_safe("happy")
+    ("'=cmd|'/c calc'!A1", '-0.5', 'happy')
+    """
+    text = str(cell)
+    return f"'{text}" if text.startswith(FORMULA) and not _NUMBER.fullmatch(text) else text

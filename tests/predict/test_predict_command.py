@@ -151,8 +151,10 @@ def test_a_broken_picture_is_reported_and_the_rest_done(
     (photos / "7.heic").write_bytes(b"\0\0\0\x18ftypheic")
     assert predict("photos", "missing.jpg", "--jsonl") == 1
     printed = capsys.readouterr()
-    done = [Path(json.loads(line)["path"]).name for line in printed.out.splitlines()]
+    records = [json.loads(line) for line in printed.out.splitlines()]
+    done = [Path(record["path"]).name for record in records if "problem" not in record]
     assert done == ["2.png", "10.png", "Jürgen 顔.jpg"]
+    assert {Path(record["path"]).name for record in records if "problem" in record} == {"5.png", "7.heic"}
     missing, passed_over, broken, heic = printed.err.splitlines()
     assert passed_over + "\n" == PASSED_OVER
     assert missing.startswith("mien: there is no file or folder missing.jpg; name a picture")
@@ -176,7 +178,7 @@ def test_a_link_to_itself_is_reported_and_a_pipe_passed_over(
     os.mkfifo(photos / "pipe.png")  # nobody writes to it: reading it would never end
     assert predict("photos", *save, "--csv") == 1
     printed = capsys.readouterr()
-    assert len(printed.out.splitlines()) == 1 + 3
+    assert len(printed.out.splitlines()) == 1 + 3 + 1
     passed_over, line, *written = printed.err.splitlines()
     assert passed_over == PASSED_OVER.replace("1 text", "1 pipe, socket or device, 1 text").strip()
     assert line.startswith("mien: photos/again.png cannot be opened: Too many levels of symbolic links")

@@ -58,7 +58,10 @@ def test_one_broken_picture_in_the_middle_is_reported_and_the_order_kept(
     assert predict("many", "--json", "--save", "marked") == 1
     printed = capsys.readouterr()
     records = json.loads(printed.out)
-    assert [int(Path(record["path"]).stem) for record in records] == [n for n in range(120) if n != 60]
+    assert [int(Path(record["path"]).stem) for record in records] == list(range(120))
+    broken = records.pop(60)
+    assert broken["faces"] == []
+    assert broken["problem"].startswith(f"{Path('many/60.png')} is cut short")
     line, written = printed.err.splitlines()
     assert written == "mien: wrote 119 marked pictures to marked"
     assert line.startswith(f"mien: {Path('many/60.png')} is cut short: one part of it claims")
@@ -71,9 +74,10 @@ def test_one_broken_picture_in_the_middle_is_reported_and_the_order_kept(
     assert len(list(Path("marked").iterdir())) == 119
 
 
-def test_json_of_nothing_is_an_empty_list(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_of_nothing_but_trouble_is_a_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert predict("many/60.png", "--json") == 1
-    assert json.loads(capsys.readouterr().out) == []
+    (record,) = json.loads(capsys.readouterr().out)
+    assert sorted(record) == ["faces", "path", "problem"]
 
 
 def test_parquet_holds_the_rows_of_csv_with_types(capsys: pytest.CaptureFixture[str]) -> None:
@@ -85,6 +89,7 @@ def test_parquet_holds_the_rows_of_csv_with_types(capsys: pytest.CaptureFixture[
     assert table.column_names == list(wanted[0])
     rows = table.to_pylist()
     assert [row["path"] for row in rows] == [row["path"] for row in wanted]
+    assert rows.pop(60)["problem"] == wanted.pop(60)["problem"] != ""
     for row, text in zip(rows, wanted, strict=True):
         assert (row["face"], row["uncertain"], row["score"]) == (1, text["uncertain"] == "true", 0.0)
         assert [row[name] for name in ("probability", "width", "p_dark", "p_bright")] == [
@@ -203,3 +208,22 @@ def test_the_bar_counts_and_says_how_long_still(monkeypatch: pytest.MonkeyPatch)
     ProgressBar("pictures", 5000, shown=False).show(1)
     ProgressBar("pictures", 1).show(1)
     assert quiet.getvalue() == ""
+
+
+def test_a_picture_that_cannot_be_read_has_its_place_in_what_programs_read(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that whoever goes on with a bulk run can tell what failed from what was not done yet."""
+
+    monkeypatch.chdir(tmp_path)
+    Path("=1+1.jpg").write_bytes(b"\xff\xd8\xff\xe0 no picture")
+    assert main(["predict", "=1+1.jpg", "--jsonl"]) == 1
+    (record,) = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert record["path"] == "=1+1.jpg"
+    assert record["faces"] == []
+    assert record["problem"].startswith("=1+1.jpg ")
+    assert main(["predict", "=1+1.jpg", "--csv"]) == 1
+    (row,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    assert row["path"] == "'=1+1.jpg"  # text to a spreadsheet, not a formula
+    assert row["emotion"] == ""
+    assert row["problem"].startswith("'=1+1.jpg ")

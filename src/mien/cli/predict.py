@@ -118,7 +118,7 @@ def answer(
 
 
 class _Results:
-    """The faces of each picture, one after the other; a picture that fails is reported and left out."""
+    """The faces of each picture, one after the other, or why it could not be read; that is reported as well."""
 
     def __init__(
         self, analyzer: Analyzer, sources: list[Source], targets: list[Path | None], *, bar: bool
@@ -129,7 +129,7 @@ class _Results:
         self._analyzer, self._sources, self._targets = analyzer, sources, targets
         self._bar = ProgressBar("pictures", len(sources), shown=bar)
 
-    def __iter__(self) -> Iterator[tuple[Source, Faces]]:
+    def __iter__(self) -> Iterator[tuple[Source, Faces | ImageError]]:
         from mien.predict.batch import analyze_many
 
         with closing(
@@ -141,7 +141,7 @@ class _Results:
                     self._bar.line(f"mien: {found}")
                 else:
                     self.coarse += found.coarse
-                    yield source, found
+                yield source, found
                 self._bar.show(done)
         self._bar.end()
 

@@ -1,27 +1,30 @@
-"""What `mien predict` writes: a table, JSON, lines of JSON, CSV or Parquet, each as the pictures are done."""
+"""What `mien predict` writes: a table, JSON, lines of JSON, CSV or Parquet, each as the pictures are done.
+
+For programs every picture has its place: one that could not be read has `problem`, one line, in place of faces.
+"""
 
 from __future__ import annotations
 
 import csv
+import io
 import json
-import sys
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from mien.cli.predict_sources import Source
-from mien.errors import ConfigError, need
-from mien.files import whole_file
+from mien.errors import ConfigError, ImageError, need
+from mien.files import spreadsheet_safe, whole_file
 from mien.predict.results import COLUMNS, Faces
 from mien.terminal import percent
 
-Results = Iterator[tuple[Source, Faces]]
+Results = Iterator[tuple[Source, Faces | ImageError]]
 Writer = Callable[[Results, Sequence[Source], Sequence[str]], None]
 _WIDEST = 60  # letters of a name in the table; longer ones push their line to the right
 _GROUP = 4096  # rows of Parquet in memory before they are written
 _TYPES = {  # of Parquet's columns; the others are numbers
-    **dict.fromkeys(("path", "emotion", "reasons", "head", "prior"), "string"),
+    **dict.fromkeys(("path", "emotion", "reasons", "head", "prior", "problem"), "string"),
     "face": "int32",
     "uncertain": "bool",
 }
@@ -33,6 +36,8 @@ def print_table(results: Results, sources: Sequence[Source], labels: Sequence[st
     emotion = max(len("expression"), *map(len, labels))
     print(f"{'picture':{name}}  face  {'expression':{emotion}}  sure")
     for source, faces in results:
+        if isinstance(faces, ImageError):
+            continue  # it has its line on stderr
         if not faces:
             print(f"{source.name:{name}}     -  no face found")
         for number, face in enumerate(faces, start=1):
@@ -60,12 +65,13 @@ def print_jsonl(results: Results, _: Sequence[Source], __: Sequence[str]) -> Non
 
 
 def print_csv(results: Results, _: Sequence[Source], labels: Sequence[str]) -> None:
-    """Print a row a face: box in pixels, then p_LABEL for each label. No face: a row with the path alone."""
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(["path", *COLUMNS, *(f"p_{label}" for label in labels)])
+    """Print a row per face: box in pixels, p_LABEL for each label, problem. No face: a row with the path alone.
+
+    A picture's rows are written together, so that a run that is killed leaves whole rows.
+    """
+    print(_csv([["path", *COLUMNS, *(f"p_{label}" for label in labels), "problem"]]), end="", flush=True)
     for source, faces in results:
-        for row in _rows(source, faces, labels):
-            writer.writerow([str(value).lower() if isinstance(value, bool) else value for value in row])
+        print(_csv(_rows(source, faces, labels)), end="", flush=True)
 
 
 def parquet_writer(path: Path) -> Writer:
@@ -79,7 +85,7 @@ def parquet_writer(path: Path) -> Writer:
         raise ConfigError(f"--parquet needs a file, {path} is a folder; name a file in it")
 
     def write(results: Results, _: Sequence[Source], labels: Sequence[str]) -> None:
-        names = ["path", *COLUMNS, *(f"p_{label}" for label in labels)]
+        names = ["path", *COLUMNS, *(f"p_{label}" for label in labels), "problem"]
         types = [arrow.type_for_alias(_TYPES.get(name, "float64")) for name in names]
         schema = arrow.schema(list(zip(names, types, strict=True)))
         group: list[list[Any]] = []
@@ -87,7 +93,8 @@ def parquet_writer(path: Path) -> Writer:
         with whole_file(path) as temporary, parquet.ParquetWriter(temporary, schema) as file:
             for source, faces in results:
                 group += _rows(source, faces, labels)
-                faces_found, pictures = faces_found + len(faces), pictures + 1
+                if not isinstance(faces, ImageError):
+                    faces_found, pictures = faces_found + len(faces), pictures + 1
                 if len(group) >= _GROUP:
                     file.write_table(_table(arrow, group, schema))
                     group = []
@@ -97,14 +104,32 @@ def parquet_writer(path: Path) -> Writer:
     return write
 
 
-def _rows(source: Source, faces: Faces, labels: Sequence[str]) -> Iterator[list[Any]]:
-    if not faces:
-        yield [source.name, *[None] * (len(COLUMNS) + len(labels))]
+def _rows(source: Source, faces: Faces | ImageError, labels: Sequence[str]) -> Iterator[list[Any]]:
+    if isinstance(faces, ImageError) or not faces:
+        problem = str(faces) if isinstance(faces, ImageError) else None
+        yield [source.name, *[None] * (len(COLUMNS) + len(labels)), problem]
+        return
     for number, face in enumerate(faces, start=1):
-        yield [source.name, *face.row(number)]
+        yield [source.name, *face.row(number), None]
 
 
-def _record(source: Source, faces: Faces) -> dict[str, Any]:
+def _csv(rows: Iterable[Sequence[Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    for row in rows:
+        writer.writerow([_cell(value) for value in row])
+    return text.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return spreadsheet_safe(value) if isinstance(value, str) else value
+
+
+def _record(source: Source, faces: Faces | ImageError) -> dict[str, Any]:
+    if isinstance(faces, ImageError):
+        return {"path": source.name, "problem": str(faces), "faces": []}
     return {"path": source.name, "coarse": faces.coarse, "faces": faces.to_dict()}
 
 

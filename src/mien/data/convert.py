@@ -12,10 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.data.dataset import Dataset
-from mien.data.readers.csv_text import spreadsheet_safe
 from mien.data.readers.fer2013 import SIDE, write_csv
 from mien.errors import DataError, OutputError
-from mien.files import file_name, whole_file, whole_folder
+from mien.files import file_name, spreadsheet_safe, whole_file, whole_folder
 from mien.labels import FER2013, canonical
 from mien.model.preprocess import Preprocess, to_model_input
 from mien.workers import workers

@@ -29,7 +29,7 @@ from mien.evaluate.formatting import (
     span,
 )
 from mien.evaluate.report import NOTE, Comparison, Predictions, Report, Row
-from mien.files import check_replaceable, markdown_text, whole_folder
+from mien.files import check_replaceable, markdown_text, spreadsheet_safe, whole_folder
 from mien.terminal import clock, columns
 
 REPORT_JSON, REPORT_PAGE = "report.json", "report.html"
@@ -364,9 +364,9 @@ def _write_predictions(predictions: Predictions, path: Path) -> None:
             copy = "" if copies is None else int(copies[row])
             writer.writerow(
                 [
-                    name,
-                    predictions.classes[label],
-                    predictions.classes[answer],
+                    spreadsheet_safe(name),
+                    spreadsheet_safe(predictions.classes[label]),
+                    spreadsheet_safe(predictions.classes[answer]),
                     int(answer == label),
                     f"{values[answer]:.6g}",
                     copy,

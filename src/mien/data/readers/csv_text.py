@@ -1,8 +1,7 @@
 """Reading and writing csv text, plain or compressed, with one clear line for whatever is wrong with the file itself.
 
 Reading is bounded: a line, a cell and the number of rows cannot grow until the machine has no memory left, whatever a
-small compressed file unpacks to. Writing is safe to open in a spreadsheet, which takes a cell that begins with '=' for
-a formula and runs it (OWASP, 'CSV Injection').
+small compressed file unpacks to. What `files.spreadsheet_safe` put before a formula is taken off again.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 import csv
 import gzip
 import lzma
-import re
 import zlib
 from collections.abc import Callable, Iterator
 from itertools import chain
@@ -18,12 +16,11 @@ from pathlib import Path
 from typing import IO
 
 from mien.errors import DataError
+from mien.files import FORMULA
 
 CSV_SUFFIXES = (".csv", ".tsv", ".csv.gz", ".csv.xz", ".tsv.gz", ".tsv.xz")
 _LONGEST_LINE = 10_000_000  # characters; a FER-2013 row has 9,000
 _MOST_ROWS = 20_000_000  # ImageNet has 14 million pictures
-_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?%?", re.IGNORECASE)
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "|")
 
 
 def is_csv(path: Path) -> bool:
@@ -87,18 +84,8 @@ def _delimiter(path: Path, header: str) -> str:
     return ";" if ";" in header else "\t" if "\t" in header else ","
 
 
-def spreadsheet_safe(cell: object) -> str:
-    """Return a cell's text, with an apostrophe before what a spreadsheet would run as a formula; numbers stay numbers.
-
-    >>> spreadsheet_safe("=cmd|'/c calc'!A1"), spreadsheet_safe("-0.5"), spreadsheet_safe("happy")
-    ("'=cmd|'/c calc'!A1", '-0.5', 'happy')
-    """
-    text = str(cell)
-    return f"'{text}" if text.startswith(_FORMULA) and not _NUMBER.fullmatch(text) else text
-
-
 def _without_guard(cell: str) -> str:
-    return cell[1:] if cell[1:2] and cell[1] in _FORMULA else cell
+    return cell[1:] if cell[1:2] and cell[1] in FORMULA else cell
 
 
 def _opened(path: Path) -> IO[str]:
