@@ -90,13 +90,22 @@ def main() -> None:
         ):
             if view not in views:
                 continue
-            page = context.new_page()
+            page: Any = context.new_page()
             page.goto(f"{address}#{view}")
             show(page, file)
             page.wait_for_timeout(2500)
             page.screenshot(path=PICTURES / f"page-{view}.jpg", quality=85, full_page=True)
             if view == "video":
-                page.locator("#timeline").screenshot(path=PICTURES / "page-timeline.jpg", quality=85)
+                at = page.locator(
+                    "#timeline"
+                ).bounding_box()  # with what stands out of it, and the legend below
+                clip = {
+                    "x": at["x"] - 24,
+                    "y": at["y"] - 28,
+                    "width": at["width"] + 48,
+                    "height": at["height"] + 76,
+                }
+                page.screenshot(path=PICTURES / "page-timeline.jpg", quality=85, full_page=True, clip=clip)
             page.close()
         browser.close()
 
