@@ -66,7 +66,8 @@ def test_855_validation_faces_are_near_copies_of_training_faces(fer2013):
     """They are known by their faces, whatever the file is called; every one of a sample is confirmed by the search."""
     near = near_copies_of_training(replace(fer2013, name="faces"), "validation")
     assert near.sum() == 855 and not (near & copies_of_training(fer2013, "validation")).any()
-    published = list(csv.DictReader((Path(duplicates.__file__).parent / "fer2013_copies.csv").open()))
+    with Path(duplicates.__file__).with_name("fer2013_copies.csv").open(encoding="ascii") as file:
+        published = list(csv.DictReader(file))
     listed = [row for row in published if row["kind"] != "pixel copy"]
     rows = np.random.default_rng(0).permutation(len(listed))[:100].tolist()
     faces = [fer2013.splits["validation"].pictures.read(int(listed[row]["row"])) for row in rows]

@@ -72,7 +72,7 @@ def write_folder(path: Path, labels: tuple[str, ...] = tuple(LEVELS), name: str 
 @pytest.fixture(autouse=True)
 def _nothing_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is once said of a network that mien did not save is remembered in the cache: a cache for each test."""
-    monkeypatch.setenv("MIEN_CACHE", str(tmp_path / ".cache"))
+    monkeypatch.setenv("MIEN_CACHE", str(tmp_path.with_name(f"{tmp_path.name}-cache")))
 
 
 @pytest.fixture

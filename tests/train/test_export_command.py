@@ -85,7 +85,7 @@ def test_int8_takes_the_data_as_the_training_did_or_writes_nothing(
         (["{run}"], "export to what? Give --to DIR"),
         (["{run}", "--h5", "mine.keras"], "--h5 must name a file that ends in .h5, got mine.keras"),
         (["nowhere", "--to", "x"], "there is no model nowhere"),
-        (["{run}", "--to", "{run}"], "is there and is not a model folder"),
+        (["{run}", "--to", "{run}"], "is there already and is not a model folder"),
         (["{run}/text.keras", "--to", "x"], "is damaged or not a .keras file"),
     ],
 )

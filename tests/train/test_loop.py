@@ -64,7 +64,7 @@ def test_a_time_limit_is_shared_among_the_phases(faces: Path, tmp_path: Path) ->
     """The first phase once took all of it, and left the later ones one step an epoch."""
     shown = Shown()
     phases: Any = ({"epochs": 400}, {"epochs": 400})
-    config = TrainConfig(size=16, epochs=400, batch_size=16, time_limit="25s", phases=phases)
+    config = TrainConfig(size=16, epochs=400, batch_size=16, time_limit="60s", phases=phases)
     done = train(config, faces, tmp_path / "run", show=shown)
     counts = np.bincount([row["phase"] for row in done.progress.history])[1:]
     assert len(counts) == 3 and counts.min() > 1

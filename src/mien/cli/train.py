@@ -105,7 +105,7 @@ def _next(config: TrainConfig, data: Path, out: Path) -> str:
     if config.faces == "crop":  # `mien data` looks at whole pictures
         command = ["predict", str(data)] if data.is_dir() else ["demo"]
         return f"{shlex.join(['mien', *command, *model, '--save', 'marked'])}    finds and names the faces in pictures"
-    words = ["mien", "data", str(data), *model, *to_options(config, DataConfig)]
+    words = ["mien", "data", str(data), "--label-errors", *model, *to_options(config, DataConfig)]
     return f"{shlex.join(words)}    finds labels that are most likely wrong"
 
 
