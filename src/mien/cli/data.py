@@ -166,10 +166,10 @@ def _look(options: argparse.Namespace, config: DataConfig) -> int:
 def _label_errors(options: argparse.Namespace, dataset: Dataset, bar: ProgressBar) -> LabelErrors:
     """Write the list and the sheet (with --csv print the list instead), and say what was found."""
     from mien.data.label_errors import find_label_errors, write_list, write_rows, write_sheet
-    from mien.model.folder import model_path
+    from mien.predict.analyzer import model_folder
 
     found = find_label_errors(
-        dataset, model_path(options.model), lambda done, of: bar.stage("looking at faces", done, of)
+        dataset, model_folder(options.model), lambda done, of: bar.stage("looking at faces", done, of)
     )
     bar.end()
     for note in found.notes:
