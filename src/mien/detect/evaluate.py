@@ -33,6 +33,12 @@ LARGE_PX = 64.0  # longer side of a face from which a pixel's error in a landmar
 _LOW = 0.05  # score from which our own detector shows what it sees, for the curve
 _SPEED = {"320x320": (320, 320), "640x480": (480, 640)}  # height, width
 _WARM_UP, _RUNS = 2, 9
+PAGE_FILE, VALUES_FILE = "detectors.md", "detectors.json"
+Progress = Callable[[str, int, int], None]  # detector, photographs done, of how many
+Picture = NDArray[np.uint8]
+_AROUND = 1.5  # how much of the surroundings is shown on every side, in sides of the box
+_SHOWN_PX = 128
+_MISSED, _ALARM = (0, 160, 0), (200, 0, 0)  # RGB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,10 +68,6 @@ class DetectorEvaluation:
         for name in ("seed", "worst"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
-
-
-PAGE_FILE, VALUES_FILE = "detectors.md", "detectors.json"
-Progress = Callable[[str, int, int], None]  # detector, photographs done, of how many
 
 
 @dataclass(frozen=True, eq=False)
@@ -323,12 +325,6 @@ def _timed(detector: Detector, photos: Photos, height: int, width: int) -> float
         if run >= _WARM_UP:
             times.append(time.process_time() - start)
     return 1000 * min(times)
-
-
-Picture = NDArray[np.uint8]
-_AROUND = 1.5  # how much of the surroundings is shown on every side, in sides of the box
-_SHOWN_PX = 128
-_MISSED, _ALARM = (0, 160, 0), (200, 0, 0)  # RGB
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,13 @@ _THINNEST_PX = 8
 _FEW_PX = 32  # a face smaller than this in the usual look makes a closer look worth its time
 
 Rows = NDArray[np.float32]  # (n, columns): x, y, width, height first, the score last
+_MOST = 2000  # candidates of one look, the surest first: bounds the time of a picture that fires everywhere
+# Intersection over union, and share of the surest one's score, from which a candidate has a say in where the face is.
+_BLENDED, _NEARLY = 0.5, 0.7
+# Share of the smaller box inside the larger one from which both are the same face: a look at another scale may see half
+# a face as one. At 0.75 a portrait of 4,000 pixels kept such a half; average precision was the same to .001.
+_INSIDE = 0.65
+_CONTAINED = 0.6  # the same for detectors with a suppression of their own
 
 
 @dataclass(frozen=True)
@@ -97,15 +104,6 @@ def stretch_levels(image: NDArray[np.uint8], levels: tuple[float, float] | None)
     low, high = levels
     table = np.clip((np.arange(256) - low) * (255 / (high - low)), 0, 255).astype(np.uint8)
     return np.asarray(cv2.LUT(image, table), np.uint8)
-
-
-_MOST = 2000  # candidates of one look, the surest first: bounds the time of a picture that fires everywhere
-# Intersection over union, and share of the surest one's score, from which a candidate has a say in where the face is.
-_BLENDED, _NEARLY = 0.5, 0.7
-# Share of the smaller box inside the larger one from which both are the same face: a look at another scale may see half
-# a face as one. At 0.75 a portrait of 4,000 pixels kept such a half; average precision was the same to .001.
-_INSIDE = 0.65
-_CONTAINED = 0.6  # the same for detectors with a suppression of their own
 
 
 def weighted_nms(found: Rows, threshold: float) -> Rows:

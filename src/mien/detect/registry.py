@@ -28,6 +28,7 @@ _STEP, _NEIGHBOURS, _FACE_PX = 1.1, 3, 24
 # The cascade's square runs from brows to lower lip, our box from hairline to chin. Medians against YuNet on
 # web-faces: its longer side is 1.21 times the square's, its centre lies 0.03 of that side lower.
 _SIDE, _LOWER = 1.21, 0.03
+__all__ = ["DETECTORS", "Detection", "Detector", "WholePicture", "align", "crop", "open_detector"]
 
 
 class HaarDetector:
@@ -80,9 +81,6 @@ def _face(square: NDArray[np.int32], scale: float) -> Detection:
     x, y, width, height = (float(value) / scale for value in square)
     side = _SIDE * width
     return Detection(Box(x + (width - side) / 2, y + (height - side) / 2 + _LOWER * side, side, side))
-
-
-__all__ = ["DETECTORS", "Detection", "Detector", "WholePicture", "align", "crop", "open_detector"]
 
 
 class WholePicture:

@@ -27,6 +27,8 @@ from mien.train.loop import TrainingLoop
 _SHARPNESS = 2.0  # beta of quality focal loss, as in its paper
 _SMALLEST, _LARGEST = -4.0, 5.0  # of logarithms of sides, as when decoding
 _TINY = 1e-7
+# Looks at validation with the network that would be kept; returns figures for the log, and the new hard negatives.
+Check = Callable[[], tuple[dict[str, float], HardNegatives]]
 
 
 def detector_loss(box_weight: float, landmark_weight: float) -> Callable[[Any, Any], Any]:
@@ -86,10 +88,6 @@ def _overlap(target: Any, answer: Any) -> tuple[Any, Any]:
     distance = ops.sum((middle - other) ** 2, axis=-1) / (ops.sum(hull**2, axis=-1) + _TINY)
     shape = ops.sum((size - guess) ** 2 / (hull**2 + _TINY), axis=-1)
     return shared / (union + _TINY), distance + shape
-
-
-# Looks at validation with the network that would be kept; returns figures for the log, and the new hard negatives.
-Check = Callable[[], tuple[dict[str, float], HardNegatives]]
 
 
 class DetectorLoop(TrainingLoop):
