@@ -13,7 +13,8 @@ import pytest
 from mien.detect.align import align, crop
 from mien.detect.base import Box, Detection, Landmarks
 from mien.errors import DataError
-from mien.faceset.table import COLUMNS, TABLE_FILE, FaceRow, FaceSet, class_name
+from mien.faceset.table import COLUMNS, TABLE_FILE, FaceRow, FaceSet
+from mien.label.store import Store
 
 POINTS = Landmarks.of([(30, 40), (60, 42), (45, 55), (33, 70), (58, 71)])
 FULL = FaceRow(
@@ -85,7 +86,7 @@ def test_a_hand_edited_table_gives_a_line_for_each_wrong_row_and_keeps_it(tmp_pa
         "row 4: id a is that of row 2 already",
         "row 5: the box is (1.0, 2.0, 0.0, 12.0)",
         "row 6: file is '../../etc/passwd'",
-        "row 7: the class xxxx",
+        "row 7: the name of a class has 1 to 60 letters",
         "row 8: votes are '3 times'",
         "row 9: status is 'hidden'",
         "row 10: it has no id",
@@ -199,8 +200,61 @@ def test_the_face_in_its_crop_is_the_face_in_the_picture() -> None:
     assert half.box.width == pytest.approx(face.box.width / 2)
 
 
-def test_names_of_classes() -> None:
-    assert class_name("a, b") == "a, b"
-    for wrong in ("", " \n ", "x" * 101):
-        with pytest.raises(DataError):
-            class_name(wrong)
+def answered(folder: Path, *ids: str, label: str = "calm", who: str = "anna") -> None:
+    with Store.open(folder) as store:
+        store.answer(ids, who, "label", label)
+
+
+def test_answers_lie_over_a_table_that_was_not_written_again(tmp_path: Path) -> None:
+    """A label server that was killed before it wrote the table loses nothing."""
+    written(tmp_path, *(FaceRow(id=name, file="a.png", status="blurred") for name in "abcd"))
+    answered(tmp_path, "a", "b")
+    answered(tmp_path, "b", label="bored", who="ben")
+    with Store.open(tmp_path) as store:
+        store.answer(["c"], "anna", "no face")
+    faces = FaceSet.open(tmp_path)
+    assert [(face.label, face.status, dict(face.votes), face.who) for face in faces] == [
+        ("calm", "", {}, "anna"),
+        ("", "", {"calm": 1, "bored": 1}, "anna, ben"),
+        ("", "no face", {}, "anna"),
+        ("", "blurred", {}, ""),
+    ]
+    assert [face.id for face in faces.labelled()] == ["a", "b"]
+
+
+def test_a_label_typed_into_the_table_holds_and_becomes_an_answer(tmp_path: Path) -> None:
+    written(tmp_path, *(FaceRow(id=name, file="a.png") for name in "ab"))
+    answered(tmp_path, "a", "b")
+    FaceSet.open(tmp_path).write()
+    path = tmp_path / TABLE_FILE
+    path.write_text(path.read_text(encoding="utf-8").replace("calm", "bored", 1), encoding="utf-8")
+
+    faces = FaceSet.open(tmp_path)
+    assert [face.label for face in faces] == ["bored", "calm"]
+    faces.write()
+    with Store.open(tmp_path) as store:
+        assert store.agreed["a"].label == "bored"
+        assert store.agreed["a"].who == "table"
+    answered(tmp_path, "a", "b", label="amused", who="ben")
+    answered(tmp_path, "b", label="amused")
+    assert [face.label for face in FaceSet.open(tmp_path)] == [
+        "",
+        "amused",
+    ]  # two against each other; both agree
+
+
+def test_a_label_put_in_by_a_program_holds(tmp_path: Path) -> None:
+    written(tmp_path, FaceRow(id="a", file="a.png"))
+    answered(tmp_path, "a")
+    faces = FaceSet.open(tmp_path)
+    faces.put(dataclasses.replace(faces["a"], label="bored"))
+    faces.write()
+    assert FaceSet.open(tmp_path)["a"].label == "bored"
+
+
+def test_a_damaged_store_is_one_line(tmp_path: Path) -> None:
+    written(tmp_path, FULL)
+    (tmp_path / "labels.sqlite").write_bytes(b"SQLite format 3" + bytes(500))
+    with pytest.raises(DataError, match=r"labels\.sqlite") as caught:
+        FaceSet.open(tmp_path)
+    assert "\n" not in str(caught.value)

@@ -19,28 +19,27 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PureWindowsPath
 from types import MappingProxyType
 from typing import Any
 
 from mien.detect.base import Box, Detection, Landmarks, scaled
-from mien.errors import ConfigError, DataError
+from mien.errors import ConfigError, DataError, MienError
 from mien.files import (
     clipped,
     locked,
-    plain_text,
     spreadsheet_safe,
     whole_file,
     without_spreadsheet_guard,
 )
+from mien.label.store import CANNOT_TELL, NO_FACE, Agreed, Store, class_name
+from mien.label.store import FILE as STORE_FILE
 
 TABLE_FILE, CROPS = "faces.csv", "crops"
 SHOWN, DUPLICATE, BLURRED, TINY, DOUBTFUL = "", "duplicate", "blurred", "tiny", "doubtful"
 SET_ASIDE = (DUPLICATE, BLURRED, TINY, DOUBTFUL)  # by mien itself
-NO_FACE, CANNOT_TELL = "no face", "cannot tell"  # by people
 STATUSES = (SHOWN, *SET_ASIDE, NO_FACE, CANNOT_TELL)
-LONGEST_CLASS = 100  # letters of a class's name
 _LONGEST_CELL = 1_000_000  # characters
 _LOCK_S = 30.0  # how long to wait for another process that is writing the table
 _POINTS = Landmarks._fields
@@ -83,7 +82,7 @@ COLUMNS = (
     Column("group", "text", "faces that belong on one side of a split: film and track, file, or what --group found"),
     Column("status", "word", "empty: shown; duplicate, blurred, tiny, doubtful: set aside; no face, cannot tell"),
     Column("duplicate_of", "id", "of a duplicate: the face that it repeats"),
-    Column("label", "text", "the class, where persons agree or most say so; at most 100 letters"),
+    Column("label", "text", "the class, where persons agree or most say so; at most 60 letters"),
     Column("votes", "JSON", 'persons for each class where they do not agree: {"bored": 1, "calm": 2}'),
     Column("who", "text", "whose answers count, separated by commas; `table`: typed in here"),
     Column("when", "time", "of the last answer: UTC, ISO 8601"),
@@ -192,12 +191,14 @@ class FaceSet:
         self._read: dict[str, FaceRow] = {}  # as they stood in the file
         self._stamp: tuple[int, int, int] | None = None
         self._unread: list[_Unread] = []
+        self._typed: dict[str, str] = {}  # labels that were typed in
         self._extra: list[str] = []  # columns that people added
 
     @classmethod
     def open(cls, folder: str | Path, *, create: bool = False) -> FaceSet:
-        """Read a face set.
+        """Read a face set, with the answers of `labels.sqlite` over it, whatever was written to the table since.
 
+        A label that somebody typed into the table since mien wrote it holds, and becomes an answer at the next `write`.
         folder: with `faces.csv` in it; or that file. create: an empty set where there is no table yet. Raises
         DataError, in one line, where there is none, or it is no such table at all.
         """
@@ -283,7 +284,7 @@ class FaceSet:
         with _writing(self.folder):
             if path.is_file() and _stamp(path) != self._stamp:
                 self._take_in()
-            with whole_file(path) as temporary:
+            with self._recorded(), whole_file(path) as temporary:
                 temporary.write_text(self._text(), encoding="utf-8", errors="backslashreplace", newline="")
             self._stamp, self._read = _stamp(path), dict(self._faces)
         return path
@@ -298,7 +299,13 @@ class FaceSet:
         table = _read_table(path)
         self.problems, self._unread, self._extra = tuple(table.problems), table.unread, table.extra
         self._read = {face.id: face for face in table.faces}
-        self._faces = dict(self._read)
+        self._faces, self._typed = dict(self._read), {}
+        if store := Store.read(self.folder):
+            with store:
+                self._typed = store.edits({face.id: face.label for face in table.faces})
+                for name, agreed in store.agreed.items():
+                    if name in self._faces and name not in self._typed:
+                        self._faces[name] = _overlaid(self._faces[name], agreed)
 
     def _take_in(self) -> None:
         """Merge with the file, which somebody else has written since."""
@@ -308,6 +315,29 @@ class FaceSet:
             deleted = name in before and name not in self._faces
             if not deleted and (name not in before or face != before[name]):
                 self._faces[name] = face
+
+    @contextmanager
+    def _recorded(self) -> Iterator[None]:
+        """Turn typed labels into answers, and remember what the block writes, so that it is not taken for typed."""
+        if not (self.folder / STORE_FILE).is_file():
+            yield
+            return
+        with Store.open(self.folder) as store:
+            store.take_edits(
+                {name: label for name, label in self._typed.items() if self._label(name) == label}
+            )
+            # Labels that a program has put in without asking the store count as typed when the table is read again.
+            agreed = {
+                name: one.label
+                for name, one in store.agreed.items()
+                if name in self and self._label(name) == one.label
+            }
+            with store.writing_table(agreed):
+                yield
+        self._typed = {}
+
+    def _label(self, face: str) -> str:
+        return self._faces[face].label if face in self._faces else ""
 
     def _text(self) -> str:
         text = io.StringIO()
@@ -321,20 +351,6 @@ class FaceSet:
         for cells, beyond in self._unread:
             writer.writerow(map(spreadsheet_safe, [*(cells.get(name, "") for name in header), *beyond]))
         return text.getvalue()
-
-
-def class_name(text: str) -> str:
-    """Return a class's name as it is kept: on one line, blanks joined, at most 100 letters. DataError for another one.
-
-    >>> class_name(" very\\n calm, 平静 ")
-    'very calm, 平静'
-    """
-    name = plain_text(" ".join(text.split()))
-    if not name:
-        raise DataError("a class needs a name")
-    if len(name) > LONGEST_CLASS:
-        raise DataError(f"the class {clipped(name, 40)} is too long; at most {LONGEST_CLASS} letters")
-    return name
 
 
 @dataclass
@@ -387,7 +403,7 @@ def _parsed(path: Path, text: str) -> _Table:
             row = _row(named, number_of, table.extra)
             if row.id in ids:
                 raise DataError(f"id {clipped(row.id)} is that of row {ids[row.id]} already")
-        except DataError as error:
+        except MienError as error:
             table.problems.append(f"{path.name} row {number}: {error}; mend or delete it")
             table.unread.append((named, cells[len(names) :]))
             continue
@@ -443,7 +459,7 @@ def _row(cells: Mapping[str, str], number_of: Callable[[str], float], extra: Seq
         group=text("group"),
         status=text("status").lower(),
         duplicate_of=text("duplicate_of"),
-        label=class_name(label) if label else "",
+        label=class_name(" ".join(label.split())) if label else "",
         votes=_votes(text("votes")),
         who=text("who"),
         when=text("when"),
@@ -468,6 +484,24 @@ def _votes(cell: str) -> Mapping[str, int]:
 
 def _decimal_comma(cell: str) -> float:
     return float(cell.replace(",", "."))
+
+
+def _overlaid(face: FaceRow, agreed: Agreed) -> FaceRow:
+    """Return a row with what people said about the face."""
+    status = agreed.status_over(face.status)
+    if status == DUPLICATE:
+        twin = agreed.duplicate_of or face.duplicate_of
+    else:
+        twin = "" if agreed.duplicate_of == "" else face.duplicate_of
+    return replace(
+        face,
+        label=agreed.label,
+        status=status,
+        duplicate_of=twin,
+        votes=dict(agreed.votes) if len(agreed.votes) > 1 else _EMPTY,
+        who=agreed.who,
+        when=agreed.when,
+    )
 
 
 def _number(value: float | str | None, digits: int) -> str:
