@@ -61,7 +61,8 @@ class Learner:
     @property
     def unlabelled(self) -> Integers:
         """The faces without a label, in order."""
-        return np.flatnonzero(self.labels < 0).astype(np.int64)
+        rows: Integers = np.flatnonzero(self.labels < 0).astype(np.int64)
+        return rows
 
     @property
     def guesses(self) -> Integers:
@@ -79,9 +80,10 @@ def fit(
     """Learn from the faces that have a label what the others are.
 
     features: (n, d) float32, as `Classifier.features` gives them. labels: (n,) integers from 0, -1 for none; or
-    (n, classes) votes, counts or shares, rows of zeros for none. groups: (n,) of any kind, equal for faces of one track,
-    person or group of near copies; '' or negative stands alone, and so does everyone with None. classes: how many there
-    are, where some may have no label yet. Works with any number of labels, and says in `notes` what they do not allow.
+    (n, classes) votes, counts or shares, rows of zeros for none. groups: (n,) of any kind, equal for faces of one
+    track, person or group of near copies; '' or negative stands alone, and so does everyone with None. classes: how
+    many there are, where some may have no label yet. Works with any number of labels, and says in `notes` what they do
+    not allow.
     """
     features = np.asarray(features, np.float32)
     shares, given = _shares(np.asarray(labels), len(features), classes)
@@ -92,7 +94,7 @@ def fit(
     hard[which] = shares[which].argmax(axis=1)
     counts = np.bincount(hard[which], minlength=kinds).astype(np.int64)
     probabilities = np.full((count, kinds), 1 / max(1, kinds), np.float32)
-    scaling = standardisation(features) if count else (np.zeros(0, np.float32), np.ones(0, np.float32))
+    scaling = standardisation(features)
     head = accuracy = expected = None
     if (counts > 0).sum() > 1:
         fitted = fit_linear_head(features[which], shares[which], numbers[which], scaling=scaling)
@@ -133,7 +135,7 @@ def order(learner: Learner, *, batch: int = BATCH) -> Integers:
     waiting = np.setdiff1d(np.arange(len(rows)), chosen)
     waiting = waiting[np.argsort(-unsure[waiting], kind="stable")]
     place = np.concatenate([np.array(chosen, np.int64), waiting])
-    return rows[place[np.argsort(_turns(groups[place]), kind="stable")]]
+    return np.asarray(rows[place[np.argsort(_turns(groups[place]), kind="stable")]], np.int64)
 
 
 def confirm(learner: Learner, label: int, *, count: int = 50, least: float = SURE) -> Integers:
@@ -148,7 +150,7 @@ def confirm(learner: Learner, label: int, *, count: int = 50, least: float = SUR
     rows = learner.unlabelled
     chances = learner.probabilities[rows]
     rows = rows[(chances.argmax(axis=1) == label) & (chances[:, label] >= least)]
-    return rows[np.argsort(-learner.probabilities[rows, label], kind="stable")][:count]
+    return np.asarray(rows[np.argsort(-learner.probabilities[rows, label], kind="stable")][:count], np.int64)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,7 +208,9 @@ def learning_curve(learner: Learner, *, seed: int = 0) -> LearningCurve:
     further = [count for count in (2 * len(labelled), 4 * len(labelled)) if count <= len(learner.labels)]
     foretold = _power_law(counts, accuracies, further)
     gain = recalls[-1] - recalls[1]
-    lacking = np.where(learner.counts == 0, np.inf, (1 - recalls[-1]) / np.sqrt(np.maximum(learner.counts, 1)))
+    lacking = np.where(
+        learner.counts == 0, np.inf, (1 - recalls[-1]) / np.sqrt(np.maximum(learner.counts, 1))
+    )
     return LearningCurve(
         labels=(*counts, *further), accuracy=(*accuracies, *foretold), known=len(counts),
         recall=tuple(recalls[-1].tolist()), gain=tuple(gain.tolist()),
@@ -214,7 +218,9 @@ def learning_curve(learner: Learner, *, seed: int = 0) -> LearningCurve:
     )  # fmt: skip
 
 
-def _shares(labels: NDArray[Any], count: int, classes: int | None) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def _shares(
+    labels: NDArray[Any], count: int, classes: int | None
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Return (n, classes) shares and which faces have a label, (n,) bool."""
     if len(labels) != count:
         raise DataError(f"there are {count} faces and {len(labels)} labels; give one for each")
@@ -252,7 +258,9 @@ def _notes(counts: Integers) -> tuple[str, ...]:
     if not counts.sum():
         return ("no face has a label yet: label a few of each class",)
     if kinds == 1:
-        return ("all labelled faces are of one class, from which nothing can be learnt: label some of another",)
+        return (
+            "all labelled faces are of one class, from which nothing can be learnt: label some of another",
+        )
     few = int(((counts > 0) & (counts < ENOUGH)).sum())
     none = int((counts == 0).sum())
     notes = []
@@ -305,12 +313,14 @@ def _recall(truth: Floats, guesses: Integers) -> NDArray[np.float64]:
 
 
 def _power_law(counts: list[int], values: list[float], further: list[int]) -> list[float]:
-    """Foretell values by top - scale * count ** -power (least squares, power from .2 to 1), never lower than the last."""
+    """Foretell values by top - scale * count ** -power (least squares, power from .2 to 1), never below the last."""
     sizes, found = np.array(counts, float), np.array(values)
     best = (np.inf, np.zeros(2), 0.5)
     for power in np.linspace(0.2, 1, 17):
         columns = np.stack([np.ones(len(sizes)), -(sizes**-power)], axis=1)
         solved = np.linalg.lstsq(columns, found, rcond=None)[0]
-        best = min(best, (float(((columns @ solved - found) ** 2).sum()), solved, power), key=lambda one: one[0])
+        best = min(
+            best, (float(((columns @ solved - found) ** 2).sum()), solved, power), key=lambda one: one[0]
+        )
     _, (top, scale), power = best
     return [float(np.clip(top - scale * count**-power, values[-1], 1)) for count in further]

@@ -88,23 +88,23 @@ def fit_linear_head(
     groups = np.arange(len(features)) if groups is None else np.unique(groups, return_inverse=True)[1].ravel()
     mean, scale = scaling or standardisation(features)
     scaled = np.asarray((features - mean) / scale, np.float32)
-    shares = np.asarray(shares, np.float64)
-    folds = dealt_folds(shares.argmax(axis=1), groups, seed)
+    targets: NDArray[np.float64] = np.asarray(shares, np.float64)
+    folds = dealt_folds(targets.argmax(axis=1), groups, seed)
     strength, temperature = DEFAULT_STRENGTH, 1.0
-    judged = folds.max() > 0 and np.count_nonzero(shares.sum(axis=0)) > 1
+    judged = folds.max() > 0 and np.count_nonzero(targets.sum(axis=0)) > 1
     if judged:
-        some = _spread(folds, shares.argmax(axis=1), seed)
-        found = [_held_out(scaled[some], shares[some], folds[some], one) for one in strengths]
-        losses = [_loss(probabilities, shares[some]) for probabilities in found]
+        some = _spread(folds, targets.argmax(axis=1), seed)
+        found = [_held_out(scaled[some], targets[some], folds[some], one) for one in strengths]
+        losses = [_loss(probabilities, targets[some]) for probabilities in found]
         strength = strengths[int(np.argmin(losses))]
         whole = found[int(np.argmin(losses))]
         if len(some) < len(folds):
-            whole = _held_out(scaled, shares, folds, strength)
-        temperature = fit_temperature(whole, shares)
+            whole = _held_out(scaled, targets, folds, strength)
+        temperature = fit_temperature(whole, targets)
         out_of_fold = np.asarray(calibrated(whole, temperature, 0.0), np.float32)
     else:
-        out_of_fold = np.full(shares.shape, 1 / shares.shape[1], np.float32)
-    weights, bias = _regression(scaled, shares, strength)
+        out_of_fold = np.full(targets.shape, 1 / targets.shape[1], np.float32)
+    weights, bias = _regression(scaled, targets, strength)
     head = LinearHead(mean, scale, weights, bias, temperature, strength)
     return Fitted(head, out_of_fold, folds)
 
@@ -118,6 +118,8 @@ def refitted(head: LinearHead, features: Floats, shares: NDArray[np.floating[Any
 
 def standardisation(features: Floats) -> tuple[Floats, Floats]:
     """Return mean and standard deviation of each feature, (d,) float32; a constant one keeps its scale."""
+    if not len(features):
+        return np.zeros(features.shape[1], np.float32), np.ones(features.shape[1], np.float32)
     deviation = features.std(axis=0)
     return features.mean(axis=0), np.where(deviation > 1e-6, deviation, 1).astype(np.float32)
 
