@@ -37,9 +37,8 @@ from mien.errors import TrainingError
 from mien.model.calibration import negative_log_likelihood
 from mien.terminal import ProgressBar, clock
 from mien.train import backend, checkpoint, schedule
-from mien.train.checkpoint import Progress
+from mien.train.checkpoint import MovingAverage, Progress, host
 from mien.train.config import TrainConfig
-from mien.train.ema import MovingAverage, host
 from mien.train.loader import Batch, Inputs, Loader
 from mien.train.teachers import Teachers
 
