@@ -6,6 +6,7 @@ the lasting lines alone. SIGTERM, of `timeout`, a service manager or a container
 
 from __future__ import annotations
 
+import math
 import signal
 import sys
 import threading
@@ -107,10 +108,14 @@ def columns(rows: Sequence[Sequence[str]], *, right: bool = True) -> str:
 
 
 def percent(share: float) -> str:
-    """Write 0.934 as `93%`, for people. What is short of certain never reads as certain, nor a trace as nothing."""
-    if 0.995 <= share < 1:
+    """Write 0.934 as `93%`, for people. What is short of certain never reads as certain, nor a trace as nothing.
+
+    A share is rounded as the page does it, which knows four decimals of it, so that table, picture and page agree.
+    """
+    known = round(share, 4)
+    if known >= 0.995 and share < 1:
         return ">99%"
-    return "<1%" if 0 < share < 0.005 else f"{share:.0%}"
+    return "<1%" if share > 0 and known < 0.005 else f"{math.floor(100 * known + 0.5)}%"
 
 
 class _Terminated(KeyboardInterrupt):

@@ -348,7 +348,7 @@ class ClassifierLoop(TrainingLoop):
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         config, progress = self.phase, self.progress
-        mix = progress.phase_epoch < config.mixup_off_epoch * progress.phase_epochs
+        mix = progress.phase_epoch < config.mixup_until * progress.phase_epochs
         if self._frozen:
             view = epoch % config.feature_views
             return self._frozen.batches(view, epoch, lambda: self._varied(view, mix))
