@@ -28,6 +28,7 @@ COMMANDS = (
     "video",
     "live",
     "serve",
+    "bench",
     "data",
     "models",
     "export",
