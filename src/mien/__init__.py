@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     from mien.faceset.table import FaceSet
     from mien.predict.analyzer import Analyzer, load
     from mien.predict.results import Face, Faces
-    from mien.serve.client import Client
+    from mien.serve.client import AsyncClient, Client
 
 # ONNX Runtime's own builds write a session file on import and report usage to Microsoft. mien sends nothing anywhere.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __all__ = [
     "Analyzer",
+    "AsyncClient",
     "Client",
     "Face",
     "FaceSet",
@@ -44,6 +45,7 @@ _LAZY = {
     "Face": "mien.predict.results",
     "Faces": "mien.predict.results",
     "FaceSet": "mien.faceset.table",
+    "AsyncClient": "mien.serve.client",
     "Client": "mien.serve.client",
     "faces": "mien.faceset.extract:extract_faces",
     "open_dataset": "mien.data",
