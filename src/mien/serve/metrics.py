@@ -23,7 +23,7 @@ from mien.serve.logs import log_request
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _PICTURES = (1, 2, 4, 8, 16, 32, 64, 128)
 # Addresses with what varies left out, so that a client cannot make the series grow.
-_KNOWN = re.compile(r"/(?:v1/(?:analyze|videos|models|live)|healthz|readyz|metrics|openapi\.json)?")
+_KNOWN = re.compile(r"/(?:v1/(?:analyze|videos|models|live)|healthz|readyz|metrics|docs|openapi\.json)?")
 _VIDEO = re.compile(r"/v1/videos/[^/]+(/result)?")
 _METHODS = ("GET", "HEAD", "POST", "DELETE", "OPTIONS")
 SEVERAL = (
@@ -51,6 +51,12 @@ class Metrics:
         )
         self.problems = Counter(
             "mien_unreadable_pictures", "Pictures that could not be read", registry=registry
+        )
+        self.asked = Counter(
+            "mien_pictures",
+            "Pictures and frames that were sent, by client with a key",
+            ("client",),
+            registry=registry,
         )
         self.batches = Histogram(
             "mien_batch_pictures", "Pictures in one batch", buckets=_PICTURES, registry=registry

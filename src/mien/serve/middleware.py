@@ -62,7 +62,7 @@ class Middleware:
         begun = time.perf_counter()
         exchange.id = identify(Headers(scope=scope).get(REQUEST_HEADER))
         try:
-            authorize(scope, self._config)
+            authorize(scope, self._config, self._service.keys)
             if path not in _ALWAYS:
                 self._make_room()
                 self._running.add(exchange)
@@ -88,7 +88,7 @@ class Middleware:
             await send(message)
 
         try:
-            authorize(scope, self._config)
+            authorize(scope, self._config, self._service.keys)
         except ApiError as error:
             await WebSocket(scope, receive, sending).send_denial_response(response_of(error))
         else:
