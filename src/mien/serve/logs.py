@@ -1,14 +1,17 @@
-"""Logs as lines of JSON, for those who collect them; and the identifier that ties lines and answers to a request."""
+"""Logs as lines of JSON, the identifier that ties lines and answers to a request, and traces of OpenTelemetry."""
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import secrets
 import sys
 from contextvars import ContextVar
 from datetime import UTC, datetime
+
+from mien.errors import ConfigError, need
 
 REQUEST_HEADER = "X-Request-Id"
 request_id: ContextVar[str] = ContextVar("request_id", default="")
@@ -36,6 +39,25 @@ def write_json() -> None:
     handler.setFormatter(_JsonFormatter())
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     _requests.setLevel(logging.INFO)
+
+
+def trace() -> None:
+    """Let OpenTelemetry trace requests where its variables (OTEL_...) are set; they say where traces go as well.
+
+    FastAPI makes the spans itself. MissingExtra without OpenTelemetry's packages, ConfigError for what they refuse.
+    """
+    if any(name.startswith("OTEL_") for name in os.environ):
+        start = need(
+            "opentelemetry.instrumentation.auto_instrumentation", "traces", "OTEL_... asks for traces, which"
+        )
+        os.environ.setdefault("OTEL_SERVICE_NAME", "mien")
+        os.environ.setdefault("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")  # the one that the extra brings
+        logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # while it starts: the error says it in a line
+        try:
+            start.initialize(swallow_exceptions=False)
+        except Exception as error:
+            raise ConfigError(f"OpenTelemetry does not take what OTEL_... says: {error}") from error
+        logging.getLogger("opentelemetry").setLevel(logging.NOTSET)
 
 
 class _JsonFormatter(logging.Formatter):
