@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from mien.serve.auth import authorize
-from mien.serve.logs import REQUEST_HEADER, identify
+from mien.serve.metrics import REQUEST_HEADER, identify
 from mien.serve.problems import ApiError, Busy, response_of
 from mien.serve.service import Service
 
