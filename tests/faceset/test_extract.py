@@ -79,7 +79,7 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return frame
 
     for number in range(75):
-        frame = scene((one, 3 * number))
+        frame = scene((one, 2 * number))
         blurred = np.asarray(cv2.GaussianBlur(frame, (0, 0), 7), np.uint8)
         out.write(blurred if 30 <= number < 45 else frame)
     for _ in range(30):
