@@ -31,7 +31,7 @@ from mien.errors import ConfigError, MienError
 from mien.serve.app import build
 from mien.serve.config import MEGA, ServeConfig
 from mien.serve.jobs import Jobs
-from mien.serve.metrics import Metrics, count_together, write_json
+from mien.serve.metrics import Metrics, count_together, trace, write_json
 from mien.serve.private_folder import held, kept_folder, private_folder
 from mien.serve.problems import ApiError, response_of
 from mien.serve.service import ModelOptions, Service
@@ -216,6 +216,7 @@ def serve(
     configure_ffmpeg()
     if config.log_json:
         write_json()
+    trace()
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # a line for every odd form is no news
     logging.getLogger("uvicorn.error").addFilter(lambda record: not record.getMessage().startswith(_NO_NEWS))
     longest_s = 60 * (config.max_videos + 1) * config.max_video_minutes
