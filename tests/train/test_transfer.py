@@ -5,8 +5,7 @@ import pytest
 
 keras = pytest.importorskip("keras")
 
-from mien.model.heads import Head  # noqa: E402
-from mien.model.metadata import Metadata  # noqa: E402
+from mien.model.metadata import Head, Metadata  # noqa: E402
 from mien.model.preprocess import Preprocess  # noqa: E402
 from mien.train.networks.backbones import LEVELS, find  # noqa: E402
 from mien.train.networks.small import build_small  # noqa: E402

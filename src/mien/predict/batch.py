@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.errors import ImageError
-from mien.images import MAX_PIXELS, Decoded, DecoderWarning, decode_each, decode_or_error
+from mien.images import MAX_PIXELS, Decoded, DecoderWarning, decode, decode_each
 from mien.images.decode import workers
 from mien.images.headers import read_header
 from mien.predict.analyzer import Analyzer
@@ -65,9 +65,8 @@ def analyze_many(
     """
     threads = min(workers(), len(files))
     if threads < 2:
-        for file in map(_read, range(len(files)), files):
-            picture = file.error or decode_or_error((file.data, file.title))
-            yield from _warned(_analyzed(analyzer, [_Picture(file.place, picture)], finish), warn)
+        for place, file in enumerate(files):
+            yield from _warned(_analyzed(analyzer, [_Picture(place, _decoded(file))], finish), warn)
         return
     pool = ThreadPoolExecutor(threads)
     try:
@@ -81,6 +80,13 @@ def analyze_many(
             yield from _warned(part.result(), warn)
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _decoded(file: PictureFile) -> Decoded | ImageError:
+    try:
+        return decode(file.content(), file.title)
+    except ImageError as error:
+        return error
 
 
 def _rounds(files: Sequence[PictureFile], threads: int) -> Iterator[list[_File]]:

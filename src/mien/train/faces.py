@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from mien.data.dataset import Dataset, Pictures, Split
 from mien.data.index import Fingerprints, fingerprints_of
-from mien.detect.align import align
-from mien.detect.base import Detection, Detector
+from mien.detect.base import Detection, Detector, align
 from mien.errors import DataError
 
 

@@ -20,8 +20,7 @@ from mien.errors import ConfigError, need
 from mien.files import locked
 from mien.labels import FER2013, FERPLUS
 from mien.model.folder import BEST_FILE, MODEL_FOLDER
-from mien.model.heads import Head
-from mien.model.metadata import Metadata
+from mien.model.metadata import Head, Metadata
 from mien.model.preprocess import Preprocess
 from mien.terminal import ProgressBar
 from mien.train import run_folder, trackers

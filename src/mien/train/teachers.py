@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mien.errors import ConfigError
 from mien.labels import canonical
-from mien.model.heads import Head
+from mien.model.metadata import Head
 from mien.model.preprocess import Preprocess
 from mien.train.loader import Batch
 
