@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mien.data.dataset import Dataset, Split
 from mien.detect.registry import crop, open_detector
 from mien.errors import DataError, ImageError
-from mien.train.faces import crop_faces
+from mien.train.loader import crop_faces
 
 
 @dataclass

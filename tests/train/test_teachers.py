@@ -27,7 +27,7 @@ from mien.train.export.keras_io import save_network
 from mien.train.loader import Batch, Inputs, Loader
 from mien.train.networks.small import build_small
 from mien.train.networks.spec import NetworkRequest
-from mien.train.teachers import Teachers, view_for
+from mien.train.transfer import Teachers, view_for
 
 CLASSES = ("angry", "happy", "sad")
 

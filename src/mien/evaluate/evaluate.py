@@ -177,7 +177,7 @@ def _opened(data: Path, margin: float, config: EvaluateConfig, *, carve: bool) -
     if config.faces == "whole":
         return dataset
     from mien.detect.registry import open_detector
-    from mien.train.faces import crop_faces
+    from mien.train.loader import crop_faces
 
     file = Path(config.detector_file) if config.detector_file else None
     found = open_detector(config.detector or "mien", file)

@@ -29,8 +29,7 @@ from mien.train.export.folder import export
 from mien.train.loader import Inputs
 from mien.train.loop import predict
 from mien.train.run import heads_for, opened
-from mien.train.teachers import columns_of
-from mien.train.transfer import open_network
+from mien.train.transfer import columns_of, open_network
 
 _LEAST = 1e-8  # added to probabilities before their logarithm
 

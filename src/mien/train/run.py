@@ -105,7 +105,7 @@ def opened(config: TrainConfig, data: Path, show: ProgressBar) -> Faces:
     if config.faces == "whole":
         return Faces(dataset)
     from mien.detect.registry import open_detector
-    from mien.train.faces import crop_faces
+    from mien.train.loader import crop_faces
 
     found = open_detector(config.detector, Path(config.detector_file) if config.detector_file else None)
     cropped, lost = crop_faces(dataset, found, config.margin)
@@ -213,7 +213,7 @@ class _Training:
         """Train, or go on. replacing: remove the run that lies there, once nothing can keep this one from starting."""
         from mien.train.loader import Inputs, Loader
         from mien.train.loop import ClassifierLoop, Validation
-        from mien.train.teachers import Teachers, view_for
+        from mien.train.transfer import Teachers, view_for
 
         config, built = self._config, self._built
         train_split, valid = self._dataset.split("train"), self._dataset.split("validation")
