@@ -27,7 +27,7 @@ ADD, RENAME, MERGE = "class", "rename", "merge"  # about classes; `face` is empt
 KEEP, SAME, DISTINCT, UNDO = "keep", "duplicate", "distinct", "undo"
 TABLE = "table"  # who gave a label by editing the table
 ABOUT_FACES = (LABEL, CANNOT_TELL, NO_FACE, CLEAR, SETTLE, KEEP, SAME, DISTINCT)
-MAX_NAME = 60  # letters of a class or a person
+MAX_NAME = 100  # letters of a class or a person
 
 _APPLICATION, _VERSION = 0x6D69656E, 1  # "mien"; PRAGMA user_version
 _WAIT_S = 5.0  # for another program that is writing
@@ -312,6 +312,9 @@ class Store:
         with self._lock:
             return list(self._of_face.get(face, ()))
 
+    def is_undone(self, row: Row) -> bool:
+        return row.batch in self._undone
+
     def people(self) -> dict[str, int]:
         """Return everybody who said something about a face, with the number of faces that their word stands for."""
         with self._lock:
@@ -510,7 +513,7 @@ def class_name(text: str) -> str:
 
 def person_name(text: str) -> str:
     """Return a person's name as it is stored; ConfigError for one that cannot be shown."""
-    return _name(plain_text(text.strip()), "a person", ())
+    return _name(plain_text(" ".join(text.split())), "a person", ())
 
 
 def _name(name: str, whose: str, reserved: Collection[str]) -> str:
