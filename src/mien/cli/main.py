@@ -28,6 +28,7 @@ COMMANDS = (
     "video",
     "live",
     "serve",
+    "label",
     "data",
     "models",
     "export",

@@ -16,8 +16,12 @@ from mien.settings import setting
 class LabelConfig:
     """The settings of `mien label`. Raises ConfigError."""
 
-    classes: tuple[str, ...] = setting((), "classes to choose from; more can be added on the page at any time")
-    who: str = setting("me", "the name under which answers are kept, until somebody types another on the page")
+    classes: tuple[str, ...] = setting(
+        (), "classes to choose from; more can be added on the page at any time"
+    )
+    who: str = setting(
+        "me", "the name under which answers are kept, until somebody types another on the page"
+    )
     learn: bool = setting(True, "learn from the answers meanwhile, and guess")
     host: str = setting("127.0.0.1", "address to listen on; any but this machine's own needs a token")
     port: int = setting(8010, "port to listen on; 0: any free one")

@@ -7,7 +7,6 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +25,14 @@ class Wall:
     """
 
     def __init__(self, faceset: FaceSet, store: Store) -> None:
-        self.faceset, self.store = faceset, store
+        self.store = store
         self.folder = faceset.folder
-        self.session = secrets.token_hex(8)
-        self.faces: list[FaceRow] = faceset.faces
-        self.place = {face.id: place for place, face in enumerate(self.faces)}
+        self._take(faceset)
         self._lock = threading.RLock()
         self._listeners: list[Callable[[], None]] = []
-        self._log: list[tuple[int, frozenset[int]]] = []  # seq, and the places about which something else is true
+        self._log: list[
+            tuple[int, frozenset[int]]
+        ] = []  # seq, and the places about which something else is true
         self._begun_seq = store.seq
         self._stale_table = threading.Event()
         self._problem = ""
@@ -65,6 +64,13 @@ class Wall:
             self._writer.join()
         self.store.close()
 
+    def _take(self, faceset: FaceSet) -> None:
+        """Show the faces of a table. What the page has loaded before names other places."""
+        self.faceset = faceset
+        self.faces: list[FaceRow] = faceset.faces
+        self.place = {face.id: place for place, face in enumerate(self.faces)}
+        self.session = secrets.token_hex(8)
+
     def on_answer(self, listener: Callable[[], None]) -> None:
         """Have a function called after each change, in the thread that made it."""
         self._listeners.append(listener)
@@ -85,12 +91,14 @@ class Wall:
         for face in (*faces, *([target] if target else [])):
             if face not in self.place:
                 raise ConfigError(f"there is no face {clipped(face)!r} in this face set; load the page anew")
-        self._changed(self.store.answer(faces, who, action, class_, target))
+        with self._lock:
+            self._changed(self.store.answer(faces, who, action, class_, target))
 
     def undo(self, who: str) -> dict[str, Any]:
         """Take back what a person did last; says what it was, and about which faces."""
-        row, changed = self.store.undo(who)
-        self._changed(changed)
+        with self._lock:
+            row, changed = self.store.undo(who)
+            self._changed(changed)
         if row is None:
             return {"undone": None, "faces": []}
         return {
@@ -101,19 +109,21 @@ class Wall:
 
     def edit_classes(self, who: str, action: str, name: str, to: str) -> None:
         """Add, rename or merge classes."""
-        if action == "add":
-            self.store.add_classes([name], who)
-            self._changed(set())
-        elif action == "rename":
-            self._changed(self.store.rename(name, to, who))
-        elif action == "merge":
-            self._changed(self.store.merge(name, to, who))
-        else:
-            raise ConfigError(f"classes can be added, renamed and merged; got {clipped(action)!r}")
+        with self._lock:
+            if action == "add":
+                self.store.add_classes([name], who)
+                self._changed(set())
+            elif action == "rename":
+                self._changed(self.store.rename(name, to, who))
+            elif action == "merge":
+                self._changed(self.store.merge(name, to, who))
+            else:
+                raise ConfigError(f"classes can be added, renamed and merged; got {clipped(action)!r}")
 
     def _changed(self, faces: Iterable[str]) -> None:
-        with self._lock:
-            self._log.append((self.store.seq, frozenset(self.place[face] for face in faces if face in self.place)))
+        self._log.append(
+            (self.store.seq, frozenset(self.place[face] for face in faces if face in self.place))
+        )
         self._stale_table.set()
         for listener in self._listeners:
             listener()
@@ -122,9 +132,11 @@ class Wall:
 
     def columns(self) -> dict[str, Any]:
         """Return what does not change about the faces, column by column, and all answers."""
-        sources = _Numbers()
-        groups = _Numbers()
-        faces = self.faces
+        sources, groups = _Numbers(), _Numbers()
+        with self._lock:
+            return self._columns(self.faces, sources, groups)
+
+    def _columns(self, faces: Sequence[FaceRow], sources: _Numbers, groups: _Numbers) -> dict[str, Any]:
         return {
             "session": self.session,
             "folder": self.folder.resolve().name,
@@ -138,7 +150,9 @@ class Wall:
             "sharpness": [face.sharpness and round(face.sharpness, 1) for face in faces],
             "score": [face.score and round(face.score, 3) for face in faces],
             "status": [face.status for face in faces],
-            "duplicate_of": [self.place.get(face.duplicate_of, -1) if face.duplicate_of else -1 for face in faces],
+            "duplicate_of": [
+                self.place.get(face.duplicate_of, -1) if face.duplicate_of else -1 for face in faces
+            ],
             "answers": self._answers(
                 place for place, face in enumerate(faces) if face.id in self.store.agreed
             ),
@@ -148,21 +162,18 @@ class Wall:
 
     def changes(self, since: int, who: str) -> dict[str, Any]:
         """Return what is true now of the faces that somebody said something about after row `since`."""
-        if changed := self.store.refresh():  # another process on the same folder
-            self._changed(changed)
         with self._lock:
-            recent = [places for seq, places in self._log if seq > since]
-            whole = since < self._begun_seq
-        places = set().union(*recent)
-        if whole:
-            places |= {self.place[face] for face in self.store.agreed if face in self.place}
-        pace = self.store.pace_s(who) if who else None
-        return {
-            "session": self.session,
-            "answers": self._answers(sorted(places)),
-            "pace_s": pace,
-            **self.summary(),
-        }
+            if changed := self.store.refresh():  # by another process on the same folder
+                self._changed(changed)
+            places = set().union(*(places for seq, places in self._log if seq > since))
+            if since < self._begun_seq:
+                places |= {self.place[face] for face in self.store.agreed if face in self.place}
+            return {
+                "session": self.session,
+                "answers": self._answers(sorted(places)),
+                "pace_s": self.store.pace_s(who) if who else None,
+                **self.summary(),
+            }
 
     def summary(self) -> dict[str, Any]:
         alpha, both = self.store.alpha()
@@ -209,35 +220,29 @@ class Wall:
     # The table
 
     def write_table(self) -> None:
-        """Write what people agreed on into `faces.csv`. Raises MienError; the answers are safe all the same."""
-        changed = [row for face in self.faces if (row := self._row(face)) != face]
-        for row in changed:
-            self.faceset.put(row)
-            self.faces[self.place[row.id]] = row
-        with self.store.writing_table({face.id: face.label for face in self.faces}):
-            self.faceset.write()
+        """Write what people agreed on into `faces.csv`, and take in what others wrote there: edits and further faces.
 
-    def _row(self, face: FaceRow) -> FaceRow:
-        if face.id not in self.store.agreed:
-            return face
-        agreed = self.agreed(face)
-        return replace(
-            face,
-            label=agreed.label,
-            votes=dict(agreed.votes) if len(agreed.votes) > 1 else {},
-            who=agreed.who,
-            when=agreed.when if agreed.people else "",
-            status=agreed.status_over(face.status),
-            duplicate_of=face.duplicate_of if agreed.duplicate_of is None else agreed.duplicate_of,
-        )
+        Raises MienError; the answers are safe all the same.
+        """
+        faceset = FaceSet.open(self.folder)
+        faceset.write()
+        with self._lock:
+            if [face.id for face in faceset.faces] != [face.id for face in self.faces]:
+                self._take(faceset)
+            if changed := self.store.refresh():
+                self._changed(changed)
 
     def _write_table_now_and_then(self) -> None:
+        took_s = 0.0
         while True:
             self._stale_table.wait()
-            self._stale_table.clear()
-            deadline = time.monotonic() + 10 * _TABLE_S
-            while not self._ending.wait(_TABLE_S) and self._stale_table.is_set() and time.monotonic() < deadline:
+            quiet_s = max(_TABLE_S, 10 * took_s)  # of a large set not too often
+            deadline = time.monotonic() + 10 * quiet_s
+            while not self._ending.is_set() and self._stale_table.is_set() and time.monotonic() < deadline:
                 self._stale_table.clear()
+                self._ending.wait(quiet_s)
+            self._stale_table.clear()
+            begun = time.monotonic()
             try:
                 self.write_table()
                 self._problem = ""
@@ -246,6 +251,7 @@ class Wall:
             except Exception as error:  # whatever it is, the thread must go on, and people must know
                 self._problem = f"the answers are stored, but the table is not: {type(error).__name__}"
                 logging.getLogger("mien").exception("the table cannot be written")
+            took_s = time.monotonic() - begun
             if self._ending.is_set():
                 return
 
@@ -266,4 +272,3 @@ class _Numbers:
             self._of[word] = len(self.words)
             self.words.append(word)
         return self._of[word]
-
