@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mien.detect.mien import VALUES, decode, encode
-from mien.detect.nms import iou, weighted_nms
+from mien.detect.pyramid import iou, weighted_nms
 
 
 def row(x: float, y: float, side: float, score: float) -> np.ndarray:

@@ -15,9 +15,9 @@ from mien.data.dataset import Dataset
 from mien.data.readers.fer2013 import SIDE, write_csv
 from mien.errors import DataError, OutputError
 from mien.files import file_name, spreadsheet_safe, whole_file, whole_folder
+from mien.images.decode import workers
 from mien.labels import FER2013, canonical
 from mien.model.preprocess import Preprocess, to_model_input
-from mien.workers import workers
 
 
 def to_folders(dataset: Dataset, folder: Path) -> int:

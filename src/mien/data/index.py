@@ -27,9 +27,8 @@ from mien.data.fingerprints import (
 from mien.errors import DataError, ImageError
 from mien.files import clipped, natural
 from mien.images import decode
-from mien.images.decode import read_bytes
+from mien.images.decode import read_bytes, workers
 from mien.labels import FERPLUS
-from mien.workers import workers
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels; right and bottom are not included
 

@@ -20,8 +20,7 @@ from mien.model.folder import KERAS_SUFFIXES, METADATA_FILE, MODEL_FOLDER, SETTI
 from mien.model.heads import Head
 from mien.model.preprocess import to_model_inputs
 from mien.model.prior import Prior, read_prior, reweighting
-from mien.predict.quality import NO_FACE, reasons
-from mien.predict.results import Face, Faces, Probabilities
+from mien.predict.results import NO_FACE, Face, Faces, Probabilities, reasons
 
 DEFAULT_MODEL = "mien"  # the network that ships
 _DOORS = "a path, an RGB array (height, width, 3) of uint8, the bytes of a picture file, or a Pillow image"

@@ -34,7 +34,7 @@ from mien.serve.config import MEGA, ServeConfig
 from mien.serve.jobs import Jobs
 from mien.serve.logs import write_json
 from mien.serve.metrics import Metrics, count_together
-from mien.serve.private_folder import held, private_folder
+from mien.serve.private_folder import held, kept_folder, private_folder
 from mien.serve.problems import ApiError, response_of
 from mien.serve.service import ModelOptions, Service
 from mien.video.reader import configure_ffmpeg
@@ -219,7 +219,9 @@ def serve(
     if config.log_json:
         write_json()
     longest_s = 60 * (config.max_videos + 1) * config.max_video_minutes
-    jobs = Jobs(folder, config.max_videos, 60 * config.keep_minutes, longest_s)
+    durable = config.video_folder is not None
+    place = kept_folder(Path(config.video_folder)) if config.video_folder else folder
+    jobs = Jobs(place, config.max_videos, 60 * config.keep_minutes, longest_s, durable=durable)
     service = Service.open(options, config, jobs, Metrics())
     service.max_connections = max_connections(config)
     settings = uvicorn_settings(build(service), config, service.max_connections)
