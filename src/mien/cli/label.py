@@ -7,8 +7,6 @@ import os
 import sys
 from pathlib import Path
 
-from mien.errors import need
-
 HELP = "Label the faces of a face set on a page: keys, several people at once, guesses that learn from you."
 EXAMPLES = """examples:
   mien label faces --classes calm,bored,amused --open     the faces that mien faces wrote to the folder faces
@@ -31,9 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Serve the page until told to stop."""
-    for module in ("fastapi", "uvicorn", "python_multipart", "prometheus_client", "websockets"):
-        need(module, "serve", "the page")
-    from mien.cli.serve import open_page
+    from mien.cli.serve import needed_packages, open_page
+
+    needed_packages()
     from mien.label.app import run as serve
     from mien.label.config import LabelConfig
     from mien.settings import from_mapping, given

@@ -29,6 +29,7 @@ COMMANDS = (
     "live",
     "serve",
     "label",
+    "bench",
     "data",
     "models",
     "export",

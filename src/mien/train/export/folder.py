@@ -19,6 +19,7 @@ from mien.model.folder import (
 )
 from mien.model.metadata import Metadata
 from mien.train.export.card import describe
+from mien.train.export.features import add_features
 from mien.train.export.keras_io import computes_in_float32, float32_clone
 from mien.train.export.onnx import count_macs, to_onnx, trace
 from mien.train.export.parity import check_parity
@@ -45,6 +46,7 @@ def export(model: Any, folder: Path, metadata: Metadata, card: str | None = None
     created = metadata.created or datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     metadata = replace(metadata, network=counted, created=created)
     proto = to_onnx(model, metadata, traced)
+    metadata = add_features(proto, metadata)
     with whole_folder(folder) as temporary:
         file = temporary / MODEL_FILE
         onnx.save(proto, file)
