@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from mien.data import cache
 from mien.data.dataset import Progress
-from mien.data.fingerprints import SIDE, Fingerprints
+from mien.data.index import SIDE, Fingerprints
 from mien.images.decode import workers
 
 Floats = NDArray[np.float32]

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.data.sheet import sheet_of
+from mien.data.summary import sheet_of
 from mien.detect import metrics
 from mien.detect.metrics import SIZES, Matches, false_positives_per_100, recall
 from mien.detect.mien import METADATA_FILE, MienDetector

@@ -32,8 +32,7 @@ from mien.errors import ConfigError, MienError
 from mien.serve.app import build
 from mien.serve.config import MEGA, ServeConfig
 from mien.serve.jobs import Jobs
-from mien.serve.logs import write_json
-from mien.serve.metrics import Metrics, count_together
+from mien.serve.metrics import Metrics, count_together, write_json
 from mien.serve.private_folder import held, kept_folder, private_folder
 from mien.serve.problems import ApiError, response_of
 from mien.serve.service import ModelOptions, Service
