@@ -47,7 +47,7 @@ def run(options: argparse.Namespace, view: str = "") -> int:
         detector_file=options.detector_file,
         prior=options.prior,
     )
-    if not config.is_local and config.token is None:
+    if not config.is_local and config.token is None and config.keys is None:
         print(
             f"mien: everybody who reaches {config.host} may use this server; to ask for a token: --token or ${_TOKEN}",
             file=sys.stderr,
@@ -63,7 +63,14 @@ def run(options: argparse.Namespace, view: str = "") -> int:
 
 def needed_packages() -> None:
     """Raise MissingExtra, which says what to install, unless all that the server stands on is there."""
-    for module in ("fastapi", "uvicorn", "python_multipart", "prometheus_client", "websockets"):
+    for module in (
+        "fastapi",
+        "uvicorn",
+        "python_multipart",
+        "prometheus_client",
+        "websockets",
+        "fastapi_offline",
+    ):
         need(module, "serve", "the server")
 
 

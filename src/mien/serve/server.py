@@ -32,7 +32,7 @@ from mien.errors import ConfigError, MienError
 from mien.serve.app import build
 from mien.serve.config import MEGA, ServeConfig
 from mien.serve.jobs import Jobs
-from mien.serve.metrics import Metrics, count_together, write_json
+from mien.serve.metrics import Metrics, count_together, trace, write_json
 from mien.serve.private_folder import held, kept_folder, private_folder
 from mien.serve.problems import ApiError, response_of
 from mien.serve.service import ModelOptions, Service
@@ -217,6 +217,12 @@ def serve(
     configure_ffmpeg()
     if config.log_json:
         write_json()
+<<<<<<< HEAD
+=======
+    trace()
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # a line for every odd form is no news
+    logging.getLogger("uvicorn.error").addFilter(lambda record: not record.getMessage().startswith(_NO_NEWS))
+>>>>>>> main
     longest_s = 60 * (config.max_videos + 1) * config.max_video_minutes
     durable = config.video_folder is not None
     place = kept_folder(Path(config.video_folder)) if config.video_folder else folder
