@@ -30,6 +30,7 @@ from mien.label.pictures import MOST, SIZES_PX, Pictures
 from mien.label.wall import Wall
 from mien.serve import server
 from mien.serve.app import PAGE as SERVE_PAGE
+from mien.serve.auth import Key
 from mien.serve.config import MEGA, ServeConfig
 from mien.serve.metrics import Metrics
 from mien.serve.middleware import Middleware
@@ -51,6 +52,7 @@ class LabelService:
     pictures: Pictures
     who: str
     metrics: Metrics
+    keys: tuple[Key, ...] = ()
     draining: bool = False
     connections: Collection[object] = ()
     max_connections: int = sys.maxsize

@@ -5,27 +5,17 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-<<<<<<< HEAD
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import Protocol
-from urllib.parse import urlsplit
-=======
-from collections.abc import Callable
-from contextlib import suppress
->>>>>>> main
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-<<<<<<< HEAD
+from mien.serve.auth import Key, authorize
 from mien.serve.config import ServeConfig
 from mien.serve.metrics import REQUEST_HEADER, Metrics, identify
-=======
-from mien.serve.auth import authorize
-from mien.serve.metrics import REQUEST_HEADER, identify
->>>>>>> main
 from mien.serve.problems import ApiError, Busy, response_of
 
 _POLICY = (
@@ -53,6 +43,7 @@ class Served(Protocol):
     """What the layer asks of the service behind an application; fields: `mien.serve.service.Service`."""
 
     config: ServeConfig
+    keys: tuple[Key, ...]
     metrics: Metrics
     draining: bool
     connections: Collection[object]

@@ -217,12 +217,7 @@ def serve(
     configure_ffmpeg()
     if config.log_json:
         write_json()
-<<<<<<< HEAD
-=======
     trace()
-    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # a line for every odd form is no news
-    logging.getLogger("uvicorn.error").addFilter(lambda record: not record.getMessage().startswith(_NO_NEWS))
->>>>>>> main
     longest_s = 60 * (config.max_videos + 1) * config.max_video_minutes
     durable = config.video_folder is not None
     place = kept_folder(Path(config.video_folder)) if config.video_folder else folder
