@@ -10,10 +10,12 @@ NumPy arrays in and out; it knows neither the table of faces nor the server. Eve
 the same faces and labels give the same order.
 
 The learner is a logistic regression on the features of the shipped network (`mien.model.linear_head`). What helps most
-is found as BADGE does (Ash et al. 2020, 'Deep Batch Active Learning by Diverse, Uncertain Gradient Lower Bounds',
-arXiv:1906.03671): k-means++ among the gradients that each face would have if the guess were its label. An unsure face
-has a large gradient, faces that are alike have alike ones, so the batch is unsure and diverse at once. `docs` has the
-curves against random order and plain uncertainty: docs/explanation/active-labelling.md.
+is found as BAIT does (Ash et al. 2021, 'Gone Fishing: Neural Active Learning with Fisher Embeddings',
+arXiv:2106.09675): a face counts by how much its label would lower the variance of all guesses, given those that are
+labelled or chosen already. An unsure face tells more, a face like many others tells of them, and a second one like it
+tells nothing new; so the choice is unsure, typical and diverse at once, and it needs no labels to begin with. Each
+class is taken by itself (class against rest), which makes the matrices small. docs/explanation/active-labelling.md has
+the curves against random order and plain uncertainty.
 """
 
 from __future__ import annotations
@@ -25,14 +27,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.errors import ConfigError, DataError
-from mien.model.linear_head import LinearHead, fit_linear_head, refitted, standardisation
+from mien.model.linear_head import DEFAULT_STRENGTH, LinearHead, fit_linear_head, refitted, standardisation
 
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
 
 ENOUGH = 10  # labelled faces of a class from which its guesses are worth showing
-BATCH = 200  # faces that `order` chooses one by one; those behind them follow by uncertainty alone
+BATCH = 200  # faces that `order` chooses one by one
 SURE = 0.9  # probability from which `confirm` offers a face
+_CANDIDATES = 2000  # faces of different groups among which it chooses
+_COMPONENTS = 64  # of the features; all 256 cost twenty times as much and choose no better
 _SHARES = (0.25, 0.5, 0.75)  # of the labelled faces, for the learning curve
 
 
@@ -61,13 +65,14 @@ class Learner:
     @property
     def unlabelled(self) -> Integers:
         """The faces without a label, in order."""
-        rows: Integers = np.flatnonzero(self.labels < 0).astype(np.int64)
+        rows: Integers = np.flatnonzero(self.labels < 0)
         return rows
 
     @property
     def guesses(self) -> Integers:
         """The likeliest class of every face, (n,)."""
-        return self.probabilities.argmax(axis=1).astype(np.int64)
+        best: Integers = self.probabilities.argmax(axis=1)
+        return best
 
 
 def fit(
@@ -115,27 +120,28 @@ def order(learner: Learner, *, batch: int = BATCH) -> Integers:
     """Return all unlabelled faces, those first whose label would help most: (m,) rows of the features.
 
     Of faces of one group all but one come behind the first of every other group. The first `batch` are chosen one by
-    one, each unlike those before it; the rest follow by uncertainty. Without two labelled classes: the most typical,
-    each unlike the others.
+    one, each for what those before it do not tell; the rest follow by what each would tell by itself.
     """
     rows = learner.unlabelled
     if not len(rows):
         return rows
-    features, groups = learner.features[rows], learner.groups[rows]
-    if learner.head is None:
-        gradients = np.ones((len(rows), 1), np.float32)
-        unsure = -np.linalg.norm(features, axis=1)  # near the middle: typical
-    else:
-        probabilities = learner.probabilities[rows]
-        gradients = probabilities.copy()
-        gradients[np.arange(len(rows)), probabilities.argmax(axis=1)] -= 1
-        best = np.sort(probabilities, axis=1)
-        unsure = best[:, -2] - best[:, -1]
-    chosen = _spread(features, gradients, groups, int(unsure.argmax()), min(batch, len(rows)))
-    waiting = np.setdiff1d(np.arange(len(rows)), chosen)
-    waiting = waiting[np.argsort(-unsure[waiting], kind="stable")]
-    place = np.concatenate([np.array(chosen, np.int64), waiting])
-    return np.asarray(rows[place[np.argsort(_turns(groups[place]), kind="stable")]], np.int64)
+    strength = learner.head.strength if learner.head else DEFAULT_STRENGTH
+    weights = _information(learner)
+    features = _condensed(learner.features)
+    variances = _Variances(
+        features, weights, features[learner.labels >= 0], weights[learner.labels >= 0], strength
+    )
+    worth = variances.gains(features[rows], weights[rows])
+    groups = learner.groups[rows]
+    by_worth = np.argsort(-worth, kind="stable")
+    # Of few groups each gives several faces of a batch, of many one at most.
+    share = -(-batch // len(np.unique(groups)))
+    turn = _turns(groups[by_worth])
+    some = by_worth[np.argsort(turn, kind="stable")][:_CANDIDATES]
+    chosen = some[variances.chosen(features[rows[some]], weights[rows[some]], groups[some], batch, share)]
+    place = np.concatenate([chosen, by_worth[~np.isin(by_worth, chosen)]])
+    found: Integers = rows[place[np.argsort(_turns(groups[place]), kind="stable")]]
+    return found
 
 
 def confirm(learner: Learner, label: int, *, count: int = 50, least: float = SURE) -> Integers:
@@ -271,28 +277,77 @@ def _notes(counts: Integers) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _spread(features: Floats, gradients: Floats, groups: Integers, first: int, count: int) -> list[int]:
-    """Choose faces whose gradients, the products of both, lie far apart: the farthest next, one of each group.
+def _information(learner: Learner) -> Floats:
+    """Return what a label tells of each class against the rest, p (1 - p): (n, classes); one column without a head."""
+    if learner.head is None:
+        return np.full((len(learner.labels), 1), 0.25, np.float32)
+    chances = learner.probabilities[:, learner.counts > 0]
+    return np.asarray(chances * (1 - chances), np.float32)
 
-    features: (n, d). gradients: (n, k). The products, (n, d * k), are never made: their distances follow from those of
-    their factors.
+
+def _condensed(features: Floats) -> Floats:
+    """Return the features' first principal components, at most `_COMPONENTS`, and a column of ones for the bias."""
+    _, directions = np.linalg.eigh(features.T @ features)  # ascending; the features have a mean of zero
+    return np.hstack([features @ directions[:, -_COMPONENTS:], np.ones((len(features), 1), np.float32)])
+
+
+class _Variances:
+    """How sure the guesses of all faces would be, and what one more label would change.
+
+    For each class against the rest, the weights of a logistic regression have the covariance S, the inverse of
+    sum(w x x') + 1 / strength over the labelled faces, and the guesses of all faces the summed variance tr(S F) with
+    F = mean(w x x'). A label of x lowers it by w x'S F S x / (1 + w x'S x). features: (n, d); weights: (n, classes).
     """
-    sizes = (features**2).sum(axis=1) * (gradients**2).sum(axis=1)
-    free = np.ones(len(features), bool)
-    nearest = np.full(len(features), np.inf, np.float32)
-    chosen: list[int] = []
-    following = first
-    random = np.random.default_rng(0)
-    while True:
-        chosen.append(following)
-        free &= groups != groups[following]
-        if len(chosen) == count or not free.any():
-            return chosen
-        shared = (features @ features[following]) * (gradients @ gradients[following])
-        nearest = np.minimum(nearest, np.maximum(sizes + sizes[following] - 2 * shared, 0))
-        chances = np.where(free, nearest, 0).astype(np.float64)
-        total = chances.sum()
-        following = int(random.choice(len(chances), p=chances / total)) if total > 0 else int(free.argmax())
+
+    def __init__(
+        self, features: Floats, weights: Floats, labelled: Floats, known: Floats, strength: float
+    ) -> None:
+        kinds, width = weights.shape[1], features.shape[1]
+        self._all = np.stack([(features * weights[:, [k]]).T @ features for k in range(kinds)]) / len(
+            features
+        )
+        told = [(labelled * known[:, [k]]).T @ labelled + np.eye(width) / strength for k in range(kinds)]
+        self._covariances = np.linalg.inv(np.stack(told)).astype(np.float32)
+
+    def _terms(self, features: Floats) -> tuple[Floats, Floats]:
+        """Return x'S x and x'S F S x: (n, classes) each."""
+        spread = self._covariances @ self._all @ self._covariances
+        own = [((features @ one) * features).sum(axis=1) for one in self._covariances]
+        change = [((features @ one) * features).sum(axis=1) for one in spread]
+        return np.stack(own, axis=1), np.stack(change, axis=1)
+
+    def gains(self, features: Floats, weights: Floats) -> NDArray[np.float64]:
+        """Return what the label of each face by itself would change: (n,)."""
+        own, change = self._terms(features)
+        return np.asarray((weights * change / (1 + weights * own)).sum(axis=1), np.float64)
+
+    def chosen(self, features: Floats, weights: Floats, groups: Integers, count: int, share: int) -> Integers:
+        """Choose faces, each for what it tells beside those before it: (m,) places; uses this up.
+
+        At most `count` of them, and `share` of a group.
+        """
+        own, change = self._terms(features)
+        taken = np.zeros(int(groups.max()) + 1, np.int64)
+        free = np.ones(len(features), bool)
+        found: list[int] = []
+        while len(found) < count and free.any():
+            gains = np.where(free, (weights * change / (1 + weights * own)).sum(axis=1), -np.inf)
+            best = int(gains.argmax())
+            found.append(best)
+            free[best] = False
+            taken[groups[best]] += 1
+            if taken[groups[best]] == share:
+                free &= groups != groups[best]
+            # S loses lost * u u' with u = S x; the terms of all others follow without another matrix product.
+            u = self._covariances @ features[best]
+            lost = weights[best] / (1 + weights[best] * own[best])
+            target = np.einsum("kij,kj->ki", self._all, u)
+            v = np.einsum("kij,kj->ki", self._covariances, target)
+            along, across = features @ u.T, features @ v.T
+            change += lost * along * (lost * (u * target).sum(axis=1) * along - 2 * across)
+            own -= lost * along**2
+            self._covariances -= lost[:, None, None] * u[:, :, None] * u[:, None, :]
+        return np.array(found, np.int64)
 
 
 def _turns(groups: Integers) -> Integers:

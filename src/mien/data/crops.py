@@ -1,0 +1,161 @@
+"""Faces cut out of what holds them: the largest of each photograph (`--faces crop`), and the crops of a face set."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.data.dataset import Dataset, Pictures, Split
+from mien.data.index import Fingerprints, JoinedPictures, fingerprints_of
+from mien.detect.base import Box, Detection, Detector, align
+from mien.errors import DataError
+from mien.faceset.table import FaceRow
+
+
+@dataclass(frozen=True, eq=False)
+class FacePictures:
+    """The faces in pictures, cut out when they are read: in memory there are only their places."""
+
+    pictures: Pictures
+    faces: tuple[Detection, ...]  # one a picture
+    margin: float
+
+    def __len__(self) -> int:
+        return len(self.faces)
+
+    @property
+    def fingerprints(self) -> Fingerprints:
+        """Of the whole pictures, by which copies are known."""
+        return fingerprints_of(self.pictures)
+
+    def read(self, index: int) -> NDArray[np.uint8]:
+        """Return the square around one face: (side, side, 3) uint8, RGB."""
+        return align(self.pictures.read(index), self.faces[index], self.margin)
+
+    def take(self, indices: NDArray[np.intp]) -> FacePictures:
+        """Return the faces at these places, in this order."""
+        return FacePictures(self.pictures.take(indices), tuple(self.faces[i] for i in indices), self.margin)
+
+
+@dataclass(frozen=True, eq=False)
+class StoredFaces:
+    """The faces in the crops of a face set, which show some of what is around them: cut and turned when they are read.
+
+    faces: one a picture, in pixels of its crop as `FaceRow.in_crop` says them for a crop of one pixel a side. margin:
+    side of what is cut out over the longer side of the face's box, as for a photograph.
+    """
+
+    pictures: Pictures
+    faces: tuple[FaceRow, ...]
+    margin: float = 1.0
+
+    def __len__(self) -> int:
+        return len(self.faces)
+
+    @property
+    def fingerprints(self) -> Fingerprints:
+        """Of the whole crops, whatever is cut out of them."""
+        return fingerprints_of(self.pictures)
+
+    def read(self, index: int) -> NDArray[np.uint8]:
+        """Return the square around one face: (side, side, 3) uint8, RGB; grey ones as they are."""
+        crop = self.pictures.read(index)
+        return align(crop, self.faces[index].in_crop(max(crop.shape[:2])), self.margin)
+
+    def take(self, indices: NDArray[np.intp]) -> StoredFaces:
+        """Return the faces at these places, in this order."""
+        return StoredFaces(self.pictures.take(indices), tuple(self.faces[i] for i in indices), self.margin)
+
+
+def stored_faces(pictures: Pictures) -> NDArray[np.bool_]:
+    """Say which pictures are faces of a face set, whose place is known: (n,) bool."""
+    if isinstance(pictures, JoinedPictures):
+        found = np.zeros(len(pictures), bool)
+        for part, source in enumerate(pictures.sources):
+            mine = pictures.parts == part
+            found[mine] = stored_faces(source)[pictures.rows[mine]]
+        return found
+    return np.full(len(pictures), isinstance(pictures, StoredFaces))
+
+
+def with_margin(dataset: Dataset, margin: float) -> Dataset:
+    """Return the data set with the faces of face sets cut as a network with this margin takes them; others stay."""
+    splits = {
+        name: replace(split, pictures=_recut(split.pictures, margin))
+        for name, split in dataset.splits.items()
+    }
+    return replace(dataset, splits=splits)
+
+
+def _recut(pictures: Pictures, margin: float) -> Pictures:
+    if isinstance(pictures, StoredFaces):
+        return replace(pictures, margin=margin)
+    if isinstance(pictures, JoinedPictures):
+        return replace(pictures, sources=[_recut(source, margin) for source in pictures.sources])
+    return pictures
+
+
+def crop_faces(dataset: Dataset, detector: Detector, margin: float) -> tuple[Dataset, tuple[str, ...]]:
+    """Replace every picture by its largest face; leave out pictures without one, and return their names.
+
+    Faces of a face set stay as they are (see `with_margin`).
+
+    margin: side of the square crop over the longer side of the face box. The pictures are searched in parallel
+    threads, one at a time each, and cut when they are read, so memory does not grow with the data set. Raises
+    DataError when no picture of the whole data set shows a face, ImageError when one cannot be decoded any more.
+    """
+    if all(stored_faces(split.pictures).all() for split in dataset.splits.values()):
+        return dataset, ()
+    splits, without, record = {}, [], hashlib.sha256(dataset.fingerprint.encode())
+    record.update(json.dumps([dict(detector.metadata), margin], sort_keys=True).encode())
+    for name, split in dataset.splits.items():
+        faces = _largest(split.pictures, detector)
+        splits[name] = _faces_of(split, faces, margin)
+        without += [split.names[row] for row, face in enumerate(faces) if face is None]
+        record.update(json.dumps([name, [face and face.to_dict() for face in faces]]).encode())
+    total = sum(map(len, dataset.splits.values()))
+    if len(without) == total:
+        raise DataError(
+            f"the face detector {detector.name!r} found no face in any of the {total} pictures of {dataset.source}; "
+            "if they are face crops already, use them whole (--faces whole)"
+        )
+    found = replace(
+        dataset,
+        splits=splits,
+        fingerprint=record.hexdigest(),
+        notes=(*dataset.notes, _note(detector.name, total, len(without))),
+    )
+    return found, tuple(without)
+
+
+def _faces_of(split: Split, faces: Sequence[Detection | None], margin: float) -> Split:
+    kept = split.take(np.array([row for row, face in enumerate(faces) if face is not None], np.intp))
+    found = tuple(face for face in faces if face is not None)
+    return replace(kept, pictures=FacePictures(kept.pictures, found, margin))
+
+
+def _largest(pictures: Pictures, detector: Detector) -> list[Detection | None]:
+    """Return each picture's largest face, or None."""
+    cut = stored_faces(pictures)
+
+    def search(index: int) -> Detection | None:
+        if cut[index]:
+            side = float(max(pictures.read(index).shape[:2]))
+            return Detection(Box(0.0, 0.0, side, side), whole=True)
+        return next(iter(detector.detect(pictures.read(index))), None)
+
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        return list(pool.map(search, range(len(pictures))))
+
+
+def _note(detector: str, total: int, without: int) -> str:
+    left = f"; {without} without a face are left out" if without else ""
+    what = f"cropped the largest face out of {total - without} of {total} pictures"
+    return f"{what} with the face detector {detector!r}{left}"
