@@ -2,8 +2,8 @@
 
     python benchmarks/face_sets.py ../shared/data
 
-Takes the photographs of `faces` (tar files) in growing numbers, those of `web-faces`, and the films of `morphs`. Each run
-is a fresh process; its peak memory is what the system says of it. Prints a row per run. docs/face-sets.md has the answers.
+Takes the photographs of `faces` (tar files) in growing numbers, those of `web-faces`, and the films of `morphs`. Each
+run is a fresh process; its peak memory is what the system says. Prints a row per run; docs/face-sets.md has them.
 """
 
 from __future__ import annotations

@@ -28,6 +28,7 @@ from mien.detect.base import Box, Detection, Landmarks, Point, scaled
 from mien.errors import ConfigError, DataError, MienError
 from mien.files import (
     FORMULA,
+    cannot_write,
     clipped,
     locked,
     spreadsheet_safe,
@@ -546,11 +547,18 @@ def _stamp(path: Path) -> tuple[int, int, int]:
 @contextmanager
 def _writing(folder: Path) -> Iterator[None]:
     """Let one process at a time write the table; others wait for it. ConfigError after half a minute."""
+    place = folder / CROPS
+    try:
+        place.mkdir(
+            parents=True, exist_ok=True
+        )  # here, so that no lock that ends takes it away from the next
+    except OSError as error:
+        raise cannot_write(folder, error) from error
     until = time.monotonic() + _LOCK_S
     while True:
         with ExitStack() as held:
             try:
-                held.enter_context(locked(folder / CROPS, "being written"))
+                held.enter_context(locked(place, "being written"))
             except ConfigError:
                 if time.monotonic() > until:
                     raise
