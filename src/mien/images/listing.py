@@ -22,6 +22,11 @@ PICTURE_SUFFIXES = (
     ".tif", ".tiff", ".pbm", ".pgm", ".ppm", ".pnm", ".pam", ".avif", ".avifs", ".jp2", ".j2k", ".jpf", ".jpx",
     ".j2c", ".jpc", ".ras", ".sr", ".heic", ".heif", ".hif", ".jxl", ".tga", ".psd", ".qoi",
 )  # fmt: skip
+VIDEO = "video"
+# Of those kinds that are not known by their first bytes.
+_VIDEO_SUFFIXES = (
+    ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".wmv", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts", ".ogv", ".3gp",
+)  # fmt: skip
 # Left behind by systems and storage boxes; what lies in them is no data of the user's.
 SYSTEM_FOLDERS = frozenset(
     ("@eadir", "$recycle.bin", "system volume information", "__macosx", "lost+found", "#recycle", "#snapshot")
@@ -33,10 +38,14 @@ _CLOSED_FOLDER = "folder that cannot be opened"
 
 @dataclass(frozen=True)
 class Listing:
-    """pictures: in natural order, those of a folder before those below it. passed_over: how many files by kind."""
+    """pictures, videos: in natural order, those of a folder before those below it. passed_over: how many files by kind.
+
+    Videos count as passed over, too: most callers have no use for them.
+    """
 
     pictures: tuple[Path, ...]
     passed_over: Mapping[str, int] = field(default_factory=dict)
+    videos: tuple[Path, ...] = ()
 
 
 def list_pictures(folder: Path, leave_out: Callable[[Path], bool] | None = None) -> Listing:
@@ -46,6 +55,7 @@ def list_pictures(folder: Path, leave_out: Callable[[Path], bool] | None = None)
     is true are neither entered nor counted.
     """
     pictures: list[Path] = []
+    videos: list[Path] = []
     passed_over: Counter[str] = Counter()
     seen: set[tuple[int, int]] = set()
     waiting = [folder]
@@ -68,10 +78,12 @@ def list_pictures(folder: Path, leave_out: Callable[[Path], bool] | None = None)
                     below.append(Path(entry.path))
             elif kind := no_picture(Path(entry.path)):
                 passed_over[kind] += not is_system_file(entry.name)
+                if kind == VIDEO:
+                    videos.append(Path(entry.path))
             else:
                 pictures.append(Path(entry.path))
         waiting += reversed(below)
-    return Listing(tuple(pictures), dict(+passed_over))
+    return Listing(tuple(pictures), dict(+passed_over), tuple(videos))
 
 
 def no_picture(path: Path) -> str:
@@ -99,6 +111,8 @@ def no_picture(path: Path) -> str:
     except OSError:
         return suffix or "no suffix"
     kind, picture = content_kind(head)
+    if not picture and suffix in _VIDEO_SUFFIXES and kind != "text":
+        return VIDEO
     return "" if picture else kind or suffix or "no suffix"
 
 
