@@ -35,7 +35,7 @@ from mien.files import (
     whole_file,
     without_spreadsheet_guard,
 )
-from mien.label.store import CANNOT_TELL, NO_FACE, Agreed, Store, class_name
+from mien.label.store import CANNOT_TELL, MAX_NAME, NO_FACE, Agreed, Store, class_name
 from mien.label.store import FILE as STORE_FILE
 
 TABLE_FILE, CROPS = "faces.csv", "crops"
