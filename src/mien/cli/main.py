@@ -29,6 +29,7 @@ COMMANDS = (
     "video",
     "live",
     "serve",
+    "label",
     "bench",
     "data",
     "models",

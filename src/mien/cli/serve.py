@@ -56,7 +56,7 @@ def run(options: argparse.Namespace, view: str = "") -> int:
     def ready(address: str) -> None:
         print(f"mien: listening on {address}{view} (Ctrl-C ends it)", file=sys.stderr, flush=True)
         if options.open:
-            _open(address + view)
+            open_page(address + view)
 
     return serve(model, config, ready)
 
@@ -74,7 +74,7 @@ def needed_packages() -> None:
         need(module, "serve", "the server")
 
 
-def _open(address: str) -> None:
+def open_page(address: str) -> None:
     """Open the page beside the server, which a slow browser must not hold up."""
     import threading
     import webbrowser

@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
+from typing import Protocol
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from mien.serve.auth import authorize
-from mien.serve.metrics import REQUEST_HEADER, identify
+from mien.serve.auth import Key, authorize
+from mien.serve.config import ServeConfig
+from mien.serve.metrics import REQUEST_HEADER, Metrics, identify
 from mien.serve.problems import ApiError, Busy, response_of
-from mien.serve.service import Service
 
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; "
@@ -38,10 +39,21 @@ _LINGER_S, _LINGER_BYTES = 2.0, 64_000_000  # what is still coming then is not g
 _GIVES_WAY = ApiError("the request came too slowly while others waited; send it faster, or later", 408)
 
 
+class Served(Protocol):
+    """What the layer asks of the service behind an application; fields: `mien.serve.service.Service`."""
+
+    config: ServeConfig
+    keys: tuple[Key, ...]
+    metrics: Metrics
+    draining: bool
+    connections: Collection[object]
+    max_connections: int
+
+
 class Middleware:
     """Authorizes, limits how many requests there are at once, completes the headers, counts."""
 
-    def __init__(self, app: ASGIApp, service: Service) -> None:
+    def __init__(self, app: ASGIApp, service: Served) -> None:
         self._app, self._service, self._config = app, service, service.config
         self._headers = dict(_HEADERS)
         if self._config.allow_origin:
