@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from mien.data.crops import with_margin
 from mien.data.dataset import Dataset, Progress, Split
+from mien.data.decisions import CHANGE, DROP, KEEP, Decision, Decisions, about_label, digests_of
 from mien.data.index import fingerprints_of, joined
 from mien.data.near_copies import components, near_copies_if_quick
 from mien.data.readers.csv_text import rows_of
@@ -40,7 +41,6 @@ from mien.model.linear_head import fit_linear_head
 from mien.model.metadata import Metadata
 from mien.model.preprocess import to_model_inputs
 
-DROP, KEEP = "drop", ""  # decisions in the list, besides the name of a class
 COLUMNS = ("split", "name", "label", "suggestion", "margin", "learnt", "network", "decision")
 _BATCH = 64  # pictures at a time through the network
 # The opinions' temperature. At 1 those that are sure of everything drown the rest; on planted errors (see the
@@ -136,9 +136,12 @@ def _shares(logs: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
     return np.asarray(powers / powers.sum(axis=1, keepdims=True), np.float32)
 
 
-def find_label_errors(dataset: Dataset, model: Path, progress: Progress | None = None) -> LabelErrors:
+def find_label_errors(
+    dataset: Dataset, model: Path, progress: Progress | None = None, decided: Decisions | None = None
+) -> LabelErrors:
     """Rank the labels of all splits together. model: a model folder; its classes need not be the data's.
 
+    decided: labels that somebody decided to keep are left out of the list, and counted in a note.
     Raises MissingExtra without the training extra, DataError where a class has fewer than two pictures, ModelError
     where the folder gives no features.
     """
@@ -168,8 +171,13 @@ def find_label_errors(dataset: Dataset, model: Path, progress: Progress | None =
             f"{model.name} does not know all classes: only the opinion learnt from the labels counts"
         )
     doubts = []
+    kept = _decided(dataset, decided)
+    if kept:
+        notes.append(f"{len(kept)} labels that were decided to stay are not listed")
     for place in ranking.order.tolist():
         name, row = where[place]
+        if (name, row) in kept:
+            continue
         doubts.append(
             Doubt(
                 split=name,
@@ -183,6 +191,19 @@ def find_label_errors(dataset: Dataset, model: Path, progress: Progress | None =
             )
         )
     return LabelErrors(tuple(doubts), ranking.likely, tuple(notes))
+
+
+def _decided(dataset: Dataset, decided: Decisions | None) -> set[tuple[str, int]]:
+    """Return the pictures whose label somebody decided to keep."""
+    if not decided:
+        return set()
+    found = set()
+    for name, split in dataset.splits.items():
+        for row, digest in enumerate(digests_of(split)):
+            decision = decided.on_label(digest, dataset.classes[int(split.labels[row])])
+            if decision and decision.action == KEEP:
+                found.add((name, row))
+    return found
 
 
 def _said(probabilities: NDArray[np.floating[Any]], classes: Sequence[str]) -> tuple[str, float]:
@@ -300,7 +321,7 @@ def write_list(path: Path, found: LabelErrors) -> None:
 def write_rows(file: TextIO, found: LabelErrors) -> None:
     """Write the ranked list as CSV, safe in a spreadsheet; `drop` is filled in for the likely errors.
 
-    Change a decision to the name of a class to relabel the picture, or empty it to keep the picture as it is.
+    Change a decision to the name of a class to relabel the picture, to `keep` not to be asked again, or empty it.
     """
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -309,7 +330,7 @@ def write_rows(file: TextIO, found: LabelErrors) -> None:
             **vars(doubt),
             "learnt": _worded(doubt.learnt),
             "network": _worded(doubt.network),
-            "decision": DROP if place < found.likely else KEEP,
+            "decision": DROP if place < found.likely else "",
         }
         writer.writerow([spreadsheet_safe(cells[name]) for name in COLUMNS])
 
@@ -326,29 +347,11 @@ def _worded(said: tuple[str, float] | None) -> str:
 
 
 def apply_list(dataset: Dataset, path: Path) -> tuple[Dataset, str]:
-    """Return the data set after a list's decisions, and a line for the user.
-
-    Pictures are found by split and name. Raises DataError for a list without the columns, a class that does not exist,
-    or a list of other data.
-    """
-    rows = rows_of(path)
-    header = [cell.strip() for cell in next(rows, [])]
-    if lacking := [name for name in ("split", "name", "decision") if name not in header]:
-        raise DataError(
-            f"{path} has no column {', '.join(lacking)}; write the list with: mien data DATA --label-errors"
-        )
-    column = {name: header.index(name) for name in ("split", "name", "decision")}
-    decisions: dict[tuple[str, str], str] = {}
-    for row in rows:
-        if len(row) > max(column.values()) and (decision := row[column["decision"]].strip()):
-            decisions[row[column["split"]], _unguarded(row[column["name"]])] = decision
-    if unknown := sorted(set(decisions.values()) - {DROP, *dataset.classes}):
-        raise DataError(
-            f"{path} decides {unknown[0]!r}; allowed are {DROP}, a class ({', '.join(dataset.classes)}) or nothing"
-        )
+    """Return the data set after a list's decisions, and a line for the user; errors as `decisions_in`."""
+    decisions = _in_list(dataset, path)
     splits, dropped, relabelled = {}, 0, 0
     for name, split in dataset.splits.items():
-        chosen = [decisions.pop((name, one), KEEP) for one in split.names]
+        chosen = [decisions.get((name, one), "") for one in split.names]
         labels = split.labels.copy()
         for place, decision in enumerate(chosen):
             if decision in dataset.classes:
@@ -357,15 +360,49 @@ def apply_list(dataset: Dataset, path: Path) -> tuple[Dataset, str]:
         dropped += chosen.count(DROP)
         kept = np.flatnonzero([decision != DROP for decision in chosen])
         splits[name] = replace(split, labels=labels).take(kept)
-    if decisions:
-        part, missing = next(iter(decisions))
-        raise DataError(
-            f"{path} is of other data: there is no {missing} in {part} here ({len(decisions)} such rows)"
-        )
     line = f"{path.name}: {dropped} pictures left out, {relabelled} given another label"
     return replace(dataset, splits=splits, notes=(*dataset.notes, line)), line
 
 
-def _unguarded(cell: str) -> str:
-    """Take away the apostrophe that `spreadsheet_safe` put in front."""
-    return cell[1:] if cell.startswith("'") and spreadsheet_safe(cell[1:]) == cell else cell
+def decisions_in(dataset: Dataset, path: Path) -> list[Decision]:
+    """Return what a list decides, to be remembered (`mien.data.decisions.remember`).
+
+    Pictures are found by split and name. Raises DataError for a list without the columns, a class that does not exist,
+    or a list of other data.
+    """
+    decisions, found = _in_list(dataset, path), []
+    for name, split in dataset.splits.items():
+        for row, one in enumerate(split.names):
+            word = decisions.get((name, one), "")
+            if word in (KEEP, DROP):
+                found.append(about_label(dataset, name, row, word))
+            elif word:
+                found.append(about_label(dataset, name, row, CHANGE, to=word))
+    return found
+
+
+def _in_list(dataset: Dataset, path: Path) -> dict[tuple[str, str], str]:
+    """Return the decision on each picture, (split, name), that the list decides."""
+    rows = rows_of(path)
+    header = [cell.strip() for cell in next(rows, [])]
+    if lacking := [name for name in ("split", "name", "decision") if name not in header]:
+        raise DataError(
+            f"{path} has no column {', '.join(lacking)}; write the list with: mien data DATA --label-errors"
+        )
+    column = {name: header.index(name) for name in ("split", "name", "decision")}
+    found: dict[tuple[str, str], str] = {}
+    for row in rows:
+        if len(row) > max(column.values()) and (decision := row[column["decision"]].strip()):
+            found[row[column["split"]], row[column["name"]]] = decision
+    if unknown := sorted(set(found.values()) - {DROP, KEEP, *dataset.classes}):
+        raise DataError(
+            f"{path} decides {unknown[0]!r}; allowed are {DROP}, {KEEP}, a class ({', '.join(dataset.classes)}) or "
+            f"nothing"
+        )
+    known = {(name, one) for name, split in dataset.splits.items() for one in split.names}
+    if missing := [one for one in found if one not in known]:
+        part, name = missing[0]
+        raise DataError(
+            f"{path} is of other data: there is no {name} in {part} here ({len(missing)} such rows)"
+        )
+    return found
