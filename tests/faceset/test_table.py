@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mien.detect.align import align, crop
-from mien.detect.base import Box, Detection, Landmarks
+from mien.detect.base import Box, Detection, Landmarks, align, crop
 from mien.errors import DataError
 from mien.faceset.table import COLUMNS, TABLE_FILE, FaceRow, FaceSet
 from mien.label.store import MAX_NAME, Store

@@ -152,14 +152,14 @@ class FaceRow:
         return bool(self.label or self.votes) and self.status not in (NO_FACE, CANNOT_TELL)
 
     def in_crop(self, side_px: int) -> Detection:
-        """Return the face in pixels of its crop, whose side is `side_px`, as `mien.detect.align` takes it.
+        """Return the face in pixels of its crop, whose side is `side_px`, as `mien.detect.base` takes it.
 
         Where the picture is the face (no margin), or the table has no box, the detection is `whole`.
         """
         if self.box is None or self.margin is None:
             return Detection(Box(0.0, 0.0, float(side_px), float(side_px)), self.score, None, whole=True)
         x, y, width, height = self.box
-        side = max(1, round(self.margin * max(width, height)))  # as mien.detect.align.square has it
+        side = max(1, round(self.margin * max(width, height)))  # as mien.detect.base.square has it
         left, top = round(x + (width - side) / 2), round(y + (height - side) / 2)
         scale = side_px / side
         found = Detection(self.box, self.score, self.landmarks)
