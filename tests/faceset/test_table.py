@@ -10,11 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mien.detect.align import align, crop
-from mien.detect.base import Box, Detection, Landmarks
+from mien.detect.base import Box, Detection, Landmarks, align, crop
 from mien.errors import DataError
 from mien.faceset.table import COLUMNS, TABLE_FILE, FaceRow, FaceSet
-from mien.label.store import Store
+from mien.label.store import MAX_NAME, Store
 
 POINTS = Landmarks.of([(30, 40), (60, 42), (45, 55), (33, 70), (58, 71)])
 FULL = FaceRow(
@@ -86,7 +85,7 @@ def test_a_hand_edited_table_gives_a_line_for_each_wrong_row_and_keeps_it(tmp_pa
         "row 4: id a is that of row 2 already",
         "row 5: the box is (1.0, 2.0, 0.0, 12.0)",
         "row 6: file is '../../etc/passwd'",
-        "row 7: the name of a class has 1 to 60 letters",
+        f"row 7: the name of a class has 1 to {MAX_NAME} letters",
         "row 8: votes are '3 times'",
         "row 9: status is 'hidden'",
         "row 10: it has no id",
@@ -250,6 +249,22 @@ def test_a_label_put_in_by_a_program_holds(tmp_path: Path) -> None:
     faces.put(dataclasses.replace(faces["a"], label="bored"))
     faces.write()
     assert FaceSet.open(tmp_path)["a"].label == "bored"
+
+
+def test_an_answer_given_meanwhile_is_not_taken_for_typed(tmp_path: Path) -> None:
+    """`mien faces` holds the set open while somebody changes their mind in `mien label`."""
+    written(tmp_path, FaceRow(id="a", file="a.png"))
+    answered(tmp_path, "a", label="calm")
+    adds = FaceSet.open(tmp_path)
+    answered(tmp_path, "a", label="bored")
+    adds.add([FaceRow(id="b", file="b.png")])
+    adds.write()
+    answered(tmp_path, "a", label="amused")
+    faces = FaceSet.open(tmp_path)
+    assert [(face.id, face.label) for face in faces] == [("a", "amused"), ("b", "")]
+    faces.write()
+    with Store.open(tmp_path) as store:
+        assert {row.who for row in store.history("a")} == {"anna"}
 
 
 def test_a_damaged_store_is_one_line(tmp_path: Path) -> None:

@@ -20,20 +20,22 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from mien.detect.base import Box, Detection, Landmarks, scaled
+from mien.detect.base import Box, Detection, Landmarks, Point, scaled
 from mien.errors import ConfigError, DataError, MienError
 from mien.files import (
+    FORMULA,
+    cannot_write,
     clipped,
     locked,
     spreadsheet_safe,
     whole_file,
     without_spreadsheet_guard,
 )
-from mien.label.store import CANNOT_TELL, NO_FACE, Agreed, Store, class_name
+from mien.label.store import CANNOT_TELL, MAX_NAME, NO_FACE, Agreed, Store, class_name
 from mien.label.store import FILE as STORE_FILE
 
 TABLE_FILE, CROPS = "faces.csv", "crops"
@@ -80,13 +82,17 @@ COLUMNS = (
     Column("group", "text", "faces that belong on one side of a split: of one source, or what --group found"),
     Column("status", "word", "empty: shown; duplicate, blurred, tiny, doubtful: set aside; no face, cannot tell"),
     Column("duplicate_of", "id", "of a duplicate: the face that it repeats"),
-    Column("label", "text", "the class, where persons agree or most say so; at most 60 letters"),
+    Column("label", "text", f"the class, where persons agree or most say so; at most {MAX_NAME} letters"),
     Column("votes", "JSON", 'persons for each class where they do not agree: {"bored": 1, "calm": 2}'),
     Column("who", "text", "whose answers count, separated by commas; `table`: typed in here"),
     Column("when", "time", "of the last answer: UTC, ISO 8601"),
 )  # fmt: skip
 _NAMES = tuple(column.name for column in COLUMNS)
 _NEEDED = ("id", "file")
+_BOX_NAMES = ("x", "y", "width", "height")
+_POINT_NAMES = tuple(f"{point}_{axis}" for point in _POINTS for axis in "xy")
+_NO_BOX, _NO_POINTS = ("",) * len(_BOX_NAMES), ("",) * len(_POINT_NAMES)
+_FORMULA = frozenset(FORMULA)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -146,32 +152,38 @@ class FaceRow:
         return bool(self.label or self.votes) and self.status not in (NO_FACE, CANNOT_TELL)
 
     def in_crop(self, side_px: int) -> Detection:
-        """Return the face in pixels of its crop, whose side is `side_px`, as `mien.detect.align` takes it.
+        """Return the face in pixels of its crop, whose side is `side_px`, as `mien.detect.base` takes it.
 
         Where the picture is the face (no margin), or the table has no box, the detection is `whole`.
         """
         if self.box is None or self.margin is None:
             return Detection(Box(0.0, 0.0, float(side_px), float(side_px)), self.score, None, whole=True)
         x, y, width, height = self.box
-        side = max(1, round(self.margin * max(width, height)))  # as mien.detect.align.square has it
+        side = max(1, round(self.margin * max(width, height)))  # as mien.detect.base.square has it
         left, top = round(x + (width - side) / 2), round(y + (height - side) / 2)
         scale = side_px / side
         found = Detection(self.box, self.score, self.landmarks)
         return scaled(found, scale, -left * scale, -top * scale)
 
-    def cells(self) -> dict[str, str]:
-        """Return the row as the table has it: column to text."""
-        box = self.box or ("", "", "", "")
-        points = [_number(value, 1) for point in self.landmarks or () for value in point]
-        values: list[Any] = [
-            self.id, self.file, self.source, _number(self.time_s, 4), self.track,
-            *(_number(value, 1) for value in box), *(points or [""] * 2 * len(_POINTS)),
-            _number(self.margin, 4), _number(self.score, 3), _number(self.sharpness, 1), self.reasons,
-            self.group, self.status, self.duplicate_of, self.label,
-            json.dumps(dict(self.votes), ensure_ascii=False) if self.votes else "", self.who, self.when,
+    def cells(self) -> list[str]:
+        """Return the row as the table has it, in the order of COLUMNS; no spreadsheet runs it."""
+        box = [_number(value, 1) for value in self.box] if self.box else _NO_BOX
+        points = (
+            [_number(value, 1) for point in self.landmarks for value in point]
+            if self.landmarks
+            else _NO_POINTS
+        )
+        votes = json.dumps(dict(self.votes), ensure_ascii=False) if self.votes else ""
+        texts = (
+            self.reasons, self.group, self.status, self.duplicate_of, self.label, votes, self.who, self.when
+        )  # fmt: skip
+        return [
+            *map(_safe, (self.id, self.file, self.source)),
+            _number(self.time_s, 4), "" if self.track is None else str(self.track),
+            *box, *points,
+            _number(self.margin, 4), _number(self.score, 3), _number(self.sharpness, 1),
+            *map(_safe, texts),
         ]  # fmt: skip
-        texts = ("" if value is None else str(value) for value in values)
-        return {**self.extra, **dict(zip(_NAMES, texts, strict=True))}
 
 
 class FaceSet:
@@ -296,14 +308,20 @@ class FaceSet:
         self._stamp = _stamp(path)
         table = _read_table(path)
         self.problems, self._unread, self._extra = tuple(table.problems), table.unread, table.extra
-        self._read = {face.id: face for face in table.faces}
-        self._faces, self._typed = dict(self._read), {}
+        self._faces = {face.id: face for face in table.faces}
+        self._read, self._typed = dict(self._faces), {}
         if store := Store.read(self.folder):
             with store:
                 self._typed = store.edits({face.id: face.label for face in table.faces})
-                for name, agreed in store.agreed.items():
-                    if name in self._faces and name not in self._typed:
-                        self._faces[name] = _overlaid(self._faces[name], agreed)
+                self._overlay(store)
+        self._read = dict(self._faces)
+
+    def _overlay(self, store: Store) -> None:
+        """Lay what people answered over the rows, but for labels that were typed, or put in by a program."""
+        for name, agreed in store.agreed.items():
+            face, before = self._faces.get(name), self._read.get(name)
+            if face and name not in self._typed and face.label == (before.label if before else ""):
+                self._faces[name] = _overlaid(face, agreed)
 
     def _take_in(self) -> None:
         """Merge with the file, which somebody else has written since."""
@@ -324,28 +342,25 @@ class FaceSet:
             store.take_edits(
                 {name: label for name, label in self._typed.items() if self._label(name) == label}
             )
+            self._typed = {}
+            self._overlay(store)
             # Labels that a program has put in without asking the store count as typed when the table is read again.
-            agreed = {
-                name: one.label
-                for name, one in store.agreed.items()
-                if name in self and self._label(name) == one.label
-            }
+            agreed = {name: one.label for name, one in store.agreed.items() if self._label(name) == one.label}
             with store.writing_table(agreed):
                 yield
-        self._typed = {}
 
-    def _label(self, face: str) -> str:
-        return self._faces[face].label if face in self._faces else ""
+    def _label(self, face: str) -> str | None:
+        return self._faces[face].label if face in self._faces else None
 
     def _text(self) -> str:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         added = {name: None for face in self._faces.values() for name in face.extra}
-        header = [*_NAMES, *dict.fromkeys([*self._extra, *added])]
+        others = list(dict.fromkeys([*self._extra, *added]))
+        header = [*_NAMES, *others]
         writer.writerow(header)
         for face in self._faces.values():
-            cells = face.cells()
-            writer.writerow([spreadsheet_safe(cells.get(name, "")) for name in header])
+            writer.writerow([*face.cells(), *(_safe(face.extra.get(name, "")) for name in others)])
         for cells, beyond in self._unread:
             writer.writerow(map(spreadsheet_safe, [*(cells.get(name, "") for name in header), *beyond]))
         return text.getvalue()
@@ -392,7 +407,8 @@ def _parsed(path: Path, text: str) -> _Table:
     for number, cells in enumerate(rows, start=2):
         if not any(cells):
             continue
-        named = dict(zip(names, map(without_spreadsheet_guard, cells), strict=False))
+        plain = [without_spreadsheet_guard(cell) if cell[:1] == "'" else cell for cell in cells]
+        named = dict(zip(names, plain, strict=False))
         try:
             if any(cells[len(names) :]):
                 raise DataError(
@@ -429,17 +445,17 @@ def _row(cells: Mapping[str, str], number_of: Callable[[str], float], extra: Seq
             raise DataError(f"{name} is {clipped(text(name))!r}; it must be a whole number")
         return None if value is None else int(value)
 
-    box = [number(name) for name in ("x", "y", "width", "height")]
-    points = [number(f"{point}_{axis}") for point in _POINTS for axis in "xy"]
-    if None in box and any(value is not None for value in box):
+    box = [number(name) for name in _BOX_NAMES]
+    points = [number(name) for name in _POINT_NAMES]
+    if None in box and box.count(None) < len(box):
         raise DataError("the box is not complete: x, y, width and height belong together")
     for name in _NEEDED:
         if not text(name):
             raise DataError(f"it has no {name}")
-    if any("\0" in cell for cell in cells.values()):
+    if "\0" in "".join(cells.values()):
         raise DataError("it has zero bytes, as a crash leaves them")
     file = text("file").replace("\\", "/")
-    if ".." in file.split("/") or file.startswith("/") or PureWindowsPath(file).drive:
+    if ".." in file.split("/") or file[:1] == "/" or file[1:2] == ":":
         raise DataError(f"file is {clipped(file)!r}; crops lie below the folder of the table")
     label = text("label")
     return FaceRow(
@@ -448,8 +464,8 @@ def _row(cells: Mapping[str, str], number_of: Callable[[str], float], extra: Seq
         source=cells.get("source", ""),
         time_s=number("time_s"),
         track=whole("track"),
-        box=None if None in box else Box(*(value for value in box if value is not None)),
-        landmarks=None if None in points else Landmarks.of(list(zip(points[::2], points[1::2], strict=True))),
+        box=None if None in box else Box(*box),  # type: ignore[arg-type]
+        landmarks=None if None in points else Landmarks(*map(Point, points[::2], points[1::2])),  # type: ignore[arg-type]
         margin=number("margin"),
         score=number("score"),
         sharpness=number("sharpness"),
@@ -457,7 +473,7 @@ def _row(cells: Mapping[str, str], number_of: Callable[[str], float], extra: Seq
         group=text("group"),
         status=text("status").lower(),
         duplicate_of=text("duplicate_of"),
-        label=class_name(" ".join(label.split())) if label else "",
+        label=class_name(label) if label else "",
         votes=_votes(text("votes")),
         who=text("who"),
         when=text("when"),
@@ -502,10 +518,15 @@ def _overlaid(face: FaceRow, agreed: Agreed) -> FaceRow:
     )
 
 
-def _number(value: float | str | None, digits: int) -> str:
-    if value is None or value == "":
+def _number(value: float | None, digits: int) -> str:
+    if value is None:
         return ""
-    return f"{round(float(value), digits):.{digits}f}".rstrip("0").rstrip(".")
+    text = f"{value:.{digits}f}".rstrip("0")
+    return text[:-1] if text[-1] == "." else text
+
+
+def _safe(text: str) -> str:
+    return spreadsheet_safe(text) if text[:1] in _FORMULA else text
 
 
 def _plain(face: FaceRow) -> dict[str, Any]:
@@ -529,11 +550,18 @@ def _stamp(path: Path) -> tuple[int, int, int]:
 @contextmanager
 def _writing(folder: Path) -> Iterator[None]:
     """Let one process at a time write the table; others wait for it. ConfigError after half a minute."""
+    place = folder / CROPS
+    try:
+        place.mkdir(
+            parents=True, exist_ok=True
+        )  # here, so that no lock that ends takes it away from the next
+    except OSError as error:
+        raise cannot_write(folder, error) from error
     until = time.monotonic() + _LOCK_S
     while True:
         with ExitStack() as held:
             try:
-                held.enter_context(locked(folder / CROPS, "being written"))
+                held.enter_context(locked(place, "being written"))
             except ConfigError:
                 if time.monotonic() > until:
                     raise
