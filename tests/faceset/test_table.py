@@ -251,6 +251,22 @@ def test_a_label_put_in_by_a_program_holds(tmp_path: Path) -> None:
     assert FaceSet.open(tmp_path)["a"].label == "bored"
 
 
+def test_an_answer_given_meanwhile_is_not_taken_for_typed(tmp_path: Path) -> None:
+    """`mien faces` holds the set open while somebody changes their mind in `mien label`."""
+    written(tmp_path, FaceRow(id="a", file="a.png"))
+    answered(tmp_path, "a", label="calm")
+    adds = FaceSet.open(tmp_path)
+    answered(tmp_path, "a", label="bored")
+    adds.add([FaceRow(id="b", file="b.png")])
+    adds.write()
+    answered(tmp_path, "a", label="amused")
+    faces = FaceSet.open(tmp_path)
+    assert [(face.id, face.label) for face in faces] == [("a", "amused"), ("b", "")]
+    faces.write()
+    with Store.open(tmp_path) as store:
+        assert {row.who for row in store.history("a")} == {"anna"}
+
+
 def test_a_damaged_store_is_one_line(tmp_path: Path) -> None:
     written(tmp_path, FULL)
     (tmp_path / "labels.sqlite").write_bytes(b"SQLite format 3" + bytes(500))
