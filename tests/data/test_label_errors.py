@@ -147,7 +147,7 @@ def test_lists_of_other_data_and_unknown_decisions_are_refused(drawn, tmp_path):
     with pytest.raises(DataError, match=r"of other data: there is no nowhere\.png in train"):
         apply_list(drawn, path)
     path.write_text(f"split,name,decision\ntrain,{drawn.splits['train'].names[0]},perhaps\n")
-    with pytest.raises(DataError, match="decides 'perhaps'; allowed are drop, a class"):
+    with pytest.raises(DataError, match="decides 'perhaps'; allowed are drop, keep, a class"):
         apply_list(drawn, path)
     path.write_text("name\nx\n")
     with pytest.raises(DataError, match="no column split, decision"):
