@@ -262,11 +262,11 @@ def columns_of(
     heads: Sequence[Head], labels: tuple[str, ...], order: Mapping[str, int]
 ) -> tuple[int, list[int]] | None:
     """Find the teacher's head that knows these labels; one with as many is better than one with more."""
-    wanted = [canonical(label) for label in labels]
     for head in sorted(heads, key=lambda head: len(head.labels) != len(labels)):
-        known = [canonical(label) for label in head.labels]
-        if set(wanted) <= set(known):
-            return order[head.name], [known.index(label) for label in wanted]
+        places = [matching_place(label, head.labels) for label in labels]
+        found = [place for place in places if place is not None]
+        if len(set(found)) == len(labels):
+            return order[head.name], found
     return None
 
 
