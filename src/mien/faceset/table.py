@@ -25,7 +25,7 @@ from types import MappingProxyType
 from typing import Any
 
 from mien.detect.base import Box, Detection, Landmarks, Point, scaled
-from mien.errors import ConfigError, DataError, MienError
+from mien.errors import ConfigError, DataError, MienError, optional_package
 from mien.files import (
     FORMULA,
     cannot_write,
@@ -300,8 +300,14 @@ class FaceSet:
         return path
 
     def to_dicts(self) -> list[dict[str, Any]]:
-        """Return a dict per face, column to value: `pandas.DataFrame(faceset.to_dicts())`. Empty cells are None."""
+        """Return a dict per face, column to value, those that people added as well. Empty cells are None."""
         return [_plain(face) for face in self._faces.values()]
+
+    def to_pandas(self) -> Any:
+        """Return a `pandas.DataFrame`, a row per face, with the columns of the table."""
+        return optional_package("pandas").DataFrame(
+            self.to_dicts(), columns=None if self._faces else list(_NAMES)
+        )
 
     def _load(self) -> None:
         path = self.folder / TABLE_FILE
