@@ -24,6 +24,7 @@ COMMANDS = (
     "compare",
     "explain",
     "predict",
+    "batch",
     "demo",
     "video",
     "live",

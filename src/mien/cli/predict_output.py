@@ -16,18 +16,14 @@ from typing import Any
 from mien.cli.predict_sources import Source
 from mien.errors import ConfigError, ImageError, need
 from mien.files import spreadsheet_safe, whole_file
-from mien.predict.results import COLUMNS, Faces
+from mien.predict.results import Faces
+from mien.predict.table import arrow_schema, arrow_table, table_columns, table_rows
 from mien.terminal import percent
 
 Results = Iterator[tuple[Source, Faces | ImageError]]
 Writer = Callable[[Results, Sequence[Source], Sequence[str]], None]
 _WIDEST = 60  # letters of a name in the table; longer ones push their line to the right
 _GROUP = 4096  # rows of Parquet in memory before they are written
-_TYPES = {  # of Parquet's columns; the others are numbers
-    **dict.fromkeys(("path", "emotion", "reasons", "head", "prior", "problem"), "string"),
-    "face": "int32",
-    "uncertain": "bool",
-}
 
 
 def print_table(results: Results, sources: Sequence[Source], labels: Sequence[str]) -> None:
@@ -69,9 +65,9 @@ def print_csv(results: Results, _: Sequence[Source], labels: Sequence[str]) -> N
 
     A picture's rows are written together, so that a run that is killed leaves whole rows.
     """
-    print(_csv([["path", *COLUMNS, *(f"p_{label}" for label in labels), "problem"]]), end="", flush=True)
+    print(_csv([table_columns(labels)]), end="", flush=True)
     for source, faces in results:
-        print(_csv(_rows(source, faces, labels)), end="", flush=True)
+        print(_csv(table_rows(source.name, faces, labels)), end="", flush=True)
 
 
 def parquet_writer(path: Path) -> Writer:
@@ -79,38 +75,26 @@ def parquet_writer(path: Path) -> Writer:
 
     Raises MissingExtra without pyarrow and ConfigError for a folder, before any picture is looked at.
     """
-    arrow = need("pyarrow", "parquet", "writing Parquet")
     parquet = need("pyarrow.parquet", "parquet", "writing Parquet")
     if path.is_dir():
         raise ConfigError(f"--parquet needs a file, {path} is a folder; name a file in it")
 
     def write(results: Results, _: Sequence[Source], labels: Sequence[str]) -> None:
-        names = ["path", *COLUMNS, *(f"p_{label}" for label in labels), "problem"]
-        types = [arrow.type_for_alias(_TYPES.get(name, "float64")) for name in names]
-        schema = arrow.schema(list(zip(names, types, strict=True)))
+        schema = arrow_schema(table_columns(labels))
         group: list[list[Any]] = []
         faces_found = pictures = 0
         with whole_file(path) as temporary, parquet.ParquetWriter(temporary, schema) as file:
             for source, faces in results:
-                group += _rows(source, faces, labels)
+                group += table_rows(source.name, faces, labels)
                 if not isinstance(faces, ImageError):
                     faces_found, pictures = faces_found + len(faces), pictures + 1
                 if len(group) >= _GROUP:
-                    file.write_table(_table(arrow, group, schema))
+                    file.write_table(arrow_table(group, schema))
                     group = []
-            file.write_table(_table(arrow, group, schema))
+            file.write_table(arrow_table(group, schema))
         print(f"wrote {path}: {pictures:,} pictures, {faces_found:,} faces")
 
     return write
-
-
-def _rows(source: Source, faces: Faces | ImageError, labels: Sequence[str]) -> Iterator[list[Any]]:
-    if isinstance(faces, ImageError) or not faces:
-        problem = str(faces) if isinstance(faces, ImageError) else None
-        yield [source.name, *[None] * (len(COLUMNS) + len(labels)), problem]
-        return
-    for number, face in enumerate(faces, start=1):
-        yield [source.name, *face.row(number), None]
 
 
 def _csv(rows: Iterable[Sequence[Any]]) -> str:
@@ -131,14 +115,6 @@ def _record(source: Source, faces: Faces | ImageError) -> dict[str, Any]:
     if isinstance(faces, ImageError):
         return {"path": source.name, "problem": str(faces), "faces": []}
     return {"path": source.name, "coarse": faces.coarse, "faces": faces.to_dict()}
-
-
-def _table(arrow: Any, group: list[list[Any]], schema: Any) -> Any:
-    columns = zip(*group, strict=True) if group else [()] * len(schema)
-    return arrow.table(
-        [arrow.array(column, field.type) for column, field in zip(columns, schema, strict=True)],
-        schema=schema,
-    )
 
 
 WRITERS: dict[str, Writer] = {

@@ -54,16 +54,22 @@ class _Picture:
 
 
 def analyze_many(
-    analyzer: Analyzer, files: Sequence[PictureFile], finish: Finish | None = None, warn: Warn | None = None
+    analyzer: Analyzer,
+    files: Sequence[PictureFile],
+    finish: Finish | None = None,
+    warn: Warn | None = None,
+    *,
+    threads: int | None = None,
 ) -> Generator[Answer, None, None]:
     """Yield each picture's faces, in the order of `files`; for one that cannot be read, what is wrong with it.
 
     The numbers are those of `Analyzer.analyze`. finish: called with (place in files, picture, its faces) in one of
     several threads, for instance to write a marked copy; what it raises ends the iteration. warn: called with a
-    line about each file that is written oddly but whole, before its faces are yielded; None: a Python warning. Close
-    the iterator to stop early: pictures that nobody has begun with are dropped.
+    line about each file that is written oddly but whole, before its faces are yielded; None: a Python warning. threads:
+    how many decode and search at once; None: one for each processor. Close the iterator to stop early: pictures that
+    nobody has begun with are dropped.
     """
-    threads = min(workers(), len(files))
+    threads = min(threads or workers(), len(files))
     if threads < 2:
         for file in map(_read, range(len(files)), files):
             picture = file.error or decode_or_error((file.data, file.title))
