@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import inspect
 import io
 import json
 import os
@@ -140,7 +141,9 @@ class _Run:
             self.listed = Listed(
                 **{**stored["listed"], "passed_over": Counter(stored["listed"]["passed_over"])}
             )
-        self.mark = _sha256((self.folder / PLAN_FILE).read_bytes(), json.dumps(self._asked).encode())
+        self.mark = _sha256(
+            (self.folder / PLAN_FILE).read_bytes(), json.dumps(self._asked, sort_keys=True).encode()
+        )
         for path in (self.folder / SHARDS).glob("*.parquet"):
             counts = _whole_shard(path, self.mark)
             if counts is None:  # cut short by a machine that lost its power
@@ -413,6 +416,10 @@ def _pieces(part: Part, why: str) -> list[Part]:
     A tar file has as many pictures as it has: what lies behind the first few is cut by guess.
     """
     shard, first, last = part.shard, part.first, part.last
+    if part.problem:
+        raise WorkerError(
+            f"processes end even where they look at nothing {why}; see to the machines, then go on"
+        )
     if last is None:
         last = shard.size
     if last is None:
@@ -505,6 +512,8 @@ def _model_files(options: Mapping[str, Any]) -> tuple[dict[str, bytes], dict[str
 
     Opens them here first, so that what is wrong is said before any other machine is asked.
     """
+    defaults = {name: one.default for name, one in inspect.signature(load).parameters.items()}
+    options = {**defaults, **options}
     analyzer = load(**options)
     place = model_folder(options.get("model"))
     files = {}
@@ -526,7 +535,6 @@ def _model_files(options: Mapping[str, Any]) -> tuple[dict[str, bytes], dict[str
             files[f"detector/{DETECTOR_METADATA}"] = beside.read_bytes()
     sent = {**options, "model": model, "detector": analyzer.detector.name, "detector_file": detector}
     told = {name: value for name, value in sent.items() if name not in ("model", "detector_file")}
-    told = {"head": None, "precision": "auto", "prior": None} | told
     return files, sent, json.loads(json.dumps(told))
 
 
@@ -570,6 +578,8 @@ def _ray(config: BatchConfig) -> Iterator[Any]:
             if address
             else f"Ray does not start: {_line(error)}"
         ) from error
+    # Ray prints on stdout, where our results go, that a process died; we say so ourselves. There is no option.
+    ray._private.worker._worker_logs_enabled = False
     with suppress(ValueError):  # not in the main thread
         signal.signal(signal.SIGTERM, before or signal.SIG_DFL)  # Ray's own would skip what we clean up
     try:

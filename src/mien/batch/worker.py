@@ -114,7 +114,9 @@ class Worker:
         counts: Counts = Counter()
         whole = not part.first and part.last is None
         others: Counts = counts if whole else Counter()  # a shard in parts counts them in each
-        pictures = _pictures(part, self._job, self._readers, others)
+        pictures = (
+            _unread(part, self._job) if part.problem else _pictures(part, self._job, self._readers, others)
+        )
         for picture, found, error in self._told(pictures, part.problem, counts):
             _count(counts, found, error)
             source = self._job.sources[picture.source]
@@ -217,6 +219,19 @@ def _pictures(part: Part, job: Job, readers: ThreadPoolExecutor, others: Counts)
         shown = picture_name(item.file + rows)
         reason = " ".join(str(error).split())[:300]
         yield _Picture(shown, item.source, problem=ImageError(f"{shown} cannot be read on: {reason}"))
+
+
+def _unread(part: Part, job: Job) -> Iterator[_Picture]:
+    """Yield the pictures of a part by name alone, as far as their names are known without their bytes."""
+    items, first, last = part.shard.items, part.first, part.last
+    if items[0].kind in (PICTURE, NO_PATH):
+        yield from (_Picture(picture_name(item.file), item.source) for item in items[first:last])
+    elif items[0].kind == ROWS:
+        (item,) = items
+        rows = range(item.first, item.last)[first:last]
+        yield from (_Picture(picture_name(f"{item.file}#{row}"), item.source) for row in rows)
+    else:
+        yield from islice(_members(items[0], job, Counter()), first, last)
 
 
 def _read(item: Item, storage: Storage) -> _Picture:
