@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.data import DataConfig, open_dataset
-from mien.data.fingerprints import fingerprints_of_all
+from mien.data.index import fingerprints_of_all
 from mien.data.near_copies import near_copies
-from mien.data.sheet import sheet_of
+from mien.data.summary import sheet_of
 from mien.images import decode_image
 from mien.images.canvas import write_picture
 from mien.terminal import columns

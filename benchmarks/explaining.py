@@ -19,8 +19,14 @@ from numpy.typing import NDArray
 
 import mien
 from mien.data import open_dataset
-from mien.explain.faithfulness import Faithfulness, measure_faithfulness
-from mien.explain.rise import MASKS, Answers, probability_occluded, rise
+from mien.explain.occlusion import (
+    MASKS,
+    Answers,
+    Faithfulness,
+    measure_faithfulness,
+    probability_occluded,
+    rise,
+)
 from mien.model.preprocess import to_model_inputs
 
 WINDOW, STEP = 1 / 4, 1 / 16  # side of a window and distance between two, in sides of the face

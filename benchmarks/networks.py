@@ -26,7 +26,7 @@ def built(recipe: str | None, classes: tuple[str, ...], **changes: Any) -> tuple
 def build(config: TrainConfig, classes: tuple[str, ...]) -> Any:
     """Return the network that the settings name, with one head over `classes`, not compiled."""
     from mien.train import backend
-    from mien.train.networks.registry import network
+    from mien.train.networks import network
     from mien.train.networks.spec import NetworkRequest
 
     backend.prepare(config)

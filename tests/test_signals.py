@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import pytest
 
-from mien.cli.signals import put_off, stopped_code, terminated_as_by_ctrl_c
+from mien.terminal import put_off, stopped_code, terminated_as_by_ctrl_c
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -87,7 +87,7 @@ def _middle(pictures: NDArray[np.uint8]) -> Floats:
 
 
 def _network(name: str, file: Path | None) -> Any:
-    from mien.train.networks.registry import network
+    from mien.train.networks import network
     from mien.train.networks.spec import NetworkRequest
 
     model = network(name).build(NetworkRequest(heads=HEADS, preprocess=HOW, l2=DECAY / 2))

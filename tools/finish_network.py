@@ -46,7 +46,7 @@ def main() -> None:
     from mien.train.export.int8 import add_int8
     from mien.train.loader import Inputs
     from mien.train.loop import predict
-    from mien.train.networks.registry import network
+    from mien.train.networks import network
     from mien.train.networks.spec import NetworkRequest
 
     heads = heads_for(dataset, config)

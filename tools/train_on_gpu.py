@@ -121,7 +121,7 @@ def train(pack: Path, to: Path, limit_s: float, limit: int | None, seed: int) ->
     import jax
     import keras
 
-    from mien.train.networks.registry import network
+    from mien.train.networks import network
     from mien.train.networks.spec import NetworkRequest
 
     to.mkdir(parents=True, exist_ok=True)

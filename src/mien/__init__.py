@@ -15,13 +15,14 @@ from mien.errors import MienError
 if TYPE_CHECKING:
     from mien.predict.analyzer import Analyzer, load
     from mien.predict.results import Face, Faces
-    from mien.serve.client import Client
+    from mien.serve.client import AsyncClient, Client
 
 # ONNX Runtime's own builds write a session file on import and report usage to Microsoft. mien sends nothing anywhere.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __all__ = [
     "Analyzer",
+    "AsyncClient",
     "Client",
     "Face",
     "Faces",
@@ -39,6 +40,7 @@ _LAZY = {
     "load": "mien.predict.analyzer",
     "Face": "mien.predict.results",
     "Faces": "mien.predict.results",
+    "AsyncClient": "mien.serve.client",
     "Client": "mien.serve.client",
     "open_dataset": "mien.data",
 }

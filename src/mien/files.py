@@ -292,3 +292,12 @@ def spreadsheet_safe(cell: object) -> str:
     """
     text = str(cell)
     return f"'{text}" if text.startswith(FORMULA) and not _NUMBER.fullmatch(text) else text
+
+
+def without_spreadsheet_guard(cell: str) -> str:
+    """Undo spreadsheet_safe.
+
+    >>> without_spreadsheet_guard("'=1+1"), without_spreadsheet_guard("'tis")
+    ('=1+1', "'tis")
+    """
+    return cell[1:] if cell[:1] == "'" and cell[1:2] and cell[1] in FORMULA else cell

@@ -1,14 +1,19 @@
-"""What a command shows while it works: one moving line on stderr, lasting lines above it, and tables.
+"""What a command shows while it works, one moving line on stderr, lasting lines above it, tables; and how it is ended.
 
 The only progress display, clock and table printer of mien. A moving line is drawn on a terminal only; a log file gets
-the lasting lines alone.
+the lasting lines alone. SIGTERM, of `timeout`, a service manager or a container, unwinds a command as Ctrl-C does.
 """
 
 from __future__ import annotations
 
+import math
+import signal
 import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import NoReturn
 
 EVERY_S = 0.2  # between two drawings of the moving line
 _CLEAR = "\r\x1b[K"
@@ -103,7 +108,55 @@ def columns(rows: Sequence[Sequence[str]], *, right: bool = True) -> str:
 
 
 def percent(share: float) -> str:
-    """Write 0.934 as `93%`, for people. What is short of certain never reads as certain, nor a trace as nothing."""
-    if 0.995 <= share < 1:
+    """Write 0.934 as `93%`, for people. What is short of certain never reads as certain, nor a trace as nothing.
+
+    A share is rounded as the page does it, which knows four decimals of it, so that table, picture and page agree.
+    """
+    known = round(share, 4)
+    if known >= 0.995 and share < 1:
         return ">99%"
-    return "<1%" if 0 < share < 0.005 else f"{share:.0%}"
+    return "<1%" if share > 0 and known < 0.005 else f"{math.floor(100 * known + 0.5)}%"
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM came. Whoever keeps results or removes temporary files at Ctrl-C does so for it as well."""
+
+
+@contextmanager
+def terminated_as_by_ctrl_c() -> Iterator[None]:
+    """Let SIGTERM raise a KeyboardInterrupt inside the block; outside the main thread nothing changes."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _raise)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+
+@contextmanager
+def put_off() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM wait for the end of the block, which must be short: what it writes is written whole."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = {one: signal.signal(one, lambda number, _: came.append(number)) for one in signals}
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler or signal.SIG_DFL)
+        if came:
+            signal.raise_signal(came[0])
+
+
+def stopped_code(stop: KeyboardInterrupt) -> int:
+    """Return the exit code that shells expect: 128 and the signal's number."""
+    return 128 + (signal.SIGTERM if isinstance(stop, _Terminated) else signal.SIGINT)
+
+
+def _raise(*_: object) -> NoReturn:
+    raise _Terminated

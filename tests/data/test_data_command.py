@@ -182,7 +182,7 @@ def test_a_list_as_csv_goes_to_standard_output_alone(tmp_path, capsys):
 
 def test_sheets_show_the_faces(tmp_path, write_faces, face):
     from mien.data import open_dataset
-    from mien.data.sheet import CELL, captioned_sheet, contact_sheet
+    from mien.data.summary import CELL, captioned_sheet, contact_sheet
 
     write_faces(tmp_path, {"été": 2, "面": 3}, size=CELL)
     dataset = open_dataset(tmp_path, carve_validation=False)

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from mien.data.download import KAGGLE, get
+from mien.data.convert import KAGGLE, get
 from mien.errors import DataError, MissingExtra, OutputError
 
 

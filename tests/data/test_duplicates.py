@@ -17,8 +17,7 @@ from mien.data.duplicates import (
     near_copies_of_training,
     published_copies,
 )
-from mien.data.fingerprints import fingerprint_of, fingerprints_of_all
-from mien.data.index import InMemoryPictures
+from mien.data.index import InMemoryPictures, fingerprint_of, fingerprints_of_all
 from mien.data.near_copies import NEIGHBOURS, components, near_copies, near_copies_if_quick
 from mien.data.opening import fingerprint
 from mien.data.summary import summarise

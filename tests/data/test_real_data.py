@@ -14,7 +14,7 @@ import pytest
 
 from mien.data import DataConfig, Dataset, duplicates, open_dataset
 from mien.data.duplicates import copies_of_training, near_copies_of_training
-from mien.data.fingerprints import fingerprints_of_all
+from mien.data.index import fingerprints_of_all
 from mien.data.near_copies import near_copies
 from mien.labels import FER2013, FERPLUS
 

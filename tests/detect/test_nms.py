@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 
 from mien.detect.mien import VALUES, decode, encode
-from mien.detect.nms import iou, weighted_nms
+from mien.detect.pyramid import iou, weighted_nms
 
 
 def row(x: float, y: float, side: float, score: float) -> np.ndarray:
@@ -42,7 +40,7 @@ def test_nothing_stays_nothing_and_infinities_are_dropped() -> None:
     assert np.isfinite(decode(level, 8, 0.5)).all()
 
 
-def test_a_wall_of_two_hundred_faces_is_found_whole_in_bounded_time() -> None:
+def test_a_wall_of_two_hundred_faces_is_found_whole() -> None:
     level = np.full((VALUES, 80, 80), -9, np.float32)
     boxes = []
     for down in range(10):
@@ -56,18 +54,18 @@ def test_a_wall_of_two_hundred_faces_is_found_whole_in_bounded_time() -> None:
                     centre = np.array([[column + 0.5, line + 0.5]], np.float32) * 8
                     level[0, line, column] = 2 - abs(x) - abs(y)
                     level[1:, line, column] = encode(box, np.zeros((1, 5, 2), np.float32), centre, 8)[0]
-    start = time.process_time()
     found = weighted_nms(decode(level, 8, 0.2), 0.4)
-    assert time.process_time() - start < 2
     assert len(found) == 200
     shared, _ = iou(found[:, :4], np.array(boxes))
     assert (shared.max(axis=0) > 0.99).all()
 
 
-def test_a_picture_that_fires_everywhere_takes_bounded_time() -> None:
+def test_of_a_picture_that_fires_everywhere_only_the_surest_two_thousand_are_looked_at() -> None:
+    """Which bounds the time: each candidate is compared with all others."""
     level = np.zeros((VALUES, 160, 160), np.float32)
     level[0] = np.random.default_rng(0).uniform(1, 3, (160, 160))
     level[3:5] = 0.5
-    start = time.process_time()
-    assert 0 < len(weighted_nms(decode(level, 8, 0.5), 0.4)) <= 2000
-    assert time.process_time() - start < 10
+    rows = decode(level, 8, 0.5)
+    surest = rows[np.argsort(-rows[:, -1], kind="stable")[:2000]]
+    assert len(rows) == 160 * 160
+    np.testing.assert_array_equal(weighted_nms(rows, 0.4), weighted_nms(surest, 0.4))

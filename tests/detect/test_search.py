@@ -15,7 +15,7 @@ from mien.detect.registry import open_detector
 from mien.detect.search import PhotoSearch, second_look
 from mien.errors import ConfigError
 from mien.images import read_image
-from mien.predict.quality import reasons
+from mien.predict.results import reasons
 
 Picture = NDArray[np.uint8]
 PLAIN = PhotoSearch(second_look=False)

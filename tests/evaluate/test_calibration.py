@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mien.evaluate.calibration import five_fold_temperature, reliability, transferred_temperature
+from mien.evaluate.metrics import five_fold_temperature, reliability, transferred_temperature
 from mien.model.calibration import expected_calibration_error, with_temperature
 
 

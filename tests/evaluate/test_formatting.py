@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mien.evaluate.calibration import BINS, reliability
 from mien.evaluate.formatting import confidence, highlights
-from mien.evaluate.metrics import score
+from mien.evaluate.metrics import BINS, reliability, score
 from mien.evaluate.report import Report
 from mien.model.calibration import expected_calibration_error
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.evaluate.tta import Probabilities, average, five_crops
+from mien.evaluate.models import Probabilities, average, five_crops
 
 
 def left_half(inputs: NDArray[np.uint8]) -> Probabilities:

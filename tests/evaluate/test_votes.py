@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mien.data import open_dataset
-from mien.evaluate.votes import score_votes, votes_head, winners
+from mien.evaluate.metrics import score_votes, votes_head, winners
 from mien.labels import FERPLUS
 from mien.model.heads import Head
 

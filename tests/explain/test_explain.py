@@ -12,11 +12,17 @@ import pytest
 import mien
 from mien.detect.base import Detection
 from mien.errors import ConfigError
-from mien.explain import faithfulness
+from mien.explain import occlusion
 from mien.explain.explain import Explainer, cell_means, find_label, inverse_transform
-from mien.explain.faithfulness import Faithfulness, measure_faithfulness
+from mien.explain.occlusion import (
+    Faithfulness,
+    measure_faithfulness,
+    probability_occluded,
+    rise,
+    soft_masks,
+    top_k_mask,
+)
 from mien.explain.render import AGAINST, FOR, draw_explanation, in_words, legend, overlaid
-from mien.explain.rise import probability_occluded, rise, soft_masks, top_k_mask
 from mien.model.metadata import Metadata
 from mien.model.preprocess import Preprocess, to_model_input
 from mien.predict.analyzer import Analyzer
@@ -235,4 +241,4 @@ def test_a_photograph_shows_the_map_in_its_place(explainer: Explainer) -> None:
 
 
 def test_the_random_maps_are_as_many_as_the_text_says() -> None:
-    assert (faithfulness.RANDOM_MAPS, faithfulness.RANDOM_CURVES, faithfulness.TOP_SHARE) == (50, 10, 0.2)
+    assert (occlusion.RANDOM_MAPS, occlusion.RANDOM_CURVES, occlusion.TOP_SHARE) == (50, 10, 0.2)

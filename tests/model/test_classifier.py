@@ -12,7 +12,9 @@ import pytest
 
 from mien.errors import DataError, ModelError
 from mien.model.classifier import Classifier
+from mien.model.folder import MODEL_FILE, SHIPPED, write_metadata
 from mien.model.heads import Head
+from mien.model.metadata import Features
 
 from .tiny_onnx import LABELS, METADATA, brightness_network, expected, write_folder
 
@@ -98,3 +100,64 @@ def test_facts_that_do_not_fit_the_network_are_refused(tmp_path: Path) -> None:
     other = replace(METADATA, preprocess=replace(METADATA.preprocess, colour="rgb"))
     with pytest.raises(ModelError, match=r"one \(n, height, width, 3\) input"):
         Classifier(write_folder(tmp_path / "colour", other))
+
+
+def with_features(folder: Path) -> Path:
+    """Write the network by hand with its mean level as its one feature."""
+    metadata = replace(METADATA, features=Features(tensor="means", size=1))
+    proto = brightness_network(metadata)
+    proto.graph.output.append(
+        onnx.helper.make_tensor_value_info("means", onnx.TensorProto.FLOAT, ["batch", 1])
+    )
+    folder.mkdir()
+    onnx.save(proto, folder / MODEL_FILE)
+    write_metadata(folder, metadata)
+    return folder
+
+
+@pytest.mark.parametrize("count", [0, 1, 65])
+def test_features_are_what_the_last_layer_answers_from(tmp_path: Path, count: int) -> None:
+    classifier = Classifier(with_features(tmp_path / "with"))
+    inputs = np.random.default_rng(count).integers(0, 256, (count, 16, 16, 1)).astype(np.uint8)
+    found = classifier.features(inputs)
+    assert found.shape == (count, 1) and found.dtype == np.float32
+    np.testing.assert_allclose(found[:, 0], inputs.mean(axis=(1, 2, 3)), rtol=1e-5)
+    both = classifier.features_and_probabilities(inputs)
+    np.testing.assert_array_equal(both[0], found)
+    np.testing.assert_array_equal(both[1]["light"], classifier.probabilities(inputs)["light"])
+
+
+def test_a_folder_without_features_says_how_to_get_them(classifier: Classifier) -> None:
+    with pytest.raises(ModelError, match=r"gives no features: .*; write it again: mien export .* --to NEW"):
+        classifier.features(np.zeros((1, 16, 16, 1), np.uint8))
+
+
+@pytest.mark.parametrize("said", [{"tensor": "logits", "size": 2}, {"tensor": "means", "size": 3}])
+def test_features_that_the_network_does_not_give_are_refused(tmp_path: Path, said: dict[str, object]) -> None:
+    folder = with_features(tmp_path / "with")
+    write_metadata(folder, replace(METADATA, features=Features.from_dict(said)))
+    with pytest.raises(ModelError, match=r"has no output .* features a face; export the model again"):
+        Classifier(folder)
+
+
+@pytest.mark.parametrize(
+    "said", [7, {"tensor": "means"}, {"tensor": 3, "size": 1}, {"tensor": "means", "size": 0}]
+)
+def test_features_in_another_form_are_refused(said: object) -> None:
+    with pytest.raises(ModelError, match="features of the model"):
+        Features.from_dict(said)
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_the_shipped_network_gives_features(precision: str) -> None:
+    """Another linear layer of the folder, the votes head, answers from them what the network answers."""
+    classifier = Classifier(SHIPPED / "mien", precision)
+    inputs = np.random.default_rng(0).integers(0, 256, (8, 44, 44, 1)).astype(np.uint8)
+    features, answers = classifier.features_and_probabilities(inputs)
+    weights = {
+        one.name: onnx.numpy_helper.to_array(one) for one in onnx.load(classifier.file).graph.initializer
+    }
+    logits = (features @ weights["votes/kernel"] + weights["votes/bias"]) / weights["votes/temperature"]
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    assert features.shape == (8, classifier.metadata.features.size) == (8, 256)
+    np.testing.assert_allclose(powers / powers.sum(axis=1, keepdims=True), answers["votes"], atol=1e-5)

@@ -276,6 +276,15 @@ def test_a_face_cannot_be_changed_and_can_be_stored() -> None:
     }
 
 
+def test_an_analyzer_says_in_a_line_what_it_is(folder: Path) -> None:
+    said = repr(mien.load(folder, detector="whole", head=METADATA.heads[0].name))
+    assert (
+        said
+        == f"Analyzer({METADATA.name}, detector=whole, head={METADATA.heads[0].name}: {', '.join(LABELS)})"
+    )
+    assert "prior=balanced" in repr(mien.load(prior="balanced"))
+
+
 def test_the_public_names_are_there() -> None:
     assert {name: getattr(mien, name).__name__ for name in ("Analyzer", "Face", "load")} == {
         "Analyzer": "Analyzer",

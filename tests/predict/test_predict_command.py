@@ -279,7 +279,16 @@ def test_the_help_names_every_face_detector() -> None:
 
 @pytest.mark.parametrize(
     ("share", "said"),
-    [(0.0, "0%"), (0.001, "<1%"), (0.934, "93%"), (0.994, "99%"), (0.9961, ">99%"), (1.0, "100%")],
+    [
+        (0.0, "0%"),
+        (0.001, "<1%"),
+        (0.934, "93%"),
+        (0.994, "99%"),
+        (0.9961, ">99%"),
+        (1.0, "100%"),
+        (0.125, "13%"),
+        (0.00496, "1%"),
+    ],
 )
 def test_people_read_neither_certainty_nor_nothing_where_there_is_none(share: float, said: str) -> None:
     assert percent(share) == said

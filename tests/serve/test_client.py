@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +49,17 @@ def test_a_video(client: Client, server: Running, tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="the video is "):
         client.analyze_video(b"no video" * 20)
     assert server.left_files() == [], "results are deleted when they were fetched"
+
+
+def test_many_at_once_on_asyncio(client: Client, server: Running) -> None:
+    other = mien.AsyncClient(f"http://localhost:{server.port}")
+
+    async def several() -> list[tuple[mien.Face, ...]]:
+        return await asyncio.gather(*(other.analyze(png(level)) for level in (20, 90, 200)))
+
+    assert asyncio.run(several()) == [client.analyze(png(level)) for level in (20, 90, 200)]
+    assert asyncio.run(other.models()) == client.models()
+    assert asyncio.run(other.analyze_batch([png(90)])) == client.analyze_batch([png(90)])
 
 
 def test_errors_are_one_line(client: Client, server: Running) -> None:

@@ -207,9 +207,7 @@ def test_photo(open_page: Open, server: str, theme: str, width: int) -> None:
     shares = sorted(face["probabilities"].items(), key=lambda pair: -pair[1])
     rows = page.locator("#photo-panel .bars li").all()
     assert [row.locator(".label").inner_text().lower() for row in rows] == [label for label, _ in shares]
-    assert [row.locator(".share").inner_text() for row in rows] == [
-        percent(share).replace("%", " %") for _, share in shares
-    ]
+    assert [row.locator(".share").inner_text() for row in rows] == [percent(share) for _, share in shares]
     assert page.inner_text("#photo-panel .word") == face["emotion"].capitalize() + "?" * face["uncertain"]
     assert page.inner_text("#status").startswith(f"1 face found. Face 1: {face['emotion'].capitalize()}, ")
     shown, around = box.bounding_box(), page.locator("#photo-stage img").bounding_box()

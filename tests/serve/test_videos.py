@@ -252,3 +252,41 @@ def test_after_all_was_killed_the_next_start_leaves_no_file(start: Start, long_c
     with start(temporary=server.temporary):
         assert left[0] not in server.temporary.glob("mien-serve-*")
     assert list(server.temporary.glob("mien-serve-*")) == []
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="no locks of files there")
+def test_videos_outlive_their_server(start: Start, long_clip: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "videos"
+    with start("--video-folder", str(kept)) as server:
+        jobs = [server.send_video(long_clip.read_bytes()) for _ in range(2)]
+        while server.ask("GET", f"/v1/videos/{jobs[0]}").json["status"] == "queued":
+            time.sleep(0.02)
+        server.process.kill()
+        server.process.wait()
+    assert len(list(kept.rglob("video"))) == 2
+    with start("--video-folder", str(kept)) as server, start("--video-folder", str(kept)) as other:
+        for job in jobs:
+            assert server.finished(job)["status"] == "done"
+            assert len(other.ask("GET", f"/v1/videos/{job}/result").json["rows"]) == 300, "either has it"
+            assert other.ask("DELETE", f"/v1/videos/{job}").status == 204
+        waits = server.send_video(long_clip.read_bytes())
+        for one in (other, server):
+            one.process.send_signal(signal.SIGINT)
+            assert one.process.wait(20) == 130
+    with start("--video-folder", str(kept)) as server:
+        assert server.finished(waits)["status"] == "done", "it waited for the next server"
+    assert not list(kept.rglob("video"))
+
+
+def test_a_video_that_ends_its_process_is_not_tried_for_ever(tmp_path: Path) -> None:
+    jobs = Jobs(tmp_path, 4, 60.0, durable=True)
+    state = jobs.note(jobs.begin(), status="queued")
+    for _ in range(2):
+        with jobs.taken() as taken:
+            assert taken is not None and taken.status == "running"
+            with jobs.taken() as again:
+                assert again is None, "nobody else has it meanwhile"
+    with jobs.taken() as taken:
+        assert taken is None
+    assert jobs.state(state.id).status == "failed"

@@ -12,9 +12,8 @@ import pytest
 from mien.data.drawn import draw_dataset
 from mien.errors import ConfigError, ModelError
 from mien.model.preprocess import Preprocess
-from mien.train.networks import backbones
+from mien.train.networks import backbones, network
 from mien.train.networks.backbones import IMAGENET_DEVIATION
-from mien.train.networks.registry import network
 from mien.train.networks.spec import NetworkRequest
 from mien.train.recipes import config_from, load_recipe
 from mien.train.run import train
@@ -142,7 +141,7 @@ def test_offline_the_error_says_which_file_to_fetch(tmp_path):
     program = (
         "from mien.errors import TrainingError\n"
         "from mien.model.preprocess import Preprocess\n"
-        "from mien.train.networks.registry import network\n"
+        "from mien.train.networks import network\n"
         "from mien.train.networks.spec import NetworkRequest\n"
         "how = Preprocess(size=32, colour='rgb')\n"
         "try:\n"

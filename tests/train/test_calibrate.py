@@ -12,7 +12,7 @@ from mien.labels import FER2013, FERPLUS  # noqa: E402
 from mien.model.calibration import expected_calibration_error, with_temperature  # noqa: E402
 from mien.model.heads import Head  # noqa: E402
 from mien.train.calibrate import blended, calibrated_heads, planned  # noqa: E402
-from mien.train.ema import MovingAverage  # noqa: E402
+from mien.train.checkpoint import MovingAverage  # noqa: E402
 
 
 class Nothing:

@@ -22,7 +22,7 @@ from mien.model.preprocess import Preprocess
 from mien.train.export.folder import export
 from mien.train.export.keras_io import float32_clone
 from mien.train.export.onnx import count_macs, keras_from_onnx, trace
-from mien.train.networks.registry import network
+from mien.train.networks import network
 from mien.train.networks.spec import NetworkRequest
 
 from .tiny_networks import LABELS, keras_answers, levels, metadata, randomised, small_network

@@ -10,7 +10,8 @@ import pytest
 
 from mien.errors import MissingExtra, ModelError
 from mien.model.calibration import calibrated
-from mien.train.export import litert, parity
+from mien.train.export import litert
+from mien.train.export.folder import keras_probabilities
 from mien.train.export.litert import export_litert
 
 from .tiny_networks import keras_answers, levels, metadata, small_network
@@ -39,7 +40,7 @@ def _head_kernel() -> np.ndarray:
 
 def test_litert_that_differs_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _needs_tensorflow()
-    real = parity.keras_probabilities
+    real = keras_probabilities
     monkeypatch.setattr(litert, "keras_probabilities", lambda *given: [one + 0.01 for one in real(*given)])
     with pytest.raises(ModelError, match=r"the LiteRT file differs from Keras by 0\.01"):
         export_litert(small_network(), tmp_path / "model.tflite", metadata())

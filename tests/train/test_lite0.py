@@ -16,9 +16,8 @@ import keras
 
 from mien.errors import MissingExtra, ModelError
 from mien.model.preprocess import Preprocess
-from mien.train.networks import lite0
+from mien.train.networks import lite0, network
 from mien.train.networks.backbones import is_backbone, unfreeze
-from mien.train.networks.registry import network
 from mien.train.networks.spec import NetworkRequest
 
 HEADS = {"expression": ("angry", "happy", "sad")}

@@ -8,7 +8,7 @@ pytest.importorskip("keras", reason="needs the training extra")
 from mien.labels import FER2013, FERPLUS
 from mien.model.preprocess import Preprocess
 from mien.train.backend import import_keras
-from mien.train.networks.registry import network
+from mien.train.networks import network
 from mien.train.networks.spec import NetworkRequest
 
 

@@ -31,7 +31,7 @@ KNOWN = {
     "happy-sad-angry-vgg16": {"weights": "imagenet", "unfreeze": 0, **HAPPY_SAD_ANGRY},
     "lenet5": {
         "learning_rate": 1e-3, "schedule": "constant", "batch_size": 32, "flip": True, "rotation": 9.0,
-        "zoom": 0.1, "contrast": 0.1, "shift": 0.0, "cutmix": 2.0, "mixup_prob": 1.0, "mixup_off_epoch": 1.0,
+        "zoom": 0.1, "contrast": 0.1, "shift": 0.0, "cutmix": 2.0, "mixup_prob": 1.0, "mixup_until": 1.0,
         "monitor": "accuracy", "dropout": 0.0, "l2": 0.0, "classes": ("angry", "happy", "sad"),
     },
     "fer2013-cnn": {"learning_rate": 1e-3, "augment": False, "monitor": "accuracy", **PLATEAU},

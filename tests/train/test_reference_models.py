@@ -11,7 +11,7 @@ import pytest
 from mien.errors import ConfigError
 from mien.model.preprocess import Preprocess
 from mien.train.export.onnx import count_macs, trace
-from mien.train.networks.registry import network
+from mien.train.networks import network
 from mien.train.networks.spec import NetworkRequest
 
 EXPRESSIONS = {2: ("happy", "nothappy"), 3: ("angry", "happy", "sad"), 7: tuple("abcdefg")}

@@ -13,7 +13,9 @@ import time
 import numpy as np
 import pytest
 
+import mien as package
 from mien.data.drawn import draw_dataset
+from mien.errors import ConfigError
 
 TINY = ["--epochs", "4", "--batch-size", "16", "--size", "16", "--no-report"]
 
@@ -80,6 +82,28 @@ def test_the_run_folder_is_whole(uninterrupted):
     assert settings["settings"]["size"] == 16
     assert settings["data"]["counts"]["train"].keys() == {"happy", "sad"}
     assert settings["command"].startswith("mien train")
+
+
+@pytest.mark.slow
+def test_python_trains_and_evaluates_as_the_commands_do(uninterrupted, faces, tmp_path):
+    run = package.train(faces, out=tmp_path / "run", epochs=1, batch_size=16, size=16, quiet=True)
+    assert run.folder == tmp_path / "run"
+    assert [row["epoch"] for row in epochs_of(run.folder)] == ["1"]
+    of_the_command = json.loads((uninterrupted / "settings.json").read_text())["settings"]
+    assert json.loads((run.folder / "settings.json").read_text())["settings"] == {
+        **of_the_command,
+        "epochs": 1,
+    }
+    report = package.evaluate(run.model, faces, tta="flip", out=tmp_path / "report")
+    written = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert written["tta"]["tta"] == "flip"
+    assert written["scores"]["accuracy"] == report.scores.accuracy >= 0.5
+    answers = [
+        face.emotion for face in package.load(run.folder, detector="whole")(next(faces.rglob("*.png")))
+    ]
+    assert len(answers) == 1 and answers[0] in ("happy", "sad")
+    with pytest.raises(ConfigError, match="there is no setting 'epoch'; did you mean 'epochs'"):
+        package.train(faces, epoch=4)
 
 
 @pytest.mark.slow

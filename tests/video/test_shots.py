@@ -13,7 +13,7 @@ from mien.model.classifier import Classifier
 from mien.predict.analyzer import Analyzer
 from mien.video.analyze import analyze_video
 from mien.video.reader import Frame, open_video
-from mien.video.shots import with_cuts
+from mien.video.tracking import with_cuts
 
 from ..model.tiny_onnx import write_folder
 from .video_files import Squares, scene, write_video

@@ -17,8 +17,7 @@ from mien.model.heads import Head
 from mien.predict.results import Face
 from mien.video.results import TrackedFace, VideoFrame
 from mien.video.settings import TrackerSettings
-from mien.video.smoothing import Smoother
-from mien.video.tracking import BoxTracker, KalmanFilter, Tracker, diou, linear_assignment
+from mien.video.tracking import BoxTracker, KalmanFilter, Smoother, Tracker, diou, linear_assignment
 
 HEAD = Head(name="light", labels=("dark", "bright"), threshold=0.6)
 

@@ -100,7 +100,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _get(options: argparse.Namespace, config: DataConfig) -> int:
-    from mien.data.download import DRAWN, KAGGLE, get
+    from mien.data.convert import DRAWN, KAGGLE, get
 
     if len(options.words) != 2:
         raise ConfigError(
@@ -207,7 +207,7 @@ def _write(options: argparse.Namespace, dataset: Dataset) -> Iterator[str]:
 
 def _sheet(dataset: Dataset, asked: str | None, *, seed: int) -> str:
     """Write the contact sheet; where nobody asked for it by name, a folder that cannot be written to is no error."""
-    from mien.data.sheet import contact_sheet
+    from mien.data.summary import contact_sheet
     from mien.images.canvas import write_picture
 
     path = Path(asked) if asked else Path(f"{file_name(dataset.name)}-sheet.png")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from mien.detect.evaluate.evaluate import DetectorEvaluation
+from mien.detect.evaluate import DetectorEvaluation
 from mien.settings import add_settings, from_options
 from mien.terminal import ProgressBar
 
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from mien.detect.evaluate.evaluate import PAGE_FILE, evaluate_detectors, text_of, values_of
+    from mien.detect.evaluate import PAGE_FILE, evaluate_detectors, text_of, values_of
 
     config = from_options(DetectorEvaluation, options)
     bar = ProgressBar(quiet=options.quiet)

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mien._version import __version__
-from mien.cli.signals import stopped_code, terminated_as_by_ctrl_c
 from mien.errors import MienError
 from mien.files import plain_text
+from mien.terminal import stopped_code, terminated_as_by_ctrl_c
 
 # Each is a module of this package with HELP (one line), EXAMPLES (text), add_arguments(parser) and run(args) -> int.
 # Importing one must stay light: whatever is heavy is imported inside run().
@@ -29,6 +29,7 @@ COMMANDS = (
     "video",
     "live",
     "serve",
+    "bench",
     "data",
     "models",
     "export",

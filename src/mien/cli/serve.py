@@ -29,8 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, view: str = "") -> int:
     """Serve until told to stop. view: which part of the page to open, as `#camera`."""
-    for module in ("fastapi", "uvicorn", "python_multipart", "prometheus_client", "websockets"):
-        need(module, "serve", "the server")
+    needed_packages()
     from mien.serve.config import ServeConfig
     from mien.serve.server import run as serve
     from mien.serve.service import ModelOptions
@@ -60,6 +59,12 @@ def run(options: argparse.Namespace, view: str = "") -> int:
             _open(address + view)
 
     return serve(model, config, ready)
+
+
+def needed_packages() -> None:
+    """Raise MissingExtra, which says what to install, unless all that the server stands on is there."""
+    for module in ("fastapi", "uvicorn", "python_multipart", "prometheus_client", "websockets"):
+        need(module, "serve", "the server")
 
 
 def _open(address: str) -> None:

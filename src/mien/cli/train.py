@@ -128,8 +128,7 @@ def _list() -> int:
     from mien.train import backend
 
     backend.import_keras()
-    from mien.train.networks import backbones
-    from mien.train.networks.registry import own_networks
+    from mien.train.networks import backbones, own_networks
 
     for name, network in own_networks().items():
         print(f"  {name:24} {network.source}")

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mien.cli.network_options import add_network_options, open_analyzer
-from mien.cli.signals import put_off, stopped_code
 from mien.errors import ConfigError
+from mien.terminal import put_off, stopped_code
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.data.dataset import Dataset, Pictures, Progress
-from mien.data.fingerprints import Fingerprints, joined
-from mien.data.index import fingerprints_of
+from mien.data.index import Fingerprints, fingerprints_of, joined
 from mien.data.near_copies import NearCopies, grouped, near_copies, near_copies_if_quick, no_copies
 
 # FER-2013's PublicTest faces that are copies of Training faces, by content: row, training_row (both from 0, within

@@ -23,11 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.data.dataset import Dataset, Progress, Split
-from mien.data.fingerprints import joined
-from mien.data.index import fingerprints_of
+from mien.data.index import fingerprints_of, joined
 from mien.data.near_copies import components, near_copies_if_quick
 from mien.data.readers.csv_text import rows_of
-from mien.data.sheet import sheet_of
+from mien.data.summary import sheet_of
 from mien.errors import DataError, ModelError, need
 from mien.files import spreadsheet_safe, whole_file
 from mien.images.canvas import write_picture

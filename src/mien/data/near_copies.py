@@ -28,8 +28,8 @@ from numpy.typing import NDArray
 
 from mien.data import cache
 from mien.data.dataset import Progress
-from mien.data.fingerprints import SIDE, Fingerprints
-from mien.workers import workers
+from mien.data.index import SIDE, Fingerprints
+from mien.images.decode import workers
 
 Floats = NDArray[np.float32]
 Map = NDArray[

@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 
 from mien.data.dataset import Split
 from mien.data.duplicates import published_copies
-from mien.data.fingerprints import Fingerprints, joined
-from mien.data.index import fingerprints_of
+from mien.data.index import Fingerprints, fingerprints_of, joined
 from mien.data.near_copies import NearCopies, near_copies, near_copies_if_quick
 from mien.errors import DataError
 

@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 
 from mien.detect.align import align, place_of_aligned
 from mien.detect.base import Box, Detection, Landmarks, largest_first, scaled
-from mien.detect.nms import Floats, iou, weighted_nms
-from mien.detect.pyramid import ImagePyramid, resized, squeeze_channel, too_thin
+from mien.detect.pyramid import ImagePyramid, Rows, iou, resized, squeeze_channel, too_thin, weighted_nms
 from mien.errors import ConfigError, ModelError
 from mien.model.classifier import open_session
 from mien.settings import from_mapping, to_mapping
@@ -228,20 +227,20 @@ class MienDetector:
         found = self._candidates(resized(np.asarray(wide, np.uint8), _AGAIN_PX)[0], _LOWEST)
         return float(found[:, -1].max(initial=0.0))
 
-    def _look(self, image: NDArray[np.uint8], longest_px: int) -> Floats:
+    def _look(self, image: NDArray[np.uint8], longest_px: int) -> Rows:
         """Return the candidates (n, VALUES) in pixels of `image`."""
         view, scale = resized(image, longest_px)
         found = self._candidates(view, self._least)
         found[:, : VALUES - 1] /= scale
         return found
 
-    def _candidates(self, view: NDArray[np.uint8], least: float) -> Floats:
+    def _candidates(self, view: NDArray[np.uint8], least: float) -> Rows:
         """Return what the network sees in a picture of this size from a score on, (n, VALUES) in its pixels."""
         levels = self._session.run(list(OUTPUTS), {INPUT: _prepared(view)})
         parts = [decode(level[0], stride, least) for level, stride in zip(levels, STRIDES, strict=True)]
         return _within(np.concatenate(parts), view.shape[1], view.shape[0])
 
-    def _confirmed(self, image: NDArray[np.uint8], rows: Floats) -> Floats:
+    def _confirmed(self, image: NDArray[np.uint8], rows: Rows) -> Rows:
         """Look again at doubtful rows: their score becomes the geometric mean of both looks, or they go."""
         kept, looks = [], 0
         filling_px = _FILLS * max(image.shape[:2])
@@ -268,7 +267,7 @@ class MienDetector:
 
     def _rescore_crop(
         self, image: NDArray[np.uint8], face: Detection, least: float
-    ) -> tuple[float, Floats] | None:
+    ) -> tuple[float, Rows] | None:
         """Return score and landmarks, (5, 2) in pixels of `image`, of a face looked at by itself.
 
         least: score from which it counts as seen; None for a face that is not.
@@ -308,7 +307,7 @@ def _prepared(view: NDArray[np.uint8]) -> NDArray[np.float32]:
     return rgb[None].astype(np.float32)
 
 
-def _within(found: Floats, width: int, height: int) -> Floats:
+def _within(found: Rows, width: int, height: int) -> Rows:
     """Drop what has its centre outside the picture: in the padding, or beyond a border."""
     centre = found[:, :2] + found[:, 2:4] / 2
     return found[((centre >= 0) & (centre <= (width, height))).all(axis=1)]
@@ -334,23 +333,23 @@ def _surroundings(
     return shrunk, low.astype(np.float64), scale
 
 
-def _suppress_small_low_scores(rows: Floats, portrait_px: float, sure: float) -> Floats:
+def _suppress_small_low_scores(rows: Rows, portrait_px: float, sure: float) -> Rows:
     """Drop doubtful rows that are much smaller than the largest sure face, where that makes the picture a portrait."""
     sides, scores = rows[:, 2:4].max(axis=1, initial=0), rows[:, -1]
     largest = sides[scores >= sure].max(initial=0)
     if largest < portrait_px:
         return rows
-    kept: Floats = rows[(scores >= _BESIDE) | (sides >= _MUCH_SMALLER * largest)]
+    kept: Rows = rows[(scores >= _BESIDE) | (sides >= _MUCH_SMALLER * largest)]
     return kept
 
 
-def _face(row: Floats, scale: float) -> Detection:
+def _face(row: Rows, scale: float) -> Detection:
     values = [float(value) for value in row[:14] / scale]
     points = Landmarks.of(list(zip(values[4::2], values[5::2], strict=True)))
     return Detection(Box(*values[:4]), min(max(float(row[14]), 0.0), 1.0), points)
 
 
-def encode(boxes: Floats, landmarks: Floats, centres: Floats, stride: int) -> Floats:
+def encode(boxes: Rows, landmarks: Rows, centres: Rows, stride: int) -> Rows:
     """Return what cells should say of their faces: (n, VALUES - 1), all but the score.
 
     boxes: (n, 4) x, y, width, height; landmarks: (n, 5, 2); centres: (n, 2) of the cells; all in pixels.
@@ -362,7 +361,7 @@ def encode(boxes: Floats, landmarks: Floats, centres: Floats, stride: int) -> Fl
     return np.concatenate(parts, axis=1).astype(np.float32)
 
 
-def decode(level: Floats, stride: int, threshold: float) -> Floats:
+def decode(level: Rows, stride: int, threshold: float) -> Rows:
     """Return the candidates of one level as (n, VALUES): x, y, width, height, landmarks (10), score, in pixels.
 
     level: (VALUES, rows, columns) raw values. threshold: in (0, 1); lower scores are left out.
@@ -376,5 +375,5 @@ def decode(level: Floats, stride: int, threshold: float) -> Floats:
     side = np.sqrt(size.prod(axis=1))
     points = centres[:, None] + raw[:, 5:].reshape(-1, 5, 2) * side[:, None, None]
     score = 1 / (1 + np.exp(-raw[:, 0]))
-    found: Floats = np.concatenate([corner, size, points.reshape(-1, 10), score[:, None]], axis=1)
+    found: Rows = np.concatenate([corner, size, points.reshape(-1, 10), score[:, None]], axis=1)
     return found[np.isfinite(found).all(axis=1)]

@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from mien.detect.align import crop
 from mien.detect.base import Box, Detection, Detector, Landmarks, largest_first, scaled
 from mien.detect.mien import MienDetector
-from mien.detect.nms import suppress_contained
-from mien.detect.pyramid import resized, squeeze_channel, stretch_levels, too_thin
+from mien.detect.pyramid import resized, squeeze_channel, stretch_levels, suppress_contained, too_thin
 from mien.errors import ConfigError
 
 Picture = NDArray[np.uint8]

@@ -18,8 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.detect.base import Box, Detection, Landmarks
-from mien.detect.nms import suppress_contained
-from mien.detect.pyramid import ImagePyramid, resized, squeeze_channel, too_thin
+from mien.detect.pyramid import ImagePyramid, resized, squeeze_channel, suppress_contained, too_thin
 from mien.errors import ModelError
 from mien.files import cache_folder, whole_file
 

@@ -2,7 +2,7 @@
 
 In: anything that `models.open_model` opens, and a `Dataset`. Out: a `Report` or a `Comparison` (`report.py`), written
 by `render.py` as pages, Markdown, tables and charts. Begin with `evaluate.py`; `metrics.py` has the figures,
-`significance.py` how much of them is chance.
+`significance.py` how much of them is chance, `models.py` opens what is scored.
 `mien.evaluate("runs/faces-small", "faces", tta="flip")` does what `mien evaluate` does with these words.
 """
 

@@ -13,8 +13,7 @@ from mien.errors import ConfigError
 from mien.evaluate.config import EvaluateConfig
 from mien.evaluate.evaluate import check_packages, choose_split, evaluate_on
 from mien.evaluate.models import Scorer, open_as
-from mien.evaluate.profile import profile
-from mien.evaluate.provenance import provenance
+from mien.evaluate.profile import profile, provenance
 from mien.evaluate.report import Comparison, Row
 from mien.evaluate.significance import PairedTest, paired_test
 from mien.settings import setting

@@ -15,21 +15,23 @@ from mien.data import open_dataset
 from mien.data.dataset import DataConfig, Dataset, Split
 from mien.data.index import fingerprints_of
 from mien.errors import DataError, need
-from mien.evaluate.calibration import (
-    Calibration,
-    five_fold_temperature,
-    reliability,
-    transferred_temperature,
-)
 from mien.evaluate.config import EvaluateConfig
 from mien.evaluate.matching import Match, match_classes
-from mien.evaluate.metrics import Scores, score
-from mien.evaluate.models import Scorer, open_as
-from mien.evaluate.provenance import provenance
+from mien.evaluate.metrics import (
+    Calibration,
+    Scores,
+    VotesScores,
+    five_fold_temperature,
+    reliability,
+    score,
+    score_votes,
+    transferred_temperature,
+    votes_head,
+)
+from mien.evaluate.models import Probabilities, Scorer, described, open_as
+from mien.evaluate.profile import provenance
 from mien.evaluate.render import REPORT_JSON, write_report
 from mien.evaluate.report import DataSummary, Mistake, ModelSummary, Predictions, Report
-from mien.evaluate.tta import Probabilities, described
-from mien.evaluate.votes import VotesScores, score_votes, votes_head
 from mien.files import check_replaceable
 from mien.labels import FERPLUS
 from mien.settings import to_options

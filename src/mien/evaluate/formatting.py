@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mien.evaluate.calibration import Bin
-from mien.evaluate.metrics import Curve, Scores
+from mien.evaluate.metrics import Bin, Curve, Scores
 from mien.evaluate.report import Report
 from mien.evaluate.significance import Interval
 from mien.files import markdown_text

@@ -1,36 +1,42 @@
-"""Anything that can be scored, opened by one call: run, model folder, shipped model, `.keras`, `.h5`,
-`.onnx`.
+"""Anything that can be scored, opened by one call: run, model folder, shipped model, `.keras`, `.h5`, `.onnx`.
+
+What a network that mien did not save cannot say about itself is asked for, never guessed from values. Test-time
+augmentation looks at a face more than once: its mirror image, or ten crops.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from mien.data.dataset import Pictures, Split
 from mien.errors import ModelError
-from mien.evaluate import external_models
 from mien.evaluate.config import EvaluateConfig
-from mien.evaluate.tta import Network, Probabilities, average
 from mien.model.classifier import Classifier
 from mien.model.folder import BEST_FILE, KERAS_SUFFIXES, MODEL_FILE, MODEL_FOLDER, model_path
 from mien.model.heads import Head
-from mien.model.metadata import Metadata
+from mien.model.metadata import METADATA_KEY, Metadata
 from mien.model.preprocess import Preprocess, to_model_input
 from mien.terminal import OnProgress
 from mien.train import run_folder
-from mien.train.external_models import remembered
+from mien.train.external_models import HEAD, Description, as_probabilities, metadata_of, remembered
 from mien.train.run_folder import SEEN_FILE
 
 _BATCH = 64
 _CHUNK_BYTES = 32 * 2**20  # prepared pictures held at once
+Probabilities = dict[str, NDArray[np.float32]]
+Network = Callable[[NDArray[np.uint8]], Probabilities]
+# Side of a crop over the side of the input: 44 of 48 pixels, as the ten-crop results on FER-2013 use
+# (training scripts of Khaireddin & Chen 2021, arXiv:2105.03588, crop 40 of 48; others 44).
+CROP_SHARE = 11 / 12
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +82,7 @@ class Scorer:
     ) -> Probabilities:
         """Return each head's (n, labels) float32 for the pictures of a split, in order.
 
-        tta: see `tta.average`. Pictures are read in parallel and in chunks, so memory stays flat
+        tta: see `average`. Pictures are read in parallel and in chunks, so memory stays flat
         however many there are.
         """
         parts: dict[str, list[NDArray[np.float32]]] = {head.name: [] for head in self.heads}
@@ -136,8 +142,8 @@ def _open_folder(folder: Path, config: EvaluateConfig) -> Scorer:
 
 
 def _open_onnx(path: Path, kind: str, config: EvaluateConfig) -> Scorer:
-    if path.is_file() and not external_models.onnx_has_facts(path):
-        metadata, network, note = external_models.open_onnx(path, remembered(path, config.description()))
+    if path.is_file() and not onnx_has_facts(path):
+        metadata, network, note = open_onnx(path, remembered(path, config.description()))
         return Scorer(metadata, path, kind, network, note=note)
     classifier = Classifier(path, config.precision)
     return Scorer(
@@ -158,9 +164,7 @@ def _open_keras(path: Path, kind: str, config: EvaluateConfig) -> Scorer:
 
     model, metadata = load_network(path)
     if metadata is None:
-        metadata, network, note = external_models.wrap_keras(
-            model, path, remembered(path, config.description())
-        )
+        metadata, network, note = wrap_keras(model, path, remembered(path, config.description()))
         return Scorer(metadata, path, kind, network, int(model.count_params()), note)
     return Scorer(metadata, path, kind, _keras_network(model, metadata, path), int(model.count_params()))
 
@@ -212,3 +216,124 @@ def prepared_chunks(pictures: Pictures, how: Preprocess) -> Iterator[NDArray[np.
 def _count(metadata: Metadata) -> int | None:
     found = metadata.network.get("parameters")
     return int(found) if found is not None else None
+
+
+def onnx_has_facts(path: Path) -> bool:
+    """Say whether mien wrote this `.onnx` file. Raises ModelError when it is not an ONNX file."""
+    return METADATA_KEY in _session(path).get_modelmeta().custom_metadata_map
+
+
+def open_onnx(path: Path, told: Description) -> tuple[Metadata, Network, str]:
+    """Open a external `.onnx` file with one picture input, channels last or first, and take its first
+    output.
+    """
+    session = _session(path)
+    inputs = session.get_inputs()
+    if len(inputs) != 1:
+        raise ModelError(f"{path} takes {len(inputs)} inputs; a network for mien takes one, the picture")
+    shape = [side if isinstance(side, int) else None for side in inputs[0].shape]
+    metadata, channels_first, note = metadata_of(path, shape, told)
+    wanted = session.get_outputs()[0].name
+
+    def run(batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        values: NDArray[np.float32] = session.run([wanted], {inputs[0].name: batch})[0]
+        return values
+
+    return metadata, _network(run, shape[0], channels_first, path, told), note
+
+
+def wrap_keras(model: Any, path: Path, told: Description) -> tuple[Metadata, Network, str]:
+    """Wrap a external Keras network with one picture input and one output."""
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
+        raise ModelError(
+            f"{path} has {len(model.inputs)} inputs and {len(model.outputs)} outputs; a network that "
+            "mien did not save must have one of each"
+        )
+    shape = list(model.inputs[0].shape)
+    metadata, channels_first, note = metadata_of(path, shape, told)
+    return metadata, _network(model.predict_on_batch, shape[0], channels_first, path, told), note
+
+
+def _network(
+    run: Any, fixed_batch: int | None, channels_first: bool, path: Path, told: Description
+) -> Network:
+    low, high = told.input_range
+    step = fixed_batch or _BATCH
+
+    def network(inputs: NDArray[np.uint8]) -> Probabilities:
+        parts = []
+        for start in range(0, len(inputs), step):
+            batch = inputs[start : start + step].astype(np.float32) * ((high - low) / 255) + low
+            missing = step - len(batch) if fixed_batch else 0
+            batch = np.concatenate([batch, batch[:1].repeat(missing, axis=0)]) if missing else batch
+            batch = np.ascontiguousarray(batch.transpose(0, 3, 1, 2)) if channels_first else batch
+            answers = np.asarray(run(batch.astype(np.float32)))[: step - missing]
+            parts.append(as_probabilities(answers, path, told))
+        return {HEAD: np.concatenate(parts)}
+
+    return network
+
+
+def _session(path: Path) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's errors share no base but Exception
+        reason = str(error).splitlines()[0][:200]
+        raise ModelError(
+            f"{path} is not a network that ONNX Runtime opens ({reason}); copy or export it again"
+        ) from error
+
+
+def average(network: Network, inputs: NDArray[np.uint8], tta: str) -> Probabilities:
+    """Return the mean of the network's probabilities over the views of each face.
+
+    inputs: (n, size, size, channels) uint8. tta: single, flip (2 views) or ten (10 views).
+    """
+    views = _views(inputs, tta)
+    total: dict[str, NDArray[np.float64]] = {}
+    for view in views:
+        for head, values in network(view).items():
+            total[head] = total.get(head, np.zeros(values.shape)) + values
+    return {head: (values / len(views)).astype(np.float32) for head, values in total.items()}
+
+
+def _views(inputs: NDArray[np.uint8], tta: str) -> list[NDArray[np.uint8]]:
+    bases = five_crops(inputs) if tta == "ten" else [inputs]
+    if tta == "single":
+        return bases
+    return [view for base in bases for view in (base, np.ascontiguousarray(base[:, :, ::-1]))]
+
+
+def five_crops(inputs: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+    """Return the four corners and the centre of each face, each enlarged to the full size again.
+
+    Enlarged bilinearly because a network's input has one size. Same shapes as `inputs`.
+    """
+    size = inputs.shape[1]
+    middle = max(1, round(size * (1 - CROP_SHARE) / 2))  # the centre lies exactly between the corners
+    far, side = 2 * middle, size - 2 * middle
+    corners = ((0, 0), (0, far), (far, 0), (far, far), (middle, middle))
+    return [_enlarged(inputs[:, top : top + side, left : left + side], size) for top, left in corners]
+
+
+def _enlarged(crops: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    out = np.empty((len(crops), size, size, crops.shape[3]), np.uint8)
+    for row, crop in enumerate(crops):
+        scaled = cv2.resize(np.ascontiguousarray(crop), (size, size), interpolation=cv2.INTER_LINEAR)
+        out[row] = scaled.reshape(size, size, -1)
+    return out
+
+
+def described(tta: str) -> Mapping[str, str]:
+    """Return the words for a report: how many views a face, and which."""
+    words = {
+        "single": "one view of each face",
+        "flip": "mean of each face and its mirror image",
+        "ten": "mean of ten views of each face (four corners, centre, and their mirror images)",
+    }
+    return {"tta": tta, "words": words[tta]}

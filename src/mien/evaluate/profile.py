@@ -1,20 +1,27 @@
-"""What a network costs: parameters, multiply-accumulates, bytes, milliseconds a face, training time."""
+"""What a network costs (parameters, multiply-accumulates, bytes, time), and on what its report was made."""
 
 from __future__ import annotations
 
+import datetime
+import os
+import platform
+import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from mien._version import __version__
 from mien.errors import ModelError
 from mien.evaluate.models import Scorer
 from mien.model.classifier import Classifier
 
 _WARM_UP, _LEAST, _SECONDS = 3, 10, 0.5  # runs before the clock counts, fewest runs, time to spend
+_PACKAGES = ("numpy", "opencv-python-headless", "onnxruntime", "scikit-learn", "keras")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,3 +90,34 @@ def _timed(scorer: Scorer) -> float:
         scorer.network(face)
         times.append(time.thread_time() - start)
     return 1000 * float(np.median(times))
+
+
+def provenance(command: str) -> dict[str, object]:
+    """Return command, date (ISO 8601, UTC), versions and machine as plain values."""
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    return {"command": command, "date": now, "versions": versions(), "machine": machine()}
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the figures depend on, without importing any of it."""
+    found = {"mien": __version__, "python": sys.version.split()[0]}
+    for package in _PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue  # a light installation, or another build of OpenCV
+    return found
+
+
+def machine() -> str:
+    """Processor, number of cores and system, in words."""
+    return f"{_processor()}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}"
+
+
+def _processor() -> str:
+    table = Path("/proc/cpuinfo")  # on Linux platform.processor() is often empty
+    if table.exists():
+        for line in table.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or "unknown processor"

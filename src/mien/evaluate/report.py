@@ -11,11 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.evaluate.calibration import Bin, Calibration
-from mien.evaluate.metrics import Scores
+from mien.evaluate.metrics import Bin, Calibration, Scores, VotesScores
 from mien.evaluate.profile import Profile
 from mien.evaluate.significance import PairedTest
-from mien.evaluate.votes import VotesScores
 
 FORMAT, COMPARISON_FORMAT = 1, 1  # versions of report.json and comparison.json
 NOTE = (

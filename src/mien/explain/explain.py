@@ -18,8 +18,7 @@ from mien.detect.registry import WholePicture, open_detector
 from mien.errors import ConfigError, need
 from mien.evaluate.matching import match_classes
 from mien.explain.config import GRAD_CAM, RISE, ExplainConfig
-from mien.explain.faithfulness import Faithfulness, measure_faithfulness
-from mien.explain.rise import Answers, rise
+from mien.explain.occlusion import Answers, Faithfulness, measure_faithfulness, rise
 from mien.labels import canonical
 from mien.model.classifier import Classifier
 from mien.model.folder import KERAS_SUFFIXES

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from mien.explain.classes import ClassMaps
 from mien.explain.config import GRAD_CAM
 from mien.explain.explain import SaliencyMap
-from mien.explain.faithfulness import TOP_SHARE, Faithfulness
-from mien.explain.rise import top_k_mask
+from mien.explain.occlusion import TOP_SHARE, Faithfulness, top_k_mask
 from mien.images.canvas import (
     DARK,
     INK,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 import zlib
 from collections.abc import Sequence
@@ -215,3 +216,9 @@ def upright(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
     if orientation in (2, 3, 6, 7):
         pixels = pixels[:, ::-1]
     return pixels
+
+
+def workers() -> int:
+    """Return one thread for each processor that this process may use, at most 32."""
+    mine = getattr(os, "sched_getaffinity", None)
+    return min(32, len(mine(0)) if mine else os.cpu_count() or 1)

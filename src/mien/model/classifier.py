@@ -64,17 +64,44 @@ class Classifier:
         `mien.model.preprocess.to_model_inputs`; n may be 0. Another shape or type raises DataError.
         """
         self._check(inputs)
-        parts = [self._run(chunk) for chunk in _chunks(inputs)]
+        return self._answers([self._run(chunk, self._heads) for chunk in _chunks(inputs)])
+
+    def features(self, inputs: NDArray[np.uint8 | np.float32]) -> NDArray[np.float32]:
+        """Return the numbers that the network's last layer answers from, (n, d) float32; inputs as `probabilities`.
+
+        What a linear classifier for other classes is fitted on (see `mien.model.linear_head`). The two forms of a
+        folder, float32 and int8, give slightly different ones. Raises ModelError where `metadata.features` is None.
+        """
+        return self.features_and_probabilities(inputs)[0]
+
+    def features_and_probabilities(
+        self, inputs: NDArray[np.uint8 | np.float32]
+    ) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]:
+        """Return `features` and `probabilities` of one pass through the network."""
+        about = self.metadata.features
+        if about is None:
+            raise ModelError(
+                f"{self._opened[0]} gives no features: it was written by an earlier version, or its network has no "
+                f"dense layer; write it again: mien export {self._opened[0]} --to NEW"
+            )
+        self._check(inputs)
+        parts = [self._run(chunk, (*self._heads, about.tensor)) for chunk in _chunks(inputs)]
+        empty = np.empty((0, about.size), np.float32)
+        features = np.concatenate([empty, *(part[-1] for part in parts)])
+        return features, self._answers(parts)
+
+    def _run(self, chunk: NDArray[np.uint8 | np.float32], names: Sequence[str]) -> list[NDArray[np.float32]]:
+        tensor = np.ascontiguousarray(chunk, dtype=np.float32)
+        answers: list[NDArray[np.float32]] = self._session.run(list(names), {self._input.name: tensor})
+        return answers
+
+    def _answers(self, parts: Sequence[Sequence[NDArray[np.float32]]]) -> dict[str, NDArray[np.float32]]:
+        """Put the heads' answers to several batches behind each other, and the blend beside them."""
         if not parts:
             return {head.name: np.empty((0, len(head.labels)), np.float32) for head in self.metadata.answers}
         answers = {name: np.concatenate([part[i] for part in parts]) for i, name in enumerate(self._heads)}
         if blend := self.metadata.blend:
             answers[blend.name] = blend.of(answers, self.metadata.heads)
-        return answers
-
-    def _run(self, chunk: NDArray[np.uint8 | np.float32]) -> list[NDArray[np.float32]]:
-        tensor = np.ascontiguousarray(chunk, dtype=np.float32)
-        answers: list[NDArray[np.float32]] = self._session.run(list(self._heads), {self._input.name: tensor})
         return answers
 
     def _check(self, inputs: NDArray[np.uint8 | np.float32]) -> None:
@@ -133,6 +160,12 @@ def _checked_input(
                 f"{path}: head {head.name!r} has {len(head.labels)} labels, the network gives "
                 f"{outputs[head.name][-1]} numbers; export the model again"
             )
+    about = metadata.features
+    if about and (about.tensor not in outputs or outputs[about.tensor][1:] != [about.size]):
+        raise ModelError(
+            f"{path}: the network has no output {about.tensor!r} with {about.size} features a face; export the model "
+            f"again"
+        )
     return inputs[0]
 
 

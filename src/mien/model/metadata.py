@@ -18,6 +18,25 @@ METADATA_KEY = "mien"  # where the metadata lie inside a .onnx, .keras or .h5 fi
 
 
 @dataclass(frozen=True, kw_only=True)
+class Features:
+    """Where a network gives the numbers that its last layer answers from. tensor: name of the output, (batch, size)."""
+
+    tensor: str
+    size: int
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.tensor, str) or type(self.size) is not int or self.size < 1:
+            raise ModelError(
+                f"features of the model must name a tensor and its size, got {self.tensor!r} and {self.size!r}"
+            )
+
+    @classmethod
+    def from_dict(cls, stored: Any) -> Features:
+        """Build from what `to_dict` of the metadata holds; ModelError for anything else."""
+        return cls(**known_fields(cls, stored, ("tensor", "size"), "features of the model"))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Metadata:
     """All that one must know to use a network; model.json holds exactly this plus the file's SHA-256.
 
@@ -29,6 +48,7 @@ class Metadata:
     preprocess: Preprocess
     heads: tuple[Head, ...]  # the network's outputs
     blend: Blend | None = None  # a mixture of them
+    features: Features | None = None  # None where the file gives none, as those of earlier versions
     network: Mapping[str, Any] = field(
         default_factory=dict
     )  # name, parameters, macs, settings of the builder
@@ -72,7 +92,7 @@ class Metadata:
     def uncalibrated(self) -> Metadata:
         """Return the metadata for a file whose network gives raw probabilities: a `.keras` or `.h5` file."""
         raw = tuple(Head(name=head.name, labels=head.labels) for head in self.heads)
-        return replace(self, heads=raw, blend=None)
+        return replace(self, heads=raw, blend=None, features=None)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON takes: tuples become lists, a NaN or infinity becomes None (JSON has neither)."""
@@ -82,6 +102,7 @@ class Metadata:
             "preprocess": self.preprocess.to_dict(),
             "heads": [head.to_dict() for head in self.heads],
             "blend": self.blend.to_dict() if self.blend else None,
+            "features": vars(self.features) if self.features else None,
             "network": _plain(self.network),
             "training": _plain(self.training),
             "scores": _plain(self.scores),
@@ -112,6 +133,8 @@ class Metadata:
         values["heads"] = tuple(Head.from_dict(head) for head in values["heads"])
         if values.get("blend") is not None:
             values["blend"] = Blend.from_dict(values["blend"])
+        if values.get("features") is not None:
+            values["features"] = Features.from_dict(values["features"])
         _check_kinds(values)
         values["scores"] = tuple(values.get("scores", ()))
         return cls(**values)

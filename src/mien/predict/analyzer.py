@@ -19,9 +19,8 @@ from mien.model.classifier import Classifier
 from mien.model.folder import KERAS_SUFFIXES, METADATA_FILE, MODEL_FOLDER, SETTINGS_FILE, model_path
 from mien.model.heads import Head
 from mien.model.preprocess import to_model_inputs
-from mien.model.prior import Prior, read_prior, reweighting
-from mien.predict.quality import NO_FACE, reasons
-from mien.predict.results import Face, Faces, Probabilities
+from mien.model.prior import EVERYDAY, Prior, read_prior, reweighting
+from mien.predict.results import NO_FACE, Face, Faces, Probabilities, reasons
 
 DEFAULT_MODEL = "mien"  # the network that ships
 _DOORS = "a path, an RGB array (height, width, 3) of uint8, the bytes of a picture file, or a Pillow image"
@@ -54,6 +53,13 @@ class Analyzer:
         self.search = search or PhotoSearch()
         self._classifier = classifier
         self._reweighting = reweighting(self.prior, self.head, self.metadata)
+
+    def __repr__(self) -> str:
+        prior = "" if self.prior.name == EVERYDAY else f", prior={self.prior.name}"
+        return (
+            f"Analyzer({self.metadata.name}, detector={self.detector.name}, head={self.head.name}{prior}: "
+            f"{', '.join(self.head.labels)})"
+        )
 
     def __call__(self, picture: Any) -> Faces:
         """Return the faces in one picture, the largest first.

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from mien.errors import ImageError
 from mien.images import MAX_PIXELS, Decoded, DecoderWarning, decode_each, decode_or_error
+from mien.images.decode import workers
 from mien.images.headers import read_header
 from mien.predict.analyzer import Analyzer
 from mien.predict.results import Faces
-from mien.workers import workers
 
 # A round is decoded while the one before is searched, so at most two are in memory. For each thread eight pictures,
 # enough for one call of the network, and 24 megapixels (72 MB), a photograph of a large camera.

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.errors import ImageError, ModelError
+from mien.images.decode import workers
 from mien.predict.analyzer import Analyzer
 from mien.predict.results import Face
 from mien.serve.config import ServeConfig
@@ -21,7 +22,6 @@ from mien.serve.decoder import Decoder
 from mien.serve.fair_queue import Entry, FairQueue, Picture
 from mien.serve.problems import Busy
 from mien.video.analyze import detect_resized
-from mien.workers import workers
 
 _STUCK_S = 30.0  # beyond the time limit of a request: whatever a thread does then, it is not going to end
 

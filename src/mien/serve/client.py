@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import secrets
@@ -143,6 +144,34 @@ class Client:
             raise ServerError(
                 f"{self._address} cannot be asked: {error}; does mien serve run there?"
             ) from error
+
+
+class AsyncClient:
+    """The same for programs that run on asyncio: each call waits in a thread, and the loop goes on meanwhile.
+
+    Takes what `Client` takes. Calls at the same time are requests at the same time: `await asyncio.gather(...)`.
+    """
+
+    def __init__(self, address: str = "http://localhost:8000", **options: Any) -> None:
+        self._client = Client(address, **options)
+
+    async def analyze(self, picture: Sent) -> tuple[Face, ...]:
+        """As `Client.analyze`."""
+        return await asyncio.to_thread(self._client.analyze, picture)
+
+    async def analyze_batch(self, pictures: Iterable[Sent]) -> list[tuple[Face, ...] | ImageError]:
+        """As `Client.analyze_batch`."""
+        return await asyncio.to_thread(self._client.analyze_batch, pictures)
+
+    async def analyze_video(
+        self, video: Sent, progress: Callable[[float], None] = lambda _: None
+    ) -> dict[str, Any]:
+        """As `Client.analyze_video`; `progress` is called in the thread."""
+        return await asyncio.to_thread(self._client.analyze_video, video, progress)
+
+    async def models(self) -> dict[str, Any]:
+        """As `Client.models`."""
+        return await asyncio.to_thread(self._client.models)
 
 
 def _content(sent: Sent) -> tuple[bytes, str]:

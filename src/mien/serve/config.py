@@ -58,6 +58,11 @@ class ServeConfig:
     max_video_megabytes: int = setting(512, "megabytes that a video may have")
     max_video_minutes: float = setting(60.0, "minutes that the analysis of a video may take")
     keep_minutes: float = setting(15.0, "minutes after which the results of a video are deleted")
+    video_folder: str | None = setting(
+        None,
+        "folder in which videos and results outlive the server, and several servers share them; unset: one that goes "
+        "with it",
+    )
     max_live: int = setting(8, "cameras at the same time")
     grace_s: float = setting(30.0, "seconds for which a stopping server goes on with what it has begun")
     drain_s: float = setting(

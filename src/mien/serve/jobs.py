@@ -1,4 +1,9 @@
-"""Videos and their results on disk: a folder a job, so that every process of the server knows of all jobs."""
+"""Videos and their results on disk: a folder a job, so that every process of the server knows of all jobs.
+
+The folders are the queue as well: whichever process is free takes the oldest job that waits, and holds its lock for as
+long as it works on it. A lock goes with its process, however that ends. So where the folder outlives the server
+(`durable`), the next server, or another one on the same folder, goes on with what was not finished.
+"""
 
 from __future__ import annotations
 
@@ -10,33 +15,41 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from mien.files import cannot_write, whole_file
+from mien.serve.private_folder import lock_file
 from mien.serve.problems import ApiError, Busy, problem
 
 VIDEO, ROWS, TABLE, ABOUT = "video", "rows.jsonl", "faces.csv", "about.json"
-_STATE, _CANCELLED, _FETCHED = "state.json", "cancelled", "fetched"
+_STATE, _CANCELLED, _FETCHED, _LOCK = "state.json", "cancelled", "fetched", "lock"
 _ID = re.compile(r"[A-Za-z0-9_-]{22}")
 UNFINISHED = ("receiving", "queued", "running")
 _MOST_KEPT = 32  # finished jobs; the oldest go first
 _BEGINNING_S = 60.0  # a folder without a state is being made, unless it is older
 _LOST = "the server's process ended while it worked on the video; send it again"
+_MOST_TRIES = 2  # a video that ends the process which reads it must not end all of them
 
 
 @dataclass(frozen=True, kw_only=True)
 class State:
-    """Where a job stands. progress: 0 to 1. changed_s: seconds since 1970. process: number of the one that has it."""
+    """Where a job stands.
+
+    progress: 0 to 1. begun_s, changed_s: seconds since 1970. process: number of the one that noted it. tries: how often
+    somebody began to work on it.
+    """
 
     id: str
     status: str = "receiving"
     progress: float = 0.0
     problem: dict[str, Any] | None = None
+    begun_s: float = 0.0
     changed_s: float = 0.0
     process: int = 0
+    tries: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return what clients get."""
@@ -48,11 +61,20 @@ class Jobs:
     """The jobs below one folder. `folder` is there already; other processes may use it at the same time.
 
     most: unfinished jobs at the same time. keep_s: for which results are kept. longest_s: for which a job may be
-    unfinished; what is older was forgotten.
+    unfinished; what is older was forgotten. durable: whether the folder outlives the server, and jobs with it.
     """
 
-    def __init__(self, folder: Path, most: int, keep_s: float, longest_s: float = math.inf) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        most: int,
+        keep_s: float,
+        longest_s: float = math.inf,
+        *,
+        durable: bool = False,
+    ) -> None:
         self._folder, self._most, self._keep_s, self._longest_s = folder, most, keep_s, longest_s
+        self.durable = durable
         self._identity = _identity(folder)
 
     def check_folder(self) -> None:
@@ -70,7 +92,7 @@ class Jobs:
         self.sweep()
         if sum(state.status in UNFINISHED for state in self._all()) >= self._most:
             raise Busy(f"{self._most} videos are waiting or running already")
-        state = State(id=secrets.token_urlsafe(16))
+        state = State(id=secrets.token_urlsafe(16), begun_s=time.time())
         try:
             self.place(state.id).mkdir(mode=0o700)
         except OSError as error:
@@ -97,6 +119,54 @@ class Jobs:
                 "there is no such video; results are deleted after a while", 404, {"Connection": "keep-alive"}
             )
         return state
+
+    @contextmanager
+    def taken(self) -> Iterator[State | None]:
+        """Hold the oldest job that waits and that nobody works on, as `running`, for the length of the block; or None.
+
+        One that was begun twice by processes which ended has failed: it is what ends them.
+        """
+        waiting = [state for state in self._all() if state.status in ("queued", "running")]
+        for state in sorted(waiting, key=lambda state: state.begun_s):
+            if (held := self._locked(state.id)) is None:
+                continue
+            with held:
+                found = self._read(state.id)  # another may have finished it before we had the lock
+                if found is None or found.status not in ("queued", "running"):
+                    continue
+                if found.tries >= _MOST_TRIES:
+                    self.note(found, status="failed", problem=problem(_LOST, 500))
+                    self.place(found.id, VIDEO).unlink(missing_ok=True)
+                    continue
+                yield self.note(found, status="running", progress=0.0, tries=found.tries + 1)
+                with suppress(OSError):
+                    self.place(state.id, _LOCK).unlink(missing_ok=True)
+                return
+        yield None
+
+    def _locked(self, job: str) -> IO[bytes] | None:
+        """Return the open lock of a job, or None where another process has it or the job is gone."""
+        try:
+            file = self.place(job, _LOCK).open("ab")
+        except OSError:
+            return None
+        try:
+            lock_file(file, shared=False)
+        except OSError:
+            file.close()
+            return None
+        return file
+
+    def put_back(self, state: State) -> None:
+        """Let a job wait again that was begun and not finished."""
+        self.note(state, status="queued", progress=0.0, tries=state.tries - 1)
+
+    def give_up_waiting(self, why: dict[str, Any]) -> None:
+        """Let all jobs that wait fail, for the reason given, where nobody will come to take them."""
+        for state in self._all():
+            if state.status == "queued":
+                self.note(state, status="failed", problem=why)
+                self.place(state.id, VIDEO).unlink(missing_ok=True)
 
     def is_cancelled(self, job: str) -> bool:
         return self.place(job, _CANCELLED).exists() or not self.place(job).is_dir()
@@ -133,6 +203,7 @@ class Jobs:
             ROWS,
             TABLE,
             ABOUT,
+            _LOCK,
         ):  # by name first: to list a folder takes a free file descriptor
             with suppress(OSError):
                 self.place(job, name).unlink(missing_ok=True)
@@ -170,7 +241,8 @@ class Jobs:
             return None
         if self.place(job, _CANCELLED).exists():
             return replace(state, status="cancelled", problem=None)
-        if state.status in UNFINISHED and not _lives(state.process):
+        lost = state.status == "receiving" or (state.status == "running" and not self.durable)
+        if lost and not _lives(state.process):
             return replace(state, status="failed", problem=problem(_LOST, 500))
         return state
 

@@ -12,9 +12,9 @@ from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 
 from mien.errors import ImageError, MienError
 from mien.predict.results import Face
-from mien.serve.auth import SUBPROTOCOL
 from mien.serve.config import MEGA
 from mien.serve.fair_queue import picture
+from mien.serve.middleware import SUBPROTOCOL
 from mien.serve.problems import ApiError, problem, problem_of
 from mien.serve.service import Service, address_of, service_of
 from mien.video.settings import VideoSettings

@@ -1,9 +1,18 @@
-"""What the server counts, in the form that Prometheus reads."""
+"""What the server counts, in the form that Prometheus reads, and what it logs, as lines of JSON.
+
+An identifier ties the lines and answers of one request together.
+"""
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import re
+import secrets
+import sys
+from contextvars import ContextVar
+from datetime import UTC, datetime
 from pathlib import Path
 
 from prometheus_client import (
@@ -18,8 +27,6 @@ from prometheus_client import (
 )
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from mien.serve.logs import log_request
-
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _PICTURES = (1, 2, 4, 8, 16, 32, 64, 128)
 # Addresses with what varies left out, so that a client cannot make the series grow.
@@ -29,6 +36,11 @@ _METHODS = ("GET", "HEAD", "POST", "DELETE", "OPTIONS")
 SEVERAL = (
     "PROMETHEUS_MULTIPROC_DIR"  # what prometheus_client looks for where several processes count together
 )
+
+REQUEST_HEADER = "X-Request-Id"
+request_id: ContextVar[str] = ContextVar("request_id", default="")
+_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_requests = logging.getLogger("mien.requests")
 
 
 class Metrics:
@@ -99,3 +111,40 @@ def _route(path: str) -> str:
     if video := _VIDEO.fullmatch(path):
         return "/v1/videos/{id}" + (video[1] or "")
     return "/static" if path.startswith("/static/") else "other"
+
+
+def identify(given: str | None) -> str:
+    """Take a proxy's identifier of a request, where it is fit for a log, or make one; returns it."""
+    chosen = given if given and _ID.fullmatch(given) else secrets.token_hex(8)
+    request_id.set(chosen)
+    return chosen
+
+
+def log_request(method: str, route: str, status: int, seconds: float) -> None:
+    """Log a request that was answered, without what would tell whose it was."""
+    if _requests.isEnabledFor(logging.INFO):
+        fields = {"method": method, "route": route, "status": status, "seconds": round(seconds, 6)}
+        _requests.info("answered", extra={"fields": fields})
+
+
+def write_json() -> None:
+    """Write the logs of this process to standard error as JSON, a line each, with one about every request."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_JsonFormatter())
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    _requests.setLevel(logging.INFO)
+
+
+class _JsonFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **({"request": request_id.get()} if request_id.get() else {}),
+            **getattr(record, "fields", {}),
+        }
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)

@@ -46,7 +46,7 @@ def private_folder() -> Iterator[Path]:
     try:
         # Locked before it has its name: a lock that can be seen and is free belongs to nobody who lives.
         with (folder / f".{_LOCK}").open("xb") as lock:
-            _lock(lock, shared=True)
+            lock_file(lock, shared=True)
             (folder / f".{_LOCK}").rename(folder / _LOCK)
             watcher = _watched(folder)
             yield folder
@@ -56,11 +56,24 @@ def private_folder() -> Iterator[Path]:
             watcher.wait()
 
 
+def kept_folder(path: Path) -> Path:
+    """Return a folder that outlives the server, made where it is missing, for this user alone.
+
+    OutputError where it cannot be written to.
+    """
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            return path
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
     """Mark an existing folder as in use by this process too, for as long as the block or the process lives."""
     with (folder / _LOCK).open("rb") as lock:
-        _lock(lock, shared=True)
+        lock_file(lock, shared=True)
         yield
 
 
@@ -100,13 +113,14 @@ def _in_use(folder: Path) -> bool:
         return False
     with lock.open("rb") as file:
         try:
-            _lock(file, shared=False)
+            lock_file(file, shared=False)
         except BlockingIOError:
             return True
     return False
 
 
-def _lock(file: IO[bytes], *, shared: bool) -> None:
+def lock_file(file: IO[bytes], *, shared: bool) -> None:
+    """Lock an open file for as long as it is open; BlockingIOError where another has it. Windows: does nothing."""
     if sys.platform != "win32":
         import fcntl
 

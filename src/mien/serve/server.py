@@ -31,9 +31,8 @@ from mien.errors import ConfigError, MienError
 from mien.serve.app import build
 from mien.serve.config import MEGA, ServeConfig
 from mien.serve.jobs import Jobs
-from mien.serve.logs import write_json
-from mien.serve.metrics import Metrics, count_together
-from mien.serve.private_folder import held, private_folder
+from mien.serve.metrics import Metrics, count_together, write_json
+from mien.serve.private_folder import held, kept_folder, private_folder
 from mien.serve.problems import ApiError, response_of
 from mien.serve.service import ModelOptions, Service
 from mien.video.reader import configure_ffmpeg
@@ -220,7 +219,9 @@ def serve(
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # a line for every odd form is no news
     logging.getLogger("uvicorn.error").addFilter(lambda record: not record.getMessage().startswith(_NO_NEWS))
     longest_s = 60 * (config.max_videos + 1) * config.max_video_minutes
-    jobs = Jobs(folder, config.max_videos, 60 * config.keep_minutes, longest_s)
+    durable = config.video_folder is not None
+    place = kept_folder(Path(config.video_folder)) if config.video_folder else folder
+    jobs = Jobs(place, config.max_videos, 60 * config.keep_minutes, longest_s, durable=durable)
     service = Service.open(options, config, jobs, Metrics())
     service.max_connections = _max_connections(config)
     head_s = min(_HEAD_S, config.timeout_s)

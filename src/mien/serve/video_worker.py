@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -29,37 +28,33 @@ from mien.video.sinks import CsvSink
 _NAME = "the video"
 _SHOWN = ("track", "box", "emotion", "probability", "probabilities", "uncertain")  # of each face
 _NOTE_S = 0.2  # between two notes of the progress
+_LOOK_S = 0.5  # between two looks whether a job waits that another process took in
 _STOPPED = "the server is going down; send the video to another or later"
 
 
 class VideoWorker:
-    """Analyses queued videos of this process. `stop` from any thread."""
+    """Analyses videos that wait, one after the other, whoever took them in. `stop` from any thread."""
 
     def __init__(self, jobs: Jobs, analyzer: Analyzer, config: ServeConfig, metrics: Metrics) -> None:
         os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = ONLY_CONTAINERS
         self._jobs, self._analyzer, self._config, self._metrics = jobs, analyzer, config, metrics
-        self._queue: queue.Queue[State | None] = queue.Queue()
+        self._news = threading.Event()
         self._draining = self._stopping = False
-        self._at_work = 0
-        self._count = threading.Lock()
+        self.is_busy = False
         self._thread = threading.Thread(target=self._run, name="mien-videos", daemon=True)
         self._thread.start()
 
     def add(self, state: State) -> State:
         """Queue a job whose video has come."""
         state = self._jobs.note(state, status="queued")
-        with self._count:
-            self._at_work += 1
-        self._queue.put(state)
+        self._news.set()
         return state
 
-    @property
-    def is_busy(self) -> bool:
-        return self._at_work > 0
-
     def drain(self) -> None:
-        """Go on with the running video; tell those that wait that their turn will not come."""
+        """Go on with the running video; tell those that wait that their turn will not come, unless they can wait."""
         self._draining = True
+        if not self._jobs.durable:
+            self._jobs.give_up_waiting(problem(_STOPPED, 503))
 
     @property
     def works(self) -> bool:
@@ -68,27 +63,33 @@ class VideoWorker:
     def stop(self, patience_s: float = 5.0) -> bool:
         """Give up what is running and end the thread; False where it does not end."""
         self._draining = self._stopping = True
-        self._queue.put(None)
+        self._news.set()
         self._thread.join(patience_s)
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        while (state := self._queue.get()) is not None:
+        while not self._stopping:
             try:
-                self._one(state)
+                found = not self._draining and self._next()
             except Exception:  # such as a full disk; the next one may fare better
                 logging.getLogger("mien").exception("the state of a video cannot be written")
-            finally:
-                with self._count:
-                    self._at_work -= 1
+                found = False
+            if not found:
+                self._news.wait(_LOOK_S)  # others that share the folder may have put a job there
+                self._news.clear()
+
+    def _next(self) -> bool:
+        """Work on the oldest video that waits; False where there is none."""
+        self.is_busy = True
+        try:
+            with self._jobs.taken() as state:
+                if state is not None:
+                    self._one(state)
+            return state is not None
+        finally:
+            self.is_busy = False
 
     def _one(self, state: State) -> None:
-        if self._jobs.is_cancelled(state.id):
-            return
-        if self._draining:
-            self._jobs.note(state, status="failed", problem=problem(_STOPPED, 503))
-            return
-        state = self._jobs.note(state, status="running")
         noted = time.monotonic()
 
         def progress(share: float) -> None:
@@ -103,16 +104,23 @@ class VideoWorker:
             self._jobs.note(state, progress=share)
 
         with self._metrics.videos.track_inprogress():
-            end = self._analysed(state, progress)
+            try:
+                end = self._analysed(state, progress)
+            except _Stopped:
+                if self._jobs.durable and not self._jobs.is_cancelled(state.id):
+                    self._jobs.put_back(state)
+                    return
+                end = replace(state, status="failed", problem=problem(_STOPPED, 503))
         self._jobs.note(end)
+        self._jobs.place(state.id, VIDEO).unlink(missing_ok=True)
 
     def _analysed(self, state: State, progress: Callable[[float], None]) -> State:
         """Return how the job ended; a bug is logged and told without details."""
         folder = self._jobs.place(state.id)
         try:
-            analyze_upload(folder, self._analyzer, self._config, progress)
+            analyze_upload(folder, self._analyzer, self._config, progress, keep=self._jobs.durable)
         except _Stopped:
-            return replace(state, status="failed", problem=problem(_STOPPED, 503))
+            raise
         except MienError as error:
             return replace(state, status="failed", problem=problem_of(error))
         except OSError as error:
@@ -130,9 +138,14 @@ class _Stopped(Exception):
 
 
 def analyze_upload(
-    folder: Path, analyzer: Analyzer, config: ServeConfig, progress: Callable[[float], None]
+    folder: Path,
+    analyzer: Analyzer,
+    config: ServeConfig,
+    progress: Callable[[float], None],
+    *,
+    keep: bool = False,
 ) -> None:
-    """Analyse the video in a job's folder and remove it.
+    """Analyse the video in a job's folder and remove it. keep: leave it there, so that another can begin anew.
 
     progress: called with the share that is done, 0 to 1; what it raises ends the analysis. Raises ImageError for
     what is no video, is cut off, or takes longer than is allowed.
@@ -140,16 +153,18 @@ def analyze_upload(
     path = folder / VIDEO
     try:
         with open_video(path) as video:
-            with suppress(
-                OSError
-            ):  # Windows keeps an open file; elsewhere it is gone from here on, even after a crash
-                path.unlink()
+            if not keep:
+                with suppress(
+                    OSError
+                ):  # Windows keeps an open file; elsewhere it is gone, even after a crash
+                    path.unlink()
             _check(video, config)
             _write(folder, _in_time(video, analyzer, config, progress), video, analyzer)
     except ImageError as error:
         raise ImageError(str(error).replace(str(path), _NAME)) from error
     finally:
-        path.unlink(missing_ok=True)
+        if not keep:
+            path.unlink(missing_ok=True)
 
 
 def _check(video: Video, config: ServeConfig) -> None:

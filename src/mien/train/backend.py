@@ -12,7 +12,7 @@ from typing import Any
 
 from mien.errors import ConfigError, need
 from mien.train.config import TrainConfig
-from mien.train.networks.registry import own_networks
+from mien.train.networks import own_networks
 
 _CPU_INFO = Path("/proc/cpuinfo")
 

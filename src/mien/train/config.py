@@ -22,7 +22,7 @@ _run = partial(setting, group="expert settings: running")
 SMALL_SET = 5000  # training pictures below which a set is treated as small
 # What a later phase of a recipe may change; the network, the data and the batches stay as they are.
 PHASE_SETTINGS = (
-    "epochs", "learning_rate", "schedule", "patience", "class_weights", "unfreeze", "optimizer", "mixup_off_epoch",
+    "epochs", "learning_rate", "schedule", "patience", "class_weights", "unfreeze", "optimizer", "mixup_until",
 )  # fmt: skip
 
 
@@ -132,7 +132,7 @@ class TrainConfig(DataConfig):
     mixup: float = _augment(0.2, "alpha of mixup's Beta distribution (Zhang et al. 2018); 0: off")
     cutmix: float = _augment(0.0, "alpha of CutMix's Beta distribution (Yun et al. 2019); 0: off")
     mixup_prob: float = _augment(0.5, "share of the batches that are mixed")
-    mixup_off_epoch: float = _augment(0.85, "mixing ends after this share of the epochs")
+    mixup_until: float = _augment(0.85, "mixup and CutMix end after this share of the epochs; 1: never")
     # optimisation
     epochs: int | None = _common(
         None, "passes over the training pictures; unset: 30, and up to 150 for sets of under 5,000 pictures"
@@ -220,7 +220,7 @@ class TrainConfig(DataConfig):
         ):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be from 0 to below 1, got {getattr(self, name)}")
-        for name in ("erasing", "blur", "mixup_prob", "mixup_off_epoch"):
+        for name in ("erasing", "blur", "mixup_prob", "mixup_until"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} must be from 0 to 1, got {getattr(self, name)}")
         not_negative = (

@@ -254,6 +254,7 @@ def adopt_onnx(path: Path, folder: Path, told: Description, name: str | None = N
     import onnx
 
     from mien.train.export.card import describe
+    from mien.train.export.features import add_features
 
     try:
         proto = onnx.load(path)
@@ -271,6 +272,7 @@ def adopt_onnx(path: Path, folder: Path, told: Description, name: str | None = N
             f"{path} takes {shape[0]} pictures at a time; export it with an open batch size, then mien can use it"
         )
     _wrap(proto, entries[0], metadata, channels_first, told)
+    metadata = add_features(proto, metadata)
     with whole_folder(folder) as temporary:
         onnx.save(proto, temporary / MODEL_FILE)
         _check_alike(path, temporary / MODEL_FILE, metadata, channels_first, told)

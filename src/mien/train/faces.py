@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.data.dataset import Dataset, Pictures, Split
-from mien.data.fingerprints import Fingerprints
-from mien.data.index import fingerprints_of
+from mien.data.index import Fingerprints, fingerprints_of
 from mien.detect.align import align
 from mien.detect.base import Detection, Detector
 from mien.errors import DataError

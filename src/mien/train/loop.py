@@ -37,9 +37,8 @@ from mien.errors import TrainingError
 from mien.model.calibration import negative_log_likelihood
 from mien.terminal import ProgressBar, clock
 from mien.train import backend, checkpoint, schedule
-from mien.train.checkpoint import Progress
+from mien.train.checkpoint import MovingAverage, Progress, host
 from mien.train.config import TrainConfig
-from mien.train.ema import MovingAverage, host
 from mien.train.loader import Batch, Inputs, Loader
 from mien.train.teachers import Teachers
 
@@ -349,7 +348,7 @@ class ClassifierLoop(TrainingLoop):
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         config, progress = self.phase, self.progress
-        mix = progress.phase_epoch < config.mixup_off_epoch * progress.phase_epochs
+        mix = progress.phase_epoch < config.mixup_until * progress.phase_epochs
         if self._frozen:
             view = epoch % config.feature_views
             return self._frozen.batches(view, epoch, lambda: self._varied(view, mix))

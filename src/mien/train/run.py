@@ -137,8 +137,7 @@ def heads_for(dataset: Dataset, config: TrainConfig) -> dict[str, tuple[str, ...
 
 def _build(config: TrainConfig, heads: dict[str, tuple[str, ...]]) -> _Built:
     """Build the network that the settings name, or start from a trained one."""
-    from mien.train.networks import backbones
-    from mien.train.networks.registry import network
+    from mien.train.networks import backbones, network
     from mien.train.networks.spec import NetworkRequest
 
     if config.init_from:

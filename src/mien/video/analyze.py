@@ -17,9 +17,7 @@ from mien.predict.results import Face
 from mien.video.reader import Frame, Video, open_video, prefetch
 from mien.video.results import TrackedFace, VideoFrame
 from mien.video.settings import VideoSettings
-from mien.video.shots import with_cuts
-from mien.video.smoothing import TrackSmoother
-from mien.video.tracking import BoxTracker, Track
+from mien.video.tracking import BoxTracker, Track, TrackSmoother, with_cuts
 
 _PREFETCH, _TOGETHER = 8, 4  # frames decoded in advance; keyframes whose faces go to the network in one call
 _BYTES = 1 << 25  # of frames in each of these two places: fewer of them where frames are large

@@ -1,20 +1,27 @@
-"""Which face is which from one detection to the next: boxes are predicted, assigned and numbered."""
+"""Faces that keep their numbers: which is which from one detection to the next, averaging over time, cuts.
+
+Boxes are predicted, assigned and numbered; averaging keeps one odd frame from changing the answer; after a cut
+everybody is somebody new.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from weakref import WeakKeyDictionary
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from mien.detect.base import Box
-from mien.errors import DataError
+from mien.errors import ConfigError, DataError
 from mien.model.heads import Head
 from mien.predict.results import Face
+from mien.video.reader import Frame
 from mien.video.results import TrackedFace
 from mien.video.settings import HALF_LIFE_S, TrackerSettings
-from mien.video.smoothing import TrackSmoother
 
 # Distance-IoU that a box needs with where its track is expected; 0 allows a step of three quarters of a face.
 _LEAST = 0.0
@@ -23,6 +30,13 @@ _BOX_STD = 0.05  # standard deviation of a detector's box: centre and sides
 _ACCELERATION = 4.0  # how much a head changes its speed: spectral density of the acceleration, sizes² / s³
 _SPEED_STD = 1.5  # standard deviation of the speed of a face that has just appeared, sizes / s
 _COAST_S = 0.3  # seconds in which the speed of an unseen face falls to 1/e: heads stop and turn
+# In six clips from one studio, at most 0.7 % of the places change by so many levels of 255 from frame to frame, and at
+# least 33 % from the end of one clip to the beginning of another. What comes into a shot changes less of it.
+_LEVELS, _SHARE = 12, 0.2
+_TIMES = (
+    3.0  # mean change between two shots, over what it is within them: a fast pan changes much all the time
+)
+_SIZE_PX = (64, 36)
 
 
 class Tracker:
@@ -241,3 +255,106 @@ def _assignment(cost: NDArray[np.float64]) -> list[tuple[int, int]]:
             owner[column] = owner[previous[column]]
             column = int(previous[column])
     return [(int(owner[column]), column) for column in range(columns) if owner[column] >= 0]
+
+
+class Smoother:
+    """Exponential smoothing in time of one face's probabilities.
+
+    The answer is the weighted mean of everything seen so far; a frame's weight halves with every `half_life_s` that
+    has passed since. So it does not depend on the frame rate, and gaps count as the time that they are. The sum of
+    weights is kept beside the sum (Wright 1986, doi:10.1287/mnsc.32.4.499), so the first frame is not
+    counted as if it had lasted for ever.
+
+    Probabilities are averaged, not their logarithms: the mean of calibrated probabilities stays a calibrated statement
+    about the stretch of time (a linear opinion pool, Stone 1961, doi:10.1214/aoms/1177704873), whereas with
+    logarithms one frame that gives a class next to nothing would veto it for seconds.
+    half_life_s: None switches it off. Raises ConfigError unless it is above 0.
+    """
+
+    def __init__(self, half_life_s: float | None) -> None:
+        _check(half_life_s)
+        self._half_life_s = half_life_s
+        self._sums: list[float] = []
+        self._weight = 0.0
+        self._time_s = 0.0
+
+    def add(self, time_s: float, shares: Sequence[float]) -> list[float]:
+        """Take in the probabilities of one frame and return the smoothed ones; times must not go back."""
+        if self._half_life_s is None:
+            return list(shares)
+        kept = 0.5 ** ((time_s - self._time_s) / self._half_life_s) if self._sums else 0.0
+        before = self._sums or [0.0] * len(shares)
+        self._sums = [kept * old + new for old, new in zip(before, shares, strict=True)]
+        self._weight = kept * self._weight + 1.0
+        self._time_s = time_s
+        return [total / self._weight for total in self._sums]
+
+
+class TrackSmoother:
+    """One Smoother for each track, for as long as the track lives.
+
+    head: the head that the faces come from. half_life_s: see Smoother.
+    """
+
+    def __init__(self, head: Head, half_life_s: float | None = HALF_LIFE_S) -> None:
+        _check(half_life_s)
+        self._head = head
+        self._half_life_s = half_life_s
+        self._smoothers: WeakKeyDictionary[object, Smoother] = WeakKeyDictionary()
+
+    def add(self, track: object, time_s: float, face: Face) -> Face:
+        """Return the face with the probabilities of its track up to this time."""
+        smoother = self._smoothers.setdefault(track, Smoother(self._half_life_s))
+        return with_probabilities(face, smoother.add(time_s, list(face.probabilities.values())), self._head)
+
+
+def _check(half_life_s: float | None) -> None:
+    if half_life_s is not None and not (math.isfinite(half_life_s) and half_life_s > 0):
+        raise ConfigError(f"half_life_s must be above 0 seconds, got {half_life_s}; or switch smoothing off")
+
+
+def with_probabilities(face: Face, shares: Sequence[float], head: Head) -> Face:
+    """Return the face with other probabilities, in the order of the head's labels, and the decision from them."""
+    probabilities = {label: min(share, 1.0) for label, share in zip(head.labels, shares, strict=True)}
+    emotion = max(head.labels, key=lambda label: probabilities[label])
+    return replace(
+        face,
+        emotion=emotion,
+        probability=probabilities[emotion],
+        probabilities=probabilities,
+        uncertain=probabilities[emotion] < head.threshold,
+    )
+
+
+def with_cuts(frames: Iterable[Frame]) -> Iterator[tuple[Frame, bool]]:
+    """Yield each frame, and whether it is the first of a new shot; one frame late.
+
+    Content-aware detection, as PySceneDetect's adaptive detector does it: a change must take in a fifth of the picture,
+    and be large beside the changes around it. The last two frames before the cut must both differ from the first two
+    after it, so that the flash of a camera, which changes one frame alone, is none. Slow dissolves are not found.
+    """
+    before: list[NDArray[np.float32]] = []  # the last two frames of this shot, small
+    waiting: tuple[Frame, NDArray[np.float32]] | None = None
+    for frame in frames:
+        small = _small(frame)
+        if waiting is not None:
+            cut = _is_cut(before, [waiting[1], small])
+            yield waiting[0], cut
+            before = [waiting[1]] if cut else [*before[-1:], waiting[1]]
+        waiting = (frame, small)
+    if waiting is not None:
+        yield waiting[0], _is_cut(before, [waiting[1]])
+
+
+def _is_cut(before: list[NDArray[np.float32]], after: list[NDArray[np.float32]]) -> bool:
+    if not before:
+        return False
+    pairs = [np.abs(one - other) for one in before for other in after]
+    if min(float((pair.max(axis=2) > _LEVELS).mean()) for pair in pairs) < _SHARE:
+        return False
+    within = max(float(np.abs(shot[0] - shot[-1]).mean()) for shot in (before, after))
+    return min(float(pair.mean()) for pair in pairs) >= _TIMES * within
+
+
+def _small(frame: Frame) -> NDArray[np.float32]:
+    return np.asarray(cv2.resize(frame.image, _SIZE_PX, interpolation=cv2.INTER_AREA), np.float32)

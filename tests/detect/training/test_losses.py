@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from mien.detect.training.losses import detector_loss, parts
+from mien.detect.training.loop import detector_loss, parts
 from mien.detect.training.network import Widths, build, with_cells_in_a_row
 from mien.detect.training.targets import (
     BOX,

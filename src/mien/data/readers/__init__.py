@@ -1,1 +1,6 @@
-"""A module for each form that labelled pictures have; each reader gives a RawDataset. `opening` chooses one."""
+"""A module for each form that labelled pictures have.
+
+In: a path that `opening` has recognised, and a `DataConfig`. Out: what was found there, labelled files with notes, or a
+`RawDataset`. Begin with `folders` (a folder a class) and `tables` (paths and labels in CSV, JSON Lines, Parquet);
+`fer2013` and `public` know data sets as they are published, `unpack` archives, `words` the names of parts and columns.
+"""

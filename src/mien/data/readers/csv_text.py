@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from mien.errors import DataError
-from mien.files import FORMULA
+from mien.files import without_spreadsheet_guard
 
 CSV_SUFFIXES = (".csv", ".tsv", ".csv.gz", ".csv.xz", ".tsv.gz", ".tsv.xz")
 _LONGEST_LINE = 10_000_000  # characters; a FER-2013 row has 9,000
@@ -42,7 +42,7 @@ def rows_of(path: Path) -> Iterator[list[str]]:
             # What a crash leaves in a file; the system refuses it in a name.
             if any("\0" in cell for cell in row):
                 raise DataError(f"{path} is damaged: line {rows.line_num} has zero bytes; get the file again")
-            yield [_without_guard(cell) if cell[:1] == "'" else cell for cell in row]
+            yield [without_spreadsheet_guard(cell) if cell[:1] == "'" else cell for cell in row]
     except csv.Error as error:
         raise DataError(f"{path} is damaged: {error}; get the file again") from error
     finally:
@@ -82,10 +82,6 @@ def _delimiter(path: Path, header: str) -> str:
     if "," in header:
         return ","
     return ";" if ";" in header else "\t" if "\t" in header else ","
-
-
-def _without_guard(cell: str) -> str:
-    return cell[1:] if cell[1:2] and cell[1] in FORMULA else cell
 
 
 def _opened(path: Path) -> IO[str]:

@@ -36,10 +36,10 @@ export function icon(name) {
 
 export const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
-/** 0.934 as "93 %"; what is short of certain is never shown as certain, nor a trace as nothing. */
+/** A probability, 0.934, as "93%", in the command's words: nothing reads as certain (1 is rounded), no trace as nothing. */
 export function percent(share) {
-  if (share >= 0.995 && share < 1) return ">99 %";
-  return share > 0 && share < 0.005 ? "<1 %" : `${Math.round(100 * share)} %`;
+  if (share >= 0.995) return ">99%";
+  return share > 0 && share < 0.005 ? "<1%" : `${Math.round(100 * share)}%`;
 }
 
 /** Seconds as "1:02" or "1:00:02"; with tenths where a whole video is short. */

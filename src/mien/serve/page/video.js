@@ -3,7 +3,7 @@
 import { drawFaces, sharp } from "./annotate.js";
 import { dropVideo, lineOf, sendVideo, tooLarge, videoResult, videoState } from "./api.js";
 import { Cards } from "./bars.js";
-import { announce, byId, count, percent, save, shape, stem, tell } from "./dom.js";
+import { announce, byId, count, save, shape, stem, tell } from "./dom.js";
 import { Rows, Timeline, portraits } from "./timeline.js";
 
 const POLL_MS = 500;
@@ -79,7 +79,7 @@ function step(name, share) {
   if (byId("video-step").textContent !== words) announce(words);
   byId("video-step").textContent = words;
   byId("video-progress").value = share;
-  byId("video-share").textContent = percent(share);
+  byId("video-share").textContent = `${Math.floor(100 * share)}%`;
 }
 
 function show(mine) {

@@ -19,8 +19,8 @@ from mien.errors import MissingExtra, ModelError
 from mien.files import whole_file
 from mien.model.calibration import LEFT_BELOW
 from mien.model.metadata import Metadata
+from mien.train.export.folder import TOLERANCE, keras_probabilities, probes
 from mien.train.export.keras_io import bare_clone, computes_in_float32, float32_clone
-from mien.train.export.parity import TOLERANCE, keras_probabilities, probes
 
 
 def export_litert(model: Any, path: Path, metadata: Metadata) -> Path:

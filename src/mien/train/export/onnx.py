@@ -23,7 +23,7 @@ from mien.model.calibration import LEFT_BELOW
 from mien.model.heads import Head
 from mien.model.metadata import METADATA_KEY, Metadata
 from mien.train.export.keras_io import finish_loading
-from mien.train.export.onnx_layers import activations, arithmetic, convolutions, shapes
+from mien.train.export.onnx_layers import activations, arithmetic, convolutions
 from mien.train.export.onnx_layers.graph import Graph, Value
 
 OPSET, IR_VERSION = 18, 8  # what ONNX Runtime 1.14 and newer reads; 18 is the first whose Resize takes axes
@@ -36,7 +36,7 @@ NETWORK_KEY, REST_KEY = (
 Handler = Callable[..., Value]
 _LAYERS: dict[str, Handler] = {
     name: handler
-    for module in (activations, arithmetic, convolutions, shapes)
+    for module in (activations, arithmetic, convolutions)
     for name, handler in module.LAYERS.items()
 }
 # Layers that work on flattened values in either order; before all others Keras's order is restored.

@@ -1,0 +1,545 @@
+"""The table of a face set, `faces.csv`: its columns, reading what people edited, writing it whole.
+
+A face set is a folder:
+
+    faces.csv        one row per face: COLUMNS, and whatever columns people add
+    crops/….png      the faces with their colour and some surroundings; `file` names one, relative to the folder
+    sources.csv      one row per photograph, film or table that was looked at, and what came of it (`extract.py`)
+    labels.sqlite    the answers given in `mien label` (`mien.label.store`)
+
+A table without the other files but its crops is complete by itself.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PureWindowsPath
+from types import MappingProxyType
+from typing import Any
+
+from mien.detect.base import Box, Detection, Landmarks, scaled
+from mien.errors import ConfigError, DataError, MienError
+from mien.files import (
+    clipped,
+    locked,
+    spreadsheet_safe,
+    whole_file,
+    without_spreadsheet_guard,
+)
+from mien.label.store import CANNOT_TELL, NO_FACE, Agreed, Store, class_name
+from mien.label.store import FILE as STORE_FILE
+
+TABLE_FILE, CROPS = "faces.csv", "crops"
+SHOWN, DUPLICATE, BLURRED, TINY, DOUBTFUL = "", "duplicate", "blurred", "tiny", "doubtful"
+SET_ASIDE = (DUPLICATE, BLURRED, TINY, DOUBTFUL)  # by mien itself
+STATUSES = (SHOWN, *SET_ASIDE, NO_FACE, CANNOT_TELL)
+_LONGEST_CELL = 1_000_000  # characters
+_LOCK_S = 30.0  # how long to wait for another process that is writing the table
+_POINTS = Landmarks._fields
+_EMPTY: Mapping[str, Any] = MappingProxyType({})
+
+_Unread = tuple[
+    dict[str, str], list[str]
+]  # a wrong row: its cells by column, and those beyond the last column
+
+
+@dataclass(frozen=True)
+class Column:
+    """name: as in the header. kind: of its values, with the unit. meaning: in words, for the documentation."""
+
+    name: str
+    kind: str
+    meaning: str
+
+
+# The one place where the columns are said. docs/face-sets.md shows this table, and a test compares the two.
+COLUMNS = (
+    Column("id", "text", "stays the same when the face is found again: made of the source's content and the box"),
+    Column("file", "path", "the crop, relative to the folder of the table"),
+    Column("source", "path", "photograph or film, relative to the folder of the table, or absolute"),
+    Column("time_s", "seconds", "of a film: when the frame is shown, from the first one on; else empty"),
+    Column("track", "number from 1", "of a film: which of the faces that were followed; else empty"),
+    Column("x", "pixels of the source", "left side of the face's box, in the upright picture"),
+    Column("y", "pixels of the source", "upper side of the box, y down"),
+    Column("width", "pixels of the source", "of the box, above 0"),
+    Column("height", "pixels of the source", "of the box, above 0; it reaches from hairline to chin"),
+    *(
+        Column(f"{point}_{axis}", "pixels of the source", f"{axis} of the {point.replace('_', ' ')}; may be empty")
+        for point in _POINTS
+        for axis in "xy"
+    ),
+    Column("margin", "number above 0", "side of the crop over the box's longer side; empty: the picture is a face"),
+    Column("score", "0 to 1", "how sure the detector is; empty where it cannot say"),
+    Column("sharpness", "number from 0", "variance of the Laplacian of the face at 112 pixels; blurred ones are low"),
+    Column("reasons", "words", "what speaks against the face: small, turned, low-contrast, unsure, no-face?"),
+    Column("group", "text", "faces that belong on one side of a split: film and track, file, or what --group found"),
+    Column("status", "word", "empty: shown; duplicate, blurred, tiny, doubtful: set aside; no face, cannot tell"),
+    Column("duplicate_of", "id", "of a duplicate: the face that it repeats"),
+    Column("label", "text", "the class, where persons agree or most say so; at most 60 letters"),
+    Column("votes", "JSON", 'persons for each class where they do not agree: {"bored": 1, "calm": 2}'),
+    Column("who", "text", "whose answers count, separated by commas; `table`: typed in here"),
+    Column("when", "time", "of the last answer: UTC, ISO 8601"),
+)  # fmt: skip
+_NAMES = tuple(column.name for column in COLUMNS)
+_NEEDED = ("id", "file")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FaceRow:
+    """One face: a row of the table. The fields are COLUMNS, with the box and the landmarks put together.
+
+    file, source: as in the table; `FaceSet.crop_path` and `source_path` say where they are. box, landmarks: in pixels
+    of the upright source. votes: class to persons, empty unless they disagree. extra: cells of columns that people
+    added. Raises DataError on values that cannot be right.
+    """
+
+    id: str
+    file: str
+    source: str = ""
+    time_s: float | None = None
+    track: int | None = None
+    box: Box | None = None
+    landmarks: Landmarks | None = None
+    margin: float | None = None
+    score: float | None = None
+    sharpness: float | None = None
+    reasons: str = ""
+    group: str = ""
+    status: str = SHOWN
+    duplicate_of: str = ""
+    label: str = ""
+    votes: Mapping[str, int] = field(default_factory=lambda: _EMPTY, hash=False)
+    who: str = ""
+    when: str = ""
+    extra: Mapping[str, str] = field(default_factory=lambda: _EMPTY, hash=False)
+
+    def __post_init__(self) -> None:
+        if not self.id or not self.file:
+            raise DataError(f"a face needs an id and a file, got {self.id!r} and {self.file!r}")
+        if self.status not in STATUSES:
+            raise DataError(
+                f"status is {clipped(self.status)!r}; it may be empty or {', '.join(STATUSES[1:])}"
+            )
+        for name, least in (
+            ("time_s", 0.0),
+            ("score", 0.0),
+            ("sharpness", 0.0),
+            ("track", 1),
+            ("margin", 1e-6),
+        ):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value >= least):
+                raise DataError(f"{name} is {value}; it must be {'above 0' if least else '0 or more'}")
+        if self.score is not None and self.score > 1:
+            raise DataError(f"score is {self.score}; it must be from 0 to 1")
+        if self.box is not None and not (all(map(math.isfinite, self.box)) and min(self.box[2:]) > 0):
+            raise DataError(f"the box is {tuple(self.box)}; width and height must be above 0")
+
+    @property
+    def is_labelled(self) -> bool:
+        """Whether training can use it: a class is given, or votes, and nobody said that it is none."""
+        return bool(self.label or self.votes) and self.status not in (NO_FACE, CANNOT_TELL)
+
+    def in_crop(self, side_px: int) -> Detection:
+        """Return the face in pixels of its crop, whose side is `side_px`, as `mien.detect.align` takes it.
+
+        Where the picture is the face (no margin), or the table has no box, the detection is `whole`.
+        """
+        if self.box is None or self.margin is None:
+            return Detection(Box(0.0, 0.0, float(side_px), float(side_px)), self.score, None, whole=True)
+        x, y, width, height = self.box
+        side = max(1, round(self.margin * max(width, height)))  # as mien.detect.align.square has it
+        left, top = round(x + (width - side) / 2), round(y + (height - side) / 2)
+        scale = side_px / side
+        found = Detection(self.box, self.score, self.landmarks)
+        return scaled(found, scale, -left * scale, -top * scale)
+
+    def cells(self) -> dict[str, str]:
+        """Return the row as the table has it: column to text."""
+        box = self.box or ("", "", "", "")
+        points = [_number(value, 1) for point in self.landmarks or () for value in point]
+        values: list[Any] = [
+            self.id, self.file, self.source, _number(self.time_s, 4), self.track,
+            *(_number(value, 1) for value in box), *(points or [""] * 2 * len(_POINTS)),
+            _number(self.margin, 4), _number(self.score, 3), _number(self.sharpness, 1), self.reasons,
+            self.group, self.status, self.duplicate_of, self.label,
+            json.dumps(dict(self.votes), ensure_ascii=False) if self.votes else "", self.who, self.when,
+        ]  # fmt: skip
+        texts = ("" if value is None else str(value) for value in values)
+        return {**self.extra, **dict(zip(_NAMES, texts, strict=True))}
+
+
+class FaceSet:
+    """The faces of a folder, in the order of the table, and what is wrong with its rows.
+
+    folder: where it lies. faces: the rows, frozen; to change one: `put(dataclasses.replace(row, …))`. problems: a line
+    for each row that could not be read, with its number; such rows stay in the file as they are. Not safe to use from
+    several threads; several processes may work on one folder, because `write` first takes in what others wrote.
+    """
+
+    def __init__(self, folder: Path, faces: Iterable[FaceRow] = (), *, problems: Sequence[str] = ()) -> None:
+        self.folder = folder
+        self.problems = tuple(problems)
+        self._faces = {face.id: face for face in faces}
+        self._read: dict[str, FaceRow] = {}  # as they stood in the file
+        self._stamp: tuple[int, int, int] | None = None
+        self._unread: list[_Unread] = []
+        self._typed: dict[str, str] = {}  # labels that were typed in
+        self._extra: list[str] = []  # columns that people added
+
+    @classmethod
+    def open(cls, folder: str | Path, *, create: bool = False) -> FaceSet:
+        """Read a face set, with the answers of `labels.sqlite` over it, whatever was written to the table since.
+
+        A label that somebody typed into the table since mien wrote it holds, and becomes an answer at the next `write`.
+        folder: with `faces.csv` in it; or that file. create: an empty set where there is no table yet. Raises
+        DataError, in one line, where there is none, or it is no such table at all.
+        """
+        folder = Path(folder).expanduser()
+        if folder.name == TABLE_FILE and not folder.is_dir():
+            folder = folder.parent
+        opened = cls(folder)
+        if (folder / TABLE_FILE).is_file():
+            opened._load()
+        elif not create:
+            raise DataError(
+                f"{clipped(str(folder), 300)} is no face set (it has no {TABLE_FILE}); make one of photographs and "
+                f"films with: mien faces PATH… --to DIR"
+            )
+        return opened
+
+    @property
+    def faces(self) -> list[FaceRow]:
+        return list(self._faces.values())
+
+    def __len__(self) -> int:
+        return len(self._faces)
+
+    def __iter__(self) -> Iterator[FaceRow]:
+        return iter(self.faces)
+
+    def __contains__(self, face: str) -> bool:
+        return face in self._faces
+
+    def __getitem__(self, face: str) -> FaceRow:
+        """Return a face by its id; KeyError where there is none."""
+        return self._faces[face]
+
+    def __repr__(self) -> str:
+        return f"FaceSet({str(self.folder)!r}, {len(self):,} faces, {len(self.labelled()):,} labelled)"
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes that were given, in order of the alphabet."""
+        given = {face.label for face in self._faces.values() if face.is_labelled and face.label}
+        voted = {name for face in self._faces.values() if face.is_labelled for name in face.votes}
+        return tuple(sorted(given | voted))
+
+    def labelled(self) -> list[FaceRow]:
+        """Return the faces that training can use: `FaceRow.is_labelled`."""
+        return [face for face in self._faces.values() if face.is_labelled]
+
+    def shown(self) -> list[FaceRow]:
+        """Return the faces that are not set aside."""
+        return [face for face in self._faces.values() if face.status == SHOWN]
+
+    def crop_path(self, face: FaceRow) -> Path:
+        """Return where the crop lies. DataError for a name that leads out of the folder."""
+        path = self.folder / face.file
+        if ".." in Path(face.file).parts or Path(face.file).is_absolute():
+            raise DataError(
+                f"{TABLE_FILE}: {clipped(face.file)!r} leads out of the folder; crops lie below it"
+            )
+        return path
+
+    def source_path(self, face: FaceRow) -> Path | None:
+        """Return where the photograph or film was, whether it is there still or not; None where the table has none."""
+        return self.folder / face.source if face.source else None
+
+    def add(self, rows: Iterable[FaceRow]) -> int:
+        """Add faces, and return how many were new. One whose id is there already stays as it is, labels and all."""
+        count = len(self._faces)
+        for row in rows:
+            self._faces.setdefault(row.id, row)
+        return len(self._faces) - count
+
+    def put(self, row: FaceRow) -> None:
+        """Put a row in the place of the one with its id; a new one behind all others."""
+        self._faces[row.id] = row
+
+    def write(self) -> Path:
+        """Write the table, whole or not at all, and return its path.
+
+        What others wrote since it was read is taken in first: their new rows, and every row that was not changed here.
+        Rows that could not be read are written back as they were. Raises OutputError where it cannot be written.
+        """
+        path = self.folder / TABLE_FILE
+        with _writing(self.folder):
+            if path.is_file() and _stamp(path) != self._stamp:
+                self._take_in()
+            with self._recorded(), whole_file(path) as temporary:
+                temporary.write_text(self._text(), encoding="utf-8", errors="backslashreplace", newline="")
+            self._stamp, self._read = _stamp(path), dict(self._faces)
+        return path
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """Return a dict per face, column to value: `pandas.DataFrame(faceset.to_dicts())`. Empty cells are None."""
+        return [_plain(face) for face in self._faces.values()]
+
+    def _load(self) -> None:
+        path = self.folder / TABLE_FILE
+        self._stamp = _stamp(path)
+        table = _read_table(path)
+        self.problems, self._unread, self._extra = tuple(table.problems), table.unread, table.extra
+        self._read = {face.id: face for face in table.faces}
+        self._faces, self._typed = dict(self._read), {}
+        if store := Store.read(self.folder):
+            with store:
+                self._typed = store.edits({face.id: face.label for face in table.faces})
+                for name, agreed in store.agreed.items():
+                    if name in self._faces and name not in self._typed:
+                        self._faces[name] = _overlaid(self._faces[name], agreed)
+
+    def _take_in(self) -> None:
+        """Merge with the file, which somebody else has written since."""
+        before, mine = self._read, self._faces
+        self._load()
+        for name, face in mine.items():
+            deleted = name in before and name not in self._faces
+            if not deleted and (name not in before or face != before[name]):
+                self._faces[name] = face
+
+    @contextmanager
+    def _recorded(self) -> Iterator[None]:
+        """Turn typed labels into answers, and remember what the block writes, so that it is not taken for typed."""
+        if not (self.folder / STORE_FILE).is_file():
+            yield
+            return
+        with Store.open(self.folder) as store:
+            store.take_edits(
+                {name: label for name, label in self._typed.items() if self._label(name) == label}
+            )
+            # Labels that a program has put in without asking the store count as typed when the table is read again.
+            agreed = {
+                name: one.label
+                for name, one in store.agreed.items()
+                if name in self and self._label(name) == one.label
+            }
+            with store.writing_table(agreed):
+                yield
+        self._typed = {}
+
+    def _label(self, face: str) -> str:
+        return self._faces[face].label if face in self._faces else ""
+
+    def _text(self) -> str:
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        added = {name: None for face in self._faces.values() for name in face.extra}
+        header = [*_NAMES, *dict.fromkeys([*self._extra, *added])]
+        writer.writerow(header)
+        for face in self._faces.values():
+            cells = face.cells()
+            writer.writerow([spreadsheet_safe(cells.get(name, "")) for name in header])
+        for cells, beyond in self._unread:
+            writer.writerow(map(spreadsheet_safe, [*(cells.get(name, "") for name in header), *beyond]))
+        return text.getvalue()
+
+
+@dataclass
+class _Table:
+    faces: list[FaceRow] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    unread: list[_Unread] = field(default_factory=list)
+    extra: list[str] = field(default_factory=list)
+
+
+def _read_table(path: Path) -> _Table:
+    try:
+        text = path.read_bytes().decode("utf-8-sig")  # Excel puts a mark in front
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text ({error.reason}); save it as CSV in UTF-8") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+    limit = csv.field_size_limit(_LONGEST_CELL)
+    try:
+        return _parsed(path, text)
+    except csv.Error as error:
+        raise DataError(f"{path} is damaged: {error}; restore it") from error
+    finally:
+        csv.field_size_limit(limit)
+
+
+def _parsed(path: Path, text: str) -> _Table:
+    first = text.partition("\n")[0]
+    delimiter = "," if "," in first else ";" if ";" in first else "\t" if "\t" in first else ","
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    header = [name.strip() for name in next(rows, [])]
+    names = [name.lower() if name.lower() in _NAMES else name for name in header]
+    if missing := [name for name in _NEEDED if name not in names]:
+        raise DataError(
+            f"{path} is no table of a face set: its first line has no column {missing[0]!r} (it has "
+            f"{clipped(', '.join(header)) or 'nothing'}); mien faces {path} --to DIR makes a face set of other tables"
+        )
+    table = _Table(extra=[name for name in names if name and name not in _NAMES])
+    number_of: Callable[[str], float] = _decimal_comma if delimiter == ";" else float
+    ids: dict[str, int] = {}
+    for number, cells in enumerate(rows, start=2):
+        if not any(cells):
+            continue
+        named = dict(zip(names, map(without_spreadsheet_guard, cells), strict=False))
+        try:
+            if any(cells[len(names) :]):
+                raise DataError(
+                    f"it has {len(cells)} cells, the first line {len(names)}; cells with a comma stand in quotes"
+                )
+            row = _row(named, number_of, table.extra)
+            if row.id in ids:
+                raise DataError(f"id {clipped(row.id)} is that of row {ids[row.id]} already")
+        except MienError as error:
+            table.problems.append(f"{path.name} row {number}: {error}; mend or delete it")
+            table.unread.append((named, cells[len(names) :]))
+            continue
+        ids[row.id] = number
+        table.faces.append(row)
+    return table
+
+
+def _row(cells: Mapping[str, str], number_of: Callable[[str], float], extra: Sequence[str]) -> FaceRow:
+    def text(name: str) -> str:
+        return cells.get(name, "").strip()
+
+    def number(name: str) -> float | None:
+        cell = text(name)
+        if not cell:
+            return None
+        try:
+            return number_of(cell)
+        except ValueError:
+            raise DataError(f"{name} is {clipped(cell)!r}; it must be a number") from None
+
+    def whole(name: str) -> int | None:
+        value = number(name)
+        if value is not None and not value.is_integer():
+            raise DataError(f"{name} is {clipped(text(name))!r}; it must be a whole number")
+        return None if value is None else int(value)
+
+    box = [number(name) for name in ("x", "y", "width", "height")]
+    points = [number(f"{point}_{axis}") for point in _POINTS for axis in "xy"]
+    if None in box and any(value is not None for value in box):
+        raise DataError("the box is not complete: x, y, width and height belong together")
+    for name in _NEEDED:
+        if not text(name):
+            raise DataError(f"it has no {name}")
+    if any("\0" in cell for cell in cells.values()):
+        raise DataError("it has zero bytes, as a crash leaves them")
+    file = text("file").replace("\\", "/")
+    if ".." in file.split("/") or file.startswith("/") or PureWindowsPath(file).drive:
+        raise DataError(f"file is {clipped(file)!r}; crops lie below the folder of the table")
+    label = text("label")
+    return FaceRow(
+        id=text("id"),
+        file=file,
+        source=cells.get("source", ""),
+        time_s=number("time_s"),
+        track=whole("track"),
+        box=None if None in box else Box(*(value for value in box if value is not None)),
+        landmarks=None if None in points else Landmarks.of(list(zip(points[::2], points[1::2], strict=True))),
+        margin=number("margin"),
+        score=number("score"),
+        sharpness=number("sharpness"),
+        reasons=text("reasons"),
+        group=text("group"),
+        status=text("status").lower(),
+        duplicate_of=text("duplicate_of"),
+        label=class_name(" ".join(label.split())) if label else "",
+        votes=_votes(text("votes")),
+        who=text("who"),
+        when=text("when"),
+        extra={name: cells[name] for name in extra if cells.get(name)} or _EMPTY,
+    )
+
+
+def _votes(cell: str) -> Mapping[str, int]:
+    if not cell:
+        return _EMPTY
+    try:
+        votes = json.loads(cell)
+        good = isinstance(votes, dict) and all(
+            isinstance(count, int) and not isinstance(count, bool) and count > 0 for count in votes.values()
+        )
+    except (ValueError, RecursionError):
+        good = False
+    if not good:
+        raise DataError(f'votes are {clipped(cell)!r}; they are written as {{"bored": 1, "calm": 2}}')
+    return {class_name(name): count for name, count in votes.items()}
+
+
+def _decimal_comma(cell: str) -> float:
+    return float(cell.replace(",", "."))
+
+
+def _overlaid(face: FaceRow, agreed: Agreed) -> FaceRow:
+    """Return a row with what people said about the face."""
+    status = agreed.status_over(face.status)
+    if status == DUPLICATE:
+        twin = agreed.duplicate_of or face.duplicate_of
+    else:
+        twin = "" if agreed.duplicate_of == "" else face.duplicate_of
+    return replace(
+        face,
+        label=agreed.label,
+        status=status,
+        duplicate_of=twin,
+        votes=dict(agreed.votes) if len(agreed.votes) > 1 else _EMPTY,
+        who=agreed.who,
+        when=agreed.when,
+    )
+
+
+def _number(value: float | str | None, digits: int) -> str:
+    if value is None or value == "":
+        return ""
+    return f"{round(float(value), digits):.{digits}f}".rstrip("0").rstrip(".")
+
+
+def _plain(face: FaceRow) -> dict[str, Any]:
+    box: Sequence[Any] = face.box or (None,) * 4
+    points: Sequence[Any] = [value for point in face.landmarks or () for value in point] or (None,) * 2 * len(
+        _POINTS
+    )
+    values: list[Any] = [
+        face.id, face.file, face.source or None, face.time_s, face.track, *box, *points, face.margin, face.score,
+        face.sharpness, face.reasons, face.group, face.status, face.duplicate_of or None, face.label or None,
+        dict(face.votes) or None, face.who or None, face.when or None,
+    ]  # fmt: skip
+    return {**dict(zip(_NAMES, values, strict=True)), **face.extra}
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    status = path.stat()
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Let one process at a time write the table; others wait for it. ConfigError after half a minute."""
+    until = time.monotonic() + _LOCK_S
+    while True:
+        with ExitStack() as held:
+            try:
+                held.enter_context(locked(folder / CROPS, "being written"))
+            except ConfigError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.05)
+                continue
+            yield
+            return
