@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.data import open_dataset
+from mien.data.crops import crop_faces
 from mien.data.dataset import Split
 from mien.data.duplicates import copies_of_training, groups_of_copies, near_copies_of_training
 from mien.detect.registry import open_detector
@@ -34,7 +35,6 @@ from mien.model.classifier import Classifier
 from mien.model.folder import model_path
 from mien.model.preprocess import to_model_inputs
 from mien.terminal import columns
-from mien.train.faces import crop_faces
 
 Integers = NDArray[np.int64]
 STEPS = (20, 30, 40, 50, 70, 100, 140, 200, 270, 350, 450, 600, 800, 1000, 1300)

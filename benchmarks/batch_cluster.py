@@ -77,13 +77,14 @@ def wait_for(place: Path, shards: int, driver: subprocess.Popen[bytes]) -> None:
         time.sleep(0.2)
 
 
-def a_worker() -> int:
-    """Return the process of an actor (at work, or between two shards)."""
-    while True:
+def kill_a_worker(driver: subprocess.Popen[bytes]) -> None:
+    """Kill an actor, at work or between two shards."""
+    while driver.poll() is None:
         for entry in Path("/proc").glob("[0-9]*/cmdline"):
             try:
                 if entry.read_bytes().startswith(b"ray::Worker"):
-                    return int(entry.parent.name)
+                    os.kill(int(entry.parent.name), signal.SIGKILL)
+                    return
             except OSError:
                 continue
         time.sleep(0.01)
@@ -116,7 +117,7 @@ def shoot(place: Path, shards: int) -> float:
     begun = time.monotonic()
     driver = started(place, cluster.address)
     wait_for(place, shards // 5, driver)
-    said("a worker is killed", place, lambda: os.kill(a_worker(), signal.SIGKILL))
+    said("a worker is killed", place, lambda: kill_a_worker(driver))
     wait_for(place, 2 * shards // 5, driver)
     said("a node is killed", place, lambda: cluster.remove_node(others[1], allow_graceful=False))
     wait_for(place, 3 * shards // 5, driver)
@@ -146,10 +147,10 @@ def main() -> int:
         took = shoot(place, -(-options.pictures // SHARD))
         ours, theirs, unlike = differences(place)
         summary = json.loads((place / "answers" / "summary.json").read_text(encoding="utf-8"))
+        print(f"mien predict took {alone:.0f} s, the cluster {took:.0f} s with its deaths")
         print(
             f"{summary['pictures']:,} pictures, {summary['faces']:,} faces, {summary['failed']} failed; "
-            f"mien predict took {alone:.0f} s, the cluster {took:.0f} s with its deaths\n{ours:,} rows, of mien predict {theirs:,}: "
-            f"{unlike} differ"
+            f"{ours:,} rows, of mien predict {theirs:,}: {unlike} differ"
         )
         return 1 if unlike else 0
 

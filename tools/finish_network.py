@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--to", type=Path, required=True)
     parser.add_argument("--how", required=True)
     options = parser.parse_args()
-    config = config_from(load_recipe(options.recipe), {})
+    config = config_from(load_recipe(options.recipe), {}).cutting_like(None)
     dataset = open_dataset(options.data, config)
     config = config.for_pictures(len(dataset.split("train")))
     backend.prepare(config)
@@ -55,7 +55,7 @@ def main() -> None:
         size=config.size or spec.preprocess.size,
         resize=config.resize,
         colour=config.colour or spec.preprocess.colour,
-        margin=config.margin,
+        margin=config.margin or 1.0,
     )
     built = spec.build(NetworkRequest(heads=heads, preprocess=how, dropout=config.dropout, l2=config.l2))
     stored = np.load(options.weights)

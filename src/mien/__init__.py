@@ -13,6 +13,8 @@ from mien._version import __version__
 from mien.errors import MienError
 
 if TYPE_CHECKING:
+    from mien.faceset.extract import extract_faces as faces
+    from mien.faceset.table import FaceSet
     from mien.predict.analyzer import Analyzer, load
     from mien.predict.results import Face, Faces
     from mien.serve.client import AsyncClient, Client
@@ -25,10 +27,12 @@ __all__ = [
     "AsyncClient",
     "Client",
     "Face",
+    "FaceSet",
     "Faces",
     "MienError",
     "__version__",
     "evaluate",
+    "faces",
     "load",
     "open_dataset",
     "train",
@@ -40,8 +44,10 @@ _LAZY = {
     "load": "mien.predict.analyzer",
     "Face": "mien.predict.results",
     "Faces": "mien.predict.results",
+    "FaceSet": "mien.faceset.table",
     "AsyncClient": "mien.serve.client",
     "Client": "mien.serve.client",
+    "faces": "mien.faceset.extract:extract_faces",
     "open_dataset": "mien.data",
 }
 
@@ -53,7 +59,8 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module(f"mien.{name}")
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(importlib.import_module(_LAZY[name]), name)
+    module, _, inner = _LAZY[name].partition(":")
+    value = globals()[name] = getattr(importlib.import_module(module), inner or name)
     return value
 
 

@@ -183,8 +183,8 @@ def check_replaceable(path: Path, what: str, mark: str, only: Collection[str] = 
 def locked(folder: Path, doing: str, option: str = "--out") -> Iterator[None]:
     """Let nobody else work on `folder` inside the block; ConfigError where another process does already.
 
-    doing: what is done there, for the message ("being trained"). option: by which another place is named. The lock is a
-    file `.lock` in the folder that the system itself frees when its process ends, however it ends; a file that was left
+    doing: what is done there, for the message ("being trained"). option: what names the folder. The lock is a file
+    `.lock` in the folder that the system itself frees when its process ends, however it ends; a file that was left
     behind is no lock.
     """
     path = folder / ".lock"

@@ -293,3 +293,18 @@ def test_the_public_names_are_there() -> None:
     }
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         mien.nothing  # noqa: B018
+
+
+def test_the_detector_of_a_networks_training_finds_its_faces(tmp_path: Path) -> None:
+    cut = {"faces": "crop", "detector": "whole"}
+    folder = write_folder(tmp_path / "cut", replace(METADATA, training={"settings": cut}))
+    assert mien.load(folder).detector.name == "whole"
+    assert mien.load(folder, detector="mien").detector.name == "mien"
+    gone = write_folder(
+        tmp_path / "gone",
+        replace(METADATA, training={"settings": {**cut, "detector": "mien", "detector_file": "no/detector"}}),
+    )
+    with pytest.raises(ModelError, match=r"found with no/detector, which is not there.*--detector mien"):
+        mien.load(gone)
+    uncut = write_folder(tmp_path / "uncut", replace(METADATA, training={"settings": {"detector": "whole"}}))
+    assert mien.load(uncut).detector.name == "mien"

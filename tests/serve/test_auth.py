@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from mien.errors import ConfigError
+from mien.serve.auth import Key, Quotas, read_keys
 from mien.serve.config import ServeConfig
+from mien.serve.problems import ApiError
 
-from .conftest import Running, Start, png
+from .conftest import Answer, Running, Start, png
 
 TOKEN = "a-token.of_twenty~letters"
 
@@ -51,7 +55,7 @@ def test_our_page_may_ask(server: Running) -> None:
         assert live.subprotocol is None
 
 
-@pytest.mark.parametrize("path", ["/", "/healthz", "/v1/models", "/nothing", "/openapi.json"])
+@pytest.mark.parametrize("path", ["/", "/healthz", "/v1/models", "/nothing", "/docs", "/openapi.json"])
 def test_every_answer_carries_the_headers(server: Running, path: str) -> None:
     headers = server.ask("GET", path).headers
     policy = dict(part.strip().split(" ", 1) for part in headers["content-security-policy"].split(";"))
@@ -64,7 +68,8 @@ def test_every_answer_carries_the_headers(server: Running, path: str) -> None:
 
 
 def test_no_page_that_loads_from_elsewhere(server: Running) -> None:
-    assert server.ask("GET", "/docs").status == server.ask("GET", "/redoc").status == 404
+    assert server.ask("GET", "/redoc").status == 404
+    assert b"://" not in server.ask("GET", "/docs").body
 
 
 def test_a_token_is_asked_for(start: Start) -> None:
@@ -139,3 +144,73 @@ def test_settings_that_are_not_allowed(settings: dict, words: str) -> None:
 def test_what_counts_as_this_machine_alone(host: str, local: bool) -> None:
     config = ServeConfig(host=host)
     assert (config.is_local, bool(config.hosts)) == (local, local)
+
+
+KEYS = """
+[shop]
+token = "shop-token.of_twenty~x"
+pictures_per_minute = 3
+videos_per_day = 1
+
+[office]
+token = "office-token.of_twenty~x"
+"""
+
+
+def test_each_client_has_its_own_token_and_quota(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "keys.toml").write_text(KEYS)
+    with start("--keys", str(tmp_path / "keys.toml"), MIEN_TOKEN=TOKEN) as server:
+
+        def ask(
+            token: str, path: str = "/v1/analyze", data: bytes = png(9), kind: str = "image/png"
+        ) -> Answer:
+            return server.ask("POST", path, data, Authorization=f"Bearer {token}", Content_Type=kind)
+
+        assert ask("another-token.of_twenty").status == 401
+        assert [ask("shop-token.of_twenty~x").status for _ in range(3)] == [200] * 3
+        refused = ask("shop-token.of_twenty~x")
+        assert refused.status == 429
+        assert refused.line == "shop may ask for 3 pictures a minute and has had 3; try again later"
+        assert 1 <= int(refused.headers["retry-after"]) <= 60
+        assert ask("office-token.of_twenty~x").status == 200, "the others are not held up"
+        assert ask(TOKEN).status == 200, "the server's own token has no limit"
+        videos = [ask("shop-token.of_twenty~x", "/v1/videos", b"no video", "video/mp4") for _ in range(2)]
+        assert [answer.status for answer in videos] == [202, 429]
+        counts = server.ask("GET", "/metrics", Authorization=f"Bearer {TOKEN}").body.decode()
+        assert 'mien_pictures_total{client="shop"} 3.0' in counts
+        assert "shop-token" not in counts + server.log.read_text()
+
+
+def test_a_minute_later_there_is_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1_000_000.0
+    monkeypatch.setattr("time.time", lambda: now)
+    quotas, key = Quotas(), Key(name="shop", token="x" * 20, pictures_per_minute=5, pictures_per_day=8)
+    quotas.take(key, pictures=5)
+    with pytest.raises(ApiError, match="5 pictures a minute"):
+        quotas.take(key, pictures=1)
+    now += 60
+    quotas.take(key, pictures=3)
+    with pytest.raises(ApiError, match="8 pictures a day and has had 8"):
+        quotas.take(key, pictures=1)
+    now += 86_400
+    quotas.take(key, pictures=5)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("", "names no client"),
+        ("[a]\nlimit = 3", "a must be a table"),
+        ('[a]\ntoken = "short"', "the token must be 16 to 200 letters"),
+        (f'[a]\ntoken = "{TOKEN}"\npictures_per_minut = 3', "did you mean 'pictures_per_minute'"),
+        (f'[a]\ntoken = "{TOKEN}"\nvideos_per_day = 0', "videos_per_day must be 1 or more"),
+        (f'[a]\ntoken = "{TOKEN}"\n[b]\ntoken = "{TOKEN}"', "two clients the same token"),
+        ("[a\n", "is not TOML"),
+    ],
+)
+def test_a_file_of_keys_that_says_something_else(text: str, line: str, tmp_path: Path) -> None:
+    (tmp_path / "keys.toml").write_text(text)
+    with pytest.raises(ConfigError, match=line):
+        read_keys(tmp_path / "keys.toml")
+    with pytest.raises(ConfigError, match=r"nowhere\.toml cannot be read"):
+        read_keys(tmp_path / "nowhere.toml")

@@ -172,6 +172,12 @@ def open_page(browser: Any, server: str) -> Iterator[Open]:
         assert fits, "the page is wider than the window"
 
 
+def test_the_api_is_described_without_another_host(open_page: Open, server: str) -> None:
+    page = open_page("/default/analyze_v1_analyze_post", address=f"{server}docs")
+    page.get_by_text("Send one picture as bytes, or several as a form").wait_for()
+    assert page.locator(".opblock").count() >= 9
+
+
 def analysed(server: str, picture: bytes) -> dict[str, Any]:
     """Ask the API without the page."""
     request = urllib.request.Request(f"{server}v1/analyze", picture, {"Content-Type": "image/jpeg"})

@@ -5,13 +5,15 @@ import pytest
 
 keras = pytest.importorskip("keras")
 
-from mien.model.heads import Head  # noqa: E402
+from mien.model.heads import Blend, Head  # noqa: E402
 from mien.model.metadata import Metadata  # noqa: E402
 from mien.model.preprocess import Preprocess  # noqa: E402
+from mien.train.config import TrainConfig  # noqa: E402
 from mien.train.networks.backbones import LEVELS, find  # noqa: E402
 from mien.train.networks.small import build_small  # noqa: E402
 from mien.train.networks.spec import NetworkRequest  # noqa: E402
-from mien.train.transfer import unfreeze, with_new_heads  # noqa: E402
+from mien.train.run import recorded_metadata  # noqa: E402
+from mien.train.transfer import kept_classes, unfreeze, with_new_heads  # noqa: E402
 
 OLD = {"expression": ("happy", "sad", "angry")}
 NEW = {"expression": ("tired", "awake")}
@@ -60,3 +62,70 @@ def test_a_backbone_unfreezes_layer_by_layer():
     assert len(trained) > 40
     assert not any(isinstance(layer, keras.layers.BatchNormalization) for layer in trained)
     assert not new.get_layer(LEVELS).trainable_variables
+
+
+def answers(network):
+    pictures = np.random.default_rng(3).integers(0, 256, (6, 16, 16, 1)).astype(np.float32)
+    given = network(pictures, training=False)
+    return [np.asarray(one) for one in given] if isinstance(given, list) else np.asarray(given)
+
+
+def test_classes_that_the_old_head_knows_keep_its_answers():
+    """In any order and spelling, or only some of them: it began at 32 % where the old network had 89 %."""
+    old = build_small(NetworkRequest(heads=OLD, preprocess=Preprocess(size=16)))
+    other = with_new_heads(old, METADATA, {"expression": ("anger", "happy", "Sad")}, None)
+    np.testing.assert_allclose(answers(other), answers(old)[:, [2, 0, 1]], atol=1e-6)
+    some = with_new_heads(old, METADATA, {"expression": ("sad", "happy")}, None)
+    known = answers(old)[:, [1, 0]]
+    np.testing.assert_allclose(answers(some), known / known.sum(axis=1, keepdims=True), atol=1e-5)
+    assert kept_classes(METADATA, ("sad", "bored", "happy")) == ["sad", "happy"]
+    assert kept_classes(METADATA, ("happy", "nothappy")) == []
+
+
+def test_a_class_beside_known_ones_is_learnt_anew():
+    old = build_small(NetworkRequest(heads=OLD, preprocess=Preprocess(size=16)))
+    more = with_new_heads(old, METADATA, {"expression": ("sad", "bored", "happy")}, None)
+    kernel, before = (network.get_layer("expression").get_weights()[0] for network in (more, old))
+    np.testing.assert_array_equal(kernel[:, [0, 2]], before[:, [1, 0]])
+    assert not np.isin(kernel[:, 1], before).any()
+
+
+def test_a_mixture_of_heads_is_where_a_new_head_begins():
+    heads = {"fer2013": ("happy", "sad"), "votes": ("sad", "happy", "contempt")}
+    old = build_small(NetworkRequest(heads=heads, preprocess=Preprocess(size=16)))
+    blend = Blend(
+        name="expression", labels=("happy", "sad"), shares={"fer2013": 0.7, "votes": 0.3},
+        prior={"happy": 0.8, "sad": 0.2}, adjustment=0.5,
+    )  # fmt: skip
+    metadata = Metadata(
+        name="old",
+        preprocess=Preprocess(size=16),
+        heads=tuple(Head(name=name, labels=labels) for name, labels in heads.items()),
+        blend=blend,
+    )
+    new = with_new_heads(old, metadata, {"expression": ("happy", "sad")}, None)
+    first, votes = answers(old)
+    logits = 0.7 * np.log(first) + 0.3 * np.log(votes[:, [1, 0]]) - 0.5 * np.log([0.8, 0.2])
+    wanted = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(answers(new), wanted, atol=1e-5)
+
+
+def test_faces_are_cut_as_for_the_network_that_one_starts_from():
+    """`--faces crop --from mien` asked for a margin that the program knows."""
+    trained = {"settings": {"faces": "crop", "detector": "yunet", "detector_file": "own.onnx"}}
+    known = Metadata(
+        name="old", preprocess=Preprocess(size=16, margin=1.3), heads=METADATA.heads, training=trained
+    )
+    found = TrainConfig(init_from="old").cutting_like(known)
+    assert (found.faces, found.detector, found.detector_file, found.margin) == (
+        "crop",
+        "yunet",
+        "own.onnx",
+        1.3,
+    )
+    asked = TrainConfig(init_from="old", faces="crop", detector="haar").cutting_like(known)
+    assert (asked.detector, asked.detector_file) == ("haar", None)
+    assert TrainConfig(init_from="old", faces="whole").cutting_like(known).faces == "whole"
+    shipped = TrainConfig(init_from="mien", faces="crop").cutting_like(recorded_metadata("mien"))
+    assert (shipped.detector, shipped.margin) == ("mien", recorded_metadata("mien").preprocess.margin)
+    assert TrainConfig().cutting_like(None).margin == 1.0

@@ -36,10 +36,10 @@ from mien.batch.worker import METADATA_KEY, Counts, Job, Part, Worker, encoded
 from mien.detect.mien import METADATA_FILE as DETECTOR_METADATA
 from mien.errors import ConfigError, DataError, MienError, WorkerError, need
 from mien.files import cannot_write, locked, spreadsheet_safe, whole_file
+from mien.images.decode import workers
 from mien.model.folder import INT8_FILE, METADATA_FILE, MODEL_FILE
 from mien.predict.analyzer import load, model_folder
 from mien.terminal import ProgressBar
-from mien.workers import workers
 
 RUN_FILE, PLAN_FILE, SHARDS, FAILURES, SUMMARY = (
     "run.json",

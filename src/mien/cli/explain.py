@@ -137,12 +137,15 @@ def _explain_data(options: argparse.Namespace, config: ExplainConfig, out: Path 
     from mien.explain.render import class_in_words, draw_classes
     from mien.images.canvas import write_picture
     from mien.terminal import ProgressBar
+    from mien.train.run import recorded_metadata
 
     dataset, split = open_split(Path(options.what), config)
+    known = recorded_metadata(options.model)
+    usual = "auto" if known and known.face_detector else "whole"
     analyzer, explainer = open_explainer(
         options.model,
         config,
-        detector=options.detector or "whole",
+        detector=options.detector or usual,
         detector_file=options.detector_file,
         classes=dataset.classes,
     )

@@ -19,6 +19,7 @@ from mien.terminal import stopped_code, terminated_as_by_ctrl_c
 # Each is a module of this package with HELP (one line), EXAMPLES (text), add_arguments(parser) and run(args) -> int.
 # Importing one must stay light: whatever is heavy is imported inside run().
 COMMANDS = (
+    "faces",
     "train",
     "evaluate",
     "compare",
@@ -29,6 +30,7 @@ COMMANDS = (
     "video",
     "live",
     "serve",
+    "label",
     "bench",
     "data",
     "models",

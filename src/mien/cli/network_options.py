@@ -71,7 +71,7 @@ def add_detector_options(parser: argparse.ArgumentParser, default: str | None, s
         default=default,
         metavar="NAME",
         help="face detector: mien (ships with it), yunet, haar, whole (each picture is one face), or auto: what "
-        f"--detector-file or $MIEN_YUNET names, otherwise mien (default: {said})",
+        f"--detector-file or $MIEN_YUNET names, otherwise that of the network's training, or mien (default: {said})",
     )
     parser.add_argument(
         "--detector-file",

@@ -47,7 +47,7 @@ def run(options: argparse.Namespace, view: str = "") -> int:
         detector_file=options.detector_file,
         prior=options.prior,
     )
-    if not config.is_local and config.token is None:
+    if not config.is_local and config.token is None and config.keys is None:
         print(
             f"mien: everybody who reaches {config.host} may use this server; to ask for a token: --token or ${_TOKEN}",
             file=sys.stderr,
@@ -56,18 +56,25 @@ def run(options: argparse.Namespace, view: str = "") -> int:
     def ready(address: str) -> None:
         print(f"mien: listening on {address}{view} (Ctrl-C ends it)", file=sys.stderr, flush=True)
         if options.open:
-            _open(address + view)
+            open_page(address + view)
 
     return serve(model, config, ready)
 
 
 def needed_packages() -> None:
     """Raise MissingExtra, which says what to install, unless all that the server stands on is there."""
-    for module in ("fastapi", "uvicorn", "python_multipart", "prometheus_client", "websockets"):
+    for module in (
+        "fastapi",
+        "uvicorn",
+        "python_multipart",
+        "prometheus_client",
+        "websockets",
+        "fastapi_offline",
+    ):
         need(module, "serve", "the server")
 
 
-def _open(address: str) -> None:
+def open_page(address: str) -> None:
     """Open the page beside the server, which a slow browser must not hold up."""
     import threading
     import webbrowser

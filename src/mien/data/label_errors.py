@@ -22,6 +22,7 @@ from typing import Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.data.crops import with_margin
 from mien.data.dataset import Dataset, Progress, Split
 from mien.data.index import fingerprints_of, joined
 from mien.data.near_copies import components, near_copies_if_quick
@@ -91,6 +92,7 @@ def find_label_errors(dataset: Dataset, model: Path, progress: Progress | None =
     labels = np.concatenate([part.labels for part in parts])
     where = [(name, row) for name, part in zip(names, parts, strict=True) for row in range(len(part))]
     network = FeatureNetwork(model)
+    parts = list(with_margin(dataset, network.metadata.preprocess.margin).splits.values())
     features, outputs = network.run(parts, progress)
     learnt = out_of_fold(features, labels, _groups(parts))
     fitted = np.concatenate(

@@ -455,6 +455,32 @@ def _same_shot(
     return there, details, bool(relit)
 
 
+def alikeness(
+    first: NDArray[np.uint8], second: NDArray[np.uint8], *, mirrored: bool = False
+) -> tuple[float, float]:
+    """Return how alike two thumbnails are once aligned: the correlation of all, and that of the second worst block.
+
+    Both at most 1; (0, 0) where they cannot be aligned. Stricter than what makes near copies: two frames of one face
+    with different expressions agree but in the blocks of the mouth and the eyes.
+    """
+    evened = _evened(np.stack([first, second]))
+    there = _aligned(evened[0], evened[1], _FLIP if mirrored else np.eye(3))
+    if there is None:
+        return 0.0, 0.0
+    inside = _inside(there)
+    blocks = _blocks(inside[None])[0].mean(axis=1) >= 0.8
+    if inside.mean() < _OVERLAP or blocks.sum() < _TEXTURED:
+        return 0.0, 0.0
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    moved = cv2.warpAffine(
+        second.astype(np.float32), there[:2], (SIDE, SIDE), flags=flags, borderMode=cv2.BORDER_REPLICATE
+    )
+    both = _evened(np.stack([first.astype(np.float32), moved]))
+    mine, theirs = _blocks(both)[:, blocks]
+    each = sorted(_correlation(*pair) for pair in zip(mine, theirs, strict=True))
+    return _correlation(*both[:, inside]), each[1]
+
+
 def _aligned(first: Floats, second: Floats, start: Map) -> Map | None:
     """Return the affine map from `first` to `second` by ECC, at half the resolution and then at the whole."""
     there = np.linalg.inv(_HALVED) @ start @ _HALVED

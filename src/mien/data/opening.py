@@ -12,6 +12,7 @@ from mien.data.classes import check_spellings, choose_classes, combine, merge_cl
 from mien.data.dataset import DataConfig, Dataset, Progress, RawDataset, Split, in_order
 from mien.data.index import fingerprints_of, index_files
 from mien.data.readers.csv_text import is_csv, rows_of
+from mien.data.readers.face_sets import is_face_set, read_face_set
 from mien.data.readers.fer2013 import FILE_NAMES, is_fer2013, read_fer2013
 from mien.data.readers.folders import Folder, Tree, entered, find_in_folders, looks_like, walk
 from mien.data.readers.public import find_listed, shown_below
@@ -25,7 +26,8 @@ from mien.files import clipped, joined_paths, plain_text
 FORMS = (
     "a folder with one folder of pictures per class; folders train, validation, test (any of them) of such; "
     "fer2013.csv or icml_face_data.csv (also .gz, .xz); a .csv, .jsonl or .parquet table with columns path and label; "
-    "a .zip or .tar of any of these; docs/data.md lists the public data sets that are read as they come"
+    "a face set (a folder with faces.csv, from mien faces); a .zip or .tar of any of these; docs/data.md lists the "
+    "public data sets that are read as they come"
 )
 
 
@@ -56,6 +58,8 @@ def open_paths(
 
 
 def _read(path: Path, config: DataConfig, progress: Progress | None) -> RawDataset:
+    if is_face_set(path):
+        return read_face_set(path, config, progress)
     if path.is_dir():
         return _read_folder(path, config, progress)
     if path.is_symlink() and not path.exists():
@@ -209,7 +213,7 @@ def _grouped(raw: RawDataset, config: DataConfig) -> RawDataset:
     """Give every picture its group by --group, where that is no column that the reader has used already."""
     if config.group == "none":
         return replace(raw, splits={name: replace(split, groups=None) for name, split in raw.splits.items()})
-    if not config.group or any(note.startswith("grouped by the column") for note in raw.notes):
+    if not config.group or any("grouped by the column" in note for note in raw.notes):
         return raw
     pattern = re.compile(config.group)
     splits, without = {}, 0
@@ -239,7 +243,7 @@ def _with_validation(raw: RawDataset, config: DataConfig) -> RawDataset:
 
 
 def fingerprint(classes: Sequence[str], splits: Mapping[str, Split]) -> str:
-    """Return the SHA-256 over classes and over split, label and content of every picture, in any order.
+    """Return the SHA-256 over classes and over split, label (or shares) and content of every picture, in any order.
 
     The same faces have the same fingerprint in a csv and in folders of PNG files. Content is decoded pixels,
     so a JPEG decoder that rounds differently gives another one.
@@ -250,4 +254,7 @@ def fingerprint(classes: Sequence[str], splits: Mapping[str, Split]) -> str:
         rows = sorted(zip(split.labels.tolist(), keys, strict=True))
         digest.update(f"\0{name}\0{len(rows)}\0".encode())
         digest.update(b"".join(label.to_bytes(4, "little") + key for label, key in rows))
+        if split.shares is not None:
+            shares = sorted(key + row.tobytes() for key, row in zip(keys, split.shares, strict=True))
+            digest.update(b"".join(shares))
     return digest.hexdigest()

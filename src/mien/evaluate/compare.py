@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 from mien.data.dataset import DataConfig
 from mien.errors import ConfigError
 from mien.evaluate.config import EvaluateConfig
-from mien.evaluate.evaluate import check_packages, choose_split, evaluate_on
+from mien.evaluate.evaluate import check_packages, evaluate_on
 from mien.evaluate.models import Scorer, open_as
 from mien.evaluate.profile import profile, provenance
 from mien.evaluate.report import Comparison, Row
+from mien.evaluate.selection import choose_split
 from mien.evaluate.significance import PairedTest, paired_test
 from mien.settings import setting
 from mien.terminal import OnStage
@@ -46,8 +47,8 @@ def compare(
     check_packages()
     settings = EvaluateConfig.reading_as(config or EvaluateConfig())
     scorers = [open_as(model, settings) for model in models]
-    dataset, split = choose_split(data, scorers, settings)
-    settings = replace(settings, split=split)
+    dataset, split, read = choose_split(data, scorers, settings)
+    settings = replace(read, split=split)
     rows = []
     for name, scorer in zip(_names(models, scorers), scorers, strict=True):
         report = evaluate_on(scorer, dataset, settings, progress=progress)
@@ -121,8 +122,6 @@ class CompareConfig(TrainConfig):
         """Return the part that scoring needs."""
         reading = {found.name: getattr(self, found.name) for found in fields(DataConfig)}
         shared = {name: getattr(self, name) for name in (*_SHARED, *_TRAINED_WITH)}
-        if self.faces == "whole":  # then there is nothing to cut out, and nothing to say about it
-            shared |= {"detector": None, "detector_file": None}
         return EvaluateConfig(**{**reading, **shared})
 
     def _check_labels(self) -> None:

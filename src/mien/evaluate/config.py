@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 from mien.data.dataset import SPLITS, DataConfig
 from mien.errors import ConfigError
@@ -28,8 +29,10 @@ class EvaluateConfig(DataConfig, Description):
         "their mirror images",
         choices=TTA,
     )
-    faces: str = setting(
-        "whole", "'whole': each picture is a face; 'crop': find and crop the face", choices=("whole", "crop")
+    faces: str | None = setting(
+        None,
+        "'whole': each picture is a face; 'crop': find and crop the face; unset: as the model was trained",
+        choices=("whole", "crop"),
     )
     detector: str | None = setting(
         None, "with --faces crop: face detector; unset: the one that the model was trained with, else mien"
@@ -71,7 +74,6 @@ class EvaluateConfig(DataConfig, Description):
         """
         if isinstance(config, cls):
             return config
-        same = {field.name: getattr(config, field.name) for field in fields(DataConfig)}
-        cut = getattr(config, "faces", "whole") == "crop"
-        how = {name: getattr(config, name) for name in ("faces", "detector", "detector_file")} if cut else {}
-        return cls(**same, **how)
+        same: dict[str, Any] = {field.name: getattr(config, field.name) for field in fields(DataConfig)}
+        same |= {name: getattr(config, name, None) for name in ("faces", "detector", "detector_file")}
+        return cls(**same)

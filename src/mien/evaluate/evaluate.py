@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,10 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.data import open_dataset
 from mien.data.dataset import DataConfig, Dataset, Split
-from mien.data.index import fingerprints_of
-from mien.errors import DataError, need
+from mien.errors import need
 from mien.evaluate.config import EvaluateConfig
 from mien.evaluate.matching import Match, match_classes
 from mien.evaluate.metrics import (
@@ -32,12 +29,11 @@ from mien.evaluate.models import Probabilities, Scorer, described, open_as
 from mien.evaluate.profile import provenance
 from mien.evaluate.render import REPORT_JSON, write_report
 from mien.evaluate.report import DataSummary, Mistake, ModelSummary, Predictions, Report
+from mien.evaluate.selection import choose_split, first_names, trained_on
 from mien.files import check_replaceable
 from mien.labels import FERPLUS
 from mien.settings import to_options
 from mien.terminal import OnStage
-
-_NAMED = 5  # names in a note, before "and more"
 
 
 def evaluate(
@@ -61,10 +57,10 @@ def evaluate(
         check_replaceable(out, "a report", REPORT_JSON)  # now rather than after minutes of scoring
     settings = EvaluateConfig.reading_as(config or EvaluateConfig())
     scorer = open_as(model, settings)
-    dataset, split = choose_split(data, [scorer], settings)
+    dataset, split, read = choose_split(data, [scorer], settings)
     words = ["mien", "evaluate", str(model), str(data), *to_options(settings, EvaluateConfig)]
     command = command or shlex.join(words)
-    report = evaluate_on(scorer, dataset, replace(settings, split=split), command=command, progress=progress)
+    report = evaluate_on(scorer, dataset, replace(read, split=split), command=command, progress=progress)
     if out is not None:
         write_report(report, out)
     return report
@@ -74,58 +70,6 @@ def check_packages() -> None:
     """Raise MissingExtra before anything is read, rather than after minutes of scoring."""
     for package in ("sklearn", "matplotlib", "jinja2"):
         need(package, "train", "evaluating")
-
-
-def choose_split(data: Path, scorers: Sequence[Scorer], config: EvaluateConfig) -> tuple[Dataset, str]:
-    """Open DATA and name the split to score. Raises DataError when it is empty or missing."""
-    config = _with_detector(config, scorers)
-    margin = scorers[0].metadata.preprocess.margin
-    dataset = _opened(data, margin, config, carve=True)
-    if config.split:
-        dataset.split(config.split)
-        return dataset, config.split
-    if len(dataset.splits.get("test", ())):
-        return dataset, "test"
-    if any(_trained_on(scorer, dataset) for scorer in scorers):
-        return dataset, "validation"
-    whole = _opened(data, margin, config, carve=False)
-    for name in ("validation", "train"):
-        if len(whole.splits.get(name, ())):
-            return _without_seen(whole, name, scorers), name
-    raise DataError(f"{data} has no pictures to score")
-
-
-def _without_seen(dataset: Dataset, name: str, scorers: Sequence[Scorer]) -> Dataset:
-    """Leave out the pictures that a model was fitted on, whatever has been added, removed or renamed since.
-
-    Raises DataError when none is left.
-    """
-    seen = frozenset().union(*(scorer.seen for scorer in scorers))
-    split = dataset.splits[name]
-    new = np.array([key not in seen for key in fingerprints_of(split.pictures).keys], bool) if seen else None
-    if new is None or new.all():
-        return dataset
-    if not new.any():
-        raise DataError(
-            f"all {len(split):,} pictures of {dataset.source} were used to train this model, so they say nothing about "
-            "it; score other pictures, or these with --split train"
-        )
-    note = f"{int((~new).sum()):,} of {len(split):,} pictures are left out: the model was trained on them"
-    kept = {**dataset.splits, name: split.take(np.flatnonzero(new))}
-    return replace(dataset, splits=kept, notes=(*dataset.notes, note))
-
-
-def _with_detector(config: EvaluateConfig, scorers: Sequence[Scorer]) -> EvaluateConfig:
-    """Fill in the detector that the model was trained with, where the user names none."""
-    if config.faces == "whole" or config.detector:
-        return config
-    trained = scorers[0].metadata.training.get("settings")
-    known = trained if isinstance(trained, dict) and trained.get("faces") == "crop" else {}
-    return replace(
-        config,
-        detector=known.get("detector") or "mien",
-        detector_file=config.detector_file or known.get("detector_file"),
-    )
 
 
 def evaluate_on(
@@ -166,48 +110,16 @@ def evaluate_on(
         reliability=reliability(probabilities, split.labels),
         votes=_votes(scorer, outputs, split),
         top_losses=_top_losses(predictions, split, config.top_losses),
-        notes=(*_notes(scorer, dataset, name, match), *_note_on_faces(scorer, config)),
+        notes=_notes(scorer, dataset, name, match),
         provenance=provenance(command),
         predictions=predictions,
     )
 
 
-def _opened(data: Path, margin: float, config: EvaluateConfig, *, carve: bool) -> Dataset:
-    dataset = open_dataset(data, config, carve_validation=carve)
-    if config.faces == "whole":
-        return dataset
-    from mien.detect.registry import open_detector
-    from mien.train.faces import crop_faces
-
-    file = Path(config.detector_file) if config.detector_file else None
-    found = open_detector(config.detector or "mien", file)
-    cropped, without = crop_faces(dataset, found, margin)
-    note = _without_face(without)
-    return replace(cropped, notes=cropped.notes + ((note,) if note else ()))
-
-
-def _without_face(names: Sequence[str]) -> str:
-    return f"no face found, left out: {_first(names)}" if names else ""
-
-
 def _unreadable(dataset: Dataset) -> str:
     names = [found.name for found in dataset.unreadable]
     look = f"mien data {shlex.quote(str(dataset.source))}"
-    return f"cannot be read, left out: {_first(names)}; {look} says why" if names else ""
-
-
-def _first(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
-
-
-def _trained_on(scorer: Scorer, dataset: Dataset) -> bool:
-    return _training_fingerprint(scorer) == dataset.fingerprint
-
-
-def _training_fingerprint(scorer: Scorer) -> str | None:
-    about = scorer.metadata.training.get("data")
-    return about.get("fingerprint") if isinstance(about, dict) else None
+    return f"cannot be read, left out: {first_names(names)}; {look} says why" if names else ""
 
 
 def _copies(dataset: Dataset, name: str) -> NDArray[np.bool_] | None:
@@ -303,20 +215,13 @@ def _notes(scorer: Scorer, dataset: Dataset, name: str, match: Match) -> tuple[s
         whole = set(dataset.splits) == {"train"}
         notes.append(
             "the data has no split of its own, so all of it was scored; it must not have been trained on"
-            if whole and not _trained_on(scorer, dataset)
+            if whole and not trained_on(scorer, dataset)
             else "these are training pictures: the figures say how well they are remembered, no more"
         )
     counts = np.bincount(dataset.split(name).labels, minlength=len(dataset.classes))
     if lacking := [label for label, count in zip(dataset.classes, counts, strict=True) if not count]:
         notes.append(f"no pictures of {', '.join(lacking)} in this split; means over classes leave them out")
     return tuple(note for note in notes if note)
-
-
-def _note_on_faces(scorer: Scorer, config: EvaluateConfig) -> tuple[str, ...]:
-    trained = scorer.metadata.training.get("settings")
-    if config.faces == "whole" and isinstance(trained, dict) and trained.get("faces") == "crop":
-        return ("the model was trained on faces cut out of photographs; for photographs add --faces crop",)
-    return ()
 
 
 def _model_summary(scorer: Scorer, match: Match) -> ModelSummary:
@@ -344,6 +249,6 @@ def _data_summary(
         splits={key: len(part) for key, part in dataset.splits.items()},
         fingerprint=dataset.fingerprint,
         copies=None if copies is None else int(copies.sum()),
-        trained_on=_trained_on(scorer, dataset),
+        trained_on=trained_on(scorer, dataset),
         unreadable=tuple(f"{found.name}: {found.reason}" for found in dataset.unreadable),
     )

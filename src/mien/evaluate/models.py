@@ -68,6 +68,11 @@ class Scorer:
         return run_folder.seen(self.run) if self.run else frozenset()
 
     @property
+    def chosen_on(self) -> frozenset[bytes]:
+        """Fingerprints of the pictures by which its best epoch and its calibration were chosen."""
+        return run_folder.seen(self.run, "validation") if self.run else frozenset()
+
+    @property
     def is_keras(self) -> bool:
         """Whether Keras runs it, rather than ONNX Runtime."""
         return self.path.suffix in KERAS_SUFFIXES

@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.data import open_dataset
+from mien.data.crops import stored_faces, with_margin
 from mien.data.dataset import SPLITS, Dataset
+from mien.detect.registry import WholePicture
 from mien.errors import DataError
 from mien.explain.config import ExplainConfig
 from mien.explain.explain import Explainer, SaliencyMap, cell_means, explain_face
@@ -101,7 +103,8 @@ def explain_classes(
     Each map is of the target, or of the face's own class: what speaks for 'happy' in happy faces. Returns the
     classes, and a line for each picture in which no face was found. Raises DataError when none has one.
     """
-    split = dataset.split(split_name)
+    split = with_margin(dataset, analyzer.metadata.preprocess.margin).split(split_name)
+    cut = stored_faces(split.pictures)
     chosen = _chosen(split.labels, len(dataset.classes), config)
     total, done, notes = sum(map(len, chosen)), 0, []
     classes = []
@@ -109,7 +112,7 @@ def explain_classes(
         maps, names = [], []
         for row in rows:
             image = split.pictures.read(row)
-            found = analyzer.detector.detect(image)
+            found = WholePicture().detect(image) if cut[row] else analyzer.detector.detect(image)
             if found:
                 wanted = config.target or dataset.classes[label]
                 maps.append(explain_face(analyzer, explainer, image, found[0], wanted))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mien.detect.align import place_of_aligned
 from mien.detect.base import Detection
-from mien.detect.registry import WholePicture, open_detector
+from mien.detect.registry import WholePicture
 from mien.errors import ConfigError, need
 from mien.evaluate.matching import match_classes
 from mien.explain.config import GRAD_CAM, RISE, ExplainConfig
@@ -25,7 +25,7 @@ from mien.model.folder import KERAS_SUFFIXES
 from mien.model.heads import Head
 from mien.model.metadata import Metadata
 from mien.model.preprocess import to_model_input
-from mien.predict.analyzer import Analyzer, load
+from mien.predict.analyzer import Analyzer, detector_for, load
 
 GRID = 8  # cells a side of the map as numbers
 _FAINT = 0.05  # a difference of less than this is nothing to colour strongly
@@ -189,7 +189,7 @@ def _with_grad_cam(
     mapper = GradCam(network, head)
     # An Analyzer uses a recogniser's metadata and probabilities, and this one has both.
     classifier = cast(Classifier, KerasNetwork(network, metadata))
-    analyzer = Analyzer(classifier, open_detector(detector, detector_file), head.name)
+    analyzer = Analyzer(classifier, detector_for(metadata, detector, detector_file), head.name)
     return analyzer, Explainer(analyzer.head, analyzer.probabilities, mapper, seed=config.seed)
 
 

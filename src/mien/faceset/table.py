@@ -45,9 +45,7 @@ _LOCK_S = 30.0  # how long to wait for another process that is writing the table
 _POINTS = Landmarks._fields
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 
-_Unread = tuple[
-    dict[str, str], list[str]
-]  # a wrong row: its cells by column, and those beyond the last column
+_Unread = tuple[dict[str, str], list[str]]  # a wrong row: its cells by column, and those beyond the last
 
 
 @dataclass(frozen=True)
@@ -77,9 +75,9 @@ COLUMNS = (
     ),
     Column("margin", "number above 0", "side of the crop over the box's longer side; empty: the picture is a face"),
     Column("score", "0 to 1", "how sure the detector is; empty where it cannot say"),
-    Column("sharpness", "number from 0", "variance of the Laplacian of the face at 112 pixels; blurred ones are low"),
+    Column("sharpness", "number from 0", "1000 x variance of the Laplacian over variance of the levels, at 64 pixels"),
     Column("reasons", "words", "what speaks against the face: small, turned, low-contrast, unsure, no-face?"),
-    Column("group", "text", "faces that belong on one side of a split: film and track, file, or what --group found"),
+    Column("group", "text", "faces that belong on one side of a split: of one source, or what --group found"),
     Column("status", "word", "empty: shown; duplicate, blurred, tiny, doubtful: set aside; no face, cannot tell"),
     Column("duplicate_of", "id", "of a duplicate: the face that it repeats"),
     Column("label", "text", "the class, where persons agree or most say so; at most 60 letters"),

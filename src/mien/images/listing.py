@@ -22,6 +22,11 @@ PICTURE_SUFFIXES = (
     ".tif", ".tiff", ".pbm", ".pgm", ".ppm", ".pnm", ".pam", ".avif", ".avifs", ".jp2", ".j2k", ".jpf", ".jpx",
     ".j2c", ".jpc", ".ras", ".sr", ".heic", ".heif", ".hif", ".jxl", ".tga", ".psd", ".qoi",
 )  # fmt: skip
+VIDEO = "video"
+# Of those kinds that are not known by their first bytes.
+_VIDEO_SUFFIXES = (
+    ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".wmv", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts", ".ogv", ".3gp",
+)  # fmt: skip
 # Left behind by systems and storage boxes; what lies in them is no data of the user's.
 SYSTEM_FOLDERS = frozenset(
     ("@eadir", "$recycle.bin", "system volume information", "__macosx", "lost+found", "#recycle", "#snapshot")
@@ -33,27 +38,35 @@ _CLOSED_FOLDER = "folder that cannot be opened"
 
 @dataclass(frozen=True)
 class Listing:
-    """pictures: in natural order, those of a folder before those below it. passed_over: how many files by kind."""
+    """pictures, videos: in natural order, those of a folder before those below it. passed_over: how many files by kind.
+
+    Videos count as passed over, too: most callers have no use for them.
+    """
 
     pictures: tuple[Path, ...]
     passed_over: Mapping[str, int] = field(default_factory=dict)
+    videos: tuple[Path, ...] = ()
 
 
 def list_pictures(folder: Path, leave_out: Callable[[Path], bool] | None = None) -> Listing:
     """Return the pictures in a folder and below it, and what else lies there. See `walk_pictures`."""
     passed_over: Counter[str] = Counter()
-    pictures = tuple(walk_pictures(folder, passed_over, leave_out))
-    return Listing(pictures, dict(+passed_over))
+    videos: list[Path] = []
+    pictures = tuple(walk_pictures(folder, passed_over, leave_out, videos.append))
+    return Listing(pictures, dict(+passed_over), tuple(videos))
 
 
 def walk_pictures(
-    folder: Path, passed_over: Counter[str], leave_out: Callable[[Path], bool] | None = None
+    folder: Path,
+    passed_over: Counter[str],
+    leave_out: Callable[[Path], bool] | None = None,
+    on_video: Callable[[Path], None] = lambda _: None,
 ) -> Iterator[Path]:
     """Yield the pictures in a folder and below it, one folder at a time in memory, and count what else lies there.
 
     In natural order, those of a folder before those below it. Hidden and system folders are not entered; links are
     followed, each folder once. passed_over: grows by the other files, by kind. leave_out: folders for which it is true
-    are neither entered nor counted.
+    are neither entered nor counted. on_video: called with each video, which counts as passed over.
     """
     seen: set[tuple[int, int]] = set()
     waiting = [folder]
@@ -76,6 +89,8 @@ def walk_pictures(
                     below.append(Path(entry.path))
             elif kind := no_picture(Path(entry.path)):
                 passed_over[kind] += not is_system_file(entry.name)
+                if kind == VIDEO:
+                    on_video(Path(entry.path))
             else:
                 yield Path(entry.path)
         waiting += reversed(below)
@@ -111,6 +126,8 @@ def no_picture(path: Path) -> str:
     except OSError:
         return suffix or "no suffix"
     kind, picture = content_kind(head)
+    if not picture and suffix in _VIDEO_SUFFIXES and kind != "text":
+        return VIDEO
     return "" if picture else kind or suffix or "no suffix"
 
 

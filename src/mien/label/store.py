@@ -27,7 +27,7 @@ ADD, RENAME, MERGE = "class", "rename", "merge"  # about classes; `face` is empt
 KEEP, SAME, DISTINCT, UNDO = "keep", "duplicate", "distinct", "undo"
 TABLE = "table"  # who gave a label by editing the table
 ABOUT_FACES = (LABEL, CANNOT_TELL, NO_FACE, CLEAR, SETTLE, KEEP, SAME, DISTINCT)
-MAX_NAME = 60  # letters of a class or a person
+MAX_NAME = 100  # letters of a class or a person
 
 _APPLICATION, _VERSION = 0x6D69656E, 1  # "mien"; PRAGMA user_version
 _WAIT_S = 5.0  # for another program that is writing
@@ -122,7 +122,8 @@ class Store:
         self._undone: set[int] = set()
         self.classes: tuple[str, ...] = ()
         self.agreed: dict[str, Agreed] = {}
-        self._first_votes: dict[str, dict[str, str]] = {}
+        self._alone: dict[str, dict[str, str]] = {}  # what each person said before anybody settled it
+        self._people, self._agreement = Counter[str](), Agreement()
 
     @classmethod
     def open(cls, folder: Path) -> Store:
@@ -312,10 +313,13 @@ class Store:
         with self._lock:
             return list(self._of_face.get(face, ()))
 
+    def is_undone(self, row: Row) -> bool:
+        return row.batch in self._undone
+
     def people(self) -> dict[str, int]:
         """Return everybody who said something about a face, with the number of faces that their word stands for."""
         with self._lock:
-            return dict(Counter(who for agreed in self.agreed.values() for who in agreed.people))
+            return {who: faces for who, faces in self._people.items() if faces}
 
     def pace_s(self, who: str) -> float | None:
         """Return the seconds that a person takes for a face, by their last answers, breaks left out; None: too few."""
@@ -343,8 +347,7 @@ class Store:
         Of two answers of one person the last counts; what settled a face does not. None where it is not defined.
         """
         with self._lock:
-            units = [Counter(said.values()) for said in self._first_votes.values() if len(said) > 1]
-        return krippendorff_alpha(units), len(units)
+            return self._agreement.alpha(), self._agreement.units
 
     # Inside
 
@@ -457,7 +460,11 @@ class Store:
                     alone[row.who] = word or ""
                 said.pop(row.who, None)  # so that the last who spoke stands last
                 said[row.who] = word or ""
-        self._first_votes[face] = alone
+        self._people.subtract(self.agreed.get(face, NOTHING).people.keys())
+        self._people.update(said.keys())
+        self._agreement.count(self._alone.get(face, {}).values(), -1)
+        self._agreement.count(alone.values())
+        self._alone[face] = alone
         self.agreed[face] = _agreed(said, when, twin, kept)
 
 
@@ -480,37 +487,46 @@ def _agreed(said: Mapping[str, str], when: str, twin: str | None, kept: str) -> 
     return Agreed(label, status, votes, dict(said), when, twin, kept)
 
 
-def krippendorff_alpha(units: Iterable[Mapping[str, int]]) -> float | None:
-    """Return Krippendorff's alpha for nominal data; 1: everybody always agrees, 0: as by chance.
+class Agreement:
+    """Krippendorff's alpha for nominal data, kept up to date; 1: everybody always agrees, 0: as by chance.
 
-    units: for each thing, how many said each word; those with fewer than two answers do not count. None where there
-    are none, or all is one word. Krippendorff 2011, Computing Krippendorff's Alpha-Reliability.
+    Krippendorff 2011, Computing Krippendorff's Alpha-Reliability. units: how many things had two answers or more.
     """
-    observed, totals = 0.0, Counter[str]()
-    for unit in units:
-        answers = sum(unit.values())
-        if answers < 2:
-            continue
-        totals.update(unit)
-        observed += sum(count * (answers - count) for count in unit.values()) / (answers - 1)
-    everything = sum(totals.values())
-    expected = sum(count * (everything - count) for count in totals.values())
-    return 1 - (everything - 1) * observed / expected if expected else None
+
+    def __init__(self) -> None:
+        self.units = 0
+        self._observed, self._totals = 0.0, Counter[str]()
+
+    def count(self, words: Iterable[str], times: int = 1) -> None:
+        """Count what different people said about one thing; times: -1 takes it off again."""
+        unit = Counter(words)
+        if (answers := unit.total()) < 2:
+            return
+        self.units += times
+        for word, count in unit.items():
+            self._totals[word] += times * count
+            self._observed += times * count * (answers - count) / (answers - 1)
+
+    def alpha(self) -> float | None:
+        """Return alpha; None where nothing had two answers, or all answers are one word."""
+        everything = self._totals.total()
+        expected = sum(count * (everything - count) for count in self._totals.values())
+        return 1 - (everything - 1) * self._observed / expected if expected else None
 
 
 def class_name(text: str) -> str:
-    """Return a class's name as it is stored; ConfigError for one that cannot be a class."""
-    name = plain_text(text.strip())
+    """Return a class's name as it is stored, on one line; ConfigError for one that cannot be a class."""
+    name = plain_text(" ".join(text.split()))
     if "\ufffd" in name:
         raise ConfigError(
-            f"a class has a name of one line of letters, got {clipped(text)!r}; leave out the others"
+            f"the name of a class has letters that can be shown, got {clipped(text)!r}; leave out the others"
         )
     return _name(name, "a class", (CANNOT_TELL, NO_FACE))
 
 
 def person_name(text: str) -> str:
     """Return a person's name as it is stored; ConfigError for one that cannot be shown."""
-    return _name(plain_text(text.strip()), "a person", ())
+    return _name(plain_text(" ".join(text.split())), "a person", ())
 
 
 def _name(name: str, whose: str, reserved: Collection[str]) -> str:

@@ -89,6 +89,18 @@ class Metadata:
             f"there is no head {name!r}; this model has: {', '.join(h.name for h in self.answers)}"
         )
 
+    @property
+    def face_detector(self) -> tuple[str, str | None] | None:
+        """Name and file of the face detector that cut out the faces that it was trained on.
+
+        None where it was trained on whole pictures, or nobody recorded it.
+        """
+        settings = self.training.get("settings")
+        if not isinstance(settings, Mapping) or settings.get("faces") != "crop":
+            return None
+        file = settings.get("detector_file")
+        return str(settings.get("detector") or "mien"), str(file) if file else None
+
     def uncalibrated(self) -> Metadata:
         """Return the metadata for a file whose network gives raw probabilities: a `.keras` or `.h5` file."""
         raw = tuple(Head(name=head.name, labels=head.labels) for head in self.heads)

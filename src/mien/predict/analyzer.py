@@ -13,11 +13,13 @@ from mien.detect.align import align
 from mien.detect.base import Detection, Detector
 from mien.detect.registry import open_detector
 from mien.detect.search import PhotoSearch
+from mien.detect.yunet import chosen_file
 from mien.errors import DataError, ModelError
 from mien.images import PillowImage, decode_image, from_pillow, read_image
 from mien.model.classifier import Classifier
 from mien.model.folder import KERAS_SUFFIXES, METADATA_FILE, MODEL_FOLDER, SETTINGS_FILE, model_path
 from mien.model.heads import Head
+from mien.model.metadata import Metadata
 from mien.model.preprocess import to_model_inputs
 from mien.model.prior import EVERYDAY, Prior, read_prior, reweighting
 from mien.predict.results import NO_FACE, Face, Faces, Probabilities, reasons
@@ -203,7 +205,8 @@ def load(
     """Open a trained network together with a face detector.
 
     model: a run folder, a model folder, an `.onnx` file that mien wrote, or the name of a model that ships with
-    mien; None: `mien`, the one that ships. detector: mien, yunet, haar, whole (each picture is one face) or auto.
+    mien; None: `mien`, the one that ships. detector: mien, yunet, haar, whole (each picture is one face) or auto: what
+    detector_file or $MIEN_YUNET names, else the one that cut out the faces of the network's training, else mien.
     detector_file: see `mien.detect.registry.open_detector`. head: one of the network's answers; None: the default one.
     precision: auto (the int8 form where the model has one), float32 or int8. prior: how often the labels occur where
     the pictures are from: everyday (None: as in training), balanced, or shares of your own such as {"happy": 0.4}.
@@ -213,7 +216,22 @@ def load(
     classifier = Classifier(model_folder(model), precision)
     file = None if detector_file is None else Path(detector_file)
     search = PhotoSearch(detect_size=detect_size, min_face=min_face, min_score=min_score)
-    return Analyzer(classifier, open_detector(detector, file), head, prior=prior, search=search)
+    return Analyzer(
+        classifier, detector_for(classifier.metadata, detector, file), head, prior=prior, search=search
+    )
+
+
+def detector_for(metadata: Metadata, name: str = "auto", file: Path | None = None) -> Detector:
+    """Return a face detector by name; auto: what the user's file or $MIEN_YUNET names, else that of the training."""
+    if name == "auto" and chosen_file(file) is None and (trained := metadata.face_detector):
+        name, recorded = trained
+        file = Path(recorded) if recorded else None
+        if file is not None and not file.exists():
+            raise ModelError(
+                f"the faces that {metadata.name} was trained on were found with {file}, which is not there; name a "
+                "copy with --detector-file, or use another face detector: --detector mien"
+            )
+    return open_detector(name, file)
 
 
 def model_folder(model: str | Path | None) -> Path:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ from mien.predict.results import Faces
 # enough for one call of the network, and 24 megapixels (72 MB), a photograph of a large camera.
 _PICTURES_EACH, _PIXELS_EACH = 8, 24_000_000
 
+T = TypeVar("T")
 Answer = Faces | ImageError
 Warn = Callable[[str], None]
 Finish = Callable[[int, NDArray[np.uint8], Faces], None]
@@ -48,7 +50,9 @@ _Answered = tuple[Answer, str]  # and what is odd about its file
 
 
 @dataclass(frozen=True)
-class _Picture:
+class Picture:
+    """What became of the file at a place: its pixels, or what is wrong with it."""
+
     place: int
     decoded: Decoded | ImageError
 
@@ -69,22 +73,38 @@ def analyze_many(
     how many decode and search at once; None: one for each processor. Close the iterator to stop early: pictures that
     nobody has begun with are dropped.
     """
+    with closing(process_many(files, lambda some: _analyzed(analyzer, some, finish), threads)) as answers:
+        for answer, warning in answers:
+            if warning and warn:
+                warn(warning)
+            elif warning:
+                warnings.warn(warning, DecoderWarning, stacklevel=2)
+            yield answer
+
+
+def process_many(
+    files: Sequence[PictureFile], work: Callable[[list[Picture]], list[T]], threads: int | None = None
+) -> Generator[T, None, None]:
+    """Decode files in parallel, a round ahead, and yield what `work` makes of them, in the order of `files`.
+
+    work: gets the pictures of one thread's share of a round, and returns one result for each; what it raises ends the
+    iteration. threads: see analyze_many. Memory does not grow with the number of files.
+    """
     threads = min(threads or workers(), len(files))
     if threads < 2:
         for file in map(_read, range(len(files)), files):
-            picture = file.error or decode_or_error((file.data, file.title))
-            yield from _warned(_analyzed(analyzer, [_Picture(file.place, picture)], finish), warn)
+            yield from work([Picture(file.place, file.error or decode_or_error((file.data, file.title)))])
         return
     pool = ThreadPoolExecutor(threads)
     try:
-        before: list[Future[list[_Answered]]] = []
+        before: list[Future[list[T]]] = []
         for files_of_round in _rounds(files, threads):
-            begun = _begin(pool, threads, files_of_round, lambda some: _analyzed(analyzer, some, finish))
+            begun = _begin(pool, threads, files_of_round, work)
             for part in before:
-                yield from _warned(part.result(), warn)
+                yield from part.result()
             before = begun
         for part in before:
-            yield from _warned(part.result(), warn)
+            yield from part.result()
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -114,17 +134,17 @@ def _begin(
     pool: ThreadPoolExecutor,
     threads: int,
     files: list[_File],
-    work: Callable[[list[_Picture]], list[_Answered]],
-) -> list[Future[list[_Answered]]]:
+    work: Callable[[list[Picture]], list[T]],
+) -> list[Future[list[T]]]:
     """Decode a round and hand it to the threads, which alone keep it then."""
     readable = [file for file in files if file.error is None]
     found = iter(decode_each([(file.data, file.title) for file in readable], pool))
-    pictures = [_Picture(file.place, file.error or next(found)) for file in files]
+    pictures = [Picture(file.place, file.error or next(found)) for file in files]
     step = -(-len(pictures) // threads)
     return [pool.submit(work, pictures[start : start + step]) for start in range(0, len(pictures), step)]
 
 
-def _analyzed(analyzer: Analyzer, pictures: list[_Picture], finish: Finish | None) -> list[_Answered]:
+def _analyzed(analyzer: Analyzer, pictures: list[Picture], finish: Finish | None) -> list[_Answered]:
     """Answer some pictures with one call of the network for all their faces."""
     images = [picture.decoded.pixels for picture in pictures if not isinstance(picture.decoded, ImageError)]
     faces = iter(analyzer.analyze_batch(images))
@@ -138,12 +158,3 @@ def _analyzed(analyzer: Analyzer, pictures: list[_Picture], finish: Finish | Non
         if finish:
             finish(picture.place, picture.decoded.pixels, found)
     return answers
-
-
-def _warned(answers: list[_Answered], warn: Warn | None) -> Iterator[Answer]:
-    for answer, warning in answers:
-        if warning and warn:
-            warn(warning)
-        elif warning:
-            warnings.warn(warning, DecoderWarning, stacklevel=3)
-        yield answer

@@ -37,7 +37,7 @@ router = APIRouter()
     "/v1/analyze",
     summary="Find faces in pictures and name their expressions",
     response_model=schemas.Analysis,
-    responses=problems(400, 401, 403, 408, 413, 415, 421, 422, 503),
+    responses=problems(400, 401, 403, 408, 413, 415, 421, 422, 429, 503),
     openapi_extra=bytes_or_form("image/*", PICTURES, several=True),
 )
 async def analyze(request: Request) -> JSONResponse:
@@ -51,6 +51,7 @@ async def analyze(request: Request) -> JSONResponse:
                 sent = [(printable(file.filename or _ALONE), await file.read()) for file in files]
         else:
             sent = [(_ALONE, await Request(request.scope, body).body())]
+        service.take(request, pictures=len(sent))
         answers = await _answers(request, sent)
     if len(answers) == 1 and isinstance(answers[0], ImageError):
         raise answers[0]
@@ -108,7 +109,7 @@ def _shown(name: str, answer: Answer) -> dict[str, Any]:
     status_code=202,
     summary="Begin to follow the faces in a video",
     response_model=schemas.VideoBegun,
-    responses=problems(400, 401, 403, 408, 413, 415, 421, 422, 503, 507),
+    responses=problems(400, 401, 403, 408, 413, 415, 421, 422, 429, 503, 507),
     openapi_extra=bytes_or_form("video/*", VIDEOS, several=False),
 )
 async def begin_video(request: Request) -> JSONResponse:
@@ -116,6 +117,7 @@ async def begin_video(request: Request) -> JSONResponse:
     service = service_of(request)
     service.refuse_when_draining()
     kind = kind_of(request, "video/", VIDEOS)
+    service.take(request, videos=1)
     body = LimitedBody(request, service.config.max_video_megabytes * MEGA, service.config.timeout_s)
     state = service.jobs.begin()
     target = service.jobs.place(state.id, VIDEO)

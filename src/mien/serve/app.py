@@ -52,7 +52,7 @@ def build(service: Service) -> ASGIApp:
         version=__version__,
         description=_DESCRIPTION,
         lifespan=sweeping,
-        docs_url=None,  # Swagger UI and ReDoc would load scripts from another host
+        docs_url=None,  # FastAPI's own pages load scripts from another host; ours: /docs
         redoc_url=None,
         redirect_slashes=False,  # behind a proxy that ends TLS it would lead to plain http
     )
@@ -60,7 +60,7 @@ def build(service: Service) -> ASGIApp:
     add_handlers(app)
     for part in (api, live):
         app.include_router(part.router)
-    _describe(app, needs_token=config.token is not None)
+    _describe(app, needs_token=bool(config.token or service.keys))
     _add_page(app)
     layered = Middleware(app, service)
     if config.allow_origin:
@@ -79,6 +79,11 @@ def _add_page(app: FastAPI) -> None:
     async def page() -> Response:
         return FileResponse(PAGE / "index.html")
 
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> Response:
+        return FileResponse(PAGE / "docs.html")
+
+    app.mount("/swagger", StaticFiles(packages=[("fastapi_offline", "static")]), name="swagger")
     app.mount("/static", StaticFiles(directory=PAGE), name="static")
     app.mount("/samples", StaticFiles(directory=SAMPLES), name="samples")
 

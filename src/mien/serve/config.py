@@ -28,6 +28,10 @@ class ServeConfig:
         None,
         "what a client must send as a bearer token; better given in $MIEN_TOKEN, where ps does not show it",
     )
+    keys: str | None = setting(
+        None,
+        "TOML file with a table a client: token and, where wanted, limits; unset: one token for all, or none",
+    )
     allow_origin: tuple[str, ...] = setting(
         (), "origins of other pages whose scripts may ask, such as https://example.org"
     )
@@ -96,11 +100,8 @@ class ServeConfig:
                 f"queue must have room for the {self.max_pictures} pictures of one request, got {self.queue}; raise "
                 "--queue or lower --max-pictures"
             )
-        if self.token is not None and not _TOKEN.fullmatch(self.token):
-            raise ConfigError(
-                "the token must be 16 to 200 letters, digits or . _ ~ -, got another; a good one: "
-                'python -c "import secrets; print(secrets.token_urlsafe())"'
-            )
+        if self.token is not None:
+            check_token(self.token)
         for origin in self.allow_origin:
             if not _is_origin(origin):
                 raise ConfigError(
@@ -131,6 +132,15 @@ class ServeConfig:
     @property
     def max_pixels(self) -> int:
         return self.max_megapixels * MEGA
+
+
+def check_token(token: str) -> None:
+    """Raise ConfigError for a token that is short, or that a browser could not hand on."""
+    if not _TOKEN.fullmatch(token):
+        raise ConfigError(
+            "the token must be 16 to 200 letters, digits or . _ ~ -, got another; a good one: "
+            'python -c "import secrets; print(secrets.token_urlsafe())"'
+        )
 
 
 def _is_origin(text: str) -> bool:

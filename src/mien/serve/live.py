@@ -12,9 +12,9 @@ from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 
 from mien.errors import ImageError, MienError
 from mien.predict.results import Face
+from mien.serve.auth import SUBPROTOCOL
 from mien.serve.config import MEGA
 from mien.serve.fair_queue import picture
-from mien.serve.middleware import SUBPROTOCOL
 from mien.serve.problems import ApiError, problem, problem_of
 from mien.serve.service import Service, address_of, service_of
 from mien.video.settings import VideoSettings
@@ -122,6 +122,7 @@ class _Channel:
             if len(message) > limit:
                 raise ImageError(f"{_NAME} has more than {limit / MEGA:g} MB; make it smaller")
             frame = picture(message, _NAME, self._service.config, VideoSettings.detect_size)
+            self._service.take(self._socket, pictures=1)
             (seen,) = await self._service.answers([frame], address_of(self._socket))
             if isinstance(seen, ImageError):
                 raise seen

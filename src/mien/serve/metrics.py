@@ -1,4 +1,4 @@
-"""What the server counts, in the form that Prometheus reads, and what it logs, as lines of JSON.
+"""What the server counts, in the form that Prometheus reads; what it logs, as lines of JSON; traces of requests.
 
 An identifier ties the lines and answers of one request together.
 """
@@ -27,10 +27,12 @@ from prometheus_client import (
 )
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from mien.errors import ConfigError, need
+
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _PICTURES = (1, 2, 4, 8, 16, 32, 64, 128)
 # Addresses with what varies left out, so that a client cannot make the series grow.
-_KNOWN = re.compile(r"/(?:v1/(?:analyze|videos|models|live)|healthz|readyz|metrics|openapi\.json)?")
+_KNOWN = re.compile(r"/(?:v1/(?:analyze|videos|models|live)|healthz|readyz|metrics|docs|openapi\.json)?")
 _VIDEO = re.compile(r"/v1/videos/[^/]+(/result)?")
 _METHODS = ("GET", "HEAD", "POST", "DELETE", "OPTIONS")
 SEVERAL = (
@@ -63,6 +65,12 @@ class Metrics:
         )
         self.problems = Counter(
             "mien_unreadable_pictures", "Pictures that could not be read", registry=registry
+        )
+        self.asked = Counter(
+            "mien_pictures",
+            "Pictures and frames that were sent, by client with a key",
+            ("client",),
+            registry=registry,
         )
         self.batches = Histogram(
             "mien_batch_pictures", "Pictures in one batch", buckets=_PICTURES, registry=registry
@@ -133,6 +141,27 @@ def write_json() -> None:
     handler.setFormatter(_JsonFormatter())
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     _requests.setLevel(logging.INFO)
+
+
+def trace() -> None:
+    """Let OpenTelemetry trace requests where its variables (OTEL_...) are set; they say where traces go as well.
+
+    FastAPI makes the spans itself. MissingExtra without OpenTelemetry's packages, ConfigError for what they refuse.
+    """
+    if any(name.startswith("OTEL_") for name in os.environ):
+        start = need(
+            "opentelemetry.instrumentation.auto_instrumentation", "traces", "OTEL_... asks for traces, which"
+        )
+        os.environ.setdefault("OTEL_SERVICE_NAME", "mien")
+        os.environ.setdefault("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")  # the one that the extra brings
+        logging.getLogger("opentelemetry").setLevel(
+            logging.CRITICAL
+        )  # while it starts: the error says it in a line
+        try:
+            start.initialize(swallow_exceptions=False)
+        except Exception as error:
+            raise ConfigError(f"OpenTelemetry does not take what OTEL_... says: {error}") from error
+        logging.getLogger("opentelemetry").setLevel(logging.NOTSET)
 
 
 class _JsonFormatter(logging.Formatter):

@@ -1,26 +1,22 @@
-"""The one layer around the application: what holds for every request, whatever its address, and who may ask at all.
-
-The server's name, the origin of the page and the token are checked here, for requests and for the WebSocket.
-"""
+"""The one layer around the application: what holds for every request, whatever its address."""
 
 from __future__ import annotations
 
 import asyncio
-import hmac
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from contextlib import suppress
-from urllib.parse import urlsplit
+from typing import Protocol
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
+from mien.serve.auth import Key, authorize
 from mien.serve.config import ServeConfig
-from mien.serve.metrics import REQUEST_HEADER, identify
+from mien.serve.metrics import REQUEST_HEADER, Metrics, identify
 from mien.serve.problems import ApiError, Busy, response_of
-from mien.serve.service import Service
 
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; "
@@ -41,15 +37,23 @@ _READING_S = 60.0  # that a client may take for each piece of an answer
 _SLOW_S, _SLOW_BYTES_S = 1.0, 16_000  # a body that is older and slower makes room where none is left
 _LINGER_S, _LINGER_BYTES = 2.0, 64_000_000  # what is still coming then is not going to end
 _GIVES_WAY = ApiError("the request came too slowly while others waited; send it faster, or later", 408)
-SUBPROTOCOL, TOKEN_PREFIX = "mien", "bearer."  # of the WebSocket; the page's api.js has the other end
-_SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
-_NEEDS_TOKEN = ("/v1/", "/metrics")
+
+
+class Served(Protocol):
+    """What the layer asks of the service behind an application; fields: `mien.serve.service.Service`."""
+
+    config: ServeConfig
+    keys: tuple[Key, ...]
+    metrics: Metrics
+    draining: bool
+    connections: Collection[object]
+    max_connections: int
 
 
 class Middleware:
     """Authorizes, limits how many requests there are at once, completes the headers, counts."""
 
-    def __init__(self, app: ASGIApp, service: Service) -> None:
+    def __init__(self, app: ASGIApp, service: Served) -> None:
         self._app, self._service, self._config = app, service, service.config
         self._headers = dict(_HEADERS)
         if self._config.allow_origin:
@@ -70,7 +74,7 @@ class Middleware:
         begun = time.perf_counter()
         exchange.id = identify(Headers(scope=scope).get(REQUEST_HEADER))
         try:
-            authorize(scope, self._config)
+            authorize(scope, self._config, self._service.keys)
             if path not in _ALWAYS:
                 self._make_room()
                 self._running.add(exchange)
@@ -96,7 +100,7 @@ class Middleware:
             await send(message)
 
         try:
-            authorize(scope, self._config)
+            authorize(scope, self._config, self._service.keys)
         except ApiError as error:
             await WebSocket(scope, receive, sending).send_denial_response(response_of(error))
         else:
@@ -190,55 +194,3 @@ class _Exchange:
                 while not self._all_came and left > 0:
                     left -= len((await self.receive()).get("body", b""))
         await self._send({"type": "http.response.body", "body": b""})
-
-
-def authorize(scope: Scope, config: ServeConfig) -> None:
-    """Raise ApiError (421, 403 or 401) unless this request or WebSocket may be answered."""
-    headers = Headers(scope=scope)
-    host = headers.get("host", "")
-    if config.hosts and _host_name(host) not in config.hosts:
-        raise ApiError(
-            f"this server is not called {_host_name(host)!r}; it is {', '.join(config.hosts)}; another name is allowed "
-            "with --allow-host",
-            421,
-        )
-    changes = scope["type"] == "websocket" or scope["method"] not in _SAFE_METHODS
-    origin = headers.get("origin")
-    if changes and origin is not None and not _is_known(origin, host, config):
-        raise ApiError(f"pages of {origin} may not ask this server; allow them with --allow-origin", 403)
-    preflight = scope["type"] == "http" and scope["method"] == "OPTIONS"
-    if config.token and scope["path"].startswith(_NEEDS_TOKEN) and not preflight:
-        _check_token(scope, headers, config.token)
-
-
-def _is_known(origin: str, host: str, config: ServeConfig) -> bool:
-    """Say whether a page is ours (whatever the scheme: TLS may end before us) or was allowed."""
-    if origin in config.allow_origin:
-        return True
-    try:
-        return urlsplit(origin).netloc == host
-    except ValueError:  # such as `http://[`
-        return False
-
-
-def _check_token(scope: Scope, headers: Headers, expected: str) -> None:
-    kind, _, given = headers.get("authorization", "").partition(" ")
-    if kind.lower() != "bearer":
-        given = _from_subprotocol(scope.get("subprotocols", ()))
-    if not hmac.compare_digest(given.strip().encode(), expected.encode()):
-        raise ApiError(
-            "this server wants its token; send it as Authorization: Bearer TOKEN",
-            401,
-            {"WWW-Authenticate": 'Bearer realm="mien"'},
-        )
-
-
-def _host_name(host: str) -> str:
-    """Return a Host header without its port: `[::1]:8000` is `[::1]`."""
-    name, colon, port = host.rpartition(":")
-    return (name if colon and port.isdigit() else host).lower()
-
-
-def _from_subprotocol(offered: Iterable[str]) -> str:
-    """Return the token that a browser, which cannot give a WebSocket a header, offers as a subprotocol."""
-    return next((word.removeprefix(TOKEN_PREFIX) for word in offered if word.startswith(TOKEN_PREFIX)), "")

@@ -25,13 +25,14 @@ from typing import Any, cast
 
 import h11
 import uvicorn
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from mien.errors import ConfigError, MienError
 from mien.serve.app import build
 from mien.serve.config import MEGA, ServeConfig
 from mien.serve.jobs import Jobs
-from mien.serve.metrics import Metrics, count_together, write_json
+from mien.serve.metrics import Metrics, count_together, trace, write_json
 from mien.serve.private_folder import held, kept_folder, private_folder
 from mien.serve.problems import ApiError, response_of
 from mien.serve.service import ModelOptions, Service
@@ -216,18 +217,29 @@ def serve(
     configure_ffmpeg()
     if config.log_json:
         write_json()
-    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # a line for every odd form is no news
-    logging.getLogger("uvicorn.error").addFilter(lambda record: not record.getMessage().startswith(_NO_NEWS))
+    trace()
     longest_s = 60 * (config.max_videos + 1) * config.max_video_minutes
     durable = config.video_folder is not None
     place = kept_folder(Path(config.video_folder)) if config.video_folder else folder
     jobs = Jobs(place, config.max_videos, 60 * config.keep_minutes, longest_s, durable=durable)
     service = Service.open(options, config, jobs, Metrics())
-    service.max_connections = _max_connections(config)
-    head_s = min(_HEAD_S, config.timeout_s)
-    protocol = partial(_Protocol, head_s=head_s, max_connections=service.max_connections)
-    settings = uvicorn.Config(
-        build(service),
+    service.max_connections = max_connections(config)
+    settings = uvicorn_settings(build(service), config, service.max_connections)
+    try:
+        service.warm_up()
+        Server(settings, service, ready).run([taken])
+    finally:
+        if not service.close():  # a thread hangs in a library, which would be waited for at the very end
+            atexit.register(os._exit, 0)
+
+
+def uvicorn_settings(app: ASGIApp, config: ServeConfig, most: int) -> uvicorn.Config:
+    """Return how uvicorn serves an application, within the limits of `config` and at most so many connections."""
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # a line for every odd form is no news
+    logging.getLogger("uvicorn.error").addFilter(lambda record: not record.getMessage().startswith(_NO_NEWS))
+    protocol = partial(_Protocol, head_s=min(_HEAD_S, config.timeout_s), max_connections=most)
+    return uvicorn.Config(
+        app,
         http=cast(Any, protocol),
         ws="websockets-sansio",
         ws_max_size=2 * config.max_megabytes * MEGA,  # up to here a frame is answered; beyond, it is cut off
@@ -243,15 +255,9 @@ def serve(
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=max(1, round(config.grace_s)),
     )
-    try:
-        service.warm_up()
-        Server(settings, service, ready).run([taken])
-    finally:
-        if not service.close():  # a thread hangs in a library, which would be waited for at the very end
-            atexit.register(os._exit, 0)
 
 
-def _max_connections(config: ServeConfig) -> int:
+def max_connections(config: ServeConfig) -> int:
     """Return how many connections there may be, after raising the limit of open files as far as that is allowed."""
     wanted = _CONNECTIONS * config.max_requests
     try:

@@ -6,13 +6,14 @@ import asyncio
 import ipaddress
 import sys
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from fastapi import Request, WebSocket
 
 from mien.model.folder import CARD_FILE
 from mien.predict.analyzer import Analyzer, load, model_folder
+from mien.serve.auth import Key, Quotas, key_of, read_keys
 from mien.serve.batcher import Answer, Batcher
 from mien.serve.config import MEGA, ServeConfig
 from mien.serve.fair_queue import Picture
@@ -75,6 +76,8 @@ class Service:
     cameras: int = 0
     connections: Collection[object] = ()
     max_connections: int = sys.maxsize
+    keys: tuple[Key, ...] = ()
+    quotas: Quotas = field(default_factory=Quotas)
     last_videos: tuple[str, ...] = ()  # those that were unfinished when it began to go down
 
     @classmethod
@@ -90,12 +93,20 @@ class Service:
             video_worker=VideoWorker(jobs, analyzer, config, metrics),
             metrics=metrics,
             budget=Budget(config.waiting_megabytes * MEGA),
+            keys=read_keys(Path(config.keys)) if config.keys else (),
         )
 
     def warm_up(self) -> None:
         """Answer a first picture. Raises MienError where that fails: then it would fail for clients too."""
         portrait = Picture(_PORTRAIT.read_bytes(), _PORTRAIT.name, _PORTRAIT_PIXELS, decode_s=0.1)
         self.batcher.warm_up(portrait, _WARM_UP_S)
+
+    def take(self, connection: Request | WebSocket, *, pictures: int = 0, videos: int = 0) -> None:
+        """Count what a client asks for; ApiError (429) where its key allows no more."""
+        key = key_of(connection.scope)
+        self.quotas.take(key, pictures=pictures, videos=videos)
+        if key:
+            self.metrics.asked.labels(key.name).inc(pictures)
 
     async def answers(self, pictures: Sequence[Picture], address: str) -> list[Answer]:
         """Return what is in pictures. address: whose they are. Raises Busy where they would have to wait too long."""
@@ -152,7 +163,9 @@ def service_of(connection: Request | WebSocket) -> Service:
 
 
 def address_of(connection: Request | WebSocket) -> str:
-    """Return what counts as one client: an address, or the network of one subscriber (64 bits) in IPv6."""
+    """Return what counts as one client: its key, an address, or the network of one subscriber (64 bits) in IPv6."""
+    if key := key_of(connection.scope):
+        return f"key {key.name}"
     host = connection.client.host if connection.client else ""
     try:
         address = ipaddress.ip_address(host)

@@ -10,6 +10,7 @@ from typing import Any
 
 from mien.data.dataset import DataConfig
 from mien.errors import ConfigError
+from mien.model.metadata import Metadata
 from mien.settings import COMMON, from_mapping, setting, to_mapping
 
 _common = partial(setting, group=COMMON)
@@ -60,11 +61,16 @@ class TrainConfig(DataConfig):
         "with --from a network that mien did not save: values of black and white in its input; unset: its own",
     )
     # faces and labels
-    faces: str = _common(
-        "whole", "'whole': each picture is a face; 'crop': find and crop the face", choices=("whole", "crop")
+    faces: str | None = _common(
+        None,
+        "'whole': each picture is a face; 'crop': find and crop the face; unset: as for the network that --from names, "
+        "else whole",
+        choices=("whole", "crop"),
     )
-    detector: str = _common(
-        "mien", "with --faces crop: face detector, mien (ships with it), yunet or haar; recorded in the run"
+    detector: str | None = _common(
+        None,
+        "with --faces crop: face detector, mien (ships with it), yunet or haar; recorded in the run; unset: that of "
+        "the network that --from names, else mien",
     )
     detector_file: str | None = _faces(
         None, "with --detector: a detector of your own (a folder of mien train-detector), or a YuNet file"
@@ -83,7 +89,11 @@ class TrainConfig(DataConfig):
         "with --blend: how much of each class's share in the training pictures is taken out of that answer, so that "
         "rare ones are named more often; 0: nothing, 1: all (tau in Menon et al. 2021)",
     )
-    margin: float = _faces(1.0, "side of the crop over the face box's longer side, where faces are cut out")
+    margin: float | None = _faces(
+        None,
+        "side of the crop over the face box's longer side, where faces are cut out; unset: that of the network that "
+        "--from names, else 1",
+    )
     class_weights: str = _faces(
         "sqrt",
         "weight of a picture by its class: none, sqrt (inverse root of the class count), full (inverse count)",
@@ -265,6 +275,20 @@ class TrainConfig(DataConfig):
             self.jpeg_quality, self.noise, self.erasing,
         )  # fmt: skip
         return not (self.mixup or self.cutmix or (self.augment and any(fractions)))
+
+    def cutting_like(self, start: Metadata | None) -> TrainConfig:
+        """Return this config with everything set that says how faces are cut out.
+
+        start: of the network that --from names, whose faces were cut in the only way that it knows; None: no such
+        network, or one that says nothing of it.
+        """
+        known = start.face_detector if start else None
+        faces = self.faces or ("crop" if known else "whole")
+        detector, file = self.detector, self.detector_file
+        if faces == "crop" and known and not (detector or file):
+            detector, file = known
+        margin = self.margin if self.margin is not None else start.preprocess.margin if start else 1.0
+        return replace(self, faces=faces, detector=detector or "mien", detector_file=file, margin=margin)
 
     def for_pictures(self, count: int) -> TrainConfig:
         """Return this config with everything set that depends on the number of training pictures.

@@ -14,12 +14,20 @@ from typing import Any
 import numpy as np
 
 from mien.data import open_dataset
+from mien.data.crops import crop_faces, stored_faces, with_margin
 from mien.data.dataset import Dataset
 from mien.data.index import fingerprints_of
-from mien.errors import ConfigError, need
+from mien.errors import ConfigError, ModelError, need
 from mien.files import locked
 from mien.labels import FER2013, FERPLUS
-from mien.model.folder import BEST_FILE, MODEL_FOLDER
+from mien.model.folder import (
+    BEST_FILE,
+    KERAS_SUFFIXES,
+    METADATA_FILE,
+    MODEL_FOLDER,
+    model_path,
+    read_model_folder,
+)
 from mien.model.heads import Head
 from mien.model.metadata import Metadata
 from mien.model.preprocess import Preprocess
@@ -48,22 +56,30 @@ class Run:
 
 @dataclass(frozen=True)
 class _Built:
-    """A network and what belongs to it. unfreeze: lets its heads and so many layers below them learn."""
+    """A network and what belongs to it. unfreeze: lets its heads and so many layers below them learn.
+
+    kept: classes that the network that it starts from knew already.
+    """
 
     network: Any
     preprocess: Preprocess
     heads: dict[str, tuple[str, ...]]
     unfreeze: Callable[[int], None]
+    kept: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Faces:
-    """The pictures of a training. detector: facts about the one that cut them out; cut, lost: pictures."""
+    """The pictures of a training. detector: facts about the one that cut them out; cut, lost: pictures.
+
+    stored: how many are faces of a face set, which were found before.
+    """
 
     dataset: Dataset
     detector: Mapping[str, Any] = field(default_factory=dict)
     cut: int = 0
     lost: tuple[str, ...] = ()
+    stored: int = 0
 
 
 def train(
@@ -84,7 +100,10 @@ def train(
     """
     show = show or ProgressBar(quiet=True)
     trackers.check(config.tracker)
+    config = config.cutting_like(recorded_metadata(config.init_from) if config.init_from else None)
     faces = opened(config, data, show)
+    if faces.stored:  # others who use this network have photographs
+        config = replace(config, faces="crop")
     faces = replace(faces, dataset=_limited(faces.dataset, config))
     config = config.for_pictures(len(faces.dataset.split("train")))
     settings = run_folder.described(config, faces.dataset, data)
@@ -100,19 +119,24 @@ def train(
 
 def opened(config: TrainConfig, data: Path, show: ProgressBar) -> Faces:
     """Open DATA as the settings say, faces cut out where they ask for it; say what was left out."""
+    config = config.cutting_like(None)
+    assert config.detector is not None
+    assert config.margin is not None
     dataset = open_dataset(data, config)
     for bad in dataset.unreadable:
         show.line(f"cannot be read, left out: {bad.name}: {bad.reason}")
-    if config.faces == "whole":
-        return Faces(dataset)
+    dataset = with_margin(dataset, config.margin)
+    stored = sum(int(stored_faces(split.pictures).sum()) for split in dataset.splits.values())
+    if config.faces == "whole" or stored == sum(map(len, dataset.splits.values())):
+        return Faces(dataset, stored=stored)
     from mien.detect.registry import open_detector
-    from mien.train.faces import crop_faces
 
     found = open_detector(config.detector, Path(config.detector_file) if config.detector_file else None)
     cropped, lost = crop_faces(dataset, found, config.margin)
     for name in lost:
         show.line(f"no face found, left out: {name}")
-    return Faces(cropped, dict(found.metadata), sum(map(len, cropped.splits.values())), lost)
+    cut = sum(map(len, cropped.splits.values())) - stored
+    return Faces(cropped, dict(found.metadata), cut, lost, stored)
 
 
 def _limited(dataset: Dataset, config: TrainConfig) -> Dataset:
@@ -121,6 +145,35 @@ def _limited(dataset: Dataset, config: TrainConfig) -> Dataset:
         return dataset
     drawn = np.random.default_rng(config.seed).permutation(len(train_split))[: config.limit]
     return replace(dataset, splits={**dataset.splits, "train": train_split.take(np.sort(drawn))})
+
+
+def recorded_metadata(model: str) -> Metadata | None:
+    """Return what a model says of itself, without loading its network; None for a file that mien did not write."""
+    path = model_path(model)
+    for folder in (path, path / MODEL_FOLDER):
+        if (folder / METADATA_FILE).is_file():
+            return read_model_folder(folder).metadata
+    if (path / BEST_FILE).is_file():
+        path = path / BEST_FILE
+    if path.suffix == ".onnx":
+        return _inside_onnx(path)
+    if path.suffix not in KERAS_SUFFIXES or not path.is_file():
+        return None
+    from mien.train import backend
+
+    backend.import_keras()
+    from mien.train.export.keras_io import stored_metadata
+
+    return stored_metadata(path)
+
+
+def _inside_onnx(path: Path) -> Metadata | None:
+    from mien.model.classifier import Classifier
+
+    try:
+        return Classifier(path).metadata
+    except ModelError:  # of another program, or damaged: whoever opens it says which
+        return None
 
 
 def heads_for(dataset: Dataset, config: TrainConfig) -> dict[str, tuple[str, ...]]:
@@ -151,7 +204,7 @@ def _build(config: TrainConfig, heads: dict[str, tuple[str, ...]]) -> _Built:
         size=config.size or own.size,
         resize=config.resize,
         colour=config.colour or own.colour,
-        margin=config.margin,
+        margin=1.0 if config.margin is None else config.margin,
     )
     request = NetworkRequest(
         heads=heads, preprocess=preprocess, dropout=config.dropout, l2=config.l2, weights=config.weights
@@ -168,12 +221,21 @@ def _from_trained(config: TrainConfig, heads: dict[str, tuple[str, ...]]) -> _Bu
     old, metadata = transfer.open_to_start(str(config.init_from), config.input_range, config.colour)
     if config.size or config.resize or config.colour not in (None, metadata.preprocess.colour):
         raise ConfigError("--size, --resize and --colour cannot change with --from: the model's own are kept")
+    known = recorded_metadata(str(config.init_from)) is not None
+    if (
+        not known and config.margin is not None
+    ):  # another program's network does not say how its faces were cut
+        metadata = replace(metadata, preprocess=replace(metadata.preprocess, margin=config.margin))
     if config.faces == "crop" and config.margin != metadata.preprocess.margin:
         raise ConfigError(
-            f"the faces must be cut out as for the model that --from names: add --margin {metadata.preprocess.margin:g}"
+            f"the faces must be cut out as for the network that --from names, with --margin "
+            f"{metadata.preprocess.margin:g}, got {config.margin:g}; leave --margin out"
         )
     new = transfer.with_new_heads(old, metadata, heads, config.dropout)
-    return _Built(new, metadata.preprocess, heads, lambda layers: transfer.unfreeze(new, heads, layers))
+    kept = transfer.kept_classes(metadata, next(iter(heads.values())))
+    return _Built(
+        new, metadata.preprocess, heads, lambda layers: transfer.unfreeze(new, heads, layers), tuple(kept)
+    )
 
 
 class _Training:
@@ -281,7 +343,9 @@ class _Training:
         lines = [
             f"data      {dataset.name}: {counts}; {len(dataset.classes)} classes: {', '.join(dataset.classes)}"
         ]
-        if config.faces == "crop":
+        if faces.stored:
+            lines.append(f"faces     {faces.stored:,} of a face set, cut at a margin of {config.margin:g}")
+        if faces.cut:
             lost = f"; {len(faces.lost):,} without a face left out" if faces.lost else ""
             lines.append(
                 f"faces     {faces.cut:,} cut out by the detector {faces.detector.get('name')}{lost}"
@@ -289,6 +353,8 @@ class _Training:
         lines += [f"note      {note}" for note in dataset.notes]
         how = built.preprocess
         start = f", from {config.init_from}" if config.init_from else ""
+        if built.kept:
+            start += f", which knows {', '.join(built.kept)}"
         lines.append(
             f"network   {built.network.name}, {how.size}x{how.size} {how.colour}, "
             f"{built.network.count_params():,} parameters{start}"

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import keras
+import numpy as np
+from numpy.typing import NDArray
 
 from mien.errors import ModelError
+from mien.labels import canonical
 from mien.model.folder import BEST_FILE, KERAS_SUFFIXES, MODEL_FILE, model_path
+from mien.model.heads import Blend
 from mien.model.metadata import Metadata
 from mien.train.export.keras_io import load_network, stored_metadata
 from mien.train.export.onnx import keras_from_onnx
@@ -67,15 +71,81 @@ def with_new_heads(
 ) -> keras.Model:
     """Return the network with its heads replaced; trunk layers keep their names and weights.
 
-    The features are what the first old head looked at; class names need have nothing in common.
-    dropout: rate of the trunk's last dropout layer, None to leave it.
+    The features are what the first old head looked at. A class that the network's default answer knew, in whatever
+    place and spelling, keeps the weights by which it was told; class names need have nothing in common. dropout: rate
+    of the trunk's last dropout layer, None to leave it.
     """
     features = network.get_layer(metadata.heads[0].name).input
     if dropout is not None:
         for layer in network.layers:
             if isinstance(layer, keras.layers.Dropout):
                 layer.rate = dropout
-    return keras.Model(network.inputs[0], heads_on(features, heads), name=network.name)
+    new = keras.Model(network.inputs[0], heads_on(features, heads), name=network.name)
+    if known := _answer(network, metadata):
+        for name, labels in heads.items():
+            _keep_known(*known, new.get_layer(name), labels)
+    return new
+
+
+def kept_classes(metadata: Metadata, labels: Sequence[str]) -> list[str]:
+    """Return those of the labels whose weights a new head takes over from the network's default answer."""
+    kept = [label for label in labels if _place_of(label, metadata.head().labels) is not None]
+    return kept if len(kept) > 1 else []  # one alone says nothing beside others
+
+
+def _place_of(label: str, known: Sequence[str]) -> int | None:
+    if label in known:
+        return list(known).index(label)
+    alike = [place for place, name in enumerate(known) if canonical(name) == canonical(label)]
+    return alike[0] if len(alike) == 1 else None
+
+
+_Answer = tuple[tuple[str, ...], NDArray[np.float64], NDArray[np.float64]]
+
+
+def _answer(network: keras.Model, metadata: Metadata) -> _Answer | None:
+    """Return labels, kernel (features, labels) and bias of the logits of the default answer.
+
+    Where that is a mixture of heads, it is the mixture of their logits, whose probabilities lie near the mixture of
+    theirs. None where a head is no dense layer with a bias, or stands on other features, as in some foreign networks.
+    """
+    default = metadata.head()
+    shares = default.shares if isinstance(default, Blend) else {default.name: 1.0}
+    kernel, bias = None, np.zeros(len(default.labels))
+    source = network.get_layer(metadata.heads[0].name).input
+    for head in metadata.heads:
+        if not (share := shares.get(head.name)):
+            continue
+        layer = network.get_layer(head.name)
+        if not (isinstance(layer, keras.layers.Dense) and layer.use_bias and layer.input is source):
+            return None
+        places = [head.labels.index(label) for label in default.labels]
+        weights, offsets = (np.asarray(keras.ops.convert_to_numpy(part), float) for part in layer.weights)
+        kernel = (0 if kernel is None else kernel) + share * weights[:, places]
+        bias += share * offsets[places]
+    if kernel is None:
+        return None
+    if isinstance(default, Blend) and default.adjustment:
+        bias -= default.adjustment * np.log([default.prior[label] for label in default.labels])
+    return default.labels, kernel, bias
+
+
+def _keep_known(
+    known: Sequence[str],
+    old_kernel: NDArray[np.float64],
+    old_bias: NDArray[np.float64],
+    new: keras.layers.Layer,
+    labels: Sequence[str],
+) -> None:
+    """Give a new head the old column of every label that was known; the others keep what they began with."""
+    places = [_place_of(label, known) for label in labels]
+    if sum(place is not None for place in places) < 2:
+        return
+    kernel, bias = (np.array(keras.ops.convert_to_numpy(part)) for part in new.weights)
+    for column, place in enumerate(places):
+        if place is not None:
+            kernel[:, column], bias[column] = old_kernel[:, place], old_bias[place]
+    new.set_weights([kernel, bias])
 
 
 def unfreeze(network: keras.Model, heads: Mapping[str, tuple[str, ...]], count: int) -> None:

@@ -82,6 +82,18 @@ class Video:
             raise ImageError(f"{self.path} holds no frame that can be decoded; is it a whole video file?")
         self.problem = self._missing(clock, begin_s)
 
+    def at(self, time_s: float) -> NDArray[np.uint8]:
+        """Return the frame nearest to a time, which counts from the first frame as `Frame.time_s` does; RGB.
+
+        Seeks, so it serves those who want one frame. Raises ImageError when there is none.
+        """
+        begin_ms = self._capture.get(cv2.CAP_PROP_POS_MSEC) if self._capture.grab() else 0.0
+        self._capture.set(cv2.CAP_PROP_POS_MSEC, begin_ms + 1000 * time_s)
+        found, bgr = self._capture.read()
+        if not found:
+            raise ImageError(f"{self.path} has no frame at {time_s:.1f} s that can be decoded")
+        return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
+
     def _begin_s(self) -> float:
         """Return when the first frame, just read, is shown. Matroska's length counts from 0, not from there."""
         begin_s = self._capture.get(cv2.CAP_PROP_PTS) / self.fps

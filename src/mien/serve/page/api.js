@@ -17,12 +17,12 @@ const address = (path) => new URL(path, document.baseURI);
 export const token = () => sessionStorage.getItem(KEY) ?? "";
 const headers = () => (token() ? { Authorization: `Bearer ${token()}` } : {});
 
-/** Fetch below /v1, asking for the token where the server wants one; raises Problem. */
-export async function ask(path, options = {}) {
+/** Fetch below /v1, asking for the token where the server wants one; raises Problem. type: of the body, if it has one. */
+export async function ask(path, { type = "", ...options } = {}) {
   for (;;) {
     let answer;
     try {
-      answer = await fetch(address(path), { ...options, headers: headers() });
+      answer = await fetch(address(path), { ...options, headers: type ? { ...headers(), "Content-Type": type } : headers() });
     } catch (error) {
       if (error.name === "AbortError") throw error;
       throw new Problem(PLAIN);

@@ -13,10 +13,10 @@ import pytest
 from matplotlib.cbook import get_sample_data
 from numpy.typing import NDArray
 
+from mien.data.crops import crop_faces
 from mien.data.dataset import Dataset, Split
 from mien.detect.registry import crop, open_detector
 from mien.errors import DataError, ImageError
-from mien.train.faces import crop_faces
 
 
 @dataclass

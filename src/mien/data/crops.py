@@ -1,4 +1,4 @@
-"""`--faces crop`: photographs in, their largest faces out."""
+"""Faces cut out of what holds them: the largest of each photograph (`--faces crop`), and the crops of a face set."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.data.dataset import Dataset, Pictures, Split
-from mien.data.index import Fingerprints, fingerprints_of
+from mien.data.index import Fingerprints, JoinedPictures, fingerprints_of
 from mien.detect.align import align
-from mien.detect.base import Detection, Detector
+from mien.detect.base import Box, Detection, Detector
 from mien.errors import DataError
+from mien.faceset.table import FaceRow
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,13 +45,75 @@ class FacePictures:
         return FacePictures(self.pictures.take(indices), tuple(self.faces[i] for i in indices), self.margin)
 
 
+@dataclass(frozen=True, eq=False)
+class StoredFaces:
+    """The faces in the crops of a face set, which show some of what is around them: cut and turned when they are read.
+
+    faces: one a picture, in pixels of its crop as `FaceRow.in_crop` says them for a crop of one pixel a side. margin:
+    side of what is cut out over the longer side of the face's box, as for a photograph.
+    """
+
+    pictures: Pictures
+    faces: tuple[FaceRow, ...]
+    margin: float = 1.0
+
+    def __len__(self) -> int:
+        return len(self.faces)
+
+    @property
+    def fingerprints(self) -> Fingerprints:
+        """Of the whole crops, whatever is cut out of them."""
+        return fingerprints_of(self.pictures)
+
+    def read(self, index: int) -> NDArray[np.uint8]:
+        """Return the square around one face: (side, side, 3) uint8, RGB; grey ones as they are."""
+        crop = self.pictures.read(index)
+        return align(crop, self.faces[index].in_crop(max(crop.shape[:2])), self.margin)
+
+    def take(self, indices: NDArray[np.intp]) -> StoredFaces:
+        """Return the faces at these places, in this order."""
+        return StoredFaces(self.pictures.take(indices), tuple(self.faces[i] for i in indices), self.margin)
+
+
+def stored_faces(pictures: Pictures) -> NDArray[np.bool_]:
+    """Say which pictures are faces of a face set, whose place is known: (n,) bool."""
+    if isinstance(pictures, JoinedPictures):
+        found = np.zeros(len(pictures), bool)
+        for part, source in enumerate(pictures.sources):
+            mine = pictures.parts == part
+            found[mine] = stored_faces(source)[pictures.rows[mine]]
+        return found
+    return np.full(len(pictures), isinstance(pictures, StoredFaces))
+
+
+def with_margin(dataset: Dataset, margin: float) -> Dataset:
+    """Return the data set with the faces of face sets cut as a network with this margin takes them; others stay."""
+    splits = {
+        name: replace(split, pictures=_recut(split.pictures, margin))
+        for name, split in dataset.splits.items()
+    }
+    return replace(dataset, splits=splits)
+
+
+def _recut(pictures: Pictures, margin: float) -> Pictures:
+    if isinstance(pictures, StoredFaces):
+        return replace(pictures, margin=margin)
+    if isinstance(pictures, JoinedPictures):
+        return replace(pictures, sources=[_recut(source, margin) for source in pictures.sources])
+    return pictures
+
+
 def crop_faces(dataset: Dataset, detector: Detector, margin: float) -> tuple[Dataset, tuple[str, ...]]:
     """Replace every picture by its largest face; leave out pictures without one, and return their names.
+
+    Faces of a face set stay as they are (see `with_margin`).
 
     margin: side of the square crop over the longer side of the face box. The pictures are searched in parallel
     threads, one at a time each, and cut when they are read, so memory does not grow with the data set. Raises
     DataError when no picture of the whole data set shows a face, ImageError when one cannot be decoded any more.
     """
+    if all(stored_faces(split.pictures).all() for split in dataset.splits.values()):
+        return dataset, ()
     splits, without, record = {}, [], hashlib.sha256(dataset.fingerprint.encode())
     record.update(json.dumps([dict(detector.metadata), margin], sort_keys=True).encode())
     for name, split in dataset.splits.items():
@@ -81,8 +144,12 @@ def _faces_of(split: Split, faces: Sequence[Detection | None], margin: float) ->
 
 def _largest(pictures: Pictures, detector: Detector) -> list[Detection | None]:
     """Return each picture's largest face, or None."""
+    cut = stored_faces(pictures)
 
     def search(index: int) -> Detection | None:
+        if cut[index]:
+            side = float(max(pictures.read(index).shape[:2]))
+            return Detection(Box(0.0, 0.0, side, side), whole=True)
         return next(iter(detector.detect(pictures.read(index))), None)
 
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:

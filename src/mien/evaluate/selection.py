@@ -1,0 +1,270 @@
+"""Which pictures are scored, and how they are read: as the model's own training read them, and none that it learnt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.data import open_dataset
+from mien.data.crops import crop_faces, stored_faces, with_margin
+from mien.data.dataset import DataConfig, Dataset, Split
+from mien.data.index import JoinedPictures, fingerprints_of
+from mien.errors import DataError, MienError
+from mien.evaluate.config import EvaluateConfig
+from mien.evaluate.models import Scorer
+from mien.settings import from_mapping, to_options
+
+_NAMED = 5  # names in a note, before "and more"
+_CLASSES = ("labels", "merge", "classes")  # settings that hold for other data as well
+
+
+def choose_split(
+    data: Path, scorers: Sequence[Scorer], config: EvaluateConfig
+) -> tuple[Dataset, str, EvaluateConfig]:
+    """Open DATA as the first model's training did, and name the split to score; config: how it was read.
+
+    What a model was fitted on is left out, known by content, whatever has been added, removed, renamed or moved since;
+    only a picture that lies in the data's own train split as well stays where else it lies: it is a copy, and the
+    report counts those. Raises DataError where nothing is left to score.
+    """
+    given = config
+    dataset, config = _read_as_trained(data, scorers[0], config)
+    notes = list(dataset.notes)
+    if config.faces == "crop" and given.faces is None and not _all_stored(dataset):
+        notes.append(
+            "faces are cut out as in the training of this model; where the pictures are faces already: --faces whole"
+        )
+    dataset = replace(dataset, notes=tuple(notes))
+    dataset, name = _to_score(dataset, scorers, config)
+    return _cut(dataset, name, scorers[0], config), name, config
+
+
+def _to_score(dataset: Dataset, scorers: Sequence[Scorer], config: EvaluateConfig) -> tuple[Dataset, str]:
+    seen = frozenset[bytes]().union(*(scorer.seen for scorer in scorers))
+    if config.split:
+        dataset.split(config.split)
+        return (
+            dataset if config.split == "train" else _without_moved(dataset, config.split, seen)
+        ), config.split
+    if len(dataset.splits.get("test", ())):
+        return _without_moved(dataset, "test", seen), "test"
+    if seen:
+        return _by_content(dataset, scorers, seen)
+    name = "validation" if len(dataset.splits.get("validation", ())) else "train"
+    if not len(dataset.splits.get(name, ())):
+        raise DataError(f"{dataset.source} has no pictures to score")
+    return dataset, name
+
+
+def _without_moved(dataset: Dataset, name: str, seen: frozenset[bytes]) -> Dataset:
+    """Leave out of a split what the models were fitted on, unless it lies in the data's train split as well."""
+    split = dataset.split(name)
+    train = dataset.splits.get("train")
+    copied = frozenset(fingerprints_of(train.pictures).keys) if train is not None else frozenset()
+    new = np.array([key not in seen or key in copied for key in fingerprints_of(split.pictures).keys], bool)
+    if not new.any():
+        raise _all_seen(dataset, len(split))
+    if new.all():
+        return dataset
+    kept = {**dataset.splits, name: split.take(np.flatnonzero(new))}
+    return replace(
+        dataset, splits=kept, notes=(*dataset.notes, _left_out(int((~new).sum()), len(split), name))
+    )
+
+
+def _by_content(dataset: Dataset, scorers: Sequence[Scorer], seen: frozenset[bytes]) -> tuple[Dataset, str]:
+    """Sort the pictures of a set without a test part into those that the models learnt and those to score."""
+    chosen_on = frozenset[bytes]().union(*(scorer.chosen_on for scorer in scorers))
+    keys = {name: fingerprints_of(split.pictures).keys for name, split in dataset.splits.items()}
+    copied = frozenset(keys.get("train", ()))
+    learnt = {
+        name: np.array([key in seen and (name == "train" or key not in copied) for key in mine], bool)
+        for name, mine in keys.items()
+    }
+    count, total = sum(int(rows.sum()) for rows in learnt.values()), sum(map(len, keys.values()))
+    if count == total:
+        raise _all_seen(dataset, total)
+    if not count and set(dataset.splits) == {"train"}:
+        return dataset, "train"
+    splits = {
+        "train": _parts(dataset, learnt),
+        "new": _parts(dataset, {name: ~rows for name, rows in learnt.items()}),
+    }
+    familiar = sum(
+        name == "validation" or key in chosen_on
+        for name, mine in keys.items()
+        for key, out in zip(mine, learnt[name], strict=True)
+        if not out
+    )
+    name = "validation" if familiar else "test"
+    notes = []
+    if count:
+        notes.append(_left_out(count, total))
+    if familiar and familiar < total - count:
+        notes.append(
+            f"of the {total - count:,} pictures that are scored, {familiar:,} chose the model's best epoch and "
+            f"calibration; {total - count - familiar:,} are new to it"
+        )
+    named = {name if key == "new" else key: part for key, part in splits.items() if part is not None}
+    return replace(dataset, splits=named, notes=(*dataset.notes, *notes)), name
+
+
+def _parts(dataset: Dataset, rows: Mapping[str, NDArray[np.bool_]]) -> Split | None:
+    """Return the chosen rows of all splits behind each other; None where there are none."""
+    parts = [
+        split.take(np.flatnonzero(rows[name])) for name, split in dataset.splits.items() if rows[name].any()
+    ]
+    if len(parts) < 2:
+        return parts[0] if parts else None
+
+    def joined(name: str, missing: Any) -> Any:
+        values = [getattr(part, name) for part in parts]
+        if all(value is None for value in values):
+            return None
+        return [missing(part) if value is None else value for part, value in zip(parts, values, strict=True)]
+
+    votes = joined("votes", lambda part: np.zeros((len(part), 8), np.float32))
+    shares = joined("shares", lambda part: np.eye(len(dataset.classes), dtype=np.float32)[part.labels])
+    groups = joined("groups", lambda part: [""] * len(part))
+    return Split(
+        JoinedPictures.of([part.pictures for part in parts]),
+        np.concatenate([part.labels for part in parts]),
+        [row for part in parts for row in part.names],
+        None if votes is None else np.concatenate(votes),
+        None if groups is None else [group for part in groups for group in part],
+        None if shares is None else np.concatenate(shares),
+    )
+
+
+def _left_out(count: int, total: int, name: str = "") -> str:
+    what = f"{name} pictures" if name else "pictures"
+    return f"{count:,} of {total:,} {what} are left out: the model was trained on them"
+
+
+def _all_seen(dataset: Dataset, count: int) -> DataError:
+    return DataError(
+        f"all {count:,} pictures of {dataset.source} were used to train this model, so they say nothing about "
+        "it; score other pictures, or these with --split train"
+    )
+
+
+# Reading as the training did
+
+
+def _read_as_trained(data: Path, scorer: Scorer, config: EvaluateConfig) -> tuple[Dataset, EvaluateConfig]:
+    """Open DATA with the settings of the model's training where the user gives none of their own.
+
+    How classes are named, joined and chosen is taken over where it fits the data; columns, groups and how validation is
+    set aside only for the very data of the training.
+    """
+    config = _cut_as_trained(config, scorer)
+    stored = scorer.metadata.training.get("settings")
+    recorded: Mapping[str, Any] = stored if isinstance(stored, Mapping) else {}
+    same = _same_place(data, scorer.metadata.training.get("data"))
+    unset = {field.name for field in fields(DataConfig) if getattr(config, field.name) == field.default}
+    if not unset.issuperset(_CLASSES):  # they act together
+        unset -= set(_CLASSES)
+    borrowed = {
+        name: value for name, value in recorded.items() if name in unset and (same or name in _CLASSES)
+    }
+    tries = [borrowed, {name: value for name, value in borrowed.items() if name not in _CLASSES}]
+    for values in tries:
+        with suppress(MienError):
+            known = from_mapping(DataConfig, values, "the settings of the training")
+            settings = replace(config, **{name: getattr(known, name) for name in values})
+            found = _opened(data, scorer, settings)
+            words = to_options(replace(DataConfig(), **{n: getattr(known, n) for n in values}), DataConfig)
+            note = f"read as in the training of this model: {' '.join(words)}" if words else ""
+            return replace(found, notes=(*found.notes, *filter(None, [note]))), settings
+    return _opened(data, scorer, config), config
+
+
+def _opened(data: Path, scorer: Scorer, config: EvaluateConfig) -> Dataset:
+    """Open DATA; a validation part is set aside where it is asked for, or where a test part is scored beside it.
+
+    Without either the pictures stay together: by content it is known which of them a run has learnt.
+    """
+    whole = open_dataset(data, config, carve_validation=False)
+    if "validation" in whole.splits:
+        return whole
+    if config.split or len(whole.splits.get("test", ())):
+        return _carved(data, config) or whole
+    if not scorer.seen:
+        carved = _carved(data, config)
+        return carved if carved and training_fingerprint(scorer) == carved.fingerprint else whole
+    return whole
+
+
+def _carved(data: Path, config: EvaluateConfig) -> Dataset | None:
+    try:
+        return open_dataset(data, config)
+    except DataError:  # too small to be parted
+        if config.split:
+            raise
+        return None
+
+
+def _cut_as_trained(config: EvaluateConfig, scorer: Scorer) -> EvaluateConfig:
+    known = scorer.metadata.face_detector
+    faces = config.faces or ("crop" if known else "whole")
+    if faces == "whole" or config.detector or config.detector_file:
+        return replace(config, faces=faces)
+    name, file = known or ("mien", None)
+    return replace(config, faces=faces, detector=name, detector_file=file)
+
+
+def _same_place(data: Path, about: Any) -> bool:
+    path = about.get("path") if isinstance(about, Mapping) else None
+    return isinstance(path, str) and data.absolute() == Path(path).absolute()
+
+
+def training_fingerprint(scorer: Scorer) -> str | None:
+    """Return the fingerprint of the data that a model was trained on, as its metadata say it."""
+    about = scorer.metadata.training.get("data")
+    return about.get("fingerprint") if isinstance(about, dict) else None
+
+
+def trained_on(scorer: Scorer, dataset: Dataset) -> bool:
+    """Say whether this is the data that a model was trained on: all that it learnt lies there, or it says so itself."""
+    if training_fingerprint(scorer) == dataset.fingerprint:
+        return True
+    train = dataset.splits.get("train")
+    return (
+        bool(scorer.seen) and train is not None and scorer.seen <= set(fingerprints_of(train.pictures).keys)
+    )
+
+
+# Cutting as the training did
+
+
+def _all_stored(dataset: Dataset) -> bool:
+    return all(stored_faces(split.pictures).all() for split in dataset.splits.values())
+
+
+def _cut(dataset: Dataset, name: str, scorer: Scorer, config: EvaluateConfig) -> Dataset:
+    """Cut the faces out of what is scored, and of validation; of training pictures only the content is asked."""
+    margin = scorer.metadata.preprocess.margin
+    dataset = with_margin(dataset, margin)
+    if config.faces == "whole" or _all_stored(dataset):
+        return dataset
+    from mien.detect.registry import open_detector
+
+    file = Path(config.detector_file) if config.detector_file else None
+    found = open_detector(config.detector or "mien", file)
+    asked = {key: part for key, part in dataset.splits.items() if key in (name, "validation")}
+    cropped, without = crop_faces(replace(dataset, splits=asked), found, margin)
+    note = f"no face found, left out: {first_names(without)}" if without else ""
+    notes = cropped.notes + ((note,) if note else ())
+    return replace(cropped, splits={**dataset.splits, **cropped.splits}, notes=notes)
+
+
+def first_names(names: Sequence[str]) -> str:
+    """Return the first few names, and how many more there are."""
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more

@@ -1,0 +1,189 @@
+"""One face out of a picture: its crop, how sharp it is, what speaks against it, a hash by which copies are known."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.detect.align import align, crop
+from mien.detect.base import Box, Detection
+from mien.detect.pyramid import squeeze_channel
+from mien.faceset.settings import FacesConfig
+from mien.faceset.table import BLURRED, CROPS, DOUBTFUL, SHOWN, TINY, FaceRow
+from mien.files import file_name
+from mien.images.canvas import write_picture
+from mien.predict.results import NO_FACE, reasons
+
+Picture = NDArray[np.uint8]
+CONTENT_BYTES = 6  # of the hash of a source: among 100,000, two are the same by chance once in 50,000 sets
+_SHARP_PX, _SHARP_MARGIN, _SHARP_UNIT = 64, 0.9, 1000.0
+_LIKENESS_PX, _LIKENESS_MARGIN = 32, 0.9  # of what tells the frames of a track apart
+_THUMBNAIL_PX, _THUMBNAIL_MARGIN = 48, 1.2
+_HASH_PX, _WAVES = 32, 8
+_LONGEST_NAME = 60  # letters of the source's name in that of a crop
+
+
+@dataclass(frozen=True, eq=False)
+class Cut:
+    """A face that was found and cut out, but not yet named or written.
+
+    face: in pixels of the source. image: (side, side, 3) or, where the picture is grey, (side, side) uint8, RGB.
+    sharpness: see `sharpness`. thumbnail: (48, 48) uint8, what copies are known by.
+    """
+
+    face: Detection
+    image: Picture
+    margin: float | None
+    sharpness: float
+    thumbnail: Picture
+
+    @property
+    def longer_px(self) -> float:
+        return max(self.face.box.width, self.face.box.height)
+
+
+def cut_out(picture: Picture, face: Detection, config: FacesConfig) -> Cut:
+    """Cut a face out with its surroundings, shrunk to `config.crop_size` where it is larger.
+
+    picture: (height, width) or (height, width, 3) uint8, RGB, upright. A face that is the whole picture is not cut.
+    """
+    picture = squeeze_channel(picture)
+    image = picture if face.whole else crop(picture, face.box, config.margin)
+    if image.ndim == 3 and picture.ndim == 2:
+        image = np.ascontiguousarray(image[:, :, 0])
+    longer = max(image.shape[:2])
+    if longer > config.crop_size:
+        scale = config.crop_size / longer
+        size = [max(1, round(side * scale)) for side in image.shape[1::-1]]
+        image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+    margin = None if face.whole else config.margin
+    return Cut(face, image, margin, sharpness(picture, face.box), thumbnail(image, margin))
+
+
+def sharpness(picture: Picture, box: Box) -> float:
+    """Return how sharp a face is: a thousand times the variance of its Laplacian over the variance of its levels.
+
+    Of the face box, made 64 pixels wide: so faces of all sizes, bright and dark, compare. The variance of the Laplacian
+    is the usual measure (Pech-Pacheco et al. 2000, doi:10.1109/ICPR.2000.903548).
+    """
+    face = _grey(crop(picture, box, _SHARP_MARGIN), _SHARP_PX).astype(np.float32)
+    return float(_SHARP_UNIT * cv2.Laplacian(face, cv2.CV_32F).var() / max(face.var(), 1.0))
+
+
+def likeness(picture: Picture, face: Detection) -> NDArray[np.float32]:
+    """Return what the frames of a track are told apart by: (1024,) float32, of length 1; the dot product is likeness.
+
+    The face with its eyes level, grey, its local contrast evened out: so it changes with expression and pose, and
+    hardly with place and light.
+    """
+    levels = _grey(align(picture, face, _LIKENESS_MARGIN), _LIKENESS_PX).astype(np.float32)
+    detail = levels - cv2.GaussianBlur(levels, (0, 0), 6.0)
+    detail /= np.sqrt(cv2.GaussianBlur(detail * detail, (0, 0), 6.0)) + 4.0
+    return np.asarray(detail.ravel() / (np.linalg.norm(detail) + 1e-6), np.float32)
+
+
+def thumbnail(image: Picture, margin: float | None) -> Picture:
+    """Return the face in a crop as a grey picture of 48x48 pixels. margin: of the crop; None: it is the face."""
+    if margin is None or margin <= _THUMBNAIL_MARGIN:
+        return _grey(image, _THUMBNAIL_PX)
+    side = image.shape[0] / margin
+    start = (image.shape[0] - side) / 2
+    return _grey(crop(image, Box(start, start, side, side), _THUMBNAIL_MARGIN), _THUMBNAIL_PX)
+
+
+def perceptual_hash(thumbnail: Picture) -> tuple[int, int]:
+    """Return 64 bits of a thumbnail and those of its mirror image: which of its low cosine waves are above the median.
+
+    pHash without the constant wave (Zauner 2010, 'Implementation and Benchmarking of Perceptual Image Hash Functions').
+    """
+    small = cv2.resize(thumbnail, (_HASH_PX, _HASH_PX), interpolation=cv2.INTER_AREA).astype(np.float32)
+    waves = cv2.dct(small)[:_WAVES, :_WAVES]
+    waves[0, 0] = 0.0
+    mirrored = waves * np.where(np.arange(_WAVES) % 2, -1, 1)
+    return _bits(waves), _bits(mirrored)
+
+
+def _bits(waves: NDArray[np.float32]) -> int:
+    return int.from_bytes(np.packbits(waves.ravel() > np.median(waves)).tobytes(), "big")
+
+
+def status_of(
+    longer_px: float, score: float | None, why: str, sharp: float | None, config: FacesConfig
+) -> str:
+    """Return why a face is set aside; '' where it is shown. why: `FaceRow.reasons`."""
+    if longer_px < config.min_size:
+        return TINY
+    if (score is not None and score < config.min_score) or NO_FACE.replace(" ", "-") in why.split():
+        return DOUBTFUL
+    return BLURRED if sharp is not None and sharp < config.min_sharpness else SHOWN
+
+
+def row_of(
+    cut: Cut,
+    content: str,
+    source: str,
+    group: str,
+    config: FacesConfig,
+    *,
+    time_s: float | None = None,
+    track: int | None = None,
+) -> FaceRow:
+    """Return the row of a face that was cut out.
+
+    content: of the source, as `content_key` has it. source: as the table names it.
+    """
+    face = cut.face
+    why = " ".join(reason.replace(" ", "-") for reason in reasons(face))
+    name = face_id(content, face.box, time_s)
+    stem = file_name(Path(source).stem)[:_LONGEST_NAME]
+    return FaceRow(
+        id=name,
+        file=f"{CROPS}/{stem}-{name}.png",
+        source=source,
+        time_s=time_s,
+        track=track,
+        box=face.box,
+        landmarks=face.landmarks,
+        margin=cut.margin,
+        score=face.score,
+        sharpness=cut.sharpness,
+        reasons=why,
+        group=group,
+        status=status_of(cut.longer_px, face.score, why, cut.sharpness, config),
+    )
+
+
+def write_crop(folder: Path, row: FaceRow, cut: Cut) -> None:
+    """Write a crop where its row says. Raises OutputError."""
+    image = cut.image if cut.image.ndim == 3 else np.repeat(cut.image[:, :, None], 3, axis=2)
+    write_picture(folder / row.file, image)
+
+
+def content_key(data: bytes) -> str:
+    """Return what the content of a source is known by: 12 hexadecimal letters."""
+    return hashlib.blake2b(data, digest_size=CONTENT_BYTES).hexdigest()
+
+
+def face_id(content: str, box: Box, time_s: float | None = None) -> str:
+    """Return the id of a face: its source's content, then its box to the pixel and its time to the millisecond.
+
+    >>> face_id("0123456789ab", Box(10.2, 20, 30, 40))
+    '0123456789ab-2a7c8f'
+    """
+    place = ",".join(str(round(value)) for value in box)
+    moment = "" if time_s is None else f"@{round(time_s * 1000)}"
+    return f"{content}-{hashlib.blake2b(f'{place}{moment}'.encode(), digest_size=3).hexdigest()}"
+
+
+def _grey(picture: Picture, side: int) -> Picture:
+    grey = picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+    shrinks = min(grey.shape) >= side
+    return np.asarray(
+        cv2.resize(grey, (side, side), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR),
+        np.uint8,
+    )

@@ -1,0 +1,477 @@
+"""Photographs, folders, films and tables in, a face set out: `mien faces` and `mien.faces`.
+
+Sources stream through: photographs are decoded and searched in parallel (`mien.predict.batch`), films one after the
+other, their frames in parallel (`films.py`). Crops are written at once; table and list of sources every few seconds. So
+a run that was killed goes on where it was when it is given again, and a second run adds what is new.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.detect.base import Box, Detector
+from mien.detect.pyramid import iou
+from mien.detect.registry import open_detector
+from mien.detect.search import PhotoSearch
+from mien.errors import ConfigError, DataError, ImageError
+from mien.faceset.copies import Copies
+from mien.faceset.crops import content_key, cut_out, row_of, status_of, write_crop
+from mien.faceset.films import FilmReport, content_of_film, film_faces
+from mien.faceset.settings import FacesConfig
+from mien.faceset.sources import Entry, Ledger, Source, find_sources
+from mien.faceset.table import DUPLICATE, SET_ASIDE, SHOWN, TABLE_FILE, FaceRow, FaceSet
+from mien.files import check_replaceable, locked, plain_text
+from mien.images.decode import read_bytes
+from mien.predict.batch import Picture, process_many
+from mien.settings import from_mapping
+from mien.terminal import OnStage
+
+Pixels = NDArray[np.uint8]
+_EVERY_S, _SHARE = 10.0, 0.05  # seconds between two writings of the table; of the time that writing may take
+_SAME = 0.5  # intersection over union from which a box is that of a face that is there
+PHOTOGRAPHS = "photographs"
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What a run did.
+
+    faces: the face set, with all that was in it before. new: faces that were added, by status ('' for those that are
+    shown). photographs, films: looked at now. known: sources looked at before. without: looked at, without a face.
+    problems: a line for each source or row that could not be used. notes: lines about what was decided or left out.
+    """
+
+    faces: FaceSet
+    new: Mapping[str, int]
+    photographs: int
+    films: int
+    known: int
+    without: int
+    problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def extract_faces(
+    paths: str | Path | Sequence[str | Path],
+    to: str | Path,
+    config: FacesConfig | None = None,
+    *,
+    detector: str | Detector = "auto",
+    detector_file: str | Path | None = None,
+    progress: OnStage | None = None,
+    warn: Callable[[str], None] | None = None,
+    **settings: Any,
+) -> Extraction:
+    """Write the faces of photographs and films as a face set; add to it what is new where it is there already.
+
+    paths: photographs, films, folders of both, globs, and tables of mien predict and mien video, in any mix. They are
+    only read. to: folder of the face set. config, or settings by name: see `FacesConfig`. detector: a name as
+    `mien.load` takes it, or one that is open. progress: told what is done, how many and of how many. warn: told each
+    problem as soon as it is known. Raises ConfigError, OutputError, or DataError where no path names anything.
+    """
+    given = [paths] if isinstance(paths, str | Path) else list(paths)
+    if config is not None and settings:
+        raise ConfigError(f"give config or settings by name, not both (got {', '.join(settings)})")
+    chosen = config or from_mapping(FacesConfig, settings, "mien.faces")
+    folder = Path(to).expanduser()
+    if isinstance(detector, str):
+        detector = open_detector(detector, None if detector_file is None else Path(detector_file))
+    check_replaceable(folder, "a face set", TABLE_FILE)
+    sources = find_sources(given, folder, chosen)
+    if not sources.photos and not sources.films:
+        raise DataError("; ".join([*sources.problems, *sources.notes]) or "no photograph or film is named")
+    with locked(folder, "being filled with faces", "--to"):
+        run = _Run(folder, chosen, detector, progress, warn)
+        for line in sources.problems:
+            run.problem(line)
+        try:
+            run.photographs(sources.photos)
+            for film in sources.films:
+                run.film(film)
+        except BaseException as error:
+            if not isinstance(error, OSError):  # what is done is kept; a full disk has no room for it
+                run.store()
+            raise
+        return run.finished(sources.notes)
+
+
+class _SeenError(ImageError):
+    """A source's content is known, so that it need not be decoded. content: '' where not even that was read."""
+
+    def __init__(self, name: str, content: str = "") -> None:
+        super().__init__(f"{name} was looked at before")
+        self.content = content
+
+
+class _Seen:
+    """A source as it was when this run came to it. status: None where it is not there. search: see Entry."""
+
+    def __init__(self, source: Source, search: str) -> None:
+        self.source, self.search = source, search
+        self.status: os.stat_result | None = None
+
+    def is_unchanged(self, ledger: Ledger) -> bool:
+        """Look at the file, and say whether it is what was looked at before."""
+        with suppress(OSError, ValueError):  # reading it says why
+            self.status = self.source.path.stat()
+        return self.status is not None and ledger.unchanged(self.source.name, self.status, self.search)
+
+
+class _Photo:
+    """A photograph that was not read yet: a `PictureFile` that does not hand out what is known already."""
+
+    def __init__(self, source: Source, ledger: Ledger, search: str) -> None:
+        self.source = source
+        self.seen = _Seen(source, search)
+        self.content_key = ""
+        self._ledger = ledger
+
+    @property
+    def title(self) -> str:
+        return self.source.title
+
+    def content(self) -> bytes:
+        if self.seen.is_unchanged(self._ledger):
+            raise _SeenError(self.title)
+        data = read_bytes(self.source.path, self.title)
+        self.content_key = content_key(data)
+        if self._ledger.knows(self.content_key, self.seen.search):
+            raise _SeenError(self.title, self.content_key)
+        self._ledger.expect(self.content_key, self.seen.search)
+        return data
+
+
+@dataclass
+class _Answer:
+    """What came of a photograph. faces: rows with their thumbnails. outside: boxes of a table that are not in it."""
+
+    place: int
+    faces: list[tuple[FaceRow, Pixels]] = field(default_factory=list)
+    found: int = 0
+    outside: int = 0
+    warning: str = ""
+    error: ImageError | None = None
+
+
+class _Run:
+    def __init__(
+        self,
+        folder: Path,
+        config: FacesConfig,
+        detector: Detector,
+        progress: OnStage | None,
+        warn: Callable[[str], None] | None,
+    ) -> None:
+        self._config, self._detector, self._progress, self._warn = config, detector, progress, warn
+        self._search = PhotoSearch(detect_size=config.detect_size)
+        self.faces = FaceSet.open(folder, create=True)
+        if not (folder / TABLE_FILE).is_file():
+            self.faces.write()  # by which the folder is known as a face set, even if this is killed soon
+        self.ledger = Ledger(folder)
+        self._known_faces: defaultdict[str, list[FaceRow]] = defaultdict(list)
+        for face in self.faces:
+            self._known_faces[face.id.partition("-")[0]].append(face)
+        self._new: Counter[str] = Counter()
+        self._counts: Counter[str] = Counter()
+        self._problems: list[str] = []
+        self._notes: list[str] = []
+        self._stored_s, self._took_s = time.monotonic(), 0.0
+        for line in self.faces.problems:
+            self.problem(line)
+        self._judged_anew()
+        self.copies = Copies(self.faces)
+
+    def problem(self, line: str) -> None:
+        self._problems.append(line)
+        if self._warn:
+            self._warn(line)
+
+    # Photographs
+
+    def photographs(self, sources: Sequence[Source]) -> None:
+        files = [_Photo(source, self.ledger, self._search_key(source)) for source in sources]
+
+        def work(pictures: list[Picture]) -> list[_Answer]:
+            return [self._looked_at(picture, files[picture.place]) for picture in pictures]
+
+        with closing(process_many(files, work)) as answers:
+            for done, (file, answer) in enumerate(zip(files, answers, strict=True), start=1):
+                self._take(file, answer)
+                if self._progress:
+                    self._progress(PHOTOGRAPHS, done, len(files))
+                self._store_if_due()
+
+    def _looked_at(self, picture: Picture, file: _Photo) -> _Answer:
+        """Find and cut the faces of a photograph, and write their crops. In one of several threads."""
+        if isinstance(picture.decoded, ImageError):
+            return _Answer(picture.place, error=picture.decoded)
+        pixels, source = picture.decoded.pixels, file.source
+        answer = _Answer(picture.place, warning=picture.decoded.warning)
+        found = source.faces
+        if found is None:
+            found = self._search(self._detector, pixels)
+        inside = [face for face in found if _is_inside(face.box, pixels)]
+        answer.found, answer.outside = len(inside), len(found) - len(inside)
+        for face in inside:
+            if _match(face.box, None, self._known_faces.get(file.content_key, ())):
+                continue
+            cut = cut_out(pixels, face, self._config)
+            row = row_of(cut, file.content_key, source.name, self._group(source), self._config)
+            write_crop(self.faces.folder, row, cut)
+            answer.faces.append((row, cut.thumbnail))
+        return answer
+
+    def _take(self, file: _Photo, answer: _Answer) -> None:
+        source = file.source
+        if isinstance(answer.error, _SeenError):
+            self._counts["known"] += 1
+            if answer.error.content:
+                self._take_known(file.seen, answer.error.content)
+            return
+        self._counts[PHOTOGRAPHS] += 1
+        if answer.error:
+            self.problem(str(answer.error))
+            self._enter(file.seen, "", problem=str(answer.error))
+            return
+        if answer.warning:
+            self._notes.append(answer.warning)
+        if answer.outside:
+            self.problem(
+                f"{source.title}: {answer.outside} of its boxes lie outside of it; is it the picture of the table?"
+            )
+        self._counts["without"] += not answer.found
+        self._enter(file.seen, file.content_key, self._added(answer.faces))
+
+    # Films
+
+    def film(self, source: Source) -> None:
+        """Add the faces of a film. A film that was begun by a run that was killed is begun again."""
+        seen = _Seen(source, self._search_key(source))
+        if seen.is_unchanged(self.ledger):
+            self._counts["known"] += 1
+            return
+        report = FilmReport()
+        content, rows = "", []
+        try:
+            content = content_of_film(source.path)
+            if self.ledger.knows(content, seen.search):
+                self._counts["known"] += 1
+                self._take_known(seen, content)
+                return
+            self._counts["films"] += 1
+            rows = self._film_rows(source, content, report)
+        except ImageError as error:
+            self._counts["films"] += not content
+            self.problem(str(error))
+            self._enter(seen, "", problem=str(error))
+            return
+        if report.problem:
+            self.problem(report.problem)
+        self._counts["without"] += not rows
+        self._notes += report.lines(source.path.name)
+        self._enter(seen, content, rows)
+        self.store()
+
+    def _film_rows(self, source: Source, content: str, report: FilmReport) -> list[FaceRow]:
+        added: list[FaceRow] = []
+        there = self._known_faces.get(content, ())
+
+        def progress(done: int, of: int) -> None:
+            if self._progress:
+                self._progress(source.path.name, done, of)
+
+        picks = film_faces(source, self._detector, self._config, report, progress)
+        with closing(picks):
+            for pick in picks:
+                if _match(pick.cut.face.box, pick.time_s, there, max(self._config.every, 0.04)):
+                    continue
+                row = row_of(
+                    pick.cut,
+                    content,
+                    source.name,
+                    self._group(source),
+                    self._config,
+                    time_s=pick.time_s,
+                    track=pick.track,
+                )
+                write_crop(self.faces.folder, row, pick.cut)
+                added += self._added([(row, pick.cut.thumbnail)])
+                self._store_if_due()
+        return added
+
+    # Both
+
+    def _added(self, found: Iterable[tuple[FaceRow, Pixels]]) -> list[FaceRow]:
+        """Add faces to the set, those that repeat another one as its duplicates."""
+        rows = []
+        for row, small in found:
+            if row.id in self.faces:
+                continue
+            original = self.copies.original(small)
+            if original:
+                row = replace(row, status=DUPLICATE, duplicate_of=original)  # noqa: PLW2901
+            elif row.status == SHOWN:
+                self.copies.add(row, small)
+            self.faces.add([row])
+            self._new[row.status] += 1
+            rows.append(row)
+        return rows
+
+    def _group(self, source: Source) -> str:
+        """Return the group of a source's faces: what --group finds in its path, else the source itself."""
+        if self._config.group is None:
+            return source.name
+        found = re.search(self._config.group, source.path.absolute().as_posix())
+        text = (found[1] if found.re.groups else found[0]) if found else None
+        self._counts["ungrouped"] += not text
+        return plain_text(text) if text else source.name
+
+    def _search_key(self, source: Source) -> str:
+        """Return the settings by which faces are found, as sources.csv has them; others mean another search."""
+        config = self._config
+        films = ""
+        if source.is_film:
+            films = f" every {config.every:g} s, {config.per_track} a track, {config.spacing:g} s apart"
+            films += f", {config.per_film} in all"
+        if source.faces is not None:
+            return f"table {content_key(repr([tuple(face.box) for face in source.faces]).encode())}"
+        if source.frames is not None:
+            return f"table {content_key(repr(sorted(source.frames.items())).encode())}{films}"
+        known = self._detector.metadata
+        size = f" at {config.detect_size} px" if config.detect_size else ""
+        return (
+            f"{known.get('name', self._detector.name)} {known.get('sha256', '')[:8]}".strip() + size + films
+        )
+
+    def _limits(self) -> str:
+        config = self._config
+        return f"size {config.min_size:g}, score {config.min_score:g}, sharpness {config.min_sharpness:g}"
+
+    def _enter(self, seen: _Seen, content: str, rows: Sequence[FaceRow] = (), problem: str = "") -> None:
+        source, status = seen.source, seen.status
+        before = self.ledger.entries.get(source.name)
+        if before and before.content and content and before.content != content:
+            self._counts["changed"] += 1
+        size, modified = (status.st_size, status.st_mtime_ns) if status else (0, 0)
+        aside = sum(row.status != SHOWN for row in rows)
+        self.ledger.put(
+            Entry(
+                source.name, content, size, modified, len(rows), aside, seen.search, self._limits(), problem
+            )
+        )
+
+    def _take_known(self, seen: _Seen, content: str) -> None:
+        """Enter a source whose content is known under another name; where that file is gone, it was renamed."""
+        source = seen.source
+        other = next(
+            (
+                entry
+                for entry in self.ledger.entries.values()
+                if entry.content == content and entry.source != source.name and entry.faces
+            ),
+            None,
+        )
+        self._enter(seen, content)
+        if other is None or (self.faces.folder / other.source).exists():
+            return
+        self._counts["renamed"] += 1
+        self.ledger.put(
+            replace(self.ledger.entries[source.name], faces=other.faces, set_aside=other.set_aside)
+        )
+        del self.ledger.entries[other.source]
+        for face in self._known_faces.get(content, ()):
+            if face.id not in self.faces:
+                continue
+            now = self.faces[face.id]
+            if now.source == other.source:
+                group = self._group(source) if now.group == other.source else now.group
+                self.faces.put(replace(now, source=source.name, group=group))
+
+    def _judged_anew(self) -> None:
+        """Say again what is set aside where a limit is another one than before; what people decided stays."""
+        entries = [entry for entry in self.ledger.entries.values() if entry.limits != self._limits()]
+        names = {entry.source for entry in entries}
+        for face in self.faces:
+            if face.source not in names or face.label or face.votes or face.status not in (SHOWN, *SET_ASIDE):
+                continue
+            if face.status == DUPLICATE or face.box is None:
+                continue
+            longer = max(face.box.width, face.box.height)
+            status = status_of(longer, face.score, face.reasons, face.sharpness, self._config)
+            if status != face.status:
+                self._counts["judged"] += 1
+                self.faces.put(replace(face, status=status))
+        for entry in entries:
+            self.ledger.put(replace(entry, limits=self._limits()))
+
+    def store(self) -> None:
+        """Write table, list of sources and hashes. In this order: what only the list had would be lost."""
+        begun = time.monotonic()
+        self.faces.write()
+        self.ledger.write()
+        self.copies.save()
+        self._stored_s = time.monotonic()
+        self._took_s = self._stored_s - begun
+
+    def _store_if_due(self) -> None:
+        if time.monotonic() - self._stored_s > max(_EVERY_S, self._took_s / _SHARE):
+            self.store()
+
+    def finished(self, notes: Sequence[str]) -> Extraction:
+        self.store()
+        counts = self._counts
+        said = {
+            "renamed": "{} of the sources were known under another name; their faces name the new one",
+            "changed": "{} of the sources have changed since they were looked at; the faces of what they were stay",
+            "judged": "{} of the faces that were there are set aside or shown again by the new limits",
+            "ungrouped": "{} of the sources match nothing of --group; each is a group of its own",
+        }
+        lines = [line.format(f"{counts[name]:,}") for name, line in said.items() if counts[name]]
+        cut = {face.margin for face in self.faces if face.margin is not None} - {self._config.margin}
+        if cut:
+            lines.append(
+                f"some crops in {self.faces.folder} have the margin {min(cut):g}, not {self._config.margin:g}; they "
+                "stay as they are, each with its margin in the table"
+            )
+        return Extraction(
+            self.faces,
+            dict(self._new),
+            counts[PHOTOGRAPHS],
+            counts["films"],
+            counts["known"],
+            counts["without"],
+            tuple(self._problems),
+            (*notes, *self._notes, *lines),
+        )
+
+
+def _is_inside(box: Box, picture: Pixels) -> bool:
+    """Say whether the middle of a box lies in a picture."""
+    x, y = box.x + box.width / 2, box.y + box.height / 2
+    height, width = picture.shape[:2]
+    return bool(0 <= x < width and 0 <= y < height)
+
+
+def _match(box: Box, time_s: float | None, faces: Sequence[FaceRow], within_s: float = 0.0) -> bool:
+    """Say whether a face is among those that are there: with a box in about the same place, at about the same time."""
+    near = [
+        face.box
+        for face in faces
+        if face.box
+        and (time_s is None or (face.time_s is not None and abs(face.time_s - time_s) <= within_s))
+    ]
+    if not near:
+        return False
+    overlap = iou(np.array([box], np.float32), np.array(near, np.float32))[0]
+    return float(overlap.max()) > _SAME

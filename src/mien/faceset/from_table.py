@@ -1,0 +1,237 @@
+"""Faces that another command found: what `mien predict` (CSV, JSON, Parquet) and `mien video` (CSV, JSON Lines) wrote.
+
+Other tables of pictures and boxes are read as well. Each row gives the face in its own box, so a group photograph gives
+one crop a row. Rows without a face are left out and counted.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mien.data.readers.csv_text import CSV_SUFFIXES, lines_of, rows_of
+from mien.data.readers.unpack import parquet_rows
+from mien.data.readers.words import PATH_COLUMNS, pick_column
+from mien.detect.base import Box, Detection, Landmarks
+from mien.errors import DataError
+from mien.faceset.settings import FacesConfig
+from mien.files import clipped, plain_text
+from mien.images.listing import VIDEO, no_picture
+
+_SUFFIXES = (*CSV_SUFFIXES, ".json", ".jsonl", ".parquet")
+_BOXES = (("x", "y", "width", "height"), ("face_x", "face_y", "face_width", "face_height"))
+_SHOWN = 5  # wrong rows that are named; the rest are counted
+_NO_FACE, _PROBLEM = "without a face", "whose picture could not be read"
+
+Record = Mapping[str, Any]  # one row, or one face of a JSON object with what stands around it
+
+
+@dataclass
+class TableFaces:
+    """photos: each picture with its faces; None: to be searched for. film, frames: of a table of mien video."""
+
+    photos: dict[Path, list[Detection] | None] = field(default_factory=dict)
+    film: Path | None = None
+    frames: dict[int, list[tuple[int, Detection]]] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def is_faces_table(path: Path) -> bool:
+    return path.name.lower().endswith(_SUFFIXES)
+
+
+def read_faces_table(path: Path, config: FacesConfig) -> TableFaces:
+    """Read a table. DataError where it is none of pictures or frames, or its film is not found."""
+    found = TableFaces()
+    left_out: Counter[str] = Counter()
+    wrong: list[str] = []
+    is_video: bool | None = None
+    count = 0
+    for number, record in _records(path):
+        count += 1
+        if is_video is None:
+            is_video = _of_video(path, record)
+            if is_video:
+                found.film = _film(path, config)
+        if record.get("problem"):
+            left_out[_PROBLEM] += 1
+            continue
+        try:
+            _take(path, record, found, left_out, is_video=is_video)
+        except DataError as error:
+            wrong.append(f"{path.name} row {number}: {error}; mend or delete it")
+    if not count:
+        raise DataError(f"{plain_text(str(path))} has no rows; nothing to read")
+    found.problems += wrong[:_SHOWN]
+    if len(wrong) > _SHOWN:
+        found.problems.append(f"{path.name}: {len(wrong) - _SHOWN:,} more rows are wrong in such ways")
+    found.notes += [f"{path.name}: {number:,} rows {why} are left out" for why, number in left_out.items()]
+    return found
+
+
+def _records(path: Path) -> Iterator[tuple[int, Record]]:
+    """Yield (number, row); a JSON object with several faces gives one each, one without a face itself."""
+    name = path.name.lower()
+    if not name.endswith((".json", ".jsonl")):
+        rows = parquet_rows(path) if name.endswith(".parquet") else rows_of(path)
+        header = [column.strip().lower() for column in next(rows, [])]
+        for number, row in enumerate(rows, start=2):
+            if any(row):
+                yield number, dict(zip(header, row, strict=False))
+        return
+    for number, value in _json_values(path):
+        if not isinstance(value, dict):
+            raise DataError(
+                f"{path.name} {number} is no object with names and values; give what mien predict wrote"
+            )
+        faces = value.get("faces")
+        if not isinstance(faces, list):
+            yield number, value
+            continue
+        around = {key: one for key, one in value.items() if key != "faces"}
+        if not faces:
+            yield number, {**around, "face": ""}
+        for face in faces:
+            yield number, {**around, **(face if isinstance(face, dict) else {"box": face})}
+
+
+def _json_values(path: Path) -> Iterator[tuple[int, Any]]:
+    lines = lines_of(path)
+    try:
+        if path.name.lower().endswith(".jsonl"):
+            for number, line in enumerate(lines, start=1):
+                if line.strip():
+                    yield number, json.loads(line)
+            return
+        values = json.loads("".join(lines))
+    except (ValueError, RecursionError) as error:
+        raise DataError(
+            f"{plain_text(str(path))} is no JSON ({clipped(str(error))}); write it again"
+        ) from error
+    yield from enumerate(values if isinstance(values, list) else [values], start=1)
+
+
+def _of_video(path: Path, record: Record) -> bool:
+    if "time_s" in record and "frame" in record:
+        return True
+    if _path_column(record) is None:
+        names = clipped(", ".join(record))
+        raise DataError(
+            f"{plain_text(str(path))} names neither pictures (a column path) nor frames (frame and time_s); it has "
+            f"{names}"
+        )
+    return False
+
+
+def _path_column(record: Record) -> str | None:
+    names = list(record)
+    place = pick_column(names, PATH_COLUMNS)
+    return None if place is None else names[place]
+
+
+def _film(path: Path, config: FacesConfig) -> Path:
+    """Return the film that a table of mien video is about: NAME-faces.csv stands for NAME, in its folder or above."""
+    if config.film is not None:
+        return config.film
+    stem = path.name.partition(".")[0]
+    stem = stem.removesuffix("-faces")
+    places = [path.absolute().parent, path.absolute().parent.parent, Path.cwd()]
+    for place in dict.fromkeys(places):
+        for other in sorted(place.glob(f"{glob_escaped(stem)}.*")):
+            if other != path and other.is_file() and no_picture(other) == VIDEO:
+                return other
+    raise DataError(
+        f"{plain_text(str(path))} is about a film that is not found beside it ({plain_text(stem)}.mp4, for instance); "
+        "name it: --film FILE"
+    )
+
+
+def glob_escaped(text: str) -> str:
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in text)
+
+
+def _take(
+    path: Path, record: Record, found: TableFaces, left_out: Counter[str], *, is_video: bool | None
+) -> None:
+    box = _box(record)
+    if is_video:
+        if box is None:
+            left_out[_NO_FACE] += 1
+            return
+        frame, track = _whole(record, "frame", 0), _whole(record, "track", 1)
+        if str(record.get("interpolated", "")).lower() != "true":  # between two frames that were searched
+            found.frames.setdefault(frame, []).append((track, _detection(record, box)))
+        return
+    column = _path_column(record)
+    cell = str(record.get(column or "") or "").strip()
+    if not cell:
+        raise DataError("it names no picture")
+    if cell == "-":
+        raise DataError("its picture came from standard input; save it and name it")
+    picture = _found(Path(cell), path)
+    if box is not None:
+        faces = found.photos.setdefault(picture, [])
+        if faces is not None:
+            faces.append(_detection(record, box))
+    elif _has_box(record) or "face" in record:
+        left_out[_NO_FACE] += 1
+    else:
+        found.photos[picture] = None
+
+
+def _found(path: Path, table: Path) -> Path:
+    """Return where a picture lies: as from here, where mien predict was called, else as from the table's folder."""
+    beside = table.absolute().parent / path
+    try:
+        return beside if not path.exists() and beside.exists() else path
+    except (OSError, ValueError):
+        raise DataError(f"{clipped(str(path))} is no path") from None
+
+
+def _has_box(record: Record) -> bool:
+    return "box" in record or any(all(name in record for name in names) for names in _BOXES)
+
+
+def _box(record: Record) -> Box | None:
+    values: Sequence[Any] | None = record.get("box")
+    if values is None:
+        names = next((names for names in _BOXES if all(name in record for name in names)), None)
+        values = [record[name] for name in names] if names else None
+    if values is None or all(value in (None, "") for value in values):
+        return None
+    numbers = [math.nan if value is None else value for value in map(_float, values)]
+    if len(numbers) != 4 or not all(map(math.isfinite, numbers)) or min(numbers[2:]) <= 0:
+        raise DataError(
+            f"its box is {clipped(str(list(values)))}; four numbers are needed, width and height above 0"
+        )
+    return Box(*numbers)
+
+
+def _detection(record: Record, box: Box) -> Detection:
+    score = _float(record.get("score"))
+    points = record.get("landmarks")
+    try:
+        landmarks = Landmarks.of(points) if points else None
+    except (DataError, ValueError, TypeError):
+        landmarks = None
+    return Detection(box, score if score is not None and 0 <= score <= 1 else None, landmarks)
+
+
+def _float(value: Any) -> float | None:
+    try:
+        return None if value in (None, "") else float(value)
+    except (TypeError, ValueError):
+        return math.nan
+
+
+def _whole(record: Record, name: str, least: int) -> int:
+    value = _float(record.get(name))
+    if value is None or not math.isfinite(value) or value < least or value != int(value):
+        raise DataError(f"its {name} is {clipped(str(record.get(name)))!r}; a whole number is needed")
+    return int(value)

@@ -1,0 +1,241 @@
+"""What faces are taken from: photographs, films, folders of both, and tables; and the list of what was looked at."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mien.data.readers.csv_text import rows_of
+from mien.detect.base import Detection
+from mien.errors import DataError
+from mien.faceset.from_table import is_faces_table, read_faces_table
+from mien.faceset.settings import FacesConfig
+from mien.faceset.table import TABLE_FILE
+from mien.files import plain_text, spreadsheet_safe, whole_file
+from mien.images.listing import VIDEO, list_pictures, no_picture, passed_over_note
+
+LEDGER_FILE = "sources.csv"
+_FACE_SET = "folder that is a face set"
+
+Frames = Mapping[int, Sequence[tuple[int, Detection]]]  # number of a frame to (track, face)
+_Add = Callable[..., None]
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A photograph or film. name: as the table of the face set calls it.
+
+    faces: of a photograph, where a table says they are; frames: of a film. None: to be searched for.
+    """
+
+    path: Path
+    name: str
+    is_film: bool = False
+    faces: tuple[Detection, ...] | None = None
+    frames: Frames | None = None
+
+    @property
+    def title(self) -> str:
+        """What messages call it."""
+        return plain_text(str(self.path))
+
+
+@dataclass
+class Sources:
+    """Each photograph and film once. problems: a line for each path that names none. notes: what was passed over."""
+
+    photos: list[Source] = field(default_factory=list)
+    films: list[Source] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def find_sources(paths: Sequence[str | Path], folder: Path, config: FacesConfig) -> Sources:
+    """Find the photographs and films that paths name.
+
+    paths: files, folders (with all below them, hidden ones left out), globs, or tables of mien predict and mien video.
+    folder: the face set; it and other face sets are not taken for photographs.
+    """
+    found = Sources()
+    passed_over: Counter[str] = Counter()
+    seen: set[str] = set()
+
+    def add(path: Path, *, film: bool) -> None:
+        if (real := os.path.realpath(path)) not in seen:
+            seen.add(real)
+            (found.films if film else found.photos).append(Source(path, source_name(path, folder), film))
+
+    for word in map(str, paths):
+        named = list(_named(Path(word).expanduser()))
+        if not named:
+            found.problems.append(
+                f"there is no file or folder {plain_text(word)}; name photographs, films, folders or tables"
+            )
+        for path in named:
+            if (path / TABLE_FILE).is_file() or path.name == TABLE_FILE:
+                found.problems.append(
+                    f"{plain_text(str(path))} is a face set already; name the photographs and films"
+                )
+            elif path.is_dir():
+                before = len(seen)
+                kinds = _below(path, add)
+                passed_over.update(kinds)
+                if len(seen) == before and not found.photos and not found.films:
+                    found.problems.append(
+                        f"there is no photograph or film in the folder {plain_text(str(path))}"
+                    )
+            elif is_faces_table(path):
+                _take_table(path, folder, config, found)
+            else:
+                kind = no_picture(path)
+                if kind and kind != VIDEO:
+                    passed_over[kind] += 1
+                else:
+                    add(path, film=kind == VIDEO)
+    if note := passed_over_note(passed_over).replace("as no pictures", "as neither photographs nor films"):
+        found.notes.append(note)
+    return found
+
+
+def _named(path: Path) -> Iterator[Path]:
+    if os.path.lexists(path):
+        yield path
+    elif glob.has_magic(str(path)):
+        yield from map(Path, sorted(glob.glob(str(path), recursive=True)))  # noqa: PTH207 - takes absolute patterns
+
+
+def _below(folder: Path, add: _Add) -> Counter[str]:
+    kinds: Counter[str] = Counter()
+
+    def is_face_set(below: Path) -> bool:
+        found = (below / TABLE_FILE).is_file()
+        kinds[_FACE_SET] += found
+        return found
+
+    listing = list_pictures(folder, is_face_set)
+    for path in listing.pictures:
+        add(path, film=False)
+    for path in listing.videos:
+        add(path, film=True)
+    kinds.update({kind: count for kind, count in listing.passed_over.items() if kind != VIDEO})
+    return +kinds
+
+
+def _take_table(path: Path, folder: Path, config: FacesConfig, found: Sources) -> None:
+    try:
+        table = read_faces_table(path, config)
+    except DataError as error:
+        found.problems.append(str(error))
+        return
+    found.problems += table.problems
+    found.notes += table.notes
+    for photo, faces in table.photos.items():
+        given = None if faces is None else tuple(faces)
+        found.photos.append(Source(photo, source_name(photo, folder), faces=given))
+    if table.film:
+        found.films.append(
+            Source(table.film, source_name(table.film, folder), is_film=True, frames=table.frames)
+        )
+
+
+def source_name(path: Path, folder: Path) -> str:
+    """Return a source's path as the table has it: from the face set's folder, unless the two share nothing but a root.
+
+    So a face set can be moved together with what lies beside it.
+    """
+    target, base = os.path.abspath(path), os.path.abspath(folder)  # noqa: PTH100 - links stay
+    try:
+        shared = os.path.commonpath([target, os.path.dirname(base)])  # noqa: PTH120
+        if os.path.dirname(shared) != shared:  # noqa: PTH120
+            return Path(os.path.relpath(target, base)).as_posix()
+    except ValueError:  # two drives of Windows
+        pass
+    return Path(target).as_posix()
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What was done about a source: a row of sources.csv.
+
+    source: as the table has it. content: what its content is known by; '' where it could not be read. size: bytes.
+    modified: nanoseconds, by the file system. faces: that it gave; set_aside: of these. search, limits: the settings
+    that decided so. problem: one line, or ''.
+    """
+
+    source: str
+    content: str = ""
+    size: int = 0
+    modified: int = 0
+    faces: int = 0
+    set_aside: int = 0
+    search: str = ""
+    limits: str = ""
+    problem: str = ""
+
+
+class Ledger:
+    """The sources that were looked at, by name, so that what is known is not looked at again."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / LEDGER_FILE
+        self.entries: dict[str, Entry] = {}
+        if self._path.is_file():
+            for entry in _entries(self._path):
+                self.entries[entry.source] = entry
+        self._contents = {
+            (one.content, one.search) for one in self.entries.values() if one.content and not one.problem
+        }
+
+    def unchanged(self, source: str, status: os.stat_result, search: str) -> bool:
+        """Say whether a file is, by its size and time, what was looked at before, with the same settings."""
+        entry = self.entries.get(source)
+        stamp = (status.st_size, status.st_mtime_ns)
+        return (
+            entry is not None
+            and not entry.problem
+            and (entry.size, entry.modified, entry.search) == (*stamp, search)
+        )
+
+    def knows(self, content: str, search: str) -> bool:
+        return (content, search) in self._contents
+
+    def expect(self, content: str, search: str) -> None:
+        """Take a content for known while it is still being looked at."""
+        self._contents.add((content, search))
+
+    def put(self, entry: Entry) -> None:
+        self.entries[entry.source] = entry
+
+    def write(self) -> None:
+        """Write the list, whole or not at all. Raises OutputError."""
+        with (
+            whole_file(self._path) as temporary,
+            temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
+        ):
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(Entry.__dataclass_fields__)
+            for entry in self.entries.values():
+                writer.writerow(
+                    [spreadsheet_safe(getattr(entry, name)) for name in Entry.__dataclass_fields__]
+                )
+
+
+def _entries(path: Path) -> Iterator[Entry]:
+    """Read the list; what is missing or damaged in it is looked at again, so nothing is lost by leaving it out."""
+    names = list(Entry.__dataclass_fields__)
+    try:
+        rows = rows_of(path)
+        if next(rows, []) != names:
+            return
+        for row in rows:
+            numbers = row[2:6]
+            if len(row) == len(names) and all(cell.isdecimal() for cell in numbers):
+                size, modified, faces, aside = map(int, numbers)
+                yield Entry(row[0], row[1], size, modified, faces, aside, *row[6:])
+    except DataError:
+        return

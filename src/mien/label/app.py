@@ -1,0 +1,279 @@
+"""The server of `mien label`: addresses and page, on the ground of `mien.serve`.
+
+Who may ask, what every answer carries, and the limits on connections and requests are those of `mien serve`.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import sys
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from anyio import to_thread
+from fastapi import APIRouter, FastAPI, Request
+from starlette.responses import FileResponse, Response
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
+
+from mien._version import __version__
+from mien.errors import ConfigError, MienError
+from mien.files import clipped
+from mien.label.config import LabelConfig
+from mien.label.pictures import MOST, SIZES_PX, Pictures
+from mien.label.wall import Wall
+from mien.serve import server
+from mien.serve.app import PAGE as SERVE_PAGE
+from mien.serve.auth import Key
+from mien.serve.config import MEGA, ServeConfig
+from mien.serve.metrics import Metrics
+from mien.serve.middleware import Middleware
+from mien.serve.problems import ApiError, add_handlers
+from mien.serve.uploads import LimitedBody
+
+PAGE = Path(__file__).parent / "page"
+_KEPT = {"Cache-Control": "private, max-age=3600"}  # pictures of one session never change
+
+router = APIRouter(prefix="/v1")
+
+
+@dataclass
+class LabelService:
+    """What the addresses share; the fields that the layer asks for: `mien.serve.middleware.Served`."""
+
+    config: ServeConfig
+    wall: Wall
+    pictures: Pictures
+    who: str
+    metrics: Metrics
+    keys: tuple[Key, ...] = ()
+    draining: bool = False
+    connections: Collection[object] = ()
+    max_connections: int = sys.maxsize
+
+
+def run(folder: Path, config: LabelConfig, ready: Callable[[str], None]) -> int:
+    """Serve the page of one face set until SIGTERM or Ctrl-C; return the exit code.
+
+    ready: called once requests are answered, with the address. Raises MienError where the face set, its answers or the
+    address cannot be had.
+    """
+    settings = config.serve
+    before = signal.signal(signal.SIGTERM, _leave)  # until uvicorn takes it
+    try:
+        with server.listen(settings) as taken:
+            wall = Wall.open(folder, config.classes, config.who)
+            pictures = Pictures()
+            try:
+                service = LabelService(settings, wall, pictures, config.who, Metrics())
+                _serve(service, taken, lambda: ready(server.address_of(settings, taken)))
+            finally:
+                pictures.close()
+                wall.close()
+            if wall.problem:
+                raise MienError(wall.problem)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    return 0
+
+
+def build(service: LabelService) -> ASGIApp:
+    """Return the application with its layer."""
+    app = FastAPI(title="mien label", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.service = service
+    add_handlers(app)
+    app.include_router(router)
+
+    @app.get("/")
+    async def page() -> Response:
+        return FileResponse(PAGE / "index.html")
+
+    app.mount("/label", StaticFiles(directory=PAGE), name="label")
+    app.mount("/static", StaticFiles(directory=SERVE_PAGE), name="static")  # what both pages are made of
+    return Middleware(app, service)
+
+
+def _serve(service: LabelService, taken: socket.socket, ready: Callable[[], None]) -> None:
+    service.max_connections = server.max_connections(service.config)
+    settings = server.uvicorn_settings(build(service), service.config, service.max_connections)
+    _Server(settings, service, ready).run([taken])
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, service: LabelService, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+        service.connections = self.server_state.connections
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._ready()
+
+
+def _leave(_: int, __: object) -> None:
+    raise SystemExit(0)
+
+
+# Addresses
+
+
+@router.get("/faces")
+async def faces(request: Request) -> Response:
+    """All faces, column by column, and all answers."""
+    service = _service(request)
+    return await _json(lambda: {**service.wall.columns(), "default_who": service.who, "version": __version__})
+
+
+@router.get("/changes")
+async def changes(request: Request, since: int = 0, who: str = "") -> Response:
+    """What is true since row `since` of the answers, and how far the work is."""
+    service = _service(request)
+    return await _json(lambda: service.wall.changes(since, who))
+
+
+@router.post("/answers")
+async def answers(request: Request) -> Response:
+    """Store an answer: {who, faces, action, class, target}; on disk when this is answered."""
+    service, body = _service(request), await _body(request)
+    who, action = _text(body, "who"), _text(body, "action")
+    class_, target = _text(body, "class", ""), _text(body, "target", "")
+    ids = body.get("faces")
+    if not isinstance(ids, list) or not all(isinstance(one, str) for one in ids):
+        raise ApiError("faces: a list of ids is needed", 422)
+    since = _since(body)
+
+    def store() -> dict[str, Any]:
+        service.wall.answer(ids, who, action, class_ or None, target)
+        return service.wall.changes(since, who)
+
+    return await _json(store)
+
+
+@router.post("/undo")
+async def undo(request: Request) -> Response:
+    """Take back what a person did last: {who}."""
+    service, body = _service(request), await _body(request)
+    who, since = _text(body, "who"), _since(body)
+    return await _json(lambda: {**service.wall.undo(who), **service.wall.changes(since, who)})
+
+
+@router.post("/classes")
+async def classes(request: Request) -> Response:
+    """Add, rename or merge classes: {who, action, name, to}."""
+    service, body = _service(request), await _body(request)
+    who, action, name, to = (_text(body, key, "") for key in ("who", "action", "name", "to"))
+    since = _since(body)
+
+    def edit() -> dict[str, Any]:
+        service.wall.edit_classes(who, action, name, to)
+        return service.wall.changes(since, who)
+
+    return await _json(edit)
+
+
+@router.get("/small")
+async def small(request: Request, session: str, faces: str, side: int) -> Response:
+    """Small crops of faces by place, as `Pictures.small` puts them together."""
+    wall = _same_session(request, session)
+    if side not in SIZES_PX:
+        raise ApiError(f"side: there are {', '.join(map(str, SIZES_PX))}, got {side}", 422)
+    places = faces.split(",")
+    if len(places) > MOST or not all(one.isdecimal() and len(one) < 9 for one in places):
+        raise ApiError(f"faces: at most {MOST} places, separated by commas", 422)
+    rows = [_face(wall, int(one)) for one in places]
+    make = partial(_service(request).pictures.small, wall.faceset, rows, side)
+    return Response(await to_thread.run_sync(make), media_type="application/octet-stream", headers=_KEPT)
+
+
+@router.get("/crop/{place}")
+async def crop(request: Request, place: int, session: str) -> Response:
+    """A crop as it is, JPEG."""
+    wall = _same_session(request, session)
+    face = _face(wall, place)
+    data = await to_thread.run_sync(lambda: _service(request).pictures.crop(wall.faceset, face))
+    return Response(data, media_type="image/jpeg", headers=_KEPT)
+
+
+@router.get("/photograph/{place}")
+async def photograph(request: Request, place: int, session: str) -> Response:
+    """The photograph or frame that a face was found in, JPEG; X-Face-Box: left, top, width, height in shares of it."""
+    wall = _same_session(request, session)
+    face = _face(wall, place)
+    data, box = await to_thread.run_sync(lambda: _service(request).pictures.photograph(wall.faceset, face))
+    headers = {**_KEPT, "X-Face-Box": ",".join(f"{value:.5f}" for value in box)}
+    return Response(data, media_type="image/jpeg", headers=headers)
+
+
+@router.get("/history/{place}")
+async def history(request: Request, place: int, session: str) -> Response:
+    """Everything that was said about a face, taken back or not."""
+    wall = _same_session(request, session)
+    _face(wall, place)
+    return await _json(lambda: {"history": wall.history(place)})
+
+
+def _service(request: Request) -> LabelService:
+    service: LabelService = request.app.state.service
+    return service
+
+
+def _same_session(request: Request, session: str) -> Wall:
+    wall = _service(request).wall
+    if session != wall.session:
+        raise ApiError("the faces have changed since the page was loaded; load it anew", 409)
+    return wall
+
+
+def _face(wall: Wall, place: int) -> Any:
+    if not 0 <= place < len(wall.faces):
+        raise ApiError(f"there is no face {place}; they are 0 to {len(wall.faces) - 1}", 404)
+    return wall.faces[place]
+
+
+async def _json(make: Callable[[], dict[str, Any]]) -> Response:
+    """Answer with what a function returns, which is called in a thread: it may wait for the disk."""
+
+    def made() -> bytes:
+        try:
+            return json.dumps(make(), ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+        except ConfigError as error:
+            raise ApiError(str(error), 422) from error
+
+    return Response(await to_thread.run_sync(made), media_type="application/json")
+
+
+async def _body(request: Request) -> dict[str, Any]:
+    service = _service(request)
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise ApiError(f"the content type {clipped(kind)!r} is not taken; send application/json", 415)
+    limited = LimitedBody(request, service.config.max_megabytes * MEGA, service.config.timeout_s)
+    data = await Request(request.scope, limited).body()
+    try:
+        body = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise ApiError("the body is not JSON; send an object", 400) from error
+    if not isinstance(body, dict):
+        raise ApiError("the body must be a JSON object", 422)
+    return body
+
+
+def _text(body: dict[str, Any], key: str, default: str | None = None) -> str:
+    value = body.get(key, default)
+    if value is None and default is not None:
+        return default
+    if not isinstance(value, str):
+        raise ApiError(f"{key}: a text is needed", 422)
+    return value
+
+
+def _since(body: dict[str, Any]) -> int:
+    value = body.get("since", 0)
+    return value if isinstance(value, int) else 0

@@ -1,0 +1,183 @@
+// All faces and what was said about them, as the server told; and telling it more. Everybody who shows something listens.
+
+import { Problem, ask } from "../static/api.js";
+
+const POLL_MS = 1500, AWAY_MS = 10_000, WHO = "mien-label-who";
+
+/** What is known. Arrays go by place: the number of a face in the table, from 0. people: name to word, or null. */
+export const state = {
+  session: "", folder: "", seq: 0, count: 0, ids: [], source: [], sources: [], group: [], groups: [], time: [], track: [],
+  sharpness: [], score: [], table: [], twin: [], label: [], status: [], people: [], kept: [],
+  classes: [], everybody: {}, agreement: {}, pace: null, who: "", waiting: 0, problem: "",
+  guesses: null, // {version, classes, of: [], share: [], helpful: []}
+  learner: null,
+};
+
+const bus = new EventTarget();
+/** Events: "loaded", "answers" (detail: a Set of places), "classes", "progress", "guesses", "trouble" (detail: a line). */
+export const on = (name, listener) => bus.addEventListener(name, (event) => listener(event.detail));
+const emit = (name, detail) => bus.dispatchEvent(new CustomEvent(name, { detail }));
+
+export const isAnswered = (place) => state.people[place] !== null;
+export const isDisputed = (place) => isAnswered(place) && !state.label[place] && state.status[place] === "";
+/** Set aside by the detector, not by a person: blurred, tiny, doubtful, a duplicate. */
+export const isAside = (place) => !isAnswered(place) && state.status[place] !== "";
+export const isOpen = (place) => !isAnswered(place) && state.status[place] === "";
+export const nameOf = (path) => path.split(/[\\/]/).pop();
+
+/** The guess about a face that nobody has labelled: {class, share}, or null. */
+export function guessOf(place) {
+  const guesses = state.guesses;
+  const number = guesses ? guesses.of[place] ?? -1 : -1;
+  return number < 0 ? null : { class: guesses.classes[number], share: guesses.share[place] };
+}
+
+export async function load() {
+  const told = await (await ask("v1/faces")).json();
+  const count = told.id.length;
+  Object.assign(state, {
+    session: told.session, folder: told.folder, count, ids: told.id, source: told.source, sources: told.sources,
+    group: told.group, groups: told.groups, time: told.time_s, track: told.track, sharpness: told.sharpness,
+    score: told.score, table: told.status, twin: told.duplicate_of, status: told.status.slice(),
+    label: new Array(count).fill(""), people: new Array(count).fill(null), kept: new Array(count).fill(""), guesses: null,
+  });
+  state.who ||= stored() ?? told.default_who;
+  if (told.problems?.length) emit("trouble", `${told.problems[0]}${told.problems.length > 1 ? " (and more)" : ""}`);
+  take(told.answers);
+  summary(told);
+  emit("loaded");
+}
+
+function stored() {
+  try { return localStorage.getItem(WHO); } catch { return null; } // storage may be blocked
+}
+
+export function setWho(name) {
+  state.who = name;
+  state.pace = null;
+  try { localStorage.setItem(WHO, name); } catch { /* then it lasts until the page is left */ }
+  emit("progress");
+}
+
+/** Listen for what others do, for as long as the page is open. */
+export async function follow() {
+  for (;;) {
+    await new Promise((resolve) => setTimeout(resolve, document.hidden ? AWAY_MS : POLL_MS));
+    if (state.waiting) continue; // an answer of ours brings the news along
+    try {
+      await accept(await (await ask(`v1/changes?since=${state.seq}&who=${encodeURIComponent(state.who)}`)).json());
+      emit("trouble", state.problem);
+    } catch (error) {
+      emit("trouble", error.message);
+    }
+  }
+}
+
+/**
+ * Say something about faces. It shows at once; where the server cannot store it, it is taken off again and the reason is told.
+ * about: {action, class, target}. Returns whether it was stored.
+ */
+export function say(places, about) {
+  const faces = [...places];
+  const before = faces.map((place) => [state.label[place], state.status[place], state.people[place]]);
+  for (const place of faces) foresee(place, about);
+  emit("answers", new Set(faces));
+  return send("v1/answers", { faces: faces.map((place) => state.ids[place]), ...about }, () => {
+    faces.forEach((place, number) => { [state.label[place], state.status[place], state.people[place]] = before[number]; });
+    emit("answers", new Set(faces));
+  });
+}
+
+function foresee(place, { action, class: name }) {
+  const word = action === "label" || action === "settle" ? name : action;
+  if (!["label", "settle", "cannot tell", "no face"].includes(action)) return;
+  state.people[place] = action === "settle" ? { [state.who]: word } : { ...state.people[place], [state.who]: word };
+  const words = new Set(Object.values(state.people[place]));
+  if (words.size > 1) return; // the server counts
+  state.label[place] = action === "label" || action === "settle" ? name : "";
+  state.status[place] = state.label[place] ? "" : word;
+}
+
+export const undo = () => send("v1/undo", {});
+export const editClasses = (about) => send("v1/classes", about);
+
+let queue = Promise.resolve(); // one after the other, in the order of the keys
+
+function send(path, body, takeBack = () => {}) {
+  state.waiting += 1;
+  emit("progress");
+  const sent = queue.then(async () => {
+    const begun = performance.now();
+    try {
+      const answer = await ask(path, {
+        method: "POST", body: JSON.stringify({ who: state.who, since: state.seq, ...body }), type: "application/json",
+      });
+      const told = await answer.json();
+      state.storedIn = performance.now() - begun;
+      state.waiting -= 1;
+      await accept(told);
+      emit("trouble", state.problem);
+      return told;
+    } catch (error) {
+      state.waiting -= 1;
+      takeBack();
+      emit("progress");
+      emit("trouble", error instanceof Problem ? error.message : String(error));
+      return null;
+    }
+  });
+  queue = sent;
+  return sent;
+}
+
+async function accept(told) {
+  if (told.session !== state.session) {
+    await load(); // faces were added
+    return;
+  }
+  const places = take(told.answers);
+  summary(told);
+  if (places.size) emit("answers", places);
+}
+
+function take(answers) {
+  const places = new Set();
+  for (const [place, label, status, people, kept, twin] of answers) {
+    state.label[place] = label;
+    state.status[place] = status;
+    state.people[place] = Object.keys(people).length ? people : null;
+    state.kept[place] = kept;
+    if (twin !== null) state.twin[place] = twin;
+    places.add(place);
+  }
+  return places;
+}
+
+function summary(told) {
+  const renamed = JSON.stringify(told.classes) !== JSON.stringify(state.classes);
+  Object.assign(state, {
+    seq: told.seq, classes: told.classes, everybody: told.people, agreement: told.agreement, problem: told.problem,
+    pace: told.pace_s ?? state.pace, learner: told.learner ?? null, training: told.training ?? null,
+  });
+  if (renamed) emit("classes");
+  if (told.learner && told.learner.version !== (state.guesses?.version ?? 0)) loadGuesses();
+  emit("progress");
+}
+
+let loading = false;
+
+async function loadGuesses() {
+  if (loading) return;
+  loading = true;
+  try {
+    const told = await (await ask(`v1/guesses?session=${state.session}`)).json();
+    state.guesses = {
+      version: told.version, classes: told.classes, of: told.guess, share: told.share, helpful: told.helpful,
+    };
+    emit("guesses");
+  } catch (error) {
+    emit("trouble", error.message);
+  } finally {
+    loading = false;
+  }
+}

@@ -1,0 +1,274 @@
+"""A face set and the answers about it, as the page sees both."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from mien.errors import ConfigError, DataError, MienError
+from mien.faceset.table import FaceRow, FaceSet
+from mien.files import clipped
+from mien.label.store import NOTHING, Agreed, Store
+
+_TABLE_S = 4.0  # of quiet before the table is written, and at most ten times that without
+
+
+class Wall:
+    """The faces of a folder in the order of its table, each with what was said about it. Safe across threads.
+
+    session: changes whenever the places of faces may have changed. faces: by place.
+    """
+
+    def __init__(self, faceset: FaceSet, store: Store) -> None:
+        self.store = store
+        self.folder = faceset.folder
+        self._take(faceset)
+        self._lock = threading.RLock()
+        self._listeners: list[Callable[[], None]] = []
+        self._log: list[
+            tuple[int, frozenset[int]]
+        ] = []  # seq, and the places about which something else is true
+        self._begun_seq = store.seq
+        self._stale_table = threading.Event()
+        self._problem = ""
+        self._ending = threading.Event()
+        self._writer = threading.Thread(target=self._write_table_now_and_then, name="table", daemon=True)
+
+    @classmethod
+    def open(cls, folder: Path, classes: Sequence[str], who: str) -> Wall:
+        """Open a face set for labelling. Raises MienError, in one line, where that is not possible."""
+        faceset = FaceSet.open(folder)
+        if not len(faceset):
+            raise DataError(f"{folder} holds no faces; add some with: mien faces PATH… --to {folder}")
+        store = Store.open(faceset.folder)
+        try:
+            store.take_edits({face.id: face.label for face in faceset.faces})
+            store.add_classes(classes, who)
+        except BaseException:
+            store.close()
+            raise
+        wall = cls(faceset, store)
+        wall._writer.start()
+        return wall
+
+    def close(self) -> None:
+        """Write the table a last time and close the answers."""
+        self._ending.set()
+        self._stale_table.set()
+        if self._writer.is_alive():
+            self._writer.join()
+        self.store.close()
+
+    def _take(self, faceset: FaceSet) -> None:
+        """Show the faces of a table. What the page has loaded before names other places."""
+        self.faceset = faceset
+        self.faces: list[FaceRow] = faceset.faces
+        self.place = {face.id: place for place, face in enumerate(self.faces)}
+        self.session = secrets.token_hex(8)
+
+    def on_answer(self, listener: Callable[[], None]) -> None:
+        """Have a function called after each change, in the thread that made it."""
+        self._listeners.append(listener)
+
+    def agreed(self, face: FaceRow) -> Agreed:
+        return self.store.agreed.get(face.id, NOTHING)
+
+    def status(self, face: FaceRow) -> str:
+        """Return the status that holds: what people said counts more than what the detector thought."""
+        return self.agreed(face).status_over(face.status)
+
+    # What the page does
+
+    def answer(self, faces: Sequence[str], who: str, action: str, class_: str | None, target: str) -> None:
+        """Store an answer about faces, by id; see Store.answer."""
+        if not faces:
+            raise ConfigError("about which faces? send at least one id")
+        for face in (*faces, *([target] if target else [])):
+            if face not in self.place:
+                raise ConfigError(f"there is no face {clipped(face)!r} in this face set; load the page anew")
+        with self._lock:
+            self._changed(self.store.answer(faces, who, action, class_, target))
+
+    def undo(self, who: str) -> dict[str, Any]:
+        """Take back what a person did last; says what it was, and about which faces."""
+        with self._lock:
+            row, changed = self.store.undo(who)
+            self._changed(changed)
+        if row is None:
+            return {"undone": None, "faces": []}
+        return {
+            "undone": row.action,
+            "class": row.class_,
+            "faces": sorted(self.place[face] for face in changed if face in self.place) if row.face else [],
+        }
+
+    def edit_classes(self, who: str, action: str, name: str, to: str) -> None:
+        """Add, rename or merge classes."""
+        with self._lock:
+            if action == "add":
+                self.store.add_classes([name], who)
+                self._changed(set())
+            elif action == "rename":
+                self._changed(self.store.rename(name, to, who))
+            elif action == "merge":
+                self._changed(self.store.merge(name, to, who))
+            else:
+                raise ConfigError(f"classes can be added, renamed and merged; got {clipped(action)!r}")
+
+    def _changed(self, faces: Iterable[str]) -> None:
+        self._log.append(
+            (self.store.seq, frozenset(self.place[face] for face in faces if face in self.place))
+        )
+        self._stale_table.set()
+        for listener in self._listeners:
+            listener()
+
+    # What the page is told
+
+    def columns(self) -> dict[str, Any]:
+        """Return what does not change about the faces, column by column, and all answers."""
+        sources, groups = _Numbers(), _Numbers()
+        with self._lock:
+            return self._columns(self.faces, sources, groups)
+
+    def _columns(self, faces: Sequence[FaceRow], sources: _Numbers, groups: _Numbers) -> dict[str, Any]:
+        return {
+            "session": self.session,
+            "folder": self.folder.resolve().name,
+            "id": [face.id for face in faces],
+            "source": [sources.of(face.source) for face in faces],
+            "sources": sources.words,
+            "group": [groups.of(face.group) for face in faces],
+            "groups": groups.words,
+            "time_s": [face.time_s for face in faces],
+            "track": [face.track for face in faces],
+            "sharpness": [face.sharpness and round(face.sharpness, 1) for face in faces],
+            "score": [face.score and round(face.score, 3) for face in faces],
+            "status": [face.status for face in faces],
+            "duplicate_of": [
+                self.place.get(face.duplicate_of, -1) if face.duplicate_of else -1 for face in faces
+            ],
+            "answers": self._answers(
+                place for place, face in enumerate(faces) if face.id in self.store.agreed
+            ),
+            "problems": list(self.faceset.problems[:20]),
+            **self.summary(),
+        }
+
+    def changes(self, since: int, who: str) -> dict[str, Any]:
+        """Return what is true now of the faces that somebody said something about after row `since`."""
+        with self._lock:
+            if changed := self.store.refresh():  # by another process on the same folder
+                self._changed(changed)
+            places = set().union(*(places for seq, places in self._log if seq > since))
+            if since < self._begun_seq:
+                places |= {self.place[face] for face in self.store.agreed if face in self.place}
+            return {
+                "session": self.session,
+                "answers": self._answers(sorted(places)),
+                "pace_s": self.store.pace_s(who) if who else None,
+                **self.summary(),
+            }
+
+    def summary(self) -> dict[str, Any]:
+        alpha, both = self.store.alpha()
+        return {
+            "seq": self.store.seq,
+            "classes": list(self.store.classes),
+            "people": self.store.people(),
+            "agreement": {"alpha": alpha, "faces": both},
+            "problem": self._problem,
+        }
+
+    def history(self, place: int) -> list[dict[str, Any]]:
+        """Return everything that was said about a face, the oldest first."""
+        return [
+            {
+                "who": row.who,
+                "at": row.at,
+                "action": row.action,
+                "class": row.class_,
+                "taken_back": self.store.is_undone(row),
+            }
+            for row in self.store.history(self.faces[place].id)
+        ]
+
+    def _answers(self, places: Iterable[int]) -> list[list[Any]]:
+        """Return [place, label, status, what each person said, the label that was confirmed, duplicate_of] of faces."""
+        rows = []
+        for place in places:
+            face = self.faces[place]
+            agreed = self.agreed(face)
+            twin = agreed.duplicate_of
+            rows.append(
+                [
+                    place,
+                    agreed.label,
+                    agreed.status_over(face.status),
+                    dict(agreed.people),
+                    agreed.kept,
+                    None if twin is None else self.place.get(twin, -1),
+                ]
+            )
+        return rows
+
+    # The table
+
+    def write_table(self) -> None:
+        """Write what people agreed on into `faces.csv`, and take in what others wrote there: edits and further faces.
+
+        Raises MienError; the answers are safe all the same.
+        """
+        faceset = FaceSet.open(self.folder)
+        faceset.write()
+        with self._lock:
+            if [face.id for face in faceset.faces] != [face.id for face in self.faces]:
+                self._take(faceset)
+            if changed := self.store.refresh():
+                self._changed(changed)
+
+    def _write_table_now_and_then(self) -> None:
+        took_s = 0.0
+        while True:
+            self._stale_table.wait()
+            quiet_s = max(_TABLE_S, 10 * took_s)  # of a large set not too often
+            deadline = time.monotonic() + 10 * quiet_s
+            while not self._ending.is_set() and self._stale_table.is_set() and time.monotonic() < deadline:
+                self._stale_table.clear()
+                self._ending.wait(quiet_s)
+            self._stale_table.clear()
+            begun = time.monotonic()
+            try:
+                self.write_table()
+                self._problem = ""
+            except MienError as error:
+                self._problem = f"the answers are stored, but the table is not: {error}"
+            except Exception as error:  # whatever it is, the thread must go on, and people must know
+                self._problem = f"the answers are stored, but the table is not: {type(error).__name__}"
+                logging.getLogger("mien").exception("the table cannot be written")
+            took_s = time.monotonic() - begun
+            if self._ending.is_set():
+                return
+
+    @property
+    def problem(self) -> str:
+        return self._problem
+
+
+class _Numbers:
+    """Words as numbers in order of their appearance."""
+
+    def __init__(self) -> None:
+        self.words: list[str] = []
+        self._of: dict[str, int] = {}
+
+    def of(self, word: str) -> int:
+        if word not in self._of:
+            self._of[word] = len(self.words)
+            self.words.append(word)
+        return self._of[word]

@@ -1,0 +1,390 @@
+"""From photographs and films to a face set: what is found, what is set aside, what a second run keeps."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import mien
+from mien.cli.main import main
+from mien.detect.base import Box
+from mien.errors import ConfigError, DataError, OutputError
+from mien.faceset.extract import Extraction, extract_faces
+from mien.faceset.settings import FacesConfig
+from mien.faceset.table import COLUMNS, FaceSet
+from mien.images import read_image
+from mien.images.canvas import write_picture
+from mien.video.writer import constant_rate, encoder, suffix
+
+SAMPLES = Path(mien.__file__).parent / "samples"
+COLLINS, HOPPER = SAMPLES / "eileen-collins.jpg", SAMPLES / "grace-hopper.jpg"
+DOCS = Path(__file__).parents[2] / "docs" / "face-sets.md"
+Picture = NDArray[np.uint8]
+
+
+def picture(path: Path, longer: int = 360) -> Picture:
+    image = read_image(path)
+    scale = longer / max(image.shape[:2])
+    return np.asarray(cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def beside(*pictures: Picture) -> Picture:
+    height = min(one.shape[0] for one in pictures)
+    return np.ascontiguousarray(np.hstack([one[:height] for one in pictures]))
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two persons, one of them smaller and saved again, a group, a blurred one, one without a face, and rubbish."""
+    folder = tmp_path_factory.mktemp("photos")
+    one, two = picture(COLLINS), picture(HOPPER)
+    write_picture(folder / "anna-1.png", one)
+    write_picture(folder / "ben-1.png", two)
+    write_picture(folder / "below" / "anna-again.jpg", picture(COLLINS, 200))
+    write_picture(folder / "group.png", beside(one[:, ::-1], np.full_like(one, 120), two))
+    write_picture(folder / "blurred.png", np.asarray(cv2.GaussianBlur(two, (0, 0), 6), np.uint8))
+    write_picture(folder / "sky.png", np.full((200, 300, 3), (90, 140, 220), np.uint8))
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no picture")
+    (folder / "notes.txt").write_text("no picture either")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three shots: one person moving, blurred for half a second; two at once; nobody."""
+    path = tmp_path_factory.mktemp("film") / f"talk{suffix()}"
+    one, two = picture(COLLINS, 320), picture(HOPPER, 320)
+    height, width = 320, 640
+    out = encoder(path, (width, height), constant_rate(30.0))
+
+    def scene(*placed: tuple[Picture, int]) -> Picture:
+        frame = np.full((height, width, 3), 110, np.uint8)
+        for image, left in placed:
+            part = image[:height, : width - left]
+            frame[: part.shape[0], left : left + part.shape[1]] = part
+        return frame
+
+    for number in range(75):
+        frame = scene((one, 2 * number))
+        blurred = np.asarray(cv2.GaussianBlur(frame, (0, 0), 7), np.uint8)
+        out.write(blurred if 30 <= number < 45 else frame)
+    for _ in range(30):
+        out.write(scene((two, 0), (one, 330)))
+    for _ in range(6):
+        out.write(np.full((height, width, 3), 30, np.uint8))
+    out.close()
+    return path
+
+
+@pytest.fixture(scope="session")
+def extracted(photos: Path, film: Path, tmp_path_factory: pytest.TempPathFactory) -> Extraction:
+    return extract_faces([photos, film], tmp_path_factory.mktemp("set") / "faces", spacing=0.5)
+
+
+@pytest.fixture
+def faces(extracted: Extraction, tmp_path: Path) -> Path:
+    """A copy of the face set, to be changed."""
+    shutil.copytree(extracted.faces.folder, tmp_path / "faces")
+    return tmp_path / "faces"
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    return {
+        str(path): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def of(found: FaceSet, name: str) -> list[str]:
+    """Return the statuses of the faces of a source, in order."""
+    return [face.status for face in found if Path(face.source).name == name]
+
+
+def test_each_face_of_photographs_is_listed_once(extracted: Extraction) -> None:
+    found = extracted.faces
+    assert of(found, "anna-1.png") == [""]
+    assert of(found, "ben-1.png") == [""]
+    assert of(found, "anna-again.jpg") == ["duplicate"]
+    assert of(found, "group.png") == ["duplicate", "duplicate"]  # mirrored, and as it was
+    assert of(found, "blurred.png") == ["blurred"]
+    assert of(found, "sky.png") == []
+    first = next(face for face in found if face.source.endswith("anna-1.png"))
+    again = next(face for face in found if face.source.endswith("anna-again.jpg"))
+    assert again.duplicate_of == first.id
+    assert extracted.photographs == 7
+    assert extracted.without == 1
+    assert len(extracted.problems) == 1
+    assert "broken.jpg" in extracted.problems[0]
+    assert any("1 text" in note for note in extracted.notes)
+    with (found.folder / "sources.csv").open(newline="", encoding="utf-8") as file:
+        rows = {Path(row["source"]).name: row for row in csv.DictReader(file)}
+    assert rows["group.png"]["faces"] == "2"
+    assert rows["group.png"]["set_aside"] == "2"
+    assert "broken.jpg" in rows["broken.jpg"]["problem"]
+
+
+def test_a_crop_has_the_face_in_the_middle_and_its_surroundings(extracted: Extraction) -> None:
+    for face in extracted.faces:
+        crop = read_image(extracted.faces.crop_path(face))
+        assert crop.shape[0] == crop.shape[1] <= 256
+        inside = face.in_crop(crop.shape[0])
+        assert inside.box.x + inside.box.width / 2 == pytest.approx(crop.shape[1] / 2, abs=1.5)
+        assert max(inside.box[2:]) == pytest.approx(crop.shape[0] / 1.6, abs=1.5)
+        assert inside.landmarks is not None
+        assert all(0 < value < crop.shape[0] for point in inside.landmarks for value in point)
+    first = next(face for face in extracted.faces if face.source.endswith("anna-1.png"))
+    assert np.ptp(read_image(extracted.faces.crop_path(first)), axis=2).max() > 50  # its colour is kept
+
+
+def test_a_film_gives_few_sharp_frames_of_each_track_that_differ(extracted: Extraction) -> None:
+    rows = [face for face in extracted.faces if face.track is not None]
+    tracks = {face.track for face in rows}
+    assert len(tracks) == 3  # one before the cut, two behind it
+    assert 3 <= len(rows) <= 12  # of 22 looks at faces
+    for track in tracks:
+        times = sorted(face.time_s for face in rows if face.track == track and face.time_s is not None)
+        assert all(later - earlier >= 0.5 for earlier, later in pairwise(times))
+    assert not [
+        face for face in rows if face.time_s is not None and 1.0 <= face.time_s < 1.5
+    ]  # blurred there
+    assert all(face.status in ("", "duplicate") for face in rows)
+    assert {face.group for face in rows} == {rows[0].source}
+
+
+def test_originals_are_only_read(photos: Path, film: Path, tmp_path: Path) -> None:
+    before = {**hashes(photos), **hashes(film.parent)}
+    extract_faces([photos], tmp_path / "faces", per_track=2)
+    assert {**hashes(photos), **hashes(film.parent)} == before
+
+
+def test_a_second_run_adds_what_is_new_and_keeps_every_label(
+    photos: Path, film: Path, faces: Path, tmp_path: Path
+) -> None:
+    found = FaceSet.open(faces)
+    for number, face in enumerate(found.faces):
+        found.put(dataclasses.replace(face, label="calm" if number % 2 else "bored"))
+    found.write()
+    labels = {face.id: face.label for face in found}
+    more = tmp_path / "more"
+    shutil.copytree(photos, more)
+    write_picture(more / "new.png", np.ascontiguousarray(picture(HOPPER)[::-1, ::-1][:, 20:]))
+    shutil.copy(photos / "anna-1.png", more / "copy.png")
+    done = extract_faces([more, film], faces, spacing=0.5)
+    assert done.films == 0
+    assert done.known == 8  # six photographs under another path, the copy, the film
+    assert len(done.faces) == len(labels) + sum(done.new.values())
+    assert sum(done.new.values()) == 1
+    assert {face.id: face.label for face in FaceSet.open(faces) if face.label} == labels
+
+
+def test_a_renamed_photograph_is_known_and_its_faces_name_the_new_place(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    shutil.copy(COLLINS, tmp_path / "in" / "a.jpg")
+    extract_faces([tmp_path / "in"], tmp_path / "faces")
+    (tmp_path / "in" / "a.jpg").rename(tmp_path / "in" / "b.jpg")
+    done = extract_faces([tmp_path / "in"], tmp_path / "faces")
+    assert [(face.source, face.group) for face in done.faces] == [("../in/b.jpg", "../in/b.jpg")]
+    assert any("another name" in note for note in done.notes)
+    assert done.faces.source_path(done.faces.faces[0]) == tmp_path / "faces" / "../in/b.jpg"
+
+    shutil.copy(HOPPER, tmp_path / "in" / "b.jpg")  # and what has changed is looked at again
+    done = extract_faces([tmp_path / "in"], tmp_path / "faces")
+    assert len(done.faces) == 2
+    assert any("have changed" in note for note in done.notes)
+
+
+def test_other_limits_judge_anew_what_nobody_labelled(photos: Path, film: Path, faces: Path) -> None:
+    found = FaceSet.open(faces)
+    labelled = next(face for face in found if face.status == "")
+    found.put(dataclasses.replace(labelled, label="calm"))
+    found.write()
+    done = extract_faces([photos, film], faces, spacing=0.5, min_size=1000)
+    kinds = {face.status for face in done.faces if face.id != labelled.id}
+    assert kinds == {"tiny", "duplicate"}
+    assert done.faces[labelled.id].status == ""
+    again = extract_faces([photos, film], faces, spacing=0.5)
+    assert of(again.faces, "blurred.png") == ["blurred"]
+    assert of(again.faces, "ben-1.png") == [""]
+
+
+def test_another_search_keeps_the_faces_that_are_there(photos: Path, faces: Path) -> None:
+    before = {face.id for face in FaceSet.open(faces)}
+    done = extract_faces([photos / "anna-1.png", photos / "group.png"], faces, detect_size=320)
+    assert done.photographs == 2
+    assert {face.id for face in done.faces} == before
+
+
+def test_a_killed_run_goes_on(tmp_path: Path) -> None:
+    """Killed without warning in the middle, it leaves nothing half written, and the next run ends as one run would."""
+    many = tmp_path / "many"
+    base = picture(COLLINS, 300)
+    for number in range(40):
+        write_picture(many / f"{number}.png", np.ascontiguousarray(base[: 200 + number]))
+    command = [sys.executable, "-m", "mien.cli.main", "faces", str(many), "--to", str(tmp_path / "faces")]
+    begun = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    crops = tmp_path / "faces" / "crops"
+    until = time.monotonic() + 60
+    while time.monotonic() < until and (not crops.is_dir() or len(list(crops.glob("*.png"))) < 5):
+        time.sleep(0.02)
+    os.kill(begun.pid, signal.SIGKILL)
+    begun.wait()
+    done = extract_faces([many], tmp_path / "faces")
+    fresh = extract_faces([many], tmp_path / "fresh")
+    assert done.faces.faces == fresh.faces.faces
+    assert len(done.faces) == 40
+    for face in done.faces:
+        assert read_image(done.faces.crop_path(face)).shape[2] == 3
+
+
+def test_a_stopped_run_keeps_what_is_done(photos: Path, tmp_path: Path) -> None:
+    def stop(_: str, done: int, __: int) -> None:
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        extract_faces([photos], tmp_path / "faces", progress=stop)
+    assert len(FaceSet.open(tmp_path / "faces")) >= 1
+    again = extract_faces([photos], tmp_path / "faces")
+    assert again.known in {2, 3}  # the broken one is tried again
+    assert len(again.faces) == 6
+
+
+@pytest.mark.parametrize("form", ["csv", "json", "parquet"])
+def test_what_predict_wrote_gives_a_crop_per_row(
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    form: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    table = tmp_path / f"answers.{form}"
+    if form == "parquet":
+        pytest.importorskip("pyarrow")
+        main(["predict", str(photos), "--parquet", str(table)])
+    else:
+        main(["predict", str(photos), f"--{form}"])
+        table.write_text(capsys.readouterr().out, encoding="utf-8")
+    done = extract_faces([table], tmp_path / "faces")
+    assert len(done.faces) == 6
+    assert of(done.faces, "group.png") == ["duplicate", "duplicate"]
+    assert any("1 rows without a face" in note for note in done.notes)
+    assert any("1 rows whose picture could not be read" in note for note in done.notes)
+    assert all(face.label == "" for face in done.faces)  # a prediction is no label
+    searched = extract_faces([photos], tmp_path / "searched").faces
+    for face in searched:
+        assert any(
+            np.abs(np.array(other.box) - np.array(face.box)).max() < 0.06
+            for other in done.faces
+            if other.source == face.source and other.box and face.box
+        )
+
+
+def test_what_video_wrote_gives_faces_of_each_track(film: Path, tmp_path: Path) -> None:
+    assert main(["video", str(film), "--no-video", "--jsonl", "--out", str(tmp_path / "talk-faces")]) == 0
+    lone = tmp_path / "talk-faces" / "talk-faces.csv"
+    with pytest.raises(DataError, match="--film FILE"):
+        extract_faces([lone], tmp_path / "faces")
+    for name in ("talk-faces.csv", "talk-faces.jsonl"):
+        done = extract_faces([tmp_path / "talk-faces" / name], tmp_path / name, film=film, spacing=0.5)
+        assert {face.track for face in done.faces} == {1, 2, 3}
+        assert {Path(face.source).name for face in done.faces} == {film.name}
+        assert len(done.faces) < 20
+
+
+def test_wrong_rows_of_a_table_are_named_and_counted(tmp_path: Path) -> None:
+    shutil.copy(COLLINS, tmp_path / "a.jpg")
+    rows = [f"a.jpg,{x},100,200,200" for x in (100, "left", -5000)] + ["gone.jpg,1,1,20,20", ",1,1,20,20"]
+    (tmp_path / "boxes.csv").write_text("\n".join(["path,x,y,width,height", *rows]), encoding="utf-8")
+    done = extract_faces([tmp_path / "boxes.csv"], tmp_path / "faces")
+    assert [face.box for face in done.faces] == [Box(100, 100, 200, 200)]
+    assert len(done.problems) == 4
+    parts = (
+        "row 3: its box is",
+        "row 6: it names no picture",
+        "gone.jpg cannot be opened",
+        "1 of its boxes lie out",
+    )
+    for part in parts:
+        assert any(part in line for line in done.problems), (part, done.problems)
+
+
+def test_pictures_that_are_faces_are_taken_whole(tmp_path: Path) -> None:
+    crop = picture(COLLINS)[20:250, 90:260]
+    write_picture(tmp_path / "in" / "a.png", crop)
+    done = extract_faces([tmp_path / "in"], tmp_path / "faces", detector="whole")
+    (face,) = done.faces
+    assert face.margin is None
+    assert np.array_equal(read_image(done.faces.crop_path(face)), crop)
+    assert face.in_crop(230).whole
+
+
+def test_groups_by_pattern(photos: Path, tmp_path: Path) -> None:
+    done = extract_faces([photos], tmp_path / "faces", group=r"/(\w+)-\w+\.")
+    groups = {Path(face.source).name: face.group for face in done.faces}
+    assert groups["anna-1.png"] == groups["anna-again.jpg"] == "anna"
+    assert groups["ben-1.png"] == "ben"
+    assert groups["group.png"].endswith("group.png")
+    assert any("match nothing of --group" in note for note in done.notes)
+
+
+def test_wrong_input_is_one_line(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "film.mp4").write_bytes(b"\0\0\0\x18ftypmp42 and nothing else")
+    with pytest.raises(DataError, match="no photograph or film in the folder"):
+        extract_faces([tmp_path / "empty"], tmp_path / "faces")
+    with pytest.raises(DataError, match="no file or folder nowhere"):
+        extract_faces(["nowhere"], tmp_path / "faces")
+    with pytest.raises(OutputError, match="is not a face set"):
+        extract_faces([photos], photos)
+    with pytest.raises(ConfigError, match="margin must be from 1"):
+        extract_faces([photos], tmp_path / "faces", margin=0.5)
+    with pytest.raises(ConfigError, match="not both"):
+        extract_faces([photos], tmp_path / "faces", FacesConfig(), margin=2.0)
+    assert not (tmp_path / "faces").exists()
+    done = extract_faces([tmp_path / "film.mp4", photos / "ben-1.png"], tmp_path / "faces")
+    assert len(done.problems) == 1
+    assert "film.mp4" in done.problems[0]
+    with pytest.raises(DataError, match="is a face set already"):
+        extract_faces([tmp_path / "faces"], tmp_path / "other")
+
+
+def test_two_runs_at_once_on_one_folder_are_refused(photos: Path, tmp_path: Path) -> None:
+    def again(*_: object) -> None:
+        with pytest.raises(ConfigError, match=r"being filled with faces by another process.*--to"):
+            extract_faces([photos / "ben-1.png"], tmp_path / "faces")
+
+    extract_faces([photos / "anna-1.png"], tmp_path / "faces", progress=again)
+
+
+def test_the_command_says_what_it_did_and_what_comes_next(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = main(["faces", str(photos), "--to", str(tmp_path / "faces"), "--min-sharpness", "1"])
+    out, err = capsys.readouterr()
+    assert code == 1  # one could not be read
+    assert "looked at 7 photographs" in out
+    assert "added 6 faces: 3 to be labelled; set aside: 3 duplicate" in out
+    assert f"next: mien label {tmp_path / 'faces'}" in out
+    assert "broken.jpg" in err
+
+
+def test_the_documentation_has_every_column() -> None:
+    rows = ["| column | holds | meaning |", "|---|---|---|"]
+    rows += [f"| `{column.name}` | {column.kind} | {column.meaning} |" for column in COLUMNS]
+    assert "\n".join(rows) in DOCS.read_text(encoding="utf-8")

@@ -1,0 +1,312 @@
+"""The server of `mien label` as others may meet it: its own page, several people, attackers, full disks, kills."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import os
+import signal
+import sqlite3
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from mien.errors import ConfigError
+from mien.faceset.table import FaceSet
+from mien.label.config import LabelConfig
+from mien.label.store import FILE, Store
+
+from .conftest import MARK, Labelling, StartLabel, write_face_set
+
+TOKEN = "a-token.of_twenty~letters"
+
+
+@pytest.fixture(scope="module")
+def server(start_label: StartLabel, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Labelling]:
+    folder = tmp_path_factory.mktemp("faces") / "set"
+    write_face_set(folder)
+    with start_label(folder, "--classes", "calm,bored", "--no-learn") as running:
+        yield running
+
+
+def answers(state: dict) -> dict[int, tuple[str, str, dict[str, str]]]:
+    return {place: (label, status, people) for place, label, status, people, *_ in state["answers"]}
+
+
+def test_what_the_page_loads(server: Labelling) -> None:
+    state = server.state()
+    assert len(state["id"]) == 24 and state["classes"] == ["calm", "bored"]
+    assert state["sources"][0].endswith(f"{MARK}.png") and state["source"][:3] == [0, 0, 1]
+    assert state["status"][5] == "blurred" and state["default_who"] == "me"
+
+
+def test_answers_of_two_people_undo_and_changes(server: Labelling) -> None:
+    before = server.state()["seq"]
+    told = server.say("ann", ["id-000", "id-001"], "label", "calm").json
+    assert answers(told) == {0: ("calm", "", {"ann": "calm"}), 1: ("calm", "", {"ann": "calm"})}
+    server.say("ben", ["id-000"], "label", "bored")
+    server.say("ben", ["id-001"], "no face")
+    seen = server.ask("GET", f"/v1/changes?since={before}&who=ann").json
+    assert answers(seen)[0] == ("", "", {"ann": "calm", "ben": "bored"})
+    assert seen["people"] == {"ann": 2, "ben": 2} and seen["agreement"]["faces"] == 2
+    assert answers(server.ask("GET", f"/v1/changes?since={seen['seq']}").json) == {}
+    undone = server.post("/v1/undo", who="ben").json
+    assert (undone["undone"], undone["faces"]) == ("no face", [1])
+    assert server.state()["people"] == {"ann": 2, "ben": 1}
+    said = server.ask("GET", f"/v1/history/1?session={seen['session']}").json["history"]
+    assert [(one["who"], one["action"], one["taken_back"]) for one in said] == [
+        ("ann", "label", False),
+        ("ben", "no face", True),
+    ]
+
+
+def test_classes_come_go_by_other_names_and_merge(server: Labelling) -> None:
+    server.say("ann", ["id-010"], "label", "開心, very\n")
+    assert answers(server.state())[10][0] == "開心, very"
+    server.post("/v1/classes", who="ann", action="rename", name="開心, very", to="joy")
+    told = server.post("/v1/classes", who="ann", action="merge", name="joy", to="calm").json
+    assert told["classes"] == ["calm", "bored"] and answers(server.state())[10][0] == "calm"
+    for about, line in (
+        ({"action": "add", "name": "x" * 300}, "the name of a class has 1 to 100 letters"),
+        ({"action": "add", "name": "CALM"}, "there is a class 'calm' already"),
+        ({"action": "merge", "name": "calm", "to": "nothing"}, "there is no class 'nothing'"),
+        ({"action": "burn", "name": "calm"}, "classes can be added, renamed and merged"),
+    ):
+        answer = server.post("/v1/classes", who="ann", **about)
+        assert (answer.status, answer.line[: len(line)]) == (422, line)
+
+
+def test_small_crops_come_by_the_dozen(server: Labelling) -> None:
+    state = server.state()
+    answer = server.ask("GET", f"/v1/small?session={state['session']}&side=96&faces=3,17")
+    data, levels = answer.body, []
+    while data:
+        (length,) = struct.unpack("<I", data[:4])
+        image = cv2.imdecode(np.frombuffer(data[4 : 4 + length], np.uint8), cv2.IMREAD_COLOR)
+        levels.append(int(image[2, 2, 0]))
+        data = data[4 + length :]
+    assert levels == [pytest.approx(20 + 200 * 3 // 24, abs=3), pytest.approx(20 + 200 * 17 // 24, abs=3)]
+    for query, status in (
+        (f"session={state['session']}&side=96&faces=99", 404),
+        (f"session={state['session']}&side=97&faces=1", 422),
+        (f"session={state['session']}&side=96&faces=../1", 422),
+        (f"session={state['session']}&side=96&faces={','.join(['1'] * 500)}", 422),
+        ("session=another&side=96&faces=1", 409),
+    ):
+        answer = server.ask("GET", f"/v1/small?{query}")
+        assert (answer.status, bool(answer.line)) == (status, True)
+
+
+def test_the_whole_photograph_with_the_place_of_the_face(server: Labelling) -> None:
+    session = server.state()["session"]
+    answer = server.ask("GET", f"/v1/photograph/3?session={session}")
+    image = cv2.imdecode(np.frombuffer(answer.body, np.uint8), cv2.IMREAD_COLOR)
+    assert image.shape == (120, 200, 3)
+    assert [float(share) for share in answer.headers["x-face-box"].split(",")] == [0.55, 0.25, 0.25, 0.5]
+
+
+def test_others_are_kept_out(server: Labelling) -> None:
+    body = b'{"who": "eve", "faces": ["id-002"], "action": "label", "class": "owned"}'
+    kind = {"Content_Type": "application/json"}
+    before = server.state()["seq"]
+    for headers, status in (
+        ({"Host": "evil.example", **kind}, 421),
+        ({"Host": f"localhost:{server.port}", "Origin": "http://evil.example", **kind}, 403),
+        ({"Host": f"localhost:{server.port}", "Origin": "null", **kind}, 403),
+        ({"Host": f"localhost:{server.port}", "Content_Type": "text/plain"}, 415),
+    ):
+        answer = server.ask("POST", "/v1/answers", body, **headers)
+        assert (answer.status, bool(answer.line)) == (status, True)
+    assert server.ask("GET", "/v1/faces", Host="evil.example").status == 421
+    assert server.state()["seq"] == before
+    policy = server.ask("GET", "/").headers["content-security-policy"]
+    assert "default-src 'none'" in policy and "script-src 'self'" in policy
+
+
+@pytest.mark.parametrize(
+    ("body", "line"),
+    [
+        (b"no json", "the body is not JSON"),
+        (b"[1]", "the body must be a JSON object"),
+        (b'{"who": "ann", "faces": "id-001", "action": "label"}', "faces: a list of ids is needed"),
+        (b'{"who": "ann", "faces": [], "action": "label", "class": "calm"}', "about which faces?"),
+        (b'{"who": "ann", "faces": ["../../etc/passwd"], "action": "no face"}', "there is no face"),
+        (b'{"who": "ann", "faces": ["id-001"], "action": "burn"}', "there is no answer 'burn'"),
+        (
+            b'{"who": "", "faces": ["id-001"], "action": "no face"}',
+            "the name of a person has 1 to 100 letters",
+        ),
+        (b'{"who": 7, "faces": ["id-001"], "action": "no face"}', "who: a text is needed"),
+        (
+            b'{"who": "ann", "faces": ["id-001"], "action": "label"}',
+            "the name of a class has 1 to 100 letters",
+        ),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(server: Labelling, body: bytes, line: str) -> None:
+    answer = server.ask("POST", "/v1/answers", body, Content_Type="application/json")
+    assert answer.status in (400, 422) and answer.line.startswith(line)
+    huge = server.ask("POST", "/v1/answers", b" " * 5_000_000, Content_Type="application/json")
+    assert huge.status == 413
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/label/../../store.py",
+        "/label/%2e%2e/%2e%2e/store.py",
+        "/static/..%2f..%2fauth.py",
+        "/v1/crop/%2e%2e",
+    ],
+)
+def test_no_path_leads_out(server: Labelling, path: str) -> None:
+    assert server.ask("GET", path).status in (404, 422)
+
+
+def test_only_sources_of_the_table_that_are_pictures_are_shown(folder: Path, start_label: StartLabel) -> None:
+    secret = folder.parent / "secret.txt"
+    secret.write_text("the secret")
+    (folder / "crops" / "000.png").unlink()
+    (folder / "crops" / "000.png").symlink_to(secret)
+    (folder / "crops" / "001.png").unlink()
+    for number, source in enumerate(
+        ["../secret.txt", "http://127.0.0.1:9/x.mp4", "../gone.png", "/dev/zero", "/etc"]
+    ):
+        faces = FaceSet.open(folder)
+        row = faces.faces[number]
+
+        faces.put(dataclasses.replace(row, source=source, time_s=1.0 if "mp4" in source else None))
+        faces.write()
+    with start_label(folder, "--no-learn") as server:
+        session = server.state()["session"]
+        for number in range(5):
+            answer = server.ask("GET", f"/v1/photograph/{number}?session={session}")
+            assert answer.status == 422 and b"secret</" not in answer.body and answer.line
+            assert str(folder.parent) not in answer.line, "no path of the machine is told"
+        assert "leads out of the folder" in server.ask("GET", f"/v1/crop/0?session={session}").line
+        assert "is not there any more" in server.ask("GET", f"/v1/crop/1?session={session}").line
+        small = server.ask("GET", f"/v1/small?session={session}&side=96&faces=0,1").body
+        assert small == struct.pack("<II", 0, 0)
+
+
+def test_a_token_is_wanted_for_everything_but_the_page(folder: Path, start_label: StartLabel) -> None:
+    with start_label(folder, "--token", TOKEN, "--no-learn") as server:
+        assert server.ask("GET", "/").status == server.ask("GET", "/label/label.js").status == 200
+        for path in ("/v1/faces", "/v1/changes", "/v1/crop/0?session=x"):
+            assert server.ask("GET", path).status == 401
+        assert server.say("eve", ["id-001"], "no face").status == 401
+        assert server.ask("GET", "/v1/faces", Authorization=f"Bearer {TOKEN}").status == 200
+
+
+def test_other_networks_need_a_token() -> None:
+    with pytest.raises(
+        ConfigError, match=r"everybody who reaches 0\.0\.0\.0 could see the faces .* give a token"
+    ):
+        LabelConfig(host="0.0.0.0")
+    assert LabelConfig(host="0.0.0.0", token=TOKEN).serve.hosts == ()
+
+
+def test_a_kill_loses_nothing_and_undo_goes_on(folder: Path, start_label: StartLabel) -> None:
+    with start_label(folder, "--no-learn") as server:
+        for number in range(20):
+            assert server.say("ann", [f"id-{number:03}"], "label", "calm").status == 200
+        server.process.send_signal(signal.SIGKILL)
+        server.process.wait()
+    assert len(FaceSet.open(folder).labelled()) == 20, "training sees them without the page"
+    with start_label(folder, "--no-learn") as server:
+        assert server.state()["people"] == {"ann": 20}
+        assert server.post("/v1/undo", who="ann").json["faces"] == [19]
+
+
+def test_the_table_follows_and_edits_of_it_are_taken_in(folder: Path, start_label: StartLabel) -> None:
+    with start_label(folder, "--no-learn") as server:
+        server.say("ann", ["id-000", "id-001", "id-005"], "label", "calm")
+        server.say("ben", ["id-001"], "label", "bored")
+        server.say("ann", ["id-002"], "cannot tell")
+    with (folder / "faces.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["label"], row["status"], row["who"]) for row in rows[:3]] == [
+        ("calm", "", "ann"),
+        ("", "", "ann, ben"),
+        ("", "cannot tell", "ann"),
+    ]
+    assert (rows[1]["votes"], rows[5]["status"]) == ('{"calm": 1, "bored": 1}', ""), (
+        "a person says it is good enough"
+    )
+    text = (folder / "faces.csv").read_text(encoding="utf-8")
+    (folder / "faces.csv").write_text(text.replace(",calm,,ann,", ",amused,,ann,", 1), encoding="utf-8")
+    with start_label(folder, "--no-learn") as server:
+        assert answers(server.state())[0] == ("amused", "", {"table": "amused"})
+        assert server.state()["classes"] == ["calm", "bored", "amused"]
+
+
+def test_a_full_disk_is_told_and_nothing_is_lost(folder: Path, start_label: StartLabel) -> None:
+    with start_label(folder, "--no-learn", before="ulimit -f 128") as server:
+        count, answer = 0, server.say("ann", ["id-000"], "label", "calm")
+        while answer.status == 200 and count < 2000:
+            count += 1
+            answer = server.say("ann", [f"id-{count % 24:03}"] * 20, "label", "calm")
+        assert answer.status == 507 and "free some space" in answer.line, answer.body
+        assert server.ask("GET", "/v1/faces").status == 200, "what is there can be looked at"
+    with Store.open(folder) as store:
+        assert len(store.history("id-001")) >= 20
+
+
+def test_a_database_that_is_locked_is_told(folder: Path, start_label: StartLabel) -> None:
+    with start_label(folder, "--no-learn") as server:
+        holder = sqlite3.connect(folder / FILE, isolation_level=None)
+        holder.execute("BEGIN IMMEDIATE")
+        answer = server.say("ann", ["id-000"], "label", "calm")
+        assert answer.status == 507 and "is held by another program" in answer.line
+        holder.execute("ROLLBACK")
+        holder.close()
+        assert server.say("ann", ["id-000"], "label", "calm").status == 200
+
+
+def command(*words: str) -> tuple[int, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "mien.cli.main", "label", *words, "--port", "0"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return done.returncode, done.stderr
+
+
+def test_what_cannot_be_opened_is_one_line(folder: Path) -> None:
+    newer = sqlite3.connect(folder / FILE)
+    newer.executescript("PRAGMA application_id = 1835623790; PRAGMA user_version = 99; CREATE TABLE x (y);")
+    newer.close()
+    code, line = command(str(folder))
+    assert code == 2 and "was written by a newer mien" in line and line.count("\n") == 1
+    (folder / FILE).write_bytes(os.urandom(20_000))
+    code, line = command(str(folder))
+    assert code == 2 and "is damaged" in line and line.count("\n") == 1
+    code, line = command(str(folder.parent))
+    assert code == 2 and "is no face set" in line and line.count("\n") == 1
+    code, line = command(str(folder), "--host", "0.0.0.0")
+    assert code == 2 and "give a token" in line and line.count("\n") == 1
+
+
+def test_faces_that_are_added_meanwhile_appear(folder: Path, start_label: StartLabel) -> None:
+    with start_label(folder, "--no-learn") as server:
+        before = server.state()
+        other = FaceSet.open(folder)
+
+        other.add([dataclasses.replace(other.faces[0], id="new", file="crops/001.png")])
+        other.write()
+        server.say("ann", ["id-000"], "label", "calm")
+        ends = time.monotonic() + 30
+        while (after := server.state())["session"] == before["session"]:
+            assert time.monotonic() < ends
+            time.sleep(0.2)
+        assert after["id"][-1] == "new"
+        assert server.say("ann", ["new"], "label", "calm").status == 200
