@@ -353,3 +353,28 @@ def test_a_disk_that_is_full_is_one_line_and_the_rest_is_done_later(here: Path) 
     assert [path.name for path in (here / "out" / "shards").iterdir()] == ["0000000.parquet"]
     (here / "out" / "shards" / "0000000.parquet").write_bytes(b"PAR1")  # as after a loss of power
     assert batch(["photos"], "out", config, quiet=True).answered == 9
+
+
+@pytest.mark.parametrize("name", ["ray data", "multiprocessing", "joblib"])
+def test_the_examples_for_other_engines(
+    name: str, here: Path, request: pytest.FixtureRequest, capfd: pytest.CaptureFixture[str]
+) -> None:
+    page = Path(__file__).resolve().parents[2] / "docs" / "scale.md"
+    code = page.read_text(encoding="utf-8").split(f"<!-- {name} -->\n```py\n")[1].split("```")[0]
+    (here / "example.py").write_text(code, encoding="utf-8")
+    fill(here / "photos", 6)
+    analyzer = mien.load()
+    truth = [[face.emotion for face in analyzer(picture(number))] for number in range(6)]
+    if name == "ray data":  # in the Ray that runs already
+        request.getfixturevalue("cluster")
+        ray.data.DataContext.get_current().enable_progress_bars = False
+        exec(compile(code, "example.py", "exec"), {"__name__": "__main__"})
+        answers = parquet.read_table(here / "answers").to_pylist()
+        assert [row["emotions"] for row in sorted(answers, key=lambda row: row["path"])] == truth
+        return
+    subprocess.run([sys.executable, "example.py"], check=True)
+    printed = capfd.readouterr().out
+    if name == "joblib":
+        assert sorted(map(str, truth)) == sorted(str(one) for part in eval(printed) for one in part)
+    else:
+        assert [eval(line.partition(" ")[2]) for line in printed.splitlines()] == truth
