@@ -355,7 +355,10 @@ def test_a_disk_that_is_full_is_one_line_and_the_rest_is_done_later(here: Path) 
     assert batch(["photos"], "out", config, quiet=True).answered == 9
 
 
-@pytest.mark.parametrize("name", ["ray data", "multiprocessing", "joblib"])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:ray", "ignore::FutureWarning:ray")
+@pytest.mark.parametrize(
+    "name", [pytest.param("ray data", marks=pytest.mark.slow), "multiprocessing", "joblib"]
+)
 def test_the_examples_for_other_engines(
     name: str, here: Path, request: pytest.FixtureRequest, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -367,7 +370,6 @@ def test_the_examples_for_other_engines(
     truth = [[face.emotion for face in analyzer(picture(number))] for number in range(6)]
     if name == "ray data":  # in the Ray that runs already
         request.getfixturevalue("cluster")
-        ray.data.DataContext.get_current().enable_progress_bars = False
         exec(compile(code, "example.py", "exec"), {"__name__": "__main__"})
         answers = parquet.read_table(here / "answers").to_pylist()
         assert [row["emotions"] for row in sorted(answers, key=lambda row: row["path"])] == truth
