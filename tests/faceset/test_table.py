@@ -14,7 +14,7 @@ from mien.detect.align import align, crop
 from mien.detect.base import Box, Detection, Landmarks
 from mien.errors import DataError
 from mien.faceset.table import COLUMNS, TABLE_FILE, FaceRow, FaceSet
-from mien.label.store import Store
+from mien.label.store import MAX_NAME, Store
 
 POINTS = Landmarks.of([(30, 40), (60, 42), (45, 55), (33, 70), (58, 71)])
 FULL = FaceRow(
@@ -86,7 +86,7 @@ def test_a_hand_edited_table_gives_a_line_for_each_wrong_row_and_keeps_it(tmp_pa
         "row 4: id a is that of row 2 already",
         "row 5: the box is (1.0, 2.0, 0.0, 12.0)",
         "row 6: file is '../../etc/passwd'",
-        "row 7: the name of a class has 1 to 60 letters",
+        f"row 7: the name of a class has 1 to {MAX_NAME} letters",
         "row 8: votes are '3 times'",
         "row 9: status is 'hidden'",
         "row 10: it has no id",

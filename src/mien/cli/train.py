@@ -6,6 +6,7 @@ import argparse
 import shlex
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ EXAMPLES = """examples:
   mien train faces                                  folders of pictures, one a class
   mien train fer2013.csv --recipe fer2013-cnn       one of the originals, as it was
   mien train photos --from runs/faces-small         start from a trained network
+  mien train faces --folds 5                        a small set: accuracy over every picture, network on all
   mien train faces --time-limit 90m                 plan the epochs to fit
   mien train --list                                 recipes and networks
 """
@@ -95,7 +97,7 @@ def _train(options: argparse.Namespace, config: TrainConfig, out: Path) -> int:
     if report.exists():
         print(f"report   {report}")
     print(f"model    {done.model}")
-    print(f"next     {_next(config, options.data, out)}")
+    print(f"next     {_next(done.config, options.data, out)}")
     return 0
 
 
@@ -111,11 +113,15 @@ def _next(config: TrainConfig, data: Path, out: Path) -> str:
 
 def _report(run: Run, data: Path) -> None:
     """Score the exported model, and let its card say how good it is."""
+    from mien.evaluate.config import EvaluateConfig
     from mien.evaluate.evaluate import evaluate
     from mien.train.export.card import record_scores
-    from mien.train.run_folder import REPORT_FOLDER
+    from mien.train.run_folder import OUT_OF_FOLD, REPORT_FOLDER
 
-    report = evaluate(run.folder, data, config=run.config, out=run.folder / REPORT_FOLDER)
+    config = EvaluateConfig.reading_as(run.config)
+    if run.config.folds:
+        config = replace(config, split=OUT_OF_FOLD)
+    report = evaluate(run.folder, data, config=config, out=run.folder / REPORT_FOLDER)
     record_scores(run.model, report.recorded())
     print(report.headline())
 

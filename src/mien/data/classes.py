@@ -131,7 +131,7 @@ def combine(raws: Sequence[RawDataset], *, several: bool = True) -> RawDataset:
             (key, part.splits[name]) for key, part in zip(keys, parts, strict=True) if name in part.splits
         ]
         if found:
-            splits[name] = _joined(found, len(order))
+            splits[name] = join_splits(found, len(order))
     has = ["validation" in raw.splits for raw in raws]
     if several and any(has) and not all(has):
         without = ", ".join(key for key, there in zip(keys, has, strict=True) if not there)
@@ -174,7 +174,8 @@ def _distinct(names: Sequence[str]) -> list[str]:
     return found
 
 
-def _joined(parts: Sequence[tuple[str, Split]], classes: int) -> Split:
+def join_splits(parts: Sequence[tuple[str, Split]], classes: int) -> Split:
+    """Put splits behind each other; names and groups of a part with a name begin with it."""
     if len(parts) == 1 and not parts[0][0]:
         return parts[0][1]
     splits = [split for _, split in parts]

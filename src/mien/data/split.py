@@ -65,18 +65,9 @@ def carve(train: Split, classes: Sequence[str], share: float, seed: int) -> Carv
     where a class has fewer than two distinct pictures.
     """
     fingerprints = fingerprints_of(train.pictures)
-    kinds = _kinds(fingerprints)
-    _check_distinct(train, kinds, classes)
-    pairs = _as_rows(near_copies(fingerprints))
-    units = _units(kinds, train.groups, pairs)
-    problems = []
-    if _lonely(units, train.labels):
-        without = _units(kinds, train.groups, pairs[:0])
-        if not _lonely(without, train.labels):
-            units, pairs = without, pairs[:0]
-            problems.append(
-                "near copies lie on both sides: all pictures of a class are near copies of each other"
-            )
+    _check_distinct(train, _kinds(fingerprints), classes)
+    together = kept_together(train)
+    units, kinds, problems = together.units, together.kinds, list(together.problems)
     aside, lacking = _chosen(units, _keys(units, fingerprints, train.groups), train.labels, share, seed)
     if lacking:
         names = ", ".join(classes[label] for label in lacking)
@@ -84,7 +75,7 @@ def carve(train: Split, classes: Sequence[str], share: float, seed: int) -> Carv
             f"no validation picture of {names}: all of it belongs to one group, which is for training"
         )
     named = {group for group in train.groups or () if group}
-    near = np.unique(pairs[:, :2])
+    near = np.unique(together.near)
     return Carved(
         train.take(np.flatnonzero(~aside)),
         train.take(np.flatnonzero(aside)),
@@ -93,6 +84,36 @@ def carve(train: Split, classes: Sequence[str], share: float, seed: int) -> Carv
         int((np.bincount(kinds)[kinds] > 1).sum()),
         tuple(problems),
     )
+
+
+@dataclass(frozen=True, eq=False)
+class Together:
+    """What must lie on one side of any split. units: (n,) the same number for pictures that belong together.
+
+    kinds: (n,) the same number for pixel copies. near: (m, 2) rows of near copies. problems: one line each.
+    """
+
+    units: NDArray[np.intp]
+    kinds: NDArray[np.intp]
+    near: NDArray[np.int64]
+    problems: tuple[str, ...] = ()
+
+
+def kept_together(split: Split) -> Together:
+    """Find what belongs together: groups (Split.groups), pixel copies and near copies, directly or in a chain.
+
+    Where that would put a whole class into one unit, near copies of each other all, they do not count.
+    """
+    fingerprints = fingerprints_of(split.pictures)
+    kinds = _kinds(fingerprints)
+    pairs = _as_rows(near_copies(fingerprints))
+    units = _units(kinds, split.groups, pairs)
+    if _lonely(units, split.labels):
+        without = _units(kinds, split.groups, pairs[:0])
+        if not _lonely(without, split.labels):
+            problem = "near copies lie on both sides: all pictures of a class are near copies of each other"
+            return Together(without, kinds, pairs[:0], (problem,))
+    return Together(units, kinds, pairs)
 
 
 def leaks(splits: Mapping[str, Split]) -> list[str]:

@@ -9,6 +9,7 @@ from mien.data.dataset import SPLITS, DataConfig
 from mien.errors import ConfigError
 from mien.settings import setting
 from mien.train.external_models import LABELS_OF_BOTH, Description, check_description, description
+from mien.train.run_folder import OUT_OF_FOLD
 
 TTA = ("single", "flip", "ten")
 
@@ -18,7 +19,10 @@ class EvaluateConfig(DataConfig, Description):
     """What `mien evaluate` does. Checked when it is made; raises ConfigError with one line."""
 
     split: str | None = setting(
-        None, "which part of the data; unset: test, or validation where there is no test", choices=SPLITS
+        None,
+        "which part of the data; unset: test, or validation where there is no test; out-of-fold: what the networks "
+        "of a run with --folds said of the pictures that each had not seen",
+        choices=(*SPLITS, OUT_OF_FOLD),
     )
     head: str | None = setting(
         None, "which answer of the model; unset: the first that knows the data's classes"

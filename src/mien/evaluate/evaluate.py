@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.data.dataset import DataConfig, Dataset, Split
-from mien.errors import need
+from mien.errors import DataError, need
 from mien.evaluate.config import EvaluateConfig
 from mien.evaluate.matching import Match, match_classes
 from mien.evaluate.metrics import (
@@ -34,6 +34,7 @@ from mien.files import check_replaceable
 from mien.labels import FERPLUS
 from mien.settings import to_options
 from mien.terminal import OnStage
+from mien.train.run_folder import OUT_OF_FOLD
 
 
 def evaluate(
@@ -86,6 +87,8 @@ def evaluate_on(
     match = match_classes(scorer.metadata, dataset.classes, config.head)
 
     def answers(part: str) -> Probabilities:
+        if part == OUT_OF_FOLD:
+            return _fold_answers(scorer, dataset.split(part))
         tell = None if progress is None else partial(progress, f"scoring {part}")
         return scorer.probabilities(dataset.split(part), tta=config.tta, progress=tell)
 
@@ -100,7 +103,7 @@ def evaluate_on(
     return Report(
         model=_model_summary(scorer, match),
         data=_data_summary(scorer, dataset, name, copies),
-        tta=described(config.tta),
+        tta=described("single" if name == OUT_OF_FOLD else config.tta),
         scores=score(
             probabilities, split.labels, dataset.classes, resamples=config.resamples, seed=config.seed
         ),
@@ -114,6 +117,15 @@ def evaluate_on(
         provenance=provenance(command),
         predictions=predictions,
     )
+
+
+def _fold_answers(scorer: Scorer, split: Split) -> Probabilities:
+    """Return what the folds of a run said of the pictures of a split, as calibrated as the network that ships."""
+    found = scorer.fold_answers
+    known = found.for_pictures(split) if found else None
+    if known is None:
+        raise DataError(f"the folds of {scorer.path} did not answer all of these pictures")
+    return known.calibrated(scorer.metadata)
 
 
 def _unreadable(dataset: Dataset) -> str:
@@ -214,7 +226,14 @@ def _notes(scorer: Scorer, dataset: Dataset, name: str, match: Match) -> tuple[s
     if name == "train":
         whole = set(dataset.splits) == {"train"}
         notes.append(
-            "the data has no split of its own, so all of it was scored; it must not have been trained on"
+            (
+                "the data has no split of its own, so all of it was scored; "
+                + (
+                    "none of it was learnt by this model"
+                    if scorer.seen
+                    else "it must not have been trained on"
+                )
+            )
             if whole and not trained_on(scorer, dataset)
             else "these are training pictures: the figures say how well they are remembered, no more"
         )

@@ -28,6 +28,7 @@ from mien.model.preprocess import Preprocess, to_model_input
 from mien.terminal import OnProgress
 from mien.train import run_folder
 from mien.train.external_models import HEAD, Description, as_probabilities, metadata_of, remembered
+from mien.train.folds import FoldAnswers, answers_of
 from mien.train.run_folder import SEEN_FILE
 
 _BATCH = 64
@@ -71,6 +72,11 @@ class Scorer:
     def chosen_on(self) -> frozenset[bytes]:
         """Fingerprints of the pictures by which its best epoch and its calibration were chosen."""
         return run_folder.seen(self.run, "validation") if self.run else frozenset()
+
+    @property
+    def fold_answers(self) -> FoldAnswers | None:
+        """What the networks of its folds said of pictures that they had not seen; None without folds."""
+        return answers_of(self.run) if self.run else None
 
     @property
     def is_keras(self) -> bool:

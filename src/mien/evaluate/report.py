@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from mien.evaluate.metrics import Bin, Calibration, Scores, VotesScores
 from mien.evaluate.profile import Profile
 from mien.evaluate.significance import PairedTest
+from mien.train.run_folder import OUT_OF_FOLD
 
 FORMAT, COMPARISON_FORMAT = 1, 1  # versions of report.json and comparison.json
 NOTE = (
@@ -68,6 +69,8 @@ class DataSummary:
     @property
     def pictures(self) -> str:
         """What was scored, such as `3,589 validation pictures`."""
+        if self.split == OUT_OF_FOLD:
+            return f"{self.n:,} pictures, out of fold"
         return f"{self.n:,} pictures" if self.part == "all" else f"{self.n:,} {self.part} pictures"
 
     def to_dict(self) -> dict[str, Any]:

@@ -12,13 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.data import open_dataset
+from mien.data.classes import join_splits
 from mien.data.crops import crop_faces, stored_faces, with_margin
 from mien.data.dataset import DataConfig, Dataset, Split
-from mien.data.index import JoinedPictures, fingerprints_of
+from mien.data.index import fingerprints_of
 from mien.errors import DataError, MienError
 from mien.evaluate.config import EvaluateConfig
 from mien.evaluate.models import Scorer
 from mien.settings import from_mapping, to_options
+from mien.train.run_folder import OUT_OF_FOLD
 
 _NAMED = 5  # names in a note, before "and more"
 _CLASSES = ("labels", "merge", "classes")  # settings that hold for other data as well
@@ -47,6 +49,8 @@ def choose_split(
 
 def _to_score(dataset: Dataset, scorers: Sequence[Scorer], config: EvaluateConfig) -> tuple[Dataset, str]:
     seen = frozenset[bytes]().union(*(scorer.seen for scorer in scorers))
+    if config.split == OUT_OF_FOLD:
+        return _out_of_fold(dataset, scorers), OUT_OF_FOLD
     if config.split:
         dataset.split(config.split)
         return (
@@ -89,6 +93,8 @@ def _by_content(dataset: Dataset, scorers: Sequence[Scorer], seen: frozenset[byt
     }
     count, total = sum(int(rows.sum()) for rows in learnt.values()), sum(map(len, keys.values()))
     if count == total:
+        if all(scorer.fold_answers for scorer in scorers):
+            return _out_of_fold(dataset, scorers), OUT_OF_FOLD
         raise _all_seen(dataset, total)
     if not count and set(dataset.splits) == {"train"}:
         return dataset, "train"
@@ -115,31 +121,43 @@ def _by_content(dataset: Dataset, scorers: Sequence[Scorer], seen: frozenset[byt
     return replace(dataset, splits=named, notes=(*dataset.notes, *notes)), name
 
 
+def _out_of_fold(dataset: Dataset, scorers: Sequence[Scorer]) -> Dataset:
+    """Keep the pictures that every model's folds answered, as one part."""
+    known = [scorer.fold_answers for scorer in scorers]
+    if without := [scorer.metadata.name for scorer, found in zip(scorers, known, strict=True) if not found]:
+        raise DataError(
+            f"{without[0]} is no run that was trained with --folds; leave --split out-of-fold out"
+        )
+    both = frozenset.intersection(
+        *(frozenset(key.tobytes() for key in found.keys) for found in known if found)
+    )
+    rows = {
+        name: np.array([key in both for key in fingerprints_of(split.pictures).keys], bool)
+        for name, split in dataset.splits.items()
+        if name != "test"
+    }
+    pool = _parts(dataset, rows)
+    if pool is None:
+        raise DataError(f"{dataset.source} has no picture of the training in folds")
+    first = known[0]
+    assert first
+    found = first.for_pictures(pool)
+    assert found
+    right = [f"{len(part):,}" for part in (found.fold[found.fold == number] for number in range(first.count))]
+    note = (
+        f"out of fold: each picture is answered by one of {first.count} networks that were trained without it, its "
+        f"group and its copies ({', '.join(right)} pictures); the network that ships was trained on all of them"
+    )
+    rest = {name: split for name, split in dataset.splits.items() if name == "test"}
+    return replace(dataset, splits={OUT_OF_FOLD: pool, **rest}, notes=(*dataset.notes, note))
+
+
 def _parts(dataset: Dataset, rows: Mapping[str, NDArray[np.bool_]]) -> Split | None:
     """Return the chosen rows of all splits behind each other; None where there are none."""
     parts = [
         split.take(np.flatnonzero(rows[name])) for name, split in dataset.splits.items() if rows[name].any()
     ]
-    if len(parts) < 2:
-        return parts[0] if parts else None
-
-    def joined(name: str, missing: Any) -> Any:
-        values = [getattr(part, name) for part in parts]
-        if all(value is None for value in values):
-            return None
-        return [missing(part) if value is None else value for part, value in zip(parts, values, strict=True)]
-
-    votes = joined("votes", lambda part: np.zeros((len(part), 8), np.float32))
-    shares = joined("shares", lambda part: np.eye(len(dataset.classes), dtype=np.float32)[part.labels])
-    groups = joined("groups", lambda part: [""] * len(part))
-    return Split(
-        JoinedPictures.of([part.pictures for part in parts]),
-        np.concatenate([part.labels for part in parts]),
-        [row for part in parts for row in part.names],
-        None if votes is None else np.concatenate(votes),
-        None if groups is None else [group for part in groups for group in part],
-        None if shares is None else np.concatenate(shares),
-    )
+    return join_splits([("", part) for part in parts], len(dataset.classes)) if parts else None
 
 
 def _left_out(count: int, total: int, name: str = "") -> str:
@@ -193,7 +211,7 @@ def _opened(data: Path, scorer: Scorer, config: EvaluateConfig) -> Dataset:
     whole = open_dataset(data, config, carve_validation=False)
     if "validation" in whole.splits:
         return whole
-    if config.split or len(whole.splits.get("test", ())):
+    if config.split != OUT_OF_FOLD and (config.split or len(whole.splits.get("test", ()))):
         return _carved(data, config) or whole
     if not scorer.seen:
         carved = _carved(data, config)

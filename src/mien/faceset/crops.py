@@ -15,7 +15,7 @@ from mien.detect.base import Box, Detection
 from mien.detect.pyramid import squeeze_channel
 from mien.faceset.settings import FacesConfig
 from mien.faceset.table import BLURRED, CROPS, DOUBTFUL, SHOWN, TINY, FaceRow
-from mien.files import file_name
+from mien.files import file_name, plain_text
 from mien.images.canvas import write_picture
 from mien.predict.results import NO_FACE, reasons
 
@@ -140,7 +140,7 @@ def row_of(
     face = cut.face
     why = " ".join(reason.replace(" ", "-") for reason in reasons(face))
     name = face_id(content, face.box, time_s)
-    stem = file_name(Path(source).stem)[:_LONGEST_NAME]
+    stem = file_name(plain_text(Path(source).stem))[:_LONGEST_NAME]
     return FaceRow(
         id=name,
         file=f"{CROPS}/{stem}-{name}.png",

@@ -205,6 +205,8 @@ class _Run:
         def work(pictures: list[Picture]) -> list[_Answer]:
             return [self._looked_at(picture, files[picture.place]) for picture in pictures]
 
+        if self._progress:
+            self._progress(PHOTOGRAPHS, 0, len(files))
         with closing(process_many(files, work)) as answers:
             for done, (file, answer) in enumerate(zip(files, answers, strict=True), start=1):
                 self._take(file, answer)
@@ -360,36 +362,26 @@ class _Run:
 
     def _enter(self, seen: _Seen, content: str, rows: Sequence[FaceRow] = (), problem: str = "") -> None:
         source, status = seen.source, seen.status
-        before = self.ledger.entries.get(source.name)
+        before = self.ledger.get(source.name)
         if before and before.content and content and before.content != content:
             self._counts["changed"] += 1
         size, modified = (status.st_size, status.st_mtime_ns) if status else (0, 0)
-        aside = sum(row.status != SHOWN for row in rows)
+        count, aside = len(rows), sum(row.status != SHOWN for row in rows)
+        if before and before.content == content:  # another search of the same
+            count, aside = count + before.faces, aside + before.set_aside
         self.ledger.put(
-            Entry(
-                source.name, content, size, modified, len(rows), aside, seen.search, self._limits(), problem
-            )
+            Entry(source.name, content, size, modified, count, aside, seen.search, self._limits(), problem)
         )
 
     def _take_known(self, seen: _Seen, content: str) -> None:
         """Enter a source whose content is known under another name; where that file is gone, it was renamed."""
         source = seen.source
-        other = next(
-            (
-                entry
-                for entry in self.ledger.entries.values()
-                if entry.content == content and entry.source != source.name and entry.faces
-            ),
-            None,
-        )
+        other = self.ledger.of_content(content)
         self._enter(seen, content)
-        if other is None or (self.faces.folder / other.source).exists():
+        if other is None or other.source == source.name or (self.faces.folder / other.source).exists():
             return
         self._counts["renamed"] += 1
-        self.ledger.put(
-            replace(self.ledger.entries[source.name], faces=other.faces, set_aside=other.set_aside)
-        )
-        del self.ledger.entries[other.source]
+        self.ledger.rename(other, source.name)
         for face in self._known_faces.get(content, ()):
             if face.id not in self.faces:
                 continue
@@ -400,7 +392,7 @@ class _Run:
 
     def _judged_anew(self) -> None:
         """Say again what is set aside where a limit is another one than before; what people decided stays."""
-        entries = [entry for entry in self.ledger.entries.values() if entry.limits != self._limits()]
+        entries = [entry for entry in self.ledger if entry.limits != self._limits()]
         names = {entry.source for entry in entries}
         for face in self.faces:
             if face.source not in names or face.label or face.votes or face.status not in (SHOWN, *SET_ASIDE):
@@ -432,12 +424,12 @@ class _Run:
         self.store()
         counts = self._counts
         said = {
-            "renamed": "{} of the sources were known under another name; their faces name the new one",
-            "changed": "{} of the sources have changed since they were looked at; the faces of what they were stay",
-            "judged": "{} of the faces that were there are set aside or shown again by the new limits",
-            "ungrouped": "{} of the sources match nothing of --group; each is a group of its own",
+            "renamed": "sources that have another name than before (their faces name the new one)",
+            "changed": "sources that have changed since they were looked at (the faces of what they were stay)",
+            "judged": "faces that are set aside, or shown again, by the new limits",
+            "ungrouped": "sources that match nothing of --group (each is a group of its own)",
         }
-        lines = [line.format(f"{counts[name]:,}") for name, line in said.items() if counts[name]]
+        lines = [f"{line}: {counts[name]:,}" for name, line in said.items() if counts[name]]
         cut = {face.margin for face in self.faces if face.margin is not None} - {self._config.margin}
         if cut:
             lines.append(

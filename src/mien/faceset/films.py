@@ -179,6 +179,8 @@ def _by_track(
 
     with open_video(source.path) as video, ThreadPoolExecutor(workers()) as pool:
         length = round((video.length_s or 0) * video.fps)
+        if progress:
+            progress(0, length)
         frames = prefetch(video.frames(), _PREFETCH)
         try:
             every = config.every if known is None else 0.0

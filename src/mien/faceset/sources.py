@@ -7,7 +7,7 @@ import glob
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mien.data.readers.csv_text import rows_of
@@ -146,8 +146,9 @@ def _take_table(path: Path, folder: Path, config: FacesConfig, found: Sources) -
 def source_name(path: Path, folder: Path) -> str:
     """Return a source's path as the table has it: from the face set's folder, unless the two share nothing but a root.
 
-    So a face set can be moved together with what lies beside it.
+    So a face set can be moved together with what lies beside it. Bytes of a name that are no text are written `\\xff`.
     """
+    path = Path(os.fsencode(path).decode("utf-8", "backslashreplace"))
     target, base = os.path.abspath(path), os.path.abspath(folder)  # noqa: PTH100 - links stay
     try:
         shared = os.path.commonpath([target, os.path.dirname(base)])  # noqa: PTH120
@@ -183,17 +184,25 @@ class Ledger:
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / LEDGER_FILE
-        self.entries: dict[str, Entry] = {}
-        if self._path.is_file():
-            for entry in _entries(self._path):
-                self.entries[entry.source] = entry
-        self._contents = {
-            (one.content, one.search) for one in self.entries.values() if one.content and not one.problem
-        }
+        self._entries: dict[str, Entry] = {}
+        self._contents: set[tuple[str, str]] = set()  # with the search
+        self._of_content: dict[str, str] = {}  # to the source that gave its faces
+        for entry in _entries(self._path) if self._path.is_file() else ():
+            self.put(entry)
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(list(self._entries.values()))
+
+    def get(self, source: str) -> Entry | None:
+        return self._entries.get(source)
+
+    def of_content(self, content: str) -> Entry | None:
+        """Return the entry of the source that gave the faces of a content."""
+        return self._entries.get(self._of_content.get(content, ""))
 
     def unchanged(self, source: str, status: os.stat_result, search: str) -> bool:
         """Say whether a file is, by its size and time, what was looked at before, with the same settings."""
-        entry = self.entries.get(source)
+        entry = self._entries.get(source)
         stamp = (status.st_size, status.st_mtime_ns)
         return (
             entry is not None
@@ -209,7 +218,17 @@ class Ledger:
         self._contents.add((content, search))
 
     def put(self, entry: Entry) -> None:
-        self.entries[entry.source] = entry
+        self._entries[entry.source] = entry
+        if entry.content and not entry.problem:
+            self._contents.add((entry.content, entry.search))
+            if entry.faces:
+                self._of_content.setdefault(entry.content, entry.source)
+
+    def rename(self, entry: Entry, source: str) -> None:
+        """Let the entry of a source that is gone count for another one, which is there already."""
+        del self._entries[entry.source]
+        self._of_content[entry.content] = source
+        self.put(replace(self._entries[source], faces=entry.faces, set_aside=entry.set_aside))
 
     def write(self) -> None:
         """Write the list, whole or not at all. Raises OutputError."""
@@ -219,7 +238,7 @@ class Ledger:
         ):
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(Entry.__dataclass_fields__)
-            for entry in self.entries.values():
+            for entry in self._entries.values():
                 writer.writerow(
                     [spreadsheet_safe(getattr(entry, name)) for name in Entry.__dataclass_fields__]
                 )

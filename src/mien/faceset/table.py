@@ -20,20 +20,22 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from mien.detect.base import Box, Detection, Landmarks, scaled
+from mien.detect.base import Box, Detection, Landmarks, Point, scaled
 from mien.errors import ConfigError, DataError, MienError
 from mien.files import (
+    FORMULA,
+    cannot_write,
     clipped,
     locked,
     spreadsheet_safe,
     whole_file,
     without_spreadsheet_guard,
 )
-from mien.label.store import CANNOT_TELL, NO_FACE, Agreed, Store, class_name
+from mien.label.store import CANNOT_TELL, MAX_NAME, NO_FACE, Agreed, Store, class_name
 from mien.label.store import FILE as STORE_FILE
 
 TABLE_FILE, CROPS = "faces.csv", "crops"
@@ -80,13 +82,17 @@ COLUMNS = (
     Column("group", "text", "faces that belong on one side of a split: of one source, or what --group found"),
     Column("status", "word", "empty: shown; duplicate, blurred, tiny, doubtful: set aside; no face, cannot tell"),
     Column("duplicate_of", "id", "of a duplicate: the face that it repeats"),
-    Column("label", "text", "the class, where persons agree or most say so; at most 60 letters"),
+    Column("label", "text", f"the class, where persons agree or most say so; at most {MAX_NAME} letters"),
     Column("votes", "JSON", 'persons for each class where they do not agree: {"bored": 1, "calm": 2}'),
     Column("who", "text", "whose answers count, separated by commas; `table`: typed in here"),
     Column("when", "time", "of the last answer: UTC, ISO 8601"),
 )  # fmt: skip
 _NAMES = tuple(column.name for column in COLUMNS)
 _NEEDED = ("id", "file")
+_BOX_NAMES = ("x", "y", "width", "height")
+_POINT_NAMES = tuple(f"{point}_{axis}" for point in _POINTS for axis in "xy")
+_NO_BOX, _NO_POINTS = ("",) * len(_BOX_NAMES), ("",) * len(_POINT_NAMES)
+_FORMULA = frozenset(FORMULA)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -159,19 +165,25 @@ class FaceRow:
         found = Detection(self.box, self.score, self.landmarks)
         return scaled(found, scale, -left * scale, -top * scale)
 
-    def cells(self) -> dict[str, str]:
-        """Return the row as the table has it: column to text."""
-        box = self.box or ("", "", "", "")
-        points = [_number(value, 1) for point in self.landmarks or () for value in point]
-        values: list[Any] = [
-            self.id, self.file, self.source, _number(self.time_s, 4), self.track,
-            *(_number(value, 1) for value in box), *(points or [""] * 2 * len(_POINTS)),
-            _number(self.margin, 4), _number(self.score, 3), _number(self.sharpness, 1), self.reasons,
-            self.group, self.status, self.duplicate_of, self.label,
-            json.dumps(dict(self.votes), ensure_ascii=False) if self.votes else "", self.who, self.when,
+    def cells(self) -> list[str]:
+        """Return the row as the table has it, in the order of COLUMNS; no spreadsheet runs it."""
+        box = [_number(value, 1) for value in self.box] if self.box else _NO_BOX
+        points = (
+            [_number(value, 1) for point in self.landmarks for value in point]
+            if self.landmarks
+            else _NO_POINTS
+        )
+        votes = json.dumps(dict(self.votes), ensure_ascii=False) if self.votes else ""
+        texts = (
+            self.reasons, self.group, self.status, self.duplicate_of, self.label, votes, self.who, self.when
+        )  # fmt: skip
+        return [
+            *map(_safe, (self.id, self.file, self.source)),
+            _number(self.time_s, 4), "" if self.track is None else str(self.track),
+            *box, *points,
+            _number(self.margin, 4), _number(self.score, 3), _number(self.sharpness, 1),
+            *map(_safe, texts),
         ]  # fmt: skip
-        texts = ("" if value is None else str(value) for value in values)
-        return {**self.extra, **dict(zip(_NAMES, texts, strict=True))}
 
 
 class FaceSet:
@@ -341,11 +353,11 @@ class FaceSet:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         added = {name: None for face in self._faces.values() for name in face.extra}
-        header = [*_NAMES, *dict.fromkeys([*self._extra, *added])]
+        others = list(dict.fromkeys([*self._extra, *added]))
+        header = [*_NAMES, *others]
         writer.writerow(header)
         for face in self._faces.values():
-            cells = face.cells()
-            writer.writerow([spreadsheet_safe(cells.get(name, "")) for name in header])
+            writer.writerow([*face.cells(), *(_safe(face.extra.get(name, "")) for name in others)])
         for cells, beyond in self._unread:
             writer.writerow(map(spreadsheet_safe, [*(cells.get(name, "") for name in header), *beyond]))
         return text.getvalue()
@@ -392,7 +404,8 @@ def _parsed(path: Path, text: str) -> _Table:
     for number, cells in enumerate(rows, start=2):
         if not any(cells):
             continue
-        named = dict(zip(names, map(without_spreadsheet_guard, cells), strict=False))
+        plain = [without_spreadsheet_guard(cell) if cell[:1] == "'" else cell for cell in cells]
+        named = dict(zip(names, plain, strict=False))
         try:
             if any(cells[len(names) :]):
                 raise DataError(
@@ -429,17 +442,17 @@ def _row(cells: Mapping[str, str], number_of: Callable[[str], float], extra: Seq
             raise DataError(f"{name} is {clipped(text(name))!r}; it must be a whole number")
         return None if value is None else int(value)
 
-    box = [number(name) for name in ("x", "y", "width", "height")]
-    points = [number(f"{point}_{axis}") for point in _POINTS for axis in "xy"]
-    if None in box and any(value is not None for value in box):
+    box = [number(name) for name in _BOX_NAMES]
+    points = [number(name) for name in _POINT_NAMES]
+    if None in box and box.count(None) < len(box):
         raise DataError("the box is not complete: x, y, width and height belong together")
     for name in _NEEDED:
         if not text(name):
             raise DataError(f"it has no {name}")
-    if any("\0" in cell for cell in cells.values()):
+    if "\0" in "".join(cells.values()):
         raise DataError("it has zero bytes, as a crash leaves them")
     file = text("file").replace("\\", "/")
-    if ".." in file.split("/") or file.startswith("/") or PureWindowsPath(file).drive:
+    if ".." in file.split("/") or file[:1] == "/" or file[1:2] == ":":
         raise DataError(f"file is {clipped(file)!r}; crops lie below the folder of the table")
     label = text("label")
     return FaceRow(
@@ -448,8 +461,8 @@ def _row(cells: Mapping[str, str], number_of: Callable[[str], float], extra: Seq
         source=cells.get("source", ""),
         time_s=number("time_s"),
         track=whole("track"),
-        box=None if None in box else Box(*(value for value in box if value is not None)),
-        landmarks=None if None in points else Landmarks.of(list(zip(points[::2], points[1::2], strict=True))),
+        box=None if None in box else Box(*box),  # type: ignore[arg-type]
+        landmarks=None if None in points else Landmarks(*map(Point, points[::2], points[1::2])),  # type: ignore[arg-type]
         margin=number("margin"),
         score=number("score"),
         sharpness=number("sharpness"),
@@ -457,7 +470,7 @@ def _row(cells: Mapping[str, str], number_of: Callable[[str], float], extra: Seq
         group=text("group"),
         status=text("status").lower(),
         duplicate_of=text("duplicate_of"),
-        label=class_name(" ".join(label.split())) if label else "",
+        label=class_name(label) if label else "",
         votes=_votes(text("votes")),
         who=text("who"),
         when=text("when"),
@@ -502,10 +515,15 @@ def _overlaid(face: FaceRow, agreed: Agreed) -> FaceRow:
     )
 
 
-def _number(value: float | str | None, digits: int) -> str:
-    if value is None or value == "":
+def _number(value: float | None, digits: int) -> str:
+    if value is None:
         return ""
-    return f"{round(float(value), digits):.{digits}f}".rstrip("0").rstrip(".")
+    text = f"{value:.{digits}f}".rstrip("0")
+    return text[:-1] if text[-1] == "." else text
+
+
+def _safe(text: str) -> str:
+    return spreadsheet_safe(text) if text[:1] in _FORMULA else text
 
 
 def _plain(face: FaceRow) -> dict[str, Any]:
@@ -529,11 +547,18 @@ def _stamp(path: Path) -> tuple[int, int, int]:
 @contextmanager
 def _writing(folder: Path) -> Iterator[None]:
     """Let one process at a time write the table; others wait for it. ConfigError after half a minute."""
+    place = folder / CROPS
+    try:
+        place.mkdir(
+            parents=True, exist_ok=True
+        )  # here, so that no lock that ends takes it away from the next
+    except OSError as error:
+        raise cannot_write(folder, error) from error
     until = time.monotonic() + _LOCK_S
     while True:
         with ExitStack() as held:
             try:
-                held.enter_context(locked(folder / CROPS, "being written"))
+                held.enter_context(locked(place, "being written"))
             except ConfigError:
                 if time.monotonic() > until:
                     raise

@@ -75,6 +75,11 @@ def prepare(config: TrainConfig) -> int:
     return devices
 
 
+def forget_networks() -> None:
+    """Let go of the networks of earlier trainings in this process, and of what they numbered: names begin anew."""
+    import_keras().utils.clear_session()
+
+
 def precision(config: TrainConfig) -> str:
     """Return the Keras dtype policy: bfloat16 needs no loss scaling, so it is what 'mixed' means."""
     asked = config.precision

@@ -311,7 +311,7 @@ class ClassifierLoop(TrainingLoop):
         self,
         network: keras.Model,
         loader: Loader,
-        validation: Validation,
+        validation: Validation | None,
         config: TrainConfig,
         *,
         folder: Path,
@@ -324,8 +324,9 @@ class ClassifierLoop(TrainingLoop):
     ) -> None:
         """folder: where the state is kept. on_best: called with the network holding the weights to keep.
 
-        prepare_phase: freezes or unfreezes layers before a phase is compiled. teachers: whose answers are a part of
-        the targets.
+        validation: None where all pictures are learnt; then every epoch is kept in the place of the one before, and
+        nothing looks at it. prepare_phase: freezes or unfreezes layers before a phase is compiled. teachers: whose
+        answers are a part of the targets.
         """
         super().__init__(
             network,
@@ -378,6 +379,10 @@ class ClassifierLoop(TrainingLoop):
         )
 
     def judge(self, last: bool) -> dict[str, float]:  # noqa: ARG002 - every epoch is judged
+        if self._validation is None:
+            self._keep(True)
+            self.progress.best_epoch = self.progress.epoch
+            return {}
         if self._frozen:
             answers = self._frozen.predict(self._validation.inputs, self._devices)[0]
         else:
@@ -386,15 +391,20 @@ class ClassifierLoop(TrainingLoop):
         loss = negative_log_likelihood(answers, targets)  # nats
         accuracy = float((answers.argmax(axis=1) == self._validation.labels).mean())
         self.check_finite(loss, f"the validation loss of epoch {self.progress.epoch}")
-        self._kept = self._is_best(accuracy, loss)
-        if self._kept:
+        self._keep(self._is_best(accuracy, loss))
+        return {"validation_loss": loss, "validation_accuracy": accuracy}
+
+    def _keep(self, best: bool) -> None:
+        self._kept = best
+        if best:
             self._on_best()
             if len(self.phases) > 1:
                 checkpoint.save(self._best_file, Progress(), self.network.weights)
-        return {"validation_loss": loss, "validation_accuracy": accuracy}
 
     def stops_early(self, figures: dict[str, float]) -> str:
-        if not schedule.after_epoch(self.phase, self.progress, figures["validation_loss"]):
+        if self._validation is None or not schedule.after_epoch(
+            self.phase, self.progress, figures["validation_loss"]
+        ):
             return ""
         return f"stopped early: no better validation loss for {self.phase.patience} epochs"
 
@@ -404,6 +414,8 @@ class ClassifierLoop(TrainingLoop):
             checkpoint.assign(self.network.weights, checkpoint.load(self._best_file)[1])
 
     def said(self, row: dict[str, Any]) -> str:
+        if self._validation is None:
+            return f"loss {row['loss']:.3f}  accuracy {row['accuracy']:.3f}"
         return (
             f"loss {row['loss']:.3f}  accuracy {row['accuracy']:.3f}  "
             f"validation loss {row['validation_loss']:.3f}  accuracy {row['validation_accuracy']:.4f}"

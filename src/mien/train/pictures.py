@@ -41,14 +41,15 @@ def curves(history: Sequence[Mapping[str, Any]], kept: int) -> Figure:
         axes.plot(
             epochs, [row[name] for row in history], color=_TRAIN, label="training (varied pictures)", **dots
         )
-        validation = [row[f"validation_{name}"] for row in history]
-        axes.plot(epochs, validation, color=_VALIDATION, label="validation", **dots)
+        if validation := [row[f"validation_{name}"] for row in history if f"validation_{name}" in row]:
+            axes.plot(epochs, validation, color=_VALIDATION, label="validation", **dots)
         axes.set_title(name)
         axes.legend(frameon=False, fontsize=8)
-    best = next(row["validation_accuracy"] for row in history if row["epoch"] == kept)
-    accuracy.plot(kept, best, "o", color=_VALIDATION)
-    accuracy.annotate(f"{best:.1%}, kept", (kept, best), textcoords="offset points", xytext=(0, 6), ha="center",
-                      fontsize=8)  # fmt: skip
+    best = next((row.get("validation_accuracy") for row in history if row["epoch"] == kept), None)
+    if best is not None:
+        accuracy.plot(kept, best, "o", color=_VALIDATION)
+        accuracy.annotate(f"{best:.1%}, kept", (kept, best), textcoords="offset points", xytext=(0, 6), ha="center",
+                          fontsize=8)  # fmt: skip
     rate.plot(epochs, [row["learning_rate"] for row in history], color=_RATE, **dots)
     rate.set_title("learning rate")
     rate.set_ylim(bottom=0)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import os
 import shlex
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mien.data import open_dataset
+from mien.data.classes import join_splits
 from mien.data.crops import crop_faces, stored_faces, with_margin
 from mien.data.dataset import Dataset
 from mien.data.index import fingerprints_of
@@ -35,6 +38,10 @@ from mien.terminal import ProgressBar
 from mien.train import run_folder, trackers
 from mien.train.checkpoint import Progress
 from mien.train.config import TrainConfig
+from mien.train.run_folder import OUT_OF_FOLD
+
+if TYPE_CHECKING:
+    from mien.train.folds import FoldAnswers
 
 _CURVES_EVERY_S = 20.0  # between two drawings of the curves while a training runs
 
@@ -105,6 +112,9 @@ def train(
     if faces.stored:  # others who use this network have photographs
         config = replace(config, faces="crop")
     faces = replace(faces, dataset=_limited(faces.dataset, config))
+    dealt: NDArray[np.int64] | None = None
+    if config.folds:
+        faces, dealt = _dealt(faces, config)
     config = config.for_pictures(len(faces.dataset.split("train")))
     settings = run_folder.described(config, faces.dataset, data)
     if not retrain and (found := run_folder.finished(out, settings)):
@@ -114,6 +124,8 @@ def train(
         if not retrain and (found := run_folder.finished(out, settings)):
             return Run(out, config, found, trained=False)
         settings["command"] = command or f"mien train {shlex.quote(str(data))}"
+        if dealt is not None:
+            return _train_in_folds(config, faces, dealt, out, settings, show=show, replacing=retrain)
         return _Training(config, faces, out, settings, show=show).run(replacing=retrain)
 
 
@@ -122,7 +134,7 @@ def opened(config: TrainConfig, data: Path, show: ProgressBar) -> Faces:
     config = config.cutting_like(None)
     assert config.detector is not None
     assert config.margin is not None
-    dataset = open_dataset(data, config)
+    dataset = open_dataset(data, config, carve_validation=not config.folds)
     for bad in dataset.unreadable:
         show.line(f"cannot be read, left out: {bad.name}: {bad.reason}")
     dataset = with_margin(dataset, config.margin)
@@ -137,6 +149,77 @@ def opened(config: TrainConfig, data: Path, show: ProgressBar) -> Faces:
         show.line(f"no face found, left out: {name}")
     cut = sum(map(len, cropped.splits.values())) - stored
     return Faces(cropped, dict(found.metadata), cut, lost, stored)
+
+
+def _dealt(faces: Faces, config: TrainConfig) -> tuple[Faces, NDArray[np.int64]]:
+    """Put training and validation pictures together and deal them to folds: (n,) from 0; see `mien.train.folds`."""
+    from mien.train import folds
+
+    folds.check_folds(config)
+    dataset = faces.dataset
+    parts = [(name, dataset.splits[name]) for name in ("train", "validation") if name in dataset.splits]
+    pool = join_splits([("", part) for _, part in parts], len(dataset.classes))
+    dealt, problems = folds.deal(pool, dataset.classes, config.folds, config.split_seed)
+    sizes = np.bincount(dealt, minlength=config.folds).tolist()
+    note = (
+        f"{len(pool):,} pictures are dealt to {config.folds} folds ({', '.join(map(str, sizes))}); groups and copies, "
+        "near ones as well, are never parted"
+    )
+    splits = {"train": pool, **{name: part for name, part in dataset.splits.items() if name == "test"}}
+    fingerprint = hashlib.sha256(dataset.fingerprint.encode() + dealt.tobytes()).hexdigest()
+    dataset = replace(
+        dataset, splits=splits, fingerprint=fingerprint, notes=(*dataset.notes, note, *problems)
+    )
+    return replace(faces, dataset=dataset), dealt
+
+
+def _train_in_folds(
+    config: TrainConfig,
+    faces: Faces,
+    dealt: NDArray[np.int64],
+    out: Path,
+    settings: dict[str, Any],
+    *,
+    show: ProgressBar,
+    replacing: bool,
+) -> Run:
+    """Train a network a fold, each in a run folder of its own, then one on all pictures, into `out`."""
+    from mien.train import folds
+
+    if replacing:
+        run_folder.clear(out)
+    each = replace(folds.for_fold(config), folds=0, int8=False, h5=False, tracker=None)
+    abouts = []
+    for number in range(config.folds):
+        held_out = folds.without(faces.dataset, dealt, number)
+        about = run_folder.described(each, held_out, Path(settings["data"]["path"])) | {"fold": number + 1}
+        run_folder.finished(folds.fold_folder(out, number), about)  # complains of other settings
+        abouts.append(about)
+    run_folder.begin(out, settings)
+    for note in faces.dataset.notes:
+        show.line(f"note      {note}")
+    answers: list[NDArray[np.float32]] = []
+    for number, about in enumerate(abouts):
+        part = replace(faces, dataset=folds.without(faces.dataset, dealt, number))
+        place = folds.fold_folder(out, number)
+        found = folds.FoldAnswers.read(place / run_folder.ANSWERS_FILE)
+        if found is None or not run_folder.finished(place, about):
+            show.line(f"fold {number + 1} of {config.folds}")
+            training = _Training(each, part, place, about, show=show, brief=number > 0)
+            training.run()
+            found = training.answered(number)
+            found.write(place / run_folder.ANSWERS_FILE)
+        held = np.flatnonzero(dealt == number)
+        answers = answers or [np.empty((len(dealt), head.shape[1]), np.float32) for head in found.answers]
+        for whole, head in zip(answers, found.answers, strict=True):
+            whole[held] = head
+    pool = faces.dataset.split("train")
+    keys = np.frombuffer(b"".join(fingerprints_of(pool.pictures).keys), np.uint8).reshape(-1, 16)
+    judged = folds.FoldAnswers(keys, dealt, tuple(answers))
+    judged.write(out / run_folder.ANSWERS_FILE)
+    show.line(f"all {len(pool):,} pictures")
+    final = replace(folds.for_fold(config), folds=config.folds)
+    return _Training(final, faces, out, settings, show=show, judged=judged, brief=True).run()
 
 
 def _limited(dataset: Dataset, config: TrainConfig) -> Dataset:
@@ -249,9 +332,16 @@ class _Training:
         settings: dict[str, Any],
         *,
         show: ProgressBar,
+        judged: FoldAnswers | None = None,
+        brief: bool = False,
     ) -> None:
+        """judged: what networks of the same kind said of pictures that they had not seen, where all are learnt here.
+
+        brief: leave out what has been said of these pictures already.
+        """
         from mien.train import backend
 
+        self._judged, self._brief = judged, brief
         self._config, self._faces, self._dataset, self._out, self._show = (
             config,
             faces,
@@ -259,6 +349,7 @@ class _Training:
             out,
             show,
         )
+        backend.forget_networks()  # of an earlier fold
         self._devices = backend.prepare(config)
         for package in ("sklearn", "matplotlib", "jinja2"):  # for the report, at the end of it all
             need(package, "train", "training")
@@ -279,8 +370,9 @@ class _Training:
         from mien.train.teachers import Teachers, view_for
 
         config, built = self._config, self._built
-        train_split, valid = self._dataset.split("train"), self._dataset.split("validation")
-        self._validation = Validation(Inputs(valid, built.preprocess), valid.labels)
+        train_split = self._dataset.split("train")
+        valid = None if self._judged else self._dataset.split("validation")
+        self._validation = Validation(Inputs(valid, built.preprocess), valid.labels) if valid else None
         how, labels = built.preprocess, tuple(built.heads.values())
         teachers = None
         if config.teacher:
@@ -305,7 +397,7 @@ class _Training:
             self._out,
             {name: fingerprints_of(part.pictures).keys for name, part in self._dataset.splits.items()},
         )
-        for line in self._summary(len(loader)):
+        for line in () if self._brief else self._summary(len(loader)):
             self._show.line(line)
         self._draw_batch(loader)
         self._tracker = trackers.open_tracker(config.tracker, self._out, self._settings)
@@ -407,10 +499,25 @@ class _Training:
     def _add_int8(self) -> None:
         from mien.train.export.int8 import add_int8
 
-        train, valid = self._dataset.split("train"), self._dataset.split("validation")
+        train = self._dataset.split("train")
+        valid = train if self._judged else self._dataset.split("validation")
         found, kept = add_int8(self._out / MODEL_FOLDER, train, valid, seed=self._config.seed)
         verdict = "kept" if kept else "not kept: it may lose 0.3"
-        self._show.line(f"int8 form: {100 * found.lost:+.2f} points lost on validation, {verdict}")
+        where = "the training pictures" if self._judged else "validation"
+        self._show.line(f"int8 form: {100 * found.lost:+.2f} points lost on {where}, {verdict}")
+
+    def answered(self, fold: int) -> FoldAnswers:
+        """Return what the network that was kept says of the pictures that were held out."""
+        from mien.train.export.keras_io import load_network
+        from mien.train.folds import FoldAnswers
+        from mien.train.loop import predict
+
+        assert self._validation
+        best, _ = load_network(self._out / BEST_FILE)
+        answers = predict(best, self._validation.inputs)
+        held = self._dataset.split("validation")
+        keys = np.frombuffer(b"".join(fingerprints_of(held.pictures).keys), np.uint8).reshape(-1, 16)
+        return FoldAnswers(keys, np.full(len(held), fold, np.int64), tuple(answers))
 
     def _finish(self, progress: Progress) -> None:
         """Export the best network, calibrated on validation, and draw the curves."""
@@ -425,13 +532,21 @@ class _Training:
             "best_epoch": progress.best_epoch,
             "seconds": round(progress.seconds),
         }
+        metadata = replace(self._metadata(), training={**self._settings, **results})
+        if self._validation:
+            answers, dataset, where = predict(best, self._validation.inputs), self._dataset, "validation"
+        else:
+            assert self._judged
+            answers, where = list(self._judged.answers), OUT_OF_FOLD
+            pool = self._dataset.split("train")
+            dataset = replace(self._dataset, splits={"train": pool, "validation": pool})
         metadata = calibrated_metadata(
-            replace(self._metadata(), training={**self._settings, **results}),
-            predict(best, self._validation.inputs),
-            self._dataset,
-            share=self._config.blend,
-            adjustment=self._config.logit_adjustment,
+            metadata, answers, dataset, share=self._config.blend, adjustment=self._config.logit_adjustment
         )
+        scores = [
+            {**score, "split": score["split"].replace("validation", where)} for score in metadata.scores
+        ]
+        metadata = replace(metadata, scores=tuple(scores))
         if self._config.h5:
             save_network(best, self._out / run_folder.H5_FILE, self._metadata())
         self._draw_curves(progress)

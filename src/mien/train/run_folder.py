@@ -26,6 +26,8 @@ from mien.train.config import TrainConfig
 EPOCHS_FILE, CURVES_FILE = "epochs.csv", "curves.png"
 LAST_FILE, H5_FILE = "last.keras", "best.h5"
 BATCH_FILE, SEEN_FILE = "batch.png", "trained-on.npz"
+OUT_OF_FOLD = "out-of-fold"  # stands for the split in what is said of a run with folds
+FOLDS_FOLDER, ANSWERS_FILE = "folds", "out-of-fold.npz"
 CHECKPOINT, REPORT_FOLDER, TENSORBOARD = "checkpoint", "report", "tensorboard"
 LOCK_FILE = ".lock"  # of `files.locked`, while somebody trains here
 
@@ -43,6 +45,7 @@ _EXPLAINED = f"""# A mien run
 | `{REPORT_FOLDER}/` | how good it is: `report.html` is made to be looked at |
 | `{REPORT_FOLDER}-DATA/` | the same, by `mien evaluate` |
 | `{CHECKPOINT}/` | what a training that was interrupted needs to go on; the same command does |
+| `{FOLDS_FOLDER}/`, `{ANSWERS_FILE}` | with `--folds`: each fold's run, and the answers to what it had not seen |
 | `{H5_FILE}` | with `--h5`: `{BEST_FILE}` in the older format |
 | `{TENSORBOARD}/` | with `--tracker tensorboard`: logs, for `tensorboard --logdir` |
 """

@@ -191,9 +191,12 @@ def _data(metadata: Metadata) -> str:
     intro = f"The data set `{data.get('name', 'unknown')}`"
     if data.get("fingerprint"):
         intro += f" (fingerprint `{str(data['fingerprint'])[:16]}`)"
-    intro += ". Pictures by class and split; only `train` was fitted, choices were made on `validation`:"
     if not counts:
-        return intro.partition(". Pictures")[0] + "."
+        return f"{intro}."
+    if _folds(metadata):
+        intro += ". Pictures by class; all of `train` was fitted, nothing was chosen on any of it but the temperature:"
+    else:
+        intro += ". Pictures by class and split; only `train` was fitted, choices were made on `validation`:"
     classes = list(dict.fromkeys(name for one in counts.values() for name in one))
     rows = [(name, *(number(one.get(name, 0)) for one in counts.values())) for name in classes]
     rows.append(("all", *(number(sum(one.values())) for one in counts.values())))
@@ -216,7 +219,12 @@ def _calibration(metadata: Metadata, head: Head) -> str:
                 f", and the {head.smoothing:.1%} of every answer that label smoothing and mixup had spread evenly "
                 "over the labels are taken out again"
             )
-        text += ", fitted on validation; its probabilities need no further correction."
+        where = (
+            "what networks like it said of pictures that they had not seen"
+            if _folds(metadata)
+            else "validation"
+        )
+        text += f", fitted on {where}; its probabilities need no further correction."
     found = [s for s in metadata.scores if s.get("head") == head.name and s.get("ece") is not None]
     if found:
         text += f" Expected calibration error: {found[0]['ece']:.3f}"
@@ -225,8 +233,9 @@ def _calibration(metadata: Metadata, head: Head) -> str:
         text += "."
     if head.threshold:
         text += (
-            f" Below a probability of {head.threshold:g} at most half of its answers were right on "
-            "validation, so mien decides 'uncertain' there; the probabilities stay what they are."
+            f" Below a probability of {head.threshold:g} at most half of its answers were right "
+            f"{'out of fold' if _folds(metadata) else 'on validation'}, so mien decides 'uncertain' there; the "
+            "probabilities stay what they are."
         )
     return text
 
@@ -291,9 +300,22 @@ def how_good(metadata: Metadata) -> list[str]:
     ]
     heading = ("Data, split", "Head", "Faces", *(_FIGURES[key][0] for key in used))
     parts = [table(heading, rows), *_caution(scores)]
+    if count := _folds(metadata):
+        parts.append(
+            f"`out-of-fold`: each picture was answered by one of {count} networks that were trained like this one, but "
+            "without that picture, its group and its copies. This network learnt from all of the pictures; it has no "
+            "score of its own, and is expected to be about as good, or a little better."
+        )
     for score in scores:
         parts += _details(score, metadata)
     return parts
+
+
+def _folds(metadata: Metadata) -> int:
+    """Return how many folds it was judged by; 0 where validation pictures were set aside."""
+    settings = metadata.training.get("settings")
+    count = settings.get("folds") if isinstance(settings, Mapping) else 0
+    return count if isinstance(count, int) else 0
 
 
 def _figure(score: Mapping[str, Any], key: str) -> str:

@@ -1,0 +1,118 @@
+// A client of `mien serve` for browsers and Node. Its types are made from the server's own description (openapi.json).
+//
+// mien names the expression that people would see in a picture; it does not read feelings.
+
+import createClient, { type Client as Fetching } from "openapi-fetch";
+import type { components, paths } from "./schema.js";
+
+type Schemas = components["schemas"];
+export type Face = Schemas["Face"];
+export type Picture = Schemas["Analysis"]["pictures"][number];
+export type VideoState = Schemas["VideoState"];
+export type VideoResult = Schemas["VideoResult"];
+export type Models = Schemas["Models"];
+
+/** What the server says of a request that it does not answer (RFC 9457), in one line. status: of HTTP. */
+export class MienError extends Error {
+  constructor(message: string, readonly status: number) {
+    super(message);
+    this.name = "MienError";
+  }
+}
+
+export interface Options {
+  /** As https://faces.example.org. */
+  address: string;
+  /** What the server was started with, or this client's own. */
+  token?: string;
+  /** Seconds for which a request is repeated while the server has too much to do. Default: 60. */
+  patience?: number;
+}
+
+interface Answer<T> {
+  data?: T;
+  error?: unknown;
+  response: Response;
+}
+
+export class Client {
+  private readonly api: Fetching<paths>;
+  private readonly patience: number;
+
+  constructor({ address, token, patience = 60 }: Options) {
+    const headers = token ? { Authorization: `Bearer ${token}` } : undefined;
+    this.api = createClient<paths>({ baseUrl: address.replace(/\/+$/, ""), headers });
+    this.patience = patience;
+  }
+
+  /** The faces in a picture, the largest first; no face: an empty list. */
+  async analyze(picture: Blob): Promise<Face[]> {
+    const found = await this.ask(() =>
+      this.api.POST("/v1/analyze", {
+        body: picture as never,
+        bodySerializer: (body: unknown) => body as Blob,
+        headers: { "Content-Type": "application/octet-stream" },
+      }),
+    );
+    const [only] = found.pictures;
+    return only && "faces" in only ? only.faces : []; // one that cannot be read alone is an error of the request
+  }
+
+  /** The faces of each picture; one that cannot be read carries a `problem`. */
+  async analyzeBatch(pictures: Blob[]): Promise<Picture[]> {
+    const found = await this.ask(() => {
+      const form = new FormData();
+      pictures.forEach((picture, place) => form.append("pictures", picture, `picture ${place + 1}`));
+      return this.api.POST("/v1/analyze", { body: form as never, bodySerializer: (body: unknown) => body as FormData });
+    });
+    return found.pictures;
+  }
+
+  /** Follow the faces through a video, and delete it on the server. progress: told the share that is done, 0 to 1. */
+  async analyzeVideo(video: Blob, progress: (share: number) => void = () => {}): Promise<VideoResult> {
+    const { id } = await this.ask(() =>
+      this.api.POST("/v1/videos", {
+        body: video as never,
+        bodySerializer: (body: unknown) => body as Blob,
+        headers: { "Content-Type": "application/octet-stream" },
+      }),
+    );
+    const job = { params: { path: { job: id } } };
+    try {
+      for (;;) {
+        const state = await this.ask(() => this.api.GET("/v1/videos/{job}", job));
+        if (state.problem) throw new MienError(state.problem.detail, state.problem.status);
+        if (!["queued", "running"].includes(state.status)) break;
+        progress(state.progress);
+        await pause(0.25);
+      }
+      const result = await this.ask(() => this.api.GET("/v1/videos/{job}/result", job));
+      return result as VideoResult; // CSV comes on request only
+    } finally {
+      await this.api.DELETE("/v1/videos/{job}", job);
+    }
+  }
+
+  /** The network, its heads and labels, and the limits of a request. */
+  models(): Promise<Models> {
+    return this.ask(() => this.api.GET("/v1/models"));
+  }
+
+  private async ask<T>(request: () => Promise<Answer<T>>): Promise<T> {
+    const ends = Date.now() + 1000 * this.patience;
+    for (;;) {
+      const { data, error, response } = await request();
+      const wait = Number(response.headers.get("retry-after") ?? 1);
+      if (response.status !== 503 || Date.now() + 1000 * wait > ends) {
+        if (data !== undefined) return data;
+        const detail = (error as { detail?: string } | undefined)?.detail;
+        throw new MienError(detail ?? "no reason was given", response.status);
+      }
+      await pause(wait);
+    }
+  }
+}
+
+function pause(seconds: number): Promise<void> {
+  return new Promise((done) => setTimeout(done, 1000 * seconds));
+}

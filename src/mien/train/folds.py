@@ -1,0 +1,182 @@
+"""`--folds K`: every picture answered by a network that never saw it, and one network trained on all of them.
+
+For sets too small to spare validation pictures. The pictures are dealt to K folds; K networks are trained, each
+without one fold, and answer the pictures of that fold; a last one is trained on all pictures, and that one ships. Its
+accuracy is that of the K others: out of fold, over every picture. Nothing is chosen on pictures that are held out (the
+network of the last epoch is kept), so the figure is no better than it should be. The temperature is fitted on the
+answers out of fold and given to the network on all.
+
+A fold is a run folder of its own below RUN/folds, so a training that is killed goes on where it was, in whichever fold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.data.dataset import Dataset, Split
+from mien.data.index import fingerprints_of
+from mien.data.split import kept_together
+from mien.errors import ConfigError, DataError, need
+from mien.files import whole_file
+from mien.model.calibration import calibrated
+from mien.model.metadata import Metadata
+from mien.train.config import TrainConfig
+from mien.train.run_folder import ANSWERS_FILE, FOLDS_FOLDER
+from mien.train.schedule import seconds_of
+
+
+@dataclass(frozen=True, eq=False)
+class FoldAnswers:
+    """What networks said of pictures that they were not trained on, one row a picture.
+
+    keys: (n, 16) uint8, fingerprints. fold: (n,) from 0. answers: (n, labels) probabilities of each head, not
+    calibrated.
+    """
+
+    keys: NDArray[np.uint8]
+    fold: NDArray[np.int64]
+    answers: tuple[NDArray[np.float32], ...]
+
+    @property
+    def count(self) -> int:
+        return int(self.fold.max()) + 1
+
+    def write(self, path: Path) -> None:
+        arrays = {f"head{place}": head for place, head in enumerate(self.answers)}
+        with whole_file(path) as temporary, temporary.open("wb") as stream:
+            np.savez(stream, keys=self.keys, fold=self.fold, **arrays)  # type: ignore[arg-type]
+
+    @classmethod
+    def read(cls, path: Path) -> FoldAnswers | None:
+        """Return what `write` wrote; None where it is not there, or damaged, as a full disk leaves it."""
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                heads = sorted((name for name in stored.files if name.startswith("head")), key=len)
+                return cls(stored["keys"], stored["fold"], tuple(stored[name] for name in heads))
+        except (OSError, ValueError, KeyError, EOFError):
+            return None
+
+    def for_pictures(self, split: Split) -> FoldAnswers | None:
+        """Return the rows in the order of a split, known by content; None where a picture has none.
+
+        Pixel copies lie in one fold, so either answers for both.
+        """
+        rows = {key.tobytes(): row for row, key in enumerate(self.keys)}
+        wanted = [rows.get(key) for key in fingerprints_of(split.pictures).keys]
+        if None in wanted:
+            return None
+        order = np.array(wanted, np.intp)
+        return FoldAnswers(self.keys[order], self.fold[order], tuple(head[order] for head in self.answers))
+
+    def calibrated(self, metadata: Metadata) -> dict[str, NDArray[np.float32]]:
+        """Return the answers as the network with this metadata would give them: head to (n, labels), blend included."""
+        found = {
+            head.name: np.asarray(calibrated(answer, head.temperature, head.smoothing), np.float32)
+            for head, answer in zip(metadata.heads, self.answers, strict=True)
+        }
+        if blend := metadata.blend:
+            found[blend.name] = blend.of(found, metadata.heads)
+        return found
+
+
+def deal(
+    pool: Split, classes: Sequence[str], count: int, seed: int
+) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Deal pictures to folds: (n,) from 0 to count - 1, and notes for the user.
+
+    Groups, pixel copies and near copies stay in one fold; the classes are spread as evenly as that allows
+    (StratifiedGroupKFold). The order and the names of the pictures do not matter. Raises DataError where there are
+    fewer groups than folds, or a class lies in one group alone, so that the fold with it could not be answered.
+    """
+    selection = need("sklearn.model_selection", "train", "training in folds")
+    together = kept_together(pool)
+    units = together.units
+    found = len(np.unique(units))
+    groups = "groups of pictures that belong together" if found < len(pool) else "pictures"
+    if found < count:
+        raise DataError(
+            f"--folds {count} needs at least as many {groups}, and there are {found}; ask for fewer folds, add "
+            "pictures, or look at what --group keeps together"
+        )
+    for label, name in enumerate(classes):
+        mine = np.unique(units[pool.labels == label])
+        if len(mine) < 2:
+            size = int((pool.labels == label).sum())
+            what = f"all {size} pictures in one group" if size > 1 else "one picture alone"
+            raise DataError(
+                f"--folds: class {name!r} has {what}, so the network that is asked about it would never have learnt "
+                "it; add pictures, merge it into another class (--merge) or leave it out (--classes)"
+            )
+    order = np.array(sorted(range(len(pool)), key=fingerprints_of(pool.pictures).keys.__getitem__))
+    # Numbered in the order of the contents, too, so that names and order do not matter.
+    _, first = np.unique(units[order], return_index=True)
+    numbers = np.empty(len(first), np.intp)
+    numbers[np.argsort(first)] = np.arange(len(first))
+    _, dense = np.unique(units[order], return_inverse=True)
+    dealer = selection.StratifiedGroupKFold(count, shuffle=True, random_state=seed)
+    fold = np.full(len(pool), -1, np.int64)
+    labels = pool.labels[order]
+    for number, (_, held) in enumerate(dealer.split(labels, labels, numbers[dense])):
+        fold[order[held]] = number
+    _check_folds(fold, pool.labels, classes, count)
+    return fold, tuple(together.problems)
+
+
+def _check_folds(
+    fold: NDArray[np.int64], labels: NDArray[np.int64], classes: Sequence[str], count: int
+) -> None:
+    """Raise DataError where a fold is empty, or the networks of a fold would not learn one of the classes."""
+    for number in range(count):
+        rest = labels[fold != number]
+        lacking = [name for place, name in enumerate(classes) if not (rest == place).any()]
+        if lacking or len(rest) == len(labels):
+            what = (
+                f"every picture of {', '.join(lacking)} lies in fold" if lacking else "nothing lies in fold"
+            )
+            raise DataError(
+                f"--folds {count}: {what} {number + 1}, because of the groups; ask for another number of folds or "
+                "another --split-seed"
+            )
+
+
+def check_folds(config: TrainConfig) -> None:
+    """Raise ConfigError for settings that would choose something on the pictures that are held out."""
+    if config.folds == 1 or config.folds < 0:
+        raise ConfigError(f"folds must be 2 or more, or 0 for none; got {config.folds}")
+    for phase in config.in_phases():
+        if phase.patience or phase.schedule == "plateau":
+            raise ConfigError(
+                "with --folds nothing is chosen on held-out pictures, so there is no early stop and no plateau: add "
+                "--patience 0 --schedule cosine"
+            )
+
+
+def for_fold(config: TrainConfig) -> TrainConfig:
+    """Return the settings of each of the trainings: the last epoch is kept, and time is shared out among them."""
+    phases = tuple(
+        {name: value for name, value in phase.items() if name != "monitor"} for phase in config.phases
+    )
+    limit = config.time_limit and f"{seconds_of(config.time_limit) / (config.folds + 1):.0f}s"
+    return replace(config, monitor="last", phases=phases, time_limit=limit)
+
+
+def without(dataset: Dataset, fold: NDArray[np.int64], number: int) -> Dataset:
+    """Return the data of one fold's training: the other folds are learnt, this one is held out."""
+    pool = dataset.split("train")
+    held = fold == number
+    splits = {"train": pool.take(np.flatnonzero(~held)), "validation": pool.take(np.flatnonzero(held))}
+    return replace(dataset, splits=splits, notes=())
+
+
+def fold_folder(out: Path, number: int) -> Path:
+    return out / FOLDS_FOLDER / str(number + 1)
+
+
+def answers_of(out: Path) -> FoldAnswers | None:
+    """Return the answers out of fold of a run; None where it was trained in another way."""
+    return FoldAnswers.read(out / ANSWERS_FILE)
