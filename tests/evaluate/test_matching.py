@@ -7,8 +7,7 @@ import pytest
 
 from mien.errors import DataError, ModelError
 from mien.evaluate.matching import match_classes
-from mien.model.heads import Head
-from mien.model.metadata import Metadata
+from mien.model.metadata import Head, Metadata
 from mien.model.preprocess import Preprocess
 
 SEVEN = Head(name="seven", labels=("angry", "happy", "sad"))

@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from mien.errors import DataError, ModelError
 from mien.labels import canonical
-from mien.model.heads import Head
-from mien.model.metadata import Metadata
+from mien.model.metadata import Head, Metadata
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.detect.align import align, crop
-from mien.detect.base import Box, Detection
-from mien.detect.pyramid import squeeze_channel
+from mien.detect.base import Box, Detection, align, crop, squeeze_channel
 from mien.faceset.settings import FacesConfig
 from mien.faceset.table import BLURRED, CROPS, DOUBTFUL, SHOWN, TINY, FaceRow
 from mien.files import file_name, plain_text

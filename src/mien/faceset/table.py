@@ -152,14 +152,14 @@ class FaceRow:
         return bool(self.label or self.votes) and self.status not in (NO_FACE, CANNOT_TELL)
 
     def in_crop(self, side_px: int) -> Detection:
-        """Return the face in pixels of its crop, whose side is `side_px`, as `mien.detect.align` takes it.
+        """Return the face in pixels of its crop, whose side is `side_px`, as `mien.detect.base` takes it.
 
         Where the picture is the face (no margin), or the table has no box, the detection is `whole`.
         """
         if self.box is None or self.margin is None:
             return Detection(Box(0.0, 0.0, float(side_px), float(side_px)), self.score, None, whole=True)
         x, y, width, height = self.box
-        side = max(1, round(self.margin * max(width, height)))  # as mien.detect.align.square has it
+        side = max(1, round(self.margin * max(width, height)))  # as mien.detect.base.square has it
         left, top = round(x + (width - side) / 2), round(y + (height - side) / 2)
         scale = side_px / side
         found = Detection(self.box, self.score, self.landmarks)
@@ -308,14 +308,20 @@ class FaceSet:
         self._stamp = _stamp(path)
         table = _read_table(path)
         self.problems, self._unread, self._extra = tuple(table.problems), table.unread, table.extra
-        self._read = {face.id: face for face in table.faces}
-        self._faces, self._typed = dict(self._read), {}
+        self._faces = {face.id: face for face in table.faces}
+        self._read, self._typed = dict(self._faces), {}
         if store := Store.read(self.folder):
             with store:
                 self._typed = store.edits({face.id: face.label for face in table.faces})
-                for name, agreed in store.agreed.items():
-                    if name in self._faces and name not in self._typed:
-                        self._faces[name] = _overlaid(self._faces[name], agreed)
+                self._overlay(store)
+        self._read = dict(self._faces)
+
+    def _overlay(self, store: Store) -> None:
+        """Lay what people answered over the rows, but for labels that were typed, or put in by a program."""
+        for name, agreed in store.agreed.items():
+            face, before = self._faces.get(name), self._read.get(name)
+            if face and name not in self._typed and face.label == (before.label if before else ""):
+                self._faces[name] = _overlaid(face, agreed)
 
     def _take_in(self) -> None:
         """Merge with the file, which somebody else has written since."""
@@ -336,18 +342,15 @@ class FaceSet:
             store.take_edits(
                 {name: label for name, label in self._typed.items() if self._label(name) == label}
             )
+            self._typed = {}
+            self._overlay(store)
             # Labels that a program has put in without asking the store count as typed when the table is read again.
-            agreed = {
-                name: one.label
-                for name, one in store.agreed.items()
-                if name in self and self._label(name) == one.label
-            }
+            agreed = {name: one.label for name, one in store.agreed.items() if self._label(name) == one.label}
             with store.writing_table(agreed):
                 yield
-        self._typed = {}
 
-    def _label(self, face: str) -> str:
-        return self._faces[face].label if face in self._faces else ""
+    def _label(self, face: str) -> str | None:
+        return self._faces[face].label if face in self._faces else None
 
     def _text(self) -> str:
         text = io.StringIO()

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.errors import ImageError
-from mien.images import MAX_PIXELS, Decoded, DecoderWarning, decode_each, decode_or_error
+from mien.images import MAX_PIXELS, Decoded, DecoderWarning, decode, decode_each
 from mien.images.decode import workers
 from mien.images.headers import read_header
 from mien.predict.analyzer import Analyzer
@@ -92,8 +92,8 @@ def process_many(
     """
     threads = min(threads or workers(), len(files))
     if threads < 2:
-        for file in map(_read, range(len(files)), files):
-            yield from work([Picture(file.place, file.error or decode_or_error((file.data, file.title)))])
+        for place, file in enumerate(files):
+            yield from work([Picture(place, _decoded(file))])
         return
     pool = ThreadPoolExecutor(threads)
     try:
@@ -107,6 +107,13 @@ def process_many(
             yield from part.result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _decoded(file: PictureFile) -> Decoded | ImageError:
+    try:
+        return decode(file.content(), file.title)
+    except ImageError as error:
+        return error
 
 
 def _rounds(files: Sequence[PictureFile], threads: int) -> Iterator[list[_File]]:

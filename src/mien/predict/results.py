@@ -193,7 +193,7 @@ class Faces(tuple[Face, ...]):
 
         margin: side of the square over the longer side of the face box.
         """
-        from mien.detect.align import align
+        from mien.detect.base import align
 
         picture = self._picture(image)
         return [align(picture, Detection(face.box, face.score, face.landmarks), margin) for face in self]
