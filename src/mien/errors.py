@@ -34,6 +34,10 @@ class TrainingError(MienError, RuntimeError):
     """Training cannot go on, for instance because the loss is not finite."""
 
 
+class WorkerError(MienError, RuntimeError):
+    """The processes or machines that work for a command cannot go on."""
+
+
 class OutputError(MienError, OSError):
     """A result cannot be written where it was asked for."""
 
