@@ -27,7 +27,7 @@ from mien.images import read_image
 from mien.labels import canonical
 from mien.model.classifier import Classifier
 from mien.model.folder import model_path
-from mien.model.heads import Head
+from mien.model.metadata import Head
 from mien.model.preprocess import Preprocess, to_model_input
 
 MARGINS = (0.9, 0.95, 1.0, 1.05, 1.1, 1.2)

@@ -16,8 +16,7 @@ import numpy as np
 
 from mien.data import open_dataset
 from mien.evaluate.evaluate import evaluate
-from mien.model.heads import Head
-from mien.model.metadata import Metadata
+from mien.model.metadata import Head, Metadata
 from mien.model.preprocess import Preprocess
 from mien.train import backend, run_folder
 from mien.train.calibrate import calibrated_metadata

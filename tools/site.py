@@ -31,7 +31,20 @@ ELSEWHERE = {
     "src/mien/models/mien-detector/CARD.md": "detector-card.md",
     "src/mien/samples/ORIGIN.md": "samples.md",
 }
-ROOMS = ("predict", "video", "explain", "detect", "model", "images", "faceset", "data", "train", "evaluate", "serve")
+ROOMS = (
+    "predict",
+    "batch",
+    "video",
+    "explain",
+    "detect",
+    "model",
+    "images",
+    "faceset",
+    "data",
+    "train",
+    "evaluate",
+    "serve",
+)
 DOCTEST = re.compile(r"^>>> .*(?:\n(?!\s*$).*)*", re.M)
 LINK = re.compile(r"(\]\()([^)\s#]+)((?:#[^)\s]*)?\))")
 

@@ -12,8 +12,7 @@ import pytest
 
 from mien.data import DataConfig, open_dataset
 from mien.data.crops import crop_faces, stored_faces, with_margin
-from mien.detect.align import align, crop
-from mien.detect.base import Box, Detection, Landmarks
+from mien.detect.base import Box, Detection, Landmarks, align, crop
 from mien.detect.registry import open_detector
 from mien.errors import DataError
 from mien.faceset.table import FaceRow, FaceSet

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from mien.model.folder import write_metadata
-from mien.model.heads import Head
-from mien.model.metadata import METADATA_KEY, Metadata
+from mien.model.metadata import METADATA_KEY, Head, Metadata
 from mien.model.preprocess import Preprocess
 
 # Logit of each class at a mean level: the class whose level is nearest has the highest one.

@@ -62,7 +62,7 @@ def test_the_page_of_a_comparison_stands_alone(two: list[Path], faces: Path, tmp
 def test_columns_line_up(two: list[Path], faces: Path) -> None:
     lines = comparison_text(compare(two[1:], faces, config=CONFIG)).splitlines()
     assert lines[0].startswith("model  accuracy")
-    assert lines[1].startswith("good     83.3 %")
+    assert lines[1].startswith("good      83.3%")
     assert len({len(line) for line in lines}) == 1
 
 

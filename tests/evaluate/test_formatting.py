@@ -12,7 +12,7 @@ from mien.model.calibration import expected_calibration_error
 
 
 def _report(labels: list[int], answers: list[int], names: tuple[str, ...]) -> Report:
-    """A report of answers that claim 80 % each; only what the sentences read is filled."""
+    """A report of answers that claim 80% each; only what the sentences read is filled."""
     probabilities = np.full((len(answers), len(names)), 0.2 / (len(names) - 1), np.float32)
     probabilities[np.arange(len(answers)), answers] = 0.8
     truth = np.array(labels, np.int64)
@@ -30,13 +30,13 @@ def _report(labels: list[int], answers: list[int], names: tuple[str, ...]) -> Re
 
 def test_best_and_weakest_are_what_the_sentence_says_of_them() -> None:
     """Angry has the best recall and the worst precision and F1: chosen by F1 and told by recall, it was the weakest
-    that 'finds 100 %'."""
+    that 'finds 100%'."""
     labels = [0] * 2 + [1] * 20 + [2] * 20
     answers = [0] * 2 + [1] * 18 + [0] * 2 + [2] * 18 + [0] * 2
     lines = highlights(_report(labels, answers, ("angry", "happy", "sad")))
-    assert "Finds angry most often: 100 % of the faces with this label." in lines
-    assert "Finds happy least often: 90 % of 20." in lines
-    assert "Its answer angry is least often right: 33 % of 6." in lines
+    assert "Finds angry most often: 100% of the faces with this label." in lines
+    assert "Finds happy least often: 90% of 20." in lines
+    assert "Its answer angry is least often right: 33% of 6." in lines
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_best_and_weakest_are_what_the_sentence_says_of_them() -> None:
     [
         (
             (0.95, 0.65),
-            "off by 17.0 %",
+            "off by 17.0%",
         ),  # too low in one bin, too high in the other: the signed mean is nothing
         ((0.8, 0.8), "matches"),
         ((0.5, 0.5), "surer than it is right: by 30.0 points"),

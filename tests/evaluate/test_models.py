@@ -152,8 +152,7 @@ def network() -> Any:
 
 
 def test_keras_files_with_facts(network: Any, tmp_path: Path) -> None:
-    from mien.model.heads import Head
-    from mien.model.metadata import Metadata
+    from mien.model.metadata import Head, Metadata
     from mien.train.export.keras_io import save_network
 
     heads = (Head(name="expression", labels=LABELS), Head(name="votes", labels=LABELS[::-1]))

@@ -156,8 +156,8 @@ def test_the_page_escapes_names(model_folder: Callable[..., Path], faces: Path) 
 def test_the_markdown_says_the_same(report: Report, tmp_path: Path) -> None:
     text = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
     assert text.startswith("# levels on faces, test\n")
-    assert "| accuracy | 83.3 % |" in text
-    assert "| accuracy without 1 copies of training pictures | 90.9 % |" in text
+    assert "| accuracy | 83.3% |" in text
+    assert "| accuracy without 1 copies of training pictures | 90.9% |" in text
     assert all(f"![]({name})" in text for name in ("confusion.png", "reliability.png", "top_losses.png"))
     assert "An expression is not a feeling" in text
     assert report.headline() in text.replace("Accuracy 83.3%", "accuracy 83.3%")

@@ -10,7 +10,7 @@ import pytest
 from mien.data import open_dataset
 from mien.evaluate.metrics import score_votes, votes_head, winners
 from mien.labels import FERPLUS
-from mien.model.heads import Head
+from mien.model.metadata import Head
 
 #        neutral happy surprise sad angry disgust fear contempt     (the rest of ten: unknown or no face)
 ROWS = np.array(

@@ -14,8 +14,7 @@ from mien.errors import ModelError
 from mien.explain.config import ExplainConfig
 from mien.explain.explain import explain_face, open_explainer
 from mien.explain.grad_cam import GradCam, KerasNetwork
-from mien.model.heads import Head
-from mien.model.metadata import Metadata
+from mien.model.metadata import Head, Metadata
 from mien.model.preprocess import Preprocess
 from mien.train.export.keras_io import save_network
 

@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mien.detect.align import align, crop
-from mien.detect.base import Box, Detection, Landmarks
+from mien.detect.base import Box, Detection, Landmarks, align, crop
 from mien.errors import DataError
 from mien.faceset.table import COLUMNS, TABLE_FILE, FaceRow, FaceSet
 from mien.label.store import MAX_NAME, Store
@@ -55,6 +54,18 @@ def test_every_column_survives_writing_and_reading(tmp_path: Path) -> None:
         header, *rows = csv.reader(file)
     assert header == [*(column.name for column in COLUMNS), "person"]
     assert rows[0][header.index("person")] == "'=17"  # no spreadsheet runs it
+
+
+def test_the_table_as_dicts_and_data_frame(tmp_path: Path) -> None:
+    faces = written(tmp_path, FULL, FaceRow(id="aa-2", file="crops/aa-2.png"))
+    first, second = faces.to_dicts()
+    assert list(first) == [*(column.name for column in COLUMNS), "person"]
+    assert (first["x"], first["left_mouth_y"], first["votes"]["bored"], first["person"]) == (20, 71, 1, "=17")
+    assert second["label"] is None
+    pandas = pytest.importorskip("pandas")
+    frame = faces.to_pandas()
+    assert isinstance(frame, pandas.DataFrame)
+    assert frame["width"].tolist()[0] == 50
 
 
 def test_a_hand_edited_table_gives_a_line_for_each_wrong_row_and_keeps_it(tmp_path: Path) -> None:
@@ -250,6 +261,22 @@ def test_a_label_put_in_by_a_program_holds(tmp_path: Path) -> None:
     faces.put(dataclasses.replace(faces["a"], label="bored"))
     faces.write()
     assert FaceSet.open(tmp_path)["a"].label == "bored"
+
+
+def test_an_answer_given_meanwhile_is_not_taken_for_typed(tmp_path: Path) -> None:
+    """`mien faces` holds the set open while somebody changes their mind in `mien label`."""
+    written(tmp_path, FaceRow(id="a", file="a.png"))
+    answered(tmp_path, "a", label="calm")
+    adds = FaceSet.open(tmp_path)
+    answered(tmp_path, "a", label="bored")
+    adds.add([FaceRow(id="b", file="b.png")])
+    adds.write()
+    answered(tmp_path, "a", label="amused")
+    faces = FaceSet.open(tmp_path)
+    assert [(face.id, face.label) for face in faces] == [("a", "amused"), ("b", "")]
+    faces.write()
+    with Store.open(tmp_path) as store:
+        assert {row.who for row in store.history("a")} == {"anna"}
 
 
 def test_a_damaged_store_is_one_line(tmp_path: Path) -> None:

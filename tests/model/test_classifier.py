@@ -13,8 +13,7 @@ import pytest
 from mien.errors import DataError, ModelError
 from mien.model.classifier import Classifier
 from mien.model.folder import MODEL_FILE, SHIPPED, write_metadata
-from mien.model.heads import Head
-from mien.model.metadata import Features
+from mien.model.metadata import Features, Head
 
 from .tiny_onnx import LABELS, METADATA, brightness_network, expected, write_folder
 

@@ -7,8 +7,7 @@ import pytest
 
 import mien
 from mien.errors import ConfigError
-from mien.model.heads import Blend, Head
-from mien.model.metadata import Metadata
+from mien.model.metadata import Blend, Head, Metadata
 from mien.model.preprocess import Preprocess
 from mien.model.prior import Prior, base_rates, read_prior, reweighting
 

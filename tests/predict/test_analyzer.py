@@ -15,8 +15,7 @@ import pytest
 from PIL import Image
 
 import mien
-from mien.detect.align import align
-from mien.detect.base import Detection
+from mien.detect.base import Detection, align
 from mien.errors import ConfigError, DataError, ImageError, ModelError
 from mien.images import decode_image, from_pillow
 from mien.model.classifier import Classifier

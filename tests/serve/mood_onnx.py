@@ -10,8 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from mien.labels import FER2013
 from mien.model.folder import MODEL_FILE, write_metadata
-from mien.model.heads import Head
-from mien.model.metadata import METADATA_KEY, Metadata
+from mien.model.metadata import METADATA_KEY, Head, Metadata
 from mien.model.preprocess import Preprocess
 
 SIZE = 28

@@ -10,7 +10,7 @@ keras = pytest.importorskip("keras")
 from mien.data.dataset import Split  # noqa: E402
 from mien.labels import FER2013, FERPLUS  # noqa: E402
 from mien.model.calibration import expected_calibration_error, with_temperature  # noqa: E402
-from mien.model.heads import Head  # noqa: E402
+from mien.model.metadata import Head  # noqa: E402
 from mien.train.calibrate import blended, calibrated_heads, planned  # noqa: E402
 from mien.train.checkpoint import MovingAverage  # noqa: E402
 

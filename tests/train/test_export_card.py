@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from mien.model.heads import Head
+from mien.model.metadata import Head
 from mien.train.export.card import model_card
 
 from .tiny_networks import LABELS, metadata

@@ -18,8 +18,7 @@ from mien.data import open_dataset
 from mien.data.drawn import draw_dataset
 from mien.errors import ConfigError
 from mien.model.classifier import Classifier
-from mien.model.heads import Head
-from mien.model.metadata import Metadata
+from mien.model.metadata import Head, Metadata
 from mien.model.preprocess import Preprocess, to_model_inputs
 from mien.settings import to_mapping
 from mien.train.config import TrainConfig
@@ -28,7 +27,7 @@ from mien.train.export.keras_io import save_network
 from mien.train.loader import Batch, Inputs, Loader
 from mien.train.networks.small import build_small
 from mien.train.networks.spec import NetworkRequest
-from mien.train.teachers import Teachers, view_for
+from mien.train.transfer import Teachers, view_for
 
 CLASSES = ("angry", "happy", "sad")
 

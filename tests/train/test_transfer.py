@@ -5,8 +5,11 @@ import pytest
 
 keras = pytest.importorskip("keras")
 
-from mien.model.heads import Blend, Head  # noqa: E402
-from mien.model.metadata import Metadata  # noqa: E402
+from mien.model.metadata import (  # noqa: E402
+    Blend,
+    Head,
+    Metadata,
+)
 from mien.model.preprocess import Preprocess  # noqa: E402
 from mien.train.config import TrainConfig  # noqa: E402
 from mien.train.networks.backbones import LEVELS, find  # noqa: E402

@@ -9,8 +9,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from mien.model.heads import Head
-from mien.model.metadata import Metadata
+from mien.model.metadata import Head, Metadata
 from mien.model.preprocess import Preprocess
 
 LABELS = ("angry", "happy", "sad")

@@ -13,7 +13,7 @@ import pytest
 
 from mien.detect.base import Box
 from mien.errors import ConfigError, DataError
-from mien.model.heads import Head
+from mien.model.metadata import Head
 from mien.predict.results import Face
 from mien.video.results import TrackedFace, VideoFrame
 from mien.video.settings import TrackerSettings

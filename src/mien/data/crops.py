@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from mien.data.dataset import Dataset, Pictures, Split
 from mien.data.index import Fingerprints, JoinedPictures, fingerprints_of
-from mien.detect.align import align
-from mien.detect.base import Box, Detection, Detector
+from mien.detect.base import Box, Detection, Detector, align
 from mien.errors import DataError
 from mien.faceset.table import FaceRow
 

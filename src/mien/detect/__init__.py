@@ -2,6 +2,6 @@
 
 In: a picture, (height, width, 3) uint8, RGB. Out: a `Detection` per face, the largest first. Begin with
 `registry.open_detector` and the protocol in `base`; `mien` is our own detector, `pyramid` (sizes,
-non-maximum suppression) is shared by all, `align` cuts a face out, `search` is how a photograph is searched.
+non-maximum suppression) is shared by all, `base.align` cuts a face out, `search` is how a photograph is searched.
 `training` and `evaluate` make and measure detectors; nothing here imports them.
 """

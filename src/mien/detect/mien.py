@@ -18,9 +18,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.detect.align import align, place_of_aligned
-from mien.detect.base import Box, Detection, Landmarks, largest_first, scaled
-from mien.detect.pyramid import ImagePyramid, Rows, iou, resized, squeeze_channel, too_thin, weighted_nms
+from mien.detect.base import (
+    Box,
+    Detection,
+    Landmarks,
+    align,
+    largest_first,
+    place_of_aligned,
+    scaled,
+    squeeze_channel,
+)
+from mien.detect.pyramid import ImagePyramid, Rows, iou, resized, too_thin, weighted_nms
 from mien.errors import ConfigError, ModelError
 from mien.model.classifier import open_session
 from mien.settings import from_mapping, to_mapping
@@ -177,6 +185,7 @@ class MienDetector:
     ) -> None:
         self._opened = (path, threshold, twice)
         files = read_detector(path or SHIPPED)
+        self.path = files.path
         self._settings = files.metadata
         self._threshold = files.metadata.threshold if threshold is None else threshold
         if not 0 < self._threshold < 1:

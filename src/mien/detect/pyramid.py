@@ -87,23 +87,9 @@ def resized(image: NDArray[np.uint8], longest_px: int) -> tuple[NDArray[np.uint8
     return cv2.resize(np.ascontiguousarray(image), size, interpolation=filter_), scale
 
 
-def squeeze_channel(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return a picture with one channel as (height, width); leave colour as it is."""
-    return image[:, :, 0] if image.ndim == 3 and image.shape[2] == 1 else image
-
-
 def too_thin(image: NDArray[np.uint8]) -> bool:
     """Say whether a picture is empty or too thin to hold a face."""
     return bool(min(image.shape[:2]) < _THINNEST_PX)
-
-
-def stretch_levels(image: NDArray[np.uint8], levels: tuple[float, float] | None) -> NDArray[np.uint8]:
-    """Return a picture in which these levels, dark and light, lie at 0 and 255; None: the picture as it is."""
-    if levels is None:
-        return image
-    low, high = levels
-    table = np.clip((np.arange(256) - low) * (255 / (high - low)), 0, 255).astype(np.uint8)
-    return np.asarray(cv2.LUT(image, table), np.uint8)
 
 
 def weighted_nms(found: Rows, threshold: float) -> Rows:

@@ -14,10 +14,19 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.detect.align import crop
-from mien.detect.base import Box, Detection, Detector, Landmarks, largest_first, scaled
+from mien.detect.base import (
+    Box,
+    Detection,
+    Detector,
+    Landmarks,
+    crop,
+    largest_first,
+    scaled,
+    squeeze_channel,
+    stretch_levels,
+)
 from mien.detect.mien import MienDetector
-from mien.detect.pyramid import resized, squeeze_channel, stretch_levels, suppress_contained, too_thin
+from mien.detect.pyramid import resized, suppress_contained, too_thin
 from mien.errors import ConfigError
 
 Picture = NDArray[np.uint8]

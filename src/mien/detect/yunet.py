@@ -17,8 +17,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.detect.base import Box, Detection, Landmarks
-from mien.detect.pyramid import ImagePyramid, resized, squeeze_channel, suppress_contained, too_thin
+from mien.detect.base import Box, Detection, Landmarks, squeeze_channel
+from mien.detect.pyramid import ImagePyramid, resized, suppress_contained, too_thin
 from mien.errors import ModelError
 from mien.files import cache_folder, whole_file
 
@@ -53,7 +53,7 @@ class YuNetDetector:
             "known_as": KNOWN.get(digest, "a file that mien was not measured with"),
             "opencv": cv2.__version__,
         }
-        self._path = path
+        self.path = path
         self._data = np.frombuffer(content, np.uint8)
         self._threads = threading.local()  # a FaceDetectorYN keeps the size of the picture it works on
         try:
@@ -62,7 +62,7 @@ class YuNetDetector:
             raise ModelError(f"{path} is not a YuNet file that OpenCV can use; {by_hand()}") from error
 
     def __reduce__(self) -> tuple[type[YuNetDetector], tuple[Path]]:
-        return YuNetDetector, (self._path,)
+        return YuNetDetector, (self.path,)
 
     def detect(self, image: NDArray[np.uint8]) -> tuple[Detection, ...]:
         """See Detector.detect."""

@@ -16,8 +16,8 @@ _CALIBRATED = 0.03  # ECE up to which confidence may be called right
 
 
 def percent(share: float | None, digits: int = 1) -> str:
-    """Return 66.5 % for 0.6647, or a dash for None."""
-    return NONE if share is None else f"{100 * share:.{digits}f} %"
+    """Return 66.5% for 0.6647, or a dash for None."""
+    return NONE if share is None else f"{100 * share:.{digits}f}%"
 
 
 def decimal(value: float | None, digits: int = 3) -> str:
@@ -30,8 +30,8 @@ def area(curve: Curve | None) -> str:
 
 
 def span(interval: Interval) -> str:
-    """Return a 95 % interval of a share as 65.0 to 68.1 %."""
-    return f"{100 * interval.low:.1f} to {100 * interval.high:.1f} %"
+    """Return a 95 % interval of a share as 65.0 to 68.1%."""
+    return f"{100 * interval.low:.1f} to {100 * interval.high:.1f}%"
 
 
 def count_in_words(count: int | None) -> str:

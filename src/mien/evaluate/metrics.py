@@ -23,7 +23,7 @@ from mien.model.calibration import (
     over_folds,
     with_temperature,
 )
-from mien.model.heads import Head
+from mien.model.metadata import Head
 
 _CURVE_POINTS = 201  # kept of each curve; a screen shows no more
 BINS = 15

@@ -22,8 +22,7 @@ from mien.errors import ModelError
 from mien.evaluate.config import EvaluateConfig
 from mien.model.classifier import Classifier
 from mien.model.folder import BEST_FILE, KERAS_SUFFIXES, MODEL_FILE, MODEL_FOLDER, model_path
-from mien.model.heads import Head
-from mien.model.metadata import METADATA_KEY, Metadata
+from mien.model.metadata import METADATA_KEY, Head, Metadata
 from mien.model.preprocess import Preprocess, to_model_input
 from mien.terminal import OnProgress
 from mien.train import run_folder

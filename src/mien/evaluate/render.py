@@ -37,7 +37,7 @@ COMPARISON_JSON, COMPARISON_PAGE = "comparison.json", "comparison.html"
 HEADER = (
     "model",
     "accuracy",
-    "95 %",
+    "95%",
     "macro-F1",
     "ECE",
     "parameters",
@@ -47,7 +47,7 @@ HEADER = (
     "training",
 )
 # Left out on a phone; the CSV has everything.
-_WIDE = ("95 %", "macro-F1", "ECE", "parameters", "MACs", "size", "training")
+_WIDE = ("95%", "macro-F1", "ECE", "parameters", "MACs", "size", "training")
 _PICTURE_PX = 160  # longer side of a face on the page, at most
 
 
@@ -204,7 +204,7 @@ def report_markdown(report: Report) -> str:
         f"# {model.name} on {data.name}, {data.part}",
         report.headline()[0].upper() + report.headline()[1:] + f". {report.tta['words'].capitalize()}.",
         "\n".join(f"- {sentence}" for sentence in highlights(report)),
-        markdown_table(["figure", "value", "95 % interval"], _figures(report)),
+        markdown_table(["figure", "value", "95% interval"], _figures(report)),
         "## Per class\n\n" + _per_class(report),
         "## Confusion\n\nRows are labels, columns answers.\n\n"
         + _confusion(report)

@@ -89,7 +89,7 @@ class PairedTest:
     def sentence(self) -> str:
         """Say in one line what the test says."""
         low, high = 100 * self.interval.low, 100 * self.interval.high
-        points = f"{100 * self.difference:+.1f} points (95 %: {low:+.1f} to {high:+.1f})"
+        points = f"{100 * self.difference:+.1f} points (95%: {low:+.1f} to {high:+.1f})"
         chance = f"McNemar p = {self.p_value:.2g}, {self.only_first} pictures against {self.only_second}"
         if self.within_noise:
             return (

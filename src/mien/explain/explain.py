@@ -12,8 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.detect.align import place_of_aligned
-from mien.detect.base import Detection
+from mien.detect.base import Detection, place_of_aligned
 from mien.detect.registry import WholePicture
 from mien.errors import ConfigError, need
 from mien.evaluate.matching import match_classes
@@ -22,8 +21,7 @@ from mien.explain.occlusion import Answers, Faithfulness, measure_faithfulness, 
 from mien.labels import canonical
 from mien.model.classifier import Classifier
 from mien.model.folder import KERAS_SUFFIXES
-from mien.model.heads import Head
-from mien.model.metadata import Metadata
+from mien.model.metadata import Head, Metadata
 from mien.model.preprocess import to_model_input
 from mien.predict.analyzer import Analyzer, detector_for, load
 

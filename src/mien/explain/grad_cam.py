@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.errors import ConfigError, ModelError
-from mien.model.heads import Head
-from mien.model.metadata import Metadata
+from mien.model.metadata import Head, Metadata
 
 _BATCH = 64
 

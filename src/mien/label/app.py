@@ -26,6 +26,7 @@ from mien._version import __version__
 from mien.errors import ConfigError, MienError
 from mien.files import clipped
 from mien.label.config import LabelConfig
+from mien.label.learning import Learning
 from mien.label.pictures import MOST, SIZES_PX, Pictures
 from mien.label.wall import Wall
 from mien.serve import server
@@ -50,6 +51,7 @@ class LabelService:
     config: ServeConfig
     wall: Wall
     pictures: Pictures
+    learning: Learning | None
     who: str
     metrics: Metrics
     keys: tuple[Key, ...] = ()
@@ -70,10 +72,13 @@ def run(folder: Path, config: LabelConfig, ready: Callable[[str], None]) -> int:
         with server.listen(settings) as taken:
             wall = Wall.open(folder, config.classes, config.who)
             pictures = Pictures()
+            learning = Learning(wall) if config.learn else None
             try:
-                service = LabelService(settings, wall, pictures, config.who, Metrics())
+                service = LabelService(settings, wall, pictures, learning, config.who, Metrics())
                 _serve(service, taken, lambda: ready(server.address_of(settings, taken)))
             finally:
+                if learning:
+                    learning.close()
                 pictures.close()
                 wall.close()
             if wall.problem:
@@ -108,12 +113,14 @@ def _serve(service: LabelService, taken: socket.socket, ready: Callable[[], None
 class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, service: LabelService, ready: Callable[[], None]) -> None:
         super().__init__(config)
-        self._ready = ready
+        self._ready, self._learning = ready, service.learning
         service.connections = self.server_state.connections
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
+            if self._learning:
+                self._learning.start()
             self._ready()
 
 
@@ -128,14 +135,21 @@ def _leave(_: int, __: object) -> None:
 async def faces(request: Request) -> Response:
     """All faces, column by column, and all answers."""
     service = _service(request)
-    return await _json(lambda: {**service.wall.columns(), "default_who": service.who, "version": __version__})
+    return await _json(
+        lambda: {
+            **service.wall.columns(),
+            **_aside(service),
+            "default_who": service.who,
+            "version": __version__,
+        }
+    )
 
 
 @router.get("/changes")
 async def changes(request: Request, since: int = 0, who: str = "") -> Response:
     """What is true since row `since` of the answers, and how far the work is."""
     service = _service(request)
-    return await _json(lambda: service.wall.changes(since, who))
+    return await _json(lambda: {**service.wall.changes(since, who), **_aside(service)})
 
 
 @router.post("/answers")
@@ -151,7 +165,7 @@ async def answers(request: Request) -> Response:
 
     def store() -> dict[str, Any]:
         service.wall.answer(ids, who, action, class_ or None, target)
-        return service.wall.changes(since, who)
+        return {**service.wall.changes(since, who), **_aside(service)}
 
     return await _json(store)
 
@@ -161,7 +175,9 @@ async def undo(request: Request) -> Response:
     """Take back what a person did last: {who}."""
     service, body = _service(request), await _body(request)
     who, since = _text(body, "who"), _since(body)
-    return await _json(lambda: {**service.wall.undo(who), **service.wall.changes(since, who)})
+    return await _json(
+        lambda: {**service.wall.undo(who), **service.wall.changes(since, who), **_aside(service)}
+    )
 
 
 @router.post("/classes")
@@ -173,9 +189,19 @@ async def classes(request: Request) -> Response:
 
     def edit() -> dict[str, Any]:
         service.wall.edit_classes(who, action, name, to)
-        return service.wall.changes(since, who)
+        return {**service.wall.changes(since, who), **_aside(service)}
 
     return await _json(edit)
+
+
+@router.get("/guesses")
+async def guesses(request: Request, session: str) -> Response:
+    """What was learnt from the answers, by place: `mien.label.learning.Guesses`."""
+    _same_session(request, session)
+    learning = _service(request).learning
+    if learning is None:
+        raise ApiError("this server does not learn; start it without --no-learn", 404)
+    return await _json(lambda: vars(learning.guesses))
 
 
 @router.get("/small")
@@ -217,6 +243,11 @@ async def history(request: Request, place: int, session: str) -> Response:
     wall = _same_session(request, session)
     _face(wall, place)
     return await _json(lambda: {"history": wall.history(place)})
+
+
+def _aside(service: LabelService) -> dict[str, Any]:
+    """What goes on beside the answers."""
+    return {"learner": service.learning.told()} if service.learning else {}
 
 
 def _service(request: Request) -> LabelService:

@@ -196,17 +196,19 @@ class Store:
         """Store one person's answer about faces; returns the ids of those about which something else is now true.
 
         action: one of ABOUT_FACES. `label` and `settle` need a class, which joins the list where it is new; `settle`
-        puts aside what was said before. `duplicate` and `distinct` need target, the other face; `keep` confirms a label
-        that is doubted. All of it is on disk when this returns, or none of it. Raises ConfigError, OutputError.
+        puts aside what was said before, and takes 'cannot tell' and 'no face' too. `duplicate` and `distinct` need
+        target, the other face; `keep` confirms a label that is doubted. All of it is on disk when this returns, or none
+        of it. Raises ConfigError, OutputError.
         """
         if action not in ABOUT_FACES:
             raise ConfigError(f"there is no answer {clipped(action)!r}; there are: {', '.join(ABOUT_FACES)}")
         who = person_name(who)
-        if action in (LABEL, SETTLE):
+        settles_none = action == SETTLE and class_ in (CANNOT_TELL, NO_FACE)
+        if action in (LABEL, SETTLE) and not settles_none:
             class_ = class_name(class_ or "")
         with self._lock:
             rows = [(face, action, class_, target or None) for face in faces]
-            if action in (LABEL, SETTLE) and class_ not in self.classes:
+            if action in (LABEL, SETTLE) and not settles_none and class_ not in self.classes:
                 rows.insert(0, ("", ADD, class_, None))
             return self._add(who, rows)
 

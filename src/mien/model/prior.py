@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 
 from mien.errors import ConfigError
 from mien.labels import canonical
-from mien.model.heads import Blend, Head
-from mien.model.metadata import Metadata
+from mien.model.metadata import Blend, Head, Metadata
 
 EVERYDAY, BALANCED = "everyday", "balanced"
 _LEAST = 1e-4  # of a share: below it the label would be ruled out by what is only a guess

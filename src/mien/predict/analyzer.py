@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.detect.align import align
-from mien.detect.base import Detection, Detector
+from mien.detect.base import Detection, Detector, align
 from mien.detect.registry import open_detector
 from mien.detect.search import PhotoSearch
 from mien.detect.yunet import chosen_file
@@ -18,8 +17,7 @@ from mien.errors import DataError, ModelError
 from mien.images import PillowImage, decode_image, from_pillow, read_image
 from mien.model.classifier import Classifier
 from mien.model.folder import KERAS_SUFFIXES, METADATA_FILE, MODEL_FOLDER, SETTINGS_FILE, model_path
-from mien.model.heads import Head
-from mien.model.metadata import Metadata
+from mien.model.metadata import Head, Metadata
 from mien.model.preprocess import to_model_inputs
 from mien.model.prior import EVERYDAY, Prior, read_prior, reweighting
 from mien.predict.results import NO_FACE, Face, Faces, Probabilities, reasons
@@ -170,7 +168,7 @@ class Analyzer:
 
     def _name(self, inputs: NDArray[np.uint8], found: Sequence[Sequence[Detection]]) -> tuple[Faces, ...]:
         rows = iter(self.probabilities(inputs).tolist())
-        return tuple(Faces(self._face(face, next(rows)) for face in faces) for faces in found)
+        return tuple(Faces([self._face(face, next(rows)) for face in faces]) for faces in found)
 
     def _face(self, found: Detection, shares: Sequence[float]) -> Face:
         probabilities = Probabilities(zip(self.head.labels, shares, strict=True))

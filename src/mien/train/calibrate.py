@@ -19,8 +19,7 @@ from mien.model.calibration import (
     uncertain_threshold,
     with_temperature,
 )
-from mien.model.heads import Blend, Head
-from mien.model.metadata import Metadata
+from mien.model.metadata import Blend, Head, Metadata
 
 BLEND = "expression"  # name of the answer that mixes label and votes
 # Validation pictures from which two numbers are fitted instead of one: fewer do not show the S of label smoothing.

@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 
 from mien.data.dataset import Dataset
 from mien.errors import ConfigError
-from mien.model.heads import Head
-from mien.model.metadata import Metadata
+from mien.model.metadata import Head, Metadata
 from mien.model.preprocess import Preprocess
 from mien.settings import from_mapping
 from mien.terminal import ProgressBar
@@ -30,8 +29,7 @@ from mien.train.export.folder import export
 from mien.train.loader import Inputs
 from mien.train.loop import predict
 from mien.train.run import heads_for, opened
-from mien.train.teachers import columns_of
-from mien.train.transfer import open_network
+from mien.train.transfer import columns_of, open_network
 
 _LEAST = 1e-8  # added to probabilities before their logarithm
 

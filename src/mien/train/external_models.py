@@ -21,8 +21,7 @@ from numpy.typing import NDArray
 from mien.errors import ConfigError, MienError, ModelError
 from mien.files import cache_folder, whole_file, whole_folder
 from mien.model.folder import MODEL_FILE
-from mien.model.heads import Head
-from mien.model.metadata import METADATA_KEY, Metadata
+from mien.model.metadata import METADATA_KEY, Head, Metadata
 from mien.model.preprocess import COLOURS, Preprocess
 from mien.settings import from_mapping, setting, to_mapping
 

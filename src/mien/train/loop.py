@@ -40,7 +40,7 @@ from mien.train import backend, checkpoint, schedule
 from mien.train.checkpoint import MovingAverage, Progress, host
 from mien.train.config import TrainConfig
 from mien.train.loader import Batch, Inputs, Loader
-from mien.train.teachers import Teachers
+from mien.train.transfer import Teachers
 
 _PREDICT_BATCH = 256
 

@@ -31,8 +31,7 @@ from mien.model.folder import (
     model_path,
     read_model_folder,
 )
-from mien.model.heads import Head
-from mien.model.metadata import Metadata
+from mien.model.metadata import Head, Metadata
 from mien.model.preprocess import Preprocess
 from mien.terminal import ProgressBar
 from mien.train import run_folder, trackers
@@ -367,7 +366,7 @@ class _Training:
         """Train, or go on. replacing: remove the run that lies there, once nothing can keep this one from starting."""
         from mien.train.loader import Inputs, Loader
         from mien.train.loop import ClassifierLoop, Validation
-        from mien.train.teachers import Teachers, view_for
+        from mien.train.transfer import Teachers, view_for
 
         config, built = self._config, self._built
         train_split = self._dataset.split("train")

@@ -1,24 +1,34 @@
-"""`--from MODEL`: start from a trained network, fit a new head, then the trunk."""
+"""Learning from trained networks: starting from one (`--from`), or imitating some (`--teacher`).
+
+`--from MODEL` takes a network, fits a new head, then the trunk. Teachers give their answers to the same varied pictures
+as soft targets: knowledge distillation (Hinton, Vinyals & Dean 2015, arXiv:1503.02531), with a consistent view, so that
+teacher and student look at the same variation of a picture (Beyer et al. 2022, arXiv:2106.05237).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
+import cv2
 import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.errors import ModelError
-from mien.labels import canonical
+from mien.errors import ConfigError, ModelError
+from mien.labels import matching_place
 from mien.model.folder import BEST_FILE, KERAS_SUFFIXES, MODEL_FILE, model_path
-from mien.model.heads import Blend
-from mien.model.metadata import Metadata
+from mien.model.metadata import Blend, Head, Metadata
+from mien.model.preprocess import Preprocess
 from mien.train.export.keras_io import load_network, stored_metadata
 from mien.train.export.onnx import keras_from_onnx
 from mien.train.external_models import Description, adopt_keras, remembered
+from mien.train.loader import Batch
 from mien.train.networks.backbones import LEVELS
 from mien.train.networks.spec import heads_on
+
+_SMALLEST = 1e-30  # about where float32 ends: a softmax that says 0 means less than that
 
 
 def open_network(model: str, told: Description | None = None) -> tuple[keras.Model, Metadata]:
@@ -89,15 +99,8 @@ def with_new_heads(
 
 def kept_classes(metadata: Metadata, labels: Sequence[str]) -> list[str]:
     """Return those of the labels whose weights a new head takes over from the network's default answer."""
-    kept = [label for label in labels if _place_of(label, metadata.head().labels) is not None]
+    kept = [label for label in labels if matching_place(label, metadata.head().labels) is not None]
     return kept if len(kept) > 1 else []  # one alone says nothing beside others
-
-
-def _place_of(label: str, known: Sequence[str]) -> int | None:
-    if label in known:
-        return list(known).index(label)
-    alike = [place for place, name in enumerate(known) if canonical(name) == canonical(label)]
-    return alike[0] if len(alike) == 1 else None
 
 
 _Answer = tuple[tuple[str, ...], NDArray[np.float64], NDArray[np.float64]]
@@ -138,7 +141,7 @@ def _keep_known(
     labels: Sequence[str],
 ) -> None:
     """Give a new head the old column of every label that was known; the others keep what they began with."""
-    places = [_place_of(label, known) for label in labels]
+    places = [matching_place(label, known) for label in labels]
     if sum(place is not None for place in places) < 2:
         return
     kernel, bias = (np.array(keras.ops.convert_to_numpy(part)) for part in new.weights)
@@ -168,3 +171,134 @@ def _leaves(network: keras.Model) -> list[keras.layers.Layer]:
     for layer in network.layers:
         leaves += _leaves(layer) if isinstance(layer, keras.Model) else [layer]
     return leaves
+
+
+@dataclass(frozen=True, eq=False)
+class _Teacher:
+    """One trained network. columns: for each head of the student, output and columns that answer it, or None."""
+
+    network: Any
+    preprocess: Preprocess
+    columns: tuple[tuple[int, list[int]] | None, ...]
+
+
+class Teachers:
+    """One or several networks whose mean answer is taught."""
+
+    def __init__(
+        self,
+        models: Sequence[str],
+        heads: Mapping[str, tuple[str, ...]],
+        *,
+        weight: float,
+        temperature: float,
+    ) -> None:
+        """models: runs, model folders or files of mien. heads: labels of each head of the student, by name.
+
+        weight: of the teachers' answers in the targets, in (0, 1]. temperature: their logits are divided by it. Raises
+        ConfigError for a teacher that does not know the classes of the student's first head, ModelError for one that
+        cannot be opened.
+        """
+        self._weight, self._temperature = weight, temperature
+        self._teachers = [_opened(model, list(heads.values())) for model in models]
+
+    @property
+    def preprocesses(self) -> list[Preprocess]:
+        return [teacher.preprocess for teacher in self._teachers]
+
+    def soften(self, batch: Batch) -> Batch:
+        """Return the batch with targets that are the teachers' answers in part, and without their pictures.
+
+        batch.views: for each teacher its input, (n, size, size, channels), levels in [0, 255].
+        """
+        answers = [
+            self._answers(teacher, view) for teacher, view in zip(self._teachers, batch.views, strict=True)
+        ]
+        targets = []
+        for place, target in enumerate(batch.targets):
+            known = [found[place] for found in answers]
+            taught = [one for one in known if one is not None]
+            if not taught:
+                targets.append(target)
+                continue
+            mean = np.mean(taught, axis=0, dtype=np.float32)
+            targets.append((1 - self._weight) * target + self._weight * mean)
+        return replace(batch, targets=targets, views=())
+
+    def _answers(self, teacher: _Teacher, view: NDArray[Any]) -> list[NDArray[np.float32] | None]:
+        outputs = teacher.network.predict_on_batch(view.astype(np.float32))
+        outputs = outputs if isinstance(outputs, list) else [outputs]
+        return [
+            None
+            if found is None
+            else _softened(np.asarray(outputs[found[0]])[:, found[1]], self._temperature)
+            for found in teacher.columns
+        ]
+
+
+def _softened(probabilities: NDArray[np.floating], temperature: float) -> NDArray[np.float32]:
+    """Divide the logits behind probabilities (n, labels) by a temperature; rows sum to one."""
+    logits = np.log(np.maximum(probabilities, _SMALLEST)) / temperature
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    shares: NDArray[np.float32] = (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
+    return shares
+
+
+def _opened(model: str, heads: Sequence[tuple[str, ...]]) -> _Teacher:
+
+    network, metadata = open_network(model)
+    names = list(network.output_names) if len(metadata.heads) > 1 else [head.name for head in metadata.heads]
+    order = {name: place for place, name in enumerate(names)}
+    columns = tuple(columns_of(metadata.heads, labels, order) for labels in heads)
+    if columns[0] is None:
+        raise ConfigError(
+            f"the teacher {model} does not know all of {', '.join(heads[0])} (it knows "
+            f"{', '.join(metadata.heads[0].labels)}); teach with one that does, or use --classes or --merge"
+        )
+    return _Teacher(network, metadata.preprocess, columns)
+
+
+def columns_of(
+    heads: Sequence[Head], labels: tuple[str, ...], order: Mapping[str, int]
+) -> tuple[int, list[int]] | None:
+    """Find the teacher's head that knows these labels; one with as many is better than one with more."""
+    for head in sorted(heads, key=lambda head: len(head.labels) != len(labels)):
+        places = [matching_place(label, head.labels) for label in labels]
+        found = [place for place in places if place is not None]
+        if len(set(found)) == len(labels):
+            return order[head.name], found
+    return None
+
+
+def view_for(
+    pictures: NDArray[np.uint8 | np.float32], own: Preprocess, teacher: Preprocess
+) -> NDArray[np.uint8 | np.float32]:
+    """Turn varied pictures into a teacher's input.
+
+    pictures: (n, side, side, channels) in the colours of `own`, before the student's centre is cut out. Returns
+    (n, size, size, channels) as `teacher` says, levels in [0, 255].
+    """
+    side = teacher.resize or teacher.size
+    shaped = pictures if pictures.shape[1] == side else _resized(pictures, side)
+    cut = (side - teacher.size) // 2
+    shaped = shaped[:, cut : cut + teacher.size, cut : cut + teacher.size]
+    return _coloured(shaped, own.colour, teacher.colour)
+
+
+def _resized(pictures: NDArray[Any], side: int) -> NDArray[Any]:
+    filter_ = cv2.INTER_AREA if side < pictures.shape[1] else cv2.INTER_LINEAR
+    out = np.empty((len(pictures), side, side, pictures.shape[3]), pictures.dtype)
+    for row, picture in enumerate(pictures):
+        out[row] = cv2.resize(picture, (side, side), interpolation=filter_).reshape(side, side, -1)
+    return out
+
+
+def _coloured(pictures: NDArray[Any], own: str, wanted: str) -> NDArray[Any]:
+    if own == wanted:
+        return pictures
+    if own == "grey":
+        return np.repeat(pictures, 3, axis=3)
+    if wanted == "grey":
+        weights = np.array([0.299, 0.587, 0.114] if own == "rgb" else [0.114, 0.587, 0.299], np.float32)
+        return (pictures @ weights)[..., None].astype(pictures.dtype)
+    return pictures[..., ::-1]

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.detect.align import crop
+from mien.detect.base import crop
 from mien.images.canvas import (
     INK,
     RAIL,

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mien.detect.base import Box
 from mien.errors import ConfigError, DataError
-from mien.model.heads import Head
+from mien.model.metadata import Head
 from mien.predict.results import Face
 from mien.video.reader import Frame
 from mien.video.results import TrackedFace

@@ -9,8 +9,8 @@ export const state = {
   session: "", folder: "", seq: 0, count: 0, ids: [], source: [], sources: [], group: [], groups: [], time: [], track: [],
   sharpness: [], score: [], table: [], twin: [], label: [], status: [], people: [], kept: [],
   classes: [], everybody: {}, agreement: {}, pace: null, who: "", waiting: 0, problem: "",
-  guesses: null, // {version, classes, of: [], share: [], helpful: []}
-  learner: null,
+  guesses: null, // {version, classes, of: [], share: [], helpful: [], alike: [], doubts: [[place, class, percent]], likely}
+  learner: null, // {step, note, done, total, accuracy, expected, curve, …}
 };
 
 const bus = new EventTarget();
@@ -94,7 +94,7 @@ function foresee(place, { action, class: name }) {
   state.people[place] = action === "settle" ? { [state.who]: word } : { ...state.people[place], [state.who]: word };
   const words = new Set(Object.values(state.people[place]));
   if (words.size > 1) return; // the server counts
-  state.label[place] = action === "label" || action === "settle" ? name : "";
+  state.label[place] = word === "cannot tell" || word === "no face" ? "" : word;
   state.status[place] = state.label[place] ? "" : word;
 }
 
@@ -173,6 +173,7 @@ async function loadGuesses() {
     const told = await (await ask(`v1/guesses?session=${state.session}`)).json();
     state.guesses = {
       version: told.version, classes: told.classes, of: told.guess, share: told.share, helpful: told.helpful,
+      alike: told.alike, doubts: told.doubts, likely: told.likely,
     };
     emit("guesses");
   } catch (error) {

@@ -1,26 +1,34 @@
 // Where the page starts: what keys and buttons do.
 
 import { labelColours } from "../static/colours.js";
-import { announce, byId, count, tell } from "../static/dom.js";
+import { announce, byId, count, make, tell } from "../static/dom.js";
 import { glyph } from "../static/glyphs.js";
 import { askForClass, findClass, setUpClasses } from "./classes.js";
 import { forgetCrops } from "./crops.js";
+import { leaveCheck, onCheckKey, setUpCheck } from "./check.js";
 import { follow, guessOf, isOpen, load, on, say, setWho, state, undo } from "./faces.js";
+import { setUpLearning } from "./learning.js";
 import { openPhotograph, setUpPanel, showFace } from "./panel.js";
-import { placesShown, setUpViews, told, view, whyEmpty } from "./views.js";
+import { hasGuesses, placesShown, setUpViews, told, view, whyEmpty } from "./views.js";
 import { Wall } from "./wall.js";
 
 const SIZE = "mien-label-size", FIFTY = 50;
+const VIEWS = { faces: "Faces", check: "Check" };
 const wall = new Wall(byId("wall"), byId("canvas"), byId("rubber"), {
   moved: (place) => { showFace(place); if (byId("photo-dialog").open && place >= 0) openPhotograph(place); },
   opened: openPhotograph,
   chosen: tellChosen,
 });
 let places = [];
+let begun = false; // somebody has answered, or chosen an order, since the page was loaded
+let orderedBy = null; // the guesses that the wall is ordered by
 
 setUpClasses(give);
 setUpViews(() => show());
 setUpPanel();
+setUpLearning(() => open("check"));
+setUpCheck();
+setUpTabs();
 setUpButtons();
 setUpSize();
 setUpWho();
@@ -28,7 +36,8 @@ byId("mascot").append(glyph("happy", labelColours(["happy"])[0], { size: 30 }));
 on("loaded", () => { forgetCrops(); byId("folder").textContent = state.folder; document.title = `${state.folder} · mien label`; show(); });
 on("answers", (changed) => { wall.repaint(changed); tellTidy(); });
 on("classes", () => wall.repaint(new Set(places)));
-on("guesses", () => { wall.repaint(new Set(places)); tellTidy(); });
+on("guesses", () => { if (!presort()) wall.repaint(new Set(places)); tellTidy(); tellChosen(); });
+for (const id of ["show", "order"]) byId(id).addEventListener("change", () => { begun = true; });
 on("trouble", (line) => tell(byId("notice"), line));
 on("progress", () => { byId("who-name").textContent = state.who; });
 addEventListener("keydown", onKey);
@@ -54,6 +63,15 @@ function show(keep) {
   tellChosen();
 }
 
+/** Sort the wall once there is something to sort by, unless the work has begun: nothing must move under a hand. */
+function presort() {
+  if (begun || byId("order").value !== "table") return false;
+  byId("order").value = hasGuesses() ? "helpful" : "alike";
+  orderedBy = state.guesses;
+  show(-1);
+  return true;
+}
+
 // What a key does to faces
 
 function give(name) { answer({ action: "label", class: name }); }
@@ -63,6 +81,7 @@ function answer(about) {
   const targets = wall.targets;
   if (!targets.length) return;
   const several = wall.chosen.size > 0;
+  begun = true;
   say(targets, about);
   announce(`${about.class ?? about.action}: ${count(targets.length, "face")}`);
   const from = Math.max(...targets.map((place) => wall.where.get(place) ?? -1));
@@ -127,7 +146,6 @@ function tellTidy() {
   byId("tidy").hidden = !done && !anew;
   byId("tidy-text").textContent = done ? `Put away ${done.toLocaleString("en-GB")} done` : "Order anew";
 }
-let orderedBy = null;
 
 function tidy() {
   orderedBy = state.guesses;
@@ -135,12 +153,38 @@ function tidy() {
   show(places.slice(Math.max(number, 0)).find(isOpen));
 }
 
+// Views
+
+function setUpTabs() {
+  byId("tabs").replaceChildren(...Object.entries(VIEWS).map(([name, text]) =>
+    make("button", { id: `tab-${name}`, onclick: () => open(name) }, text, name === "check" ? make("span", { class: "count", id: "doubts" }) : null)));
+  open("faces");
+}
+
+function open(name) {
+  for (const other of Object.keys(VIEWS)) {
+    byId(`view-${other}`).hidden = other !== name;
+    byId(`tab-${other}`).setAttribute("aria-selected", String(other === name));
+  }
+  byId("dock").hidden = name !== "faces";
+  if (name === "faces") { leaveCheck(); wall.measure(); wall.scroller.focus({ preventScroll: true }); }
+  else document.activeElement?.blur();
+  if (name === "check") dispatchEvent(new Event("check"));
+}
+
 // Keys and buttons
 
 function onKey(event) {
   const typing = event.target.matches?.("input:not([type=range]), textarea, select");
   const dialog = document.querySelector("dialog[open]");
-  if (typing || (dialog && dialog.id !== "photo-dialog") || !byId("view-faces").checkVisibility()) return;
+  if (typing || (dialog && dialog.id !== "photo-dialog")) return;
+  if (!byId("view-check").hidden) {
+    const plain = !event.ctrlKey && !event.metaKey && !event.altKey;
+    const clicked = event.target.matches?.("button") && (event.key === "Enter" || event.key === " ");
+    if (plain && !clicked && onCheckKey(event.key.length === 1 ? event.key.toLowerCase() : event.key)) event.preventDefault();
+    return;
+  }
+  if (byId("view-faces").hidden) return;
   if (event.key === "a" && (event.ctrlKey || event.metaKey)) { wall.choose(places); event.preventDefault(); return; }
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.target.matches?.("button") && (event.key === "Enter" || event.key === " ")) return;

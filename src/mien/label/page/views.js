@@ -12,8 +12,8 @@ const SHOWS = {
   aside: ["Set aside", (place) => isAside(place) || state.status[place] === "duplicate"],
   all: ["All faces", () => true],
 };
-const ORDERS = { table: "As they were found", helpful: "Most helpful first", surest: "Surest guess first", class: "By class", sharp: "Sharpest first" };
-const DOUBTS = { "": "any", unsure: "unsure, below 50 %", fair: "50 to 80 %", sure: "sure, above 80 %" };
+const ORDERS = { table: "As they were found", alike: "Alike together", helpful: "Most helpful first", surest: "Surest guess first", class: "By class", sharp: "Sharpest first" };
+const DOUBTS = { "": "any", unsure: "unsure, below 50%", fair: "50 to 80%", sure: "sure, above 80%" };
 const FILTERS = ["by-class", "by-doubt", "by-source", "by-group", "by-person"];
 const value = (id) => byId(id).value;
 const MOST_OPTIONS = 2000;
@@ -79,8 +79,11 @@ function drawPeople() {
   fill("by-person", [["", "anybody"], ...people.map(([name, faces]) => [name, `${name} · ${faces.toLocaleString("en-GB")}`])]);
 }
 
+export const hasGuesses = () => Boolean(state.guesses?.of.some((number) => number >= 0));
+
 function drawOrders() {
-  fill("order", Object.entries(ORDERS).filter(([key]) => state.guesses || !["helpful", "surest"].includes(key)));
+  const known = { alike: state.guesses, helpful: state.guesses, surest: hasGuesses() };
+  fill("order", Object.entries(ORDERS).filter(([key]) => !(key in known) || known[key]));
 }
 
 /** The faces that are shown now, in their order. */
@@ -108,8 +111,8 @@ function ordered(places, order) {
     const keys = new Map(places.map((place) => [place, key(place)]));
     return places.sort((one, other) => keys.get(one) - keys.get(other) || one - other);
   };
-  if (order === "helpful") {
-    const rank = new Map(state.guesses.helpful.map((place, number) => [place, number]));
+  if (order === "helpful" || order === "alike") {
+    const rank = new Map(state.guesses?.[order].map((place, number) => [place, number]));
     return by((place) => rank.get(place) ?? Infinity);
   }
   if (order === "surest") return by((place) => -(guessOf(place)?.share ?? -1));

@@ -162,9 +162,15 @@ export class Wall {
   later() { this.due ??= requestAnimationFrame(() => { this.due = undefined; this.draw(); }); }
 
   drop() {
-    for (const tile of this.tiles.values()) { tile.hidden = true; this.spare.push(tile); }
+    for (const tile of this.tiles.values()) this.putAside(tile);
     this.tiles.clear();
     byPlace.clear();
+  }
+
+  putAside(tile) {
+    tile.hidden = true;
+    tile.removeAttribute("id");
+    this.spare.push(tile);
   }
 
   draw() {
@@ -174,8 +180,7 @@ export class Wall {
     const to = Math.min(this.view.length, Math.ceil((top + 1.5 * high) / this.pitch) * this.columns);
     for (const [number, tile] of this.tiles) {
       if (number >= from && number < to) continue;
-      tile.hidden = true;
-      this.spare.push(tile);
+      this.putAside(tile);
       this.tiles.delete(number);
       if (byPlace.get(tile.place) === tile) byPlace.delete(tile.place);
     }
@@ -207,9 +212,9 @@ export class Wall {
     if (tile.place !== place || byPlace.get(place) !== tile) {
       if (byPlace.get(tile.place) === tile) byPlace.delete(tile.place);
       tile.place = place;
-      tile.id = `face-${place}`;
       byPlace.set(place, tile);
     }
+    tile.id = `face-${place}`;
     const address = cropOf(place) ?? roughly(place);
     if (image.dataset.address !== (address ?? "")) {
       image.dataset.address = address ?? "";
@@ -334,6 +339,6 @@ export function wordsOf(place) {
   if (isAside(place)) return { kind: "aside", text: status, told: `set aside, ${status}` };
   if (status) return { kind: status === "duplicate" ? "aside" : status, text: status, told: status };
   const guess = guessOf(place);
-  if (guess) return { kind: "guess", text: `${guess.class} ${guess.share} %`, class: guess.class, told: `not labelled, guess ${guess.class}, ${guess.share} percent` };
+  if (guess) return { kind: "guess", text: `${guess.class} ${guess.share}%`, class: guess.class, told: `not labelled, guess ${guess.class}, ${guess.share} percent` };
   return { kind: "none", text: "", told: "not labelled" };
 }

@@ -69,10 +69,17 @@ export class Cards {
     }
     for (const [track, face] of here) this.#update(this.cards.get(track) ?? this.#add(track, face), face);
     for (const [track, card] of this.cards) card.root.classList.toggle("gone", !here.has(track));
+    this.expect(faces.length);
+  }
+
+  /** Make room for so many cards at once: more than two would stand far below the picture at their side, so they go below it. */
+  expect(most) {
+    if (most > 2) this.list.closest(".work").classList.add("many");
   }
 
   clear() {
     this.show([]);
+    this.list.closest(".work").classList.remove("many");
   }
 
   #add(track, face) {

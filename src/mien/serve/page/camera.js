@@ -188,7 +188,7 @@ class Session {
   }
 
   #speak(now) {
-    const words = this.faces.map((face) => inWords(face, `Face ${face.track}`).replace(/, \d.*%/, "")).join(". ") || "No face in view";
+    const words = this.faces.map((face) => inWords(face, `Face ${face.track}`).replace(/, [<>]?\d+%/, "")).join(". ") || "No face in view";
     if (words === this.said.words || 1000 * (now - this.said.at) < QUIET_MS) return;
     this.said = { words, at: now };
     announce(`${words}.`);

@@ -27,6 +27,11 @@ export class Rows {
     return this.tracks.get(face.track);
   }
 
+  /** The most faces at one time. */
+  most() {
+    return this.rows.reduce((most, row) => Math.max(most, row.faces.length), 0);
+  }
+
   /** The faces at a time. */
   at(time) {
     const place = firstFrom(this.times, time + 1e-3) - 1;

@@ -89,6 +89,7 @@ function show(mine) {
   byId("video-unplayable").hidden = true;
   player.src = mine.url;
   timeline.show(rows);
+  cards.expect(rows.most());
   moment(0);
   follow(mine);
   portraits(mine.url, rows, rows.lanes()).catch(() => {}); // the player says why a video does not play

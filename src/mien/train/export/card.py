@@ -19,8 +19,7 @@ from mien.model.folder import (
     read_model_folder,
     write_metadata,
 )
-from mien.model.heads import Blend, Head
-from mien.model.metadata import Metadata
+from mien.model.metadata import Blend, Head, Metadata
 from mien.model.preprocess import Preprocess
 
 _COLOURS = {"grey": "grey", "rgb": "colour, RGB", "bgr": "colour, BGR"}

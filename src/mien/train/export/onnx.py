@@ -20,8 +20,7 @@ import onnx
 from mien._version import __version__
 from mien.errors import ModelError
 from mien.model.calibration import LEFT_BELOW
-from mien.model.heads import Head
-from mien.model.metadata import METADATA_KEY, Metadata
+from mien.model.metadata import METADATA_KEY, Head, Metadata
 from mien.train.export.keras_io import finish_loading
 from mien.train.export.onnx_layers import activations, arithmetic, convolutions
 from mien.train.export.onnx_layers.graph import Graph, Value
