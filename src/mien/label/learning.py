@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.detect.align import align
+from mien.detect.base import align
 from mien.errors import MienError, OutputError
 from mien.faceset.table import FaceRow, FaceSet
 from mien.files import whole_file
