@@ -33,6 +33,7 @@ ELSEWHERE = {
 }
 ROOMS = (
     "predict",
+    "batch",
     "video",
     "explain",
     "detect",

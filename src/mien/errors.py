@@ -34,6 +34,10 @@ class TrainingError(MienError, RuntimeError):
     """Training cannot go on, for instance because the loss is not finite."""
 
 
+class WorkerError(MienError, RuntimeError):
+    """The processes or machines that work for a command cannot go on."""
+
+
 class OutputError(MienError, OSError):
     """A result cannot be written where it was asked for."""
 
@@ -55,4 +59,14 @@ def need(module: str, extra: str, what: str) -> ModuleType:
         raise MissingExtra(
             f"{what} needs {package}, which cannot be imported ({error}); "
             f'install it with: pip install "mien[{extra}]"'
+        ) from error
+
+
+def optional_package(package: str) -> ModuleType:
+    """Import a package that mien works with and never brings along; MissingExtra says how to install it."""
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise MissingExtra(
+            f"this needs the package {package}; install it with: pip install {package}"
         ) from error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 # The order of FER-2013's integer labels 0-6 (Goodfellow et al. 2013, arXiv:1307.0414).
 FER2013 = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 # The order of the columns of FER+ (Barsoum et al. 2016, arXiv:1608.01041), without 'unknown' and 'NF'.
@@ -45,6 +47,22 @@ def word_form(name: str) -> str:
 def same_letters(name: str) -> str:
     """Return a name without what people do not mean by it: capitals, and blanks around it."""
     return name.strip().casefold()
+
+
+def matching_place(name: str, names: Sequence[str]) -> int | None:
+    """Return the place among `names` of the one that means the same, None where there is none or several could be.
+
+    The very name comes first, then one with other capitals, another form of the word, another word for the expression:
+    so somebody's own classes `joy` and `happy` stay two.
+
+    >>> matching_place("joy", ("happy", "sad")), matching_place("joy", ("happy", "joy")), matching_place("a", ("b",))
+    (0, 1, None)
+    """
+    for form in (str, same_letters, word_form, canonical):
+        alike = [place for place, known in enumerate(names) if form(known) == form(name)]
+        if alike:
+            return alike[0] if len(alike) == 1 else None
+    return None
 
 
 def is_expression(name: str) -> bool:

@@ -257,3 +257,17 @@ def test_progress_is_told_only_for_what_is_decoded(tmp_path, write_faces):
     assert told == [(64, 80), (80, 80)]
     open_dataset(tmp_path, progress=lambda done, of: told.append((done, of)))
     assert len(told) == 2
+
+
+def test_pictures_that_are_written_oddly_are_used_and_counted(tmp_path, write_faces):
+    write_faces(tmp_path, {"happy": 3, "sad": 3})
+    for name in ("happy/0.png", "sad/2.png"):
+        content = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(content[:-12])  # without the part that ends a PNG
+    for _ in range(2):  # read, and from the cache
+        dataset = open_dataset(tmp_path, carve_validation=False)
+        assert len(dataset.split("train")) == 6
+        (note,) = [note for note in dataset.notes if "with a warning" in note]
+        assert note.startswith(
+            "2 pictures are used with a warning; the first, happy/0.png: it is written oddly ("
+        )

@@ -52,3 +52,15 @@ def test_a_class_that_the_model_does_not_know() -> None:
 def test_two_names_of_one_expression() -> None:
     with pytest.raises(DataError, match="'anger' and 'Angry' are the same expression"):
         match_classes(METADATA, ("anger", "Angry"))
+
+
+def test_two_classes_of_the_users_own_stay_two() -> None:
+    """`happy` and `joy`: after a training on both the report was refused."""
+    own = Metadata(
+        name="own", preprocess=Preprocess(), heads=(Head(name="own", labels=("happy", "joy", "sad")),)
+    )
+    assert match_classes(own, ("joy", "sad", "happy")).columns == (1, 2, 0)
+    assert match_classes(own, ("Joy", "happiness")).columns == (1, 0)
+    assert match_classes(METADATA, ("joy", "sad")).columns == (1, 2)
+    with pytest.raises(DataError, match="'happy' and 'joy' are the same expression to the model"):
+        match_classes(METADATA, ("happy", "joy"))

@@ -138,9 +138,8 @@ def test_a_disk_that_is_full_is_one_line_and_leaves_nothing_half_done(words: tup
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"mien: cannot write {words[1]}")
     assert "File too large" in line
-    assert not [
-        path for path in Path().rglob("*") if path.is_file() and path.parts[0] not in ("many", "tiny")
-    ]
+    left = [path for path in Path().rglob("*") if path.is_file() and path.parts[0] not in ("many", "tiny")]
+    assert set(map(str, left)) <= {"faces.parquet.partial"}  # from which --resume goes on
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")

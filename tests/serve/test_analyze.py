@@ -36,10 +36,24 @@ def test_bytes_give_the_numbers_of_the_analyzer(server: Running, analyzer: Analy
         "head": "light",
         "labels": ["dark", "bright"],
         "pictures": [
-            {"name": "the picture", "width": 64, "height": 48, "faces": faces_of(analyzer, jpeg(90))}
+            {
+                "name": "the picture",
+                "width": 64,
+                "height": 48,
+                "faces": faces_of(analyzer, jpeg(90)),
+                "warning": None,
+            }
         ],
     }
     assert answer.json["pictures"][0]["faces"][0]["emotion"] == "dark"
+
+
+def test_a_picture_that_is_written_oddly_is_answered_with_a_warning(server: Running) -> None:
+    for data, warned in ((png(10)[:-12], True), (png(10), False)):  # without the part that ends a PNG
+        (found,) = server.analyze(data, "image/png").json["pictures"]
+        assert found["faces"][0]["emotion"] == "dark"
+        assert (found["warning"] or "").startswith("the picture is written oddly (") == warned
+        assert (found["warning"] is None) != warned
 
 
 def test_a_form_with_several_and_one_that_cannot_be_read(server: Running, analyzer: Analyzer) -> None:

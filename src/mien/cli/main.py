@@ -25,6 +25,7 @@ COMMANDS = (
     "compare",
     "explain",
     "predict",
+    "batch",
     "demo",
     "video",
     "live",

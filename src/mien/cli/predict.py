@@ -31,6 +31,7 @@ EXAMPLES = """examples:
   mien predict - --json                         a picture from standard input
   mien predict photo.jpg --model runs/mine      with a network that you trained
   mien predict crowd.jpg --detect-size 4000     searched tile by tile, for small faces
+  mien predict photos --resume faces.csv        into a file; again, where it was killed: it goes on
   mien predict photos --prior balanced          where every expression is as common as any other
   mien predict --download-yunet                 once: YuNet, for --detector yunet
 """
@@ -62,6 +63,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     forms.add_argument(
         "--parquet", type=Path, metavar="FILE", help="write the rows of --csv to a Parquet file"
     )
+    parser.add_argument(
+        "--resume",
+        type=Path,
+        metavar="FILE",
+        help="write to FILE, in the form of its suffix or of --csv, --json, --jsonl, and keep what a run that was "
+        "stopped has left there: only the other pictures are looked at",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -76,6 +84,10 @@ def run(options: argparse.Namespace) -> int:
             "which pictures? Name files, folders or globs, or - for standard input: mien predict PATH; "
             "see mien predict --help"
         )
+    if options.resume:
+        from mien.cli.predict_resume import resume_form
+
+        form = resume_form(options.resume, options.form, options.parquet)
     found = find_sources(options.paths, options.save)
     sources, problems = found.sources, found.problems
     targets = targets_of(sources, options.save)
@@ -84,7 +96,14 @@ def run(options: argparse.Namespace) -> int:
     if not sources:
         return 2
     write = _writer(options)
-    failed = answer(open_analyzer(options, search=True), sources, targets, write, bar=bool(options.parquet))
+    analyzer = open_analyzer(options, search=True)
+    if options.resume:
+        from mien.cli.predict_resume import resumed
+
+        left, write = resumed(options.resume, form, analyzer, sources)
+        sources = [source for source, wanted in zip(sources, left, strict=True) if wanted]
+        targets = [target for target, wanted in zip(targets, left, strict=True) if wanted]
+    failed = answer(analyzer, sources, targets, write, bar=bool(options.parquet or options.resume))
     if options.save:
         count = len(sources) - failed
         print(
@@ -108,9 +127,10 @@ def answer(
     results = _Results(analyzer, sources, targets, bar=bar or not sys.stdout.isatty())
     write(iter(results), sources, analyzer.head.labels)
     if results.coarse:
-        which = "the picture is" if len(sources) == 1 else f"{results.coarse:,} pictures are"
+        some = f"{results.coarse:,} picture{'s are' if results.coarse > 1 else ' is'}"
+        which = "the picture is" if len(sources) == 1 else some
         print(
-            f"mien: {which} so large that faces under about 1 % of its longer side may be missed; --detect-size 4000 "
+            f"mien: {which} so large that faces under about 1% of the longer side may be missed; --detect-size 4000 "
             "searches closer, tile by tile",
             file=sys.stderr,
         )

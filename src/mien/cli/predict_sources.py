@@ -13,7 +13,7 @@ from pathlib import Path
 from mien.errors import ImageError
 from mien.files import natural
 from mien.images.decode import read_bytes
-from mien.images.listing import list_pictures, no_picture, passed_over_note
+from mien.images.listing import list_pictures, no_picture, passed_over_note, picture_name
 
 STDIN = "-"
 _SAVED_AS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")  # others are saved as PNG
@@ -119,7 +119,7 @@ def _below(folder: Path, skip: Path | None, passed_over: Counter[str]) -> Iterat
 
 
 def _source(path: Path, place: Path) -> Source:
-    return Source(_on_one_line(os.fsencode(path).decode("utf-8", "replace")), path, place)
+    return Source(picture_name(path), path, place)
 
 
 def _on_one_line(name: str) -> str:

@@ -243,15 +243,21 @@ _NOTHING = Fingerprints(
 )
 
 
+_Finding = tuple[Fingerprints, str, str]  # of one file: its reason not to be used, or what is odd about it
+
+
 @dataclass(frozen=True, eq=False)
 class Scan:
     """Findings on n files, in their order. reasons: why a file is no usable picture, '' where it is one.
+
+    warnings: what is odd about a file that is used all the same, '' where nothing is.
 
     fingerprints: of length n, zeros where there is a reason.
     """
 
     fingerprints: Fingerprints
     reasons: Sequence[str]
+    warnings: Sequence[str]
 
     @property
     def readable(self) -> NDArray[np.intp]:
@@ -263,18 +269,21 @@ def scan_files(files: Sequence[LabelledFile], source: Path, progress: Progress |
 
     progress is told (done, of) after each batch of files that had to be decoded.
     """
-    key = cache.hash_of("scan", os.path.realpath(source))
+    key = cache.hash_of("scan 2", os.path.realpath(source))
     names = [str(file.path) if file.box is None else f"{file.path} {file.box}" for file in files]
     states = [_state(file.path) for file in files]
     known = _remembered(key)
-    found: list[tuple[Fingerprints, str] | None] = [
+    found: list[_Finding | None] = [
         known.get((name, *state)) for name, state in zip(names, states, strict=True)
     ]
     new = [place for place, item in enumerate(found) if item is None]
     for place, item in zip(new, _examined([files[place] for place in new], progress), strict=True):
         found[place] = item
     items = [item for item in found if item is not None]
-    scan = Scan(joined([fingerprints for fingerprints, _ in items]), [reason for _, reason in items])
+    prints, reasons, warnings = (
+        (list(column) for column in zip(*items, strict=True)) if items else ([], [], [])
+    )
+    scan = Scan(joined(prints), reasons, warnings)
     if new or len(known) != len(files):
         _remember(key, names, states, scan)
     return scan
@@ -288,7 +297,7 @@ def _state(path: Path) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def _examined(files: Sequence[LabelledFile], progress: Progress | None) -> Iterator[tuple[Fingerprints, str]]:
+def _examined(files: Sequence[LabelledFile], progress: Progress | None) -> Iterator[_Finding]:
     with ThreadPoolExecutor(workers()) as pool:
         for start in range(0, len(files), _BATCH):
             batch = files[start : start + _BATCH]
@@ -297,11 +306,12 @@ def _examined(files: Sequence[LabelledFile], progress: Progress | None) -> Itera
                 progress(start + len(batch), len(files))
 
 
-def _examine(file: LabelledFile) -> tuple[Fingerprints, str]:
+def _examine(file: LabelledFile) -> _Finding:
     try:
-        return fingerprint_of(cut_out(decode(_content(file.path), "it").pixels, file.box)), ""
+        decoded = decode(_content(file.path), "it")
+        return fingerprint_of(cut_out(decoded.pixels, file.box)), "", decoded.warning
     except ImageError as error:
-        return _NOTHING, str(error)
+        return _NOTHING, str(error), ""
 
 
 def _content(path: Path) -> bytes:
@@ -318,7 +328,7 @@ def _content(path: Path) -> bytes:
     return read_bytes(path, "it")
 
 
-def _remembered(key: str) -> dict[tuple[str, int, int], tuple[Fingerprints, str]]:
+def _remembered(key: str) -> dict[tuple[str, int, int], _Finding]:
     stored = cache.load("scan", key)
     if stored is None:
         return {}
@@ -327,13 +337,16 @@ def _remembered(key: str) -> dict[tuple[str, int, int], tuple[Fingerprints, str]
     places = np.arange(len(fingerprints))
     states = stored["states"].tolist()
     return {
-        (name, *state): (fingerprints.take(places[row : row + 1]), reason)
-        for row, (name, state, reason) in enumerate(zip(text["names"], states, text["reasons"], strict=True))
+        (name, *state): (fingerprints.take(places[row : row + 1]), reason, warning)
+        for row, (name, state, reason, warning) in enumerate(
+            zip(text["names"], states, text["reasons"], text["warnings"], strict=True)
+        )
     }
 
 
 def _remember(key: str, names: Sequence[str], states: Sequence[tuple[int, int]], scan: Scan) -> None:
-    text = json.dumps({"names": list(names), "reasons": list(scan.reasons)})
+    said = {"names": list(names), "reasons": list(scan.reasons), "warnings": list(scan.warnings)}
+    text = json.dumps(said)
     cache.store(
         "scan",
         key,
@@ -362,7 +375,18 @@ def index_files(source: Path, found: Found, progress: Progress | None = None) ->
         rows = np.flatnonzero([file.split == split for file in usable])
         chosen = [usable[int(row)] for row in rows]
         splits[split] = _split(pictures.take(rows), chosen, classes, found.share_classes)
-    return RawDataset(found.name, classes, in_order(splits), tuple(unreadable), found.notes, found.refused)
+    notes = (*found.notes, *_odd(files, scan.warnings))
+    return RawDataset(found.name, classes, in_order(splits), tuple(unreadable), notes, found.refused)
+
+
+def _odd(files: Sequence[LabelledFile], warnings: Sequence[str]) -> list[str]:
+    """Count the files that are used although they are written oddly, as damaged ones often are, and name the first."""
+    odd = [(file.name, warning) for file, warning in zip(files, warnings, strict=True) if warning]
+    if not odd:
+        return []
+    name, warning = odd[0]
+    several = "pictures are" if len(odd) > 1 else "picture is"
+    return [f"{len(odd):,} {several} used with a warning; the first, {clipped(name)}: {warning}"]
 
 
 def _split(

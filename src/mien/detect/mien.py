@@ -185,6 +185,7 @@ class MienDetector:
     ) -> None:
         self._opened = (path, threshold, twice)
         files = read_detector(path or SHIPPED)
+        self.path = files.path
         self._settings = files.metadata
         self._threshold = files.metadata.threshold if threshold is None else threshold
         if not 0 < self._threshold < 1:

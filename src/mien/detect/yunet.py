@@ -53,7 +53,7 @@ class YuNetDetector:
             "known_as": KNOWN.get(digest, "a file that mien was not measured with"),
             "opencv": cv2.__version__,
         }
-        self._path = path
+        self.path = path
         self._data = np.frombuffer(content, np.uint8)
         self._threads = threading.local()  # a FaceDetectorYN keeps the size of the picture it works on
         try:
@@ -62,7 +62,7 @@ class YuNetDetector:
             raise ModelError(f"{path} is not a YuNet file that OpenCV can use; {by_hand()}") from error
 
     def __reduce__(self) -> tuple[type[YuNetDetector], tuple[Path]]:
-        return YuNetDetector, (self._path,)
+        return YuNetDetector, (self.path,)
 
     def detect(self, image: NDArray[np.uint8]) -> tuple[Detection, ...]:
         """See Detector.detect."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.errors import DataError, ModelError
-from mien.labels import canonical
+from mien.errors import DataError
+from mien.labels import matching_place
 from mien.model.metadata import Head, Metadata
 
 
@@ -39,7 +39,7 @@ class Match:
 def match_classes(metadata: Metadata, classes: tuple[str, ...], head: str | None = None) -> Match:
     """Find the head that knows all `classes`: the one named `head`, or the first that does.
 
-    Names are compared by `labels.canonical`, in any order. Raises ModelError for a head that does not exist
+    Names are compared by `labels.matching_place`, in any order. Raises ModelError for a head that does not exist
     and DataError when a class of the data is not among a head's labels.
     """
     candidates = (metadata.head(head),) if head else metadata.heads
@@ -55,9 +55,16 @@ def match_classes(metadata: Metadata, classes: tuple[str, ...], head: str | None
 
 
 def _matched(head: Head, classes: tuple[str, ...], metadata: Metadata) -> Match:
-    places = _places(head.labels, ModelError)
-    _places(classes, DataError)
-    columns = tuple(places[canonical(name)] for name in classes)
+    columns: list[int] = []
+    for name in classes:
+        place = matching_place(name, head.labels)
+        assert place is not None
+        if place in columns:
+            raise DataError(
+                f"{classes[columns.index(place)]!r} and {name!r} are the same expression to the model, which calls it "
+                f"{head.labels[place]!r}; use --merge to join them"
+            )
+        columns.append(place)
     notes = []
     if head != metadata.heads[0]:
         notes.append(f"answers are those of the head '{head.name}'")
@@ -67,23 +74,11 @@ def _matched(head: Head, classes: tuple[str, ...], metadata: Metadata) -> Match:
             f"the data has {len(classes)} of the model's {len(head.labels)} classes; its probabilities for "
             f"{', '.join(rest)} are left out and the others scaled to sum to one"
         )
-    return Match(head, columns, "; ".join(notes))
+    return Match(head, tuple(columns), "; ".join(notes))
 
 
 def _unknown(head: Head, classes: tuple[str, ...]) -> list[str]:
-    known = {canonical(label) for label in head.labels}
-    return [name for name in classes if canonical(name) not in known]
-
-
-def _places(names: tuple[str, ...], error: type[DataError] | type[ModelError]) -> dict[str, int]:
-    places: dict[str, int] = {}
-    for place, name in enumerate(names):
-        if (plain := canonical(name)) in places:
-            raise error(
-                f"{names[places[plain]]!r} and {name!r} are the same expression; use --merge to join them"
-            )
-        places[plain] = place
-    return places
+    return [name for name in classes if matching_place(name, head.labels) is None]
 
 
 def _plural(word: str, things: list[str]) -> str:

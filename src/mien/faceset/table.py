@@ -13,6 +13,7 @@ A table without the other files but its crops is complete by itself.
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import math
@@ -25,7 +26,7 @@ from types import MappingProxyType
 from typing import Any
 
 from mien.detect.base import Box, Detection, Landmarks, Point, scaled
-from mien.errors import ConfigError, DataError, MienError
+from mien.errors import ConfigError, DataError, MienError, optional_package
 from mien.files import (
     FORMULA,
     cannot_write,
@@ -42,6 +43,7 @@ TABLE_FILE, CROPS = "faces.csv", "crops"
 SHOWN, DUPLICATE, BLURRED, TINY, DOUBTFUL = "", "duplicate", "blurred", "tiny", "doubtful"
 SET_ASIDE = (DUPLICATE, BLURRED, TINY, DOUBTFUL)  # by mien itself
 STATUSES = (SHOWN, *SET_ASIDE, NO_FACE, CANNOT_TELL)
+CONTENT_BYTES = 6  # of the hash of a source: among 100,000, two are the same by chance once in 50,000 sets
 _LONGEST_CELL = 1_000_000  # characters
 _LOCK_S = 30.0  # how long to wait for another process that is writing the table
 _POINTS = Landmarks._fields
@@ -151,6 +153,15 @@ class FaceRow:
         """Whether training can use it: a class is given, or votes, and nobody said that it is none."""
         return bool(self.label or self.votes) and self.status not in (NO_FACE, CANNOT_TELL)
 
+    def is_from(self, data: bytes) -> bool:
+        """Say whether this is the content of the photograph that the face was found in, and not another one since.
+
+        True as well where the id was made by somebody else, and says nothing of the content.
+        """
+        content, dash, _ = self.id.partition("-")
+        own = dash and len(content) == 2 * CONTENT_BYTES and set(content) <= set("0123456789abcdef")
+        return not own or content == content_key(data)
+
     def in_crop(self, side_px: int) -> Detection:
         """Return the face in pixels of its crop, whose side is `side_px`, as `mien.detect.base` takes it.
 
@@ -184,6 +195,11 @@ class FaceRow:
             _number(self.margin, 4), _number(self.score, 3), _number(self.sharpness, 1),
             *map(_safe, texts),
         ]  # fmt: skip
+
+
+def content_key(data: bytes) -> str:
+    """Return what the content of a source is known by, and what the ids of its faces begin with: 12 hex digits."""
+    return hashlib.blake2b(data, digest_size=CONTENT_BYTES).hexdigest()
 
 
 class FaceSet:
@@ -300,8 +316,14 @@ class FaceSet:
         return path
 
     def to_dicts(self) -> list[dict[str, Any]]:
-        """Return a dict per face, column to value: `pandas.DataFrame(faceset.to_dicts())`. Empty cells are None."""
+        """Return a dict per face, column to value, those that people added as well. Empty cells are None."""
         return [_plain(face) for face in self._faces.values()]
+
+    def to_pandas(self) -> Any:
+        """Return a `pandas.DataFrame`, a row per face, with the columns of the table."""
+        return optional_package("pandas").DataFrame(
+            self.to_dicts(), columns=None if self._faces else list(_NAMES)
+        )
 
     def _load(self) -> None:
         path = self.folder / TABLE_FILE

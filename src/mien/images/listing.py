@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import stat
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -49,14 +49,25 @@ class Listing:
 
 
 def list_pictures(folder: Path, leave_out: Callable[[Path], bool] | None = None) -> Listing:
-    """Return the pictures in a folder and below it, and what else lies there.
-
-    Hidden and system folders are not entered; links are followed, each folder once. leave_out: folders for which it
-    is true are neither entered nor counted.
-    """
-    pictures: list[Path] = []
-    videos: list[Path] = []
+    """Return the pictures in a folder and below it, and what else lies there. See `walk_pictures`."""
     passed_over: Counter[str] = Counter()
+    videos: list[Path] = []
+    pictures = tuple(walk_pictures(folder, passed_over, leave_out, videos.append))
+    return Listing(pictures, dict(+passed_over), tuple(videos))
+
+
+def walk_pictures(
+    folder: Path,
+    passed_over: Counter[str],
+    leave_out: Callable[[Path], bool] | None = None,
+    on_video: Callable[[Path], None] = lambda _: None,
+) -> Iterator[Path]:
+    """Yield the pictures in a folder and below it, one folder at a time in memory, and count what else lies there.
+
+    In natural order, those of a folder before those below it. Hidden and system folders are not entered; links are
+    followed, each folder once. passed_over: grows by the other files, by kind. leave_out: folders for which it is true
+    are neither entered nor counted. on_video: called with each video, which counts as passed over.
+    """
     seen: set[tuple[int, int]] = set()
     waiting = [folder]
     while waiting:
@@ -79,11 +90,15 @@ def list_pictures(folder: Path, leave_out: Callable[[Path], bool] | None = None)
             elif kind := no_picture(Path(entry.path)):
                 passed_over[kind] += not is_system_file(entry.name)
                 if kind == VIDEO:
-                    videos.append(Path(entry.path))
+                    on_video(Path(entry.path))
             else:
-                pictures.append(Path(entry.path))
+                yield Path(entry.path)
         waiting += reversed(below)
-    return Listing(tuple(pictures), dict(+passed_over), tuple(videos))
+
+
+def picture_name(path: Path | str) -> str:
+    """Return what a picture is called in results: its path, fit for one line whatever bytes it has."""
+    return _on_one_line(os.fsencode(path).decode("utf-8", "replace"))
 
 
 def no_picture(path: Path) -> str:

@@ -58,16 +58,22 @@ class Picture:
 
 
 def analyze_many(
-    analyzer: Analyzer, files: Sequence[PictureFile], finish: Finish | None = None, warn: Warn | None = None
+    analyzer: Analyzer,
+    files: Sequence[PictureFile],
+    finish: Finish | None = None,
+    warn: Warn | None = None,
+    *,
+    threads: int | None = None,
 ) -> Generator[Answer, None, None]:
     """Yield each picture's faces, in the order of `files`; for one that cannot be read, what is wrong with it.
 
     The numbers are those of `Analyzer.analyze`. finish: called with (place in files, picture, its faces) in one of
     several threads, for instance to write a marked copy; what it raises ends the iteration. warn: called with a
-    line about each file that is written oddly but whole, before its faces are yielded; None: a Python warning. Close
-    the iterator to stop early: pictures that nobody has begun with are dropped.
+    line about each file that is written oddly but whole, before its faces are yielded; None: a Python warning. threads:
+    how many decode and search at once; None: one for each processor. Close the iterator to stop early: pictures that
+    nobody has begun with are dropped.
     """
-    with closing(process_many(files, lambda some: _analyzed(analyzer, some, finish))) as answers:
+    with closing(process_many(files, lambda some: _analyzed(analyzer, some, finish), threads)) as answers:
         for answer, warning in answers:
             if warning and warn:
                 warn(warning)
@@ -77,14 +83,14 @@ def analyze_many(
 
 
 def process_many(
-    files: Sequence[PictureFile], work: Callable[[list[Picture]], list[T]]
+    files: Sequence[PictureFile], work: Callable[[list[Picture]], list[T]], threads: int | None = None
 ) -> Generator[T, None, None]:
     """Decode files in parallel, a round ahead, and yield what `work` makes of them, in the order of `files`.
 
     work: gets the pictures of one thread's share of a round, and returns one result for each; what it raises ends the
-    iteration. Memory does not grow with the number of files.
+    iteration. threads: see analyze_many. Memory does not grow with the number of files.
     """
-    threads = min(workers(), len(files))
+    threads = min(threads or workers(), len(files))
     if threads < 2:
         for place, file in enumerate(files):
             yield from work([Picture(place, _decoded(file))])

@@ -101,7 +101,8 @@ def _shown(name: str, answer: Answer) -> dict[str, Any]:
     if isinstance(answer, ImageError):
         return {"name": name, "problem": problem_of(answer)}
     faces = [face.to_dict() for face in answer.faces]
-    return {"name": name, "width": answer.width, "height": answer.height, "faces": faces}
+    size = {"width": answer.width, "height": answer.height}
+    return {"name": name, **size, "faces": faces, "warning": answer.warning or None}
 
 
 @router.post(

@@ -28,15 +28,16 @@ _STUCK_S = 30.0  # beyond the time limit of a request: whatever a thread does th
 
 @dataclass(frozen=True)
 class Seen:
-    """width and height in pixels, upright. faces: the largest first."""
+    """width and height in pixels, upright. faces: the largest first. warning: what is odd about the file, or ''."""
 
     width: int
     height: int
     faces: tuple[Face, ...]
+    warning: str = ""
 
 
 Answer = Seen | ImageError
-_Decoded = tuple[Entry[Answer], NDArray[np.uint8]]
+_Decoded = tuple[Entry[Answer], NDArray[np.uint8], str]  # and what is odd about the file
 
 
 class BatchMetrics(Protocol):
@@ -146,7 +147,7 @@ class Batcher:
                 if isinstance(image, ImageError):
                     self._pixels -= picture.pixels
                 else:
-                    self._decoded.append((entry, image))
+                    self._decoded.append((entry, image, decoder.warning))
                     self._to_search.notify()
                 self._to_decode.notify()
             if isinstance(image, ImageError) and not entry.future.done():
@@ -179,7 +180,7 @@ class Batcher:
             self._answer(batch)
             del self._searching[me]
             with self._to_decode:
-                self._pixels -= sum(entry.picture.pixels for entry, _ in batch)
+                self._pixels -= sum(entry.picture.pixels for entry, *_ in batch)
                 self._to_decode.notify_all()
             batch.clear()  # or the last one stays in memory until the next comes
 
@@ -212,19 +213,19 @@ class Batcher:
 
     def _answer(self, batch: Sequence[_Decoded]) -> None:
         """Find the faces in some pictures, and name all their expressions with one call of the network."""
-        images = [image for _, image in batch]
+        images = [image for _, image, _ in batch]
         try:
             detector = self._analyzer.detector
             found = [
                 self._analyzer.detect(image)
                 if (px := entry.picture.detect_size) is None
                 else detect_resized(image, detector, px)
-                for entry, image in batch
+                for entry, image, _ in batch
             ]
             answers = self._analyzer.classify_faces(images, found)
         except BaseException as error:  # a bug or no memory: the clients must not wait for ever
-            for entry, _ in batch:
+            for entry, *_ in batch:
                 entry.future.set_exception(error)
             return
-        for (entry, image), faces in zip(batch, answers, strict=True):
-            entry.future.set_result(Seen(image.shape[1], image.shape[0], faces))
+        for (entry, image, warning), faces in zip(batch, answers, strict=True):
+            entry.future.set_result(Seen(image.shape[1], image.shape[0], faces, warning))

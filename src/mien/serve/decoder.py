@@ -40,6 +40,7 @@ _PIPE_BYTES = 1 << 20
 class Decoder:
     """One process that decodes, started anew where it had to be ended. `decode` from one thread, `close` from any.
 
+    warning: what is odd about the last picture though it was decoded, '' where nothing is.
     max_pixels: of the largest picture, from which the limit of memory follows, whatever a header claims.
     """
 
@@ -47,6 +48,7 @@ class Decoder:
         self._max_pixels = max_pixels
         self._lock, self._busy = threading.Lock(), threading.Lock()
         self._closed = False
+        self.warning = ""
         self._process: subprocess.Popen[bytes] | None = None
         self._start()
 
@@ -66,7 +68,8 @@ class Decoder:
                 if self._process is None:
                     return ImageError(f"{name} was not decoded: the server is going down"), 0.0
                 try:
-                    return _asked(self._process, data, name, limit_s)
+                    image, seconds, self.warning = _asked(self._process, data, name, limit_s)
+                    return image, seconds
                 except (OSError, EOFError, TimeoutError) as error:
                     code = self._end(self._process)
                     if isinstance(error, TimeoutError) or code == -getattr(signal, "SIGPROF", 0):
@@ -120,7 +123,7 @@ class Decoder:
 
 def _asked(
     process: subprocess.Popen[bytes], data: bytes, name: str, limit_s: float
-) -> tuple[NDArray[np.uint8] | ImageError, float]:
+) -> tuple[NDArray[np.uint8] | ImageError, float, str]:
     assert process.stdin is not None
     assert process.stdout is not None
     _write(process.stdin, {"name": name, "limit_s": limit_s, "bytes": len(data)}, data)
@@ -131,10 +134,10 @@ def _asked(
             raise TimeoutError
     answer = _read(process.stdout)
     if "error" in answer:
-        return ImageError(answer["error"]), answer["seconds"]
+        return ImageError(answer["error"]), answer["seconds"], ""
     image = np.empty(answer["shape"], np.uint8)
     _fill(process.stdout, image.reshape(-1).data)
-    return image, answer["seconds"]
+    return image, answer["seconds"], answer["warning"]
 
 
 def _serve(max_pixels: int) -> None:
@@ -159,8 +162,9 @@ def _serve(max_pixels: int) -> None:
         begun = time.process_time()
         _limit_time(request["limit_s"])
         try:
-            image = np.ascontiguousarray(decode(bytes(data), request["name"]).pixels)
-            answer, pixels = {"shape": image.shape}, image.reshape(-1).data
+            decoded = decode(bytes(data), request["name"])
+            image = np.ascontiguousarray(decoded.pixels)
+            answer, pixels = {"shape": image.shape, "warning": decoded.warning}, image.reshape(-1).data
         except ImageError as error:
             answer = {"error": str(error)}
         except MemoryError:

@@ -83,12 +83,13 @@ class Face(BaseModel):
 
 
 class PictureFaces(BaseModel):
-    """A picture that was read. faces: the largest first."""
+    """A picture that was read. faces: the largest first. warning: what is odd about its file, though it was read."""
 
     name: str
     width: int
     height: int
     faces: list[Face]
+    warning: str | None
 
 
 class UnreadPicture(BaseModel):
@@ -105,7 +106,7 @@ class Analysis(BaseModel):
             "head": _HEAD,
             "labels": _LABELS,
             "pictures": [
-                {"name": "photo.jpg", "width": 640, "height": 480, "faces": [_FACE]},
+                {"name": "photo.jpg", "width": 640, "height": 480, "faces": [_FACE], "warning": None},
                 {"name": "other.jpg", "problem": _PROBLEM},
             ],
         }

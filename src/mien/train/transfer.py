@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.errors import ConfigError, ModelError
-from mien.labels import canonical
+from mien.labels import matching_place
 from mien.model.folder import BEST_FILE, KERAS_SUFFIXES, MODEL_FILE, model_path
 from mien.model.metadata import Blend, Head, Metadata
 from mien.model.preprocess import Preprocess
@@ -99,15 +99,8 @@ def with_new_heads(
 
 def kept_classes(metadata: Metadata, labels: Sequence[str]) -> list[str]:
     """Return those of the labels whose weights a new head takes over from the network's default answer."""
-    kept = [label for label in labels if _place_of(label, metadata.head().labels) is not None]
+    kept = [label for label in labels if matching_place(label, metadata.head().labels) is not None]
     return kept if len(kept) > 1 else []  # one alone says nothing beside others
-
-
-def _place_of(label: str, known: Sequence[str]) -> int | None:
-    if label in known:
-        return list(known).index(label)
-    alike = [place for place, name in enumerate(known) if canonical(name) == canonical(label)]
-    return alike[0] if len(alike) == 1 else None
 
 
 _Answer = tuple[tuple[str, ...], NDArray[np.float64], NDArray[np.float64]]
@@ -148,7 +141,7 @@ def _keep_known(
     labels: Sequence[str],
 ) -> None:
     """Give a new head the old column of every label that was known; the others keep what they began with."""
-    places = [_place_of(label, known) for label in labels]
+    places = [matching_place(label, known) for label in labels]
     if sum(place is not None for place in places) < 2:
         return
     kernel, bias = (np.array(keras.ops.convert_to_numpy(part)) for part in new.weights)
@@ -269,11 +262,11 @@ def columns_of(
     heads: Sequence[Head], labels: tuple[str, ...], order: Mapping[str, int]
 ) -> tuple[int, list[int]] | None:
     """Find the teacher's head that knows these labels; one with as many is better than one with more."""
-    wanted = [canonical(label) for label in labels]
     for head in sorted(heads, key=lambda head: len(head.labels) != len(labels)):
-        known = [canonical(label) for label in head.labels]
-        if set(wanted) <= set(known):
-            return order[head.name], [known.index(label) for label in wanted]
+        places = [matching_place(label, head.labels) for label in labels]
+        found = [place for place in places if place is not None]
+        if len(set(found)) == len(labels):
+            return order[head.name], found
     return None
 
 

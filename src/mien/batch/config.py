@@ -1,0 +1,32 @@
+"""How a run of `mien batch` is spread over processes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mien.errors import ConfigError
+from mien.settings import setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchConfig:
+    """How the work is spread; what is answered depends on none of it."""
+
+    address: str | None = setting(
+        None, "a running Ray cluster; unset: the one that $RAY_ADDRESS names, or this machine alone"
+    )
+    actors: int | None = setting(
+        None, "processes that work, each with the model loaded; unset: as many as have room"
+    )
+    cpus_per_actor: int = setting(1, "processors, and threads, of each of them")
+    shard_size: int = setting(250, "pictures a shard, which is lost when its process dies")
+    read_ahead_mb: int = setting(64, "picture files that an actor holds in memory, in megabytes")
+    column: str | None = setting(
+        None, "column of tables with the paths or the bytes of pictures; unset: by its name"
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("actors", "cpus_per_actor", "shard_size", "read_ahead_mb"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{name} must be at least 1, got {value}")

@@ -1,0 +1,284 @@
+"""What an actor does: it opens the model once, then answers shards, one after the other.
+
+What travels is names, the bytes of the model, and finished tables: never a decoded picture.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tarfile
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from mien._version import __version__
+from mien.batch.plan import NO_PATH, PICTURE, ROWS, Item, Shard, picture_column
+from mien.batch.storage import WHAT, Storage
+from mien.errors import ImageError, ModelError, need
+from mien.files import cache_folder
+from mien.images.headers import HEAD_BYTES, content_kind
+from mien.images.listing import PICTURE_SUFFIXES, picture_name
+from mien.predict.analyzer import Analyzer, load
+from mien.predict.batch import analyze_many
+from mien.predict.results import Faces
+from mien.predict.table import arrow_schema, arrow_table, table_columns, table_rows
+
+UNREADABLE, DAMAGED, CRASH = "unreadable", "damaged", "crash"  # the words of the column `error`
+METADATA_KEY = b"mien"  # of a shard's Parquet file: its `Counts` as JSON, and the run that it belongs to
+_READERS = 8  # files read at a time, each waiting for a disk or the network
+_AT_ONCE = 64  # pictures in one go
+Counts = Counter[str]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is the same for every shard of a run.
+
+    run: its mark. files: those of model and detector, by the place that they get on the other machine. options: of
+    `mien.load`. sources: as the user named them. threads: of one actor. read_ahead: bytes of picture files in memory.
+    """
+
+    run: str
+    version: str
+    files: Mapping[str, bytes]
+    digest: str
+    options: Mapping[str, Any]
+    storage: Storage
+    sources: Sequence[str]
+    column: str | None
+    threads: int
+    read_ahead: int
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one call answers: the pictures of a shard from first to last (not included; None: to the end).
+
+    problem: with words, the pictures are not looked at but reported so. deaths: of the actors that tried it alone.
+    """
+
+    shard: Shard
+    first: int = 0
+    last: int | None = None
+    problem: str = ""
+    deaths: int = 0
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """One picture, or why there is none. path: as in results."""
+
+    path: str
+    source: int
+    data: bytes = b""
+    problem: ImageError | None = None
+
+    @property
+    def title(self) -> str:
+        return self.path
+
+    def content(self) -> bytes:
+        if self.problem:
+            raise self.problem
+        return self.data
+
+
+class Worker:
+    """An actor of Ray. Everything of weight is done in `open`, so that what goes wrong there is an answer."""
+
+    def open(self, job: Job) -> list[str]:
+        """Get ready; return the labels. ModelError where this machine has another mien."""
+        if job.version != __version__:
+            raise ModelError(
+                f"this run is of mien {job.version}, the machine {os.uname().nodename} has mien {__version__}: "
+                "answers would mix; install the same version everywhere"
+            )
+        self._job = job
+        self._analyzer = _opened(job)
+        self._readers = ThreadPoolExecutor(_READERS)
+        return list(self._analyzer.head.labels)
+
+    def answer(self, part: Part) -> bytes:
+        """Return the Parquet file of a part: a row a face."""
+        labels = self._analyzer.head.labels
+        names = [*table_columns(labels), "source", "error"]
+        rows: list[list[Any]] = []
+        counts: Counts = Counter()
+        whole = not part.first and part.last is None
+        others: Counts = counts if whole else Counter()  # a shard in parts counts them in each
+        pictures = (
+            _unread(part, self._job) if part.problem else _pictures(part, self._job, self._readers, others)
+        )
+        for picture, found, error in self._told(pictures, part.problem, counts):
+            _count(counts, found, error)
+            source = self._job.sources[picture.source]
+            rows += ([*row, source, error] for row in table_rows(picture.path, found, labels))
+        return encoded(arrow_table(rows, arrow_schema(names)), counts, self._job.run)
+
+    def _told(
+        self, pictures: Iterator[_Picture], problem: str, counts: Counts
+    ) -> Iterator[tuple[_Picture, Faces | ImageError, str | None]]:
+        """Yield each picture with what is in it, or why that is not known and what kind of trouble that is."""
+        if problem:
+            for picture in pictures:
+                yield picture, ImageError(f"{picture.path} {problem}"), CRASH
+            return
+
+        def odd(_: str) -> None:
+            counts["odd"] += 1
+
+        with ThreadPoolExecutor(1) as ahead:  # reads the next pictures while these are looked at
+            coming: Future[list[_Picture]] = ahead.submit(_some, pictures, self._job.read_ahead // 2)
+            while some := coming.result():
+                coming = ahead.submit(_some, pictures, self._job.read_ahead // 2)
+                answers = analyze_many(self._analyzer, some, warn=odd, threads=self._job.threads)
+                for picture, found in zip(some, answers, strict=True):
+                    damaged = DAMAGED if isinstance(found, ImageError) else None
+                    yield picture, found, UNREADABLE if picture.problem else damaged
+
+
+def encoded(table: Any, counts: Mapping[str, int], run: str) -> bytes:
+    """Return a table as the bytes of a Parquet file that says what it holds."""
+    arrow = need("pyarrow", "ray", WHAT)
+    parquet = need("pyarrow.parquet", "ray", WHAT)
+    stated = json.dumps({"run": run, "counts": dict(counts)})
+    stream = arrow.BufferOutputStream()
+    parquet.write_table(table.replace_schema_metadata({METADATA_KEY: stated}), stream, compression="zstd")
+    content: bytes = stream.getvalue().to_pybytes()
+    return content
+
+
+def _count(counts: Counts, found: Faces | ImageError, error: str | None) -> None:
+    counts["pictures"] += 1
+    if isinstance(found, ImageError):
+        counts["failed"] += 1
+        counts[f"error {error}"] += 1
+        return
+    counts["faces"] += len(found)
+    counts["without face"] += not found
+    counts["coarse"] += found.coarse
+    for face in found:
+        counts[f"emotion {face.emotion}"] += 1
+        counts["uncertain"] += face.uncertain
+
+
+def _opened(job: Job) -> Analyzer:
+    """Open the model from files that came with the job, which are kept in this machine's folder for caches."""
+    place = cache_folder() / "batch" / job.digest
+    if not place.is_dir():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        made = Path(tempfile.mkdtemp(dir=place.parent))
+        for name, content in job.files.items():
+            (made / name).parent.mkdir(exist_ok=True)
+            (made / name).write_bytes(content)
+        with suppress(OSError):  # another actor of this machine was first
+            made.rename(place)
+    options = dict(job.options)
+    for name in ("model", "detector_file"):
+        if options.get(name):
+            options[name] = place / options[name]
+    return load(**options)
+
+
+def _some(pictures: Iterator[_Picture], most_bytes: int) -> list[_Picture]:
+    """Take pictures until there are many or they are large."""
+    some: list[_Picture] = []
+    size = 0
+    while len(some) < _AT_ONCE and size < most_bytes and (picture := next(pictures, None)):
+        some.append(picture)
+        size += len(picture.data)
+    return some
+
+
+def _pictures(part: Part, job: Job, readers: ThreadPoolExecutor, others: Counts) -> Iterator[_Picture]:
+    """Yield the pictures of a part, in their order. others: counts the files in a tar file that are none."""
+    items, first, last = part.shard.items, part.first, part.last
+    item = items[0]
+    if item.kind in (PICTURE, NO_PATH):
+        read = partial(_read, storage=job.storage)
+        wanted = items[first:last]
+        for start in range(0, len(wanted), _READERS):
+            yield from readers.map(read, wanted[start : start + _READERS])
+        return
+    try:
+        if item.kind == ROWS:
+            end = item.last if last is None else item.first + last
+            yield from _rows(item._replace(first=item.first + first, last=end), job)
+        else:
+            yield from islice(_members(item, job, others), first, last)
+    except (OSError, ValueError, tarfile.TarError, EOFError) as error:  # Arrow's errors are ValueErrors
+        rows = f"#{item.first}-{item.last}" if item.kind == ROWS else ""
+        shown = picture_name(item.file + rows)
+        reason = " ".join(str(error).split())[:300]
+        yield _Picture(shown, item.source, problem=ImageError(f"{shown} cannot be read on: {reason}"))
+
+
+def _unread(part: Part, job: Job) -> Iterator[_Picture]:
+    """Yield the pictures of a part by name alone, as far as their names are known without their bytes."""
+    items, first, last = part.shard.items, part.first, part.last
+    if items[0].kind in (PICTURE, NO_PATH):
+        yield from (_Picture(picture_name(item.file), item.source) for item in items[first:last])
+    elif items[0].kind == ROWS:
+        (item,) = items
+        rows = range(item.first, item.last)[first:last]
+        yield from (_Picture(picture_name(f"{item.file}#{row}"), item.source) for row in rows)
+    else:
+        yield from islice(_members(items[0], job, Counter()), first, last)
+
+
+def _read(item: Item, storage: Storage) -> _Picture:
+    shown = picture_name(item.file)
+    if item.kind == NO_PATH:
+        return _Picture(shown, item.source, problem=ImageError(f"{shown}: this row names no picture"))
+    try:
+        return _Picture(shown, item.source, storage.read(item.file, shown))
+    except ImageError as error:
+        return _Picture(shown, item.source, problem=error)
+
+
+def _rows(item: Item, job: Job) -> Iterator[_Picture]:
+    """Yield pictures of a Parquet table with their bytes, a few rows in memory at a time."""
+    parquet = need("pyarrow.parquet", "ray", WHAT)
+    with job.storage.open(item.file) as stream, parquet.ParquetFile(stream) as file:
+        chosen = picture_column(file.schema_arrow, item.file, job.column)
+        start = group = 0
+        while start + (rows := file.metadata.row_group(group).num_rows) <= item.first:
+            start, group = start + rows, group + 1
+        for batch in file.iter_batches(32, row_groups=[group], columns=[chosen.name]):
+            end = start + len(batch)
+            if start < item.last and end > item.first:
+                for row, cell in enumerate(batch.column(0).to_pylist(), start=start):
+                    if item.first <= row < item.last:
+                        yield _cell(picture_name(f"{item.file}#{row}"), item.source, cell, chosen.bytes_in)
+            start = end
+
+
+def _cell(name: str, source: int, cell: Any, field: str | None) -> _Picture:
+    data = cell.get(field) if isinstance(cell, dict) else cell
+    if not data:
+        return _Picture(name, source, problem=ImageError(f"{name} holds no bytes"))
+    return _Picture(name, source, bytes(data))
+
+
+def _members(item: Item, job: Job, others: Counts) -> Iterator[_Picture]:
+    """Yield the pictures in a tar file, as WebDataset writes them, read once from front to end."""
+    with job.storage.open(item.file) as stream, tarfile.open(fileobj=stream, mode="r|*") as tar:
+        for member in tar:
+            opened = tar.extractfile(member) if member.isfile() else None
+            if opened is None:
+                continue
+            data = opened.read(HEAD_BYTES)
+            if Path(member.name).name.startswith(".") or not (
+                member.name.lower().endswith(PICTURE_SUFFIXES) or content_kind(data)[1]
+            ):
+                others["in tar files, no pictures"] += 1
+                continue
+            yield _Picture(picture_name(f"{item.file}#{member.name}"), item.source, data + opened.read())

@@ -1,0 +1,72 @@
+"""`mien batch`: a million pictures, on every processor of this machine or of a Ray cluster; stopped and gone on."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from mien.batch.config import BatchConfig
+from mien.cli.network_options import add_network_options, add_search_options, adopted_model
+from mien.settings import add_settings, from_options
+
+HELP = "Recognise a very large number of pictures on one or many machines, into Parquet, and go on after any stop."
+EXAMPLES = """examples:
+  mien batch photos --to answers                 every picture below a folder, on all processors
+  mien batch "photos/*.tar" --to answers         WebDataset: pictures in tar files
+  mien batch list.csv --to answers               a table with a column of paths
+  mien batch faces.parquet --to answers          or of the bytes of pictures
+  mien batch s3://bucket/photos --to answers     a bucket: s3://, gs://, abfs://
+  mien batch photos --to answers --address auto  on the Ray cluster that this machine belongs to
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "sources",
+        nargs="+",
+        metavar="SOURCE",
+        help="folder (with all below it), picture, glob, table (.csv, .parquet), tar file, or an address of them",
+    )
+    parser.add_argument(
+        "--to",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="where the shards, summary.json and failures.csv go; the same command goes on with what is there",
+    )
+    add_settings(parser, BatchConfig)
+    add_network_options(parser)
+    add_search_options(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    from mien.batch.run import SUMMARY, batch
+    from mien.images.listing import passed_over_note
+    from mien.terminal import clock
+
+    names = (
+        "detector",
+        "detector_file",
+        "head",
+        "precision",
+        "prior",
+        "detect_size",
+        "min_face",
+        "min_score",
+    )
+    loading = {name: getattr(options, name) for name in names}
+    config = from_options(BatchConfig, options)
+    done = batch(options.sources, options.to, config, model=adopted_model(options), **loading)
+    for line in (*done.listed.problems, *filter(None, [passed_over_note(done.listed.passed_over)])):
+        print(f"mien: {line}", file=sys.stderr)
+    counts = done.counts
+    pace = (
+        f" in {clock(done.took_s)}, {done.answered / max(done.took_s, 1e-9):,.1f}/s" if done.answered else ""
+    )
+    before = counts["pictures"] - done.answered
+    print(
+        f"{done.folder}: {counts['pictures']:,} pictures, {counts['faces']:,} faces, {counts['failed']:,} failed; "
+        f"{done.answered:,} now{pace}{f', {before:,} before' if before else ''}; see {done.folder / SUMMARY}"
+    )
+    return 1 if counts["failed"] or done.listed.problems else 0

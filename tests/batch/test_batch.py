@@ -1,0 +1,382 @@
+"""`mien batch`: what it answers is what `mien predict` answers, whatever is killed on the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+import mien
+from mien.batch.config import BatchConfig
+from mien.batch.plan import Shard, read_plan, write_plan
+from mien.batch.storage import Storage
+from mien.cli.main import main
+from mien.errors import ConfigError, DataError, ModelError, OutputError
+
+parquet = pytest.importorskip("pyarrow.parquet")
+ray = pytest.importorskip("ray")
+from mien.batch import run as batch_run  # noqa: E402
+from mien.batch.run import batch  # noqa: E402
+from mien.batch.worker import Job, Part, Worker  # noqa: E402
+
+SAMPLES = sorted((Path(mien.__file__).parent / "samples").glob("*.jpg"))
+
+
+def picture(number: int) -> bytes:
+    """Return a JPEG; every third shows nobody."""
+    image = cv2.imread(str(SAMPLES[number % 2]))
+    if number % 3 == 2:
+        image = np.full((64, 64, 3), number * 5, np.uint8)
+    side = 96 + 8 * (number % 7)
+    return cv2.imencode(".jpg", cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA))[1].tobytes()
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def fill(folder: Path, count: int) -> list[Path]:
+    folder.mkdir(parents=True)
+    paths = [folder / f"{number}.jpg" for number in range(count)]
+    for number, path in enumerate(paths):
+        path.write_bytes(picture(number))
+    return paths
+
+
+def rows_of(folder: Path) -> list[dict[str, Any]]:
+    """Return all rows of a run, in the order of its shards."""
+    return [
+        row for path in sorted((folder / "shards").iterdir()) for row in parquet.read_table(path).to_pylist()
+    ]
+
+
+def without_source(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{name: value for name, value in row.items() if name not in ("source", "error")} for row in rows]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[str]:
+    """A Ray of this process with two processors; its address."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
+    quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
+    ray.init(address="local", num_cpus=2, object_store_memory=100 << 20, **quiet)
+    yield ray.get_runtime_context().gcs_address
+    ray.shutdown()
+
+
+class Trap(threading.Thread):
+    """A picture that is a pipe: whoever reads it is known, and killed as often as the trap says; then it is served."""
+
+    def __init__(self, path: Path, content: bytes, kills: int, victim: int | None = None) -> None:
+        super().__init__(daemon=True)
+        os.mkfifo(path)
+        self.path, self.content, self.kills, self.victim = path, content, kills, victim
+        self.killed: list[int] = []
+        self.start()
+
+    def run(self) -> None:
+        while True:
+            with self.path.open("wb") as pipe:  # waits for a reader
+                if len(self.killed) < self.kills:
+                    reader = self._reader()
+                    self.killed.append(self.victim or reader)
+                    os.kill(self.killed[-1], signal.SIGKILL)
+                    while self._reads(reader):  # a process that ends may hold the pipe for a while
+                        time.sleep(0.01)
+                    continue
+                pipe.write(self.content)
+                return
+
+    def _reader(self) -> int:
+        while True:
+            for entry in Path("/proc").glob("[0-9]*"):
+                if int(entry.name) != os.getpid() and self._reads(int(entry.name)):
+                    return int(entry.name)
+            time.sleep(0.01)
+
+    def _reads(self, process: int) -> bool:
+        try:
+            return str(self.path) in [str(one.readlink()) for one in Path(f"/proc/{process}/fd").iterdir()]
+        except OSError:
+            return False
+
+
+def listed_in(table: Path, paths: list[Path]) -> Path:
+    table.write_text("path\n" + "".join(f"{path}\n" for path in paths), encoding="utf-8")
+    return table
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
+@pytest.mark.usefixtures("cluster")
+def test_actors_are_killed_and_the_union_is_what_predict_says(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = fill(here / "photos", 40)
+    bystander, poison = here / "photos" / "7.jpg", here / "photos" / "23.jpg"
+    once, always = (bystander, 1), (poison, 99)
+    traps = []
+    for path, kills in (once, always):
+        path.unlink()
+        traps.append(Trap(path, picture(int(path.stem)), kills))
+    table = listed_in(here / "list.csv", paths)
+    words = ["batch", str(table), "--to", "out", "--shard-size", "6", "--actors", "2"]
+    assert main(words) == 1
+    assert "40 pictures" in capsys.readouterr().out
+    assert [len(trap.killed) for trap in traps] == [1, 3]  # in its shard, then twice alone
+    rows = rows_of(here / "out")
+    (crashed,) = [row for row in rows if row["error"]]
+    assert (crashed["path"], crashed["error"]) == (str(poison), "crash")
+    assert "ended the process that looked at it, 2 times" in crashed["problem"]
+
+    for path in (bystander, poison):
+        path.unlink()
+        path.write_bytes(picture(int(path.stem)))
+    answered = [str(path) for path in paths if path != poison]
+    assert main(["predict", *answered, "--parquet", "predict.parquet"]) == 0
+    expected = parquet.read_table("predict.parquet").to_pylist()
+    assert without_source([row for row in rows if row is not crashed]) == expected
+    summary = json.loads((here / "out" / "summary.json").read_text(encoding="utf-8"))
+    assert summary["pictures"] == 40
+    assert summary["faces"] == sum(row["face"] is not None for row in expected) > 20
+    assert summary["failed_by_error"] == {"crash": 1}
+    failures = (here / "out" / "failures.csv").read_text(encoding="utf-8").splitlines()
+    assert failures[0] == "path,source,error,problem"
+    assert failures[1].startswith(f"{poison},{table},crash,")
+    assert len(failures) == 2
+
+    assert main(words) == 1  # nothing is left to do, and nothing changes
+    assert "0 now, 40 before" in capsys.readouterr().out
+    assert rows_of(here / "out") == rows
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs pipes and signals")
+def test_a_killed_driver_is_gone_on_with(cluster: str, here: Path) -> None:
+    paths = fill(here / "photos", 12)
+    late = paths[9]
+    late.unlink()
+    listed_in(here / "list.csv", paths)
+    words = ["batch", "list.csv", "--to", "out", "--shard-size", "3", "--actors", "1"]
+    driver = subprocess.Popen(
+        [sys.executable, "-m", "mien.cli.main", *words, "--address", cluster], stderr=subprocess.DEVNULL
+    )
+    trap = Trap(late, picture(9), 1, victim=driver.pid)
+    assert driver.wait(timeout=120) == -signal.SIGKILL
+    shards = here / "out" / "shards"
+    first = {path.name: path.stat().st_mtime_ns for path in shards.iterdir()}
+    assert sorted(first) == ["0000000.parquet", "0000001.parquet", "0000002.parquet"]
+    done = batch(["list.csv"], "out", BatchConfig(shard_size=3, actors=1), quiet=True)
+    trap.join(timeout=30)
+    assert (done.answered, done.counts["pictures"], done.counts["failed"]) == (3, 12, 0)
+    assert {name: (shards / name).stat().st_mtime_ns for name in first} == first
+    assert [row["path"] for row in rows_of(here / "out") if row["face"] in (1, None)] == list(map(str, paths))
+
+
+def job(here: Path, *sources: str, column: str | None = None) -> Job:
+    files, options, _ = batch_run._model_files({})
+    return Job(
+        run="run", version=mien.__version__, files=files, digest=batch_run._digest(files), options=options,
+        storage=Storage(here), sources=sources, column=column, threads=1, read_ahead=1 << 20,
+    )  # fmt: skip
+
+
+def shards(here: Path, *sources: str, size: int = 5, column: str | None = None) -> list[Shard]:
+    write_plan(here / "plan.parquet", sources, Storage(here), size=size, column=column)
+    return list(read_plan(here / "plan.parquet", lambda _: False))
+
+
+def answered(here: Path, *sources: str, column: str | None = None) -> list[dict[str, Any]]:
+    """Answer in this process what an actor would."""
+    worker = Worker()
+    worker.open(job(here, *sources, column=column))
+    parts = [worker.answer(Part(shard)) for shard in shards(here, *sources, column=column)]
+    return [row for part in parts for row in parquet.read_table(BytesIO(part)).to_pylist()]
+
+
+def expected(name: str) -> list[dict[str, Any]]:
+    """Return the rows of 12 pictures, with the paths that they have in `name`, a format of the number."""
+    analyzer = mien.load()
+    rows = []
+    for number in range(12):
+        for face in analyzer(picture(number)) or [None]:
+            rows.append({"path": name.format(number), "emotion": face and face.emotion})
+    return rows
+
+
+def told(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{name: row[name] for name in ("path", "emotion")} for row in rows]
+
+
+def test_pictures_in_a_tar_file(here: Path) -> None:
+    with tarfile.open("set.tar", "w") as tar:
+        for number in range(12):
+            for name, content in ((f"{number:03}.jpg", picture(number)), (f"{number:03}.json", b"{}")):
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                tar.addfile(member, BytesIO(content))
+    assert told(answered(here, "set.tar")) == expected("set.tar#{:03}.jpg")
+    whole = Path("set.tar").read_bytes()
+    Path("cut.tar").write_bytes(whole[: len(whole) // 2])
+    *rows, last = answered(here, "cut.tar")
+    assert told(rows) == expected("cut.tar#{:03}.jpg")[: len(rows)]
+    assert (last["path"], last["error"]) == ("cut.tar", "unreadable")
+
+
+@pytest.mark.parametrize("form", ["bytes", "struct"])
+def test_pictures_in_a_parquet_table(here: Path, form: str) -> None:
+    import pyarrow as arrow
+
+    cells = [
+        picture(number) if form == "bytes" else {"bytes": picture(number), "path": ""} for number in range(12)
+    ]
+    parquet.write_table(arrow.table({"label": [0] * 12, "image": cells}), "set.parquet", row_group_size=7)
+    assert told(answered(here, "set.parquet")) == expected("set.parquet#{}")
+    found = shards(here, "set.parquet", size=5)
+    assert [(shard.items[0].first, shard.items[0].last) for shard in found] == [(0, 5), (5, 7), (7, 12)]
+    assert shards(here, "set.parquet", column="image") == found
+    with pytest.raises(DataError, match="has no column 'photo'; it has label, image"):
+        shards(here, "set.parquet", column="photo")
+
+
+def test_every_picture_once_whatever_names_it(here: Path) -> None:
+    fill(here / "photos" / "a", 3)
+    fill(here / "photos" / "b", 3)  # the same names
+    (here / "photos" / "b" / "link.jpg").symlink_to(here / "photos" / "a" / "0.jpg")
+    (here / "photos" / "notes.txt").write_text("none")
+    (here / "photos" / "list.csv").write_text('id,path\n1,a/1.jpg\n2,\n3,"no, such.jpg"\n')
+    found = write_plan(
+        here / "plan.parquet",
+        ["photos", "photos/a/*.jpg", "photos/list.csv", "none/*.jpg"],
+        Storage(here),
+        size=4,
+    )
+    plan = list(read_plan(here / "plan.parquet", lambda number: number == 0))
+    assert [[item.file for item in shard.items] for shard in plan] == [
+        ["photos/b/1.jpg", "photos/b/2.jpg", "photos/list.csv#2", "photos/no, such.jpg"]
+    ]
+    assert (found.pictures, found.shards, found.named_twice) == (8, 2, 5)
+    assert dict(found.passed_over) == {"text": 2}
+    assert found.problems == ["no picture, table or tar file matches none/*.jpg"]
+
+
+def test_other_file_systems(here: Path) -> None:
+    fsspec = pytest.importorskip("fsspec")
+    fill(here / "photos", 12)
+    memory = fsspec.filesystem("memory")
+    memory.pipe(
+        {f"/bucket/deep/{n}.jpg": picture(n) for n in range(12)} | {"/bucket/a b#?.png": b"no picture"}
+    )
+    rows = answered(here, "memory://bucket")
+    assert told(sorted(rows[1:], key=lambda row: int(row["path"].split("/")[-1][:-4]))) == expected(
+        "memory://bucket/deep/{}.jpg"
+    )
+    assert (rows[0]["path"], rows[0]["error"]) == ("memory://bucket/a b#?.png", "damaged")
+    assert [len(shard.items) for shard in shards(here, "memory://bucket/**/1*.jpg")] == [3]
+    address = f"file://{here}/photos"
+    assert len(shards(here, address)) == len(shards(here, f"local://{here}/photos")) == 3
+    assert sorted(map(str, told(answered(here, address)))) == sorted(map(str, expected(address + "/{}.jpg")))
+    found = write_plan(here / "plan.parquet", ["file:///no/such"], Storage(here), size=5)
+    assert found.problems[0].startswith("there is no picture in file:///no/such; name a folder")
+    with pytest.raises(DataError, match="there is no way to read bogus://x"):
+        shards(here, "bogus://x")
+
+
+@pytest.mark.usefixtures("cluster")
+def test_another_run_is_refused_in_one_line(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(here / "photos", 4)
+    batch(["photos"], "out", quiet=True)
+    with pytest.raises(
+        ConfigError, match=r"^out was begun with head None, this is votes: answers would mix; name"
+    ):
+        batch(["photos"], "out", quiet=True, head="votes")
+    with pytest.raises(
+        ConfigError, match=r"^out was begun for .*photos, this is .*photos/0.jpg: answers would mix"
+    ):
+        batch(["photos/0.jpg"], "out", quiet=True)
+    monkeypatch.setattr(batch_run, "_digest", lambda _: "0" * 64)
+    with pytest.raises(
+        ConfigError, match=r"^out was begun with the model \w{12}…, this is 000000000000…: answers"
+    ):
+        batch(["photos"], "out", quiet=True)
+    monkeypatch.undo()
+    monkeypatch.chdir(here)
+    with (
+        batch_run.locked(here / "out", "being written"),
+        pytest.raises(ConfigError, match="by another process"),
+    ):
+        batch(["photos"], "out", quiet=True)
+    with pytest.raises(ConfigError, match=r"^photos holds other things \(0.jpg"):
+        batch(["photos"], "photos", quiet=True)
+    with pytest.raises(DataError, match="there is no picture in nothing"):
+        batch(["nothing"], "out2", quiet=True)
+    assert not (here / "out2").exists()
+    with pytest.raises(ConfigError, match="actors must be at least 1, got 0"):
+        BatchConfig(actors=0)
+    other = job(here, "photos")
+    with pytest.raises(ModelError, match=r"this run is of mien 0\.0, the machine .* has mien"):
+        Worker().open(Job(**{**vars(other), "version": "0.0"}))
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_disk_that_is_full_is_one_line_and_the_rest_is_done_later(here: Path) -> None:
+    fill(here / "photos", 9)
+    config = BatchConfig(shard_size=3, actors=1)
+
+    def full(path: Path) -> Any:
+        if path.name == "0000001.parquet":
+            raise OutputError(
+                f"cannot write {path}: No space left on device; free some space or name another place"
+            )
+        return whole(path)
+
+    whole, batch_run.whole_file = batch_run.whole_file, full
+    try:
+        with pytest.raises(OutputError, match="No space left on device"):
+            batch(["photos"], "out", config, quiet=True)
+    finally:
+        batch_run.whole_file = whole
+    assert [path.name for path in (here / "out" / "shards").iterdir()] == ["0000000.parquet"]
+    (here / "out" / "shards" / "0000000.parquet").write_bytes(b"PAR1")  # as after a loss of power
+    assert batch(["photos"], "out", config, quiet=True).answered == 9
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:ray", "ignore::FutureWarning:ray")
+@pytest.mark.parametrize(
+    "name", [pytest.param("ray data", marks=pytest.mark.slow), "multiprocessing", "joblib"]
+)
+def test_the_examples_for_other_engines(
+    name: str, here: Path, request: pytest.FixtureRequest, capfd: pytest.CaptureFixture[str]
+) -> None:
+    page = Path(__file__).resolve().parents[2] / "docs" / "scale.md"
+    code = page.read_text(encoding="utf-8").split(f"<!-- {name} -->\n```py\n")[1].split("```")[0]
+    (here / "example.py").write_text(code, encoding="utf-8")
+    fill(here / "photos", 6)
+    analyzer = mien.load()
+    truth = [[face.emotion for face in analyzer(picture(number))] for number in range(6)]
+    if name == "ray data":  # in the Ray that runs already
+        request.getfixturevalue("cluster")
+        exec(compile(code, "example.py", "exec"), {"__name__": "__main__"})
+        answers = parquet.read_table(here / "answers").to_pylist()
+        assert [row["emotions"] for row in sorted(answers, key=lambda row: row["path"])] == truth
+        return
+    subprocess.run([sys.executable, "example.py"], check=True)
+    printed = capfd.readouterr().out
+    if name == "joblib":
+        assert sorted(map(str, truth)) == sorted(str(one) for part in eval(printed) for one in part)
+    else:
+        assert [eval(line.partition(" ")[2]) for line in printed.splitlines()] == truth
