@@ -67,9 +67,17 @@ def prepare(config: TrainConfig) -> int:
     devices = 1
     if keras.backend.backend() == "jax":
         found = keras.distribution.list_devices()
-        devices = len(found)
+        devices = len(found) if config.devices == "all" else int(config.devices)
+        if devices > len(found):
+            raise ConfigError(f"devices is {devices}, JAX sees {len(found)}; ask for fewer, or for all")
+        found = found[:devices]
         parallel = keras.distribution.DataParallel(devices=found) if devices > 1 else None
         keras.distribution.set_distribution(parallel)
+    elif config.devices not in ("all", "1"):
+        raise ConfigError(
+            f"devices is {config.devices}: Keras spreads a batch over devices on JAX only; pip install jax, and set "
+            "KERAS_BACKEND=jax"
+        )
     if config.batch_size and config.batch_size % devices:
         raise ConfigError(f"batch_size must be a multiple of the {devices} devices, got {config.batch_size}")
     return devices

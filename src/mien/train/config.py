@@ -193,6 +193,9 @@ class TrainConfig(DataConfig):
         "auto: mixed (bfloat16) on GPUs, and for our own networks on processors with AVX-512 BF16 or AMX; else float32",
         choices=("auto", "float32", "mixed"),
     )
+    devices: str = _run(
+        "all", "on JAX: how many devices share each batch, a number or all; a later start may change it"
+    )
     h5: bool = _run(False, "also save the best network as .h5")
     int8: bool = _run(
         False, "also write an int8 form of the network, unless it loses more than 0.3 points on validation"
@@ -256,6 +259,8 @@ class TrainConfig(DataConfig):
         for name in (*not_negative, "weight_decay", "plateau_floor"):
             if (getattr(self, name) or 0) < 0:
                 raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
+        if self.devices != "all" and not (self.devices.isdecimal() and int(self.devices)):
+            raise ConfigError(f"devices must be all or a number from 1 on, got {self.devices!r}")
         if not 0 <= self.jpeg_quality <= 90:
             raise ConfigError(f"jpeg_quality must be from 0 to 90, got {self.jpeg_quality}")
         if not 0 < self.teacher_weight <= 1:

@@ -69,7 +69,7 @@ def default_folder(
 
 
 # What does not change the network that comes out, or is in the name already.
-_NOT_IN_NAMES = ("network", "tracker", "h5")
+_NOT_IN_NAMES = ("network", "tracker", "h5", "devices")
 
 
 def described(config: TrainConfig, dataset: Dataset, data: Path) -> dict[str, Any]:
@@ -187,7 +187,7 @@ def _differences(stored: Mapping[str, Any], settings: Mapping[str, Any]) -> list
     found = [
         f"{name}: {_said(old.get(name, defaults.get(name)))} there, {_said(value)} asked"
         for name, value in new.items()
-        if old.get(name, defaults.get(name)) != value
+        if old.get(name, defaults.get(name)) != value and name != "devices"
     ]
     if stored.get("data", {}).get("fingerprint") != settings["data"]["fingerprint"]:
         found.append("the data has changed")
