@@ -60,3 +60,13 @@ def need(module: str, extra: str, what: str) -> ModuleType:
             f"{what} needs {package}, which cannot be imported ({error}); "
             f'install it with: pip install "mien[{extra}]"'
         ) from error
+
+
+def optional_package(package: str) -> ModuleType:
+    """Import a package that mien works with and never brings along; MissingExtra says how to install it."""
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise MissingExtra(
+            f"this needs the package {package}; install it with: pip install {package}"
+        ) from error

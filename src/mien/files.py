@@ -195,7 +195,8 @@ def locked(folder: Path, doing: str, option: str = "--out") -> Iterator[None]:
     except OSError as error:
         raise cannot_write(folder, error) from error
     if stream is None:
-        with suppress(OSError):
+        who = ""
+        with suppress(OSError):  # it may have ended just now
             who = path.read_text(encoding="utf-8").strip()
         raise ConfigError(
             f"{folder} is {doing} by another process ({who or 'just started'}); wait for it, or name another place "

@@ -389,3 +389,70 @@ def test_a_damaged_list_of_votes_names_its_line(write):
         (root / "FER2013Train/label.csv").write_text(row + damage)
         with pytest.raises(DataError, match=words):
             read(root)
+
+
+def test_rafdb_as_kaggle_gives_it_with_tables_beside_numbered_folders(tmp_path, write_faces):
+    """`DATASET/train/1/train_00001_aligned.jpg` and `train_labels.csv` with bare names."""
+    for split, count in (("train", 2), ("test", 1)):
+        lines = ["image,label"]
+        for label in ("1", "4", "5"):
+            write_faces(tmp_path / "made", {label: count}, first_seed=int(label) * 10 + len(split))
+            for number in range(count):
+                name = f"{split}_{label}{number:04d}_aligned.png"
+                place = tmp_path / "raf" / "DATASET" / split / label / name
+                place.parent.mkdir(parents=True, exist_ok=True)
+                (tmp_path / "made" / label / f"{number}.png").rename(place)
+                lines.append(f"{name},{label}")
+        (tmp_path / "raf" / f"{split}_labels.csv").write_text("\n".join(lines))
+    dataset = open_dataset(tmp_path / "raf", carve_validation=False)
+    assert dataset.classes == ("happy", "sad", "surprise")
+    assert {name: len(part) for name, part in dataset.splits.items()} == {"train": 6, "test": 3}
+    assert any(note.startswith("pictures found by their names below raf/") for note in dataset.notes)
+
+
+def test_names_that_lie_in_several_places_are_not_guessed(tmp_path, write_faces):
+    write_faces(tmp_path, {"deep/down/one/happy": 2, "deep/down/two/sad": 2})
+    (tmp_path / "list.csv").write_text("image,label\n0.png,happy\n1.png,sad\n")
+    with pytest.raises(DataError, match=r"none of the 2 pictures .* is there"):
+        open_dataset(tmp_path / "list.csv")
+
+
+def test_affectnet_with_an_annotation_file_for_each_picture(tmp_path, write_faces):
+    for number, split in enumerate(("train_set", "val_set")):
+        write_faces(tmp_path, {f"{split}/images": 4}, first_seed=10 * number)
+        (tmp_path / split / "annotations").mkdir()
+        for row, label in enumerate(("1", "2", "1", "8")):
+            np.save(tmp_path / split / "annotations" / f"{row}_exp.npy", np.array(label))
+    np.save(tmp_path / "val_set" / "annotations" / "99_exp.npy", np.array("1"))
+    dataset = open_dataset(tmp_path)
+    assert {name: part.labels.tolist() for name, part in dataset.splits.items()} == {
+        "train": [0, 1, 0], "validation": [0, 1, 0],
+    }  # fmt: skip
+    assert dataset.classes == ("happy", "sad")
+    assert "1 annotations have no picture; not used" in dataset.notes
+    assert "rows without an expression are left out: 2" in dataset.notes
+    (tmp_path / "val_set" / "annotations" / "0_exp.npy").write_bytes(b"broken")
+    with pytest.raises(DataError, match=r"0_exp\.npy is no NumPy file with one number"):
+        open_dataset(tmp_path)
+
+
+def test_persons_below_the_classes_stay_on_one_side(tmp_path, write_faces):
+    write_faces(
+        tmp_path, {f"{label}/subject{person:02d}": 2 for label in ("happy", "sad") for person in range(1, 6)}
+    )
+    dataset = open_dataset(tmp_path)
+    assert any(note.startswith("5 persons have folders below the classes") for note in dataset.notes)
+    sides = [set(part.groups or ()) for part in dataset.splits.values()]
+    assert all(sides)
+    assert not sides[0] & sides[1]
+
+
+def test_a_column_of_splits_is_used_whatever_it_is_called(tmp_path, write_faces):
+    write_faces(tmp_path, {"pictures": 6})
+    rows = [
+        f"pictures/{row}.png,{('happy', 'sad')[row % 2]},{('Train', 'Test')[row > 3]}" for row in range(6)
+    ]
+    (tmp_path / "list.csv").write_text("\n".join(["image,label,data_type", *rows]))
+    dataset = open_dataset(tmp_path / "list.csv", carve_validation=False)
+    assert {name: len(part) for name, part in dataset.splits.items()} == {"train": 4, "test": 2}
+    assert "split by the column 'data_type': train 4, test 2" in dataset.notes

@@ -25,7 +25,7 @@ from mien.train import run_folder
 
 FILES = {
     "report.json", "report.md", "report.html", "predictions.csv",
-    "confusion.png", "reliability.png", "roc.png", "top_losses.png",
+    "confusion.png", "reliability.png", "risk_coverage.png", "roc.png", "top_losses.png",
 }  # fmt: skip
 CONFIG = EvaluateConfig(resamples=200)
 
@@ -302,3 +302,27 @@ def test_pictures_that_chose_the_epoch_are_told_from_new_ones(
     )
     run_folder.write_seen(run, {"train": keys[:8]})
     assert evaluate(run, faces / "train", config=CONFIG).data.split == "test"
+
+
+def test_the_report_says_what_is_gained_by_answering_less(
+    model_folder: Callable[..., Path], faces: Path
+) -> None:
+    folder = model_folder()
+    facts = json.loads((folder / "model.json").read_text())
+    sure = evaluate(folder, faces, config=CONFIG).predictions.probabilities.max(axis=1)
+    threshold = facts["heads"][0]["threshold"] = float(np.sort(sure)[4:6].mean())
+    (folder / "model.json").write_text(json.dumps(facts))
+    found = evaluate(folder, faces, config=CONFIG)
+    answered = sure >= threshold
+    assert 0 < answered.mean() < 1
+    assert found.selective.answered == answered.mean()
+    assert found.selective.accuracy == found.predictions.right[answered].mean()
+    assert found.selective.below == found.predictions.right[~answered].mean()
+    markdown = render.report_markdown(found)
+    assert "of the others, below its threshold of" in markdown
+    assert "Area under the risk-coverage curve" in render.report_page(found)
+    # Pictures of three levels: their light tells them apart, their size does not.
+    names = [group.name for group in found.quality]
+    assert "darkest quarter" in names
+    assert "smallest quarter" not in names
+    assert "| darkest quarter |" in markdown

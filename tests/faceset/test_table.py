@@ -56,6 +56,18 @@ def test_every_column_survives_writing_and_reading(tmp_path: Path) -> None:
     assert rows[0][header.index("person")] == "'=17"  # no spreadsheet runs it
 
 
+def test_the_table_as_dicts_and_data_frame(tmp_path: Path) -> None:
+    faces = written(tmp_path, FULL, FaceRow(id="aa-2", file="crops/aa-2.png"))
+    first, second = faces.to_dicts()
+    assert list(first) == [*(column.name for column in COLUMNS), "person"]
+    assert (first["x"], first["left_mouth_y"], first["votes"]["bored"], first["person"]) == (20, 71, 1, "=17")
+    assert second["label"] is None
+    pandas = pytest.importorskip("pandas")
+    frame = faces.to_pandas()
+    assert isinstance(frame, pandas.DataFrame)
+    assert frame["width"].tolist()[0] == 50
+
+
 def test_a_hand_edited_table_gives_a_line_for_each_wrong_row_and_keeps_it(tmp_path: Path) -> None:
     text = "\r\n".join(
         [

@@ -56,6 +56,17 @@ def test_names_in_any_script_are_drawn(word: str) -> None:
     assert not np.array_equal(drawn, boxes)
 
 
+@pytest.mark.parametrize("word", ["سعيد", "שמח", "開心", "Happy"])
+def test_a_name_and_its_number_stand_apart(word: str) -> None:
+    """A blank behind a name that is read from right to left does not stand before it."""
+    sheet = paper(60, 400)
+    draw_text(sheet, f"{word} 84%", (10, 30), 30, (0, 0, 0))
+    inked = (sheet < 128).all(axis=2).any(axis=0)
+    end, blank = 10 + text_width(word, 30), text_width(" ", 30)
+    assert inked[10 : round(end)].any() and inked[round(end + blank) :].any()
+    assert not inked[round(end) + 1 : round(end + blank) - 1].any()
+
+
 def test_a_letter_that_no_font_has_is_a_box() -> None:
     sheet = paper(40, 60)
     draw_text(sheet, canvas._NOBODYS, (10, 20), 30, (0, 0, 0))

@@ -127,9 +127,10 @@ def answer(
     results = _Results(analyzer, sources, targets, bar=bar or not sys.stdout.isatty())
     write(iter(results), sources, analyzer.head.labels)
     if results.coarse:
-        which = "the picture is" if len(sources) == 1 else f"{results.coarse:,} pictures are"
+        some = f"{results.coarse:,} picture{'s are' if results.coarse > 1 else ' is'}"
+        which = "the picture is" if len(sources) == 1 else some
         print(
-            f"mien: {which} so large that faces under about 1 % of its longer side may be missed; --detect-size 4000 "
+            f"mien: {which} so large that faces under about 1% of the longer side may be missed; --detect-size 4000 "
             "searches closer, tile by tile",
             file=sys.stderr,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -15,6 +16,7 @@ from mien.errors import ConfigError, DataError
 from mien.settings import setting
 
 SPLITS = ("train", "validation", "test")
+DECISIONS_FILE = "mien-decisions.csv"  # beside the data: see mien.data.decisions
 Progress = Callable[[int, int], None]  # told (done, of) while pictures are examined
 
 
@@ -141,38 +143,46 @@ class Dataset:
         return found
 
 
+_read = partial(setting, group="how DATA is read")
+
+
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """How DATA is read. Every command that takes DATA has these settings."""
 
-    labels: tuple[str, ...] = setting(
+    labels: tuple[str, ...] = _read(
         (), "what the data's labels mean: OLD=NEW, several separated by commas (0=angry,1=happy)"
     )
-    merge: tuple[str, ...] = setting(
+    merge: tuple[str, ...] = _read(
         (), "merge classes: NEW=OLD+OLD, several separated by commas (nothappy=sad+angry)"
     )
-    classes: tuple[str, ...] = setting(
+    classes: tuple[str, ...] = _read(
         (), "use only these classes, in this order (after --labels and --merge); unset: all"
     )
-    path_column: str | None = setting(None, "table: the column with the pictures' paths; unset: by its name")
-    label_column: str | None = setting(None, "table: the column with the labels; unset: by its name")
-    split_column: str | None = setting(
+    path_column: str | None = _read(None, "table: the column with the pictures' paths; unset: by its name")
+    label_column: str | None = _read(None, "table: the column with the labels; unset: by its name")
+    split_column: str | None = _read(
         None,
         "table: the column that says train, validation or test; 'none': there is none; unset: by its name",
     )
-    root: str | None = setting(
+    root: str | None = _read(
         None,
         "table: the folder from which its paths start; unset: the table's own, or where the pictures are found",
     )
-    group: str | None = setting(
+    group: str | None = _read(
         None,
         "what stays on one side of the split (persons, films): a table's column, or a regular expression for the "
         "pictures' names, such as '^[^_]+' for all before the first '_'; 'none': nothing; unset: by what is known",
     )
-    validation_share: float = setting(
+    validation_share: float = _read(
         0.15, "share of the training pictures set aside for validation where the data has none"
     )
-    split_seed: int = setting(0, "seed of that split")
+    split_seed: int = _read(0, "seed of that split")
+    decisions: str | None = _read(
+        None,
+        f"file with what was decided about labels and copies (mien data --remember); 'none': nothing; unset: "
+        f"{DECISIONS_FILE} beside the data, where there is one",
+    )
 
     def __post_init__(self) -> None:
         if not 0 < self.validation_share < 1:

@@ -90,6 +90,9 @@ def report_page(report: Report) -> str:
         # What always giving the most frequent answer would score.
         chance=max(found.support for found in report.scores.classes) / report.scores.n,
         reliability=charts.reliability(report),
+        risk_coverage=charts.risk_coverage(report),
+        selective=selective_words(report),
+        quality=quality_rows(report),
         roc=charts.roc(report),
         data_facts=_data_facts(report),
         model_facts=_model_facts(report),
@@ -211,6 +214,11 @@ def report_markdown(report: Report) -> str:
         + "\n\n![](confusion.png)",
         "## Calibration\n\n" + _calibration(report) + "\n\n![](reliability.png)",
     ]
+    parts.append(
+        "## Answering only where it is sure\n\n" + selective_words(report) + "\n\n![](risk_coverage.png)"
+    )
+    if report.quality:
+        parts.append("## Calibration by quality\n\n" + _by_quality(report))
     if report.top_losses:
         parts.append("## Most confident mistakes\n\n![](top_losses.png)")
     if report.notes:
@@ -289,6 +297,34 @@ def _calibration(report: Report) -> str:
         for found in report.calibration
     ]
     return markdown_table(["temperature fitted", "temperature", "ECE", "NLL"], rows) if rows else ""
+
+
+def selective_words(report: Report) -> str:
+    """Return in words what the model's threshold leaves, and the area under the risk-coverage curve."""
+    found = report.selective
+    area_words = f"Area under the risk-coverage curve: {found.aurc:.3f} (lower is better)."
+    if not found.threshold:
+        return f"This model answers every face; it has no threshold below which it says ‘uncertain’. {area_words}"
+    if found.below is None:
+        return f"No answer lies below its threshold of {found.threshold:.2f}. {area_words}"
+    return (
+        f"It answers {percent(found.answered)} of the faces and is right on {percent(found.accuracy)} of those; of the "
+        f"others, below its threshold of {found.threshold:.2f}, it would be right on {percent(found.below)}. "
+        f"{area_words}"
+    )
+
+
+def _by_quality(report: Report) -> str:
+    header = ["faces", "number", "accuracy", "mean confidence", "ECE"]
+    return markdown_table(header, quality_rows(report))
+
+
+def quality_rows(report: Report) -> list[list[str]]:
+    """Return one line a group of faces of like quality."""
+    return [
+        [found.name, f"{found.n:,}", percent(found.accuracy), percent(found.confidence), decimal(found.ece)]
+        for found in report.quality
+    ]
 
 
 def _made(report: Report) -> str:

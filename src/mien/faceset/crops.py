@@ -18,7 +18,6 @@ from mien.images.canvas import write_picture
 from mien.predict.results import NO_FACE, reasons
 
 Picture = NDArray[np.uint8]
-CONTENT_BYTES = 6  # of the hash of a source: among 100,000, two are the same by chance once in 50,000 sets
 _SHARP_PX, _SHARP_MARGIN, _SHARP_UNIT = 64, 0.9, 1000.0
 _LIKENESS_PX, _LIKENESS_MARGIN = 32, 0.9  # of what tells the frames of a track apart
 _THUMBNAIL_PX, _THUMBNAIL_MARGIN = 48, 1.2
@@ -160,11 +159,6 @@ def write_crop(folder: Path, row: FaceRow, cut: Cut) -> None:
     """Write a crop where its row says. Raises OutputError."""
     image = cut.image if cut.image.ndim == 3 else np.repeat(cut.image[:, :, None], 3, axis=2)
     write_picture(folder / row.file, image)
-
-
-def content_key(data: bytes) -> str:
-    """Return what the content of a source is known by: 12 hexadecimal letters."""
-    return hashlib.blake2b(data, digest_size=CONTENT_BYTES).hexdigest()
 
 
 def face_id(content: str, box: Box, time_s: float | None = None) -> str:

@@ -26,11 +26,11 @@ from mien.detect.registry import open_detector
 from mien.detect.search import PhotoSearch
 from mien.errors import ConfigError, DataError, ImageError
 from mien.faceset.copies import Copies
-from mien.faceset.crops import content_key, cut_out, row_of, status_of, write_crop
+from mien.faceset.crops import cut_out, row_of, status_of, write_crop
 from mien.faceset.films import FilmReport, content_of_film, film_faces
 from mien.faceset.settings import FacesConfig
 from mien.faceset.sources import Entry, Ledger, Source, find_sources
-from mien.faceset.table import DUPLICATE, SET_ASIDE, SHOWN, TABLE_FILE, FaceRow, FaceSet
+from mien.faceset.table import DUPLICATE, SET_ASIDE, SHOWN, TABLE_FILE, FaceRow, FaceSet, content_key
 from mien.files import check_replaceable, locked, plain_text
 from mien.images.decode import read_bytes
 from mien.predict.batch import Picture, process_many

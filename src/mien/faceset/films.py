@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from mien.detect.base import Detection, Detector
 from mien.errors import ImageError
-from mien.faceset.crops import CONTENT_BYTES, Cut, cut_out, likeness, status_of
+from mien.faceset.crops import Cut, cut_out, likeness, status_of
 from mien.faceset.settings import FacesConfig
 from mien.faceset.sources import Source
-from mien.faceset.table import SHOWN
+from mien.faceset.table import CONTENT_BYTES, SHOWN
 from mien.files import plain_text
 from mien.images.decode import workers
 from mien.video.analyze import detect_resized
@@ -74,7 +74,7 @@ class FilmReport:
 
 
 def content_of_film(path: Path) -> str:
-    """Return what `crops.content_key` returns, for a file of any size. ImageError where it cannot be read."""
+    """Return what `table.content_key` returns, for a file of any size. ImageError where it cannot be read."""
     digest = hashlib.blake2b(digest_size=CONTENT_BYTES)
     try:
         with path.open("rb") as file:

@@ -13,7 +13,7 @@ A table without the other files but its crops is complete by itself.
 from __future__ import annotations
 
 import csv
-import io
+import hashlib
 import json
 import math
 import time
@@ -22,10 +22,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TextIO
 
 from mien.detect.base import Box, Detection, Landmarks, Point, scaled
-from mien.errors import ConfigError, DataError, MienError
+from mien.errors import ConfigError, DataError, MienError, optional_package
 from mien.files import (
     FORMULA,
     cannot_write,
@@ -42,6 +42,7 @@ TABLE_FILE, CROPS = "faces.csv", "crops"
 SHOWN, DUPLICATE, BLURRED, TINY, DOUBTFUL = "", "duplicate", "blurred", "tiny", "doubtful"
 SET_ASIDE = (DUPLICATE, BLURRED, TINY, DOUBTFUL)  # by mien itself
 STATUSES = (SHOWN, *SET_ASIDE, NO_FACE, CANNOT_TELL)
+CONTENT_BYTES = 6  # of the hash of a source: among 100,000, two are the same by chance once in 50,000 sets
 _LONGEST_CELL = 1_000_000  # characters
 _LOCK_S = 30.0  # how long to wait for another process that is writing the table
 _POINTS = Landmarks._fields
@@ -151,6 +152,15 @@ class FaceRow:
         """Whether training can use it: a class is given, or votes, and nobody said that it is none."""
         return bool(self.label or self.votes) and self.status not in (NO_FACE, CANNOT_TELL)
 
+    def is_from(self, data: bytes) -> bool:
+        """Say whether this is the content of the photograph that the face was found in, and not another one since.
+
+        True as well where the id was made by somebody else, and says nothing of the content.
+        """
+        content, dash, _ = self.id.partition("-")
+        own = dash and len(content) == 2 * CONTENT_BYTES and set(content) <= set("0123456789abcdef")
+        return not own or content == content_key(data)
+
     def in_crop(self, side_px: int) -> Detection:
         """Return the face in pixels of its crop, whose side is `side_px`, as `mien.detect.base` takes it.
 
@@ -184,6 +194,11 @@ class FaceRow:
             _number(self.margin, 4), _number(self.score, 3), _number(self.sharpness, 1),
             *map(_safe, texts),
         ]  # fmt: skip
+
+
+def content_key(data: bytes) -> str:
+    """Return what the content of a source is known by, and what the ids of its faces begin with: 12 hex digits."""
+    return hashlib.blake2b(data, digest_size=CONTENT_BYTES).hexdigest()
 
 
 class FaceSet:
@@ -294,14 +309,24 @@ class FaceSet:
         with _writing(self.folder):
             if path.is_file() and _stamp(path) != self._stamp:
                 self._take_in()
-            with self._recorded(), whole_file(path) as temporary:
-                temporary.write_text(self._text(), encoding="utf-8", errors="backslashreplace", newline="")
+            with (
+                self._recorded(),
+                whole_file(path) as temporary,
+                temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
+            ):
+                self._write_to(file)
             self._stamp, self._read = _stamp(path), dict(self._faces)
         return path
 
     def to_dicts(self) -> list[dict[str, Any]]:
-        """Return a dict per face, column to value: `pandas.DataFrame(faceset.to_dicts())`. Empty cells are None."""
+        """Return a dict per face, column to value, those that people added as well. Empty cells are None."""
         return [_plain(face) for face in self._faces.values()]
+
+    def to_pandas(self) -> Any:
+        """Return a `pandas.DataFrame`, a row per face, with the columns of the table."""
+        return optional_package("pandas").DataFrame(
+            self.to_dicts(), columns=None if self._faces else list(_NAMES)
+        )
 
     def _load(self) -> None:
         path = self.folder / TABLE_FILE
@@ -352,9 +377,8 @@ class FaceSet:
     def _label(self, face: str) -> str | None:
         return self._faces[face].label if face in self._faces else None
 
-    def _text(self) -> str:
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
+    def _write_to(self, file: TextIO) -> None:
+        writer = csv.writer(file, lineterminator="\n")
         added = {name: None for face in self._faces.values() for name in face.extra}
         others = list(dict.fromkeys([*self._extra, *added]))
         header = [*_NAMES, *others]
@@ -363,7 +387,6 @@ class FaceSet:
             writer.writerow([*face.cells(), *(_safe(face.extra.get(name, "")) for name in others)])
         for cells, beyond in self._unread:
             writer.writerow(map(spreadsheet_safe, [*(cells.get(name, "") for name in header), *beyond]))
-        return text.getvalue()
 
 
 @dataclass
@@ -375,25 +398,25 @@ class _Table:
 
 
 def _read_table(path: Path) -> _Table:
+    limit = csv.field_size_limit(_LONGEST_CELL)
     try:
-        text = path.read_bytes().decode("utf-8-sig")  # Excel puts a mark in front
+        with path.open(encoding="utf-8-sig", newline="") as file:  # Excel puts a mark in front
+            first = file.readline()
+            file.seek(0)
+            return _parsed(path, file, first)
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text ({error.reason}); save it as CSV in UTF-8") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
-    limit = csv.field_size_limit(_LONGEST_CELL)
-    try:
-        return _parsed(path, text)
     except csv.Error as error:
         raise DataError(f"{path} is damaged: {error}; restore it") from error
     finally:
         csv.field_size_limit(limit)
 
 
-def _parsed(path: Path, text: str) -> _Table:
-    first = text.partition("\n")[0]
+def _parsed(path: Path, file: TextIO, first: str) -> _Table:
     delimiter = "," if "," in first else ";" if ";" in first else "\t" if "\t" in first else ","
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    rows = csv.reader(file, delimiter=delimiter)
     header = [name.strip() for name in next(rows, [])]
     names = [name.lower() if name.lower() in _NAMES else name for name in header]
     if missing := [name for name in _NEEDED if name not in names]:
@@ -457,11 +480,11 @@ def _row(cells: Mapping[str, str], number_of: Callable[[str], float], extra: Seq
     file = text("file").replace("\\", "/")
     if ".." in file.split("/") or file[:1] == "/" or file[1:2] == ":":
         raise DataError(f"file is {clipped(file)!r}; crops lie below the folder of the table")
-    label = text("label")
+    label, source, group = text("label"), cells.get("source", ""), text("group")
     return FaceRow(
         id=text("id"),
         file=file,
-        source=cells.get("source", ""),
+        source=source,
         time_s=number("time_s"),
         track=whole("track"),
         box=None if None in box else Box(*box),  # type: ignore[arg-type]
@@ -470,7 +493,7 @@ def _row(cells: Mapping[str, str], number_of: Callable[[str], float], extra: Seq
         score=number("score"),
         sharpness=number("sharpness"),
         reasons=text("reasons"),
-        group=text("group"),
+        group=source if group == source else group,  # one text in memory for both
         status=text("status").lower(),
         duplicate_of=text("duplicate_of"),
         label=class_name(label) if label else "",

@@ -152,7 +152,13 @@ def _runs(text: str) -> list[tuple[str, Path]]:
         if runs and runs[-1][1] == path:
             runs[-1] = (runs[-1][0] + letter, path)
         else:
-            runs.append((letter, path))
+            blanks = ""
+            if runs and unicodedata.bidirectional(runs[-1][0].rstrip()[-1:] or " ") in ("R", "AL"):
+                # Within a part letters run from right to left: a blank at its end would stand on the left of it.
+                before, font = runs[-1]
+                runs[-1] = (before.rstrip(), font)
+                blanks = before[len(before.rstrip()) :]
+            runs.append((blanks + letter, path))
     return runs
 
 

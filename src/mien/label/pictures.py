@@ -75,7 +75,10 @@ class Pictures:
                     f"{name} cannot be shown at {face.time_s:.1f} s; the crop is all there is"
                 ) from error
         else:
-            image = decode_image(read_bytes(path, name), name)
+            data = read_bytes(path, name)
+            if not face.is_from(data):
+                raise DataError(f"{name} has changed since its faces were found; the crop is all there is")
+            image = decode_image(data, name)
         high, wide = image.shape[:2]
         box: tuple[float, ...] = ()
         if face.box is not None:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.detect.base import Box, Detection, Landmarks, checked
-from mien.errors import DataError, MissingExtra
+from mien.errors import DataError, optional_package
 from mien.terminal import percent
 
 _SUM_TOLERANCE = 1e-4  # far above the rounding of a float32 softmax, far below what anyone would notice
@@ -204,14 +204,14 @@ class Faces(tuple[Face, ...]):
 
     def to_pandas(self) -> Any:
         """Return a `pandas.DataFrame`, a row a face, with the columns of `mien predict --csv`."""
-        pandas = _optional("pandas")
+        pandas = optional_package("pandas")
         labels = list(self[0].probabilities) if self else []
         names = [*COLUMNS, *(f"p_{label}" for label in labels)]
         return pandas.DataFrame([face.row(n) for n, face in enumerate(self, start=1)], columns=names)
 
     def to_supervision(self) -> Any:
         """Return `supervision.Detections`: boxes as xyxy, confidence: the emotion's probability, class: its label."""
-        supervision = _optional("supervision")
+        supervision = optional_package("supervision")
         labels = list(self[0].probabilities) if self else []
         return supervision.Detections(
             xyxy=np.array([face.box.xyxy for face in self], np.float32).reshape(-1, 4),
@@ -231,17 +231,6 @@ class Faces(tuple[Face, ...]):
 
 def _caption(face: Face) -> str:
     return f"{face.emotion}{'?' if face.uncertain else ''} {percent(face.probability)}"
-
-
-def _optional(package: str) -> Any:
-    import importlib
-
-    try:
-        return importlib.import_module(package)
-    except ImportError as error:
-        raise MissingExtra(
-            f"this needs the package {package}; install it with: pip install {package}"
-        ) from error
 
 
 def reasons(face: Detection) -> tuple[str, ...]:

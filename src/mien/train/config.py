@@ -194,7 +194,8 @@ class TrainConfig(DataConfig):
         choices=("auto", "float32", "mixed"),
     )
     devices: str = _run(
-        "all", "on JAX: how many devices share each batch, a number or all; a later start may change it"
+        "all",
+        "devices of this machine that share each batch: all, or how many; several need the JAX backend",
     )
     h5: bool = _run(False, "also save the best network as .h5")
     int8: bool = _run(
@@ -211,6 +212,10 @@ class TrainConfig(DataConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.devices != "all" and not (
+            self.devices.isascii() and self.devices.isdigit() and int(self.devices)
+        ):
+            raise ConfigError(f"devices must be all, or a number from 1, got {self.devices!r}")
         positive = (
             "epochs",
             "batch_size",
@@ -259,8 +264,6 @@ class TrainConfig(DataConfig):
         for name in (*not_negative, "weight_decay", "plateau_floor"):
             if (getattr(self, name) or 0) < 0:
                 raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
-        if self.devices != "all" and not (self.devices.isdecimal() and int(self.devices)):
-            raise ConfigError(f"devices must be all or a number from 1 on, got {self.devices!r}")
         if not 0 <= self.jpeg_quality <= 90:
             raise ConfigError(f"jpeg_quality must be from 0 to 90, got {self.jpeg_quality}")
         if not 0 < self.teacher_weight <= 1:

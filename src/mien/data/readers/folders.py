@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from mien.data.dataset import DataConfig
+from mien.data.dataset import DECISIONS_FILE, DataConfig
 from mien.data.index import Found, LabelledFile
 from mien.data.readers import public, words
 from mien.data.readers.public import shown_below
@@ -86,6 +86,8 @@ def walk(path: Path) -> Tree:
                     passed_over[kind] += 1
                 else:
                     folder.folders.append(visit(place, (*above, identity)))
+            elif entry.name == DECISIONS_FILE:
+                pass  # mien's own
             elif kind := no_picture(place):
                 if kind != "hidden file":
                     folder.others.append(place)
@@ -141,9 +143,7 @@ def _finished(tree: Tree, reader: _Reader, files: list[LabelledFile]) -> Found:
         reader.notes.append(f"grouped by the person in the names, as {code.name} writes them")
     if public.is_rafdb(names, list({file.label for file in files})):
         files = [replace(file, label=public.RAFDB[file.label]) for file in files]
-        reader.notes.append(
-            "the classes 1 to 7 are those of RAF-DB: 1 surprise, 2 fear, 3 disgust, 4 happy, …"
-        )
+        reader.notes.append(public.RAFDB_NOTE)
     name = "fer2013" if _is_kaggle_fer2013(files) else plain_text(tree.root.path.resolve().name)
     passed = passed_over_note(tree.passed_over)
     renamed = reader.config.label_names
@@ -256,8 +256,11 @@ class _Reader:
             return
         kind = self._level(folder, tops)
         if kind == "classes":
+            persons = self._persons_below(tops)
             for top in tops:
-                yield from self._of_class(top, top.name, split)
+                for file in self._of_class(top, top.name, split):
+                    inside = file.path.relative_to(top.path).parts[0]
+                    yield replace(file, group=inside) if inside in persons else file
             return
         for top in tops:
             if top.pictures:
@@ -272,6 +275,14 @@ class _Reader:
             )
         if kind == "folds":
             self.notes.append(f"{len(tops)} folds are read as one set: {_listed(_names(tops))}")
+
+    def _persons_below(self, tops: Sequence[Folder]) -> set[str]:
+        """Return the folders below the classes that are named like persons, where some are in several classes."""
+        below = Counter(child.name for top in tops for child in top.filled)
+        if len(below) < 2 or not all(map(words.looks_like_person, below)) or max(below.values()) < 2:
+            return set()
+        self.notes.append(f"{len(below)} persons have folders below the classes: {_listed(sorted(below))}")
+        return set(below)
 
     def _of_class(self, folder: Folder, label: str, split: str) -> Iterator[LabelledFile]:
         """Yield the pictures of one class; a folder named like a split inside it says theirs."""

@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from mien.data.index import Found, LabelledFile
 from mien.data.readers.csv_text import lines_of, rows_of
 from mien.data.readers.words import split_of
 from mien.errors import DataError
-from mien.files import plain_text
+from mien.files import clipped, plain_text
 from mien.labels import FERPLUS
 
 _ENOUGH = 0.9  # share of the pictures whose names must carry a code before the codes are believed
@@ -88,6 +90,12 @@ PERSON_CODES = (NameCode("CK+", re.compile(r"(?P<person>S\d{3})_\d{3}_\d{8}.*\.\
 # Emotion/S005/001/S005_001_00000011_emotion.txt holds one of these numbers.
 CKPLUS = ("neutral", "angry", "contempt", "disgust", "fear", "happy", "sad", "surprise")
 RAFDB = {"1": "surprise", "2": "fear", "3": "disgust", "4": "happy", "5": "sad", "6": "angry", "7": "neutral"}
+RAFDB_NOTE = "the classes 1 to 7 are those of RAF-DB: 1 surprise, 2 fear, 3 disgust, 4 happy, …"
+# AffectNet's numbers (Mollahosseini, Hasani and Mahoor 2017, arXiv:1708.03985, its ReadMe).
+AFFECTNET = (
+    "neutral", "happy", "sad", "surprise", "fear", "disgust", "anger", "contempt", "none", "uncertain", "no-face",
+)  # fmt: skip
+NO_EXPRESSION = ("none", "uncertain", "no-face")
 EXPW = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 _RAFDB_NAME = re.compile(r"(?:train|test)_\d{4,5}(?:_aligned)?\.\w+$", re.I)
 
@@ -131,12 +139,49 @@ def find_listed(root: Path, pictures: Sequence[Path], others: Sequence[Path]) ->
         return _ferplus(root, votes)
     if told := [path for path in others if path.name.lower().endswith("_emotion.txt")]:
         return _ckplus(root, told, pictures)
+    if told := [path for path in others if path.name.lower().endswith("_exp.npy")]:
+        return _affectnet(root, told, pictures)
     return None
 
 
 def shown_below(path: Path, root: Path) -> str:
     """Return a path as people look for it: from the folder that they gave."""
     return plain_text(path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix())
+
+
+def _affectnet(root: Path, told: Sequence[Path], pictures: Sequence[Path]) -> Found:
+    """AffectNet as its manually annotated part is given out: train_set/images/7.jpg, …/annotations/7_exp.npy."""
+    there = {(path.parent.parent, path.stem): path for path in pictures}
+    files: list[LabelledFile] = []
+    without, left_out = 0, 0
+    for file in sorted(told):
+        try:
+            number = str(np.load(file, allow_pickle=False).item())
+        except (OSError, ValueError, EOFError) as error:
+            raise DataError(
+                f"{shown_below(file, root)} is no NumPy file with one number ({error})"
+            ) from error
+        if not (number.isdecimal() and int(number) < len(AFFECTNET)):
+            raise DataError(
+                f"{shown_below(file, root)} has the expression {clipped(number)!r}; allowed are 0 to 10"
+            )
+        picture = there.get((file.parent.parent, file.stem.removesuffix("_exp")))
+        label = AFFECTNET[int(number)]
+        if picture is None:
+            without += 1
+        elif label in NO_EXPRESSION:
+            left_out += 1
+        else:
+            split = next(
+                (found for part in picture.relative_to(root).parts[:-1] if (found := split_of(part))), "train"
+            )
+            files.append(LabelledFile(picture, shown_below(picture, root), label, split))
+    notes = [f"AffectNet: labels from {len(files):,} files *_exp.npy"]
+    if without:
+        notes.append(f"{without:,} annotations have no picture; not used")
+    if left_out:
+        notes.append(f"rows without an expression are left out: {left_out:,}")
+    return Found("AffectNet", files, tuple(notes))
 
 
 def _rafdb(root: Path, file: Path, pictures: Sequence[Path]) -> Found:

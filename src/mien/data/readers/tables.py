@@ -6,35 +6,21 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PureWindowsPath
 
 from mien.data.dataset import DataConfig
 from mien.data.index import Box, Found, LabelledFile
 from mien.data.readers import words
 from mien.data.readers.csv_text import is_csv, lines_of, rows_of
+from mien.data.readers.public import AFFECTNET, NO_EXPRESSION, RAFDB, RAFDB_NOTE, is_rafdb
 from mien.data.readers.unpack import parquet_rows
 from mien.errors import DataError
 from mien.files import clipped, plain_text
-from mien.images.listing import folder_entries, ignored_folder, is_folder
+from mien.images.listing import folder_entries, ignored_folder, is_folder, list_pictures
 from mien.labels import is_expression
 
-# AffectNet's numbers (Mollahosseini, Hasani and Mahoor 2017, arXiv:1708.03985, its ReadMe).
-AFFECTNET = (
-    "neutral",
-    "happy",
-    "sad",
-    "surprise",
-    "fear",
-    "disgust",
-    "anger",
-    "contempt",
-    "none",
-    "uncertain",
-    "no-face",
-)
 _AFFECTNET_PATH = "subdirectory_filepath"
-_NO_EXPRESSION = ("none", "uncertain", "no-face")
 _SUFFIXES = (".jpg", ".png", ".jpeg")  # tried where a table's names have none
 _TRIED = 50  # paths looked at to find out where they start
 _SHARE_PREFIXES = ("p_", "prob_", "share_")
@@ -200,6 +186,10 @@ def _find_split(
             columns.split = place
         else:
             columns.notes.append(_unused(header[place], rows, place, "its words name no splits"))
+    if columns.split is None and not any(
+        words.pick_column(header, [name]) is not None for name in words.FLAG_COLUMNS
+    ):
+        columns.split = _split_by_content(rows, taken, len(header))
     if columns.split is None:
         for name, meaning in words.FLAG_COLUMNS.items():
             place = words.pick_column(header, [name])
@@ -217,6 +207,16 @@ def _find_split(
             columns.split = place
         else:
             columns.notes.append(_unused(header[place], rows, place, "folds of a cross-validation"))
+
+
+def _split_by_content(rows: Sequence[Sequence[str]], taken: set[int | None], width: int) -> int | None:
+    """Return the first column, whatever it is called, of which every cell names a split, and not all the same one."""
+    for place in range(width):
+        if place not in taken:
+            found = {words.split_of(row[place]) for row in rows}
+            if len(found) > 1 and None not in found:
+                return place
+    return None
 
 
 def _unused(name: str, rows: Sequence[Sequence[str]], place: int, why: str) -> str:
@@ -278,7 +278,7 @@ class _Rows:
             self._left_out["all zeros"] += 1
             return
         label = self._label(row, shares, where)
-        if self._affectnet and label in _NO_EXPRESSION:
+        if self._affectnet and label in NO_EXPRESSION:
             self._left_out[label] += 1
             return
         group = plain_text(row[columns.group]).strip() if columns.group is not None else ""
@@ -351,6 +351,10 @@ class _Rows:
         ]
         if not files:
             raise DataError(f"{self._path} has no row with a label that can be used")
+        names = [file.path.name for file in files]
+        if not self._names and is_rafdb(names, list({file.label for file in files})):
+            files = [replace(file, label=RAFDB[file.label]) for file in files]
+            notes.append(RAFDB_NOTE)
         stem = self._path.name.partition(".")[0]
         name = self._path.parent.name if stem.lower() in ("labels", "metadata", "train") else stem
         return Found(
@@ -376,7 +380,7 @@ class _Rows:
             kinds = ", ".join(f"{count} {kind}" for kind, count in self._left_out.most_common())
             yield f"rows without an expression are left out: {kinds}"
 
-    def _places(self) -> tuple[_Base, list[str]]:
+    def _places(self) -> tuple[_Base | _ByName, list[str]]:
         first = list(dict.fromkeys(self._cells))[:_TRIED]
         start = _Base(self._base)
         if any(exists(start(cell)) for cell in first):
@@ -402,6 +406,8 @@ class _Rows:
                 f"the pictures of {self._path.name} lie in several folders ({places}); name one with --root"
             )
         if not any(exists(start(cell)) for cell in self._cells):
+            if not self._root_given and (named := _ByName.below(self._base, self._cells)):
+                return named, [f"pictures found by their names below {plain_text(self._base.name)}/"]
             raise DataError(
                 f"none of the {len(self._cells)} pictures that {self._path} names is there; looked for "
                 f"{clipped(str(start(first[0])), 300)}; name the folder from which its paths start: --root DIR"
@@ -419,6 +425,31 @@ class _Base:
 
     def __call__(self, cell: str) -> Path:
         return self.folder / ((cell.replace("\\", "/") if self.slashes else cell) + self.suffix)
+
+
+@dataclass(frozen=True)
+class _ByName:
+    """Pictures by their file names, each of which lies in one place only: where classes or parts have folders."""
+
+    folder: Path
+    places: dict[str, Path]
+
+    def __call__(self, cell: str) -> Path:
+        return self.places.get(cell, self.folder / cell)
+
+    @classmethod
+    def below(cls, folder: Path, cells: Sequence[str]) -> _ByName | None:
+        """Look for bare names below a folder; None where less than half are there, or one lies in several places."""
+        wanted = {PureWindowsPath(cell).name for cell in cells}
+        if wanted != set(cells):
+            return None
+        places: dict[str, Path] = {}
+        for path in list_pictures(folder).pictures:
+            if path.name in wanted:
+                if path.name in places:
+                    return None
+                places[path.name] = path
+        return cls(folder, places) if 2 * len(places) >= len(wanted) else None
 
 
 def exists(path: Path) -> bool:
