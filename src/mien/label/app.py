@@ -28,6 +28,7 @@ from mien.files import clipped
 from mien.label.config import LabelConfig
 from mien.label.learning import Learning
 from mien.label.pictures import MOST, SIZES_PX, Pictures
+from mien.label.training import Training
 from mien.label.wall import Wall
 from mien.serve import server
 from mien.serve.app import PAGE as SERVE_PAGE
@@ -52,6 +53,7 @@ class LabelService:
     wall: Wall
     pictures: Pictures
     learning: Learning | None
+    training: Training
     who: str
     metrics: Metrics
     keys: tuple[Key, ...] = ()
@@ -73,10 +75,12 @@ def run(folder: Path, config: LabelConfig, ready: Callable[[str], None]) -> int:
             wall = Wall.open(folder, config.classes, config.who)
             pictures = Pictures()
             learning = Learning(wall) if config.learn else None
+            training = Training(wall)
             try:
-                service = LabelService(settings, wall, pictures, learning, config.who, Metrics())
+                service = LabelService(settings, wall, pictures, learning, training, config.who, Metrics())
                 _serve(service, taken, lambda: ready(server.address_of(settings, taken)))
             finally:
+                training.close()
                 if learning:
                     learning.close()
                 pictures.close()
@@ -204,6 +208,39 @@ async def guesses(request: Request, session: str) -> Response:
     return await _json(lambda: vars(learning.guesses))
 
 
+@router.get("/training")
+async def training(request: Request) -> Response:
+    """How far the training is: `mien.label.training.Training.told`."""
+    return await _json(_service(request).training.told)
+
+
+@router.post("/training")
+async def train(request: Request) -> Response:
+    """Start a training, {epochs}, or cancel the one that runs, {cancel: true}."""
+    service, body = _service(request), await _body(request)
+    epochs, cancel = body.get("epochs"), body.get("cancel") is True
+    if epochs is not None and (not isinstance(epochs, int) or isinstance(epochs, bool)):
+        raise ApiError("epochs: a whole number is needed", 422)
+
+    def act() -> dict[str, Any]:
+        if cancel:
+            service.training.cancel()
+        else:
+            service.training.start(epochs)
+        return service.training.told()
+
+    return await _json(act)
+
+
+@router.get("/training/batch")
+async def batch(request: Request) -> Response:
+    """Some pictures as the network sees them in training, PNG."""
+    picture = _service(request).training.batch
+    if picture is None:
+        raise ApiError("there is no such picture yet", 404)
+    return FileResponse(picture, media_type="image/png")
+
+
 @router.get("/small")
 async def small(request: Request, session: str, faces: str, side: int) -> Response:
     """Small crops of faces by place, as `Pictures.small` puts them together."""
@@ -247,7 +284,8 @@ async def history(request: Request, place: int, session: str) -> Response:
 
 def _aside(service: LabelService) -> dict[str, Any]:
     """What goes on beside the answers."""
-    return {"learner": service.learning.told()} if service.learning else {}
+    learner = {"learner": service.learning.told()} if service.learning else {}
+    return {**learner, "training": service.training.state}
 
 
 def _service(request: Request) -> LabelService:

@@ -59,17 +59,25 @@ def import_keras() -> Any:
 def prepare(config: TrainConfig) -> int:
     """Set seeds, precision and devices; return the number of devices that share a batch.
 
-    Several devices are used through Keras's distribution API, which needs the JAX backend.
+    Several devices are used through Keras's distribution API, which needs the JAX backend. Raises ConfigError where
+    more are asked for than there are.
     """
     keras = import_keras()
     keras.utils.set_random_seed(config.seed)
     keras.config.set_dtype_policy(precision(config))
-    devices = 1
+    devices, asked = 1, None if config.devices == "all" else int(config.devices)
     if keras.backend.backend() == "jax":
-        found = keras.distribution.list_devices()
+        found = keras.distribution.list_devices()[:asked]
         devices = len(found)
         parallel = keras.distribution.DataParallel(devices=found) if devices > 1 else None
         keras.distribution.set_distribution(parallel)
+    if asked and asked > devices:
+        several = (
+            "" if keras.backend.backend() == "jax" else "; several share a batch with JAX: KERAS_BACKEND=jax"
+        )
+        raise ConfigError(
+            f"devices must be at most the {devices} that can be used here, got {asked}{several}"
+        )
     if config.batch_size and config.batch_size % devices:
         raise ConfigError(f"batch_size must be a multiple of the {devices} devices, got {config.batch_size}")
     return devices

@@ -193,6 +193,10 @@ class TrainConfig(DataConfig):
         "auto: mixed (bfloat16) on GPUs, and for our own networks on processors with AVX-512 BF16 or AMX; else float32",
         choices=("auto", "float32", "mixed"),
     )
+    devices: str = _run(
+        "all",
+        "devices of this machine that share each batch: all, or how many; several need the JAX backend",
+    )
     h5: bool = _run(False, "also save the best network as .h5")
     int8: bool = _run(
         False, "also write an int8 form of the network, unless it loses more than 0.3 points on validation"
@@ -208,6 +212,10 @@ class TrainConfig(DataConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.devices != "all" and not (
+            self.devices.isascii() and self.devices.isdigit() and int(self.devices)
+        ):
+            raise ConfigError(f"devices must be all, or a number from 1, got {self.devices!r}")
         positive = (
             "epochs",
             "batch_size",

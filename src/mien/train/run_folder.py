@@ -68,8 +68,9 @@ def default_folder(
     return runs / f"{plain_name(data)}-{what}{'-' if told else ''}{told}"
 
 
-# What does not change the network that comes out, or is in the name already.
-_NOT_IN_NAMES = ("network", "tracker", "h5")
+# What does not change the network that comes out (beyond rounding), or is in the name already.
+_NOT_IN_NAMES = ("network", "tracker", "h5", "devices")
+_MAY_CHANGE = ("devices",)  # when a run goes on
 
 
 def described(config: TrainConfig, dataset: Dataset, data: Path) -> dict[str, Any]:
@@ -187,7 +188,7 @@ def _differences(stored: Mapping[str, Any], settings: Mapping[str, Any]) -> list
     found = [
         f"{name}: {_said(old.get(name, defaults.get(name)))} there, {_said(value)} asked"
         for name, value in new.items()
-        if old.get(name, defaults.get(name)) != value
+        if name not in _MAY_CHANGE and old.get(name, defaults.get(name)) != value
     ]
     if stored.get("data", {}).get("fingerprint") != settings["data"]["fingerprint"]:
         found.append("the data has changed")

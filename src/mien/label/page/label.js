@@ -10,10 +10,11 @@ import { follow, guessOf, isOpen, load, on, say, setWho, state, undo } from "./f
 import { setUpLearning } from "./learning.js";
 import { openPhotograph, setUpPanel, showFace } from "./panel.js";
 import { hasGuesses, placesShown, setUpViews, told, view, whyEmpty } from "./views.js";
+import { openTraining, setUpTraining } from "./training.js";
 import { Wall } from "./wall.js";
 
 const SIZE = "mien-label-size", FIFTY = 50;
-const VIEWS = { faces: "Faces", check: "Check" };
+const VIEWS = { faces: "Faces", check: "Check", train: "Train" };
 const wall = new Wall(byId("wall"), byId("canvas"), byId("rubber"), {
   moved: (place) => { showFace(place); if (byId("photo-dialog").open && place >= 0) openPhotograph(place); },
   opened: openPhotograph,
@@ -28,6 +29,7 @@ setUpViews(() => show());
 setUpPanel();
 setUpLearning(() => open("check"));
 setUpCheck();
+setUpTraining();
 setUpTabs();
 setUpButtons();
 setUpSize();
@@ -170,6 +172,7 @@ function open(name) {
   if (name === "faces") { leaveCheck(); wall.measure(); wall.scroller.focus({ preventScroll: true }); }
   else document.activeElement?.blur();
   if (name === "check") dispatchEvent(new Event("check"));
+  openTraining(name === "train");
 }
 
 // Keys and buttons

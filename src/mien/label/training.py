@@ -1,0 +1,210 @@
+"""`mien train` on the labels that there are now, started from the page: a process of its own, watched by its files."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+from collections import Counter, deque
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from mien.errors import ConfigError
+from mien.files import plain_text
+from mien.label.wall import Wall
+from mien.model.folder import MODEL_FOLDER
+
+EPOCHS_FILE, BATCH_FILE, REPORT = (
+    "epochs.csv",
+    "batch.png",
+    "report/report.html",
+)  # as mien.train.run_folder has them
+_FOLDERS = "network-{}"
+_LEAST = 2  # faces that a class needs, one to learn from and one to check on
+_EPOCH = re.compile(r"epoch\s+(\d+)/(\d+)")
+_LINES = 12
+_STOP_S = 20.0  # for a training to end once it is told to
+_CURVE = ("loss", "validation_loss", "accuracy", "validation_accuracy")
+
+
+class Training:
+    """One training at a time. Safe across threads.
+
+    state: 'none', 'running', 'done', 'stopped' or 'failed'.
+    """
+
+    def __init__(self, wall: Wall) -> None:
+        self._wall = wall
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[str] | None = None
+        self._folder: Path | None = None
+        self._left_out: list[str] = []
+        self._lines: deque[str] = deque(maxlen=_LINES)
+        self._epochs = 0
+        self._stopping = False
+        self.state = "none"
+
+    def start(self, epochs: int | None) -> None:
+        """Start a training on the answers; epochs: None for as many as the recipe has. Raises ConfigError."""
+        if epochs is not None and not 1 <= epochs <= 10_000:
+            raise ConfigError(f"epochs must be from 1 to 10000, got {epochs}")
+        with self._lock:
+            if self.state == "running":
+                raise ConfigError("a training runs already; wait for it, or cancel it")
+            counts = self._counts()
+            enough = [name for name in self._wall.store.classes if counts[name] >= _LEAST]
+            if len(enough) < 2:
+                raise ConfigError(
+                    f"a network needs two classes with {_LEAST} or more faces each, there is "
+                    f"{len(enough) or 'none'}; label more"
+                )
+            few = [name for name in self._wall.store.classes if 0 < counts[name] < _LEAST]
+            if few and any("," in name for name in enough):
+                raise ConfigError(
+                    f"{', '.join(few)} has too few faces and must be left out, which goes only where no class has a "
+                    "comma in its name; label more of it, merge it or rename the other"
+                )
+            self._left_out, self._folder = few, self._next_folder()
+            command = command_of(self._wall.folder, self._folder, enough if few else [], epochs)
+            self._lines.clear()
+            self._wall.write_table()
+            self._epochs, self._stopping = 0, False
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                start_new_session=True,  # Ctrl-C in a terminal is for the page; it hands it on
+            )
+            self.state = "running"
+            threading.Thread(target=self._watch, args=(self._process,), name="training", daemon=True).start()
+
+    def cancel(self) -> None:
+        """Stop the training; what it has reached stays in its folder, and `mien train` would go on with it."""
+        with self._lock:
+            if self._process is not None and self.state == "running":
+                self._stopping = True
+                with suppress(ProcessLookupError):
+                    os.kill(self._process.pid, signal.SIGTERM)
+
+    def close(self) -> None:
+        """Stop a training that runs, and wait until it has ended."""
+        self.cancel()
+        if self._process is not None:
+            try:
+                self._process.wait(_STOP_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+
+    def told(self) -> dict[str, Any]:
+        """Return how far it is, for the page."""
+        folder = self._folder
+        if self.state == "none" or folder is None:
+            return {"state": "none"}
+        curve, seconds = _curve(folder / EPOCHS_FILE)
+        left = None
+        if self.state == "running" and self._epochs and seconds:
+            recent = sorted(seconds[-5:])  # the first epoch of a phase builds the network, and is no measure
+            left = recent[len(recent) // 2] * (self._epochs - len(seconds))
+        shown = _shown(folder)
+        return {
+            "state": self.state,
+            "folder": shown,
+            "epochs": self._epochs,
+            "curve": curve,
+            "left_s": left,
+            "left_out": self._left_out,
+            "lines": list(self._lines),
+            "batch": (folder / BATCH_FILE).is_file(),
+            "headline": next((line for line in self._lines if line.startswith("accuracy ")), ""),
+            "use": [
+                f"mien predict holiday.jpg --model {shlex.quote(shown)}",
+                f"mien serve --open --model {shlex.quote(shown)}",
+                f"mien export {shlex.quote(shown)} --to my-network",
+            ]
+            if self.state == "done"
+            else [],
+            "report": _shown(folder / REPORT) if (folder / REPORT).is_file() else "",
+        }
+
+    @property
+    def batch(self) -> Path | None:
+        """The picture of a batch as the network sees it, where there is one."""
+        return self._folder / BATCH_FILE if self._folder and (self._folder / BATCH_FILE).is_file() else None
+
+    def _counts(self) -> Counter[str]:
+        faces = ((face, self._wall.agreed(face)) for face in self._wall.faces)
+        return Counter(said.label for face, said in faces if said.label and not said.status_over(face.status))
+
+    def _next_folder(self) -> Path:
+        number = 1
+        while (self._wall.folder / _FOLDERS.format(number)).exists():
+            number += 1
+        return self._wall.folder / _FOLDERS.format(number)
+
+    def _watch(self, process: subprocess.Popen[str]) -> None:
+        assert process.stdout is not None
+        with process.stdout as lines:
+            for line in lines:
+                text = plain_text(line.rstrip())
+                if found := _EPOCH.match(text):
+                    self._epochs = int(found[2])
+                elif text:
+                    self._lines.append(text)
+        code = process.wait()
+        with self._lock:
+            done = self._folder is not None and (self._folder / MODEL_FOLDER).is_dir()
+            self.state = "done" if code == 0 and done else "stopped" if self._stopping else "failed"
+
+
+def command_of(folder: Path, run: Path, classes: Sequence[str], epochs: int | None) -> list[str]:
+    """Return the words that train on a face set. classes: those that are learnt, none: all that have a label."""
+    command = [
+        sys.executable,
+        "-m",
+        "mien.cli.main",
+        "train",
+        str(folder),
+        "--from",
+        "mien",
+        "--out",
+        str(run),
+    ]
+    if classes:
+        command += ["--classes", ",".join(classes)]
+    return [*command, "--epochs", str(epochs)] if epochs is not None else command
+
+
+def _curve(path: Path) -> tuple[dict[str, list[float | None]], list[float]]:
+    """Return the columns of epochs.csv that are drawn, and the seconds of each epoch."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except OSError:
+        rows = []
+    curve = {name: [_number(row.get(name)) for row in rows] for name in _CURVE}
+    return curve, [_number(row.get("seconds")) or 0.0 for row in rows]
+
+
+def _number(cell: str | None) -> float | None:
+    try:
+        value = float(cell or "")
+    except ValueError:
+        return None
+    return value if abs(value) < 1e9 else None  # nor NaN, for which JSON has no word
+
+
+def _shown(path: Path) -> str:
+    """Return a path as a command in the folder of the server would take it."""
+    with suppress(ValueError):
+        return str(path.resolve().relative_to(Path.cwd()))
+    return str(path.resolve())

@@ -1,0 +1,96 @@
+"""The button that trains: what it runs, what it refuses, what it tells, and that it can be stopped."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from mien.cli.main import parser
+from mien.errors import ConfigError
+from mien.label import training as training_module
+from mien.label.store import LABEL
+from mien.label.training import Training
+from mien.label.wall import Wall
+from mien.train import run_folder
+
+from .conftest import write_face_set
+
+
+@pytest.fixture
+def wall(tmp_path: Path):
+    ids = write_face_set(tmp_path / "set")
+    wall = Wall.open(tmp_path / "set", [], "ann")
+    wall.answer(ids[:10], "ann", LABEL, "calm", "")
+    yield wall
+    wall.close()
+
+
+def test_files_have_the_names_that_training_gives_them() -> None:
+    assert training_module.EPOCHS_FILE == run_folder.EPOCHS_FILE
+    assert training_module.BATCH_FILE == run_folder.BATCH_FILE
+    assert training_module.REPORT.split("/")[0] == run_folder.REPORT_FOLDER
+
+
+def test_what_cannot_be_trained_is_refused(wall: Wall) -> None:
+    training = Training(wall)
+    with pytest.raises(
+        ConfigError, match="a network needs two classes with 2 or more faces each, there is 1; label"
+    ):
+        training.start(None)
+    with pytest.raises(ConfigError, match="epochs must be from 1 to 10000, got 0"):
+        training.start(0)
+    assert training.told() == {"state": "none"}
+
+
+def test_the_command_and_that_it_can_be_cancelled(wall: Wall) -> None:
+    ids = [face.id for face in wall.faces]
+    wall.answer(ids[10:20], "ann", LABEL, "bored", "")
+    wall.answer(ids[20:21], "ann", LABEL, "amused", "")
+    command = training_module.command_of(wall.folder, wall.folder / "network-1", ["calm", "bored"], 3)
+    options = parser().parse_args(command[command.index("train") :])
+    assert (options.init_from, options.classes, options.epochs) == ("mien", ("calm", "bored"), 3)
+    training = Training(wall)
+    training.start(3)
+    assert training.state == "running" and training.told()["left_out"] == ["amused"]
+    with pytest.raises(ConfigError, match="a training runs already"):
+        training.start(3)
+    training.cancel()
+    training.close()
+    ends = time.monotonic() + 30
+    while training.state == "running":
+        assert time.monotonic() < ends
+        time.sleep(0.05)
+    assert training.state == "stopped"
+
+
+def test_what_is_told_of_a_run_comes_from_its_files(wall: Wall, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A script in the place of `mien train`, which takes half a minute: it writes what a run writes."""
+    script = (
+        "import pathlib, sys; run = pathlib.Path(sys.argv[1]); (run / 'model').mkdir(parents=True);"
+        "(run / 'epochs.csv').write_text('epoch,loss,accuracy,validation_loss,validation_accuracy,seconds\\n"
+        "1,1.5,0.5,1.2,0.6,2\\n2,1.1,0.7,nan,0.8,1\\n');"
+        "print('epoch   2/4  loss 1.1'); print('accuracy 81.5% on 27 validation pictures')"
+    )
+    python = shutil.which("python3") or "python3"
+    monkeypatch.setattr(training_module, "command_of", lambda _, run, *__: [python, "-c", script, str(run)])
+    wall.answer([face.id for face in wall.faces[10:20]], "ann", LABEL, "bored", "")
+    training = Training(wall)
+    training.start(None)
+    ends = time.monotonic() + 30
+    while training.state == "running":
+        assert time.monotonic() < ends
+        time.sleep(0.05)
+    told = training.told()
+    assert (told["state"], told["epochs"], told["headline"]) == (
+        "done",
+        4,
+        "accuracy 81.5% on 27 validation pictures",
+    )
+    assert told["curve"]["accuracy"] == [0.5, 0.7] and told["curve"]["validation_loss"] == [1.2, None]
+    assert told["use"][0] == f"mien predict holiday.jpg --model {wall.folder / 'network-1'}"
+    training.start(None)
+    training.close()
+    assert training.told()["folder"].endswith("network-2"), "an earlier network is never overwritten"
