@@ -10,17 +10,20 @@ import pytest
 from mien.data import open_dataset
 from mien.data.dataset import Dataset
 from mien.data.drawn import draw_dataset
+from mien.data.index import InMemoryPictures
 from mien.data.label_errors import (
-    FeatureNetwork,
     apply_list,
     estimated_errors,
     find_label_errors,
     normalised_margin,
     out_of_fold,
+    rank_labels,
+    seen_by,
     was_fitted,
 )
 from mien.errors import DataError
-from mien.model.folder import model_path
+from mien.model.classifier import Classifier
+from mien.model.folder import model_path, read_model_folder
 
 pytest.importorskip("cleanlab", reason="looking for wrong labels takes the training extra")
 MIEN = model_path("mien")
@@ -74,30 +77,43 @@ def test_classes_that_the_network_does_not_know(drawn):
 
 
 def test_what_the_network_was_trained_on_is_said(drawn):
-    network = FeatureNetwork(MIEN)
-    mine = {**network.metadata.training["data"], "fingerprint": drawn.fingerprint}
-    metadata = replace(network.metadata, training={**network.metadata.training, "data": mine})
+    shipped = read_model_folder(MIEN).metadata
+    mine = {**shipped.training["data"], "fingerprint": drawn.fingerprint}
+    metadata = replace(shipped, training={**shipped.training, "data": mine})
     assert was_fitted(metadata, drawn, "train") and not was_fitted(metadata, drawn, "test")
-    assert was_fitted(network.metadata, replace(drawn, name="fer2013"), "train")
-    assert not was_fitted(network.metadata, drawn, "train")
+    assert was_fitted(shipped, replace(drawn, name="fer2013"), "train")
+    assert not was_fitted(shipped, drawn, "train")
     found = find_label_errors(replace(drawn, name="fer2013"), MIEN)
     asked = {doubt.split for doubt in found.doubts if doubt.network}
     assert asked == {"test"} and "was trained on 120 of these pictures" in found.notes[0]
 
 
-def test_features_are_what_the_heads_answer_from(drawn):
-    """Multiplied by the weights of the last layer they give the logits that the network answers with."""
-    import onnx
+def test_a_face_and_its_mirror_image_are_seen_alike(drawn):
+    classifier = Classifier(MIEN)
+    split = drawn.splits["test"].take(np.arange(3))
+    turned = [np.ascontiguousarray(split.pictures.read(row)[:, ::-1]) for row in range(3)]
+    one, answers = seen_by(classifier, [split])
+    other, _ = seen_by(classifier, [replace(split, pictures=InMemoryPictures(np.stack(turned)))])
+    np.testing.assert_allclose(one, other, atol=1e-4)
+    assert one.shape == (3, 256) and set(answers) == {"fer2013", "votes", "expression"}
+    assert np.allclose(answers["expression"].sum(axis=1), 1, atol=1e-5)
 
-    network = FeatureNetwork(MIEN)
-    split = drawn.splits["test"].take(np.arange(5))
-    features, outputs = network.run([split])
-    graph = onnx.load(MIEN / "model.onnx").graph
-    weights = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    head = next(node for node in graph.node if node.op_type == "Gemm" and "votes" in node.name)
-    logits = features @ weights[head.input[1]] + weights[head.input[2]]
-    assert (logits.argmax(axis=1) == outputs["votes"].argmax(axis=1)).all()
-    assert features.shape == (5, 256) and set(outputs) >= {"fer2013", "votes", "expression"}
+
+def test_ranking_arrays_by_hand():
+    """Two clouds, one label wrong: it leads, with the other class as the suggestion; a network's no moves a row up."""
+    random = np.random.default_rng(0)
+    labels = np.repeat([0, 1], 40)
+    features = (4.0 * labels[:, None] + random.normal(size=(80, 6))).astype(np.float32)
+    labels[:5] = 1
+    found = rank_labels(features, labels, np.arange(80))
+    assert set(found.order[:5]) == {0, 1, 2, 3, 4} and (found.suggestions[:5] == 0).all()
+    assert 3 <= found.likely <= 6 and found.margins[:5].max() < 0
+    assert (np.diff(found.margins[found.order]) >= 0).all()
+    own = np.eye(2)[labels] * 0.8 + 0.1
+    own[60] = [0.999, 0.001]
+    assert 60 in rank_labels(features, labels, np.arange(80), own).order[:6]
+    unasked = rank_labels(features, labels, np.arange(80), own, np.arange(80) != 60)
+    assert 60 not in unasked.order[:6]
 
 
 def test_copies_are_not_judged_by_their_copies():
@@ -131,7 +147,7 @@ def test_lists_of_other_data_and_unknown_decisions_are_refused(drawn, tmp_path):
     with pytest.raises(DataError, match=r"of other data: there is no nowhere\.png in train"):
         apply_list(drawn, path)
     path.write_text(f"split,name,decision\ntrain,{drawn.splits['train'].names[0]},perhaps\n")
-    with pytest.raises(DataError, match="decides 'perhaps'; allowed are drop, a class"):
+    with pytest.raises(DataError, match="decides 'perhaps'; allowed are drop, keep, a class"):
         apply_list(drawn, path)
     path.write_text("name\nx\n")
     with pytest.raises(DataError, match="no column split, decision"):

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from sklearn import metrics
 
 from mien.errors import DataError
-from mien.evaluate.metrics import score
+from mien.evaluate.metrics import by_quality, score, selective
 
 NAMES = ("angry", "disgust", "fear", "happy", "sad")
 
@@ -116,3 +116,24 @@ def test_to_dict_is_plain() -> None:
     assert stored["classes"][3]["name"] == "happy"
     assert stored["accuracy_interval"]["low"] < stored["accuracy"] < stored["accuracy_interval"]["high"]
     assert set(stored["classes"][0]["roc"]) == {"false_positive_rate", "true_positive_rate"}
+
+
+def test_risk_coverage_and_its_area() -> None:
+    """Four answers, the second surest wrong: risks 0, 1/2, 1/3, 1/4."""
+    probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3], [0.4, 0.6]])
+    found = selective(probabilities, np.array([0, 0, 0, 1]), 0.65)
+    assert found.coverage == (0.25, 0.5, 0.75, 1.0)
+    assert found.risk == pytest.approx((0, 1 / 2, 1 / 3, 1 / 4))
+    assert found.aurc == pytest.approx((1 / 2 + 1 / 3 + 1 / 4) / 4)
+    assert (found.answered, found.accuracy, found.below) == (0.75, pytest.approx(2 / 3), 1.0)
+    assert selective(probabilities, np.array([0, 0, 0, 1]), 0.0).below is None
+
+
+def test_calibration_by_quality_takes_both_ends() -> None:
+    probabilities = np.tile([0.8, 0.2], (8, 1))
+    labels = np.array([1, 1, 0, 0, 0, 0, 0, 0])
+    low, high = by_quality(
+        probabilities, labels, {"dark / bright": np.arange(8.0), "same / same": np.ones(8)}
+    )
+    assert (low.name, low.n, low.accuracy, low.confidence) == ("dark quarter", 2, 0.0, pytest.approx(0.8))
+    assert (high.name, high.accuracy, high.ece) == ("bright quarter", 1.0, pytest.approx(0.2))

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -21,11 +22,13 @@ from mien.evaluate import charts, render
 from mien.evaluate.config import EvaluateConfig
 from mien.evaluate.evaluate import evaluate
 from mien.evaluate.report import Report
+from mien.model.folder import read_model_folder
 from mien.train import run_folder
+from mien.train.export.card import model_card
 
 FILES = {
     "report.json", "report.md", "report.html", "predictions.csv",
-    "confusion.png", "reliability.png", "roc.png", "top_losses.png",
+    "confusion.png", "reliability.png", "risk_coverage.png", "roc.png", "top_losses.png",
 }  # fmt: skip
 CONFIG = EvaluateConfig(resamples=200)
 
@@ -302,3 +305,60 @@ def test_pictures_that_chose_the_epoch_are_told_from_new_ones(
     )
     run_folder.write_seen(run, {"train": keys[:8]})
     assert evaluate(run, faces / "train", config=CONFIG).data.split == "test"
+
+
+def test_the_report_says_what_is_gained_by_answering_less(
+    model_folder: Callable[..., Path], faces: Path
+) -> None:
+    folder = model_folder()
+    facts = json.loads((folder / "model.json").read_text())
+    sure = evaluate(folder, faces, config=CONFIG).predictions.probabilities.max(axis=1)
+    threshold = facts["heads"][0]["threshold"] = float(np.sort(sure)[4:6].mean())
+    (folder / "model.json").write_text(json.dumps(facts))
+    found = evaluate(folder, faces, config=CONFIG)
+    answered = sure >= threshold
+    assert 0 < answered.mean() < 1
+    assert found.selective.answered == answered.mean()
+    assert found.selective.accuracy == found.predictions.right[answered].mean()
+    assert found.selective.below == found.predictions.right[~answered].mean()
+    markdown = render.report_markdown(found)
+    assert "of the others, below its threshold of" in markdown
+    assert "Area under the risk-coverage curve" in render.report_page(found)
+    # Pictures of three levels: their light tells them apart, their size does not.
+    names = [group.name for group in found.quality]
+    assert "darkest quarter" in names
+    assert "smallest quarter" not in names
+    assert "| darkest quarter |" in markdown
+
+
+def test_names_of_classes_run_nowhere(model_folder: Callable[..., Path], faces: Path, tmp_path: Path) -> None:
+    """Neither as HTML or a link in Markdown, nor as a formula in a spreadsheet, nor as codes in a terminal."""
+    hostile = {
+        "dark": "<img src=x onerror=alert(1)>",
+        "middle": "[x](javascript:alert(1))",
+        "bright": "=cmd|calc",
+    }
+    folder = model_folder()
+    text = (folder / "model.json").read_text(encoding="utf-8")
+    for old, new in hostile.items():
+        text = text.replace(f'"{old}"', json.dumps(new))
+    (folder / "model.json").write_text(text, encoding="utf-8")
+    for split in ("train", "test"):
+        for old, new in hostile.items():
+            (faces / split / old).rename(faces / split / new)
+    found = evaluate(folder, faces, config=CONFIG)
+    assert set(found.predictions.classes) == set(hostile.values())
+    markdown = render.report_markdown(found) + model_card(
+        replace(read_model_folder(folder).metadata, scores=found.recorded())
+    )
+    prose = markdown.split("## How it was made")[0] + markdown.split("## What it is for")[0]
+    assert "<img" not in prose
+    assert "](javascript" not in markdown
+    assert "<img src=x" not in render.report_page(found)
+    render.write_report(found, tmp_path / "out")
+    cells = [
+        cell
+        for row in csv.reader((tmp_path / "out" / "predictions.csv").open(encoding="utf-8"))
+        for cell in row
+    ]
+    assert not any(cell.startswith("=") for cell in cells)

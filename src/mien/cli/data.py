@@ -16,6 +16,8 @@ from mien.settings import add_settings, from_options
 from mien.terminal import ProgressBar, clock
 
 if TYPE_CHECKING:
+    from mien.data.decisions import Decisions
+    from mien.data.duplicates import Duplicates
     from mien.data.label_errors import LabelErrors
     from mien.data.summary import Summary
 
@@ -29,6 +31,8 @@ EXAMPLES = """examples:
   mien data fer2013.csv --merge nothappy=sad+angry --classes happy,nothappy --to-folders two-classes
   mien data faces --label-errors            the labels most likely wrong, as a list and a sheet to look at
   mien data faces --apply label-errors/label-errors.csv --to-table mended     what the list decides, done
+  mien data faces --copies copies           pairs of copies and leaks, as a list and a sheet to look at
+  mien data faces --remember copies/copies.csv      what a list decides, for every later use of the pictures
   mien data get drawn --to faces            drawn faces, without any network
   mien data get fer2013 --to fer2013        from Kaggle
 """
@@ -37,6 +41,7 @@ _MOST = 10  # names listed before 'and N more'
 _SAME = 4  # copies of one picture named before 'N more'
 _LONG_S = 20.0  # of processor time: a longer search is announced
 LIST_FILE, SHEET_FILE = "label-errors.csv", "label-errors.png"
+COPIES_FILE, COPIES_SHEET = "copies.csv", "copies.png"
 _UNEVEN = 3.0  # times: from here on, class weights matter
 
 
@@ -76,6 +81,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="LIST",
         help="do what a list of --label-errors decides, in all that is written",
+    )
+    parser.add_argument(
+        "--copies",
+        type=Path,
+        metavar="DIR",
+        help="write the pairs of copies, leaks first, as a list to decide on and a sheet",
+    )
+    parser.add_argument(
+        "--remember",
+        type=Path,
+        metavar="LIST",
+        help="remember what a list of --label-errors or --copies decides: done whenever the pictures are opened, and "
+        "not asked again",
     )
     parser.add_argument(
         "--quick", action="store_true", help="compare pixels only; leave out the search for near copies"
@@ -121,6 +139,8 @@ def _get(options: argparse.Namespace, config: DataConfig) -> int:
 
 def _look(options: argparse.Namespace, config: DataConfig) -> int:
     from mien.data import open_dataset
+    from mien.data.decisions import decisions_for
+    from mien.data.duplicates import find_duplicates
     from mien.data.near_copies import estimated_s
     from mien.data.summary import summarise
     from mien.images.canvas import check_suffix
@@ -132,11 +152,15 @@ def _look(options: argparse.Namespace, config: DataConfig) -> int:
         options.words, config, progress=lambda done, of: bar.stage("examining pictures", done, of)
     )
     bar.end()
+    if options.remember:
+        print(_remember(options, dataset, config), file=sys.stderr)
+        dataset = open_dataset(options.words, config)
     if options.apply:
         from mien.data.label_errors import apply_list
 
         dataset, _ = apply_list(dataset, options.apply)
-    found = _label_errors(options, dataset, bar) if options.label_errors else None
+    decided = decisions_for([Path(word) for word in options.words], config)
+    found = _label_errors(options, dataset, decided, bar) if options.label_errors else None
     if options.csv:
         return 0
     count = sum(map(len, dataset.splits.values()))
@@ -146,9 +170,10 @@ def _look(options: argparse.Namespace, config: DataConfig) -> int:
             f"--quick leaves it out",
             file=sys.stderr,
         )
-    summary = summarise(
+    duplicates = find_duplicates(
         dataset, near=not options.quick, progress=lambda done, of: bar.stage("comparing pictures", done, of)
     )
+    summary = summarise(dataset, near=not options.quick, found=duplicates)
     bar.end()
     if options.json:
         print(
@@ -158,18 +183,59 @@ def _look(options: argparse.Namespace, config: DataConfig) -> int:
         )
     else:
         print(as_text(summary))
+    if options.copies:
+        print(
+            _copies(options.copies, dataset, duplicates, decided),
+            file=sys.stderr if options.json else sys.stdout,
+        )
     for line in _write(options, dataset):
         print(line, file=sys.stderr if options.json else sys.stdout)
     return 0
 
 
-def _label_errors(options: argparse.Namespace, dataset: Dataset, bar: ProgressBar) -> LabelErrors:
+def _remember(options: argparse.Namespace, dataset: Dataset, config: DataConfig) -> str:
+    """Remember what a list decides; the list's columns say which kind it is."""
+    from mien.data.copy_list import decisions_in_copies
+    from mien.data.decisions import remember
+    from mien.data.label_errors import decisions_in
+    from mien.data.readers.csv_text import rows_of
+
+    of_copies = "other_name" in next(rows_of(options.remember), [])
+    decisions = (decisions_in_copies if of_copies else decisions_in)(dataset, options.remember)
+    named = config.decisions if config.decisions != "none" else None
+    file = remember(Path(options.words[0]).expanduser(), decisions, Path(named) if named else None)
+    return f"{len(decisions)} decisions are in {file}; they count whenever these pictures are opened"
+
+
+def _copies(folder: Path, dataset: Dataset, found: Duplicates, decided: Decisions) -> str:
+    """Write the list of copies and its sheet; return what to say."""
+    from mien.data.copy_list import copy_pairs, write_copies, write_copies_sheet
+
+    pairs = copy_pairs(dataset, found, decided)
+    if not pairs:
+        return "no pairs of copies to decide on"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_copies(folder / COPIES_FILE, dataset, pairs)
+    write_copies_sheet(folder / COPIES_SHEET, dataset, pairs)
+    across = sum(pair.across for pair in pairs)
+    return (
+        f"{len(pairs)} pairs of copies, {across} across splits\nwrote {folder / COPIES_FILE} and "
+        f"{folder / COPIES_SHEET}; look, change the column decision, then: --remember"
+    )
+
+
+def _label_errors(
+    options: argparse.Namespace, dataset: Dataset, decided: Decisions, bar: ProgressBar
+) -> LabelErrors:
     """Write the list and the sheet (with --csv print the list instead), and say what was found."""
     from mien.data.label_errors import find_label_errors, write_list, write_rows, write_sheet
     from mien.predict.analyzer import model_folder
 
     found = find_label_errors(
-        dataset, model_folder(options.model), lambda done, of: bar.stage("looking at faces", done, of)
+        dataset,
+        model_folder(options.model),
+        lambda done, of: bar.stage("looking at faces", done, of),
+        decided,
     )
     bar.end()
     for note in found.notes:
@@ -184,7 +250,8 @@ def _label_errors(options: argparse.Namespace, dataset: Dataset, bar: ProgressBa
     print(
         f"about {found.likely} of {len(found.doubts)} labels are likely wrong; first {first.name}, labelled "
         f"{first.label}, rather {first.suggestion}\nwrote {options.errors_to / LIST_FILE} and "
-        f"{options.errors_to / SHEET_FILE}; look, change the column decision, then: --apply",
+        f"{options.errors_to / SHEET_FILE}; look, change the column decision, then: --remember, or "
+        f"--apply for this once",
         file=sys.stderr if options.json else sys.stdout,
     )
     return found

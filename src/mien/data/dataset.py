@@ -16,6 +16,7 @@ from mien.errors import ConfigError, DataError
 from mien.settings import setting
 
 SPLITS = ("train", "validation", "test")
+DECISIONS_FILE = "mien-decisions.csv"  # beside the data: see mien.data.decisions
 Progress = Callable[[int, int], None]  # told (done, of) while pictures are examined
 
 
@@ -177,6 +178,11 @@ class DataConfig:
         0.15, "share of the training pictures set aside for validation where the data has none"
     )
     split_seed: int = _read(0, "seed of that split")
+    decisions: str | None = _read(
+        None,
+        f"file with what was decided about labels and copies (mien data --remember); 'none': nothing; unset: "
+        f"{DECISIONS_FILE} beside the data, where there is one",
+    )
 
     def __post_init__(self) -> None:
         if not 0 < self.validation_share < 1:

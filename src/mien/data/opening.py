@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mien.data.classes import check_spellings, choose_classes, combine, merge_classes, one_spelling
 from mien.data.dataset import DataConfig, Dataset, Progress, RawDataset, Split, in_order
+from mien.data.decisions import applied, decisions_for
 from mien.data.index import fingerprints_of, index_files
 from mien.data.readers.csv_text import is_csv, rows_of
 from mien.data.readers.face_sets import is_face_set, read_face_set
@@ -43,6 +44,7 @@ def open_paths(
     raw = choose_classes(merge_classes(raw, config.merge), config.classes)
     _check_labels(raw, config)
     raw = check_spellings(raw, config.classes)
+    raw = applied(raw, decisions_for(paths, config))
     _check_classes(raw, source)
     raw = _numbers_noted(_grouped(raw, config))
     raw = _with_validation(raw, config) if carve_validation else raw.noting(*leaks(raw.splits))

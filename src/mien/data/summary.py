@@ -92,9 +92,18 @@ class Summary:
         }
 
 
-def summarise(dataset: Dataset, *, near: bool = True, progress: Progress | None = None) -> Summary:
-    """Count, measure and compare all pictures of a data set. near: look for near copies, which takes longest."""
-    duplicates = find_duplicates(dataset, near=near, progress=progress)
+def summarise(
+    dataset: Dataset,
+    *,
+    near: bool = True,
+    found: Duplicates | None = None,
+    progress: Progress | None = None,
+) -> Summary:
+    """Count, measure and compare all pictures of a data set.
+
+    near: look for near copies, which takes longest. found: what `find_duplicates` said, where it was asked before.
+    """
+    duplicates = found or find_duplicates(dataset, near=near, progress=progress)
     counts = _counts(dataset)
     return Summary(
         name=dataset.name,

@@ -79,6 +79,26 @@ def reliability(report: Report) -> Any:
     return figure
 
 
+def risk_coverage(report: Report) -> Any:
+    """Draw how often the answers are wrong where only so many, the surest, are given."""
+    found = report.selective
+    figure = _figure(5.2, 4.2)
+    axes = figure.subplots()
+    axes.plot(found.coverage, found.risk, color=ACCENT)
+    if found.accuracy is not None and 0 < found.answered < 1:
+        axes.plot(found.answered, 1 - found.accuracy, "o", color=ACCENT, label="without what is ‘uncertain’")
+        axes.legend(frameon=False, loc="upper left")
+    axes.set(
+        xlim=(0, 1),
+        xlabel="share of the faces that is answered",
+        ylabel="wrong",
+        title=f"Area {found.aurc:.3f}",
+    )
+    axes.set_ylim(0, max(0.05, 1.1 * max(found.risk)))
+    _plain(axes)
+    return figure
+
+
 def roc(report: Report) -> Any:
     """Draw ROC and precision-recall curves of each class against the rest."""
     figure = _figure(10.5, 5)
@@ -129,6 +149,7 @@ def _draw_mistake(axes: Any, mistake: Mistake) -> None:
 CHARTS: dict[str, Callable[[Report], Any]] = {
     "confusion.png": confusion,
     "reliability.png": reliability,
+    "risk_coverage.png": risk_coverage,
     "roc.png": roc,
     "top_losses.png": top_losses,
 }

@@ -51,7 +51,7 @@ def compare(
     settings = replace(read, split=split)
     rows = []
     for name, scorer in zip(_names(models, scorers), scorers, strict=True):
-        report = evaluate_on(scorer, dataset, settings, progress=progress)
+        report = evaluate_on(scorer, dataset, settings, progress=progress, quality=False)
         rows.append(Row(name, report, profile(scorer)))
     rows.sort(key=lambda row: -row.report.scores.accuracy)
     words = " ".join(shlex.quote(str(word)) for word in (data, *models))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,12 +19,15 @@ from mien.evaluate.config import EvaluateConfig
 from mien.evaluate.matching import Match, match_classes
 from mien.evaluate.metrics import (
     Calibration,
+    QualityGroup,
     Scores,
     VotesScores,
+    by_quality,
     five_fold_temperature,
     reliability,
     score,
     score_votes,
+    selective,
     transferred_temperature,
     votes_head,
 )
@@ -80,8 +86,12 @@ def evaluate_on(
     *,
     command: str = "",
     progress: OnStage | None = None,
+    quality: bool = True,
 ) -> Report:
-    """Score an open model on an open data set. config.split names the split; unset means test."""
+    """Score an open model on an open data set. config.split names the split; unset means test.
+
+    quality: whether calibration by quality is measured, for which every picture is read once more.
+    """
     name = config.split or "test"
     split = dataset.split(name)
     match = match_classes(scorer.metadata, dataset.classes, config.head)
@@ -111,6 +121,8 @@ def evaluate_on(
         without_near_copies=_without(predictions, _any_copies(dataset, name, copies), config),
         calibration=_calibration(probabilities, split.labels, validation, config),
         reliability=reliability(probabilities, split.labels),
+        selective=selective(probabilities, split.labels, match.head.threshold),
+        quality=_quality(probabilities, split) if quality else (),
         votes=_votes(scorer, outputs, split),
         top_losses=_top_losses(predictions, split, config.top_losses),
         notes=_notes(scorer, dataset, name, match),
@@ -183,6 +195,32 @@ def _calibration(
     if validation is not None:
         found.append(transferred_temperature(probabilities, labels, validation))
     return tuple(calibration for calibration in found if calibration)
+
+
+_MEASURED = 4000  # pictures whose quality is measured, drawn evenly from more
+_QUALITY_PX = 112  # side at which sharpness is measured, as in face sets
+
+
+def _quality(probabilities: NDArray[np.float32], split: Split) -> tuple[QualityGroup, ...]:
+    """Return calibration by what the pictures are like: size, light, contrast, sharpness."""
+    rows = np.unique(np.linspace(0, len(split) - 1, min(len(split), _MEASURED)).astype(int))
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        found = np.array(list(pool.map(lambda row: _qualities(split.pictures.read(int(row))), rows)))
+    names = (
+        "smallest / largest",
+        "darkest / brightest",
+        "flattest / most contrasted",
+        "most blurred / sharpest",
+    )
+    return by_quality(probabilities[rows], split.labels[rows], dict(zip(names, found.T, strict=True)))
+
+
+def _qualities(picture: NDArray[np.uint8]) -> tuple[float, float, float, float]:
+    """Return side in pixels, mean level, standard deviation of the levels, and variance of the Laplacian."""
+    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) if picture.ndim == 3 else picture
+    small = cv2.resize(grey, (_QUALITY_PX, _QUALITY_PX), interpolation=cv2.INTER_AREA)
+    sharp = float(cv2.Laplacian(small, cv2.CV_64F).var())
+    return float(max(picture.shape[:2])), float(grey.mean()), float(grey.std()), sharp
 
 
 def _votes(scorer: Scorer, outputs: Probabilities, split: Split) -> VotesScores | None:

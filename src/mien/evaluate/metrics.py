@@ -6,6 +6,7 @@ ten raters of FER+ (Barsoum et al. 2016, arXiv:1608.01041).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -262,6 +263,92 @@ def reliability(probabilities: NDArray[np.floating], labels: NDArray[np.integer]
         sure = float(confidence[inside].mean()) if count else (low + high) / 2
         bins.append(Bin(low, high, count, sure, float(right[inside].mean()) if count else None))
     return tuple(bins)
+
+
+@dataclass(frozen=True)
+class Selective:
+    """What is gained by answering only where the model is sure (Geifman and El-Yaniv 2017, arXiv:1705.08500).
+
+    coverage, risk: points of the risk-coverage curve: share of the pictures that are answered, the surest first, and
+    share of those answers that are wrong. aurc: area under it, the mean risk over all coverages. threshold: the model's
+    own, below which it says 'uncertain'; answered: share of the pictures above it; accuracy: of those; below: of the
+    others. accuracy and below are None where there are none.
+    """
+
+    coverage: tuple[float, ...]
+    risk: tuple[float, ...]
+    aurc: float
+    threshold: float
+    answered: float
+    accuracy: float | None
+    below: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**vars(self), "coverage": list(self.coverage), "risk": list(self.risk)}
+
+
+def selective(
+    probabilities: NDArray[np.floating], labels: NDArray[np.integer], threshold: float
+) -> Selective:
+    """Return how risk falls where less is answered. threshold: confidence below which an answer is 'uncertain'."""
+    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    order = np.argsort(-confidence, kind="stable")
+    count = np.arange(1, len(order) + 1)
+    risk = np.cumsum(~right[order]) / count
+    shown = np.unique(np.linspace(0, len(order) - 1, min(len(order), _CURVE_POINTS)).astype(int))
+    sure = confidence >= threshold
+    return Selective(
+        coverage=tuple((count[shown] / len(order)).tolist()),
+        risk=tuple(risk[shown].tolist()),
+        aurc=float(risk.mean()),
+        threshold=threshold,
+        answered=float(sure.mean()),
+        accuracy=float(right[sure].mean()) if sure.any() else None,
+        below=float(right[~sure].mean()) if not sure.all() else None,
+    )
+
+
+@dataclass(frozen=True)
+class QualityGroup:
+    """Faces that are alike in one respect. confidence: its mean; ece: expected calibration error within the group."""
+
+    name: str
+    n: int
+    accuracy: float
+    confidence: float
+    ece: float
+
+    def to_dict(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+
+def by_quality(
+    probabilities: NDArray[np.floating],
+    labels: NDArray[np.integer],
+    measures: Mapping[str, NDArray[np.floating]],
+) -> tuple[QualityGroup, ...]:
+    """Return calibration within the lowest and the highest quarter by each measure: (n,) values by what low ones are.
+
+    measures: such as {"smallest / largest": …}; a measure in which the pictures do not differ is left out.
+    """
+    found = []
+    for name, values in measures.items():
+        low, high = np.quantile(values, (0.25, 0.75))
+        if not low < high:
+            continue
+        words = name.split(" / ")
+        for word, rows in zip(words, (values <= low, values >= high), strict=True):
+            answers, wanted = probabilities[rows], labels[rows]
+            found.append(
+                QualityGroup(
+                    f"{word} quarter",
+                    int(rows.sum()),
+                    float((answers.argmax(axis=1) == wanted).mean()),
+                    float(answers.max(axis=1).mean()),
+                    expected_calibration_error(answers, wanted, BINS),
+                )
+            )
+    return tuple(found)
 
 
 def five_fold_temperature(

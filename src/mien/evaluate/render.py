@@ -29,7 +29,7 @@ from mien.evaluate.formatting import (
     span,
 )
 from mien.evaluate.report import NOTE, Comparison, Predictions, Report, Row
-from mien.files import check_replaceable, markdown_text, spreadsheet_safe, whole_folder
+from mien.files import check_replaceable, markdown_text, plain_text, spreadsheet_safe, whole_folder
 from mien.terminal import clock, columns
 
 REPORT_JSON, REPORT_PAGE = "report.json", "report.html"
@@ -90,6 +90,9 @@ def report_page(report: Report) -> str:
         # What always giving the most frequent answer would score.
         chance=max(found.support for found in report.scores.classes) / report.scores.n,
         reliability=charts.reliability(report),
+        risk_coverage=charts.risk_coverage(report),
+        selective=selective_words(report),
+        quality=quality_rows(report),
         roc=charts.roc(report),
         data_facts=_data_facts(report),
         model_facts=_model_facts(report),
@@ -201,9 +204,9 @@ def report_markdown(report: Report) -> str:
     """Return the whole report, its charts by relative name."""
     model, data = report.model, report.data
     parts = [
-        f"# {model.name} on {data.name}, {data.part}",
+        f"# {markdown_text(f'{model.name} on {data.name}, {data.part}')}",
         report.headline()[0].upper() + report.headline()[1:] + f". {report.tta['words'].capitalize()}.",
-        "\n".join(f"- {sentence}" for sentence in highlights(report)),
+        "\n".join(f"- {markdown_text(sentence)}" for sentence in highlights(report)),
         markdown_table(["figure", "value", "95% interval"], _figures(report)),
         "## Per class\n\n" + _per_class(report),
         "## Confusion\n\nRows are labels, columns answers.\n\n"
@@ -211,6 +214,11 @@ def report_markdown(report: Report) -> str:
         + "\n\n![](confusion.png)",
         "## Calibration\n\n" + _calibration(report) + "\n\n![](reliability.png)",
     ]
+    parts.append(
+        "## Answering only where it is sure\n\n" + selective_words(report) + "\n\n![](risk_coverage.png)"
+    )
+    if report.quality:
+        parts.append("## Calibration by quality\n\n" + _by_quality(report))
     if report.top_losses:
         parts.append("## Most confident mistakes\n\n![](top_losses.png)")
     if report.notes:
@@ -291,14 +299,49 @@ def _calibration(report: Report) -> str:
     return markdown_table(["temperature fitted", "temperature", "ECE", "NLL"], rows) if rows else ""
 
 
+def selective_words(report: Report) -> str:
+    """Return in words what the model's threshold leaves, and the area under the risk-coverage curve."""
+    found = report.selective
+    area_words = f"Area under the risk-coverage curve: {found.aurc:.3f} (lower is better)."
+    if not found.threshold:
+        return f"This model answers every face; it has no threshold below which it says ‘uncertain’. {area_words}"
+    if found.below is None:
+        return f"No answer lies below its threshold of {found.threshold:.2f}. {area_words}"
+    return (
+        f"It answers {percent(found.answered)} of the faces and is right on {percent(found.accuracy)} of those; of the "
+        f"others, below its threshold of {found.threshold:.2f}, it would be right on {percent(found.below)}. "
+        f"{area_words}"
+    )
+
+
+def _by_quality(report: Report) -> str:
+    header = ["faces", "number", "accuracy", "mean confidence", "ECE"]
+    return markdown_table(header, quality_rows(report))
+
+
+def quality_rows(report: Report) -> list[list[str]]:
+    """Return one line a group of faces of like quality."""
+    return [
+        [found.name, f"{found.n:,}", percent(found.accuracy), percent(found.confidence), decimal(found.ece)]
+        for found in report.quality
+    ]
+
+
+def _code(text: object) -> str:
+    """Return text as code, whatever it holds: a class or a file may have backticks in its name."""
+    plain = plain_text(str(text))
+    fence = "``" if "`" in plain else "`"
+    return f"{fence} {plain} {fence}" if fence == "``" else f"`{plain}`"
+
+
 def _made(report: Report) -> str:
     model, data, made = report.model, report.data, report.provenance
     parameters = f"{model.parameters:,}" if model.parameters else NONE
     size = bytes_in_words(model.size_bytes)
     lines = [
-        f"- Command: `{made['command']}`",
-        f"- Model: {model.name} ({model.kind}), head {model.head}, {parameters} parameters, {size}",
-        f"- Data: {data.name}, {data.pictures}, fingerprint `{data.fingerprint[:12]}`",
+        f"- Command: {_code(made['command'])}",
+        f"- Model: {markdown_text(model.name)} ({model.kind}), head {model.head}, {parameters} parameters, {size}",
+        f"- Data: {markdown_text(data.name)}, {data.pictures}, fingerprint `{data.fingerprint[:12]}`",
         f"- Date: {made['date']}; machine: {made['machine']}",
         f"- Versions: {_versions(made['versions'])}",
     ]
@@ -335,12 +378,12 @@ def comparison_markdown(comparison: Comparison) -> str:
     """Return the whole comparison, its chart by relative name."""
     data, made = comparison.data, comparison.provenance
     parts = [
-        f"# {len(comparison.rows)} models on {data.name}, {data.part}",
-        f"{data.pictures}, {comparison.tta['words']}. {comparison.headline()}.",
+        f"# {len(comparison.rows)} models on {markdown_text(data.name)}, {data.part}",
+        f"{data.pictures}, {comparison.tta['words']}. {markdown_text(comparison.headline())}.",
         markdown_table(HEADER, [cells(row) for row in comparison.rows]),
         "![](comparison.png)",
-        "\n".join(f"- {note}" for note in comparison.notes),
-        f"`{made['command']}`, {made['date']}, {made['machine']}. Milliseconds: processor time of one core, "
+        "\n".join(f"- {markdown_text(note)}" for note in comparison.notes),
+        f"{_code(made['command'])}, {made['date']}, {made['machine']}. Milliseconds: processor time of one core, "
         "ONNX Runtime, one face at a time.",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -356,7 +399,10 @@ def _write_predictions(predictions: Predictions, path: Path) -> None:
     with path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(
-            ["name", "label", "predicted", "right", "confidence", "copy_of_training", *predictions.classes]
+            [
+                *("name", "label", "predicted", "right", "confidence", "copy_of_training"),
+                *map(spreadsheet_safe, predictions.classes),
+            ]
         )
         for row, (name, label) in enumerate(zip(predictions.names, predictions.labels, strict=True)):
             values = predictions.probabilities[row]

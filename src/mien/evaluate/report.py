@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.evaluate.metrics import Bin, Calibration, Scores, VotesScores
+from mien.evaluate.metrics import Bin, Calibration, QualityGroup, Scores, Selective, VotesScores
 from mien.evaluate.profile import Profile
 from mien.evaluate.significance import PairedTest
 from mien.train.run_folder import OUT_OF_FOLD
@@ -119,7 +119,8 @@ class Report:
 
     scores: over all pictures of the split. deduplicated: without pixel copies of training pictures.
     without_near_copies: without near copies either (see `mien.data.near_copies`); None where there are none or where it
-    was not looked for.
+    was not looked for. selective: what is gained by answering only where the model is sure. quality: calibration by
+    what the pictures are like; empty where that was not asked.
     """
 
     model: ModelSummary
@@ -130,6 +131,8 @@ class Report:
     without_near_copies: Scores | None
     calibration: tuple[Calibration, ...]
     reliability: tuple[Bin, ...]
+    selective: Selective
+    quality: tuple[QualityGroup, ...]
     votes: VotesScores | None
     top_losses: tuple[Mistake, ...]
     notes: tuple[str, ...]
@@ -161,6 +164,8 @@ class Report:
             "without_near_copies": _without_curves(self.without_near_copies),
             "calibration": [found.to_dict() for found in self.calibration],
             "reliability": [found.to_dict() for found in self.reliability],
+            "selective": self.selective.to_dict(),
+            "quality": [found.to_dict() for found in self.quality],
             "votes": self.votes.to_dict() if self.votes else None,
             "top_losses": [mistake.to_dict() for mistake in self.top_losses],
             "notes": [*self.notes, NOTE],

@@ -14,19 +14,19 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import io
 import json
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TextIO
 
 from mien.detect.base import Box, Detection, Landmarks, Point, scaled
-from mien.errors import ConfigError, DataError, MienError, optional_package
+from mien.errors import ConfigError, DataError, ImageError, MienError, optional_package
 from mien.files import (
     FORMULA,
     cannot_write,
@@ -45,6 +45,7 @@ SET_ASIDE = (DUPLICATE, BLURRED, TINY, DOUBTFUL)  # by mien itself
 STATUSES = (SHOWN, *SET_ASIDE, NO_FACE, CANNOT_TELL)
 CONTENT_BYTES = 6  # of the hash of a source: among 100,000, two are the same by chance once in 50,000 sets
 _LONGEST_CELL = 1_000_000  # characters
+_IN_NOTEBOOK = 40  # crops that a notebook shows
 _LOCK_S = 30.0  # how long to wait for another process that is writing the table
 _POINTS = Landmarks._fields
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
@@ -310,10 +311,37 @@ class FaceSet:
         with _writing(self.folder):
             if path.is_file() and _stamp(path) != self._stamp:
                 self._take_in()
-            with self._recorded(), whole_file(path) as temporary:
-                temporary.write_text(self._text(), encoding="utf-8", errors="backslashreplace", newline="")
+            with (
+                self._recorded(),
+                whole_file(path) as temporary,
+                temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
+            ):
+                self._write_to(file)
             self._stamp, self._read = _stamp(path), dict(self._faces)
         return path
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: how many faces there are of each kind, and the first that are shown."""
+        import base64
+        import html
+
+        import cv2
+
+        from mien.images import read_image
+
+        pictures = []
+        for face in self.shown()[:_IN_NOTEBOOK]:
+            with suppress(ImageError):  # a crop that is gone leaves its place to the next
+                small = cv2.resize(read_image(self.crop_path(face)), (72, 72), interpolation=cv2.INTER_AREA)
+                shown = small if small.ndim == 2 else small[:, :, ::-1]
+                data = base64.b64encode(cv2.imencode(".jpg", shown)[1].tobytes()).decode("ascii")
+                title = html.escape(f"{face.label or 'no label'}: {face.source}", quote=True)
+                pictures.append(f'<img src="data:image/jpeg;base64,{data}" alt="{title}" title="{title}">')
+        kinds = Counter(face.label or face.status or "to be labelled" for face in self)
+        said = html.escape(", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common(12)))
+        return (
+            f"<figure>{''.join(pictures)}<figcaption>{html.escape(repr(self))}: {said}</figcaption></figure>"
+        )
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """Return a dict per face, column to value, those that people added as well. Empty cells are None."""
@@ -374,9 +402,8 @@ class FaceSet:
     def _label(self, face: str) -> str | None:
         return self._faces[face].label if face in self._faces else None
 
-    def _text(self) -> str:
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
+    def _write_to(self, file: TextIO) -> None:
+        writer = csv.writer(file, lineterminator="\n")
         added = {name: None for face in self._faces.values() for name in face.extra}
         others = list(dict.fromkeys([*self._extra, *added]))
         header = [*_NAMES, *others]
@@ -385,7 +412,6 @@ class FaceSet:
             writer.writerow([*face.cells(), *(_safe(face.extra.get(name, "")) for name in others)])
         for cells, beyond in self._unread:
             writer.writerow(map(spreadsheet_safe, [*(cells.get(name, "") for name in header), *beyond]))
-        return text.getvalue()
 
 
 @dataclass
@@ -397,25 +423,25 @@ class _Table:
 
 
 def _read_table(path: Path) -> _Table:
+    limit = csv.field_size_limit(_LONGEST_CELL)
     try:
-        text = path.read_bytes().decode("utf-8-sig")  # Excel puts a mark in front
+        with path.open(encoding="utf-8-sig", newline="") as file:  # Excel puts a mark in front
+            first = file.readline()
+            file.seek(0)
+            return _parsed(path, file, first)
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text ({error.reason}); save it as CSV in UTF-8") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
-    limit = csv.field_size_limit(_LONGEST_CELL)
-    try:
-        return _parsed(path, text)
     except csv.Error as error:
         raise DataError(f"{path} is damaged: {error}; restore it") from error
     finally:
         csv.field_size_limit(limit)
 
 
-def _parsed(path: Path, text: str) -> _Table:
-    first = text.partition("\n")[0]
+def _parsed(path: Path, file: TextIO, first: str) -> _Table:
     delimiter = "," if "," in first else ";" if ";" in first else "\t" if "\t" in first else ","
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    rows = csv.reader(file, delimiter=delimiter)
     header = [name.strip() for name in next(rows, [])]
     names = [name.lower() if name.lower() in _NAMES else name for name in header]
     if missing := [name for name in _NEEDED if name not in names]:
@@ -479,11 +505,11 @@ def _row(cells: Mapping[str, str], number_of: Callable[[str], float], extra: Seq
     file = text("file").replace("\\", "/")
     if ".." in file.split("/") or file[:1] == "/" or file[1:2] == ":":
         raise DataError(f"file is {clipped(file)!r}; crops lie below the folder of the table")
-    label = text("label")
+    label, source, group = text("label"), cells.get("source", ""), text("group")
     return FaceRow(
         id=text("id"),
         file=file,
-        source=cells.get("source", ""),
+        source=source,
         time_s=number("time_s"),
         track=whole("track"),
         box=None if None in box else Box(*box),  # type: ignore[arg-type]
@@ -492,7 +518,7 @@ def _row(cells: Mapping[str, str], number_of: Callable[[str], float], extra: Seq
         score=number("score"),
         sharpness=number("sharpness"),
         reasons=text("reasons"),
-        group=text("group"),
+        group=source if group == source else group,  # one text in memory for both
         status=text("status").lower(),
         duplicate_of=text("duplicate_of"),
         label=class_name(label) if label else "",

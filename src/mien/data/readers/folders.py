@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from mien.data.dataset import DataConfig
+from mien.data.dataset import DECISIONS_FILE, DataConfig
 from mien.data.index import Found, LabelledFile
 from mien.data.readers import public, words
 from mien.data.readers.public import shown_below
@@ -86,6 +86,8 @@ def walk(path: Path) -> Tree:
                     passed_over[kind] += 1
                 else:
                     folder.folders.append(visit(place, (*above, identity)))
+            elif entry.name == DECISIONS_FILE:
+                pass  # mien's own
             elif kind := no_picture(place):
                 if kind != "hidden file":
                     folder.others.append(place)

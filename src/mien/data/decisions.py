@@ -1,0 +1,238 @@
+"""What people decided about doubtful labels and about copies: remembered by content, applied whenever data is opened.
+
+    decision = about_label(dataset, "train", 17, CHANGE, to="sad")
+    remember(Path("photos"), [decision])         # photos/mien-decisions.csv
+    open_dataset("photos")                       # picture 17 is sad, and no list of label errors asks again
+
+A picture is known by the digest of its pixels, so that renaming, moving or converting it forgets nothing. A decision on
+a label holds as long as the data still gives that label; after another change it is asked again. (A face set keeps
+decisions among its answers, in labels.sqlite; a file of decisions beside it counts as well.)
+"""
+
+from __future__ import annotations
+
+import csv
+import datetime
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+import numpy as np
+
+from mien.data.dataset import DECISIONS_FILE, DataConfig, Dataset, RawDataset, Split
+from mien.data.index import fingerprints_of
+from mien.data.readers.csv_text import rows_of
+from mien.errors import ConfigError, DataError
+from mien.files import spreadsheet_safe, whole_file
+
+KEEP, CHANGE, DROP = "keep", "change", "drop"
+LABEL, COPY = "label", "copy"
+_ORDER = (
+    "train",
+    "validation",
+    "test",
+)  # of two pixel copies the later one stays, so that training gives way
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """One decision. about: 'label' or 'copy'.
+
+    On a label: the picture with this digest that the data calls `label` is kept as it is, changed to the class `to`, or
+    dropped. On a copy: of the pair of digests both are kept, or the first is dropped; where both digests are equal, all
+    but one. name, other_name, when: for people. Raises ConfigError for words or fields that do not fit together.
+    """
+
+    about: str
+    action: str
+    digest: str  # 32 hexadecimal digits
+    label: str = ""
+    to: str = ""
+    other: str = ""
+    name: str = ""
+    other_name: str = ""
+    when: str = ""  # ISO 8601, UTC
+
+    def __post_init__(self) -> None:
+        allowed = {LABEL: (KEEP, CHANGE, DROP), COPY: (KEEP, DROP)}
+        if self.action not in allowed.get(self.about, ()):
+            raise ConfigError(
+                f"a decision must keep, change or drop, got {self.action!r} about {self.about!r}"
+            )
+        if (self.action == CHANGE) != bool(self.to) or (self.about == COPY) != bool(self.other):
+            raise ConfigError("only a changed label has a new class, and only a copy another picture")
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What it is about: a later decision with the same key replaces an earlier one."""
+        if self.about == LABEL:
+            return LABEL, self.digest, self.label
+        return COPY, *sorted((self.digest, self.other))
+
+
+@dataclass(frozen=True, eq=False)
+class Decisions:
+    """All decisions on some data, by what they are about."""
+
+    by_key: Mapping[tuple[str, ...], Decision]
+
+    def __len__(self) -> int:
+        return len(self.by_key)
+
+    @classmethod
+    def of(cls, found: Iterable[Decision]) -> Decisions:
+        """Gather decisions; of two about the same the later one counts."""
+        return cls({one.key: one for one in found})
+
+    def on_label(self, digest: str, label: str) -> Decision | None:
+        """Return what was decided about this label of this picture."""
+        return self.by_key.get((LABEL, digest, label))
+
+    def on_copy(self, digest: str, other: str) -> Decision | None:
+        """Return what was decided about this pair, in either order."""
+        return self.by_key.get((COPY, *sorted((digest, other))))
+
+
+def decisions_file(data: Path) -> Path:
+    """Return where the decisions on DATA lie: in the folder itself, or in the folder of the file."""
+    return (data if data.is_dir() else data.parent) / DECISIONS_FILE
+
+
+def read_decisions(file: Path) -> Decisions:
+    """Read a file of decisions; none where it does not exist. Raises DataError, with the row, for one that is wrong."""
+    if not file.exists():
+        return Decisions({})
+    rows = rows_of(file)
+    names = [field.name for field in fields(Decision)]
+    header = [cell.strip() for cell in next(rows, [])]
+    if not {"about", "action", "digest"} <= set(header):
+        raise DataError(f"{file} is no file of decisions: it needs the columns about, action, digest")
+    found = []
+    for number, row in enumerate(rows, start=2):
+        cells = dict(zip(header, row, strict=False))
+        try:
+            found.append(Decision(**{name: cells.get(name, "") for name in names}))
+        except ConfigError as error:
+            raise DataError(f"{file} row {number}: {error}; mend the row or take it out") from error
+    return Decisions.of(found)
+
+
+def decisions_for(paths: Sequence[Path], config: DataConfig) -> Decisions:
+    """Return what was decided about the data: in the file that is named, or in those beside all paths."""
+    if config.decisions == "none":
+        return Decisions({})
+    if config.decisions:
+        file = Path(config.decisions)
+        if not file.is_file():
+            raise DataError(f"there is no file of decisions {file}; leave --decisions out, or name one")
+        return read_decisions(file)
+    files = dict.fromkeys(decisions_file(path.expanduser().absolute()) for path in paths)
+    return Decisions.of(one for file in files for one in read_decisions(file).by_key.values())
+
+
+def write_decisions(file: Path, decisions: Decisions) -> None:
+    """Write a file of decisions, whole."""
+    names = [field.name for field in fields(Decision)]
+    with whole_file(file) as temporary, temporary.open("w", encoding="utf-8", newline="") as opened:
+        writer = csv.writer(opened, lineterminator="\n")
+        writer.writerow(names)
+        for one in decisions.by_key.values():
+            writer.writerow([spreadsheet_safe(getattr(one, name)) for name in names])
+
+
+def remember(data: Path, decisions: Iterable[Decision], file: Path | None = None) -> Path:
+    """Add decisions to those that lie beside DATA (or in `file`); returns the file. OutputError where it cannot be."""
+    file = file or decisions_file(data)
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    fresh = [one if one.when else replace(one, when=now) for one in decisions]
+    write_decisions(file, Decisions.of([*read_decisions(file).by_key.values(), *fresh]))
+    return file
+
+
+def about_label(dataset: Dataset, split: str, row: int, action: str, to: str = "") -> Decision:
+    """Return a decision on the label of one picture. Raises DataError for a class that the data does not have."""
+    if to and to not in dataset.classes:
+        raise DataError(f"there is no class {to!r}; the data has: {', '.join(dataset.classes)}")
+    part = dataset.split(split)
+    label = dataset.classes[int(part.labels[row])]
+    return Decision(
+        about=LABEL, action=action, to=to, digest=_digest(part, row), label=label, name=part.names[row]
+    )
+
+
+def about_copy(dataset: Dataset, first: tuple[str, int], second: tuple[str, int], action: str) -> Decision:
+    """Return a decision on two pictures, each (split, row): both are kept, or the first is dropped."""
+    (one, row), (other, other_row) = first, second
+    mine, theirs = dataset.split(one), dataset.split(other)
+    return Decision(
+        about=COPY, action=action, digest=_digest(mine, row), other=_digest(theirs, other_row),
+        name=mine.names[row], other_name=theirs.names[other_row],
+    )  # fmt: skip
+
+
+def digests_of(split: Split) -> list[str]:
+    """Return the digest of every picture of a split, 32 hexadecimal digits each."""
+    return [key.hex() for key in fingerprints_of(split.pictures).keys]
+
+
+def _digest(split: Split, row: int) -> str:
+    return digests_of(split.take(np.array([row], np.intp)))[0]
+
+
+def applied(raw: RawDataset, decisions: Decisions) -> RawDataset:
+    """Return the data as it was decided to be, with a note that counts what changed."""
+    if not len(decisions):
+        return raw
+    counts = {DROP: 0, CHANGE: 0, "unknown": 0}
+    dropped = {
+        one.digest for one in decisions.by_key.values() if _drops_copy(one) and one.digest != one.other
+    }
+    once = {one.digest for one in decisions.by_key.values() if _drops_copy(one) and one.digest == one.other}
+    seen: set[str] = set()
+    splits = {}
+    for name in sorted(raw.splits, key=_ORDER.index, reverse=True):
+        split = raw.splits[name]
+        labels, kept, changed = split.labels.copy(), np.ones(len(split), bool), []
+        for row, digest in enumerate(digests_of(split)):
+            found = decisions.on_label(digest, raw.classes[int(labels[row])])
+            again = digest in once and digest in seen
+            seen.add(digest)
+            if digest in dropped or again or (found and found.action == DROP):
+                kept[row] = False
+                counts[DROP] += 1
+            elif found and found.action == CHANGE and found.to in raw.classes:
+                labels[row] = raw.classes.index(found.to)
+                changed.append(row)
+                counts[CHANGE] += 1
+            elif found and found.action == CHANGE:
+                counts["unknown"] += 1
+        splits[name] = _relabelled(split, labels, changed, len(raw.classes)).take(np.flatnonzero(kept))
+    splits = {name: splits[name] for name in raw.splits if len(splits[name])}
+    said = [
+        f"{counts[DROP]} pictures left out" if counts[DROP] else "",
+        f"{counts[CHANGE]} given another label" if counts[CHANGE] else "",
+        f"{counts['unknown']} not changed, because their new class is not in use"
+        if counts["unknown"]
+        else "",
+    ]
+    if not any(said):
+        return replace(raw, splits=splits)
+    return replace(raw, splits=splits).noting(
+        f"as decided in {DECISIONS_FILE}: {', '.join(filter(None, said))} (--decisions none undoes it)"
+    )
+
+
+def _drops_copy(one: Decision) -> bool:
+    return one.about == COPY and one.action == DROP
+
+
+def _relabelled(split: Split, labels: np.ndarray, changed: Sequence[int], kinds: int) -> Split:
+    """Return the split with other labels; where they changed, soft labels follow and raters' votes count no more."""
+    shares, votes = split.shares, split.votes
+    if shares is not None and changed:
+        shares = shares.copy()
+        shares[changed] = np.eye(kinds, dtype=np.float32)[labels[changed]]
+    if votes is not None and changed:
+        votes = votes.copy()
+        votes[changed] = 0
+    return replace(split, labels=labels, shares=shares, votes=votes)
