@@ -356,9 +356,6 @@ def test_names_of_classes_run_nowhere(model_folder: Callable[..., Path], faces: 
     assert "](javascript" not in markdown
     assert "<img src=x" not in render.report_page(found)
     render.write_report(found, tmp_path / "out")
-    cells = [
-        cell
-        for row in csv.reader((tmp_path / "out" / "predictions.csv").open(encoding="utf-8"))
-        for cell in row
-    ]
+    with (tmp_path / "out" / "predictions.csv").open(encoding="utf-8", newline="") as stream:
+        cells = [cell for row in csv.reader(stream) for cell in row]
     assert not any(cell.startswith("=") for cell in cells)
