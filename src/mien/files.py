@@ -76,12 +76,13 @@ def _printable(letter: str) -> str:
 
 
 def markdown_text(text: str) -> str:
-    """Return text that Markdown shows as it is, in a table, too: no HTML, no columns, no line breaks of its own.
+    """Return text that Markdown shows as it is, in a table, too: no HTML, no links, columns or line breaks of its own.
 
     >>> markdown_text("<b>happy</b> | sad")
     '&lt;b>happy&lt;/b> \\\\| sad'
     """
-    return plain_text(text.replace("\n", " ")).replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
+    text = plain_text(text.replace("\n", " ")).replace("&", "&amp;").replace("<", "&lt;")
+    return text.replace("|", "\\|").replace("](", "]\\(")
 
 
 def file_name(name: str) -> str:

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -21,7 +22,9 @@ from mien.evaluate import charts, render
 from mien.evaluate.config import EvaluateConfig
 from mien.evaluate.evaluate import evaluate
 from mien.evaluate.report import Report
+from mien.model.folder import read_model_folder
 from mien.train import run_folder
+from mien.train.export.card import model_card
 
 FILES = {
     "report.json", "report.md", "report.html", "predictions.csv",
@@ -326,3 +329,33 @@ def test_the_report_says_what_is_gained_by_answering_less(
     assert "darkest quarter" in names
     assert "smallest quarter" not in names
     assert "| darkest quarter |" in markdown
+
+
+def test_names_of_classes_run_nowhere(model_folder: Callable[..., Path], faces: Path, tmp_path: Path) -> None:
+    """Neither as HTML or a link in Markdown, nor as a formula in a spreadsheet, nor as codes in a terminal."""
+    hostile = {
+        "dark": "<img src=x onerror=alert(1)>",
+        "middle": "[x](javascript:alert(1))",
+        "bright": "=cmd|calc",
+    }
+    folder = model_folder()
+    text = (folder / "model.json").read_text(encoding="utf-8")
+    for old, new in hostile.items():
+        text = text.replace(f'"{old}"', json.dumps(new))
+    (folder / "model.json").write_text(text, encoding="utf-8")
+    for split in ("train", "test"):
+        for old, new in hostile.items():
+            (faces / split / old).rename(faces / split / new)
+    found = evaluate(folder, faces, config=CONFIG)
+    assert set(found.predictions.classes) == set(hostile.values())
+    markdown = render.report_markdown(found) + model_card(
+        replace(read_model_folder(folder).metadata, scores=found.recorded())
+    )
+    prose = markdown.split("## How it was made")[0] + markdown.split("## What it is for")[0]
+    assert "<img" not in prose
+    assert "](javascript" not in markdown
+    assert "<img src=x" not in render.report_page(found)
+    render.write_report(found, tmp_path / "out")
+    with (tmp_path / "out" / "predictions.csv").open(encoding="utf-8", newline="") as stream:
+        cells = [cell for row in csv.reader(stream) for cell in row]
+    assert not any(cell.startswith("=") for cell in cells)

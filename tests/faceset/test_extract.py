@@ -385,6 +385,13 @@ def test_the_command_says_what_it_did_and_what_comes_next(
     assert "broken.jpg" in err
 
 
+def test_a_notebook_shows_the_faces(extracted: Extraction) -> None:
+    shown = extracted.faces._repr_html_()
+    assert shown.count("<img ") == len(extracted.faces.shown())
+    assert "no label: " in shown
+    assert "duplicate" in shown
+
+
 def test_the_documentation_has_every_column() -> None:
     rows = ["| column | holds | meaning |", "|---|---|---|"]
     rows += [f"| `{column.name}` | {column.kind} | {column.meaning} |" for column in COLUMNS]

@@ -8,8 +8,6 @@ import os
 import signal
 import sqlite3
 import struct
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +16,7 @@ import cv2
 import numpy as np
 import pytest
 
+from mien.cli.main import main
 from mien.errors import ConfigError
 from mien.faceset.table import FaceSet
 from mien.label.config import LabelConfig
@@ -270,30 +269,23 @@ def test_a_database_that_is_locked_is_told(folder: Path, start_label: StartLabel
         assert server.say("ann", ["id-000"], "label", "calm").status == 200
 
 
-def command(*words: str) -> tuple[int, str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "mien.cli.main", "label", *words, "--port", "0"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    return done.returncode, done.stderr
+def test_what_cannot_be_opened_is_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def line(*words: str) -> str:
+        assert main(["label", *words, "--port", "0"]) == 2
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1
+        return said
 
-
-def test_what_cannot_be_opened_is_one_line(folder: Path) -> None:
     newer = sqlite3.connect(folder / FILE)
     newer.executescript("PRAGMA application_id = 1835623790; PRAGMA user_version = 99; CREATE TABLE x (y);")
     newer.close()
-    code, line = command(str(folder))
-    assert code == 2 and "was written by a newer mien" in line and line.count("\n") == 1
+    assert "was written by a newer mien" in line(str(folder))
     (folder / FILE).write_bytes(os.urandom(20_000))
-    code, line = command(str(folder))
-    assert code == 2 and "is damaged" in line and line.count("\n") == 1
-    code, line = command(str(folder.parent))
-    assert code == 2 and "is no face set" in line and line.count("\n") == 1
-    code, line = command(str(folder), "--host", "0.0.0.0")
-    assert code == 2 and "give a token" in line and line.count("\n") == 1
+    assert "is damaged" in line(str(folder))
+    assert "is no face set" in line(str(folder.parent))
+    assert "give a token" in line(str(folder), "--host", "0.0.0.0")
+    (folder / FILE).unlink()
+    assert "the name of a class has 1 to 100 letters" in line(str(folder), "--classes", "x" * 300)
 
 
 def test_faces_that_are_added_meanwhile_appear(folder: Path, start_label: StartLabel) -> None:

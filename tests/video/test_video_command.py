@@ -77,6 +77,8 @@ def check_results(folder: Path, suffix: str) -> None:
     for row, line in zip(rows, lines, strict=True):
         (face,) = line["faces"]
         assert (row["track"], face["track"], row["emotion"]) == ("1", 1, face["emotion"])
+        assert row["reasons"] == " ".join(reason.replace(" ", "-") for reason in face["reasons"])
+        assert (row["head"], row["prior"]) == (face["head"], face["prior"])
         assert float(row["p_dark"]) == face["probabilities"]["dark"]
         assert float(row["raw_bright"]) == face["raw_probabilities"]["bright"]
         assert [float(row[key]) for key in ("x", "y", "width", "height")] == face["box"] == [0, 0, 64, 48]

@@ -29,7 +29,7 @@ from mien.evaluate.formatting import (
     span,
 )
 from mien.evaluate.report import NOTE, Comparison, Predictions, Report, Row
-from mien.files import check_replaceable, markdown_text, spreadsheet_safe, whole_folder
+from mien.files import check_replaceable, markdown_text, plain_text, spreadsheet_safe, whole_folder
 from mien.terminal import clock, columns
 
 REPORT_JSON, REPORT_PAGE = "report.json", "report.html"
@@ -204,9 +204,9 @@ def report_markdown(report: Report) -> str:
     """Return the whole report, its charts by relative name."""
     model, data = report.model, report.data
     parts = [
-        f"# {model.name} on {data.name}, {data.part}",
+        f"# {markdown_text(f'{model.name} on {data.name}, {data.part}')}",
         report.headline()[0].upper() + report.headline()[1:] + f". {report.tta['words'].capitalize()}.",
-        "\n".join(f"- {sentence}" for sentence in highlights(report)),
+        "\n".join(f"- {markdown_text(sentence)}" for sentence in highlights(report)),
         markdown_table(["figure", "value", "95% interval"], _figures(report)),
         "## Per class\n\n" + _per_class(report),
         "## Confusion\n\nRows are labels, columns answers.\n\n"
@@ -327,14 +327,21 @@ def quality_rows(report: Report) -> list[list[str]]:
     ]
 
 
+def _code(text: object) -> str:
+    """Return text as code, whatever it holds: a class or a file may have backticks in its name."""
+    plain = plain_text(str(text))
+    fence = "``" if "`" in plain else "`"
+    return f"{fence} {plain} {fence}" if fence == "``" else f"`{plain}`"
+
+
 def _made(report: Report) -> str:
     model, data, made = report.model, report.data, report.provenance
     parameters = f"{model.parameters:,}" if model.parameters else NONE
     size = bytes_in_words(model.size_bytes)
     lines = [
-        f"- Command: `{made['command']}`",
-        f"- Model: {model.name} ({model.kind}), head {model.head}, {parameters} parameters, {size}",
-        f"- Data: {data.name}, {data.pictures}, fingerprint `{data.fingerprint[:12]}`",
+        f"- Command: {_code(made['command'])}",
+        f"- Model: {markdown_text(model.name)} ({model.kind}), head {model.head}, {parameters} parameters, {size}",
+        f"- Data: {markdown_text(data.name)}, {data.pictures}, fingerprint `{data.fingerprint[:12]}`",
         f"- Date: {made['date']}; machine: {made['machine']}",
         f"- Versions: {_versions(made['versions'])}",
     ]
@@ -371,12 +378,12 @@ def comparison_markdown(comparison: Comparison) -> str:
     """Return the whole comparison, its chart by relative name."""
     data, made = comparison.data, comparison.provenance
     parts = [
-        f"# {len(comparison.rows)} models on {data.name}, {data.part}",
-        f"{data.pictures}, {comparison.tta['words']}. {comparison.headline()}.",
+        f"# {len(comparison.rows)} models on {markdown_text(data.name)}, {data.part}",
+        f"{data.pictures}, {comparison.tta['words']}. {markdown_text(comparison.headline())}.",
         markdown_table(HEADER, [cells(row) for row in comparison.rows]),
         "![](comparison.png)",
-        "\n".join(f"- {note}" for note in comparison.notes),
-        f"`{made['command']}`, {made['date']}, {made['machine']}. Milliseconds: processor time of one core, "
+        "\n".join(f"- {markdown_text(note)}" for note in comparison.notes),
+        f"{_code(made['command'])}, {made['date']}, {made['machine']}. Milliseconds: processor time of one core, "
         "ONNX Runtime, one face at a time.",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -392,7 +399,10 @@ def _write_predictions(predictions: Predictions, path: Path) -> None:
     with path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(
-            ["name", "label", "predicted", "right", "confidence", "copy_of_training", *predictions.classes]
+            [
+                *("name", "label", "predicted", "right", "confidence", "copy_of_training"),
+                *map(spreadsheet_safe, predictions.classes),
+            ]
         )
         for row, (name, label) in enumerate(zip(predictions.names, predictions.labels, strict=True)):
             values = predictions.probabilities[row]

@@ -17,15 +17,16 @@ import hashlib
 import json
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TextIO
 
 from mien.detect.base import Box, Detection, Landmarks, Point, scaled
-from mien.errors import ConfigError, DataError, MienError, optional_package
+from mien.errors import ConfigError, DataError, ImageError, MienError, optional_package
 from mien.files import (
     FORMULA,
     cannot_write,
@@ -44,6 +45,7 @@ SET_ASIDE = (DUPLICATE, BLURRED, TINY, DOUBTFUL)  # by mien itself
 STATUSES = (SHOWN, *SET_ASIDE, NO_FACE, CANNOT_TELL)
 CONTENT_BYTES = 6  # of the hash of a source: among 100,000, two are the same by chance once in 50,000 sets
 _LONGEST_CELL = 1_000_000  # characters
+_IN_NOTEBOOK = 40  # crops that a notebook shows
 _LOCK_S = 30.0  # how long to wait for another process that is writing the table
 _POINTS = Landmarks._fields
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
@@ -317,6 +319,29 @@ class FaceSet:
                 self._write_to(file)
             self._stamp, self._read = _stamp(path), dict(self._faces)
         return path
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: how many faces there are of each kind, and the first that are shown."""
+        import base64
+        import html
+
+        import cv2
+
+        from mien.images import read_image
+
+        pictures = []
+        for face in self.shown()[:_IN_NOTEBOOK]:
+            with suppress(ImageError):  # a crop that is gone leaves its place to the next
+                small = cv2.resize(read_image(self.crop_path(face)), (72, 72), interpolation=cv2.INTER_AREA)
+                shown = small if small.ndim == 2 else small[:, :, ::-1]
+                data = base64.b64encode(cv2.imencode(".jpg", shown)[1].tobytes()).decode("ascii")
+                title = html.escape(f"{face.label or 'no label'}: {face.source}", quote=True)
+                pictures.append(f'<img src="data:image/jpeg;base64,{data}" alt="{title}" title="{title}">')
+        kinds = Counter(face.label or face.status or "to be labelled" for face in self)
+        said = html.escape(", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common(12)))
+        return (
+            f"<figure>{''.join(pictures)}<figcaption>{html.escape(repr(self))}: {said}</figcaption></figure>"
+        )
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """Return a dict per face, column to value, those that people added as well. Empty cells are None."""

@@ -5,6 +5,7 @@ Who may ask, what every answer carries, and the limits on connections and reques
 
 from __future__ import annotations
 
+import gc
 import json
 import signal
 import socket
@@ -73,6 +74,7 @@ def run(folder: Path, config: LabelConfig, ready: Callable[[str], None]) -> int:
     try:
         with server.listen(settings) as taken:
             wall = Wall.open(folder, config.classes, config.who)
+            gc.freeze()  # a hundred thousand faces stay to the end: looking through them again would hold up answers
             pictures = Pictures()
             learning = Learning(wall) if config.learn else None
             training = Training(wall)

@@ -30,7 +30,7 @@ ABOUT_FACES = (LABEL, CANNOT_TELL, NO_FACE, CLEAR, SETTLE, KEEP, SAME, DISTINCT)
 MAX_NAME = 100  # letters of a class or a person
 
 _APPLICATION, _VERSION = 0x6D69656E, 1  # "mien"; PRAGMA user_version
-_WAIT_S = 5.0  # for another program that is writing
+_WAIT_S = 3.0  # for another program that is writing
 _PAUSE_S = 60.0  # between two answers: longer was a break, not thinking
 _PACE_BATCHES, _PACE_LEAST = 60, 10  # of answers that the pace is measured by
 _TABLES = f"""

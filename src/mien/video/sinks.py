@@ -12,14 +12,14 @@ from typing import TextIO
 
 import cv2
 
-from mien.files import cannot_write, whole_file
+from mien.files import cannot_write, spreadsheet_safe, whole_file
 from mien.video.reader import Video
 from mien.video.results import VideoFrame
 from mien.video.timeline import Timeline, draw_timeline
 from mien.video.writer import AnnotatedVideo, add_audio, ffmpeg, suffix
 
 _COLUMNS = (
-    "frame", "time_s", "track", "emotion", "probability", "uncertain", "head",
+    "frame", "time_s", "track", "emotion", "probability", "uncertain", "reasons", "head", "prior",
     "x", "y", "width", "height", "score", "interpolated",
 )  # fmt: skip
 
@@ -33,12 +33,18 @@ class CsvSink:
     def __init__(self, file: TextIO, labels: Sequence[str]) -> None:
         self._writer = csv.writer(file, lineterminator="\n")
         shares = [f"{kind}_{label}" for kind in ("p", "raw") for label in labels]
-        self._writer.writerow([*_COLUMNS, *shares])
+        self._writer.writerow(map(spreadsheet_safe, [*_COLUMNS, *shares]))
 
     def add(self, frame: VideoFrame) -> None:
         values = frame.to_dict()
         for face in values["faces"]:
-            decision = (face["emotion"], face["probability"], str(face["uncertain"]).lower(), face["head"])
+            why = " ".join(
+                reason.replace(" ", "-") for reason in face["reasons"]
+            )  # as mien predict --csv has them
+            decision = (
+                spreadsheet_safe(face["emotion"]), face["probability"], str(face["uncertain"]).lower(), why,
+                spreadsheet_safe(face["head"]), spreadsheet_safe(face["prior"]),
+            )  # fmt: skip
             place = (*face["box"], face["score"], str(face["interpolated"]).lower())
             shares = (*face["probabilities"].values(), *face["raw_probabilities"].values())
             self._writer.writerow(

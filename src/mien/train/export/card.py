@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mien.files import markdown_text, whole_folder
+from mien.files import markdown_text, plain_text, whole_folder
 from mien.model.folder import (
     CARD_FILE,
     INT8_FILE,
@@ -116,7 +116,7 @@ def _section(title: str, *parts: str) -> str:
 
 def _title(metadata: Metadata) -> str:
     network = metadata.network
-    labels = ", ".join(metadata.head().labels)
+    labels = markdown_text(", ".join(metadata.head().labels))
     rows = [
         ("Network", str(network.get("name", "unknown"))),
         ("Parameters", number(network.get("parameters"))),
@@ -129,7 +129,7 @@ def _title(metadata: Metadata) -> str:
         f"{len(metadata.head().labels)} expressions is: {labels}. This page was written by `mien export` "
         f"from `{METADATA_FILE}`, which says the same to programs."
     )
-    return "\n\n".join([f"# {metadata.name}", intro, table(("", ""), rows)])
+    return "\n\n".join([f"# {markdown_text(metadata.name)}", intro, table(("", ""), rows)])
 
 
 def _megabytes(size: Any) -> str:
@@ -187,7 +187,7 @@ def _data(metadata: Metadata) -> str:
     if not isinstance(data, Mapping):
         return "The metadata do not say what this network was trained on."
     counts = {str(name): dict(one) for name, one in dict(data.get("counts", {})).items()}
-    intro = f"The data set `{data.get('name', 'unknown')}`"
+    intro = f"The data set {markdown_text(str(data.get('name', 'unknown')))}"
     if data.get("fingerprint"):
         intro += f" (fingerprint `{str(data['fingerprint'])[:16]}`)"
     if not counts:
@@ -249,7 +249,7 @@ def _reproduce(metadata: Metadata) -> str:
     settings = training.get("settings", {})
     parts = []
     if training.get("command"):
-        parts.append(f"```sh\n{training['command']}\n```")
+        parts.append(f"```sh\n{plain_text(str(training['command']))}\n```")
     told = []
     if "seed" in settings:
         told.append(f"seed {settings['seed']}")
@@ -349,7 +349,9 @@ def _caution(scores: Sequence[Mapping[str, Any]]) -> list[str]:
 def _details(score: Mapping[str, Any], metadata: Metadata) -> list[str]:
     """Return the table per class and the confusion matrix, where the score has them."""
     head = metadata.head(score.get("head"))
-    where = f"{score.get('data', 'unknown')}, {score.get('split', 'unknown')}, head `{head.name}`"
+    where = markdown_text(
+        f"{score.get('data', 'unknown')}, {score.get('split', 'unknown')}, head {head.name}"
+    )
     parts = []
     if classes := score.get("classes"):
         rows = [
@@ -381,7 +383,7 @@ def _most_confused(confusion: np.ndarray[Any, Any], names: Sequence[str]) -> lis
     told = [
         f"{names[a]} for {names[b]} ({shares[a, b]:.0%} of {names[a]})" for a, b in places if shares[a, b] > 0
     ]
-    return [f"Most often it takes {', '.join(told)}."] if told else []
+    return [f"Most often it takes {markdown_text(', '.join(told))}."] if told else []
 
 
 def _share(value: Any) -> str:
