@@ -290,7 +290,7 @@ def test_other_file_systems(here: Path) -> None:
     address = f"file://{here}/photos"
     assert len(shards(here, address)) == len(shards(here, f"local://{here}/photos")) == 3
     assert sorted(map(str, told(answered(here, address)))) == sorted(map(str, expected(address + "/{}.jpg")))
-    found = write_plan(here / "plan.parquet", ["file:///no/such"], Storage(here), size=5)
+    found = write_plan(here / "plan.parquet", ["file:///no/such?a=b"], Storage(here), size=5)
     assert found.problems[0].startswith("there is no picture in file:///no/such; name a folder")
     with pytest.raises(DataError, match="there is no way to read bogus://x"):
         shards(here, "bogus://x")
