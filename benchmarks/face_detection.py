@@ -1,6 +1,6 @@
 """How many portraits each face detector misses, and what one costs.
 
-    python benchmarks/face_finding.py ../shared/data/web-faces/images --detectors mien,yunet,haar
+    python benchmarks/face_detection.py ../shared/data/web-faces/images --detectors mien,yunet,haar
 
 Portraits show one person each. Photographs with boxes: `mien evaluate-detector`.
 """

@@ -11,6 +11,7 @@ import tarfile
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -92,23 +93,27 @@ class Trap(threading.Thread):
 
     def run(self) -> None:
         while True:
-            with self.path.open("wb") as pipe:  # waits for a reader
-                if len(self.killed) < self.kills:
-                    reader = self._reader()
-                    self.killed.append(self.victim or reader)
-                    os.kill(self.killed[-1], signal.SIGKILL)
-                    while self._reads(reader):  # a process that ends may hold the pipe for a while
-                        time.sleep(0.01)
+            with suppress(BrokenPipeError), self.path.open("wb") as pipe:  # waits for a reader
+                reader = self._reader()
+                if reader is None:
                     continue
-                pipe.write(self.content)
-                return
+                if len(self.killed) == self.kills:
+                    pipe.write(self.content)
+                    pipe.flush()
+                    return
+                self.killed.append(self.victim or reader)
+                os.kill(self.killed[-1], signal.SIGKILL)
+                while self._reads(reader):
+                    time.sleep(0.01)
 
-    def _reader(self) -> int:
-        while True:
+    def _reader(self) -> int | None:
+        """Return who reads; None where it was a process that is dying: its last threads hold files for a while."""
+        for _ in range(50):
             for entry in Path("/proc").glob("[0-9]*"):
                 if int(entry.name) != os.getpid() and self._reads(int(entry.name)):
                     return int(entry.name)
-            time.sleep(0.01)
+            time.sleep(0.02)
+        return None
 
     def _reads(self, process: int) -> bool:
         try:
@@ -290,7 +295,7 @@ def test_other_file_systems(here: Path) -> None:
     address = f"file://{here}/photos"
     assert len(shards(here, address)) == len(shards(here, f"local://{here}/photos")) == 3
     assert sorted(map(str, told(answered(here, address)))) == sorted(map(str, expected(address + "/{}.jpg")))
-    found = write_plan(here / "plan.parquet", ["file:///no/such"], Storage(here), size=5)
+    found = write_plan(here / "plan.parquet", ["file:///no/such?a=b"], Storage(here), size=5)
     assert found.problems[0].startswith("there is no picture in file:///no/such; name a folder")
     with pytest.raises(DataError, match="there is no way to read bogus://x"):
         shards(here, "bogus://x")

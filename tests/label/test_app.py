@@ -8,8 +8,6 @@ import os
 import signal
 import sqlite3
 import struct
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +16,7 @@ import cv2
 import numpy as np
 import pytest
 
+from mien.cli.main import main
 from mien.errors import ConfigError
 from mien.faceset.table import FaceSet
 from mien.label.config import LabelConfig
@@ -65,6 +64,20 @@ def test_answers_of_two_people_undo_and_changes(server: Labelling) -> None:
         ("ann", "label", False),
         ("ben", "no face", True),
     ]
+
+
+def test_classes_for_many_faces_are_one_answer(server: Labelling) -> None:
+    labels = {"id-020": "calm", "id-021": "bored", "id-022": "calm"}
+    told = server.post("/v1/answers", who="cem", labels=labels).json
+    assert {place: label for place, (label, *_) in answers(told).items() if place > 19} == {
+        20: "calm",
+        21: "bored",
+        22: "calm",
+    }
+    assert server.post("/v1/undo", who="cem").json["faces"] == [20, 21, 22]
+    assert server.post("/v1/answers", who="cem", labels={"id-020": 7}).status == 422
+    assert server.post("/v1/answers", who="cem", labels={"elsewhere": "calm"}).status == 422
+    assert "cem" not in server.state()["people"]
 
 
 def test_classes_come_go_by_other_names_and_merge(server: Labelling) -> None:
@@ -270,30 +283,23 @@ def test_a_database_that_is_locked_is_told(folder: Path, start_label: StartLabel
         assert server.say("ann", ["id-000"], "label", "calm").status == 200
 
 
-def command(*words: str) -> tuple[int, str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "mien.cli.main", "label", *words, "--port", "0"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    return done.returncode, done.stderr
+def test_what_cannot_be_opened_is_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def line(*words: str) -> str:
+        assert main(["label", *words, "--port", "0"]) == 2
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1
+        return said
 
-
-def test_what_cannot_be_opened_is_one_line(folder: Path) -> None:
     newer = sqlite3.connect(folder / FILE)
     newer.executescript("PRAGMA application_id = 1835623790; PRAGMA user_version = 99; CREATE TABLE x (y);")
     newer.close()
-    code, line = command(str(folder))
-    assert code == 2 and "was written by a newer mien" in line and line.count("\n") == 1
+    assert "was written by a newer mien" in line(str(folder))
     (folder / FILE).write_bytes(os.urandom(20_000))
-    code, line = command(str(folder))
-    assert code == 2 and "is damaged" in line and line.count("\n") == 1
-    code, line = command(str(folder.parent))
-    assert code == 2 and "is no face set" in line and line.count("\n") == 1
-    code, line = command(str(folder), "--host", "0.0.0.0")
-    assert code == 2 and "give a token" in line and line.count("\n") == 1
+    assert "is damaged" in line(str(folder))
+    assert "is no face set" in line(str(folder.parent))
+    assert "give a token" in line(str(folder), "--host", "0.0.0.0")
+    (folder / FILE).unlink()
+    assert "the name of a class has 1 to 100 letters" in line(str(folder), "--classes", "x" * 300)
 
 
 def test_faces_that_are_added_meanwhile_appear(folder: Path, start_label: StartLabel) -> None:

@@ -45,7 +45,7 @@ def wait_for(what: Callable[[], bool]) -> None:
 
 
 def test_guesses_orders_and_doubts(drawn: Path) -> None:
-    wall = Wall.open(drawn, ["glad", "amazed"], "ann")
+    wall = Wall.open(drawn, [], "ann")
     learning = Learning(wall)
     try:
         learning.start()

@@ -368,7 +368,8 @@ def picture_column(schema: Any, table: str, column: str | None) -> PictureColumn
 
 
 def _nothing(word: str) -> str:
-    if glob.has_magic(word):
+    word = word.partition("?")[0] if is_address(word) else word
+    if _MAGIC.search(word):
         return f"no picture, table or tar file matches {word}"
     return (
         f"there is no picture in {word}; name a folder, a picture, a table (.csv, .parquet), a tar file, a glob or an "

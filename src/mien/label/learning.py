@@ -98,24 +98,34 @@ class Learning:
         }
 
     def _run(self) -> None:
+        took_s = self._work()
+        while not self._ending.is_set():
+            self._answered.wait()
+            self._ending.wait(took_s)  # half of the time belongs to others on this machine
+            latest = time.monotonic() + 10 * _QUIET_S
+            while self._answered.is_set() and not self._ending.is_set() and time.monotonic() < latest:
+                self._answered.clear()
+                self._ending.wait(_QUIET_S)
+            self._answered.clear()
+            if not self._ending.is_set():
+                took_s = self._work()
+
+    def _work(self) -> float:
+        """Do what there is to do, and return the seconds that fitting took. Where it fails, the page says so."""
+        begun = time.monotonic()
         try:
             self._look_at_faces()
+            begun = time.monotonic()
             self._fit()
-            while not self._ending.is_set():
-                self._answered.wait()
-                latest = time.monotonic() + 10 * _QUIET_S
-                while self._answered.is_set() and not self._ending.is_set() and time.monotonic() < latest:
-                    self._answered.clear()
-                    self._ending.wait(_QUIET_S)
-                self._answered.clear()
-                if not self._ending.is_set():
-                    self._look_at_faces()
-                    self._fit()
         except MienError as error:
-            self.step, self.note = "off", f"there are no guesses: {error}"
-        except Exception as error:  # the page works on without guesses, and says so
-            logging.getLogger("mien").exception("learning beside the labels ended")
-            self.step, self.note = "off", f"there are no guesses any more: {type(error).__name__}"
+            self.step, self.note = "off", f"there are no new guesses: {error}"
+        except (
+            Exception
+        ) as error:  # the page works on without guesses, and the next answers may bring them back
+            if self.step != "off":
+                logging.getLogger("mien").exception("learning beside the labels failed")
+            self.step, self.note = "off", f"there are no new guesses: {type(error).__name__}"
+        return time.monotonic() - begun
 
     # Features
 
@@ -155,11 +165,12 @@ class Learning:
         faces, classes = list(self.wall.faces), self.wall.store.classes
         number = {name: place for place, name in enumerate(classes)}
         agreed = [self.wall.agreed(face) for face in faces]
+        kinds = max(1, len(classes))  # the wall can be sorted before there is any
         places, votes = [], []
         for place, (face, said) in enumerate(zip(faces, agreed, strict=True)):
             if said.status_over(face.status) or not np.isfinite(self._features[face.id][0]):
                 continue
-            row = np.zeros(len(classes), np.float32)
+            row = np.zeros(kinds, np.float32)
             for name, count in said.votes.items():
                 if name in number:
                     row[number[name]] = count
@@ -171,7 +182,7 @@ class Learning:
         rows = np.array(places)
         features = np.stack([self._features[faces[place].id] for place in places])
         groups = np.array([faces[place].group for place in places])
-        learner = active.fit(features, np.array(votes), groups, classes=len(classes))
+        learner = active.fit(features, np.array(votes), groups, classes=kinds)
         guess, share = np.full(len(faces), -1, np.int64), np.zeros(len(faces), np.int64)
         if learner.head is not None and (learner.counts >= active.ENOUGH).sum() > 1:
             guess[rows] = learner.guesses

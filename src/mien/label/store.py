@@ -30,7 +30,7 @@ ABOUT_FACES = (LABEL, CANNOT_TELL, NO_FACE, CLEAR, SETTLE, KEEP, SAME, DISTINCT)
 MAX_NAME = 100  # letters of a class or a person
 
 _APPLICATION, _VERSION = 0x6D69656E, 1  # "mien"; PRAGMA user_version
-_WAIT_S = 5.0  # for another program that is writing
+_WAIT_S = 3.0  # for another program that is writing
 _PAUSE_S = 60.0  # between two answers: longer was a break, not thinking
 _PACE_BATCHES, _PACE_LEAST = 60, 10  # of answers that the pace is measured by
 _TABLES = f"""
@@ -211,6 +211,16 @@ class Store:
             if action in (LABEL, SETTLE) and not settles_none and class_ not in self.classes:
                 rows.insert(0, ("", ADD, class_, None))
             return self._add(who, rows)
+
+    def label_each(self, labels: Mapping[str, str], who: str) -> set[str]:
+        """Store one person's classes for faces, by id, as one answer, which one undo takes back; see `answer`."""
+        named = {face: class_name(label) for face, label in labels.items()}
+        with self._lock:
+            new = [name for name in dict.fromkeys(named.values()) if name not in self.classes]
+            rows = [("", ADD, name, None) for name in new]
+            return self._add(
+                person_name(who), [*rows, *((face, LABEL, name, None) for face, name in named.items())]
+            )
 
     def add_classes(self, names: Iterable[str], who: str) -> None:
         """Add classes at the end of the list, those that are not on it."""

@@ -559,7 +559,9 @@ def _device(devices: int, settings: Mapping[str, Any]) -> str:
     """Return what the network is trained on, in words."""
     from mien.train import backend
 
-    what = f"{devices} devices" if devices > 1 else "GPU" if backend.has_gpu() else f"{os.cpu_count()} CPU cores"
+    what = (
+        f"{devices} devices" if devices > 1 else "GPU" if backend.has_gpu() else f"{os.cpu_count()} CPU cores"
+    )
     name, version = list(settings["versions"].items())[3]
     precision = "mixed precision" if settings["dtype_policy"] != "float32" else "float32"
     return f"{what}, {name} {version}, {precision}"
