@@ -327,9 +327,9 @@ def test_the_report_says_what_is_gained_by_answering_less(
     assert "Area under the risk-coverage curve" in render.report_page(found)
     # Pictures of three levels: their light tells them apart, their size does not.
     names = [group.name for group in found.quality]
-    assert "darkest quarter" in names
-    assert "smallest quarter" not in names
-    assert "| darkest quarter |" in markdown
+    assert "darkest" in names
+    assert "smallest" not in names
+    assert "| darkest |" in markdown
 
 
 def test_names_of_classes_run_nowhere(model_folder: Callable[..., Path], faces: Path, tmp_path: Path) -> None:
