@@ -66,6 +66,20 @@ def test_answers_of_two_people_undo_and_changes(server: Labelling) -> None:
     ]
 
 
+def test_classes_for_many_faces_are_one_answer(server: Labelling) -> None:
+    labels = {"id-020": "calm", "id-021": "bored", "id-022": "calm"}
+    told = server.post("/v1/answers", who="cem", labels=labels).json
+    assert {place: label for place, (label, *_) in answers(told).items() if place > 19} == {
+        20: "calm",
+        21: "bored",
+        22: "calm",
+    }
+    assert server.post("/v1/undo", who="cem").json["faces"] == [20, 21, 22]
+    assert server.post("/v1/answers", who="cem", labels={"id-020": 7}).status == 422
+    assert server.post("/v1/answers", who="cem", labels={"elsewhere": "calm"}).status == 422
+    assert "cem" not in server.state()["people"]
+
+
 def test_classes_come_go_by_other_names_and_merge(server: Labelling) -> None:
     server.say("ann", ["id-010"], "label", "開心, very\n")
     assert answers(server.state())[10][0] == "開心, very"

@@ -160,8 +160,10 @@ async def changes(request: Request, since: int = 0, who: str = "") -> Response:
 
 @router.post("/answers")
 async def answers(request: Request) -> Response:
-    """Store an answer: {who, faces, action, class, target}; on disk when this is answered."""
+    """Store an answer: {who, faces, action, class, target}, or {who, labels: {id: class}}; on disk when answered."""
     service, body = _service(request), await _body(request)
+    if "labels" in body:
+        return await _label_each(service, body)
     who, action = _text(body, "who"), _text(body, "action")
     class_, target = _text(body, "class", ""), _text(body, "target", "")
     ids = body.get("faces")
@@ -171,6 +173,18 @@ async def answers(request: Request) -> Response:
 
     def store() -> dict[str, Any]:
         service.wall.answer(ids, who, action, class_ or None, target)
+        return {**service.wall.changes(since, who), **_aside(service)}
+
+    return await _json(store)
+
+
+async def _label_each(service: LabelService, body: dict[str, Any]) -> Response:
+    who, since, labels = _text(body, "who"), _since(body), body["labels"]
+    if not isinstance(labels, dict) or not all(isinstance(label, str) for label in labels.values()):
+        raise ApiError("labels: an object from ids to classes is needed", 422)
+
+    def store() -> dict[str, Any]:
+        service.wall.label_each(labels, who)
         return {**service.wall.changes(since, who), **_aside(service)}
 
     return await _json(store)

@@ -212,6 +212,16 @@ class Store:
                 rows.insert(0, ("", ADD, class_, None))
             return self._add(who, rows)
 
+    def label_each(self, labels: Mapping[str, str], who: str) -> set[str]:
+        """Store one person's classes for faces, by id, as one answer, which one undo takes back; see `answer`."""
+        named = {face: class_name(label) for face, label in labels.items()}
+        with self._lock:
+            new = [name for name in dict.fromkeys(named.values()) if name not in self.classes]
+            rows = [("", ADD, name, None) for name in new]
+            return self._add(
+                person_name(who), [*rows, *((face, LABEL, name, None) for face, name in named.items())]
+            )
+
     def add_classes(self, names: Iterable[str], who: str) -> None:
         """Add classes at the end of the list, those that are not on it."""
         with self._lock:

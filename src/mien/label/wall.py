@@ -6,7 +6,7 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,13 +86,15 @@ class Wall:
 
     def answer(self, faces: Sequence[str], who: str, action: str, class_: str | None, target: str) -> None:
         """Store an answer about faces, by id; see Store.answer."""
-        if not faces:
-            raise ConfigError("about which faces? send at least one id")
-        for face in (*faces, *([target] if target else [])):
-            if face not in self.place:
-                raise ConfigError(f"there is no face {clipped(face)!r} in this face set; load the page anew")
+        self._check([*faces, *([target] if target else [])])
         with self._lock:
             self._changed(self.store.answer(faces, who, action, class_, target))
+
+    def label_each(self, labels: Mapping[str, str], who: str) -> None:
+        """Store classes for faces, by id, as one answer."""
+        self._check(labels)
+        with self._lock:
+            self._changed(self.store.label_each(labels, who))
 
     def undo(self, who: str) -> dict[str, Any]:
         """Take back what a person did last; says what it was, and about which faces."""
@@ -119,6 +121,13 @@ class Wall:
                 self._changed(self.store.merge(name, to, who))
             else:
                 raise ConfigError(f"classes can be added, renamed and merged; got {clipped(action)!r}")
+
+    def _check(self, faces: Collection[str]) -> None:
+        if not faces:
+            raise ConfigError("about which faces? send at least one id")
+        for face in faces:
+            if face not in self.place:
+                raise ConfigError(f"there is no face {clipped(face)!r} in this face set; load the page anew")
 
     def _changed(self, faces: Iterable[str]) -> None:
         self._log.append(

@@ -77,14 +77,19 @@ export async function follow() {
  * Say something about faces. It shows at once; where the server cannot store it, it is taken off again and the reason is told.
  * about: {action, class, target}. Returns whether it was stored.
  */
-export function say(places, about) {
-  const faces = [...places];
-  const before = faces.map((place) => [state.label[place], state.status[place], state.people[place]]);
-  for (const place of faces) foresee(place, about);
-  emit("answers", new Set(faces));
-  return send("v1/answers", { faces: faces.map((place) => state.ids[place]), ...about }, () => {
-    faces.forEach((place, number) => { [state.label[place], state.status[place], state.people[place]] = before[number]; });
-    emit("answers", new Set(faces));
+export const say = (places, about) => tellOf([...places], () => about, { faces: [...places].map((place) => state.ids[place]), ...about });
+
+/** Give faces classes, each its own, as one answer that one undo takes back. classOf: Map of place to class. */
+export const sayEach = (classOf) => tellOf([...classOf.keys()], (place) => ({ action: "label", class: classOf.get(place) }),
+  { labels: Object.fromEntries([...classOf].map(([place, name]) => [state.ids[place], name])) });
+
+function tellOf(places, aboutOf, body) {
+  const before = places.map((place) => [state.label[place], state.status[place], state.people[place]]);
+  for (const place of places) foresee(place, aboutOf(place));
+  emit("answers", new Set(places));
+  return send("v1/answers", body, () => {
+    places.forEach((place, number) => { [state.label[place], state.status[place], state.people[place]] = before[number]; });
+    emit("answers", new Set(places));
   });
 }
 

@@ -6,7 +6,7 @@ import { glyph } from "../static/glyphs.js";
 import { askForClass, findClass, setUpClasses } from "./classes.js";
 import { forgetCrops } from "./crops.js";
 import { leaveCheck, onCheckKey, setUpCheck } from "./check.js";
-import { follow, guessOf, isOpen, load, on, say, setWho, state, undo } from "./faces.js";
+import { follow, guessOf, isOpen, load, on, say, sayEach, setWho, state, undo } from "./faces.js";
 import { setUpLearning } from "./learning.js";
 import { openPhotograph, setUpPanel, showFace } from "./panel.js";
 import { hasGuesses, placesShown, setUpViews, told, view, whyEmpty } from "./views.js";
@@ -25,7 +25,7 @@ let begun = false; // somebody has answered, or chosen an order, since the page 
 let orderedBy = null; // the guesses that the wall is ordered by
 
 setUpClasses(give);
-setUpViews(() => show());
+setUpViews(() => show(-1));
 setUpPanel();
 setUpLearning(() => open("check"));
 setUpCheck();
@@ -59,6 +59,8 @@ async function start() {
 function show(keep) {
   places = placesShown();
   wall.show(places, keep);
+  // What the key C will confirm is plain to see, and a face can be taken out with Ctrl and a click.
+  if (byId("order").value === "surest") wall.choose(places.filter((place) => isOpen(place) && guessOf(place)).slice(0, FIFTY));
   byId("empty").hidden = places.length > 0;
   byId("empty").textContent = whyEmpty();
   tellTidy();
@@ -107,29 +109,20 @@ async function takeBack() {
   if (back !== undefined) wall.go(wall.where.get(back));
 }
 
-/** Say yes to the guesses about the chosen faces, or about the surest fifty that are shown. */
+/** Say yes to the guesses about the chosen faces. */
 function confirm() {
   const sure = guessed();
-  const byClass = new Map();
-  for (const place of sure) {
-    const name = guessOf(place).class;
-    byClass.set(name, [...(byClass.get(name) ?? []), place]);
-  }
-  for (const [name, those] of byClass) say(those, { action: "label", class: name });
-  announce(`Confirmed: ${count(sure.length, "guess", "guesses")}`);
   if (!sure.length) return;
+  begun = true;
+  sayEach(new Map(sure.map((place) => [place, guessOf(place).class])));
+  announce(`Confirmed: ${count(sure.length, "guess", "guesses")}`);
   const from = Math.max(...sure.map((place) => wall.where.get(place)));
   wall.choose([]);
-  if (byId("order").value === "surest") show();
+  if (byId("order").value === "surest") show(-1);
   else goOn(from);
 }
 
-function guessed() {
-  const open = (place) => isOpen(place) && guessOf(place);
-  if (wall.chosen.size) return [...wall.chosen].filter(open);
-  if (byId("order").value !== "surest") return [];
-  return places.filter(open).slice(0, FIFTY);
-}
+const guessed = () => [...wall.chosen].filter((place) => isOpen(place) && guessOf(place));
 
 // What the toolbar says
 
@@ -139,7 +132,7 @@ function tellChosen() {
   document.body.classList.toggle("choosing", number > 0);
   const sure = guessed().length;
   byId("confirm").hidden = !sure;
-  byId("confirm-text").textContent = number ? `Confirm ${count(sure, "guess", "guesses")}` : `Confirm these ${sure}`;
+  byId("confirm-text").textContent = `Confirm ${count(sure, "guess", "guesses")}`;
 }
 
 function tellTidy() {

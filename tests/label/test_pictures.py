@@ -1,0 +1,54 @@
+"""The frame of a film in which a face was found is the frame that is shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mien.detect.base import Box
+from mien.errors import DataError, ImageError
+from mien.faceset.table import FaceRow, FaceSet
+from mien.images.decode import decode_image
+from mien.label.pictures import Pictures
+from mien.video.reader import open_video
+
+from ..video.video_files import write_video
+
+
+@pytest.mark.parametrize(("name", "code"), [("film.mp4", "mp4v"), ("film.avi", "MJPG")])
+def test_the_frame_at_a_time(tmp_path: Path, name: str, code: str) -> None:
+    levels = [40 + 6 * number for number in range(30)]
+    film = write_video(
+        tmp_path / name, [np.full((48, 64, 3), level, np.uint8) for level in levels], 10.0, code
+    )
+    with open_video(film) as video:
+        seen = [(frame.time_s, float(frame.image.mean())) for frame in video.frames()]
+    faces = FaceSet(tmp_path)
+    pictures = Pictures()
+    for time_s, level in seen[::7]:
+        face = FaceRow(id="a", file="a.png", source=name, time_s=time_s, box=Box(16, 12, 32, 24))
+        data, box = pictures.photograph(faces, face)
+        assert decode_image(data, "shown").mean() == pytest.approx(level, abs=1.5)
+        assert box == (0.25, 0.25, 0.5, 0.5)
+    with pytest.raises(DataError, match=rf"{name} cannot be shown at 99.0 s; the crop is all there is"):
+        pictures.photograph(faces, FaceRow(id="a", file="a.png", source=name, time_s=99.0))
+    with open_video(film) as video, pytest.raises(ImageError, match=r"has no frame at 99\.0 s"):
+        video.at(99.0)
+    pictures.close()
+
+
+def test_what_has_changed_since_is_said(tmp_path: Path) -> None:
+    from mien.images.canvas import write_picture
+
+    write_picture(tmp_path / "p.png", np.zeros((48, 64, 3), np.uint8))
+    pictures, faces = Pictures(), FaceSet(tmp_path)
+    for source, line in (
+        ("p.png", r"p\.png has changed since its faces were found \(it is 64x48 now\)"),
+        ("", "does not say which photograph"),
+        ("q.png", r"q\.png is not where it was"),
+    ):
+        with pytest.raises(DataError, match=line):
+            pictures.photograph(faces, FaceRow(id="a", file="a.png", source=source, box=Box(200, 10, 20, 20)))
+    pictures.close()
