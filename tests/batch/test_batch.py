@@ -357,7 +357,12 @@ def test_a_disk_that_is_full_is_one_line_and_the_rest_is_done_later(here: Path) 
         batch_run.whole_file = whole
     assert [path.name for path in (here / "out" / "shards").iterdir()] == ["0000000.parquet"]
     (here / "out" / "shards" / "0000000.parquet").write_bytes(b"PAR1")  # as after a loss of power
+    (here / "out" / "shards" / ".0000001.1a2b3c4d.parquet").write_bytes(
+        b"PAR1"
+    )  # as after a kill while it wrote
     assert batch(["photos"], "out", config, quiet=True).answered == 9
+    names = [f"{number:07}.parquet" for number in range(3)]
+    assert sorted(path.name for path in (here / "out" / "shards").iterdir()) == names
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:ray", "ignore::FutureWarning:ray")
