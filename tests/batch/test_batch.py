@@ -11,6 +11,7 @@ import tarfile
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -92,23 +93,27 @@ class Trap(threading.Thread):
 
     def run(self) -> None:
         while True:
-            with self.path.open("wb") as pipe:  # waits for a reader
-                if len(self.killed) < self.kills:
-                    reader = self._reader()
-                    self.killed.append(self.victim or reader)
-                    os.kill(self.killed[-1], signal.SIGKILL)
-                    while self._reads(reader):  # a process that ends may hold the pipe for a while
-                        time.sleep(0.01)
+            with suppress(BrokenPipeError), self.path.open("wb") as pipe:  # waits for a reader
+                reader = self._reader()
+                if reader is None:
                     continue
-                pipe.write(self.content)
-                return
+                if len(self.killed) == self.kills:
+                    pipe.write(self.content)
+                    pipe.flush()
+                    return
+                self.killed.append(self.victim or reader)
+                os.kill(self.killed[-1], signal.SIGKILL)
+                while self._reads(reader):
+                    time.sleep(0.01)
 
-    def _reader(self) -> int:
-        while True:
+    def _reader(self) -> int | None:
+        """Return who reads; None where it was a process that is dying: its last threads hold files for a while."""
+        for _ in range(50):
             for entry in Path("/proc").glob("[0-9]*"):
                 if int(entry.name) != os.getpid() and self._reads(int(entry.name)):
                     return int(entry.name)
-            time.sleep(0.01)
+            time.sleep(0.02)
+        return None
 
     def _reads(self, process: int) -> bool:
         try:
@@ -352,7 +357,12 @@ def test_a_disk_that_is_full_is_one_line_and_the_rest_is_done_later(here: Path) 
         batch_run.whole_file = whole
     assert [path.name for path in (here / "out" / "shards").iterdir()] == ["0000000.parquet"]
     (here / "out" / "shards" / "0000000.parquet").write_bytes(b"PAR1")  # as after a loss of power
+    (here / "out" / "shards" / ".0000001.1a2b3c4d.parquet").write_bytes(
+        b"PAR1"
+    )  # as after a kill while it wrote
     assert batch(["photos"], "out", config, quiet=True).answered == 9
+    names = [f"{number:07}.parquet" for number in range(3)]
+    assert sorted(path.name for path in (here / "out" / "shards").iterdir()) == names
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:ray", "ignore::FutureWarning:ray")

@@ -144,6 +144,8 @@ class _Run:
         self.mark = _sha256(
             (self.folder / PLAN_FILE).read_bytes(), json.dumps(self._asked, sort_keys=True).encode()
         )
+        for path in (self.folder / SHARDS).glob(".*.parquet"):  # a run was killed while it wrote
+            path.unlink()
         for path in (self.folder / SHARDS).glob("*.parquet"):
             counts = _whole_shard(path, self.mark)
             if counts is None:  # cut short by a machine that lost its power
@@ -158,8 +160,10 @@ class _Run:
             stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             return stored
         except FileNotFoundError:
-            others = [one.name for one in self.folder.iterdir() if one.name not in (".lock", PLAN_FILE)]
-            if any(not name.startswith(f".{Path(PLAN_FILE).stem}.") for name in others):
+            others = [
+                one.name for one in self.folder.iterdir() if one.name[0] != "." and one.name != PLAN_FILE
+            ]
+            if others:
                 raise ConfigError(
                     f"{self.folder} holds other things ({', '.join(sorted(others)[:3])}); name an empty or a new folder"
                 ) from None
@@ -199,6 +203,7 @@ class _Run:
         except OSError as error:
             raise cannot_write(self.folder / SHARDS, error) from error
         before = self.counts["pictures"]
+        self.bar.step("starting", 0, f"{left:,} of {self.listed.shards:,} shards are left", None)
         progress = _Progress(self.bar, self.listed.shards, len(self._done), self.counts)
         job = Job(
             run=self.mark,

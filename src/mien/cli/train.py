@@ -104,7 +104,9 @@ def _train(options: argparse.Namespace, config: TrainConfig, out: Path) -> int:
 def _next(config: TrainConfig, data: Path, out: Path) -> str:
     """Return the one command to try next, which reads the data as the training did, and what it does."""
     model = ["--model", str(out)]
-    if config.faces == "crop":  # `mien data` looks at whole pictures
+    from mien.data.readers.face_sets import is_face_set
+
+    if config.faces == "crop" and not is_face_set(data):  # `mien data` looks at whole pictures
         command = ["predict", str(data)] if data.is_dir() else ["demo"]
         return f"{shlex.join(['mien', *command, *model, '--save', 'marked'])}    finds and names the faces in pictures"
     words = ["mien", "data", str(data), "--label-errors", *model, *to_options(config, DataConfig)]
