@@ -10,7 +10,8 @@ random: the order in which most people label. uncertainty: the smallest margin b
 20 random faces. mien: `mien.label.active.order`.
 
 Accuracy is that of the learner's guesses on the test faces, mean over the seeds (each another third). `all less a
-point` says after how many labels the mean curve first reaches the accuracy that all labels give, less one point.
+point` says after how many labels the mean curve first reaches the accuracy that all labels give, less one point. `too
+sure by`: in the order of mien, the accuracy that the learner expects of the unlabelled faces, less what it has.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from mien.data.crops import crop_faces
 from mien.data.dataset import Split
 from mien.data.duplicates import copies_of_training, groups_of_copies, near_copies_of_training
 from mien.detect.registry import open_detector
-from mien.label.active import Learner, fit, learning_curve, order
+from mien.label.active import Learner, fit, order
 from mien.model.classifier import Classifier
 from mien.model.folder import model_path
 from mien.model.preprocess import to_model_inputs
@@ -102,12 +103,15 @@ def following(name: str, learner: Learner, random: np.random.Generator) -> Integ
 
 
 def curve(faces: Faces, name: str, seed: int, steps: Sequence[int]) -> tuple[list[float], list[float]]:
-    """Return the accuracy on the test faces at every step, and what the learner expected of the unlabelled ones."""
+    """Return, at every step, the accuracy on the test faces, and by how much the learner expected too much.
+
+    The latter of the faces that are still unlabelled; they get easier, as the hard ones are labelled first.
+    """
     pool, test = halves(faces, seed)
     random = np.random.default_rng(seed)
     labels = np.full(len(pool), -1, np.int64)
     truth, kinds = faces.labels[pool], len(faces.classes)
-    found, expected = [], []
+    found, excess = [], []
     learner = fit(faces.features[pool], labels, faces.groups[pool], classes=kinds)
     for step in steps:
         more = following(name, learner, random)[: step - int((labels >= 0).sum())]
@@ -116,9 +120,10 @@ def curve(faces: Faces, name: str, seed: int, steps: Sequence[int]) -> tuple[lis
         assert learner.head is not None
         guesses = learner.head.probabilities(faces.features[test]).argmax(axis=1)
         found.append(float((guesses == faces.labels[test]).mean()))
-        now = learning_curve(learner)
-        expected.append(now.accuracy[now.known - 1] if now.known else 1.0)
-    return found, expected
+        rest = learner.unlabelled
+        right = float((learner.guesses[rest] == truth[rest]).mean()) if len(rest) else 1.0
+        excess.append((learner.expected_accuracy or 1.0) - right)
+    return found, excess
 
 
 def reached(steps: Sequence[int], values: Sequence[float], target: float) -> float | None:
@@ -151,11 +156,11 @@ def main() -> int:
         runs = {name: [curve(faces, name, seed, steps) for seed in range(options.seeds)] for name in ORDERS}
         means = {name: np.mean([run[0] for run in found], axis=0) for name, found in runs.items()}
         whole = float(np.mean([values[-1] for values in means.values()]))
-        rows: list[tuple[str, ...]] = [("labels", *ORDERS, "mien expects")]
-        expects = np.mean([run[1] for run in runs["mien"]], axis=0)
+        rows: list[tuple[str, ...]] = [("labels", *ORDERS, "too sure by")]
+        excess = np.mean([run[1] for run in runs["mien"]], axis=0)
         for place, step in enumerate(steps):
             rows.append(
-                (str(step), *(f"{means[name][place]:.3f}" for name in ORDERS), f"{expects[place]:.3f}")
+                (str(step), *(f"{means[name][place]:.3f}" for name in ORDERS), f"{excess[place]:+.3f}")
             )
         needs = {name: reached(steps, means[name].tolist(), whole - 0.01) for name in ORDERS}
         rows.append(("all less a point", *(f"{needs[name] or np.nan:.0f} labels" for name in ORDERS), ""))

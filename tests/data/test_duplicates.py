@@ -122,6 +122,10 @@ CHANGES = {
         lambda picture: cv2.copyMakeBorder(picture, 12, 12, 12, 12, cv2.BORDER_CONSTANT, value=255),
         r"cropped to (79|8[0-3])%",
     ),
+    "framed in black": (
+        lambda picture: cv2.copyMakeBorder(picture, 8, 8, 5, 5, cv2.BORDER_CONSTANT, value=0),
+        r"cropped to (8[6-9]|9[01])%",
+    ),
     "written on": (
         lambda picture: cv2.putText(picture.copy(), "mien", (2, 90), cv2.FONT_HERSHEY_PLAIN, 2, 255, 2),
         "retouched|written on",

@@ -135,5 +135,5 @@ def test_calibration_by_quality_takes_both_ends() -> None:
     low, high = by_quality(
         probabilities, labels, {"dark / bright": np.arange(8.0), "same / same": np.ones(8)}
     )
-    assert (low.name, low.n, low.accuracy, low.confidence) == ("dark quarter", 2, 0.0, pytest.approx(0.8))
-    assert (high.name, high.accuracy, high.ece) == ("bright quarter", 1.0, pytest.approx(0.2))
+    assert (low.name, low.n, low.accuracy, low.confidence) == ("dark", 2, 0.0, pytest.approx(0.8))
+    assert (high.name, high.accuracy, high.ece) == ("bright", 1.0, pytest.approx(0.2))

@@ -8,15 +8,16 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mien.data.dataset import Dataset, Pictures, Split
-from mien.data.index import Fingerprints, JoinedPictures, fingerprints_of
+from mien.data.index import FilePictures, Fingerprints, JoinedPictures, fingerprints_of
 from mien.detect.base import Box, Detection, Detector, align
 from mien.errors import DataError
-from mien.faceset.table import FaceRow
+from mien.faceset.table import FaceRow, content_key
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +84,40 @@ def stored_faces(pictures: Pictures) -> NDArray[np.bool_]:
             found[mine] = stored_faces(source)[pictures.rows[mine]]
         return found
     return np.full(len(pictures), isinstance(pictures, StoredFaces))
+
+
+def source_keys(pictures: Pictures) -> list[str]:
+    """Return for each picture what its source is known by: of a face of a face set, as its id says it, '' of others."""
+    if isinstance(pictures, JoinedPictures):
+        found = [source_keys(source) for source in pictures.sources]
+        return [
+            found[part][row]
+            for part, row in zip(pictures.parts.tolist(), pictures.rows.tolist(), strict=True)
+        ]
+    if isinstance(pictures, StoredFaces):
+        return [face.id.rpartition("-")[0] for face in pictures.faces]
+    return [""] * len(pictures)
+
+
+def file_keys(pictures: Pictures) -> list[str]:
+    """Return for each picture the key of its file's content, as `source_keys` has it; '' where there is no file."""
+    if isinstance(pictures, JoinedPictures):
+        found = [file_keys(source) for source in pictures.sources]
+        return [
+            found[part][row]
+            for part, row in zip(pictures.parts.tolist(), pictures.rows.tolist(), strict=True)
+        ]
+    if not isinstance(pictures, FilePictures):
+        return [""] * len(pictures)
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        return list(pool.map(_file_key, pictures.paths))
+
+
+def _file_key(path: Path) -> str:
+    try:
+        return content_key(path.read_bytes())
+    except OSError:
+        return ""
 
 
 def with_margin(dataset: Dataset, margin: float) -> Dataset:

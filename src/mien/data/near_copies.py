@@ -49,6 +49,7 @@ _TEXTURE, _TEXTURED = (
     4.0,
     5,
 )  # grey levels of deviation that make a block worth comparing; blocks of 16 that are needed
+_EVEN = 3.0  # grey levels of deviation within a line of a frame
 _OVERLAP = 0.35  # share of a picture that must lie on the other
 _WORTH_CACHING = 500  # pictures
 
@@ -120,7 +121,7 @@ def near_copies_if_quick(prints: Fingerprints, seconds: float = 60.0) -> NearCop
 
 def _near_copies(prints: Fingerprints, progress: Progress | None, seconds: float) -> NearCopies | None:
     digests, rows = np.unique(prints.digests, axis=0, return_index=True)
-    key = cache.hash_of("near copies 1", digests.tobytes())
+    key = cache.hash_of("near copies 2", digests.tobytes())
     stored = cache.load("near", key) if len(prints) >= _WORTH_CACHING else None
     if stored:
         found = NearCopies(*(stored[name] for name in _FIELDS))  # type: ignore[arg-type]
@@ -128,7 +129,11 @@ def _near_copies(prints: Fingerprints, progress: Progress | None, seconds: float
         return None
     else:
         textured = np.flatnonzero(_textured(prints.thumbnails[rows]))
-        found = _all_pairs(prints.thumbnails[rows[textured]], progress)
+        inner, maps = _without_frames(prints.thumbnails[rows[textured]])
+        found = _all_pairs(inner, progress)
+        for place, (one, other) in enumerate(zip(found.first.tolist(), found.second.tolist(), strict=True)):
+            between = np.vstack([found.maps[place], [0, 0, 1]])
+            found.maps[place] = (maps[other] @ between @ np.linalg.inv(maps[one]))[:2]
         found = _renumbered(found, textured)
         if len(prints) >= _WORTH_CACHING:
             cache.store("near", key, {name: getattr(found, name) for name in _FIELDS})
@@ -182,6 +187,34 @@ def components(count: int, pairs: Iterable[tuple[int, int]]) -> NDArray[np.int64
 def estimated_s(count: int) -> float:
     """Return about how many seconds of processor time the search for near copies takes among so many pictures."""
     return 1.7e-7 * count**2 + 8e-3 * count
+
+
+def _without_frames(thumbnails: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], Map]:
+    """Cut even frames of one level away, and scale what is inside to the whole: (n, 48, 48).
+
+    Returns also the (n, 3, 3) maps from pixels of the answer to pixels of the thumbnails. A frame has the same level
+    all round; the line within it is cut as well, because there both are mixed.
+    """
+    found, maps = thumbnails.copy(), np.repeat(np.eye(3)[None], len(thumbnails), axis=0)
+    levels = thumbnails.astype(np.float32)
+    even = levels.std(axis=2) < _EVEN, levels.std(axis=1) < _EVEN  # rows, columns
+    means = levels.mean(axis=2), levels.mean(axis=1)
+    edges = np.stack([means[0][:, 0], means[0][:, -1], means[1][:, 0], means[1][:, -1]], axis=1)
+    around = np.logical_and.reduce([even[0][:, 0], even[0][:, -1], even[1][:, 0], even[1][:, -1]])
+    for place in np.flatnonzero(around & (np.ptp(edges, axis=1) < 2 * _EVEN)).tolist():
+        inside = []
+        for line_even, mean in zip(even, means, strict=True):
+            border = line_even[place] & (np.abs(mean[place] - edges[place, 0]) < 2 * _EVEN)
+            within = np.flatnonzero(~border)
+            inside.append((int(within[0]) + 1, int(within[-1])) if len(within) else (0, 0))
+        (top, bottom), (left, right) = inside
+        if min(bottom - top, right - left) < SIDE // 2:
+            continue  # little is left: a drawing on paper, not a framed picture
+        cut = np.ascontiguousarray(thumbnails[place, top:bottom, left:right])
+        found[place] = cv2.resize(cut, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
+        x, y = (right - left) / SIDE, (bottom - top) / SIDE
+        maps[place] = np.array([[x, 0, left + x / 2 - 0.5], [0, y, top + y / 2 - 0.5], [0, 0, 1]])
+    return found, maps
 
 
 # The search

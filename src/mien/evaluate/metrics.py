@@ -341,7 +341,7 @@ def by_quality(
             answers, wanted = probabilities[rows], labels[rows]
             found.append(
                 QualityGroup(
-                    f"{word} quarter",
+                    word,
                     int(rows.sum()),
                     float((answers.argmax(axis=1) == wanted).mean()),
                     float(answers.max(axis=1).mean()),

@@ -68,6 +68,11 @@ class Scorer:
         return run_folder.seen(self.run) if self.run else frozenset()
 
     @property
+    def seen_sources(self) -> frozenset[str]:
+        """Content keys of the photographs out of which the faces of a face set were cut that it was fitted on."""
+        return run_folder.seen_sources(self.run) if self.run else frozenset()
+
+    @property
     def chosen_on(self) -> frozenset[bytes]:
         """Fingerprints of the pictures by which its best epoch and its calibration were chosen."""
         return run_folder.seen(self.run, "validation") if self.run else frozenset()

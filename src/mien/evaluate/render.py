@@ -315,7 +315,7 @@ def selective_words(report: Report) -> str:
 
 
 def _by_quality(report: Report) -> str:
-    header = ["faces", "number", "accuracy", "mean confidence", "ECE"]
+    header = ["quarter of the faces", "number", "accuracy", "mean confidence", "ECE"]
     return markdown_table(header, quality_rows(report))
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mien.data import open_dataset
 from mien.data.classes import join_splits
-from mien.data.crops import crop_faces, stored_faces, with_margin
+from mien.data.crops import crop_faces, file_keys, stored_faces, with_margin
 from mien.data.dataset import DataConfig, Dataset, Split
 from mien.data.index import fingerprints_of
 from mien.errors import DataError, MienError
@@ -49,6 +49,8 @@ def choose_split(
 
 def _to_score(dataset: Dataset, scorers: Sequence[Scorer], config: EvaluateConfig) -> tuple[Dataset, str]:
     seen = frozenset[bytes]().union(*(scorer.seen for scorer in scorers))
+    if seen:
+        seen |= _cut_from(dataset, frozenset[str]().union(*(scorer.seen_sources for scorer in scorers)))
     if config.split == OUT_OF_FOLD:
         return _out_of_fold(dataset, scorers), OUT_OF_FOLD
     if config.split:
@@ -64,6 +66,18 @@ def _to_score(dataset: Dataset, scorers: Sequence[Scorer], config: EvaluateConfi
     if not len(dataset.splits.get(name, ())):
         raise DataError(f"{dataset.source} has no pictures to score")
     return dataset, name
+
+
+def _cut_from(dataset: Dataset, sources: frozenset[str]) -> frozenset[bytes]:
+    """Return the fingerprints of the photographs out of which faces were cut that a model has learnt."""
+    if not sources:
+        return frozenset()
+    return frozenset(
+        key
+        for split in dataset.splits.values()
+        for key, file in zip(fingerprints_of(split.pictures).keys, file_keys(split.pictures), strict=True)
+        if file in sources
+    )
 
 
 def _without_moved(dataset: Dataset, name: str, seen: frozenset[bytes]) -> Dataset:

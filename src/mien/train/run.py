@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mien.data import open_dataset
 from mien.data.classes import join_splits
-from mien.data.crops import crop_faces, stored_faces, with_margin
+from mien.data.crops import crop_faces, source_keys, stored_faces, with_margin
 from mien.data.dataset import Dataset
 from mien.data.index import fingerprints_of
 from mien.errors import ConfigError, ModelError, need
@@ -395,6 +395,7 @@ class _Training:
         run_folder.write_seen(
             self._out,
             {name: fingerprints_of(part.pictures).keys for name, part in self._dataset.splits.items()},
+            {key for key in source_keys(train_split.pictures) if key},
         )
         for line in () if self._brief else self._summary(len(loader)):
             self._show.line(line)

@@ -8,11 +8,12 @@ import json
 import re
 import shutil
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mien.data.dataset import Dataset
 from mien.errors import ConfigError
@@ -29,6 +30,7 @@ BATCH_FILE, SEEN_FILE = "batch.png", "trained-on.npz"
 OUT_OF_FOLD = "out-of-fold"  # stands for the split in what is said of a run with folds
 FOLDS_FOLDER, ANSWERS_FILE = "folds", "out-of-fold.npz"
 CHECKPOINT, REPORT_FOLDER, TENSORBOARD = "checkpoint", "report", "tensorboard"
+_SOURCES = "sources"  # in SEEN_FILE
 LOCK_FILE = ".lock"  # of `files.locked`, while somebody trains here
 
 _EXPLAINED = f"""# A mien run
@@ -155,11 +157,16 @@ def note_epochs(out: Path, history: list[dict[str, Any]]) -> None:
         writer.writerows(history)
 
 
-def write_seen(out: Path, keys: Mapping[str, Sequence[bytes]]) -> None:
-    """Store the fingerprints of the pictures of each split, 16 bytes each (see `mien.data`)."""
-    arrays = {
+def write_seen(out: Path, keys: Mapping[str, Sequence[bytes]], sources: Collection[str] = ()) -> None:
+    """Store the fingerprints of the pictures of each split, 16 bytes each (see `mien.data`).
+
+    sources: content keys of the photographs out of which faces of a face set were cut that are learnt.
+    """
+    arrays: dict[str, NDArray[Any]] = {
         name: np.frombuffer(b"".join(values), np.uint8).reshape(-1, 16) for name, values in keys.items()
     }
+    if sources:
+        arrays[_SOURCES] = np.array(sorted(sources), np.str_)
     with whole_file(out / SEEN_FILE) as temporary, temporary.open("wb") as stream:
         np.savez(stream, **arrays)  # type: ignore[arg-type]
 
@@ -169,6 +176,15 @@ def seen(out: Path, split: str = "train") -> frozenset[bytes]:
     try:
         with np.load(out / SEEN_FILE, allow_pickle=False) as stored:
             return frozenset(row.tobytes() for row in stored[split]) if split in stored.files else frozenset()
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        return frozenset()
+
+
+def seen_sources(out: Path) -> frozenset[str]:
+    """Return the content keys of the photographs out of which the run's faces were cut; none without a face set."""
+    try:
+        with np.load(out / SEEN_FILE, allow_pickle=False) as stored:
+            return frozenset(stored[_SOURCES].tolist()) if _SOURCES in stored.files else frozenset()
     except (OSError, ValueError, EOFError, zipfile.BadZipFile):
         return frozenset()
 
