@@ -190,12 +190,12 @@ def test_the_commands_of_the_readme_do_what_it_says(newcomer: tuple[Path, dict[s
     assert len(faces) >= 24  # a row per face, and one for a picture without
     assert {path.name for path in (folder / "marked").rglob("*.png")} >= {"0.png", "11.png"}
     assert {path.suffix for path in (folder / "talk-faces").iterdir()} >= {".csv", ".png"}
-    assert "tired" in printed["data photos"]
+    assert "tired" in printed["data pictures"]
     (accuracy,) = re.findall(r"^accuracy (\d+\.\d)%", printed["train faces --epochs 30"], re.M)
     assert float(accuracy) > 60, printed
-    answer = printed["predict holiday.jpg --model tired"]
-    assert "happy" in answer or "tired" in answer
-    for run in (folder / "tired", *folder.glob("runs/faces*")):
+    answer = printed["predict holiday.jpg --model mine"]
+    assert "amused" in answer or "bored" in answer
+    for run in (folder / "mine", *folder.glob("runs/faces*")):
         assert {path.name for path in (run / "model").iterdir()} >= {"model.onnx", "model.json", "CARD.md"}
 
 
