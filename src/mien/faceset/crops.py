@@ -165,7 +165,7 @@ def face_id(content: str, box: Box, time_s: float | None = None) -> str:
     """Return the id of a face: its source's content, then its box to the pixel and its time to the millisecond.
 
     >>> face_id("0123456789ab", Box(10.2, 20, 30, 40))
-    '0123456789ab-2a7c8f'
+    '0123456789ab-66f6fe'
     """
     place = ",".join(str(round(value)) for value in box)
     moment = "" if time_s is None else f"@{round(time_s * 1000)}"
