@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from mien.predict.analyzer import Analyzer
+from mien.serve.config import ServeConfig
+from mien.serve.server import listen
 
 from ..video.video_files import scene, write_video
 from .conftest import Start, png
@@ -86,3 +89,9 @@ def test_what_cannot_be_loaded_is_one_line_and_2(workers: str, tmp_path: Path) -
     assert done.stderr.startswith(f"mien: there is no model {tmp_path / 'none'};")
     assert done.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_answers_do_not_wait_for_the_clients_acknowledgement() -> None:
+    """asyncio switches Nagle's algorithm off for sockets whose protocol is named, and for what they accept."""
+    with listen(ServeConfig(port=0)) as taken:
+        assert taken.proto == socket.IPPROTO_TCP
