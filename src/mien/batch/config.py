@@ -1,4 +1,4 @@
-"""How a run of `mien batch` is spread over processes."""
+"""The settings of `mien batch`, apart from the network; imports nothing heavy, because the command reads it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mien.settings import setting
 
 @dataclass(frozen=True, kw_only=True)
 class BatchConfig:
-    """How the work is spread; what is answered depends on none of it."""
+    """How the work is spread, which no answer depends on; and, for tables, which column names the pictures."""
 
     address: str | None = setting(
         None, "a running Ray cluster; unset: the one that $RAY_ADDRESS names, or this machine alone"

@@ -43,9 +43,9 @@ _LOOK_S = 0.1
 _HEAD_S = 10.0  # for the request line and headers, which are small
 _KEEP_ALIVE_S = 20
 _WAITING_FRAMES = 2  # of a live channel, in the socket; the newest is kept beside them
-# What uvicorn logs as errors, the first with a traceback, but is a client's doing or a refusal of ours.
 _FILES = 192  # beside connections and what lies in forms: libraries, pipes, videos
 _FRESH_S = 2.0  # for a request to come on a connection that was made before the server stopped listening
+# What uvicorn logs as errors, the first with a traceback, but is a client's doing or a refusal of ours.
 _NO_NEWS = ("Invalid UTF-8 sequence received", "ASGI callable returned without completing handshake")
 _WATCH_S = 0.2
 _CONNECTIONS = 4  # for each request at the same time: browsers keep some open
