@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.data.near_copies import alikeness
+from mien.data.alignment import alikeness
 from mien.errors import ImageError, OutputError
 from mien.faceset.crops import perceptual_hash, thumbnail
 from mien.faceset.table import SHOWN, FaceRow, FaceSet
