@@ -260,7 +260,7 @@ def test_pictures_are_chosen_dropped_and_pasted_and_a_broken_one_says_why(
     page.click(".frame:nth-child(3)")
     page.wait_for_selector("#photo-panel .warning")
     assert page.inner_text("#photo-panel .warning").startswith(
-        "Read with a warning: the picture is written oddly ("
+        "odd.jpg is written oddly (its end marker is missing)"
     )
     assert page.inner_text("#photo-panel .word")
     give = """async ([event, url]) => {

@@ -161,7 +161,7 @@ function drawPanel(shot) {
     return;
   }
   const face = answer.faces[shot.chosen];
-  const warning = answer.warning && make("p", { class: "quiet small warning" }, `Read with a warning: ${answer.warning}`);
+  const warning = answer.warning && make("p", { class: "quiet small warning" }, answer.warning);
   onFace(face ?? null);
   if (!face) {
     panel.replaceChildren(
