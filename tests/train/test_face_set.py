@@ -12,7 +12,7 @@ from mien.cli.main import main
 from mien.data.drawn import draw_dataset
 from mien.detect.base import Box
 from mien.faceset.table import FaceRow, FaceSet
-from mien.model.folder import read_model_folder
+from mien.model.metadata import read_model_folder
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mien.evaluate.config import EvaluateConfig
 from mien.files import joined_paths, plain_name
-from mien.model.folder import SETTINGS_FILE
+from mien.model.metadata import SETTINGS_FILE
 from mien.settings import add_settings, from_options
 from mien.terminal import ProgressBar
 

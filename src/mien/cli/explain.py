@@ -11,7 +11,7 @@ from typing import Any
 
 from mien.cli.network_options import add_detector_options
 from mien.errors import ConfigError
-from mien.explain.config import ExplainConfig
+from mien.explain.explain import ExplainConfig
 from mien.files import plain_name, separate_paths
 from mien.settings import add_settings, from_options
 
@@ -132,8 +132,7 @@ def _explain_picture(options: argparse.Namespace, config: ExplainConfig, out: Pa
 
 
 def _explain_data(options: argparse.Namespace, config: ExplainConfig, out: Path | None) -> int:
-    from mien.explain.classes import FACES, explain_classes, open_split
-    from mien.explain.explain import open_explainer
+    from mien.explain.explain import FACES, explain_classes, open_explainer, open_split
     from mien.explain.render import class_in_words, draw_classes
     from mien.images.canvas import write_picture
     from mien.terminal import ProgressBar

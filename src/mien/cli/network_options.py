@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mien.model.folder import KERAS_SUFFIXES
+from mien.model.metadata import KERAS_SUFFIXES
 from mien.settings import add_settings
 from mien.train.external_models import Description
 

@@ -150,7 +150,7 @@ class _Results:
         self._bar = ProgressBar("pictures", len(sources), shown=bar)
 
     def __iter__(self) -> Iterator[tuple[Source, Faces | ImageError]]:
-        from mien.predict.batch import analyze_many
+        from mien.predict.analyzer import analyze_many
 
         with closing(
             analyze_many(self._analyzer, self._sources, _saving(self._targets), self._warn)

@@ -18,8 +18,7 @@ from typing import Any
 from mien.cli.predict_sources import Source
 from mien.errors import ConfigError, ImageError, need
 from mien.files import cannot_write, spreadsheet_safe, whole_file
-from mien.predict.results import Faces
-from mien.predict.table import arrow_schema, arrow_table, table_columns, table_rows
+from mien.predict.results import Faces, arrow_schema, arrow_table, table_columns, table_rows
 from mien.terminal import percent
 
 Results = Iterator[tuple[Source, Faces | ImageError]]

@@ -27,7 +27,7 @@ from mien.cli.predict_sources import Source
 from mien.errors import ConfigError
 from mien.files import cannot_write
 from mien.predict.analyzer import Analyzer
-from mien.predict.table import table_columns
+from mien.predict.results import table_columns
 
 FORMS = ("csv", "json", "jsonl", "parquet")
 

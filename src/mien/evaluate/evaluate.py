@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from mien.data.dataset import DataConfig, Dataset, Split
 from mien.errors import DataError, need
 from mien.evaluate.config import EvaluateConfig
-from mien.evaluate.matching import Match, match_classes
 from mien.evaluate.metrics import (
     Calibration,
     QualityGroup,
@@ -31,7 +30,7 @@ from mien.evaluate.metrics import (
     transferred_temperature,
     votes_head,
 )
-from mien.evaluate.models import Probabilities, Scorer, described, open_as
+from mien.evaluate.models import Match, Probabilities, Scorer, described, match_classes, open_as
 from mien.evaluate.profile import provenance
 from mien.evaluate.render import REPORT_JSON, write_report
 from mien.evaluate.report import DataSummary, Mistake, ModelSummary, Predictions, Report

@@ -19,7 +19,7 @@ from typing import Any
 from mien.errors import ConfigError
 from mien.files import plain_text
 from mien.label.wall import Wall
-from mien.model.folder import MODEL_FOLDER
+from mien.model.metadata import MODEL_FOLDER
 
 EPOCHS_FILE, BATCH_FILE, REPORT = (
     "epochs.csv",

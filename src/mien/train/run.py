@@ -23,15 +23,16 @@ from mien.data.index import fingerprints_of
 from mien.errors import ConfigError, ModelError, need
 from mien.files import locked
 from mien.labels import FER2013, FERPLUS
-from mien.model.folder import (
+from mien.model.metadata import (
     BEST_FILE,
     KERAS_SUFFIXES,
     METADATA_FILE,
     MODEL_FOLDER,
+    Head,
+    Metadata,
     model_path,
     read_model_folder,
 )
-from mien.model.metadata import Head, Metadata
 from mien.model.preprocess import Preprocess
 from mien.terminal import ProgressBar
 from mien.train import run_folder, trackers

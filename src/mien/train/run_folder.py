@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from mien.data.dataset import Dataset
 from mien.errors import ConfigError
 from mien.files import plain_name, whole_file
-from mien.model.folder import BEST_FILE, METADATA_FILE, MODEL_FOLDER, SETTINGS_FILE
+from mien.model.metadata import BEST_FILE, METADATA_FILE, MODEL_FOLDER, SETTINGS_FILE
 from mien.settings import to_mapping
 from mien.train import checkpoint
 from mien.train.checkpoint import Progress

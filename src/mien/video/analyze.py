@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.detect.base import Box, Detection, Detector, Landmarks
-from mien.detect.pyramid import resized
+from mien.detect.base import Box, Detection, Detector, Landmarks, resized
 from mien.predict.analyzer import Analyzer
 from mien.predict.results import Face
 from mien.video.reader import Frame, Video, open_video, prefetch

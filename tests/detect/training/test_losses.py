@@ -8,7 +8,7 @@ import pytest
 
 from mien.detect.training.loop import detector_loss, parts
 from mien.detect.training.network import Widths, build, with_cells_in_a_row
-from mien.detect.training.targets import (
+from mien.detect.training.sampler import (
     BOX,
     COLUMNS,
     POINTS,
