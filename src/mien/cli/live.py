@@ -37,11 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from mien.predict.annotate import annotated_frame
-    from mien.video.analyze import detect_resized
+    from mien.video.analyze import VideoSettings, detect_resized
     from mien.video.camera import Window, open_camera
     from mien.video.reader import configure_ffmpeg
-    from mien.video.settings import HALF_LIFE_S, VideoSettings
-    from mien.video.tracking import Tracker
+    from mien.video.tracking import HALF_LIFE_S, Tracker
 
     configure_ffmpeg()
     try:

@@ -15,9 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mien.predict.analyzer import Analyzer
+    from mien.video.analyze import VideoFrame, VideoSettings
     from mien.video.reader import Video
-    from mien.video.results import VideoFrame
-    from mien.video.settings import VideoSettings
     from mien.video.timeline import Timeline
 
 HELP = "Follow the faces in a video: a marked copy, a table of expressions over time, and a timeline."
@@ -33,7 +32,7 @@ _NAMED = 3  # expressions in a line of the summary
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     from mien.settings import add_settings
-    from mien.video.settings import VideoSettings
+    from mien.video.analyze import VideoSettings
 
     parser.add_argument("file", metavar="FILE", type=Path, help="a video of any kind that FFmpeg decodes")
     add_network_options(parser)
@@ -47,8 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from mien.settings import from_options
+    from mien.video.analyze import VideoSettings
     from mien.video.reader import configure_ffmpeg, open_video
-    from mien.video.settings import VideoSettings
 
     configure_ffmpeg()
     settings = from_options(VideoSettings, options)
