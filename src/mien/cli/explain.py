@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mien.cli.network_options import add_detector_options
+from mien.cli.inputs import add_detector_options
 from mien.errors import ConfigError
 from mien.explain.explain import ExplainConfig
 from mien.files import plain_name, separate_paths
@@ -80,7 +80,7 @@ def _out(options: argparse.Namespace) -> Path | None:
 
 
 def _explain_picture(options: argparse.Namespace, config: ExplainConfig, out: Path | None) -> int:
-    from mien.cli.predict_sources import find_sources
+    from mien.cli.inputs import find_sources
     from mien.detect.registry import WholePicture
     from mien.explain.explain import explain_face, inverse_transform, open_explainer
     from mien.explain.render import caption, draw_explanation, in_words

@@ -6,7 +6,7 @@ import argparse
 import re
 import sys
 
-from mien.cli.network_options import add_network_options, open_analyzer
+from mien.cli.inputs import add_network_options, open_analyzer
 from mien.errors import ConfigError
 
 HELP = "Show a camera with the faces marked, in a window or in the browser. q or Escape ends it."

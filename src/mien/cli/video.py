@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mien.cli.network_options import add_network_options, open_analyzer
+from mien.cli.inputs import add_network_options, open_analyzer
 from mien.errors import ConfigError
 from mien.terminal import put_off, stopped_code
 
