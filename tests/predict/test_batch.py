@@ -17,7 +17,7 @@ import mien
 from mien.errors import ImageError, OutputError
 from mien.images import decode_image
 from mien.model.classifier import Classifier
-from mien.predict.analyzer import Analyzer, analyze_many
+from mien.predict.analyzer import Analyzer, _rounds, analyze_many
 from mien.predict.results import Face
 
 from ..model.tiny_onnx import write_folder
@@ -133,7 +133,7 @@ def png_header(width: int, height: int) -> bytes:
 def test_large_pictures_make_small_rounds(megapixels: list[int], rounds: list[int]) -> None:
     """72 megapixels at once for three threads; what is larger alone goes alone."""
     files = [Held(str(n), png_header(1000, 1000 * size)) for n, size in enumerate(megapixels)]
-    assert [len(group) for group in analyzer._rounds(files, THREADS)] == rounds
+    assert [len(group) for group in _rounds(files, THREADS)] == rounds
 
 
 def test_the_work_on_a_picture_is_given_its_place_and_faces(analyzer: Analyzer) -> None:

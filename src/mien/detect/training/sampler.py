@@ -17,7 +17,6 @@ import math
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
 
@@ -37,7 +36,7 @@ from mien.detect.training.augment import (
     warped,
 )
 from mien.detect.training.config import DetectorConfig
-from mien.detect.training.photos import Photo, Photos
+from mien.detect.training.photos import Faces, Photo, Photos
 from mien.errors import DataError
 from mien.train.loader import Batch
 
@@ -222,25 +221,6 @@ def make(sampler: Sampler, size: int, rng: np.random.Generator) -> Batch:
         crops[row] = picture
         wanted[row] = targets(faces, side)
     return Batch(crops, [wanted], [])
-
-
-@dataclass(frozen=True, eq=False)
-class Faces:
-    """Faces of a crop in its pixels; as in `photos.Photo`."""
-
-    boxes: NDArray[np.float32]
-    scores: NDArray[np.float32]
-    landmarks: NDArray[np.float32]
-    ignore: NDArray[np.float32]
-
-    @classmethod
-    def none(cls) -> Faces:
-        return cls(
-            np.empty((0, 4), np.float32),
-            np.empty(0, np.float32),
-            np.empty((0, 5, 2), np.float32),
-            np.empty((0, 4), np.float32),
-        )
 
 
 def cell_count(side: int) -> int:
