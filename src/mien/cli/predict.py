@@ -192,7 +192,7 @@ def _writer(options: argparse.Namespace) -> Writer:
 
 
 def _download() -> None:
-    from mien.detect.yunet import fetch_yunet
+    from mien.detect.registry import fetch_yunet
 
     print(f"mien: YuNet's file is {fetch_yunet()}", file=sys.stderr)
 
