@@ -181,12 +181,11 @@ def check_replaceable(path: Path, what: str, mark: str, only: Collection[str] = 
 
 
 @contextmanager
-def locked(folder: Path, doing: str, option: str = "--out") -> Iterator[None]:
+def locked(folder: Path, doing: str) -> Iterator[None]:
     """Let nobody else work on `folder` inside the block; ConfigError where another process does already.
 
-    doing: what is done there, for the message ("being trained"). option: what names the folder. The lock is a file
-    `.lock` in the folder that the system itself frees when its process ends, however it ends; a file that was left
-    behind is no lock.
+    doing: what is done there, for the message ("being trained"). The lock is a file `.lock` in the folder that the
+    system itself frees when its process ends, however it ends; a file that was left behind is no lock.
     """
     path = folder / ".lock"
     missing = [place for place in (folder, *folder.parents) if not place.exists()]
@@ -201,7 +200,7 @@ def locked(folder: Path, doing: str, option: str = "--out") -> Iterator[None]:
             who = path.read_text(encoding="utf-8").strip()
         raise ConfigError(
             f"{folder} is {doing} by another process ({who or 'just started'}); wait for it, or name another place "
-            f"with {option}"
+            "with --to"
         )
     try:
         yield

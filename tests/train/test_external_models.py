@@ -133,8 +133,8 @@ def test_every_command_takes_the_same_description_and_remembers_it(
     assert main(["evaluate", "other.h5", "faces", "--resamples", "200"]) == 2
     assert "name them in order with --labels" in capsys.readouterr().err
     words = ["--labels", "sad,happy", "--input-range", "-1,1"]
-    assert main(["evaluate", "other.h5", "faces", "--resamples", "200", *words, "--out", "first"]) == 0
-    assert main(["evaluate", "other.h5", "faces", "--resamples", "200", "--out", "second"]) == 0
+    assert main(["evaluate", "other.h5", "faces", "--resamples", "200", *words, "--to", "first"]) == 0
+    assert main(["evaluate", "other.h5", "faces", "--resamples", "200", "--to", "second"]) == 0
     scores = [
         json.loads((tmp_path / name / "report.json").read_text())["scores"] for name in ("first", "second")
     ]

@@ -106,7 +106,7 @@ def test_a_second_training_of_one_folder_is_told_to_wait(tmp_path: Path) -> None
     out = tmp_path / "run"
     with (
         locked(out, "being trained"),
-        pytest.raises(ConfigError, match=r"is being trained by another process .*--out"),
+        pytest.raises(ConfigError, match=r"is being trained by another process .*--to"),
     ):
         train(TrainConfig(), tmp_path / "faces", out)
     assert not out.exists()  # nothing was trained, so nothing is left

@@ -92,7 +92,7 @@ def batch(
         raise ConfigError("which pictures? Name folders, globs, tables, tar files or addresses")
     bar = ProgressBar(quiet=quiet)
     begun = time.monotonic()
-    with locked(folder, "being written", "--to"):
+    with locked(folder, "being written"):
         run = _Run(folder, config, sources, options, bar)
         run.begin()
         answered = run.go_on()

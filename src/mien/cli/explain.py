@@ -39,13 +39,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_detector_options(parser, None, "auto for a picture, whole for DATA")
     parser.add_argument(
-        "--out",
+        "--to",
         type=Path,
         metavar="FILE",
         help="picture to write, or a folder for it (default: explained-NAME.png)",
     )
     parser.add_argument(
-        "--json", action="store_true", help="print the numbers as JSON; a picture is written only with --out"
+        "--json", action="store_true", help="print the numbers as JSON; a picture is written only with --to"
     )
     add_settings(parser, ExplainConfig)
 
@@ -70,13 +70,13 @@ def _is_data(what: str) -> bool:
 
 
 def _out(options: argparse.Namespace) -> Path | None:
-    if options.out is None and options.json:
+    if options.to is None and options.json:
         return None
     name = "stdin" if options.what == "-" else plain_name(Path(options.what))
     default = f"explained-{name}.png"
-    if options.out is None:
+    if options.to is None:
         return Path(default)
-    return options.out / default if options.out.is_dir() else Path(options.out)
+    return options.to / default if options.to.is_dir() else Path(options.to)
 
 
 def _explain_picture(options: argparse.Namespace, config: ExplainConfig, out: Path | None) -> int:

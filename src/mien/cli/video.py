@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 HELP = "Follow the faces in a video: a marked copy, a table of expressions over time, and a timeline."
 EXAMPLES = """examples:
   mien video talk.mp4                                    writes talk-faces/: video, table, timeline
-  mien video talk.mp4 --out results --jsonl
+  mien video talk.mp4 --to results --jsonl
   mien video talk.mp4 --no-smoothing     every frame on its own
   mien video talk.mp4 --stride 1         look for faces in every frame
   mien video talk.mp4 --no-video         table and timeline alone, faster
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", type=Path, help="a video of any kind that FFmpeg decodes")
     add_network_options(parser)
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="folder for the results (default: NAME-faces in this folder)"
+        "--to", type=Path, metavar="DIR", help="folder for the results (default: NAME-faces in this folder)"
     )
     parser.add_argument("--jsonl", action="store_true", help="also write a line of JSON a frame")
     parser.add_argument("--no-video", action="store_true", help="write no marked video")
@@ -51,9 +51,9 @@ def run(options: argparse.Namespace) -> int:
 
     configure_ffmpeg()
     settings = from_options(VideoSettings, options)
-    folder = options.out or Path(f"{options.file.stem}-faces")
+    folder = options.to or Path(f"{options.file.stem}-faces")
     if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"the results need a folder, {folder} is a file; name another one with --out")
+        raise ConfigError(f"the results need a folder, {folder} is a file; name another one with --to")
     with open_video(options.file) as video:
         return _analyse(video, open_analyzer(options), settings, folder, options)
 

@@ -90,7 +90,7 @@ def extract_faces(
     sources = find_sources(given, folder, chosen)
     if not sources.photos and not sources.films:
         raise DataError("; ".join([*sources.problems, *sources.notes]) or "no photograph or film is named")
-    with locked(folder, "being filled with faces", "--to"):
+    with locked(folder, "being filled with faces"):
         run = _Run(folder, chosen, detector, progress, warn)
         for line in sources.problems:
             run.problem(line)

@@ -176,7 +176,7 @@ def command_of(folder: Path, run: Path, classes: Sequence[str], epochs: int | No
         str(folder),
         "--from",
         "mien",
-        "--out",
+        "--to",
         str(run),
     ]
     if classes:

@@ -136,7 +136,7 @@ def finished(out: Path, settings: Mapping[str, Any]) -> Progress | None:
     if (differing := _differences(stored, settings)) and file.exists():
         raise ConfigError(
             f"{out} holds a run with other settings ({'; '.join(differing)}); "
-            "name another place with --out, or use --retrain to replace it"
+            "name another place with --to, or use --retrain to replace it"
         )
     if not (file.exists() and metadata.exists()):
         return None
@@ -195,7 +195,7 @@ def _inside(folder: Path) -> list[Path]:
 
 
 def _not_a_run(out: Path) -> ConfigError:
-    return ConfigError(f"{out} is there and is not a mien run; name another place with --out")
+    return ConfigError(f"{out} is there and is not a mien run; name another place with --to")
 
 
 def _differences(stored: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:

@@ -179,7 +179,7 @@ def _finished(out: Path, settings: Mapping[str, Any]) -> checkpoint.Progress | N
     stored = out / SETTINGS_FILE
     if stored.is_file() and "crops" not in json.loads(stored.read_text(encoding="utf-8")).get("settings", {}):
         raise ConfigError(
-            f"{out} holds a run of mien train, not of mien train-detector; name another place with --out"
+            f"{out} holds a run of mien train, not of mien train-detector; name another place with --to"
         )
     run_folder.finished(out, settings)  # complains of other settings and of what is no run
     file, detector = out / run_folder.CHECKPOINT / checkpoint.STATE_FILE, out / DETECTOR_FOLDER
