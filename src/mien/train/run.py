@@ -459,7 +459,7 @@ class _Training:
         return [*lines, *_plan(config, steps)]
 
     def _draw_batch(self, loader: Any) -> None:
-        from mien.train.pictures import draw_batch
+        from mien.train.trackers import draw_batch
 
         batch = next(iter(loader.epoch(0, True, self._config.class_weights)))
         if self._built.preprocess.colour == "bgr":
@@ -493,7 +493,7 @@ class _Training:
             self._tracker.epoch(progress.history[-1])
 
     def _draw_curves(self, progress: Progress) -> None:
-        from mien.train.pictures import draw_curves
+        from mien.train.trackers import draw_curves
 
         draw_curves(progress.history, progress.best_epoch, self._out / run_folder.CURVES_FILE)
 
