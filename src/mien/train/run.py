@@ -34,7 +34,7 @@ from mien.model.metadata import (
     read_model_folder,
 )
 from mien.model.preprocess import Preprocess
-from mien.terminal import ProgressBar
+from mien.terminal import ProgressBar, counted
 from mien.train import run_folder, trackers
 from mien.train.checkpoint import Progress
 from mien.train.config import TrainConfig
@@ -578,7 +578,7 @@ def _plan(config: TrainConfig, steps: int) -> list[str]:
         stop = f", stops after {phase.patience} without a better validation loss" if phase.patience else ""
         layers = {0: "", -1: ", all layers"}.get(phase.unfreeze, f", top {phase.unfreeze} layers unfrozen")
         lines.append(
-            f"{what:9} {name}{phase.epochs} epochs of {steps:,} steps of {config.batch_size}, {phase.optimizer} at "
+            f"{what:9} {name}{counted(phase.epochs or 0, 'epoch')} of {counted(steps, 'step')} of {config.batch_size}, {phase.optimizer} at "
             f"{phase.rate:g} ({phase.schedule}){layers}{stop}"
         )
     if config.time_limit:
