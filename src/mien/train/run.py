@@ -577,9 +577,10 @@ def _plan(config: TrainConfig, steps: int) -> list[str]:
         name = f"phase {number}: " if config.phases else ""
         stop = f", stops after {phase.patience} without a better validation loss" if phase.patience else ""
         layers = {0: "", -1: ", all layers"}.get(phase.unfreeze, f", top {phase.unfreeze} layers unfrozen")
+        epochs, each = counted(phase.epochs or 0, "epoch"), counted(steps, "step")
         lines.append(
-            f"{what:9} {name}{counted(phase.epochs or 0, 'epoch')} of {counted(steps, 'step')} of {config.batch_size}, {phase.optimizer} at "
-            f"{phase.rate:g} ({phase.schedule}){layers}{stop}"
+            f"{what:9} {name}{epochs} of {each} of {config.batch_size}, {phase.optimizer} at {phase.rate:g} "
+            f"({phase.schedule}){layers}{stop}"
         )
     if config.time_limit:
         lines.append(f"          the epochs are planned anew to fit {config.time_limit}")
