@@ -42,6 +42,10 @@ from mien.serve.uploads import LimitedBody
 
 PAGE = Path(__file__).parent / "page"
 _KEPT = {"Cache-Control": "private, max-age=3600"}  # pictures of one session never change
+# A report has its style and pictures in itself; names in it are text, and nothing in it may run or ask anybody.
+_REPORT_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox; frame-ancestors 'none'"
+)
 
 router = APIRouter(prefix="/v1")
 
@@ -232,17 +236,18 @@ async def training(request: Request) -> Response:
 
 @router.post("/training")
 async def train(request: Request) -> Response:
-    """Start a training, {epochs}, or cancel the one that runs, {cancel: true}."""
+    """Start a training, {epochs, folds}, or cancel the one that runs, {cancel: true}."""
     service, body = _service(request), await _body(request)
-    epochs, cancel = body.get("epochs"), body.get("cancel") is True
-    if epochs is not None and (not isinstance(epochs, int) or isinstance(epochs, bool)):
-        raise ApiError("epochs: a whole number is needed", 422)
+    epochs, folds, cancel = body.get("epochs"), body.get("folds", 0), body.get("cancel") is True
+    for name, value in (("epochs", epochs), ("folds", folds)):
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
+            raise ApiError(f"{name}: a whole number is needed", 422)
 
     def act() -> dict[str, Any]:
         if cancel:
             service.training.cancel()
         else:
-            service.training.start(epochs)
+            service.training.start(epochs, folds or 0)
         return service.training.told()
 
     return await _json(act)
@@ -255,6 +260,15 @@ async def batch(request: Request) -> Response:
     if picture is None:
         raise ApiError("there is no such picture yet", 404)
     return FileResponse(picture, media_type="image/png")
+
+
+@router.get("/training/report")
+async def report(request: Request) -> Response:
+    """The report of the training that is done: a page that stands alone, without any script."""
+    page = _service(request).training.report
+    if page is None:
+        raise ApiError("there is no report yet", 404)
+    return FileResponse(page, media_type="text/html", headers={"Content-Security-Policy": _REPORT_POLICY})
 
 
 @router.get("/small")
