@@ -183,13 +183,12 @@ def check_replaceable(path: Path, what: str, mark: str, only: Collection[str] = 
 
 
 @contextmanager
-def locked(folder: Path, doing: str, option: str = "--out", *, wait_s: float = 0.0) -> Iterator[None]:
+def locked(folder: Path, doing: str, *, wait_s: float = 0.0) -> Iterator[None]:
     """Let nobody else work on `folder` inside the block; ConfigError where another process does already.
 
-    doing: what is done there, for the message ("being trained"). option: what names the folder. wait_s: seconds to wait
-    for the other process, for what takes a moment. The lock is a file
-    `.lock` in the folder that the system itself frees when its process ends, however it ends; a file that was left
-    behind is no lock.
+    doing: what is done there, for the message ("being trained"). wait_s: seconds to wait for the other process, for
+    what takes a moment. The lock is a file `.lock` in the folder that the system itself frees when its process ends,
+    however it ends; a file that was left behind is no lock.
     """
     path = folder / ".lock"
     missing = [place for place in (folder, *folder.parents) if not place.exists()]
@@ -206,7 +205,7 @@ def locked(folder: Path, doing: str, option: str = "--out", *, wait_s: float = 0
             who = path.read_text(encoding="utf-8").strip()
         raise ConfigError(
             f"{folder} is {doing} by another process ({who or 'just started'}); wait for it, or name another place "
-            f"with {option}"
+            "with --to"
         )
     try:
         yield

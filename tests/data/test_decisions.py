@@ -25,7 +25,7 @@ from mien.data.decisions import (
 from mien.data.duplicates import find_duplicates
 from mien.data.label_errors import decisions_in, find_label_errors
 from mien.errors import ConfigError, DataError
-from mien.model.folder import model_path
+from mien.model.metadata import model_path
 
 
 @pytest.fixture

@@ -297,7 +297,7 @@ def test_what_predict_wrote_gives_a_crop_per_row(
 
 
 def test_what_video_wrote_gives_faces_of_each_track(film: Path, tmp_path: Path) -> None:
-    assert main(["video", str(film), "--no-video", "--jsonl", "--out", str(tmp_path / "talk-faces")]) == 0
+    assert main(["video", str(film), "--no-video", "--jsonl", "--to", str(tmp_path / "talk-faces")]) == 0
     lone = tmp_path / "talk-faces" / "talk-faces.csv"
     with pytest.raises(DataError, match="--film FILE"):
         extract_faces([lone], tmp_path / "faces")

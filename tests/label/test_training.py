@@ -54,7 +54,9 @@ def test_the_command_and_that_it_can_be_cancelled(wall: Wall) -> None:
     ids = [face.id for face in wall.faces]
     wall.answer(ids[10:20], "ann", LABEL, "bored", "")
     wall.answer(ids[20:21], "ann", LABEL, "amused", "")
-    command = training_module.command_of(wall.folder, wall.folder / "network-1", ["calm, 平静", "bored"], 3, 5)
+    command = training_module.command_of(
+        wall.folder, wall.folder / "network-1", ["calm, 平静", "bored"], 3, 5
+    )
     options = parser().parse_args(command[command.index("train") :])
     assert (options.init_from, options.classes) == ("mien", ("calm, 平静", "bored")), "a comma in a name"
     assert (options.epochs, options.folds) == (3, 5)

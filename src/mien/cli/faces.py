@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mien.cli.network_options import add_detector_options
+from mien.cli.inputs import add_detector_options
 from mien.errors import ConfigError
 from mien.faceset.settings import FacesConfig
 from mien.settings import add_settings, from_options

@@ -21,7 +21,6 @@ from mien.train.recipes import config_from, departures, load_recipe, recipe_name
 if TYPE_CHECKING:
     from mien.train.run import Run
 
-USAGE = "mien train DATA [--recipe NAME] [--out RUN] [settings]"
 HELP = "Train a network on labelled faces; the same command resumes or loads it."
 EXAMPLES = """examples:
   mien train faces                                  folders of pictures, one a class
@@ -43,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--recipe", metavar="NAME", help="settings by name, or a recipe file of your own")
     parser.add_argument(
-        "--out",
+        "--to",
         type=Path,
         metavar="RUN",
         help="run folder (default: runs/DATA-RECIPE-SETTINGS)",
@@ -71,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
     name = options.recipe or ("fine-tune" if asked.get("init_from") else None)
     recipe = load_recipe(name) if name else None
     config = config_from(recipe, asked)
-    out = options.out or default_folder(
+    out = options.to or default_folder(
         options.data, recipe.name if recipe else config.network, settings=departures(config, recipe, asked)
     )
     return _train(options, config, out)
@@ -123,7 +122,7 @@ def _report(run: Run, data: Path) -> None:
     config = EvaluateConfig.reading_as(run.config)
     if run.config.folds:
         config = replace(config, split=OUT_OF_FOLD)
-    report = evaluate(run.folder, data, config=config, out=run.folder / REPORT_FOLDER)
+    report = evaluate(run.folder, data, config=config, to=run.folder / REPORT_FOLDER)
     record_scores(run.model, report.recorded())
     print(report.headline())
 

@@ -161,7 +161,7 @@ def remember(data: Path, decisions: Iterable[Decision], file: Path | None = None
     file = file or decisions_file(data)
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     fresh = [one if one.when else replace(one, when=now) for one in decisions]
-    with locked(file.parent, "being given decisions", "--decisions", wait_s=_WAIT_S):
+    with locked(file.parent, "being given decisions", wait_s=_WAIT_S):
         write_decisions(file, Decisions.of([*read_decisions(file).by_key.values(), *fresh]))
     return file
 

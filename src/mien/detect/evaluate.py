@@ -143,7 +143,7 @@ def _check_place(out: Path) -> None:
     """Raise OutputError for a folder of something else, which replacing it would lose."""
     if out.exists() and not (out / VALUES_FILE).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise OutputError(
-            f"{out} is there and holds no report of mien evaluate-detector; name another place with --out"
+            f"{out} is there and holds no report of mien evaluate-detector; name another place with --to"
         )
 
 

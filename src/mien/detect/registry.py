@@ -13,9 +13,18 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.detect.base import Box, Detection, Detector, align, crop, largest_first, squeeze_channel
+from mien.detect.base import (
+    Box,
+    Detection,
+    Detector,
+    align,
+    crop,
+    largest_first,
+    resized,
+    squeeze_channel,
+    too_thin,
+)
 from mien.detect.mien import METADATA_FILE, MienDetector
-from mien.detect.pyramid import resized, too_thin
 from mien.detect.yunet import VARIABLE, YuNetDetector, by_hand, chosen_file, yunet_file, yunet_folder
 from mien.errors import ConfigError, MissingExtra, ModelError
 

@@ -17,8 +17,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.detect.base import Box, Detection, Landmarks, squeeze_channel
-from mien.detect.pyramid import ImagePyramid, resized, suppress_contained, too_thin
+from mien.detect.base import (
+    Box,
+    Detection,
+    ImagePyramid,
+    Landmarks,
+    resized,
+    squeeze_channel,
+    suppress_contained,
+    too_thin,
+)
 from mien.errors import ModelError
 from mien.files import cache_folder, whole_file
 

@@ -1,6 +1,6 @@
 """Photographs, folders, films and tables in, a face set out: `mien faces` and `mien.faces`.
 
-Sources stream through: photographs are decoded and searched in parallel (`mien.predict.batch`), films one after the
+Sources stream through: photographs are decoded and searched in parallel (`mien.predict.analyzer`), films one after the
 other, their frames in parallel (`films.py`). Crops are written at once; table and list of sources every few seconds. So
 a run that was killed goes on where it was when it is given again, and a second run adds what is new.
 """
@@ -20,8 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.detect.base import Box, Detector
-from mien.detect.pyramid import iou
+from mien.detect.base import Box, Detector, iou
 from mien.detect.registry import open_detector
 from mien.detect.search import PhotoSearch
 from mien.errors import ConfigError, DataError, ImageError
@@ -33,7 +32,7 @@ from mien.faceset.sources import Entry, Ledger, Source, find_sources
 from mien.faceset.table import DUPLICATE, SET_ASIDE, SHOWN, TABLE_FILE, FaceRow, FaceSet, content_key
 from mien.files import check_replaceable, locked, plain_text
 from mien.images.decode import read_bytes
-from mien.predict.batch import Picture, process_many
+from mien.predict.analyzer import Picture, process_many
 from mien.settings import from_mapping
 from mien.terminal import OnStage
 
@@ -91,7 +90,7 @@ def extract_faces(
     sources = find_sources(given, folder, chosen)
     if not sources.photos and not sources.films:
         raise DataError("; ".join([*sources.problems, *sources.notes]) or "no photograph or film is named")
-    with locked(folder, "being filled with faces", "--to"):
+    with locked(folder, "being filled with faces"):
         run = _Run(folder, chosen, detector, progress, warn)
         for line in sources.problems:
             run.problem(line)

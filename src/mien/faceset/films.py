@@ -25,10 +25,9 @@ from mien.faceset.sources import Source
 from mien.faceset.table import CONTENT_BYTES, SHOWN
 from mien.files import plain_text
 from mien.images.decode import workers
-from mien.video.analyze import detect_resized
+from mien.video.analyze import VideoSettings, detect_resized
 from mien.video.reader import Frame, open_video, prefetch
-from mien.video.settings import TrackerSettings, VideoSettings
-from mien.video.tracking import BoxTracker, with_cuts
+from mien.video.tracking import BoxTracker, TrackerSettings, with_cuts
 
 _CHUNK = 1 << 20  # bytes of a film that are read at once
 _PREFETCH = 8  # frames decoded in advance

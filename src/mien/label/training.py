@@ -19,7 +19,7 @@ from typing import Any
 from mien.errors import ConfigError
 from mien.files import plain_text, without_spreadsheet_guard
 from mien.label.wall import Wall
-from mien.model.folder import MODEL_FOLDER
+from mien.model.metadata import MODEL_FOLDER
 from mien.settings import joined_words
 
 # As mien.train.run_folder has them; importing it takes a second.
@@ -221,7 +221,17 @@ def command_of(
     folder: Path, run: Path, classes: Sequence[str], epochs: int | None, folds: int = 0
 ) -> list[str]:
     """Return the words that train on a face set. classes: those that are learnt, none: all that have a label."""
-    command = [sys.executable, "-m", "mien.cli.main", "train", str(folder), "--from", "mien", "--out", str(run)]
+    command = [
+        sys.executable,
+        "-m",
+        "mien.cli.main",
+        "train",
+        str(folder),
+        "--from",
+        "mien",
+        "--to",
+        str(run),
+    ]
     if classes:
         command += ["--classes", joined_words(classes)]
     if folds:

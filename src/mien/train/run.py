@@ -23,15 +23,16 @@ from mien.data.index import fingerprints_of
 from mien.errors import ConfigError, ModelError, need
 from mien.files import locked
 from mien.labels import FER2013, FERPLUS
-from mien.model.folder import (
+from mien.model.metadata import (
     BEST_FILE,
     KERAS_SUFFIXES,
     METADATA_FILE,
     MODEL_FOLDER,
+    Head,
+    Metadata,
     model_path,
     read_model_folder,
 )
-from mien.model.metadata import Head, Metadata
 from mien.model.preprocess import Preprocess
 from mien.terminal import ProgressBar
 from mien.train import run_folder, trackers
@@ -216,7 +217,9 @@ def _train_in_folds(
     keys = np.frombuffer(b"".join(fingerprints_of(pool.pictures).keys), np.uint8).reshape(-1, 16)
     judged = folds.FoldAnswers(keys, dealt, tuple(answers))
     judged.write(out / run_folder.ANSWERS_FILE)
-    run_folder.write_mistakes(out, pool, faces.dataset.classes, answers[0], config.in_phases()[-1].epochs or 1)
+    run_folder.write_mistakes(
+        out, pool, faces.dataset.classes, answers[0], config.in_phases()[-1].epochs or 1
+    )
     show.line(f"all {len(pool):,} pictures")
     final = replace(folds.for_fold(config), folds=config.folds)
     return _Training(final, faces, out, settings, show=show, judged=judged, brief=True).run()

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from mien.data.dataset import Dataset, Split
 from mien.errors import ConfigError
 from mien.files import plain_name, spreadsheet_safe, whole_file
-from mien.model.folder import BEST_FILE, METADATA_FILE, MODEL_FOLDER, SETTINGS_FILE
+from mien.model.metadata import BEST_FILE, METADATA_FILE, MODEL_FOLDER, SETTINGS_FILE
 from mien.settings import to_mapping
 from mien.train import checkpoint
 from mien.train.checkpoint import Progress
@@ -40,8 +40,8 @@ _EXPLAINED = f"""# A mien run
 |---|---|
 | `{SETTINGS_FILE}` | every setting as it was used, versions, what data (with its fingerprint), the command |
 | `{EPOCHS_FILE}`, `{CURVES_FILE}` | every epoch's loss, accuracy and learning rate, as table and picture; they grow |
-| `{BATCH_FILE}`, `{BATCH_NAMES_FILE}` | pictures as the network sees them, varied and mixed, with their targets; their names |
-| `{MISTAKES_FILE}` | what the newest epoch's network got wrong on validation, the surest first; with `--folds` out of fold |
+| `{BATCH_FILE}`, `{BATCH_NAMES_FILE}` | pictures as the network sees them, with their targets; their names |
+| `{MISTAKES_FILE}` | what the newest epoch's network gets wrong on validation; with `--folds` out of fold |
 | `{SEEN_FILE}` | fingerprints of the pictures that it was trained on, so that nobody scores it on them |
 | `{BEST_FILE}` | the network of the best epoch on validation, for `keras.models.load_model` |
 | `{LAST_FILE}` | the network of the last epoch |
@@ -138,7 +138,7 @@ def finished(out: Path, settings: Mapping[str, Any]) -> Progress | None:
     if (differing := _differences(stored, settings)) and file.exists():
         raise ConfigError(
             f"{out} holds a run with other settings ({'; '.join(differing)}); "
-            "name another place with --out, or use --retrain to replace it"
+            "name another place with --to, or use --retrain to replace it"
         )
     if not (file.exists() and metadata.exists()):
         return None
@@ -182,7 +182,9 @@ def write_mistakes(
 def write_batch_names(out: Path, names: Iterable[str]) -> None:
     """Write batch.csv: the names of the pictures in batch.png, row by row."""
     with whole_file(out / BATCH_NAMES_FILE) as temporary, temporary.open("w", encoding="utf-8") as stream:
-        csv.writer(stream, lineterminator="\n").writerows([("name",), *((spreadsheet_safe(name),) for name in names)])
+        csv.writer(stream, lineterminator="\n").writerows(
+            [("name",), *((spreadsheet_safe(name),) for name in names)]
+        )
 
 
 def write_seen(out: Path, keys: Mapping[str, Sequence[bytes]], sources: Collection[str] = ()) -> None:
@@ -223,7 +225,7 @@ def _inside(folder: Path) -> list[Path]:
 
 
 def _not_a_run(out: Path) -> ConfigError:
-    return ConfigError(f"{out} is there and is not a mien run; name another place with --out")
+    return ConfigError(f"{out} is there and is not a mien run; name another place with --to")
 
 
 def _differences(stored: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:

@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 
 from mien.detect.training.config import DetectorConfig
 from mien.detect.training.network import with_cells_in_a_row
-from mien.detect.training.sampler import HardNegatives, Sampler, epoch
-from mien.detect.training.targets import BOX, POINTS, QUALITY, SHARE, WEIGHT
+from mien.detect.training.sampler import BOX, POINTS, QUALITY, SHARE, WEIGHT, HardNegatives, Sampler, epoch
 from mien.terminal import ProgressBar
 from mien.train import backend, schedule
 from mien.train.checkpoint import Progress

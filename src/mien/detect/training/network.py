@@ -42,7 +42,7 @@ def build(widths: Widths | None = None) -> keras.Model:
     """Return the network with fresh weights.
 
     Input `faces`: (batch, height, width, 3) RGB levels in [0, 255]; sides any multiple of 32. Outputs `stride8`,
-    `stride16`, `stride32`: (batch, rows, columns, VALUES) raw values, see `mien.detect.pyramid`.
+    `stride16`, `stride32`: (batch, rows, columns, VALUES) raw values, see `mien.detect.base`.
     """
     widths = widths or Widths()
     picture = keras.Input((None, None, 3), name="faces")

@@ -11,15 +11,17 @@ from typing import Any
 import numpy as np
 
 from mien.files import markdown_text, plain_text, whole_folder
-from mien.model.folder import (
+from mien.model.metadata import (
     CARD_FILE,
     INT8_FILE,
     METADATA_FILE,
     MODEL_FILE,
+    Blend,
+    Head,
+    Metadata,
     read_model_folder,
     write_metadata,
 )
-from mien.model.metadata import Blend, Head, Metadata
 from mien.model.preprocess import Preprocess
 
 _COLOURS = {"grey": "grey", "rgb": "colour, RGB", "bgr": "colour, BGR"}
