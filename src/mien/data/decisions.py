@@ -27,7 +27,7 @@ from mien.data.index import fingerprints_of
 from mien.data.readers.csv_text import rows_of
 from mien.data.readers.face_sets import is_face_set, read_face_set
 from mien.errors import ConfigError, DataError
-from mien.faceset.table import FaceRow
+from mien.faceset.table import FaceRow, FaceSet
 from mien.files import locked, spreadsheet_safe, whole_file
 from mien.label import store as store_words
 from mien.label.store import CANNOT_TELL, DISTINCT, SAME, SETTLE, Store
@@ -202,7 +202,9 @@ def _answer(data: Path, decisions: Sequence[Decision]) -> Path:
             f"{len(unknown)} of {len(decisions)} decisions are about pictures that {data} does not have, such as "
             f"{unknown[0].name or unknown[0].digest}; give --remember the data that the list is about, alone"
         )
-    with Store.open(_folder(data)) as store:
+    folder = _folder(data)
+    FaceSet.open(folder).write()  # labels that were typed into the table are answers from here on, older than these
+    with Store.open(folder) as store:
         for one in decisions:
             if one.action == CHANGE and one.to not in store.classes:
                 raise DataError(
@@ -221,7 +223,8 @@ def _answer(data: Path, decisions: Sequence[Decision]) -> Path:
                 store.answer(mine, _WHO, store_words.KEEP, one.label)
             else:
                 store.answer(mine, _WHO, SETTLE, one.to if one.action == CHANGE else CANNOT_TELL)
-        return store.path
+    FaceSet.open(folder).write()
+    return store.path
 
 
 def _faces(data: Path) -> dict[str, list[FaceRow]]:
