@@ -27,6 +27,7 @@ from mien._version import __version__
 from mien.errors import ConfigError, MienError
 from mien.files import clipped
 from mien.label.config import LabelConfig
+from mien.label.copies import CopySearch
 from mien.label.learning import Learning
 from mien.label.pictures import MOST, SIZES_PX, Pictures
 from mien.label.training import Training
@@ -58,6 +59,7 @@ class LabelService:
     wall: Wall
     pictures: Pictures
     learning: Learning | None
+    copies: CopySearch
     training: Training
     who: str
     metrics: Metrics
@@ -81,12 +83,16 @@ def run(folder: Path, config: LabelConfig, ready: Callable[[str], None]) -> int:
             gc.freeze()  # a hundred thousand faces stay to the end: looking through them again would hold up answers
             pictures = Pictures()
             learning = Learning(wall) if config.learn else None
+            copies = CopySearch(wall)
             training = Training(wall)
             try:
-                service = LabelService(settings, wall, pictures, learning, training, config.who, Metrics())
+                service = LabelService(
+                    settings, wall, pictures, learning, copies, training, config.who, Metrics()
+                )
                 _serve(service, taken, lambda: ready(server.address_of(settings, taken)))
             finally:
                 training.close()
+                copies.close()
                 if learning:
                     learning.close()
                 pictures.close()
@@ -226,6 +232,15 @@ async def guesses(request: Request, session: str) -> Response:
     if learning is None:
         raise ApiError("this server does not learn; start it without --no-learn", 404)
     return await _json(lambda: vars(learning.guesses))
+
+
+@router.get("/copies")
+async def copies(request: Request, session: str) -> Response:
+    """Faces that show the same picture, looked for once somebody asks: `mien.label.copies.CopySearch.told`."""
+    _same_session(request, session)
+    search = _service(request).copies
+    search.start()
+    return await _json(search.told)
 
 
 @router.get("/training")
