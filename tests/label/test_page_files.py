@@ -11,7 +11,7 @@ PAGE = Path(mien.__file__).parent / "label" / "page"
 SHARED = Path(mien.__file__).parent / "serve" / "page"
 HTML = (PAGE / "index.html").read_text(encoding="utf-8")
 SCRIPTS = {path.name: path.read_text(encoding="utf-8") for path in sorted(PAGE.glob("*.js"))}
-MADE = {"photo-frame", "doubts", "epochs", "add-class"}  # by scripts
+MADE = {"photo-frame", "doubts", "epochs", "folds", "add-class"}  # by scripts
 
 
 def test_nothing_is_asked_of_another_host_and_nothing_is_inline() -> None:

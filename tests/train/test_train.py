@@ -70,7 +70,7 @@ def test_the_run_folder_is_whole(uninterrupted):
     names = {path.name for path in uninterrupted.iterdir()}
     assert names == {
         "README.md", "settings.json", "epochs.csv", "curves.png", "batch.png", "trained-on.npz",
-        "best.keras", "last.keras", "model", "checkpoint",
+        "batch.csv", "mistakes.csv", "best.keras", "last.keras", "model", "checkpoint",
     }  # fmt: skip
     assert {path.name for path in (uninterrupted / "model").iterdir()} == {
         "model.onnx",

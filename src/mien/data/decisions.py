@@ -5,8 +5,10 @@
     open_dataset("photos")                       # picture 17 is sad, and no list of label errors asks again
 
 A picture is known by the digest of its pixels, so that renaming, moving or converting it forgets nothing. A decision on
-a label holds as long as the data still gives that label; after another change it is asked again. (A face set keeps
-decisions among its answers, in labels.sqlite; a file of decisions beside it counts as well.)
+a label holds as long as the data still gives that label; after another change it is asked again.
+
+Of a face set the home of decisions is `labels.sqlite`, with all that people answered (`mien.label.store`): what was
+decided on the page of `mien label` is not asked again here, and what is decided here not there.
 """
 
 from __future__ import annotations
@@ -19,14 +21,21 @@ from pathlib import Path
 
 import numpy as np
 
+from mien.data.crops import StoredFaces
 from mien.data.dataset import DECISIONS_FILE, DataConfig, Dataset, RawDataset, Split
 from mien.data.index import fingerprints_of
 from mien.data.readers.csv_text import rows_of
+from mien.data.readers.face_sets import is_face_set, read_face_set
 from mien.errors import ConfigError, DataError
-from mien.files import spreadsheet_safe, whole_file
+from mien.faceset.table import FaceRow, FaceSet
+from mien.files import locked, spreadsheet_safe, whole_file
+from mien.label import store as store_words
+from mien.label.store import CANNOT_TELL, DISTINCT, SAME, SETTLE, Store
 
 KEEP, CHANGE, DROP = "keep", "change", "drop"
 LABEL, COPY = "label", "copy"
+_WHO = "mien data"  # who answers in a face set
+_WAIT_S = 30.0  # for another process that remembers something
 _ORDER = (
     "train",
     "validation",
@@ -126,8 +135,10 @@ def decisions_for(paths: Sequence[Path], config: DataConfig) -> Decisions:
         if not file.is_file():
             raise DataError(f"there is no file of decisions {file}; leave --decisions out, or name one")
         return read_decisions(file)
-    files = dict.fromkeys(decisions_file(path.expanduser().absolute()) for path in paths)
-    return Decisions.of(one for file in files for one in read_decisions(file).by_key.values())
+    places = [path.expanduser().absolute() for path in paths]
+    files = dict.fromkeys(map(decisions_file, places))
+    found = [one for file in files for one in read_decisions(file).by_key.values()]
+    return Decisions.of([*found, *(one for path in places if is_face_set(path) for one in _answered(path))])
 
 
 def write_decisions(file: Path, decisions: Decisions) -> None:
@@ -141,12 +152,95 @@ def write_decisions(file: Path, decisions: Decisions) -> None:
 
 
 def remember(data: Path, decisions: Iterable[Decision], file: Path | None = None) -> Path:
-    """Add decisions to those that lie beside DATA (or in `file`); returns the file. OutputError where it cannot be."""
+    """Add decisions to those that lie beside DATA (or in `file`); returns the file. OutputError where it cannot be.
+
+    Of a face set they become answers in its `labels.sqlite`. Several processes may do it at once.
+    """
+    if file is None and is_face_set(data):
+        return _answer(data, list(decisions))
     file = file or decisions_file(data)
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     fresh = [one if one.when else replace(one, when=now) for one in decisions]
-    write_decisions(file, Decisions.of([*read_decisions(file).by_key.values(), *fresh]))
+    with locked(file.parent, "being given decisions", wait_s=_WAIT_S):
+        write_decisions(file, Decisions.of([*read_decisions(file).by_key.values(), *fresh]))
     return file
+
+
+def _answered(data: Path) -> list[Decision]:
+    """Return what was decided in a face set about labels and copies that its data still has."""
+    store = Store.read(_folder(data))
+    if store is None:
+        return []
+    with store:
+        kept = {face: agreed.kept for face, agreed in store.agreed.items() if agreed.kept}
+        pairs = store.distinct()
+    if not kept and not pairs:
+        return []
+    by_id = {face.id: (face, digest) for digest, faces in _faces(data).items() for face in faces}
+    found = [
+        Decision(about=LABEL, action=KEEP, digest=digest, label=face.label, name=face.file)
+        for face, digest in by_id.values()
+        if face.label and kept.get(face.id) == face.label
+    ]
+    for pair in pairs:
+        if all(face in by_id for face in pair):
+            (one, mine), (other, theirs) = (by_id[face] for face in sorted(pair))
+            found.append(
+                Decision(
+                    about=COPY, action=KEEP, digest=mine, other=theirs, name=one.file, other_name=other.file
+                )
+            )
+    return found
+
+
+def _answer(data: Path, decisions: Sequence[Decision]) -> Path:
+    """Store decisions as answers about the faces of a face set. DataError for pictures that it does not have."""
+    faces = _faces(data)
+    unknown = [one for one in decisions if one.digest not in faces or (one.other and one.other not in faces)]
+    if unknown:
+        raise DataError(
+            f"{len(unknown)} of {len(decisions)} decisions are about pictures that {data} does not have, such as "
+            f"{unknown[0].name or unknown[0].digest}; give --remember the data that the list is about, alone"
+        )
+    folder = _folder(data)
+    FaceSet.open(
+        folder
+    ).write()  # labels that were typed into the table are answers from here on, older than these
+    with Store.open(folder) as store:
+        for one in decisions:
+            if one.action == CHANGE and one.to not in store.classes:
+                raise DataError(
+                    f"{data} has no class {one.to!r}; add it on the page of mien label, or give --remember without "
+                    "--labels and --merge"
+                )
+        for one in decisions:
+            mine = [face.id for face in faces[one.digest]]
+            if one.about == COPY:
+                rest = [face.id for face in faces[one.other] if face.id != mine[0]]
+                same = one.digest == one.other
+                copies, original = (mine[1:], mine[0]) if same else (mine, rest[0])
+                if copies:
+                    store.answer(copies, _WHO, SAME if one.action == DROP else DISTINCT, target=original)
+            elif one.action == KEEP:
+                store.answer(mine, _WHO, store_words.KEEP, one.label)
+            else:
+                store.answer(mine, _WHO, SETTLE, one.to if one.action == CHANGE else CANNOT_TELL)
+    FaceSet.open(folder).write()
+    return store.path
+
+
+def _faces(data: Path) -> dict[str, list[FaceRow]]:
+    """Return the labelled faces of a face set by the digest of their crops."""
+    found: dict[str, list[FaceRow]] = {}
+    for split in read_face_set(data, DataConfig(group="none")).splits.values():
+        assert isinstance(split.pictures, StoredFaces)
+        for face, digest in zip(split.pictures.faces, digests_of(split), strict=True):
+            found.setdefault(digest, []).append(face)
+    return found
+
+
+def _folder(data: Path) -> Path:
+    return data if data.is_dir() else data.parent
 
 
 def about_label(dataset: Dataset, split: str, row: int, action: str, to: str = "") -> Decision:

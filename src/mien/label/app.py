@@ -27,6 +27,7 @@ from mien._version import __version__
 from mien.errors import ConfigError, MienError
 from mien.files import clipped
 from mien.label.config import LabelConfig
+from mien.label.copies import CopySearch
 from mien.label.learning import Learning
 from mien.label.pictures import MOST, SIZES_PX, Pictures
 from mien.label.training import Training
@@ -42,6 +43,10 @@ from mien.serve.uploads import LimitedBody
 
 PAGE = Path(__file__).parent / "page"
 _KEPT = {"Cache-Control": "private, max-age=3600"}  # pictures of one session never change
+# A report has its style and pictures in itself; names in it are text, and nothing in it may run or ask anybody.
+_REPORT_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox; frame-ancestors 'none'"
+)
 
 router = APIRouter(prefix="/v1")
 
@@ -54,6 +59,7 @@ class LabelService:
     wall: Wall
     pictures: Pictures
     learning: Learning | None
+    copies: CopySearch
     training: Training
     who: str
     metrics: Metrics
@@ -77,12 +83,16 @@ def run(folder: Path, config: LabelConfig, ready: Callable[[str], None]) -> int:
             gc.freeze()  # a hundred thousand faces stay to the end: looking through them again would hold up answers
             pictures = Pictures()
             learning = Learning(wall) if config.learn else None
+            copies = CopySearch(wall)
             training = Training(wall)
             try:
-                service = LabelService(settings, wall, pictures, learning, training, config.who, Metrics())
+                service = LabelService(
+                    settings, wall, pictures, learning, copies, training, config.who, Metrics()
+                )
                 _serve(service, taken, lambda: ready(server.address_of(settings, taken)))
             finally:
                 training.close()
+                copies.close()
                 if learning:
                     learning.close()
                 pictures.close()
@@ -224,6 +234,15 @@ async def guesses(request: Request, session: str) -> Response:
     return await _json(lambda: vars(learning.guesses))
 
 
+@router.get("/copies")
+async def copies(request: Request, session: str) -> Response:
+    """Faces that show the same picture, looked for once somebody asks: `mien.label.copies.CopySearch.told`."""
+    _same_session(request, session)
+    search = _service(request).copies
+    search.start()
+    return await _json(search.told)
+
+
 @router.get("/training")
 async def training(request: Request) -> Response:
     """How far the training is: `mien.label.training.Training.told`."""
@@ -232,17 +251,18 @@ async def training(request: Request) -> Response:
 
 @router.post("/training")
 async def train(request: Request) -> Response:
-    """Start a training, {epochs}, or cancel the one that runs, {cancel: true}."""
+    """Start a training, {epochs, folds}, or cancel the one that runs, {cancel: true}."""
     service, body = _service(request), await _body(request)
-    epochs, cancel = body.get("epochs"), body.get("cancel") is True
-    if epochs is not None and (not isinstance(epochs, int) or isinstance(epochs, bool)):
-        raise ApiError("epochs: a whole number is needed", 422)
+    epochs, folds, cancel = body.get("epochs"), body.get("folds", 0), body.get("cancel") is True
+    for name, value in (("epochs", epochs), ("folds", folds)):
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
+            raise ApiError(f"{name}: a whole number is needed", 422)
 
     def act() -> dict[str, Any]:
         if cancel:
             service.training.cancel()
         else:
-            service.training.start(epochs)
+            service.training.start(epochs, folds or 0)
         return service.training.told()
 
     return await _json(act)
@@ -255,6 +275,15 @@ async def batch(request: Request) -> Response:
     if picture is None:
         raise ApiError("there is no such picture yet", 404)
     return FileResponse(picture, media_type="image/png")
+
+
+@router.get("/training/report")
+async def report(request: Request) -> Response:
+    """The report of the training that is done: a page that stands alone, without any script."""
+    page = _service(request).training.report
+    if page is None:
+        raise ApiError("there is no report yet", 404)
+    return FileResponse(page, media_type="text/html", headers={"Content-Security-Policy": _REPORT_POLICY})
 
 
 @router.get("/small")

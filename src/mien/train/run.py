@@ -217,6 +217,9 @@ def _train_in_folds(
     keys = np.frombuffer(b"".join(fingerprints_of(pool.pictures).keys), np.uint8).reshape(-1, 16)
     judged = folds.FoldAnswers(keys, dealt, tuple(answers))
     judged.write(out / run_folder.ANSWERS_FILE)
+    run_folder.write_mistakes(
+        out, pool, faces.dataset.classes, answers[0], config.in_phases()[-1].epochs or 1
+    )
     show.line(f"all {len(pool):,} pictures")
     final = replace(folds.for_fold(config), folds=config.folds)
     return _Training(final, faces, out, settings, show=show, judged=judged, brief=True).run()
@@ -409,7 +412,7 @@ class _Training:
             config,
             folder=self._out / run_folder.CHECKPOINT,
             on_best=lambda: self._save(BEST_FILE),
-            on_epoch=self._note_epoch,
+            on_epoch=lambda progress: self._note_epoch(progress, loop.answers),
             prepare_phase=lambda phase: built.unfreeze(phase.unfreeze),
             show=self._show,
             devices=self._devices,
@@ -465,7 +468,9 @@ class _Training:
         if self._built.preprocess.colour == "bgr":
             batch = replace(batch, inputs=batch.inputs[..., ::-1])
         first = next(iter(self._built.heads.values()))
-        draw_batch(batch, first, self._out / run_folder.BATCH_FILE)
+        shown = draw_batch(batch, first, self._out / run_folder.BATCH_FILE)
+        names = self._dataset.split("train").names
+        run_folder.write_batch_names(self._out, (names[row] for row in loader.order(0)[:shown].tolist()))
 
     def _metadata(self) -> Metadata:
         """What is known before the network has been calibrated."""
@@ -484,8 +489,11 @@ class _Training:
 
         save_network(self._built.network, self._out / name, self._metadata())
 
-    def _note_epoch(self, progress: Progress) -> None:
+    def _note_epoch(self, progress: Progress, answers: NDArray[np.float32] | None) -> None:
         run_folder.note_epochs(self._out, progress.history)
+        if answers is not None:
+            held = self._dataset.split("validation")
+            run_folder.write_mistakes(self._out, held, self._dataset.classes, answers, progress.epoch)
         if time.monotonic() - self._drawn > _CURVES_EVERY_S:
             self._draw_curves(progress)
             self._drawn = time.monotonic()

@@ -198,8 +198,11 @@ def curves(history: Sequence[Mapping[str, Any]], kept: int) -> Figure:
     return figure
 
 
-def draw_batch(batch: Batch, labels: Sequence[str], path: Path) -> None:
-    """Write a PNG of up to 32 pictures of a batch as the network gets them, each with its target in words."""
+def draw_batch(batch: Batch, labels: Sequence[str], path: Path) -> int:
+    """Write a PNG of up to 32 pictures of a batch as the network gets them, each with its target in words.
+
+    Eight in a row; returns how many.
+    """
     from matplotlib.figure import Figure
 
     count = min(_MOST, len(batch.inputs))
@@ -215,6 +218,7 @@ def draw_batch(batch: Batch, labels: Sequence[str], path: Path) -> None:
     with whole_file(path) as temporary, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from")
         figure.savefig(temporary, dpi=110)
+    return count
 
 
 def _target(target: NDArray[np.float32], labels: Sequence[str]) -> str:
