@@ -1,4 +1,4 @@
-"""The application: the addresses of pictures and videos, and of what the server is; page and middleware put together."""
+"""The application: the addresses of pictures, videos and of what the server is; page and middleware put together."""
 
 from __future__ import annotations
 
