@@ -22,7 +22,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.detect.registry import Detection, align, crop, open_detector
+from mien.detect.base import Detection, align, crop
+from mien.detect.registry import open_detector
 from mien.images import read_image
 from mien.labels import canonical
 from mien.model.classifier import Classifier

@@ -23,7 +23,8 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from mien.data import open_dataset
-from mien.detect.registry import align, open_detector
+from mien.detect.base import align
+from mien.detect.registry import open_detector
 from mien.images import read_image
 from mien.labels import canonical
 from mien.model.classifier import Classifier

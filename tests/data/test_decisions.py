@@ -11,7 +11,6 @@ import pytest
 
 from mien.cli.main import main
 from mien.data import DataConfig, open_dataset
-from mien.data.copy_list import copy_pairs, decisions_in_copies, write_copies
 from mien.data.decisions import (
     CHANGE,
     DROP,
@@ -20,11 +19,14 @@ from mien.data.decisions import (
     Decisions,
     about_copy,
     about_label,
+    copy_pairs,
     decisions_file,
     decisions_for,
+    decisions_in_copies,
     digests_of,
     read_decisions,
     remember,
+    write_copies,
 )
 from mien.data.duplicates import find_duplicates
 from mien.data.label_errors import decisions_in, find_label_errors

@@ -105,11 +105,10 @@ def run(options: argparse.Namespace) -> int:
         targets = [target for target, wanted in zip(targets, left, strict=True) if wanted]
     failed = answer(analyzer, sources, targets, write, bar=bool(options.parquet or options.resume))
     if options.save:
-        count = len(sources) - failed
-        print(
-            f"mien: wrote {count} marked picture{'' if count == 1 else 's'} to {options.save}",
-            file=sys.stderr,
-        )
+        from mien.terminal import counted
+
+        done = counted(len(sources) - failed, "marked picture")
+        print(f"mien: wrote {done} to {options.save}", file=sys.stderr)
     return 1 if problems or failed else 0
 
 
@@ -192,7 +191,7 @@ def _writer(options: argparse.Namespace) -> Writer:
 
 
 def _download() -> None:
-    from mien.detect.yunet import fetch_yunet
+    from mien.detect.registry import fetch_yunet
 
     print(f"mien: YuNet's file is {fetch_yunet()}", file=sys.stderr)
 

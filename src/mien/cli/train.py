@@ -14,7 +14,7 @@ from mien.data.dataset import DataConfig
 from mien.errors import ConfigError
 from mien.files import joined_paths
 from mien.settings import add_settings, given, to_options
-from mien.terminal import ProgressBar, clock
+from mien.terminal import ProgressBar, clock, counted
 from mien.train.config import TrainConfig
 from mien.train.recipes import config_from, departures, load_recipe, recipe_names
 
@@ -85,8 +85,7 @@ def _train(options: argparse.Namespace, config: TrainConfig, out: Path) -> int:
     done = train(config, options.data, out, retrain=options.retrain, command=command, show=show)
     if done.trained:
         count, best = done.progress.epoch, done.progress.best_epoch
-        several = "epoch" if count == 1 else "epochs"
-        print(f"trained {count} {several} in {clock(done.progress.seconds)}, best {best}")
+        print(f"trained {counted(count, 'epoch')} in {clock(done.progress.seconds)}, best {best}")
     else:
         print(f"{out} is trained already with these settings; --retrain trains again")
     report = out / run_folder.REPORT_FOLDER / "report.html"

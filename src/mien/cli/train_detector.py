@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from mien.detect.training.run import train_detector
-    from mien.terminal import ProgressBar, clock
+    from mien.terminal import ProgressBar, clock, counted
     from mien.train.run_folder import default_folder
 
     if not options.data.is_dir():
@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
     command = shlex.join(["mien", *sys.argv[1:]])
     done = train_detector(config, options.data, out, retrain=options.retrain, command=command, show=show)
     if done.trained:
-        print(f"trained {done.progress.epoch} epochs in {clock(done.progress.seconds)}")
+        print(f"trained {counted(done.progress.epoch, 'epoch')} in {clock(done.progress.seconds)}")
     else:
         print(f"{out} is trained already with these settings; --retrain trains again")
     print(f"detector {done.detector}")

@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 
 from mien.data.summary import sheet_of
 from mien.detect import metrics
+from mien.detect.base import Detector
 from mien.detect.metrics import SIZES, Matches, false_positives_per_100, recall
 from mien.detect.mien import METADATA_FILE, MienDetector
-from mien.detect.registry import Detector, open_detector
+from mien.detect.registry import open_detector
 from mien.detect.training.photos import Photos, read_photos
 from mien.errors import ConfigError, OutputError
 from mien.files import whole_folder

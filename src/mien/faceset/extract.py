@@ -24,8 +24,7 @@ from mien.detect.base import Box, Detector, iou
 from mien.detect.registry import open_detector
 from mien.detect.search import PhotoSearch
 from mien.errors import ConfigError, DataError, ImageError
-from mien.faceset.copies import Copies
-from mien.faceset.crops import cut_out, row_of, status_of, write_crop
+from mien.faceset.crops import Copies, cut_out, row_of, status_of, write_crop
 from mien.faceset.films import FilmReport, SearchLog, content_of_film, film_faces
 from mien.faceset.settings import FacesConfig
 from mien.faceset.sources import Entry, Ledger, Source, find_sources

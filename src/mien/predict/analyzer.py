@@ -17,9 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.detect.base import Detection, Detector, align
-from mien.detect.registry import open_detector
+from mien.detect.registry import chosen_file, open_detector
 from mien.detect.search import PhotoSearch
-from mien.detect.yunet import chosen_file
 from mien.errors import DataError, ImageError, ModelError
 from mien.images import (
     MAX_PIXELS,

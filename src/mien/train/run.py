@@ -34,7 +34,7 @@ from mien.model.metadata import (
     read_model_folder,
 )
 from mien.model.preprocess import Preprocess
-from mien.terminal import ProgressBar
+from mien.terminal import ProgressBar, counted
 from mien.train import run_folder, trackers
 from mien.train.checkpoint import Progress
 from mien.train.config import TrainConfig
@@ -462,7 +462,7 @@ class _Training:
         return [*lines, *_plan(config, steps)]
 
     def _draw_batch(self, loader: Any) -> None:
-        from mien.train.pictures import draw_batch
+        from mien.train.trackers import draw_batch
 
         batch = next(iter(loader.epoch(0, True, self._config.class_weights)))
         if self._built.preprocess.colour == "bgr":
@@ -501,7 +501,7 @@ class _Training:
             self._tracker.epoch(progress.history[-1])
 
     def _draw_curves(self, progress: Progress) -> None:
-        from mien.train.pictures import draw_curves
+        from mien.train.trackers import draw_curves
 
         draw_curves(progress.history, progress.best_epoch, self._out / run_folder.CURVES_FILE)
 
@@ -585,9 +585,10 @@ def _plan(config: TrainConfig, steps: int) -> list[str]:
         name = f"phase {number}: " if config.phases else ""
         stop = f", stops after {phase.patience} without a better validation loss" if phase.patience else ""
         layers = {0: "", -1: ", all layers"}.get(phase.unfreeze, f", top {phase.unfreeze} layers unfrozen")
+        epochs, each = counted(phase.epochs or 0, "epoch"), counted(steps, "step")
         lines.append(
-            f"{what:9} {name}{phase.epochs} epochs of {steps:,} steps of {config.batch_size}, {phase.optimizer} at "
-            f"{phase.rate:g} ({phase.schedule}){layers}{stop}"
+            f"{what:9} {name}{epochs} of {each} of {config.batch_size}, {phase.optimizer} at {phase.rate:g} "
+            f"({phase.schedule}){layers}{stop}"
         )
     if config.time_limit:
         lines.append(f"          the epochs are planned anew to fit {config.time_limit}")

@@ -76,8 +76,7 @@ def train_detector(
         return DetectorRun(out, folder, done, trained=False)
     keras.utils.set_random_seed(config.seed)
     keras.config.set_dtype_policy("float32")
-    from mien.detect.training.loop import DetectorLoop
-    from mien.detect.training.network import build
+    from mien.detect.training.network import DetectorLoop, build
 
     run_folder.begin(out, settings, _EXPLAINED)
     sampler, network = Sampler(train, config), build()

@@ -8,7 +8,7 @@ positive, at most three by three (centre sampling of FCOS, Tian et al. 2019, arX
 arXiv:2006.09214). Not SimOTA (YOLOX, YuNet): faces have nearly one shape, so that little is left to assign, and
 targets that depend on the crop alone are made by the thread that makes the crop and can be tested by themselves. What
 SimOTA adds, preferring the cell that does best, comes from the score's target: the IoU that the cell reaches
-(`loop.detector_loss`).
+(`network.detector_loss`).
 """
 
 from __future__ import annotations

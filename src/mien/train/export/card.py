@@ -23,6 +23,7 @@ from mien.model.metadata import (
     write_metadata,
 )
 from mien.model.preprocess import Preprocess
+from mien.terminal import counted
 
 _COLOURS = {"grey": "grey", "rgb": "colour, RGB", "bgr": "colour, BGR"}
 _PURPOSE = """It names the expression that people would see in a picture of one face: for sorting
@@ -257,8 +258,7 @@ def _reproduce(metadata: Metadata) -> str:
         told.append(f"seed {settings['seed']}")
     if training.get("epochs"):
         best = f", of which epoch {training['best_epoch']} was kept" if training.get("best_epoch") else ""
-        several = "epoch" if training["epochs"] == 1 else "epochs"
-        told.append(f"{training['epochs']} {several}{best}")
+        told.append(f"{counted(training['epochs'], 'epoch')}{best}")
     if seconds := training.get("seconds"):
         minutes = round(seconds / 60)
         told.append(f"{minutes} minutes of training" if minutes > 1 else f"{seconds} seconds of training")
