@@ -19,7 +19,7 @@ from typing import Any
 import uvicorn
 from anyio import to_thread
 from fastapi import APIRouter, FastAPI, Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import FileResponse, HTMLResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
@@ -34,6 +34,7 @@ from mien.label.training import Training
 from mien.label.wall import Wall
 from mien.serve import server
 from mien.serve.app import PAGE as SERVE_PAGE
+from mien.serve.app import page_of
 from mien.serve.auth import Key
 from mien.serve.config import MEGA, ServeConfig
 from mien.serve.metrics import Metrics
@@ -110,10 +111,11 @@ def build(service: LabelService) -> ASGIApp:
     app.state.service = service
     add_handlers(app)
     app.include_router(router)
+    html = page_of(PAGE)
 
     @app.get("/")
     async def page() -> Response:
-        return FileResponse(PAGE / "index.html")
+        return HTMLResponse(html)
 
     app.mount("/label", StaticFiles(directory=PAGE), name="label")
     app.mount("/static", StaticFiles(directory=SERVE_PAGE), name="static")  # what both pages are made of

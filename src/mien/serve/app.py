@@ -13,7 +13,7 @@ from anyio import open_file, to_thread
 from fastapi import APIRouter, FastAPI, Request
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
-from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response, StreamingResponse
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
@@ -87,10 +87,20 @@ def build(service: Service) -> ASGIApp:
     return layered
 
 
+def page_of(folder: Path) -> str:
+    """Return a page's HTML, with the parts put in that all pages share: the icons, the dialog that asks for a token."""
+    html = (folder / "index.html").read_text(encoding="utf-8")
+    for part in (PAGE / "parts").glob("*.html"):
+        html = html.replace(f"<!-- part: {part.stem} -->\n", part.read_text(encoding="utf-8"))
+    return html
+
+
 def _add_page(app: FastAPI) -> None:
+    html = page_of(PAGE)
+
     @app.get("/", include_in_schema=False)
     async def page() -> Response:
-        return FileResponse(PAGE / "index.html")
+        return HTMLResponse(html)
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> Response:
