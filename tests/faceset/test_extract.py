@@ -444,6 +444,16 @@ def test_the_command_says_what_it_did_and_what_comes_next(
     assert "broken.jpg" in err
 
 
+def test_a_folder_without_faces_says_what_to_try(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["faces", str(photos / "sky.png"), "--to", str(tmp_path / "faces")]) == 0
+    out = capsys.readouterr().out
+    assert "no face was found; " in out and "--detector whole" in out and "next:" not in out
+    assert main(["label", str(tmp_path / "faces"), "--port", "0"]) == 2
+    assert "holds no faces; add some with: mien faces PATH" in capsys.readouterr().err
+
+
 def test_a_notebook_shows_the_faces(extracted: Extraction) -> None:
     shown = extracted.faces._repr_html_()
     assert shown.count("<img ") == len(extracted.faces.shown())
