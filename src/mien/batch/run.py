@@ -37,7 +37,7 @@ from mien.detect.mien import METADATA_FILE as DETECTOR_METADATA
 from mien.errors import ConfigError, DataError, MienError, WorkerError, need
 from mien.files import cannot_write, locked, spreadsheet_safe, whole_file
 from mien.images.decode import workers
-from mien.model.folder import INT8_FILE, METADATA_FILE, MODEL_FILE
+from mien.model.metadata import INT8_FILE, METADATA_FILE, MODEL_FILE
 from mien.predict.analyzer import load, model_folder
 from mien.terminal import ProgressBar
 
@@ -92,7 +92,7 @@ def batch(
         raise ConfigError("which pictures? Name folders, globs, tables, tar files or addresses")
     bar = ProgressBar(quiet=quiet)
     begun = time.monotonic()
-    with locked(folder, "being written", "--to"):
+    with locked(folder, "being written"):
         run = _Run(folder, config, sources, options, bar)
         run.begin()
         answered = run.go_on()

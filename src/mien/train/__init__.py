@@ -2,7 +2,8 @@
 
 In: a `Dataset` and a `TrainConfig`. Out: a run folder, and in it a model folder that every other room takes.
 Begin with `run.py`, one training from start to end; `loop.py` holds what every training shares and says how another one
-stands on it; `networks/` builds, `export/` writes, `external_models.py` takes over what others trained.
+stands on it; `run_folder.py` names what a run leaves, `networks/` builds, `export/` writes, `external_models.py` takes
+over what others trained.
 `mien.train("faces", epochs=30)` does what `mien train faces --epochs 30` does.
 """
 
@@ -22,7 +23,7 @@ class _Callable(ModuleType):
         data: str | Path,
         *,
         recipe: str | None = None,
-        out: str | Path | None = None,
+        to: str | Path | None = None,
         retrain: bool = False,
         quiet: bool = False,
         **settings: Any,
@@ -42,7 +43,7 @@ class _Callable(ModuleType):
         config = config_from(chosen, settings)
         what = chosen.name if chosen else config.network
         own = departures(config, chosen, settings)
-        place = Path(out) if out else default_folder(Path(data), what, settings=own)
+        place = Path(to) if to else default_folder(Path(data), what, settings=own)
         return train(config, Path(data), place, retrain=retrain, show=ProgressBar(quiet=quiet))
 
 
