@@ -179,7 +179,7 @@ def components(count: int, pairs: Iterable[tuple[int, int]]) -> NDArray[np.int64
 
 def estimated_s(count: int) -> float:
     """Return about how many seconds of processor time the search for near copies takes among so many pictures."""
-    return 1.7e-7 * count**2 + 8e-3 * count
+    return 1.7e-7 * count**2 + 6e-3 * count
 
 
 def _without_frames(thumbnails: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
