@@ -199,6 +199,8 @@ def test_the_whole_way_from_photographs_to_a_network(
                 ann.click("#report")
             popped.value.wait_for_load_state()
             assert popped.value.title() == "network-1 on my-faces"
+            policy = ann.context.request.get(popped.value.url).headers["content-security-policy"]
+            assert "default-src 'none'" in policy and "sandbox" in policy, "nothing in a report may run"
             assert (
                 popped.value.evaluate("getComputedStyle(document.querySelector('main')).maxWidth") != "none"
             )
