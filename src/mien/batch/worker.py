@@ -56,6 +56,7 @@ class Job:
     column: str | None
     threads: int
     read_ahead: int
+    has_videos: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class Part:
     """What one call answers: the pictures of a shard from first to last (not included; None: to the end).
 
     problem: with words, the pictures are not looked at but reported so. deaths: of the actors that tried it alone.
+    Of a video: one step, with the piece that it is for and what steps before have said (see `mien.batch.videos`).
     """
 
     shard: Shard
@@ -70,6 +72,21 @@ class Part:
     last: int | None = None
     problem: str = ""
     deaths: int = 0
+    step: str = ""
+    piece: int = 0
+    given: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What an actor says. content: of pictures a Parquet file; of a step of a video what it found, a file a piece.
+
+    is_table: whether it is the Parquet file. unlike: the pieces of a video do not fit, it must be taken as one.
+    """
+
+    content: list[bytes]
+    is_table: bool = True
+    unlike: bool = False
 
 
 @dataclass(frozen=True)
@@ -106,8 +123,15 @@ class Worker:
         self._readers = ThreadPoolExecutor(_READERS)
         return list(self._analyzer.head.labels)
 
-    def answer(self, part: Part) -> bytes:
-        """Return the Parquet file of a part: a row a face."""
+    def answer(self, part: Part) -> Answer:
+        """Return the Parquet file of a part, a row a face; of a step of a video, what it found."""
+        if part.shard.is_video:
+            from mien.batch.videos import answered_video
+
+            return answered_video(part, self._job, self._analyzer)
+        return Answer([self._pictures(part)])
+
+    def _pictures(self, part: Part) -> bytes:
         labels = self._analyzer.head.labels
         names = [*table_columns(labels), "source", "error"]
         rows: list[list[Any]] = []

@@ -10,8 +10,8 @@ from mien.predict.results import COLUMNS, Faces
 
 _TYPES = {  # of Parquet's columns; the others are numbers
     **dict.fromkeys(("path", "emotion", "reasons", "head", "prior", "problem", "source", "error"), "string"),
-    "face": "int32",
-    "uncertain": "bool",
+    **dict.fromkeys(("face", "frame", "track"), "int32"),
+    **dict.fromkeys(("uncertain", "interpolated"), "bool"),
 }
 
 

@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, Any, TypeVar
 
 import cv2
 import numpy as np
@@ -76,7 +76,7 @@ class Video:
             if not clock.frames:
                 begin_s = self.begin_s()
             yield Frame(clock.frames, clock.read(stamp_s), image)
-        self.problem = missing(self, clock, begin_s)
+        self.problem = missing(self.path, self.fps, self.length_s, clock, begin_s)
 
     def stamps(self, begin_s: float | None = None) -> Iterator[float]:
         """Go from frame to frame and yield the time that the file gives each, in seconds; `image` decodes it.
@@ -112,36 +112,51 @@ class Video:
         return max(0.0, begin_s) if math.isfinite(begin_s) else 0.0
 
 
-def missing(video: Video, clock: Clock, begin_s: float) -> str:
+def missing(path: Path, fps: float, length_s: float | None, clock: Clock, begin_s: float) -> str:
     """Say in one line what a video lacks that has been read to its end; '' for nothing. ImageError without a frame."""
     if not clock.frames:
-        raise ImageError(f"{video.path} holds no frame that can be decoded; is it a whole video file?")
-    end_s = clock.time_s + 1 / video.fps
-    if video.length_s is None or begin_s + end_s >= video.length_s * (1 - _CUT_SHARE) - _CUT_S:
+        raise ImageError(f"{path} holds no frame that can be decoded; is it a whole video file?")
+    end_s = clock.time_s + 1 / fps
+    if length_s is None or begin_s + end_s >= length_s * (1 - _CUT_SHARE) - _CUT_S:
         return ""
     return (
-        f"{video.path} ends after {end_s:.1f} of {video.length_s:.1f} seconds: it is cut off or damaged; what is "
+        f"{path} ends after {end_s:.1f} of {length_s:.1f} seconds: it is cut off or damaged; what is "
         "there is done"
     )
 
 
 @contextmanager
-def open_video(path: Path) -> Iterator[Video]:
+def open_video(path: Path, stream: IO[bytes] | None = None) -> Iterator[Video]:
     """Open a video file of any kind that OpenCV's FFmpeg decodes; its name's ending does not matter.
 
-    Raises ImageError, in one line, for what is no file or no video.
+    stream: its bytes, an `io.BufferedIOBase` that can seek, where they are no file of this machine. Raises ImageError,
+    in one line, for what is no file or no video.
     """
-    _check(path)
-    with silenced():
-        # FFmpeg by name: other backends give the time of the next frame, or none.
-        capture = cv2.VideoCapture(str(path.resolve()), cv2.CAP_FFMPEG)
-    try:
+    with opened(path, stream) as capture:
         if not capture.isOpened():
             raise ImageError(
                 f"{path} is not a video that can be decoded; is it a whole one? to convert it: ffmpeg -i {path} "
                 "converted.mp4"
             )
         yield Video(path, capture)
+
+
+@contextmanager
+def opened(path: Path, stream: IO[bytes] | None, *, packets: bool = False) -> Iterator[cv2.VideoCapture]:
+    """Open a file with OpenCV. packets: it goes from packet to packet, undecoded. ImageError for what is no video."""
+    options = [cv2.CAP_PROP_FORMAT, -1] if packets else []
+    if stream is None:
+        _check(path)
+    else:
+        stream.seek(0)
+        _check_head(path, stream.read(_HEAD_BYTES))
+        stream.seek(0)
+    with silenced():
+        # FFmpeg by name: other backends give the time of the next frame, or none.
+        source: Any = str(path.resolve()) if stream is None else stream
+        capture = cv2.VideoCapture(source, cv2.CAP_FFMPEG, options)
+    try:
+        yield capture
     finally:
         capture.release()
 
@@ -185,6 +200,10 @@ def _check(path: Path) -> None:
             head = file.read(_HEAD_BYTES)
     except OSError as error:
         raise ImageError(f"cannot read {path}: {error.strerror}; name a video file") from error
+    _check_head(path, head)
+
+
+def _check_head(path: Path, head: bytes) -> None:
     if not head:
         raise ImageError(f"{path} is empty (0 bytes); name a video file")
     # FFmpeg would draw a text as a film of letters, or follow a playlist to wherever it leads.
