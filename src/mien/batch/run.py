@@ -86,8 +86,9 @@ def batch(
     DataError where there is no picture, OutputError where `to` cannot be written to or is full, WorkerError where the
     cluster fails; the same call goes on then.
     """
-    need("ray", "ray", WHAT)
     config = config or BatchConfig()
+    _prepare_environment(config)
+    need("ray", "ray", WHAT)
     folder = Target(to)
     if not folder.is_address and Path(folder.word).is_file():
         raise ConfigError(f"--to needs a folder, {folder} is a file; name another place")
@@ -416,16 +417,23 @@ def _sha256(*parts: bytes) -> str:
     return digest.hexdigest()
 
 
+def _prepare_environment(config: BatchConfig) -> None:
+    """Set what Ray reads when it is imported."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would tell its maker that it was used
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # silences a warning about its future
+    if (config.address or os.environ.get("RAY_ADDRESS")) and (Path.home() / ".ray" / "auth_token").is_file():
+        # A cluster that was started where there is a token asks for it; Ray sends it only where it is told to.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+
+
 @contextmanager
 def _ray(config: BatchConfig) -> Iterator[Any]:
     """Give a Ray to work with: the one of this process, the cluster that was named, or one of this machine's own."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would tell its maker that it was used
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # silences a warning about its future
+    address = config.address or os.environ.get("RAY_ADDRESS")
     ray = need("ray", "ray", WHAT)
     if ray.is_initialized():
         yield ray
         return
-    address = config.address or os.environ.get("RAY_ADDRESS")
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if not address or address == "local":
         room = workers()
@@ -437,7 +445,7 @@ def _ray(config: BatchConfig) -> Iterator[Any]:
     before = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address=address or "local", **quiet)
-    except (ConnectionError, ValueError, RuntimeError, OSError) as error:
+    except Exception as error:  # Ray raises that itself where its processes start too slowly
         raise WorkerError(
             f"Ray cannot be reached at {address}: {one_line(error)}"
             if address
