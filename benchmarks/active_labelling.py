@@ -33,7 +33,7 @@ from mien.data.duplicates import copies_of_training, groups_of_copies, near_copi
 from mien.detect.registry import open_detector
 from mien.label.active import Learner, fit, order
 from mien.model.classifier import Classifier
-from mien.model.folder import model_path
+from mien.model.metadata import model_path
 from mien.model.preprocess import to_model_inputs
 from mien.terminal import columns
 

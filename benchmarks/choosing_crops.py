@@ -22,12 +22,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.detect.registry import Detection, align, crop, open_detector
+from mien.detect.base import Detection, align, crop
+from mien.detect.registry import open_detector
 from mien.images import read_image
 from mien.labels import canonical
 from mien.model.classifier import Classifier
-from mien.model.folder import model_path
-from mien.model.metadata import Head
+from mien.model.metadata import Head, model_path
 from mien.model.preprocess import Preprocess, to_model_input
 
 MARGINS = (0.9, 0.95, 1.0, 1.05, 1.1, 1.2)

@@ -24,7 +24,7 @@ from mien.data.dataset import Dataset, Split
 from mien.data.duplicates import copies_of_training, near_copies_of_training
 from mien.data.label_errors import find_label_errors
 from mien.labels import FERPLUS
-from mien.model.folder import model_path
+from mien.model.metadata import model_path
 from mien.terminal import columns
 
 

@@ -23,11 +23,12 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from mien.data import open_dataset
-from mien.detect.registry import align, open_detector
+from mien.detect.base import align
+from mien.detect.registry import open_detector
 from mien.images import read_image
 from mien.labels import canonical
 from mien.model.classifier import Classifier
-from mien.model.folder import model_path
+from mien.model.metadata import model_path
 
 Picture = NDArray[np.uint8]
 

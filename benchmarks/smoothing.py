@@ -27,9 +27,8 @@ from numpy.typing import NDArray
 
 import mien
 from mien.predict.analyzer import Analyzer
-from mien.video.analyze import analyze_frames
+from mien.video.analyze import VideoSettings, analyze_frames
 from mien.video.reader import open_video
-from mien.video.settings import VideoSettings
 from mien.video.tracking import Smoother
 
 HALF_LIVES_S = (None, 0.05, 0.1, 0.15, 0.2, 0.25, 0.4, 0.6)

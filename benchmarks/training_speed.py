@@ -2,10 +2,10 @@
 
     python benchmarks/training_speed.py                         everything: about an hour on two cores
     python benchmarks/training_speed.py --only a,d              the input pipelines alone: a few minutes
-    python benchmarks/training_speed.py --faces 2000 --out speed.json
+    python benchmarks/training_speed.py --faces 2000 --to speed.json
 
 Both sides run in turn on the same seeded pictures, each in a process of its own so that peaks of memory are
-separate. Processor time is that of all threads. Medians over --repeats are printed and, with --out, written.
+separate. Processor time is that of all threads. Medians over --repeats are printed and, with --to, written.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--repeats", type=int, default=1, help="rounds over both sides; the median counts (default: 1)"
     )
     parser.add_argument("--xla", action="store_true", help="let theirs compile with XLA, Keras 3's default")
-    parser.add_argument("--out", type=Path, help="write the figures as JSON")
+    parser.add_argument("--to", type=Path, help="write the figures as JSON")
     options = parser.parse_args(arguments)
     results = {}
     with tempfile.TemporaryDirectory() as temporary:
@@ -178,7 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             folder = data_for(PARTS[name], Path(temporary), options)
             results[name] = compare(PARTS[name], folder, options)
             print(f"{name}  {shown(results[name])}", flush=True)
-    if options.out:
+    if options.to:
         about = {
             "machine": platform.processor() or platform.machine(),
             "cores": os.cpu_count(),
@@ -187,7 +187,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "pictures": options.pictures,
             "their_xla": options.xla,
         }
-        options.out.write_text(
+        options.to.write_text(
             json.dumps({"about": about, "parts": results}, indent=2) + "\n", encoding="utf-8"
         )
     return 0 if all(result["met"] for result in results.values()) else 1

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from mien.cli.main import COMMANDS, module_name, parser
+from mien.cli.main import COMMANDS, main, module_name, parser
 from mien.errors import ConfigError
 from mien.settings import add_settings, from_mapping, to_mapping
 from mien.train.config import TrainConfig
@@ -116,11 +116,22 @@ def test_every_example_is_a_command_that_parses(command: str) -> None:
         assert parser().parse_args(words[1:]).command == command
 
 
-@pytest.mark.parametrize(("command", "short"), [("train", "--epoch=3"), ("predict", "--head=votes")])
-def test_options_are_not_abbreviated(command: str, short: str, capsys: pytest.CaptureFixture[str]) -> None:
-    whole = parser(command).parse_args([command, "photos", short.replace("epoch", "epochs")])
-    assert whole.command == command
+@pytest.mark.parametrize(
+    ("command", "short", "meant"),
+    [("train", "--epoch=3", "--epochs"), ("predict", "--hea=votes", "--head"), ("video", "--out", "--to")],
+)
+def test_options_are_not_abbreviated_but_named(
+    command: str, short: str, meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as stop:
-        parser(command).parse_args([command, "photos", short.replace("head", "hea")])
+        main([command, "photos", short])
     assert stop.value.code == 2
-    assert "unrecognized arguments: --" in capsys.readouterr().err
+    usage, error = capsys.readouterr().err.splitlines()
+    assert usage.startswith(f"usage: mien {command} ") and usage.endswith("[options]")
+    assert error == f"mien {command}: error: no option {short.partition('=')[0]}; did you mean {meant}?"
+
+
+def test_a_word_too_many_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["demo", "photo.jpg"])
+    assert capsys.readouterr().err.splitlines()[-1].endswith("one too many: photo.jpg; see mien demo --help")

@@ -72,7 +72,7 @@ def test_importing_mien_loads_no_picture_library() -> None:
 
 
 def test_prediction_loads_nothing_of_labelled_data() -> None:
-    sources = "from mien.cli import predict; import mien.cli.predict_sources, mien.predict.analyzer, sys; "
+    sources = "from mien.cli import predict; import mien.cli.inputs, mien.predict.analyzer, sys; "
     done = subprocess.run(
         [sys.executable, "-c", f"{sources} print([name for name in sys.modules if 'mien.data' in name])"],
         capture_output=True,

@@ -59,6 +59,16 @@ def test_every_kind_of_option_becomes_its_type() -> None:
     assert _parse("--fan") == {"fan": True}
 
 
+def test_a_word_with_a_comma_stands_in_quotes_and_comes_back_from_options() -> None:
+    assert _parse("--spices", '"salt, coarse", pepper,"the ""red"" one"') == {
+        "spices": ("salt, coarse", "pepper", 'the "red" one')
+    }
+    oven = Oven(spices=("salt, coarse", 'the "red" one', "平静"))
+    assert _parse(*to_options(oven, Oven)) == {"spices": oven.spices}
+    with pytest.raises(argparse.ArgumentError, match="quotes that do not match"):
+        _parse("--spices", '"salt, coarse')
+
+
 def test_settings_come_back_from_the_options_that_they_make() -> None:
     assert to_options(Oven(phases=({"heat": 1},)), Oven) == []
     words = [

@@ -118,7 +118,7 @@ def _kept_targets(file: Path | None, teachers: Sequence[str], pictures: NDArray[
 def _soft_targets(teachers: Sequence[str], pictures: NDArray[np.uint8]) -> list[Floats]:
     """Return the mean answer of the teachers to each picture and its mirror image, one (n, labels) array a head."""
     from mien.model.classifier import Classifier
-    from mien.model.folder import model_path
+    from mien.model.metadata import model_path
 
     sums = [np.zeros((len(pictures), len(labels))) for labels in HEADS.values()]
     for teacher in teachers:

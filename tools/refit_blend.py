@@ -19,8 +19,15 @@ import onnx
 from mien.data import open_dataset
 from mien.files import whole_folder
 from mien.model.classifier import Classifier
-from mien.model.folder import CARD_FILE, INT8_FILE, MODEL_FILE, read_model_folder, write_metadata
-from mien.model.metadata import METADATA_KEY, Metadata
+from mien.model.metadata import (
+    CARD_FILE,
+    INT8_FILE,
+    METADATA_KEY,
+    MODEL_FILE,
+    Metadata,
+    read_model_folder,
+    write_metadata,
+)
 from mien.train.calibrate import blended, favourite_score, favourites, planned
 from mien.train.config import TrainConfig
 from mien.train.export.card import model_card

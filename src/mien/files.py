@@ -8,6 +8,7 @@ import platform
 import re
 import shutil
 import sys
+import time
 import unicodedata
 import uuid
 from collections.abc import Collection, Iterator, Sequence
@@ -18,6 +19,7 @@ from typing import IO
 from mien.errors import ConfigError, OutputError
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "|")  # how a spreadsheet's formulas begin
+_LOOK_S = 0.05  # between two looks whether a lock is free
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?%?", re.IGNORECASE)
 
 FORBIDDEN_IN_NAMES = re.compile(
@@ -181,18 +183,20 @@ def check_replaceable(path: Path, what: str, mark: str, only: Collection[str] = 
 
 
 @contextmanager
-def locked(folder: Path, doing: str, option: str = "--out") -> Iterator[None]:
+def locked(folder: Path, doing: str, *, wait_s: float = 0.0) -> Iterator[None]:
     """Let nobody else work on `folder` inside the block; ConfigError where another process does already.
 
-    doing: what is done there, for the message ("being trained"). option: what names the folder. The lock is a file
-    `.lock` in the folder that the system itself frees when its process ends, however it ends; a file that was left
-    behind is no lock.
+    doing: what is done there, for the message ("being trained"). wait_s: seconds to wait for the other process, for
+    what takes a moment. The lock is a file `.lock` in the folder that the system itself frees when its process ends,
+    however it ends; a file that was left behind is no lock.
     """
     path = folder / ".lock"
     missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    until = time.monotonic() + wait_s
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        stream = _lock_file(path)
+        while (stream := _lock_file(path)) is None and time.monotonic() < until:
+            time.sleep(_LOOK_S)
     except OSError as error:
         raise cannot_write(folder, error) from error
     if stream is None:
@@ -201,7 +205,7 @@ def locked(folder: Path, doing: str, option: str = "--out") -> Iterator[None]:
             who = path.read_text(encoding="utf-8").strip()
         raise ConfigError(
             f"{folder} is {doing} by another process ({who or 'just started'}); wait for it, or name another place "
-            f"with {option}"
+            "with --to"
         )
     try:
         yield

@@ -7,8 +7,10 @@ argument parser (`add_settings`), recipe files (`from_mapping`) and the saved ru
 from __future__ import annotations
 
 import argparse
+import csv
 import dataclasses
 import difflib
+import io
 import math
 import sys
 import types
@@ -51,7 +53,21 @@ def _plain_type(annotation: Any) -> tuple[type, bool]:
 
 
 def _word_list(text: str) -> tuple[str, ...]:
-    return tuple(word.strip() for word in text.split(",") if word.strip())
+    """Read words as a row of CSV has them (RFC 4180): one with a comma in it stands in double quotes."""
+    try:
+        rows = list(csv.reader(text.splitlines(), skipinitialspace=True, strict=True))
+    except csv.Error as error:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} has quotes that do not match ({error}); write a name with a comma as '\"a, b\",c'"
+        ) from error
+    return tuple(word.strip() for row in rows for word in row if word.strip())
+
+
+def joined_words(words: Sequence[Any]) -> str:
+    """Return words as one option takes them: separated by commas, in double quotes where one has a comma or quote."""
+    row = io.StringIO()
+    csv.writer(row, lineterminator="").writerow(words)
+    return row.getvalue()
 
 
 def add_settings(parser: argparse.ArgumentParser, kind: type) -> None:
@@ -113,7 +129,7 @@ def _shown(default: Any) -> str:
         return "none"
     if isinstance(default, bool):
         return "on" if default else "off"
-    return ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
+    return joined_words(default) if isinstance(default, tuple) else str(default)
 
 
 def from_mapping(kind: type[T], values: Mapping[str, Any], source: str) -> T:
@@ -183,7 +199,7 @@ def to_options(settings: Any, kind: type) -> list[str]:
         if isinstance(value, bool):
             words.append(flag if value else f"--no-{flag[2:]}")
         else:
-            words += [flag, ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
+            words += [flag, joined_words(value) if isinstance(value, tuple) else str(value)]
     return words
 
 

@@ -118,6 +118,15 @@ def percent(share: float) -> str:
     return "<1%" if share > 0 and known < 0.005 else f"{math.floor(100 * known + 0.5)}%"
 
 
+def counted(count: int, what: str) -> str:
+    """Return a number of things in words.
+
+    >>> counted(1, "epoch"), counted(1200, "picture")
+    ('1 epoch', '1,200 pictures')
+    """
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
 class _Terminated(KeyboardInterrupt):
     """SIGTERM came. Whoever keeps results or removes temporary files at Ctrl-C does so for it as well."""
 

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from mien.data.crops import crop_faces
 from mien.data.dataset import Dataset, Split
-from mien.detect.registry import crop, open_detector
+from mien.detect.base import crop
+from mien.detect.registry import open_detector
 from mien.errors import DataError, ImageError
 
 

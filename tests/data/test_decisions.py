@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import shutil
+import subprocess
+import sys
 
 import pytest
 
 from mien.cli.main import main
 from mien.data import DataConfig, open_dataset
-from mien.data.copy_list import copy_pairs, decisions_in_copies, write_copies
 from mien.data.decisions import (
     CHANGE,
     DROP,
@@ -18,14 +19,21 @@ from mien.data.decisions import (
     Decisions,
     about_copy,
     about_label,
+    copy_pairs,
     decisions_file,
+    decisions_for,
+    decisions_in_copies,
+    digests_of,
     read_decisions,
     remember,
+    write_copies,
 )
 from mien.data.duplicates import find_duplicates
 from mien.data.label_errors import decisions_in, find_label_errors
 from mien.errors import ConfigError, DataError
-from mien.model.folder import model_path
+from mien.faceset.table import FaceRow, FaceSet
+from mien.label.store import Store
+from mien.model.metadata import model_path
 
 
 @pytest.fixture
@@ -176,3 +184,59 @@ def test_wrong_files_lists_and_words_are_refused(data, tmp_path):
         about_label(dataset, "train", 0, CHANGE, to="mad")
     with pytest.raises(ConfigError, match="only a changed label has a new class"):
         Decision(about="label", action=KEEP, digest="ab", to="sad")
+
+
+def test_a_face_set_keeps_decisions_among_its_answers(tmp_path, write_faces):
+    """One home: what the page decided is not asked here, what is decided here becomes an answer there."""
+    write_faces(tmp_path / "in", {"happy": 5, "sad": 5})
+    faces = FaceSet.open(tmp_path / "set", create=True)
+    (tmp_path / "set" / "crops").mkdir(parents=True)
+    for path in sorted((tmp_path / "in").rglob("*.png")):
+        name = f"crops/{path.parent.name}-{path.name}"
+        shutil.copy(path, tmp_path / "set" / name)
+        faces.add([FaceRow(id=name, file=name, label=path.parent.name)])
+    faces.write()
+    root = tmp_path / "set"
+    with Store.open(root) as store:
+        store.answer(["crops/sad-1.png"], "ann", "keep", "sad")
+        store.answer(["crops/sad-2.png"], "ann", "distinct", target="crops/sad-3.png")
+    dataset = open_dataset(root, carve_validation=False)
+    where = {name: place(dataset, name) for name in dataset.split("train").names}
+    digests = dict(zip(dataset.split("train").names, digests_of(dataset.split("train")), strict=True))
+    decided = decisions_for([root], DataConfig())
+    assert decided.on_label(digests["crops/sad-1.png"], "sad").action == KEEP
+    assert decided.on_copy(digests["crops/sad-3.png"], digests["crops/sad-2.png"]).action == KEEP
+
+    made = [
+        about_label(dataset, *where["crops/happy-0.png"], CHANGE, to="sad"),
+        about_label(dataset, *where["crops/happy-1.png"], DROP),
+        about_label(dataset, *where["crops/happy-2.png"], KEEP),
+        about_copy(dataset, where["crops/sad-4.png"], where["crops/sad-0.png"], DROP),
+    ]
+    assert remember(root, made) == root / "labels.sqlite"
+    assert not (root / "mien-decisions.csv").exists()
+    after = labels(root)
+    assert after["crops/happy-0.png"] == "sad"
+    assert not {"crops/happy-1.png", "crops/sad-4.png"} & set(after)
+    opened = FaceSet.open(root)
+    assert (opened["crops/happy-1.png"].status, opened["crops/sad-4.png"].duplicate_of) == (
+        "cannot tell",
+        "crops/sad-0.png",
+    )
+    assert decisions_for([root], DataConfig()).on_label(made[2].digest, "happy").action == KEEP
+    with Store.open(root) as store:
+        assert store.agreed["crops/happy-2.png"].kept == "happy"
+    with pytest.raises(DataError, match=r"1 of 1 decisions are about pictures that .* does not have"):
+        remember(root, [Decision(about="label", action=DROP, digest="0" * 32, label="sad")])
+
+
+def test_processes_that_remember_at_once_lose_nothing(data):
+    """Each adds twenty decisions, one by one; every one is there in the end."""
+    script = (
+        "import sys; from pathlib import Path; from mien.data.decisions import Decision, remember\n"
+        "for number in range(20): remember(Path(sys.argv[1]), [Decision(about='label', action='keep', "
+        "digest=sys.argv[2] + f'{number:031}', label='sad')])"
+    )
+    running = [subprocess.Popen([sys.executable, "-c", script, str(data), first]) for first in "ab"]
+    assert [process.wait(120) for process in running] == [0, 0]
+    assert len(read_decisions(decisions_file(data))) == 40

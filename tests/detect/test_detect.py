@@ -14,10 +14,9 @@ import pytest
 from matplotlib.cbook import get_sample_data
 from numpy.typing import NDArray
 
-from mien.detect.base import largest_first
+from mien.detect.base import Detection, Detector, align, crop, largest_first, suppress_contained
 from mien.detect.mien import SHIPPED
-from mien.detect.pyramid import suppress_contained
-from mien.detect.registry import DETECTORS, Detection, Detector, align, crop, open_detector
+from mien.detect.registry import DETECTORS, open_detector
 from mien.errors import ConfigError, DataError, MissingExtra, ModelError
 
 Picture = NDArray[np.uint8]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from mien.detect.base import iou, weighted_nms
 from mien.detect.mien import VALUES, decode, encode
-from mien.detect.pyramid import iou, weighted_nms
 
 
 def row(x: float, y: float, side: float, score: float) -> np.ndarray:

@@ -13,8 +13,9 @@ from matplotlib.cbook import get_sample_data
 from numpy.typing import NDArray
 
 import mien
+from mien.detect.base import Detector
 from mien.detect.mien import CARD_FILE, NETWORK_FILE, SHIPPED, MienDetector, read_detector
-from mien.detect.registry import Detector, open_detector
+from mien.detect.registry import open_detector
 from mien.images import read_image
 
 Picture = NDArray[np.uint8]

@@ -11,9 +11,16 @@ from pathlib import Path
 import pytest
 
 from mien.cli.main import main
-from mien.detect import yunet as module
-from mien.detect.registry import open_detector
-from mien.detect.yunet import KNOWN, NEWEST, Published, fetch_yunet, yunet_file, yunet_folder
+from mien.detect import registry as module
+from mien.detect.registry import (
+    KNOWN,
+    NEWEST,
+    Published,
+    fetch_yunet,
+    open_detector,
+    yunet_file,
+    yunet_folder,
+)
 from mien.errors import ModelError
 
 CONTENT = b"a network of some kind" * 1000

@@ -43,7 +43,7 @@ def test_json_is_all_that_is_printed(
     model_folder: Callable[..., Path], faces: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = model_folder()
-    assert main(["evaluate", str(folder), str(faces), "--json", "--out", "here", "--resamples", "200"]) == 0
+    assert main(["evaluate", str(folder), str(faces), "--json", "--to", "here", "--resamples", "200"]) == 0
     assert json.loads(capsys.readouterr().out)["data"]["split"] == "test"
     assert main(["compare", str(faces), str(folder), "--json", "--resamples", "200"]) == 0
     assert json.loads(capsys.readouterr().out)["models"][0]["name"] == "levels"
@@ -55,7 +55,7 @@ def test_json_is_all_that_is_printed(
     [
         (["evaluate", "nothing", "faces"], "there is no model nothing"),
         (["evaluate", "levels", "nowhere"], "there is no file or folder"),
-        (["evaluate", "levels", "faces", "--out", "faces"], "faces is there already and is not a report"),
+        (["evaluate", "levels", "faces", "--to", "faces"], "faces is there already and is not a report"),
         (["evaluate", "levels", "faces", "--resamples", "5"], "resamples must be at least 100, got 5"),
         (["evaluate", "levels", "faces", "--seed", "-1"], "seed must be at least 0, got -1"),
         (["compare", "faces"], "nothing to compare; name models"),

@@ -13,8 +13,8 @@ from mien.errors import ConfigError, ModelError
 from mien.evaluate.charts import apart
 from mien.evaluate.compare import CompareConfig, compare
 from mien.evaluate.config import EvaluateConfig
-from mien.evaluate.formatting import bytes_in_words, count_in_words
 from mien.evaluate.render import comparison_text, write_comparison
+from mien.evaluate.report import bytes_in_words, count_in_words
 
 CONFIG = EvaluateConfig(resamples=200)
 REVERSED = ("bright", "dark", "middle")

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mien.evaluate.formatting import confidence, highlights
 from mien.evaluate.metrics import BINS, reliability, score
-from mien.evaluate.report import Report
+from mien.evaluate.report import Report, confidence, highlights
 from mien.model.calibration import expected_calibration_error
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mien.errors import DataError, ModelError
-from mien.evaluate.matching import match_classes
+from mien.evaluate.models import match_classes
 from mien.model.metadata import Head, Metadata
 from mien.model.preprocess import Preprocess
 

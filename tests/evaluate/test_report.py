@@ -23,7 +23,7 @@ from mien.evaluate.config import EvaluateConfig
 from mien.evaluate.evaluate import evaluate
 from mien.evaluate.report import Report
 from mien.faceset.table import content_key
-from mien.model.folder import read_model_folder
+from mien.model.metadata import read_model_folder
 from mien.train import run_folder
 from mien.train.export.card import model_card
 
@@ -76,7 +76,7 @@ def check_page(text: str) -> Page:
 
 @pytest.fixture
 def report(model_folder: Callable[..., Path], faces: Path, tmp_path: Path) -> Report:
-    return evaluate(model_folder(), faces, config=CONFIG, out=tmp_path / "out")
+    return evaluate(model_folder(), faces, config=CONFIG, to=tmp_path / "out")
 
 
 def test_near_copies_of_training_pictures_are_left_out_as_well(
@@ -87,7 +87,7 @@ def test_near_copies_of_training_pictures_are_left_out_as_well(
     picture = np.clip(detail, 0, 255).astype(np.uint8)
     cv2.imwrite(str(faces / "train" / "middle" / "seen.png"), picture)
     cv2.imwrite(str(faces / "test" / "middle" / "again.png"), picture[:, ::-1])
-    found = evaluate(model_folder(), faces, config=CONFIG, out=tmp_path / "out")
+    found = evaluate(model_folder(), faces, config=CONFIG, to=tmp_path / "out")
     assert found.scores.n == 13 and found.deduplicated.n == 12 and found.without_near_copies.n == 11
     assert "without near copies (11 pictures)" in found.headline()
     assert [entry["n"] for entry in found.recorded()][:3] == [13, 12, 11]

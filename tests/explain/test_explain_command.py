@@ -90,7 +90,7 @@ def test_a_data_set_becomes_a_sheet_with_a_row_a_class(capsys: pytest.CaptureFix
 
 def test_the_numbers_of_a_data_set(capsys: pytest.CaptureFixture[str]) -> None:
     write(Path("faces/test/dark/taken-for-bright.png"), lit_face())
-    assert explain("faces", "--json", "--classes", "dark,bright", "--out", "sheets.png") == 0
+    assert explain("faces", "--json", "--classes", "dark,bright", "--to", "sheets.png") == 0
     told = json.loads(capsys.readouterr().out)
     assert told["split"] == "test"
     assert [one["class"] for one in told["classes"]] == ["dark", "bright"]
@@ -104,7 +104,7 @@ def test_the_numbers_of_a_data_set(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_out_may_be_a_folder(place: Path) -> None:
     (place / "shown").mkdir()
-    assert explain("face.png", "--detector", "whole", "--out", "shown") == 0
+    assert explain("face.png", "--detector", "whole", "--to", "shown") == 0
     assert (place / "shown" / "explained-face.png").is_file()
 
 
@@ -138,7 +138,7 @@ def test_a_portrait_has_the_map_on_the_face(place: Path, capsys: pytest.CaptureF
         (["nothing.png"], "there is no file or folder nothing.png"),
         (["face.png", "--split", "test"], "--split is for DATA, and face.png is a picture; leave it out"),
         (["face.png", "--limit", "0"], "limit must be at least 1, got 0"),
-        (["face.png", "--out", "map.txt"], "cannot write map.txt: it is a picture"),
+        (["face.png", "--to", "map.txt"], "cannot write map.txt: it is a picture"),
         (["face.png", "--detector", "dlib"], "there is no face detector 'dlib'"),
         (["faces", "--split", "validation"], "has no pictures in its validation split"),
         (["faces", "--head", "mood"], "the model does not know the data's classes bright, dark"),

@@ -11,8 +11,7 @@ from keras import layers
 
 from mien.detect.registry import WholePicture
 from mien.errors import ModelError
-from mien.explain.config import ExplainConfig
-from mien.explain.explain import explain_face, open_explainer
+from mien.explain.explain import ExplainConfig, explain_face, open_explainer
 from mien.explain.grad_cam import GradCam, KerasNetwork
 from mien.model.metadata import Head, Metadata
 from mien.model.preprocess import Preprocess

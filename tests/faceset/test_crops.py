@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 import mien
 from mien.detect.base import Box
 from mien.detect.registry import open_detector
-from mien.faceset.copies import Copies
-from mien.faceset.crops import cut_out, likeness, row_of, sharpness, status_of, thumbnail, write_crop
+from mien.faceset.crops import Copies, cut_out, likeness, row_of, sharpness, status_of, thumbnail, write_crop
 from mien.faceset.settings import FacesConfig
 from mien.faceset.table import FaceSet
 from mien.images import read_image

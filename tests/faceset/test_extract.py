@@ -13,6 +13,7 @@ import sys
 import time
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -21,8 +22,11 @@ from numpy.typing import NDArray
 
 import mien
 from mien.cli.main import main
-from mien.detect.base import Box
+from mien.detect.base import Box, Detection
+from mien.detect.registry import open_detector
 from mien.errors import ConfigError, DataError, OutputError
+from mien.faceset import extract
+from mien.faceset.crops import write_crop
 from mien.faceset.extract import Extraction, extract_faces
 from mien.faceset.settings import FacesConfig
 from mien.faceset.table import COLUMNS, FaceSet
@@ -230,6 +234,61 @@ def test_another_search_keeps_the_faces_that_are_there(photos: Path, faces: Path
     assert {face.id for face in done.faces} == before
 
 
+class Counting:
+    """The shipped detector, which counts the frames that it is given, and is killed at one of them."""
+
+    def __init__(self, dies_at: int = -1) -> None:
+        self._detector = open_detector("mien", None)
+        self.name, self.metadata = self._detector.name, self._detector.metadata
+        self.count, self._dies_at = 0, dies_at
+
+    def detect(self, image: Picture) -> tuple[Detection, ...]:
+        self.count += 1
+        if self.count == self._dies_at:
+            raise KeyboardInterrupt
+        return self._detector.detect(image)
+
+
+def test_a_film_goes_on_where_the_run_was_killed(
+    film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed in the search, then while crops are written: no frame is searched twice, and the same faces come."""
+    whole = Counting()
+    wanted = extract_faces([film], tmp_path / "whole" / "faces", detector=whole, spacing=0.5)
+    killed = Counting(dies_at=9)
+    folder = tmp_path / "killed" / "faces"
+    with pytest.raises(KeyboardInterrupt):
+        extract_faces([film], folder, detector=killed, spacing=0.5)
+    (log,) = folder.glob(".search-*.jsonl")
+    kept = log.read_text(encoding="utf-8")
+    log.write_text(f"{kept}[17, [[[1.0", encoding="utf-8")  # a line that was cut off
+    second = Counting()
+    written: list[str] = []
+
+    def dying(*parts: Any) -> None:
+        written.append(parts[1].id)
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        write_crop(*parts)
+
+    monkeypatch.setattr(extract, "write_crop", dying)
+    with pytest.raises(KeyboardInterrupt):
+        extract_faces([film], folder, detector=second, spacing=0.5)
+    assert second.count == whole.count - (len(kept.splitlines()) - 1)
+    monkeypatch.undo()
+    third = Counting()
+    done = extract_faces([film], folder, detector=third, spacing=0.5)
+    assert third.count == 0
+    assert [face.cells() for face in done.faces] == [face.cells() for face in wanted.faces]
+    for name in ("faces.csv", "sources.csv"):
+        assert (folder / name).read_bytes() == (wanted.faces.folder / name).read_bytes()
+    crops, others = (hashes(one / "crops") for one in (folder, wanted.faces.folder))
+    assert {Path(name).name: what for name, what in crops.items()} == {
+        Path(name).name: what for name, what in others.items()
+    }
+    assert not list(folder.glob(".search-*")), "nothing is left of it"
+
+
 def test_a_killed_run_goes_on(tmp_path: Path) -> None:
     """Killed without warning in the middle, it leaves nothing half written, and the next run ends as one run would."""
     many = tmp_path / "many"
@@ -297,7 +356,7 @@ def test_what_predict_wrote_gives_a_crop_per_row(
 
 
 def test_what_video_wrote_gives_faces_of_each_track(film: Path, tmp_path: Path) -> None:
-    assert main(["video", str(film), "--no-video", "--jsonl", "--out", str(tmp_path / "talk-faces")]) == 0
+    assert main(["video", str(film), "--no-video", "--jsonl", "--to", str(tmp_path / "talk-faces")]) == 0
     lone = tmp_path / "talk-faces" / "talk-faces.csv"
     with pytest.raises(DataError, match="--film FILE"):
         extract_faces([lone], tmp_path / "faces")

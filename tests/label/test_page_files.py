@@ -6,12 +6,13 @@ import re
 from pathlib import Path
 
 import mien
+from mien.serve.app import page_of
 
 PAGE = Path(mien.__file__).parent / "label" / "page"
 SHARED = Path(mien.__file__).parent / "serve" / "page"
-HTML = (PAGE / "index.html").read_text(encoding="utf-8")
+HTML = page_of(PAGE)
 SCRIPTS = {path.name: path.read_text(encoding="utf-8") for path in sorted(PAGE.glob("*.js"))}
-MADE = {"photo-frame", "doubts", "epochs", "add-class"}  # by scripts
+MADE = {"photo-frame", "doubts", "epochs", "folds", "add-class"}  # by scripts
 
 
 def test_nothing_is_asked_of_another_host_and_nothing_is_inline() -> None:

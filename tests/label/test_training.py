@@ -31,6 +31,9 @@ def wall(tmp_path: Path):
 def test_files_have_the_names_that_training_gives_them() -> None:
     assert training_module.EPOCHS_FILE == run_folder.EPOCHS_FILE
     assert training_module.BATCH_FILE == run_folder.BATCH_FILE
+    assert training_module.BATCH_NAMES_FILE == run_folder.BATCH_NAMES_FILE
+    assert training_module.MISTAKES_FILE == run_folder.MISTAKES_FILE
+    assert training_module.FOLDS_FOLDER == run_folder.FOLDS_FOLDER
     assert training_module.REPORT.split("/")[0] == run_folder.REPORT_FOLDER
 
 
@@ -42,6 +45,8 @@ def test_what_cannot_be_trained_is_refused(wall: Wall) -> None:
         training.start(None)
     with pytest.raises(ConfigError, match="epochs must be from 1 to 10000, got 0"):
         training.start(0)
+    with pytest.raises(ConfigError, match="folds must be from 2 to 10, or 0 for none, got 1"):
+        training.start(1, 1)
     assert training.told() == {"state": "none"}
 
 
@@ -49,9 +54,12 @@ def test_the_command_and_that_it_can_be_cancelled(wall: Wall) -> None:
     ids = [face.id for face in wall.faces]
     wall.answer(ids[10:20], "ann", LABEL, "bored", "")
     wall.answer(ids[20:21], "ann", LABEL, "amused", "")
-    command = training_module.command_of(wall.folder, wall.folder / "network-1", ["calm", "bored"], 3)
+    command = training_module.command_of(
+        wall.folder, wall.folder / "network-1", ["calm, 平静", "bored"], 3, 5
+    )
     options = parser().parse_args(command[command.index("train") :])
-    assert (options.init_from, options.classes, options.epochs) == ("mien", ("calm", "bored"), 3)
+    assert (options.init_from, options.classes) == ("mien", ("calm, 平静", "bored")), "a comma in a name"
+    assert (options.epochs, options.folds) == (3, 5)
     training = Training(wall)
     training.start(3)
     assert training.state == "running" and training.told()["left_out"] == ["amused"]
@@ -70,6 +78,9 @@ def test_what_is_told_of_a_run_comes_from_its_files(wall: Wall, monkeypatch: pyt
     """A script in the place of `mien train`, which takes half a minute: it writes what a run writes."""
     script = (
         "import pathlib, sys; run = pathlib.Path(sys.argv[1]); (run / 'model').mkdir(parents=True);"
+        "(run / 'mistakes.csv').write_text('epoch,name,label,answer,probability\\n"
+        "2,crops/003.png,calm,bored,0.999\\n2,crops/gone.png,calm,bored,0.5\\n');"
+        "(run / 'batch.csv').write_text('name\\ncrops/001.png\\ncrops/gone.png\\n');"
         "(run / 'epochs.csv').write_text('epoch,loss,accuracy,validation_loss,validation_accuracy,seconds\\n"
         "1,1.5,0.5,1.2,0.6,2\\n2,1.1,0.7,nan,0.8,1\\n');"
         "print('epoch   2/4  loss 1.1'); print('accuracy 81.5% on 27 validation pictures')"
@@ -90,6 +101,8 @@ def test_what_is_told_of_a_run_comes_from_its_files(wall: Wall, monkeypatch: pyt
         "accuracy 81.5% on 27 validation pictures",
     )
     assert told["curve"]["accuracy"] == [0.5, 0.7] and told["curve"]["validation_loss"] == [1.2, None]
+    assert told["mistakes"] == [[3, "calm", "bored", 99]], "by the places of the faces that are there"
+    assert told["batch_faces"] == [1, -1]
     assert told["use"][0] == f"mien predict holiday.jpg --model {wall.folder / 'network-1'}"
     training.start(None)
     training.close()

@@ -12,8 +12,7 @@ import pytest
 
 from mien.errors import ModelError
 from mien.model.classifier import Classifier
-from mien.model.folder import model_path, read_model_folder, write_metadata
-from mien.model.metadata import Blend, Head, Metadata
+from mien.model.metadata import Blend, Head, Metadata, model_path, read_model_folder, write_metadata
 
 from .tiny_onnx import METADATA, write_folder
 

@@ -7,9 +7,9 @@ import pytest
 
 import mien
 from mien.errors import ConfigError
+from mien.model.calibration import Prior, base_rates, read_prior, reweighting
 from mien.model.metadata import Blend, Head, Metadata
 from mien.model.preprocess import Preprocess
-from mien.model.prior import Prior, base_rates, read_prior, reweighting
 
 HEAD = Head(name="mood", labels=("happy", "sad"))
 COUNTED = Metadata(

@@ -17,9 +17,7 @@ import mien
 from mien.errors import ImageError, OutputError
 from mien.images import decode_image
 from mien.model.classifier import Classifier
-from mien.predict import batch
-from mien.predict.analyzer import Analyzer
-from mien.predict.batch import analyze_many
+from mien.predict.analyzer import Analyzer, _rounds, analyze_many
 from mien.predict.results import Face
 
 from ..model.tiny_onnx import write_folder
@@ -42,7 +40,7 @@ class Held:
 
 @pytest.fixture(autouse=True)
 def _three_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch, "workers", lambda: THREADS)
+    monkeypatch.setattr("mien.predict.analyzer.workers", lambda: THREADS)
 
 
 @pytest.fixture
@@ -135,7 +133,7 @@ def png_header(width: int, height: int) -> bytes:
 def test_large_pictures_make_small_rounds(megapixels: list[int], rounds: list[int]) -> None:
     """72 megapixels at once for three threads; what is larger alone goes alone."""
     files = [Held(str(n), png_header(1000, 1000 * size)) for n, size in enumerate(megapixels)]
-    assert [len(group) for group in batch._rounds(files, THREADS)] == rounds
+    assert [len(group) for group in _rounds(files, THREADS)] == rounds
 
 
 def test_the_work_on_a_picture_is_given_its_place_and_faces(analyzer: Analyzer) -> None:

@@ -10,9 +10,10 @@ import pytest
 import mien
 from mien.images.canvas import label_colours, track_colour
 from mien.labels import canonical
+from mien.serve.app import page_of
 
 PAGE = Path(mien.__file__).parent / "serve" / "page"
-HTML = (PAGE / "index.html").read_text(encoding="utf-8")
+HTML = page_of(PAGE)
 STYLE = (PAGE / "style.css").read_text(encoding="utf-8")
 SCRIPTS = {path.name: path.read_text(encoding="utf-8") for path in sorted(PAGE.glob("*.js"))}
 Colour = tuple[int, ...]

@@ -21,7 +21,7 @@ SETTINGS = ["--epochs", "2", "--batch-size", "16", "--size", "16", "--no-report"
 def train_on(devices, faces, run, *words):
     flags = f"--xla_force_host_platform_device_count={devices}"
     return subprocess.run(
-        [sys.executable, "-m", "mien.cli.main", "train", faces, "--out", run, *SETTINGS, *words],
+        [sys.executable, "-m", "mien.cli.main", "train", faces, "--to", run, *SETTINGS, *words],
         env={**os.environ, "XLA_FLAGS": flags},
         capture_output=True,
         text=True,

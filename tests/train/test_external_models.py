@@ -21,7 +21,7 @@ from onnx import TensorProto, helper, numpy_helper
 from mien.cli.main import main
 from mien.errors import ConfigError, ModelError
 from mien.model.classifier import Classifier
-from mien.model.folder import read_model_folder
+from mien.model.metadata import read_model_folder
 from mien.train.config import TrainConfig
 from mien.train.external_models import Description, adopt_keras, adopt_onnx, remembered
 from mien.train.run import train
@@ -133,8 +133,8 @@ def test_every_command_takes_the_same_description_and_remembers_it(
     assert main(["evaluate", "other.h5", "faces", "--resamples", "200"]) == 2
     assert "name them in order with --labels" in capsys.readouterr().err
     words = ["--labels", "sad,happy", "--input-range", "-1,1"]
-    assert main(["evaluate", "other.h5", "faces", "--resamples", "200", *words, "--out", "first"]) == 0
-    assert main(["evaluate", "other.h5", "faces", "--resamples", "200", "--out", "second"]) == 0
+    assert main(["evaluate", "other.h5", "faces", "--resamples", "200", *words, "--to", "first"]) == 0
+    assert main(["evaluate", "other.h5", "faces", "--resamples", "200", "--to", "second"]) == 0
     scores = [
         json.loads((tmp_path / name / "report.json").read_text())["scores"] for name in ("first", "second")
     ]

@@ -12,7 +12,7 @@ from mien.cli.main import main
 from mien.data.drawn import draw_dataset
 from mien.detect.base import Box
 from mien.faceset.table import FaceRow, FaceSet
-from mien.model.folder import read_model_folder
+from mien.model.metadata import read_model_folder
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def face_set(tmp_path):
 @pytest.mark.slow
 def test_a_face_set_is_trained_on_and_evaluated_without_what_was_learnt(face_set, tmp_path, capsys):
     run = tmp_path / "run"
-    words = ["--epochs", "1", "--size", "16", "--margin", "1.2", "--out", str(run), "--no-report"]
+    words = ["--epochs", "1", "--size", "16", "--margin", "1.2", "--to", str(run), "--no-report"]
     assert main(["train", str(face_set), *words]) == 0
     out = capsys.readouterr()
     assert "38 of a face set, cut at a margin of 1.2" in out.out + out.err
@@ -50,9 +50,7 @@ def test_a_face_set_is_trained_on_and_evaluated_without_what_was_learnt(face_set
     with np.load(run / "trained-on.npz") as seen:
         learnt, held = len(seen["train"]), len(seen["validation"])
     assert learnt + held == 38
-    assert (
-        main(["evaluate", str(run), str(face_set), "--out", str(tmp_path / "r"), "--resamples", "200"]) == 0
-    )
+    assert main(["evaluate", str(run), str(face_set), "--to", str(tmp_path / "r"), "--resamples", "200"]) == 0
     assert f"on {held} validation pictures" in capsys.readouterr().out
     # Two more labels, and the same command sees that the data has changed.
     opened = FaceSet.open(face_set)
@@ -60,9 +58,7 @@ def test_a_face_set_is_trained_on_and_evaluated_without_what_was_learnt(face_set
         row = opened[name]
         opened.put(FaceRow(**{**{field: getattr(row, field) for field in row.__slots__}, "label": "happy"}))
     opened.write()
-    assert (
-        main(["evaluate", str(run), str(face_set), "--out", str(tmp_path / "r"), "--resamples", "200"]) == 0
-    )
+    assert main(["evaluate", str(run), str(face_set), "--to", str(tmp_path / "r"), "--resamples", "200"]) == 0
     report = json.loads((tmp_path / "r" / "report.json").read_text(encoding="utf-8"))
     assert report["data"]["n"] == held + 2
     assert any("2 are new to it" in note for note in report["notes"])

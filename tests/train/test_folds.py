@@ -15,7 +15,7 @@ from mien.data.dataset import Split
 from mien.data.drawn import draw_dataset
 from mien.data.index import InMemoryPictures, fingerprints_of
 from mien.errors import ConfigError, DataError
-from mien.model.folder import read_model_folder
+from mien.model.metadata import read_model_folder
 from mien.train.config import TrainConfig
 from mien.train.folds import FoldAnswers, check_folds, deal
 
@@ -105,12 +105,12 @@ def faces(tmp_path_factory):
 @pytest.mark.slow
 def test_a_run_in_folds_is_killed_goes_on_and_says_what_it_is(faces, tmp_path, capsys):
     run = tmp_path / "run"
-    process = mien("train", faces, "--out", run, *QUICK, start=subprocess.Popen)
+    process = mien("train", faces, "--to", run, *QUICK, start=subprocess.Popen)
     wait_for_epoch(run / "folds" / "2", process)
     first = (run / "folds" / "1" / "out-of-fold.npz").stat().st_mtime_ns
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    assert main(["train", str(faces), "--out", str(run), *QUICK]) == 0
+    assert main(["train", str(faces), "--to", str(run), *QUICK]) == 0
     out = capsys.readouterr().out
     assert (run / "folds" / "1" / "out-of-fold.npz").stat().st_mtime_ns == first  # not trained again
     count = sum(1 for _ in faces.glob("*/*.png"))
@@ -147,6 +147,6 @@ def test_a_run_in_folds_is_killed_goes_on_and_says_what_it_is(faces, tmp_path, c
     assert not sides[0] & sides[1]
     assert len(sides[0] | sides[1]) == count
     assert (
-        main(["evaluate", str(run), str(faces), "--out", str(tmp_path / "again"), "--resamples", "200"]) == 0
+        main(["evaluate", str(run), str(faces), "--to", str(tmp_path / "again"), "--resamples", "200"]) == 0
     )
     assert f"on {count} pictures, out of fold" in capsys.readouterr().out

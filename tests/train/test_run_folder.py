@@ -17,11 +17,11 @@ from mien.data.index import InMemoryPictures
 from mien.errors import ConfigError
 from mien.files import locked
 from mien.labels import FER2013, FERPLUS
-from mien.model.folder import MODEL_FOLDER
+from mien.model.metadata import MODEL_FOLDER
 from mien.train import checkpoint, run_folder
 from mien.train.config import TrainConfig
-from mien.train.pictures import curves
 from mien.train.run import heads_for, train
+from mien.train.trackers import curves
 
 SETTINGS: dict[str, Any] = {"settings": {}, "data": {"fingerprint": "f"}}
 
@@ -106,7 +106,7 @@ def test_a_second_training_of_one_folder_is_told_to_wait(tmp_path: Path) -> None
     out = tmp_path / "run"
     with (
         locked(out, "being trained"),
-        pytest.raises(ConfigError, match=r"is being trained by another process .*--out"),
+        pytest.raises(ConfigError, match=r"is being trained by another process .*--to"),
     ):
         train(TrainConfig(), tmp_path / "faces", out)
     assert not out.exists()  # nothing was trained, so nothing is left

@@ -137,13 +137,13 @@ def test_train_with_a_teacher_and_join_from_the_command_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     tiny = ["--epochs", "1", "--size", "16", "--batch-size", "8", "--no-report", "--quiet"]
-    assert main(["train", str(faces), "--out", "one", *tiny]) == 0
-    assert main(["train", str(faces), "--out", "two", *tiny, "--teacher", "one", "--seed", "1"]) == 0
+    assert main(["train", str(faces), "--to", "one", *tiny]) == 0
+    assert main(["train", str(faces), "--to", "two", *tiny, "--teacher", "one", "--seed", "1"]) == 0
     settings = json.loads(Path("two/settings.json").read_text())["settings"]
     assert settings["teacher"] == ["one"]
     assert main(["ensemble", "one", "two", "--to", "both", "--quiet"]) == 0
     assert "expression (validation)" in capsys.readouterr().out
     assert main(["evaluate", "both", str(faces), "--resamples", "200"]) == 0
     assert (
-        main(["train", str(faces), "--out", "three", *tiny, "--teacher", "both"]) == 0
+        main(["train", str(faces), "--to", "three", *tiny, "--teacher", "both"]) == 0
     )  # an ensemble can teach

@@ -60,7 +60,7 @@ def wait_for_epoch(run, process, count=1):
 @pytest.fixture(scope="module")
 def uninterrupted(faces, tmp_path_factory):
     run = tmp_path_factory.mktemp("runs") / "whole"
-    done = mien("train", faces, "--out", run, *TINY)
+    done = mien("train", faces, "--to", run, *TINY)
     assert done.returncode == 0, done.stderr
     return run
 
@@ -70,7 +70,7 @@ def test_the_run_folder_is_whole(uninterrupted):
     names = {path.name for path in uninterrupted.iterdir()}
     assert names == {
         "README.md", "settings.json", "epochs.csv", "curves.png", "batch.png", "trained-on.npz",
-        "best.keras", "last.keras", "model", "checkpoint",
+        "batch.csv", "mistakes.csv", "best.keras", "last.keras", "model", "checkpoint",
     }  # fmt: skip
     assert {path.name for path in (uninterrupted / "model").iterdir()} == {
         "model.onnx",
@@ -86,7 +86,7 @@ def test_the_run_folder_is_whole(uninterrupted):
 
 @pytest.mark.slow
 def test_python_trains_and_evaluates_as_the_commands_do(uninterrupted, faces, tmp_path):
-    run = package.train(faces, out=tmp_path / "run", epochs=1, batch_size=16, size=16, quiet=True)
+    run = package.train(faces, to=tmp_path / "run", epochs=1, batch_size=16, size=16, quiet=True)
     assert run.folder == tmp_path / "run"
     assert [row["epoch"] for row in epochs_of(run.folder)] == ["1"]
     of_the_command = json.loads((uninterrupted / "settings.json").read_text())["settings"]
@@ -94,7 +94,7 @@ def test_python_trains_and_evaluates_as_the_commands_do(uninterrupted, faces, tm
         **of_the_command,
         "epochs": 1,
     }
-    report = package.evaluate(run.model, faces, tta="flip", out=tmp_path / "report")
+    report = package.evaluate(run.model, faces, tta="flip", to=tmp_path / "report")
     written = json.loads((tmp_path / "report" / "report.json").read_text())
     assert written["tta"]["tta"] == "flip"
     assert written["scores"]["accuracy"] == report.scores.accuracy >= 0.5
@@ -110,11 +110,11 @@ def test_python_trains_and_evaluates_as_the_commands_do(uninterrupted, faces, tm
 @pytest.mark.parametrize("after", [1, 3])
 def test_a_killed_training_goes_on_and_equals_an_uninterrupted_one(faces, uninterrupted, tmp_path, after):
     run = tmp_path / "killed"
-    process = mien("train", faces, "--out", run, *TINY, start=subprocess.Popen)
+    process = mien("train", faces, "--to", run, *TINY, start=subprocess.Popen)
     wait_for_epoch(run, process, after)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    done = mien("train", faces, "--out", run, *TINY)
+    done = mien("train", faces, "--to", run, *TINY)
     assert done.returncode == 0, done.stderr
     times = {"seconds"}
     for one, two in zip(epochs_of(run), epochs_of(uninterrupted), strict=True):
@@ -130,7 +130,7 @@ def test_ctrl_c_keeps_the_best_network(faces, tmp_path):
     run = tmp_path / "stopped"
     # What a shell starts in the background ignores Ctrl-C, and so would this child of such a test run.
     heard = {"start": subprocess.Popen, "preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
-    process = mien("train", faces, "--out", run, *TINY[2:], "--epochs", "500", **heard)
+    process = mien("train", faces, "--to", run, *TINY[2:], "--epochs", "500", **heard)
     wait_for_epoch(run, process)
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=120)
@@ -142,7 +142,7 @@ def test_ctrl_c_keeps_the_best_network(faces, tmp_path):
 @pytest.mark.slow
 def test_the_same_command_loads_the_finished_run(faces, uninterrupted):
     before = (uninterrupted / "best.keras").stat().st_mtime_ns
-    again = mien("train", faces, "--out", uninterrupted, *TINY)
+    again = mien("train", faces, "--to", uninterrupted, *TINY)
     assert again.returncode == 0
     assert "trained already" in again.stdout
     assert (uninterrupted / "best.keras").stat().st_mtime_ns == before
@@ -168,7 +168,7 @@ def test_the_printed_command_reads_the_data_as_the_training_did(tmp_path):
 
 @pytest.mark.slow
 def test_other_settings_do_not_overwrite_a_run(faces, uninterrupted):
-    other = mien("train", faces, "--out", uninterrupted, *TINY, "--seed", "7")
+    other = mien("train", faces, "--to", uninterrupted, *TINY, "--seed", "7")
     assert other.returncode == 2
     assert "seed: 0 there, 7 asked" in other.stderr
     assert other.stderr.count("\n") == 1
@@ -176,7 +176,7 @@ def test_other_settings_do_not_overwrite_a_run(faces, uninterrupted):
 
 @pytest.mark.slow
 def test_a_diverging_training_says_what_to_do(faces, tmp_path):
-    done = mien("train", faces, "--out", tmp_path / "nan", *TINY, "--learning-rate", "1e30")
+    done = mien("train", faces, "--to", tmp_path / "nan", *TINY, "--learning-rate", "1e30")
     assert done.returncode == 2
     assert "try --learning-rate 0.01 (it was 1e+30)" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
@@ -186,9 +186,7 @@ def test_a_diverging_training_says_what_to_do(faces, tmp_path):
 def test_from_starts_at_another_network_with_other_classes(uninterrupted, tmp_path):
     draw_dataset(tmp_path / "others", classes=("angry", "surprise", "neutral"), per_class=20, seed=5)
     run = tmp_path / "tuned"
-    done = mien(
-        "train", tmp_path / "others", "--from", uninterrupted / "model", "--out", run, "--epochs", "2"
-    )
+    done = mien("train", tmp_path / "others", "--from", uninterrupted / "model", "--to", run, "--epochs", "2")
     assert done.returncode == 0, done.stderr
     metadata = json.loads((run / "model" / "model.json").read_text())
     assert metadata["heads"][0]["labels"] == ["angry", "neutral", "surprise"]
@@ -222,7 +220,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(faces, tmp_path):
     done = mien(
         "train",
         faces,
-        "--out",
+        "--to",
         run,
         *TINY,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit),
@@ -231,7 +229,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(faces, tmp_path):
     assert "cannot write" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
     assert not [path for path in run.rglob("*") if path.name.startswith(".")]  # no half-written file stays
-    again = mien("train", faces, "--out", run, *TINY)
+    again = mien("train", faces, "--to", run, *TINY)
     assert again.returncode == 0, again.stderr
 
 
@@ -239,7 +237,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(faces, tmp_path):
 def test_a_limit_a_time_limit_and_tensorboard(faces, tmp_path):
     run = tmp_path / "run"
     words = ["--limit", "32", "--time-limit", "20s", "--epochs", "999", "--tracker", "tensorboard", *TINY[4:]]
-    done = mien("train", faces, "--out", run, *words)
+    done = mien("train", faces, "--to", run, *words)
     assert done.returncode == 0, done.stderr
     rows = epochs_of(run)
     assert len(rows) < 999

@@ -14,8 +14,7 @@ from mien.errors import ImageError
 from mien.model.classifier import Classifier
 from mien.predict.analyzer import Analyzer
 from mien.video import pieces
-from mien.video.analyze import analyze_video
-from mien.video.settings import VideoSettings
+from mien.video.analyze import VideoSettings, analyze_video
 
 from ..model.tiny_onnx import write_folder
 from .video_files import Squares, scene, write_video

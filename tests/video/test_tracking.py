@@ -15,9 +15,17 @@ from mien.detect.base import Box
 from mien.errors import ConfigError, DataError
 from mien.model.metadata import Head
 from mien.predict.results import Face
-from mien.video.results import TrackedFace, VideoFrame
-from mien.video.settings import TrackerSettings
-from mien.video.tracking import BoxTracker, KalmanFilter, Smoother, Tracker, diou, linear_assignment
+from mien.video.analyze import VideoFrame
+from mien.video.tracking import (
+    BoxTracker,
+    KalmanFilter,
+    Smoother,
+    TrackedFace,
+    Tracker,
+    TrackerSettings,
+    diou,
+    linear_assignment,
+)
 
 HEAD = Head(name="light", labels=("dark", "bright"), threshold=0.6)
 

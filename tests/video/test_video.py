@@ -13,10 +13,8 @@ from mien.errors import ConfigError, ImageError
 from mien.images.canvas import RAIL, label_colours
 from mien.model.classifier import Classifier
 from mien.predict.analyzer import Analyzer
-from mien.video.analyze import analyze_video
+from mien.video.analyze import VideoFrame, VideoSettings, analyze_video
 from mien.video.reader import Clock, open_video, prefetch
-from mien.video.results import VideoFrame
-from mien.video.settings import VideoSettings
 from mien.video.timeline import Timeline, draw_timeline
 from mien.video.writer import BackgroundWriter, ConstantFrameRate, constant_rate
 
@@ -259,7 +257,7 @@ def test_thumbnails_stay_few(analyzer: Analyzer) -> None:
     timeline = Timeline(analyzer.head.labels, 1)
     image = scene([(10, 10, 200)])
     (face,) = analyzer.analyze(image)
-    from mien.video.results import TrackedFace
+    from mien.video.tracking import TrackedFace
 
     tracked = TrackedFace(track=1, face=face, raw=face.probabilities)
     for index in range(500):

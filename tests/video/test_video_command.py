@@ -113,7 +113,7 @@ def test_ffmpeg_keeps_the_sound(clip: Path, capfd: pytest.CaptureFixture[str]) -
     subprocess.run(made, check=True, stdin=subprocess.DEVNULL)
     clip.unlink()
     Path("with.mkv").rename("clip.mkv")
-    assert video("clip.mkv", "--jsonl", "--out", "deep/results") == 1  # five seconds were promised
+    assert video("clip.mkv", "--jsonl", "--to", "deep/results") == 1  # five seconds were promised
     (note,) = capfd.readouterr().err.splitlines()
     assert note.startswith("mien: clip.mkv ends after 0.4 of 5.0 seconds")
     result = Path("deep/results/clip-faces.mp4")
@@ -147,7 +147,7 @@ def test_wrong_places_are_one_line_and_change_nothing(capfd: pytest.CaptureFixtu
     Path("words.mp4").write_text("no video\n" * 99)
     before = sorted(path.name for path in Path().iterdir())
     for words, said in (
-        (("clip.mp4", "--out", "taken"), "the results need a folder, taken is a file"),
+        (("clip.mp4", "--to", "taken"), "the results need a folder, taken is a file"),
         (("words.mp4",), "words.mp4 is a text, not a video"),
         (("nothing.mp4",), "cannot read nothing.mp4"),
         ((".",), ". is a folder"),

@@ -41,7 +41,7 @@ from mien.detect.mien import METADATA_FILE as DETECTOR_METADATA
 from mien.errors import ConfigError, DataError, OutputError, WorkerError, need
 from mien.files import spreadsheet_safe
 from mien.images.decode import workers
-from mien.model.folder import INT8_FILE, METADATA_FILE, MODEL_FILE
+from mien.model.metadata import INT8_FILE, METADATA_FILE, MODEL_FILE
 from mien.predict.analyzer import load, model_folder
 from mien.terminal import ProgressBar
 

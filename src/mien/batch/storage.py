@@ -139,7 +139,7 @@ class Target:
     def held(self) -> Iterator[None]:
         """Let nobody else write there inside the block; ConfigError where somebody does."""
         if not self.is_address:
-            with locked(Path(self.word), "being written", "--to"):
+            with locked(Path(self.word), "being written"):
                 yield
             return
         with self._held_bucket():

@@ -27,10 +27,10 @@ from mien.batch.worker import CRASH, DAMAGED, UNREADABLE, Answer, Job, Part, enc
 from mien.errors import ImageError
 from mien.images.listing import picture_name
 from mien.predict.analyzer import Analyzer
-from mien.predict.table import arrow_schema, arrow_table
+from mien.predict.results import arrow_schema, arrow_table
 from mien.video import pieces
+from mien.video.analyze import VideoSettings
 from mien.video.reader import configure_ffmpeg
-from mien.video.settings import VideoSettings
 from mien.video.sinks import video_columns, video_rows
 
 _SETTINGS = VideoSettings()  # those of `mien video` without options

@@ -26,10 +26,8 @@ from mien.errors import ImageError, ModelError, need
 from mien.files import cache_folder
 from mien.images.headers import HEAD_BYTES, content_kind
 from mien.images.listing import PICTURE_SUFFIXES, picture_name
-from mien.predict.analyzer import Analyzer, load
-from mien.predict.batch import analyze_many
-from mien.predict.results import Faces
-from mien.predict.table import arrow_schema, arrow_table, table_columns, table_rows
+from mien.predict.analyzer import Analyzer, analyze_many, load
+from mien.predict.results import Faces, arrow_schema, arrow_table, table_columns, table_rows
 
 UNREADABLE, DAMAGED, CRASH = "unreadable", "damaged", "crash"  # the words of the column `error`
 METADATA_KEY = b"mien"  # of a shard's Parquet file: its `Counts` as JSON, and the run that it belongs to

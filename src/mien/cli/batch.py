@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from mien.batch.config import BatchConfig
-from mien.cli.network_options import add_network_options, add_search_options, adopted_model
+from mien.cli.inputs import add_network_options, add_search_options, adopted_model
 from mien.settings import add_settings, from_options
 
 HELP = "Recognise a very large number of pictures on one or many machines, into Parquet, and go on after any stop."

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 
-from mien.cli.network_options import add_network_options
+from mien.cli.inputs import add_network_options
 
 HELP = "Measure how many pictures a second `mien serve` answers on this machine, by their size and number of faces."
 EXAMPLES = """examples:

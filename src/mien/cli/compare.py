@@ -13,7 +13,6 @@ from mien.settings import add_settings, from_options, given
 from mien.terminal import ProgressBar
 from mien.train.config import TrainConfig
 
-USAGE = "mien compare DATA [MODEL ...] [--networks A,B] [--recipes A,B] [settings]"
 HELP = "Train or load several networks and compare them: accuracy, calibration, size, speed, in one table."
 EXAMPLES = """examples:
   mien compare faces runs/faces-small other.onnx     trained models
@@ -26,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", type=Path, metavar="DATA", help="folder, CSV or table of labelled faces")
     parser.add_argument("models", nargs="*", metavar="MODEL", help="runs, model folders or network files")
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="folder of the comparison (default: comparison-DATA)"
+        "--to", type=Path, metavar="DIR", help="folder of the comparison (default: comparison-DATA)"
     )
     parser.add_argument(
         "--runs", type=Path, default=Path("runs"), metavar="DIR", help="where trainings go (default: runs)"
@@ -41,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
     from mien.evaluate.render import COMPARISON_JSON, COMPARISON_PAGE, comparison_text, write_comparison
 
     config = from_options(CompareConfig, options)
-    out = options.out or Path(f"comparison-{plain_name(options.data)}")
+    out = options.to or Path(f"comparison-{plain_name(options.data)}")
     check_replaceable(out, "a comparison", COMPARISON_JSON)  # now rather than after minutes of training
     models = [*options.models, *_trained(options, config)]
     bar = ProgressBar(quiet=options.quiet)

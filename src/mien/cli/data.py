@@ -195,8 +195,7 @@ def _look(options: argparse.Namespace, config: DataConfig) -> int:
 
 def _remember(options: argparse.Namespace, dataset: Dataset, config: DataConfig) -> str:
     """Remember what a list decides; the list's columns say which kind it is."""
-    from mien.data.copy_list import decisions_in_copies
-    from mien.data.decisions import remember
+    from mien.data.decisions import decisions_in_copies, remember
     from mien.data.label_errors import decisions_in
     from mien.data.readers.csv_text import rows_of
 
@@ -209,7 +208,7 @@ def _remember(options: argparse.Namespace, dataset: Dataset, config: DataConfig)
 
 def _copies(folder: Path, dataset: Dataset, found: Duplicates, decided: Decisions) -> str:
     """Write the list of copies and its sheet; return what to say."""
-    from mien.data.copy_list import copy_pairs, write_copies, write_copies_sheet
+    from mien.data.decisions import copy_pairs, write_copies, write_copies_sheet
 
     pairs = copy_pairs(dataset, found, decided)
     if not pairs:

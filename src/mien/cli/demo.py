@@ -6,7 +6,7 @@ import argparse
 import shlex
 from pathlib import Path
 
-from mien.cli.network_options import add_network_options, open_analyzer
+from mien.cli.inputs import add_network_options, open_analyzer
 
 HELP = "Recognise the expressions in two portraits that come with mien: no picture of your own is needed."
 EXAMPLES = """examples:
@@ -29,9 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    from mien.cli.inputs import Source
     from mien.cli.predict import answer, targets_of
     from mien.cli.predict_output import print_table
-    from mien.cli.predict_sources import Source
 
     folder = Path(__file__).parent.parent / "samples"
     sources = [Source(name, folder / name, Path(name)) for name in _SAMPLES]

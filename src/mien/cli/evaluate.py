@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mien.evaluate.config import EvaluateConfig
 from mien.files import joined_paths, plain_name
-from mien.model.folder import SETTINGS_FILE
+from mien.model.metadata import SETTINGS_FILE
 from mien.settings import add_settings, from_options
 from mien.terminal import ProgressBar
 
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder, CSV, table or archive of labelled faces; several are combined",
     )
     parser.add_argument(
-        "--out",
+        "--to",
         type=Path,
         metavar="DIR",
         help="report folder (default: report-DATA in a run, otherwise in the current directory)",
@@ -50,12 +50,10 @@ def run(options: argparse.Namespace) -> int:
 
     options.data = joined_paths(options.data)
     config = from_options(EvaluateConfig, options)
-    out = options.out or default_out(options.model, options.data)
+    out = options.to or default_out(options.model, options.data)
     bar = ProgressBar(quiet=options.quiet)
     command = shlex.join(["mien", *sys.argv[1:]])
-    report = evaluate(
-        options.model, options.data, config=config, out=out, command=command, progress=bar.stage
-    )
+    report = evaluate(options.model, options.data, config=config, to=out, command=command, progress=bar.stage)
     bar.end()
     if options.json:
         print(report.to_json())

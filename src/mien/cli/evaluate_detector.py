@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder with labels.jsonl and the photographs or their archives",
     )
     parser.add_argument(
-        "--out",
+        "--to",
         type=Path,
         metavar="DIR",
         help="report folder: table, values, sheets of the worst (default: none)",
@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
 
     config = from_options(DetectorEvaluation, options)
     bar = ProgressBar(quiet=options.quiet)
-    report = evaluate_detectors(options.data, config, options.out, bar.stage)
+    report = evaluate_detectors(options.data, config, options.to, bar.stage)
     bar.end()
     if options.json:
         import json
@@ -48,6 +48,6 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps(values_of(report.measured), indent=2))
         return 0
     print(text_of(report.measured, config.false_positives))
-    if options.out:
-        print(f"report   {options.out / PAGE_FILE}")
+    if options.to:
+        print(f"report   {options.to / PAGE_FILE}")
     return 0

@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mien.cli.network_options import add_detector_options
+from mien.cli.inputs import add_detector_options
 from mien.errors import ConfigError
-from mien.explain.config import ExplainConfig
+from mien.explain.explain import ExplainConfig
 from mien.files import plain_name, separate_paths
 from mien.settings import add_settings, from_options
 
@@ -39,13 +39,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_detector_options(parser, None, "auto for a picture, whole for DATA")
     parser.add_argument(
-        "--out",
+        "--to",
         type=Path,
         metavar="FILE",
         help="picture to write, or a folder for it (default: explained-NAME.png)",
     )
     parser.add_argument(
-        "--json", action="store_true", help="print the numbers as JSON; a picture is written only with --out"
+        "--json", action="store_true", help="print the numbers as JSON; a picture is written only with --to"
     )
     add_settings(parser, ExplainConfig)
 
@@ -70,17 +70,17 @@ def _is_data(what: str) -> bool:
 
 
 def _out(options: argparse.Namespace) -> Path | None:
-    if options.out is None and options.json:
+    if options.to is None and options.json:
         return None
     name = "stdin" if options.what == "-" else plain_name(Path(options.what))
     default = f"explained-{name}.png"
-    if options.out is None:
+    if options.to is None:
         return Path(default)
-    return options.out / default if options.out.is_dir() else Path(options.out)
+    return options.to / default if options.to.is_dir() else Path(options.to)
 
 
 def _explain_picture(options: argparse.Namespace, config: ExplainConfig, out: Path | None) -> int:
-    from mien.cli.predict_sources import find_sources
+    from mien.cli.inputs import find_sources
     from mien.detect.registry import WholePicture
     from mien.explain.explain import explain_face, inverse_transform, open_explainer
     from mien.explain.render import caption, draw_explanation, in_words
@@ -132,8 +132,7 @@ def _explain_picture(options: argparse.Namespace, config: ExplainConfig, out: Pa
 
 
 def _explain_data(options: argparse.Namespace, config: ExplainConfig, out: Path | None) -> int:
-    from mien.explain.classes import FACES, explain_classes, open_split
-    from mien.explain.explain import open_explainer
+    from mien.explain.explain import FACES, explain_classes, open_explainer, open_split
     from mien.explain.render import class_in_words, draw_classes
     from mien.images.canvas import write_picture
     from mien.terminal import ProgressBar

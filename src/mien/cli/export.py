@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from mien.data.dataset import DataConfig, Dataset
 from mien.errors import ConfigError, need
-from mien.model.folder import METADATA_FILE, MODEL_FOLDER, read_model_folder
-from mien.model.metadata import Metadata
+from mien.model.metadata import METADATA_FILE, MODEL_FOLDER, Metadata, read_model_folder
 from mien.settings import add_settings, from_mapping, given, setting
 from mien.train.external_models import LABELS_OF_BOTH, Description
 
 if TYPE_CHECKING:
-    from mien.evaluate.matching import Match
+    from mien.evaluate.models import Match
 
 HELP = "Write a trained network as a checked model folder, or as a LiteRT, .h5 or .keras file."
 EXAMPLES = """examples:
@@ -105,7 +104,7 @@ def _calibrated(model: Path, metadata: Metadata) -> Metadata:
 def _int8_data(options: argparse.Namespace, metadata: Metadata) -> tuple[Dataset, Match]:
     """Read the DATA of --int8, before anything is written: its classes may not be those of the model."""
     from mien.data import open_dataset
-    from mien.evaluate.matching import match_classes
+    from mien.evaluate.models import match_classes
 
     dataset = open_dataset(options.int8, data_config(options))
     return dataset, match_classes(metadata, dataset.classes, metadata.heads[0].name)

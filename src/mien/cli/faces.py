@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mien.cli.network_options import add_detector_options
+from mien.cli.inputs import add_detector_options
 from mien.errors import ConfigError
 from mien.faceset.settings import FacesConfig
 from mien.settings import add_settings, from_options
@@ -73,15 +73,16 @@ def run(options: argparse.Namespace) -> int:
 def summary(done: Extraction) -> str:
     """Return for people what a run did and what to do next."""
     from mien.faceset.table import SET_ASIDE, SHOWN
+    from mien.terminal import counted
 
     looked = [(done.photographs, "photograph"), (done.films, "film")]
-    sources = " and ".join(_counted(count, what) for count, what in looked if count) or "nothing new"
+    sources = " and ".join(counted(count, what) for count, what in looked if count) or "nothing new"
     lines = [f"looked at {sources}{f'; {done.known:,} known already' if done.known else ''}"]
     if done.without:
-        lines.append(f"{_counted(done.without, 'source')} without a face")
+        lines.append(f"{counted(done.without, 'source')} without a face")
     aside = [f"{done.new[status]:,} {status}" for status in SET_ASIDE if done.new.get(status)]
     new = sum(done.new.values())
-    added = f"added {_counted(new, 'face')}"
+    added = f"added {counted(new, 'face')}"
     lines.append(
         f"{added}: {done.new.get(SHOWN, 0):,} to be labelled; set aside: {', '.join(aside)}"
         if aside
@@ -89,13 +90,9 @@ def summary(done: Extraction) -> str:
     )
     labelled = len(done.faces.labelled())
     lines.append(
-        f"{done.faces.folder} holds {_counted(len(done.faces), 'face')}, {labelled:,} of them labelled"
+        f"{done.faces.folder} holds {counted(len(done.faces), 'face')}, {labelled:,} of them labelled"
     )
     if done.problems:
-        lines.append(f"{_counted(len(done.problems), 'problem')}, each named above")
+        lines.append(f"{counted(len(done.problems), 'problem')}, each named above")
     lines.append(f"next: mien label {done.faces.folder}")
     return "\n".join(lines)
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count:,} {what}{'' if count == 1 else 's'}"

@@ -6,7 +6,7 @@ import argparse
 import re
 import sys
 
-from mien.cli.network_options import add_network_options, open_analyzer
+from mien.cli.inputs import add_network_options, open_analyzer
 from mien.errors import ConfigError
 
 HELP = "Show a camera with the faces marked, in a window or in the browser. q or Escape ends it."
@@ -37,11 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from mien.predict.annotate import annotated_frame
-    from mien.video.analyze import detect_resized
+    from mien.video.analyze import VideoSettings, detect_resized
     from mien.video.camera import Window, open_camera
     from mien.video.reader import configure_ffmpeg
-    from mien.video.settings import HALF_LIFE_S, VideoSettings
-    from mien.video.tracking import Tracker
+    from mien.video.tracking import HALF_LIFE_S, Tracker
 
     configure_ffmpeg()
     try:

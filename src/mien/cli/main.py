@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import errno
 import importlib
 import os
@@ -10,6 +11,7 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from mien._version import __version__
 from mien.errors import MienError
@@ -19,23 +21,23 @@ from mien.terminal import stopped_code, terminated_as_by_ctrl_c
 # Each is a module of this package with HELP (one line), EXAMPLES (text), add_arguments(parser) and run(args) -> int.
 # Importing one must stay light: whatever is heavy is imported inside run().
 COMMANDS = (
-    "faces",
-    "train",
-    "evaluate",
-    "compare",
-    "explain",
     "predict",
-    "batch",
     "demo",
     "video",
     "live",
     "serve",
+    "faces",
     "label",
-    "bench",
     "data",
+    "train",
+    "evaluate",
+    "compare",
+    "explain",
     "models",
     "export",
     "ensemble",
+    "batch",
+    "bench",
     "train-detector",
     "evaluate-detector",
 )
@@ -78,15 +80,21 @@ def parser(command: str | None = None) -> argparse.ArgumentParser:
         sub = commands.add_parser(
             name,
             help=module.HELP,
-            usage=getattr(module, "USAGE", None),  # where argparse's own would be a page long
             description=module.HELP,
             epilog=module.EXAMPLES,
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,  # --epoch for --epochs would change its meaning the day another option begins so
         )
         module.add_arguments(sub)
-        sub.set_defaults(run=module.run)
+        sub.usage = _short_usage(sub)
+        sub.set_defaults(run=module.run, parser=sub)
     return top
+
+
+def _short_usage(command: argparse.ArgumentParser) -> str:
+    """Return what must be given; argparse would list the options here as well, half a page before their help."""
+    words = " ".join(command.format_usage().split()).partition(": ")[2]
+    return " ".join([*re.sub(r"\[-[^\]]*\]+", "", words).split(), "[options]"]).replace("%", "%%")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -99,7 +107,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not given:
         print(WELCOME, end="")
         return 0
-    options = parser(given[0] if given else None).parse_args(given)
+    options, unknown = parser(given[0] if given else None).parse_known_args(given)
+    if unknown:
+        _refuse(options.parser, unknown)
     try:
         with terminated_as_by_ctrl_c():
             code = int(options.run(options))
@@ -120,6 +130,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _drop_output()
         print(f"mien: cannot write the output: {error.strerror}; free some space", file=sys.stderr)
         return 2
+
+
+def _refuse(command: argparse.ArgumentParser, words: Sequence[str]) -> NoReturn:
+    """End as argparse does, but with the usage of the command itself and the option that may have been meant."""
+    word = next((word for word in words if word.startswith("-")), words[0]).partition("=")[0]
+    known = re.findall(r"(?<![\w-])--[a-z][\w-]*", command.format_help())
+    close = difflib.get_close_matches(word, known, 1) if word.startswith("-") else []
+    meant = f"; did you mean {close[0]}?" if close else f"; see {command.prog} --help"
+    command.error(f"{'no option' if word.startswith('-') else 'one too many:'} {word}{meant}")
 
 
 def _joined(arguments: Sequence[str]) -> list[str]:

@@ -10,15 +10,15 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mien.cli.network_options import add_network_options, add_search_options, open_analyzer
+from mien.cli.inputs import add_network_options, add_search_options, open_analyzer
 from mien.errors import ConfigError, ImageError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from mien.cli.inputs import Source
     from mien.cli.predict_output import Writer
-    from mien.cli.predict_sources import Source
     from mien.predict.analyzer import Analyzer
     from mien.predict.results import Faces
 
@@ -73,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from mien.cli.predict_sources import find_sources
+    from mien.cli.inputs import find_sources
 
     if options.download_yunet:
         _download()
@@ -85,7 +85,7 @@ def run(options: argparse.Namespace) -> int:
             "see mien predict --help"
         )
     if options.resume:
-        from mien.cli.predict_resume import resume_form
+        from mien.cli.predict_output import resume_form
 
         form = resume_form(options.resume, options.form, options.parquet)
     found = find_sources(options.paths, options.save)
@@ -98,18 +98,17 @@ def run(options: argparse.Namespace) -> int:
     write = _writer(options)
     analyzer = open_analyzer(options, search=True)
     if options.resume:
-        from mien.cli.predict_resume import resumed
+        from mien.cli.predict_output import resumed
 
         left, write = resumed(options.resume, form, analyzer, sources)
         sources = [source for source, wanted in zip(sources, left, strict=True) if wanted]
         targets = [target for target, wanted in zip(targets, left, strict=True) if wanted]
     failed = answer(analyzer, sources, targets, write, bar=bool(options.parquet or options.resume))
     if options.save:
-        count = len(sources) - failed
-        print(
-            f"mien: wrote {count} marked picture{'' if count == 1 else 's'} to {options.save}",
-            file=sys.stderr,
-        )
+        from mien.terminal import counted
+
+        done = counted(len(sources) - failed, "marked picture")
+        print(f"mien: wrote {done} to {options.save}", file=sys.stderr)
     return 1 if problems or failed else 0
 
 
@@ -150,7 +149,7 @@ class _Results:
         self._bar = ProgressBar("pictures", len(sources), shown=bar)
 
     def __iter__(self) -> Iterator[tuple[Source, Faces | ImageError]]:
-        from mien.predict.batch import analyze_many
+        from mien.predict.analyzer import analyze_many
 
         with closing(
             analyze_many(self._analyzer, self._sources, _saving(self._targets), self._warn)
@@ -192,14 +191,14 @@ def _writer(options: argparse.Namespace) -> Writer:
 
 
 def _download() -> None:
-    from mien.detect.yunet import fetch_yunet
+    from mien.detect.registry import fetch_yunet
 
     print(f"mien: YuNet's file is {fetch_yunet()}", file=sys.stderr)
 
 
 def targets_of(sources: list[Source], folder: Path | None) -> list[Path | None]:
     """Return where each marked picture goes; ConfigError where that is in the way of something."""
-    from mien.cli.predict_sources import real, save_places
+    from mien.cli.inputs import real, save_places
 
     if folder is None:
         return [None] * len(sources)

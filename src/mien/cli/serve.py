@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 
-from mien.cli.network_options import add_network_options, adopted_model
+from mien.cli.inputs import add_network_options, adopted_model
 from mien.errors import need
 
 HELP = "Serve a page for photos, videos and the camera, and the same as a REST API."

@@ -14,14 +14,13 @@ from mien.data.dataset import DataConfig
 from mien.errors import ConfigError
 from mien.files import joined_paths
 from mien.settings import add_settings, given, to_options
-from mien.terminal import ProgressBar, clock
+from mien.terminal import ProgressBar, clock, counted
 from mien.train.config import TrainConfig
 from mien.train.recipes import config_from, departures, load_recipe, recipe_names
 
 if TYPE_CHECKING:
     from mien.train.run import Run
 
-USAGE = "mien train DATA [--recipe NAME] [--out RUN] [settings]"
 HELP = "Train a network on labelled faces; the same command resumes or loads it."
 EXAMPLES = """examples:
   mien train faces                                  folders of pictures, one a class
@@ -43,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--recipe", metavar="NAME", help="settings by name, or a recipe file of your own")
     parser.add_argument(
-        "--out",
+        "--to",
         type=Path,
         metavar="RUN",
         help="run folder (default: runs/DATA-RECIPE-SETTINGS)",
@@ -71,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
     name = options.recipe or ("fine-tune" if asked.get("init_from") else None)
     recipe = load_recipe(name) if name else None
     config = config_from(recipe, asked)
-    out = options.out or default_folder(
+    out = options.to or default_folder(
         options.data, recipe.name if recipe else config.network, settings=departures(config, recipe, asked)
     )
     return _train(options, config, out)
@@ -86,8 +85,7 @@ def _train(options: argparse.Namespace, config: TrainConfig, out: Path) -> int:
     done = train(config, options.data, out, retrain=options.retrain, command=command, show=show)
     if done.trained:
         count, best = done.progress.epoch, done.progress.best_epoch
-        several = "epoch" if count == 1 else "epochs"
-        print(f"trained {count} {several} in {clock(done.progress.seconds)}, best {best}")
+        print(f"trained {counted(count, 'epoch')} in {clock(done.progress.seconds)}, best {best}")
     else:
         print(f"{out} is trained already with these settings; --retrain trains again")
     report = out / run_folder.REPORT_FOLDER / "report.html"
@@ -123,7 +121,7 @@ def _report(run: Run, data: Path) -> None:
     config = EvaluateConfig.reading_as(run.config)
     if run.config.folds:
         config = replace(config, split=OUT_OF_FOLD)
-    report = evaluate(run.folder, data, config=config, out=run.folder / REPORT_FOLDER)
+    report = evaluate(run.folder, data, config=config, to=run.folder / REPORT_FOLDER)
     record_scores(run.model, report.recorded())
     print(report.headline())
 

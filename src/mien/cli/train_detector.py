@@ -15,7 +15,7 @@ HELP = "Train a face detector on photographs with face boxes; the same command r
 EXAMPLES = """examples:
   mien train-detector faces                           a folder with labels.jsonl and the photographs
   mien train-detector faces --time-limit 90m          plan the epochs to fit
-  mien train-detector faces --out runs/trial --epochs 2 --crops 256 --limit 200    a quick trial
+  mien train-detector faces --to runs/trial --epochs 2 --crops 256 --limit 200    a quick trial
 """
 
 
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DATA",
         help="folder with labels.jsonl and the photographs or their archives",
     )
-    parser.add_argument("--out", type=Path, metavar="RUN", help="run folder (default: runs/DATA-detector)")
+    parser.add_argument("--to", type=Path, metavar="RUN", help="run folder (default: runs/DATA-detector)")
     parser.add_argument(
         "--retrain", action="store_true", help="train again where a finished run lies, replacing it"
     )
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from mien.detect.training.run import train_detector
-    from mien.terminal import ProgressBar, clock
+    from mien.terminal import ProgressBar, clock, counted
     from mien.train.run_folder import default_folder
 
     if not options.data.is_dir():
@@ -44,12 +44,12 @@ def run(options: argparse.Namespace) -> int:
             f"DATA must be a folder with labels.jsonl, got {options.data}; see mien train-detector --help"
         )
     config = from_options(DetectorConfig, options)
-    out = options.out or default_folder(options.data, "detector")
+    out = options.to or default_folder(options.data, "detector")
     show = ProgressBar(quiet=options.quiet)
     command = shlex.join(["mien", *sys.argv[1:]])
     done = train_detector(config, options.data, out, retrain=options.retrain, command=command, show=show)
     if done.trained:
-        print(f"trained {done.progress.epoch} epochs in {clock(done.progress.seconds)}")
+        print(f"trained {counted(done.progress.epoch, 'epoch')} in {clock(done.progress.seconds)}")
     else:
         print(f"{out} is trained already with these settings; --retrain trains again")
     print(f"detector {done.detector}")

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mien.cli.network_options import add_network_options, open_analyzer
+from mien.cli.inputs import add_network_options, open_analyzer
 from mien.errors import ConfigError
 from mien.terminal import put_off, stopped_code
 
@@ -15,15 +15,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mien.predict.analyzer import Analyzer
+    from mien.video.analyze import VideoFrame, VideoSettings
     from mien.video.reader import Video
-    from mien.video.results import VideoFrame
-    from mien.video.settings import VideoSettings
     from mien.video.timeline import Timeline
 
 HELP = "Follow the faces in a video: a marked copy, a table of expressions over time, and a timeline."
 EXAMPLES = """examples:
   mien video talk.mp4                                    writes talk-faces/: video, table, timeline
-  mien video talk.mp4 --out results --jsonl
+  mien video talk.mp4 --to results --jsonl
   mien video talk.mp4 --no-smoothing     every frame on its own
   mien video talk.mp4 --stride 1         look for faces in every frame
   mien video talk.mp4 --no-video         table and timeline alone, faster
@@ -33,12 +32,12 @@ _NAMED = 3  # expressions in a line of the summary
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     from mien.settings import add_settings
-    from mien.video.settings import VideoSettings
+    from mien.video.analyze import VideoSettings
 
     parser.add_argument("file", metavar="FILE", type=Path, help="a video of any kind that FFmpeg decodes")
     add_network_options(parser)
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="folder for the results (default: NAME-faces in this folder)"
+        "--to", type=Path, metavar="DIR", help="folder for the results (default: NAME-faces in this folder)"
     )
     parser.add_argument("--jsonl", action="store_true", help="also write a line of JSON a frame")
     parser.add_argument("--no-video", action="store_true", help="write no marked video")
@@ -47,14 +46,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from mien.settings import from_options
+    from mien.video.analyze import VideoSettings
     from mien.video.reader import configure_ffmpeg, open_video
-    from mien.video.settings import VideoSettings
 
     configure_ffmpeg()
     settings = from_options(VideoSettings, options)
-    folder = options.out or Path(f"{options.file.stem}-faces")
+    folder = options.to or Path(f"{options.file.stem}-faces")
     if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"the results need a folder, {folder} is a file; name another one with --out")
+        raise ConfigError(f"the results need a folder, {folder} is a file; name another one with --to")
     with open_video(options.file) as video:
         return _analyse(video, open_analyzer(options), settings, folder, options)
 

@@ -157,7 +157,9 @@ class DataConfig:
         (), "merge classes: NEW=OLD+OLD, several separated by commas (nothappy=sad+angry)"
     )
     classes: tuple[str, ...] = _read(
-        (), "use only these classes, in this order (after --labels and --merge); unset: all"
+        (),
+        "use only these classes, in this order (after --labels and --merge); one with a comma in its name stands in "
+        "double quotes: '\"calm, still\",bored'; unset: all",
     )
     path_column: str | None = _read(None, "table: the column with the pictures' paths; unset: by its name")
     label_column: str | None = _read(None, "table: the column with the labels; unset: by its name")

@@ -5,8 +5,12 @@
     open_dataset("photos")                       # picture 17 is sad, and no list of label errors asks again
 
 A picture is known by the digest of its pixels, so that renaming, moving or converting it forgets nothing. A decision on
-a label holds as long as the data still gives that label; after another change it is asked again. (A face set keeps
-decisions among its answers, in labels.sqlite; a file of decisions beside it counts as well.)
+a label holds as long as the data still gives that label; after another change it is asked again.
+
+Of a face set the home of decisions is `labels.sqlite`, with all that people answered (`mien.label.store`): what was
+decided on the page of `mien label` is not asked again here, and what is decided here not there.
+
+Pairs of copies are listed for people to decide on (`copy_pairs`, `write_copies`): `mien data DATA --copies DIR`.
 """
 
 from __future__ import annotations
@@ -19,19 +23,32 @@ from pathlib import Path
 
 import numpy as np
 
+from mien.data.crops import StoredFaces
 from mien.data.dataset import DECISIONS_FILE, DataConfig, Dataset, RawDataset, Split
+from mien.data.duplicates import Duplicates
 from mien.data.index import fingerprints_of
 from mien.data.readers.csv_text import rows_of
+from mien.data.readers.face_sets import is_face_set, read_face_set
+from mien.data.summary import sheet_of
 from mien.errors import ConfigError, DataError
-from mien.files import spreadsheet_safe, whole_file
+from mien.faceset.table import FaceRow, FaceSet
+from mien.files import locked, spreadsheet_safe, whole_file
+from mien.images.canvas import write_picture
+from mien.label import store as store_words
+from mien.label.store import CANNOT_TELL, DISTINCT, SAME, SETTLE, Store
 
 KEEP, CHANGE, DROP = "keep", "change", "drop"
 LABEL, COPY = "label", "copy"
+_WHO = "mien data"  # who answers in a face set
+_WAIT_S = 30.0  # for another process that remembers something
 _ORDER = (
     "train",
     "validation",
     "test",
 )  # of two pixel copies the later one stays, so that training gives way
+DROP_OTHER = "drop other"
+COPY_COLUMNS = ("split", "name", "label", "other_split", "other_name", "other_label", "kind", "decision")
+PIXEL_COPY = "pixel copy"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,8 +143,10 @@ def decisions_for(paths: Sequence[Path], config: DataConfig) -> Decisions:
         if not file.is_file():
             raise DataError(f"there is no file of decisions {file}; leave --decisions out, or name one")
         return read_decisions(file)
-    files = dict.fromkeys(decisions_file(path.expanduser().absolute()) for path in paths)
-    return Decisions.of(one for file in files for one in read_decisions(file).by_key.values())
+    places = [path.expanduser().absolute() for path in paths]
+    files = dict.fromkeys(map(decisions_file, places))
+    found = [one for file in files for one in read_decisions(file).by_key.values()]
+    return Decisions.of([*found, *(one for path in places if is_face_set(path) for one in _answered(path))])
 
 
 def write_decisions(file: Path, decisions: Decisions) -> None:
@@ -141,12 +160,95 @@ def write_decisions(file: Path, decisions: Decisions) -> None:
 
 
 def remember(data: Path, decisions: Iterable[Decision], file: Path | None = None) -> Path:
-    """Add decisions to those that lie beside DATA (or in `file`); returns the file. OutputError where it cannot be."""
+    """Add decisions to those that lie beside DATA (or in `file`); returns the file. OutputError where it cannot be.
+
+    Of a face set they become answers in its `labels.sqlite`. Several processes may do it at once.
+    """
+    if file is None and is_face_set(data):
+        return _answer(data, list(decisions))
     file = file or decisions_file(data)
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     fresh = [one if one.when else replace(one, when=now) for one in decisions]
-    write_decisions(file, Decisions.of([*read_decisions(file).by_key.values(), *fresh]))
+    with locked(file.parent, "being given decisions", wait_s=_WAIT_S):
+        write_decisions(file, Decisions.of([*read_decisions(file).by_key.values(), *fresh]))
     return file
+
+
+def _answered(data: Path) -> list[Decision]:
+    """Return what was decided in a face set about labels and copies that its data still has."""
+    store = Store.read(_folder(data))
+    if store is None:
+        return []
+    with store:
+        kept = {face: agreed.kept for face, agreed in store.agreed.items() if agreed.kept}
+        pairs = store.distinct()
+    if not kept and not pairs:
+        return []
+    by_id = {face.id: (face, digest) for digest, faces in _faces(data).items() for face in faces}
+    found = [
+        Decision(about=LABEL, action=KEEP, digest=digest, label=face.label, name=face.file)
+        for face, digest in by_id.values()
+        if face.label and kept.get(face.id) == face.label
+    ]
+    for pair in pairs:
+        if all(face in by_id for face in pair):
+            (one, mine), (other, theirs) = (by_id[face] for face in sorted(pair))
+            found.append(
+                Decision(
+                    about=COPY, action=KEEP, digest=mine, other=theirs, name=one.file, other_name=other.file
+                )
+            )
+    return found
+
+
+def _answer(data: Path, decisions: Sequence[Decision]) -> Path:
+    """Store decisions as answers about the faces of a face set. DataError for pictures that it does not have."""
+    faces = _faces(data)
+    unknown = [one for one in decisions if one.digest not in faces or (one.other and one.other not in faces)]
+    if unknown:
+        raise DataError(
+            f"{len(unknown)} of {len(decisions)} decisions are about pictures that {data} does not have, such as "
+            f"{unknown[0].name or unknown[0].digest}; give --remember the data that the list is about, alone"
+        )
+    folder = _folder(data)
+    FaceSet.open(
+        folder
+    ).write()  # labels that were typed into the table are answers from here on, older than these
+    with Store.open(folder) as store:
+        for one in decisions:
+            if one.action == CHANGE and one.to not in store.classes:
+                raise DataError(
+                    f"{data} has no class {one.to!r}; add it on the page of mien label, or give --remember without "
+                    "--labels and --merge"
+                )
+        for one in decisions:
+            mine = [face.id for face in faces[one.digest]]
+            if one.about == COPY:
+                rest = [face.id for face in faces[one.other] if face.id != mine[0]]
+                same = one.digest == one.other
+                copies, original = (mine[1:], mine[0]) if same else (mine, rest[0])
+                if copies:
+                    store.answer(copies, _WHO, SAME if one.action == DROP else DISTINCT, target=original)
+            elif one.action == KEEP:
+                store.answer(mine, _WHO, store_words.KEEP, one.label)
+            else:
+                store.answer(mine, _WHO, SETTLE, one.to if one.action == CHANGE else CANNOT_TELL)
+    FaceSet.open(folder).write()
+    return store.path
+
+
+def _faces(data: Path) -> dict[str, list[FaceRow]]:
+    """Return the labelled faces of a face set by the digest of their crops."""
+    found: dict[str, list[FaceRow]] = {}
+    for split in read_face_set(data, DataConfig(group="none")).splits.values():
+        assert isinstance(split.pictures, StoredFaces)
+        for face, digest in zip(split.pictures.faces, digests_of(split), strict=True):
+            found.setdefault(digest, []).append(face)
+    return found
+
+
+def _folder(data: Path) -> Path:
+    return data if data.is_dir() else data.parent
 
 
 def about_label(dataset: Dataset, split: str, row: int, action: str, to: str = "") -> Decision:
@@ -236,3 +338,117 @@ def _relabelled(split: Split, labels: np.ndarray, changed: Sequence[int], kinds:
         votes = votes.copy()
         votes[changed] = 0
     return replace(split, labels=labels, shares=shares, votes=votes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CopyPair:
+    """Two pictures that are copies of each other. first, second: (split, row). kind: 'pixel copy', or what was done to
+    one of them, 'mirrored, cropped to 80%'. across: they are in different splits, a leak; then the first is the one in
+    the earlier split, which is training's where that is one of them.
+    """
+
+    first: tuple[str, int]
+    second: tuple[str, int]
+    kind: str
+    across: bool
+
+
+def copy_pairs(dataset: Dataset, found: Duplicates, decided: Decisions | None = None) -> tuple[CopyPair, ...]:
+    """Return the pairs of copies, leaks first; of many pixel copies each is paired with the first of them.
+
+    decided: pairs about which somebody has decided are left out.
+    """
+    digests = [digest for split in dataset.splits.values() for digest in digests_of(split)]
+    order = np.argsort(found.exact, kind="stable")
+    starts = order[np.flatnonzero(np.diff(found.exact[order], prepend=-1))]
+    first = dict(zip(found.exact[starts].tolist(), starts.tolist(), strict=True))
+    pairs = [
+        (first[kind], picture, PIXEL_COPY)
+        for picture, kind in enumerate(found.exact.tolist())
+        if first[kind] != picture
+    ]
+    ends = zip(found.near.first.tolist(), found.near.second.tolist(), strict=True)
+    pairs += [(one, other, found.near.kind(place)) for place, (one, other) in enumerate(ends)]
+    listed = [
+        CopyPair(
+            first=found.place(one),
+            second=found.place(other),
+            kind=kind,
+            across=bool(found.splits[one] != found.splits[other]),
+        )
+        for one, other, kind in pairs
+        if not (decided and decided.on_copy(digests[one], digests[other]))
+    ]
+    return tuple(sorted(listed, key=lambda pair: not pair.across))
+
+
+def write_copies(path: Path, dataset: Dataset, pairs: Sequence[CopyPair]) -> None:
+    """Write pairs of copies as CSV, safe in a spreadsheet. decision: `drop` leaves the first picture out, `drop other`
+    the second, `keep` keeps both and asks no more, nothing decides nothing. `drop` is filled in for training pictures
+    that are copies of others, and for pixel copies within a split that have one label.
+    """
+    with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COPY_COLUMNS)
+        for pair in pairs:
+            one, other = (_cells(dataset, *place) for place in (pair.first, pair.second))
+            clear = pair.across or (pair.kind == PIXEL_COPY and one[2] == other[2])
+            cells = (*one, *other, pair.kind, DROP if clear else "")
+            writer.writerow([spreadsheet_safe(cell) for cell in cells])
+
+
+def write_copies_sheet(path: Path, dataset: Dataset, pairs: Sequence[CopyPair], *, most: int = 32) -> None:
+    """Write a picture of the first pairs, side by side, with their splits, labels and kind."""
+    shown = [(place, pair.kind) for pair in pairs[:most] for place in (pair.first, pair.second)]
+    pictures = [dataset.splits[split].pictures.read(row) for (split, row), _ in shown]
+    captions = [
+        f"{split}: {_cells(dataset, split, row)[2]}\n{kind if number % 2 == 0 else ''}"
+        for number, ((split, row), kind) in enumerate(shown)
+    ]
+    write_picture(path, sheet_of(pictures, captions))
+
+
+def decisions_in_copies(dataset: Dataset, path: Path) -> list[Decision]:
+    """Return what a list of copies decides, to be remembered (`mien.data.decisions.remember`).
+
+    Raises DataError for a list without the columns, an unknown word, or a list of other data.
+    """
+    rows = rows_of(path)
+    header = [cell.strip() for cell in next(rows, [])]
+    needed = [name for name in COPY_COLUMNS if name.removeprefix("other_") in ("split", "name", "decision")]
+    if lacking := [name for name in needed if name not in header]:
+        raise DataError(
+            f"{path} has no column {', '.join(lacking)}; write the list with: mien data DATA --copies DIR"
+        )
+    rows_by_name = {
+        (split, name): row
+        for split, part in dataset.splits.items()
+        for row, name in reversed(list(enumerate(part.names)))
+    }
+    found = []
+    for number, cells in enumerate(rows, start=2):
+        told = dict(zip(header, cells, strict=False))
+        word = told.get("decision", "").strip()
+        if not word:
+            continue
+        if word not in (KEEP, DROP, DROP_OTHER):
+            raise DataError(
+                f"{path} row {number} decides {word!r}; allowed are {KEEP}, {DROP}, {DROP_OTHER} or nothing"
+            )
+        places = []
+        for prefix in ("", "other_"):
+            place = (told.get(f"{prefix}split", ""), told.get(f"{prefix}name", ""))
+            if place not in rows_by_name:
+                raise DataError(
+                    f"{path} is of other data: there is no {place[1]} in {place[0]} here (row {number})"
+                )
+            places.append((place[0], rows_by_name[place]))
+        if word == DROP_OTHER:
+            places.reverse()
+        found.append(about_copy(dataset, places[0], places[1], KEEP if word == KEEP else DROP))
+    return found
+
+
+def _cells(dataset: Dataset, split: str, row: int) -> tuple[str, str, str]:
+    part = dataset.splits[split]
+    return split, part.names[row], dataset.classes[int(part.labels[row])]

@@ -117,7 +117,16 @@ def rank_labels(
     (n, classes), the network's own opinion; asked: (n,), for which rows it counts, by default for all. Raises
     MissingExtra without the training extra, DataError where a class has fewer than two rows.
     """
-    learnt = out_of_fold(features, labels, groups)
+    return ranked(out_of_fold(features, labels, groups), labels, own, asked)
+
+
+def ranked(
+    learnt: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    own: NDArray[np.float32] | None = None,
+    asked: NDArray[np.bool_] | None = None,
+) -> Ranking:
+    """Do what `rank_labels` does where the opinion learnt out of fold is there already: learnt, (n, classes)."""
     logs = np.log(np.maximum(learnt, 1e-4))
     if own is not None:
         counts = np.ones(len(labels), bool) if asked is None else asked

@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 
 from mien.data.summary import sheet_of
 from mien.detect import metrics
+from mien.detect.base import Detector
 from mien.detect.metrics import SIZES, Matches, false_positives_per_100, recall
 from mien.detect.mien import METADATA_FILE, MienDetector
-from mien.detect.registry import Detector, open_detector
+from mien.detect.registry import open_detector
 from mien.detect.training.photos import Photos, read_photos
 from mien.errors import ConfigError, OutputError
 from mien.files import whole_folder
@@ -143,7 +144,7 @@ def _check_place(out: Path) -> None:
     """Raise OutputError for a folder of something else, which replacing it would lose."""
     if out.exists() and not (out / VALUES_FILE).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise OutputError(
-            f"{out} is there and holds no report of mien evaluate-detector; name another place with --out"
+            f"{out} is there and holds no report of mien evaluate-detector; name another place with --to"
         )
 
 

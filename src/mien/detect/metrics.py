@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.detect.base import Detection
-from mien.detect.pyramid import iou
+from mien.detect.base import Detection, iou
 from mien.detect.training.photos import Photo, Photos
 
 SAME = 0.5  # intersection over union from which a found box is the labelled one

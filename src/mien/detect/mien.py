@@ -21,14 +21,19 @@ from numpy.typing import NDArray
 from mien.detect.base import (
     Box,
     Detection,
+    ImagePyramid,
     Landmarks,
+    Rows,
     align,
+    iou,
     largest_first,
     place_of_aligned,
+    resized,
     scaled,
     squeeze_channel,
+    too_thin,
+    weighted_nms,
 )
-from mien.detect.pyramid import ImagePyramid, Rows, iou, resized, too_thin, weighted_nms
 from mien.errors import ConfigError, ModelError
 from mien.model.classifier import open_session
 from mien.settings import from_mapping, to_mapping

@@ -21,12 +21,14 @@ from mien.detect.base import (
     Landmarks,
     crop,
     largest_first,
+    resized,
     scaled,
     squeeze_channel,
     stretch_levels,
+    suppress_contained,
+    too_thin,
 )
 from mien.detect.mien import MienDetector
-from mien.detect.pyramid import resized, suppress_contained, too_thin
 from mien.errors import ConfigError
 
 Picture = NDArray[np.uint8]

@@ -18,11 +18,11 @@ class _Callable(ModuleType):
     """The package itself, which one may call: the command has its name, and Python's users expect the same word."""
 
     def __call__(
-        self, model: str | Path, data: str | Path, *, out: str | Path | None = None, **settings: Any
+        self, model: str | Path, data: str | Path, *, to: str | Path | None = None, **settings: Any
     ) -> Any:
         """Score a network as `mien evaluate MODEL DATA` does, and return the report: `.scores.accuracy`, `.to_json()`.
 
-        out: folder for the report; None: nothing is written. settings: those of `EvaluateConfig`, in the command's
+        to: folder for the report; None: nothing is written. settings: those of `EvaluateConfig`, in the command's
         words with `_` for `-`. Raises MienError in one line.
         """
         from mien.evaluate.config import EvaluateConfig
@@ -30,7 +30,7 @@ class _Callable(ModuleType):
         from mien.settings import from_mapping
 
         config = from_mapping(EvaluateConfig, settings, "mien.evaluate")
-        return evaluate(str(model), Path(data), config=config, out=Path(out) if out else None)
+        return evaluate(str(model), Path(data), config=config, to=Path(to) if to else None)
 
 
 sys.modules[__name__].__class__ = _Callable

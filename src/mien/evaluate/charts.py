@@ -18,9 +18,8 @@ from typing import Any
 import numpy as np
 
 from mien.errors import need
-from mien.evaluate.formatting import count_in_words, decimal, percent
 from mien.evaluate.metrics import BINS
-from mien.evaluate.report import Comparison, Mistake, Report, Row
+from mien.evaluate.report import Comparison, Mistake, Report, Row, count_in_words, decimal, percent
 
 ACCENT, GREY, INK, GRID = "#1f6f78", "#8a939c", "#1c2126", "#d9d9d4"
 # Told apart with red-green blindness as well, in this order (Okabe & Ito 2008), then Matplotlib's own.

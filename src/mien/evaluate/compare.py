@@ -162,7 +162,7 @@ def train_several(
     for name, config in configs.items():
         folder = default_folder(data, name, runs, asked)
         show.line(f"{name}: {folder}")
-        command = f"mien train {shlex.quote(str(data))} {flags[name]} --out {shlex.quote(str(folder))}"
+        command = f"mien train {shlex.quote(str(data))} {flags[name]} --to {shlex.quote(str(folder))}"
         train(config, data, folder, command=command, show=show)
         folders.append(folder)
     return folders

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from mien.data.dataset import DataConfig, Dataset, Split
 from mien.errors import DataError, need
 from mien.evaluate.config import EvaluateConfig
-from mien.evaluate.matching import Match, match_classes
 from mien.evaluate.metrics import (
     Calibration,
     QualityGroup,
@@ -31,7 +30,7 @@ from mien.evaluate.metrics import (
     transferred_temperature,
     votes_head,
 )
-from mien.evaluate.models import Probabilities, Scorer, described, open_as
+from mien.evaluate.models import Match, Probabilities, Scorer, described, match_classes, open_as
 from mien.evaluate.profile import provenance
 from mien.evaluate.render import REPORT_JSON, write_report
 from mien.evaluate.report import DataSummary, Mistake, ModelSummary, Predictions, Report
@@ -48,11 +47,11 @@ def evaluate(
     data: Path,
     *,
     config: DataConfig | None = None,
-    out: Path | None = None,
+    to: Path | None = None,
     command: str = "",
     progress: OnStage | None = None,
 ) -> Report:
-    """Score a model on labelled pictures; write the report folder `out` where one is named.
+    """Score a model on labelled pictures; write the report folder `to` where one is named.
 
     model: run, model folder, shipped name, `.keras`, `.h5` or `.onnx`. config: an EvaluateConfig, or the
     settings with which another command read the same data. The default split is test, or validation where
@@ -60,16 +59,16 @@ def evaluate(
     Raises ModelError, DataError and OutputError, each with one line.
     """
     check_packages()
-    if out is not None:
-        check_replaceable(out, "a report", REPORT_JSON)  # now rather than after minutes of scoring
+    if to is not None:
+        check_replaceable(to, "a report", REPORT_JSON)  # now rather than after minutes of scoring
     settings = EvaluateConfig.reading_as(config or EvaluateConfig())
     scorer = open_as(model, settings)
     dataset, split, read = choose_split(data, [scorer], settings)
     words = ["mien", "evaluate", str(model), str(data), *to_options(settings, EvaluateConfig)]
     command = command or shlex.join(words)
     report = evaluate_on(scorer, dataset, replace(read, split=split), command=command, progress=progress)
-    if out is not None:
-        write_report(report, out)
+    if to is not None:
+        write_report(report, to)
     return report
 
 

@@ -17,8 +17,13 @@ from numpy.typing import NDArray
 
 from mien.errors import need
 from mien.evaluate import charts
-from mien.evaluate.formatting import (
+from mien.evaluate.report import (
     NONE,
+    NOTE,
+    Comparison,
+    Predictions,
+    Report,
+    Row,
     area,
     bytes_in_words,
     count_in_words,
@@ -28,7 +33,6 @@ from mien.evaluate.formatting import (
     percent,
     span,
 )
-from mien.evaluate.report import NOTE, Comparison, Predictions, Report, Row
 from mien.files import check_replaceable, markdown_text, plain_text, spreadsheet_safe, whole_folder
 from mien.terminal import clock, columns
 

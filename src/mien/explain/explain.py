@@ -1,8 +1,8 @@
-"""Explaining one answer about one face: opening a network for it, the map, and where in the picture that lies."""
+"""Explaining an answer: the settings, opening a network for it, one face, and labelled faces class by class."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,24 +12,30 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.data import open_dataset
+from mien.data.crops import stored_faces, with_margin
+from mien.data.dataset import SPLITS, DataConfig, Dataset
 from mien.detect.base import Detection, place_of_aligned
 from mien.detect.registry import WholePicture
-from mien.errors import ConfigError, need
-from mien.evaluate.matching import match_classes
-from mien.explain.config import GRAD_CAM, RISE, ExplainConfig
+from mien.errors import ConfigError, DataError, need
+from mien.evaluate.models import match_classes
 from mien.explain.occlusion import Answers, Faithfulness, measure_faithfulness, rise
 from mien.labels import canonical
 from mien.model.classifier import Classifier
-from mien.model.folder import KERAS_SUFFIXES
-from mien.model.metadata import Head, Metadata
+from mien.model.metadata import KERAS_SUFFIXES, Head, Metadata
 from mien.model.preprocess import to_model_input
 from mien.predict.analyzer import Analyzer, detector_for, load
+from mien.settings import setting
 
 GRID = 8  # cells a side of the map as numbers
 _FAINT = 0.05  # a difference of less than this is nothing to colour strongly
 
 # One prepared face, (size, size, channels) uint8, and the place of a label, to (size, size) float32.
 Mapper = Callable[[NDArray[np.uint8], int], NDArray[np.float32]]
+RISE, GRAD_CAM = "rise", "grad-cam"
+METHODS = (RISE, GRAD_CAM)
+FACES = 8  # of each class, where the user names no limit
+Progress = Callable[[int, int], None]  # faces done, faces in all
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -204,3 +210,153 @@ def _head(metadata: Metadata, config: ExplainConfig, classes: tuple[str, ...]) -
         return head
     find_label(candidates[0], config.target)
     raise AssertionError("find_label raises for a label that no head has")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExplainConfig(DataConfig):
+    """What `mien explain` does. Checked when it is made; raises ConfigError with one line."""
+
+    method: str | None = setting(
+        None,
+        "rise: occlude random parts and ask again; grad-cam: gradients, needs Keras; unset: grad-cam for a .keras or "
+        ".h5 file, otherwise rise",
+        choices=METHODS,
+    )
+    target: str | None = setting(
+        None, "label to explain; unset: the network's decision, in a sheet of classes each class's own label"
+    )
+    head: str | None = setting(None, "which answer of the network; unset: its first that fits")
+    limit: int | None = setting(
+        None, "at most so many faces, of a picture the largest (unset: 3), of each class of DATA (unset: 8)"
+    )
+    split: str | None = setting(
+        None, "which part of DATA; unset: test where there is one, or validation, or all", choices=SPLITS
+    )
+    seed: int = setting(
+        0, "seed of the masks, of the choice of faces, and of the random maps that each map is compared with"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.limit is not None and self.limit < 1:
+            raise ConfigError(f"limit must be at least 1, got {self.limit}")
+        if self.seed < 0:
+            raise ConfigError(f"seed must be 0 or more, got {self.seed}")
+
+
+@dataclass(frozen=True, eq=False)
+class ClassMaps:
+    """The maps of one class. names: of the pictures, as `maps`. available: pictures of the class in the split."""
+
+    name: str
+    available: int
+    maps: tuple[SaliencyMap, ...]
+    names: tuple[str, ...]
+
+    @property
+    def values(self) -> NDArray[np.float32]:
+        """Mean map: (size, size)."""
+        return np.asarray(np.mean([saliency.values for saliency in self.maps], axis=0), np.float32)
+
+    @property
+    def face(self) -> NDArray[np.uint8]:
+        """Mean face: (size, size, channels)."""
+        mean: NDArray[np.float64] = np.mean([saliency.face for saliency in self.maps], axis=0)
+        return np.round(mean).astype(np.uint8)
+
+    @property
+    def holding(self) -> int:
+        """How many of the maps do better than chance."""
+        return sum(saliency.faithfulness.holds for saliency in self.maps)
+
+    def mean(self, figure: str) -> float:
+        """Mean of a field of `Faithfulness`, or of the probability."""
+        return float(
+            np.mean(
+                [
+                    saliency.probability
+                    if figure == "probability"
+                    else getattr(saliency.faithfulness, figure)
+                    for saliency in self.maps
+                ]
+            )
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "class": self.name,
+            "available": self.available,
+            "explained": len(self.maps),
+            "holding": self.holding,
+            "probability": self.mean("probability"),
+            "drop": self.mean("drop"),
+            "random_drop": self.mean("random_drop"),
+            "grid": cell_means(self.values),
+            "faces": [
+                {"name": n, **saliency.to_dict()} for n, saliency in zip(self.names, self.maps, strict=True)
+            ],
+        }
+
+
+def open_split(data: Path, config: ExplainConfig) -> tuple[Dataset, str]:
+    """Open DATA and name the split to explain; DataError where it is missing or empty."""
+    dataset = open_dataset(data, config, carve_validation=config.split in ("train", "validation"))
+    if config.split:
+        dataset.split(config.split)
+        return dataset, config.split
+    for name in reversed(SPLITS):
+        if len(dataset.splits.get(name, ())):
+            return dataset, name
+    raise DataError(f"{data} has no pictures to explain")
+
+
+def explain_classes(
+    dataset: Dataset,
+    split_name: str,
+    analyzer: Analyzer,
+    explainer: Explainer,
+    *,
+    config: ExplainConfig,
+    progress: Progress | None = None,
+) -> tuple[tuple[ClassMaps, ...], tuple[str, ...]]:
+    """Explain some faces of each class, chosen at random (seeded).
+
+    Each map is of the target, or of the face's own class: what speaks for 'happy' in happy faces. Returns the
+    classes, and a line for each picture in which no face was found. Raises DataError when none has one.
+    """
+    split = with_margin(dataset, analyzer.metadata.preprocess.margin).split(split_name)
+    cut = stored_faces(split.pictures)
+    chosen = _chosen(split.labels, len(dataset.classes), config)
+    total, done, notes = sum(map(len, chosen)), 0, []
+    classes = []
+    for label, rows in enumerate(chosen):
+        maps, names = [], []
+        for row in rows:
+            image = split.pictures.read(row)
+            found = WholePicture().detect(image) if cut[row] else analyzer.detector.detect(image)
+            if found:
+                wanted = config.target or dataset.classes[label]
+                maps.append(explain_face(analyzer, explainer, image, found[0], wanted))
+                names.append(split.names[row])
+            else:
+                notes.append(f"no face found in {split.names[row]}")
+            done += 1
+            if progress:
+                progress(done, total)
+        if maps:
+            available = int((split.labels == label).sum())
+            classes.append(ClassMaps(dataset.classes[label], available, tuple(maps), tuple(names)))
+    if not classes:
+        raise DataError(
+            f"no face was found in {total} pictures of {dataset.source}; leave --detector out if each is a face"
+        )
+    return tuple(classes), tuple(notes)
+
+
+def _chosen(labels: NDArray[np.int64], classes: int, config: ExplainConfig) -> list[Sequence[int]]:
+    """Return the rows of each class, in order, at most `limit`."""
+    rng = np.random.default_rng(config.seed)
+    most = config.limit or FACES
+    return [
+        sorted(rng.permutation(np.flatnonzero(labels == label))[:most].tolist()) for label in range(classes)
+    ]

@@ -8,9 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.explain.classes import ClassMaps
-from mien.explain.config import GRAD_CAM
-from mien.explain.explain import SaliencyMap
+from mien.explain.explain import GRAD_CAM, ClassMaps, SaliencyMap
 from mien.explain.occlusion import TOP_SHARE, Faithfulness, top_k_mask
 from mien.images.canvas import (
     DARK,

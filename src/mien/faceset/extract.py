@@ -1,6 +1,6 @@
 """Photographs, folders, films and tables in, a face set out: `mien faces` and `mien.faces`.
 
-Sources stream through: photographs are decoded and searched in parallel (`mien.predict.batch`), films one after the
+Sources stream through: photographs are decoded and searched in parallel (`mien.predict.analyzer`), films one after the
 other, their frames in parallel (`films.py`). Crops are written at once; table and list of sources every few seconds. So
 a run that was killed goes on where it was when it is given again, and a second run adds what is new.
 """
@@ -20,20 +20,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.detect.base import Box, Detector
-from mien.detect.pyramid import iou
+from mien.detect.base import Box, Detector, iou
 from mien.detect.registry import open_detector
 from mien.detect.search import PhotoSearch
 from mien.errors import ConfigError, DataError, ImageError
-from mien.faceset.copies import Copies
-from mien.faceset.crops import cut_out, row_of, status_of, write_crop
-from mien.faceset.films import FilmReport, content_of_film, film_faces
+from mien.faceset.crops import Copies, cut_out, row_of, status_of, write_crop
+from mien.faceset.films import FilmReport, SearchLog, content_of_film, film_faces
 from mien.faceset.settings import FacesConfig
 from mien.faceset.sources import Entry, Ledger, Source, find_sources
 from mien.faceset.table import DUPLICATE, SET_ASIDE, SHOWN, TABLE_FILE, FaceRow, FaceSet, content_key
 from mien.files import check_replaceable, locked, plain_text
 from mien.images.decode import read_bytes
-from mien.predict.batch import Picture, process_many
+from mien.predict.analyzer import Picture, process_many
 from mien.settings import from_mapping
 from mien.terminal import OnStage
 
@@ -91,7 +89,7 @@ def extract_faces(
     sources = find_sources(given, folder, chosen)
     if not sources.photos and not sources.films:
         raise DataError("; ".join([*sources.problems, *sources.notes]) or "no photograph or film is named")
-    with locked(folder, "being filled with faces", "--to"):
+    with locked(folder, "being filled with faces"):
         run = _Run(folder, chosen, detector, progress, warn)
         for line in sources.problems:
             run.problem(line)
@@ -258,12 +256,13 @@ class _Run:
     # Films
 
     def film(self, source: Source) -> None:
-        """Add the faces of a film. A film that was begun by a run that was killed is begun again."""
+        """Add the faces of a film. Where a run was killed within it, what it had searched is not searched again."""
         seen = _Seen(source, self._search_key(source))
         if seen.is_unchanged(self.ledger):
             self._counts["known"] += 1
             return
         report = FilmReport()
+        log: SearchLog | None = None
         content, rows = "", []
         try:
             content = content_of_film(source.path)
@@ -272,29 +271,43 @@ class _Run:
                 self._take_known(seen, content)
                 return
             self._counts["films"] += 1
-            rows = self._film_rows(source, content, report)
+            if source.frames is None:
+                before = (face.id for face in self._known_faces.get(content, ()))
+                log = SearchLog(self.faces.folder, content, seen.search, before)
+            rows = self._film_rows(source, content, report, log)
         except ImageError as error:
             self._counts["films"] += not content
             self.problem(str(error))
             self._enter(seen, "", problem=str(error))
+            if log:
+                log.close(done=True)
             return
+        except BaseException:
+            if log:
+                log.close(done=False)
+            raise
         if report.problem:
             self.problem(report.problem)
         self._counts["without"] += not rows
         self._notes += report.lines(source.path.name)
         self._enter(seen, content, rows)
         self.store()
+        if log:
+            log.close(done=True)
 
-    def _film_rows(self, source: Source, content: str, report: FilmReport) -> list[FaceRow]:
+    def _film_rows(
+        self, source: Source, content: str, report: FilmReport, log: SearchLog | None
+    ) -> list[FaceRow]:
         added: list[FaceRow] = []
-        there = self._known_faces.get(content, ())
+        there = [face for face in self._known_faces.get(content, ()) if log is None or face.id in log.known]
 
         def progress(done: int, of: int) -> None:
             if self._progress:
                 self._progress(source.path.name, done, of)
 
-        picks = film_faces(source, self._detector, self._config, report, progress)
-        with closing(picks):
+        with closing(
+            film_faces(source, self._detector, self._config, report, log=log, progress=progress)
+        ) as picks:
             for pick in picks:
                 if _match(pick.cut.face.box, pick.time_s, there, max(self._config.every, 0.04)):
                     continue
@@ -307,6 +320,9 @@ class _Run:
                     time_s=pick.time_s,
                     track=pick.track,
                 )
+                if row.id in self.faces:  # by a run that was killed
+                    added.append(self.faces[row.id])
+                    continue
                 write_crop(self.faces.folder, row, pick.cut)
                 added += self._added([(row, pick.cut.thumbnail)])
                 self._store_if_due()

@@ -7,28 +7,31 @@ that is most like another; a film keeps as many faces as it may give.
 from __future__ import annotations
 
 import hashlib
+import json
+import threading
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.detect.base import Detection, Detector
+from mien.detect.base import Box, Detection, Detector, Landmarks
 from mien.errors import ImageError
 from mien.faceset.crops import Cut, cut_out, likeness, status_of
 from mien.faceset.settings import FacesConfig
 from mien.faceset.sources import Source
 from mien.faceset.table import CONTENT_BYTES, SHOWN
-from mien.files import plain_text
+from mien.files import cannot_write, plain_text, whole_file
 from mien.images.decode import workers
-from mien.video.analyze import detect_resized
+from mien.video.analyze import VideoSettings, detect_resized
 from mien.video.reader import Frame, open_video, prefetch
-from mien.video.settings import TrackerSettings, VideoSettings
-from mien.video.tracking import BoxTracker, with_cuts
+from mien.video.tracking import BoxTracker, TrackerSettings, with_cuts
 
 _CHUNK = 1 << 20  # bytes of a film that are read at once
 _PREFETCH = 8  # frames decoded in advance
@@ -116,20 +119,112 @@ class _GivenTrack:
     seen_s: float = 0.0
 
 
+class SearchLog:
+    """The faces that were found in each frame of a film, in a file beside the table until the film is done.
+
+    So a run that was killed within a film does not search again what it had searched. Everything else about a film
+    (following, choosing) is a function of these and of the frames, so both runs give the same faces. A frame is a line,
+    written as soon as it is known; a last line that was cut off does not count. Safe across threads.
+
+    known: the ids of the faces of this film that were there when it was begun, before any kill.
+    """
+
+    def __init__(self, folder: Path, content: str, search: str, known: Iterable[str]) -> None:
+        self._path = folder / f".search-{content}.jsonl"
+        self._lock = threading.Lock()
+        self._found: dict[int, list[Detection]] = {}
+        self.known = frozenset(known)
+        lines = self._stored(search)
+        if not lines:
+            lines = [json.dumps({"search": search, "known": sorted(self.known)})]
+        self.known = frozenset(json.loads(lines[0])["known"])
+        try:
+            # What was cut off is left out.
+            with whole_file(self._path) as temporary:
+                temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+            self._file = self._path.open("a", encoding="utf-8")
+        except OSError as error:
+            raise cannot_write(self._path, error) from error
+
+    def _stored(self, search: str) -> list[str]:
+        """Read what an earlier run wrote; nothing where it searched otherwise."""
+        try:
+            *lines, _ = self._path.read_text(encoding="utf-8").split("\n")  # whole lines alone
+            if json.loads(lines[0])["search"] != search:
+                return []
+            for line in lines[1:]:
+                frame, faces = json.loads(line)
+                self._found[frame] = [_detection(*values) for values in faces]
+        except (OSError, ValueError, LookupError, TypeError):
+            self._found.clear()
+            return []
+        return lines
+
+    def search(self, frame: Frame, detect: Callable[[], Sequence[Detection]]) -> list[Detection]:
+        """Return the faces of a frame: those of the file, or those that are found now."""
+        if (stored := self._found.get(frame.index)) is not None:
+            return stored
+        values = [_values(face) for face in detect()]
+        with self._lock:
+            try:
+                self._file.write(f"{json.dumps([frame.index, values])}\n")
+                self._file.flush()
+            except OSError as error:
+                raise cannot_write(self._path, error) from error
+        return [_detection(*one) for one in values]  # as it would come out of the file
+
+    def close(self, *, done: bool) -> None:
+        """done: the film is, and its faces are in the table."""
+        with suppress(OSError):
+            self._file.close()
+        if done:
+            with suppress(OSError):
+                self._path.unlink()
+
+
+_Values = tuple[list[float], float | None, list[list[float]] | None, bool, list[float] | None]
+
+
+def _values(face: Detection) -> _Values:
+    points = face.landmarks and [[float(one) for one in point] for point in face.landmarks]
+    score = None if face.score is None else float(face.score)
+    return (
+        [float(one) for one in face.box],
+        score,
+        points,
+        face.whole,
+        face.levels and [*map(float, face.levels)],
+    )
+
+
+def _detection(
+    box: list[float],
+    score: float | None,
+    points: list[list[float]] | None,
+    whole: bool,
+    levels: list[float] | None,
+) -> Detection:
+    landmarks = Landmarks.of(points) if points else None
+    return Detection(Box(*box), score, landmarks, whole, (levels[0], levels[1]) if levels else None)
+
+
 def film_faces(
     source: Source,
     detector: Detector,
     config: FacesConfig,
     report: FilmReport,
+    *,
+    log: SearchLog | None = None,
     progress: OnFrames | None = None,
 ) -> Generator[Pick]:
     """Yield the chosen faces of a film, in order of time.
 
-    source: where a table says where its faces are, none are searched for. report: is filled in. progress: told the
-    frames that were read. Raises ImageError, before the first face, for what is no film.
+    source: where a table says where its faces are, none are searched for. report: is filled in. log: of what was
+    searched before. progress: told the frames that were read. Raises ImageError, before the first face, for what is no
+    film.
     """
     kept: list[Pick] = []
-    for picks in _by_track(source, detector, config, report, progress):
+    for picks in _by_track(source, detector, config, report, log=log, progress=progress):
         kept += picks
         if len(kept) > _OVER * config.per_film:
             kept, beyond = _shared_out(kept, config.per_film)
@@ -150,6 +245,8 @@ def _by_track(
     detector: Detector,
     config: FacesConfig,
     report: FilmReport,
+    *,
+    log: SearchLog | None,
     progress: OnFrames | None,
 ) -> Generator[list[Pick]]:
     known = source.frames
@@ -161,7 +258,8 @@ def _by_track(
 
     def look(frame: Frame) -> tuple[Frame, list[_Look], list[int]]:
         if known is None:
-            found: Sequence[Detection] = detect_resized(frame.image, detector, size)
+            detect = partial(detect_resized, frame.image, detector, size)
+            found: Sequence[Detection] = log.search(frame, detect) if log else detect()
             numbers: list[int] = []
         else:
             found = [face for _, face in known.get(frame.index, ())]

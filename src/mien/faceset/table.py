@@ -16,17 +16,16 @@ import csv
 import hashlib
 import json
 import math
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TextIO
 
 from mien.detect.base import Box, Detection, Landmarks, Point, scaled
-from mien.errors import ConfigError, DataError, ImageError, MienError, optional_package
+from mien.errors import DataError, ImageError, MienError, optional_package
 from mien.files import (
     FORMULA,
     cannot_write,
@@ -605,15 +604,5 @@ def _writing(folder: Path) -> Iterator[None]:
         )  # here, so that no lock that ends takes it away from the next
     except OSError as error:
         raise cannot_write(folder, error) from error
-    until = time.monotonic() + _LOCK_S
-    while True:
-        with ExitStack() as held:
-            try:
-                held.enter_context(locked(place, "being written"))
-            except ConfigError:
-                if time.monotonic() > until:
-                    raise
-                time.sleep(0.05)
-                continue
-            yield
-            return
+    with locked(place, "being written", wait_s=_LOCK_S):
+        yield

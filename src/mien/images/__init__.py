@@ -1,8 +1,8 @@
 """Decoding pictures: each kind of input has its own door; below them everything is an RGB or grey array.
 
 In go paths, bytes or Pillow images; out come upright uint8 arrays, with a warning where a file is written oddly, or one
-ImageError. Begin with `decode.py`; `headers.py` knows kinds and sizes before anything is decoded, `decoder_warnings.py`
-what is damaged, `listing.py` which files of a folder are pictures.
+ImageError. Begin with `decode.py`, which also finds out what is damaged; `headers.py` knows kinds and sizes before
+anything is decoded, `listing.py` which files of a folder are pictures; `canvas.py` draws.
 """
 
 from mien.images.decode import (

@@ -19,7 +19,7 @@ from typing import Any
 import uvicorn
 from anyio import to_thread
 from fastapi import APIRouter, FastAPI, Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import FileResponse, HTMLResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
@@ -27,12 +27,14 @@ from mien._version import __version__
 from mien.errors import ConfigError, MienError
 from mien.files import clipped
 from mien.label.config import LabelConfig
+from mien.label.copies import CopySearch
 from mien.label.learning import Learning
 from mien.label.pictures import MOST, SIZES_PX, Pictures
 from mien.label.training import Training
 from mien.label.wall import Wall
 from mien.serve import server
 from mien.serve.app import PAGE as SERVE_PAGE
+from mien.serve.app import page_of
 from mien.serve.auth import Key
 from mien.serve.config import MEGA, ServeConfig
 from mien.serve.metrics import Metrics
@@ -42,6 +44,10 @@ from mien.serve.uploads import LimitedBody
 
 PAGE = Path(__file__).parent / "page"
 _KEPT = {"Cache-Control": "private, max-age=3600"}  # pictures of one session never change
+# A report has its style and pictures in itself; names in it are text, and nothing in it may run or ask anybody.
+_REPORT_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox; frame-ancestors 'none'"
+)
 
 router = APIRouter(prefix="/v1")
 
@@ -54,6 +60,7 @@ class LabelService:
     wall: Wall
     pictures: Pictures
     learning: Learning | None
+    copies: CopySearch
     training: Training
     who: str
     metrics: Metrics
@@ -77,12 +84,16 @@ def run(folder: Path, config: LabelConfig, ready: Callable[[str], None]) -> int:
             gc.freeze()  # a hundred thousand faces stay to the end: looking through them again would hold up answers
             pictures = Pictures()
             learning = Learning(wall) if config.learn else None
+            copies = CopySearch(wall)
             training = Training(wall)
             try:
-                service = LabelService(settings, wall, pictures, learning, training, config.who, Metrics())
+                service = LabelService(
+                    settings, wall, pictures, learning, copies, training, config.who, Metrics()
+                )
                 _serve(service, taken, lambda: ready(server.address_of(settings, taken)))
             finally:
                 training.close()
+                copies.close()
                 if learning:
                     learning.close()
                 pictures.close()
@@ -100,10 +111,11 @@ def build(service: LabelService) -> ASGIApp:
     app.state.service = service
     add_handlers(app)
     app.include_router(router)
+    html = page_of(PAGE)
 
     @app.get("/")
     async def page() -> Response:
-        return FileResponse(PAGE / "index.html")
+        return HTMLResponse(html)
 
     app.mount("/label", StaticFiles(directory=PAGE), name="label")
     app.mount("/static", StaticFiles(directory=SERVE_PAGE), name="static")  # what both pages are made of
@@ -224,6 +236,15 @@ async def guesses(request: Request, session: str) -> Response:
     return await _json(lambda: vars(learning.guesses))
 
 
+@router.get("/copies")
+async def copies(request: Request, session: str) -> Response:
+    """Faces that show the same picture, looked for once somebody asks: `mien.label.copies.CopySearch.told`."""
+    _same_session(request, session)
+    search = _service(request).copies
+    search.start()
+    return await _json(search.told)
+
+
 @router.get("/training")
 async def training(request: Request) -> Response:
     """How far the training is: `mien.label.training.Training.told`."""
@@ -232,17 +253,18 @@ async def training(request: Request) -> Response:
 
 @router.post("/training")
 async def train(request: Request) -> Response:
-    """Start a training, {epochs}, or cancel the one that runs, {cancel: true}."""
+    """Start a training, {epochs, folds}, or cancel the one that runs, {cancel: true}."""
     service, body = _service(request), await _body(request)
-    epochs, cancel = body.get("epochs"), body.get("cancel") is True
-    if epochs is not None and (not isinstance(epochs, int) or isinstance(epochs, bool)):
-        raise ApiError("epochs: a whole number is needed", 422)
+    epochs, folds, cancel = body.get("epochs"), body.get("folds", 0), body.get("cancel") is True
+    for name, value in (("epochs", epochs), ("folds", folds)):
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
+            raise ApiError(f"{name}: a whole number is needed", 422)
 
     def act() -> dict[str, Any]:
         if cancel:
             service.training.cancel()
         else:
-            service.training.start(epochs)
+            service.training.start(epochs, folds or 0)
         return service.training.told()
 
     return await _json(act)
@@ -255,6 +277,15 @@ async def batch(request: Request) -> Response:
     if picture is None:
         raise ApiError("there is no such picture yet", 404)
     return FileResponse(picture, media_type="image/png")
+
+
+@router.get("/training/report")
+async def report(request: Request) -> Response:
+    """The report of the training that is done: a page that stands alone, without any script."""
+    page = _service(request).training.report
+    if page is None:
+        raise ApiError("there is no report yet", 404)
+    return FileResponse(page, media_type="text/html", headers={"Content-Security-Policy": _REPORT_POLICY})
 
 
 @router.get("/small")

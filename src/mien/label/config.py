@@ -17,7 +17,9 @@ class LabelConfig:
     """The settings of `mien label`. Raises ConfigError."""
 
     classes: tuple[str, ...] = setting(
-        (), "classes to choose from; more can be added on the page at any time"
+        (),
+        "classes to choose from; more can be added on the page at any time. One with a comma in its name stands in "
+        "double quotes: '\"calm, still\",bored'",
     )
     who: str = setting(
         "me", "the name under which answers are kept, until somebody types another on the page"

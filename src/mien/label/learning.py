@@ -27,7 +27,7 @@ from mien.images.decode import read_image
 from mien.label import active
 from mien.label.wall import Wall
 from mien.model.classifier import Classifier
-from mien.model.folder import file_sha256
+from mien.model.metadata import file_sha256
 from mien.model.preprocess import to_model_inputs
 from mien.predict.analyzer import model_folder
 
@@ -190,7 +190,8 @@ class Learning:
             # What is short of certain is never shown as certain.
             share[rows] = np.clip(np.round(100 * best), 1, 99)
         curve = active.learning_curve(learner)
-        doubts, likely = _doubts(learner, [agreed[place].kept for place in places], classes)
+        own = self._own([faces[place].id for place in places], classes)
+        doubts, likely = _doubts(learner, own, [agreed[place].kept for place in places], classes)
         self.guesses = Guesses(
             version=self.guesses.version + 1,
             classes=classes,
@@ -204,6 +205,16 @@ class Learning:
         )
         self.step, self.note = "ready", ""
 
+    def _own(self, ids: Sequence[str], classes: Sequence[str]) -> Floats | None:
+        """Return what the shipped network says of faces, (n, classes); None where it does not know all classes."""
+        from mien.data.label_errors import in_classes
+
+        assert self._classifier is not None
+        metadata = self._classifier.metadata
+        return in_classes(
+            metadata, {metadata.head().name: np.stack([self._seen[one] for one in ids])}, classes
+        )
+
     def _alike(self, faces: Sequence[FaceRow]) -> list[int]:
         """Order faces by the expression that the shipped network sees, the surest of each first."""
         seen = np.stack([self._seen[face.id] for face in faces])
@@ -213,37 +224,40 @@ class Learning:
 
 
 def _doubts(
-    learner: active.Learner, kept: Sequence[str], classes: Sequence[str]
+    learner: active.Learner, own: Floats | None, kept: Sequence[str], classes: Sequence[str]
 ) -> tuple[list[tuple[int, str, int]], int]:
     """Return labels that heads fitted without them doubt, the most doubtful first, and how many are probably wrong.
 
-    The normalised margin ranks them, as `mien.data.label_errors` does; what somebody has confirmed is not asked again.
+    As `mien.data.label_errors` ranks them. own: (n, classes), what the shipped network says, where it knows the
+    classes. kept: the label of each face that somebody has confirmed; it is not asked again.
     """
     labelled = np.flatnonzero(learner.labels >= 0)
     if learner.accuracy is None or not len(labelled):
         return [], 0
-    from mien.data.label_errors import estimated_errors, normalised_margin
+    from mien.data.label_errors import normalised_margin, ranked
 
-    labels, chances = learner.labels[labelled], learner.probabilities[labelled]
-    margins = normalised_margin(chances, labels)
-    known = np.unique(labels)
+    known = np.unique(learner.labels[labelled])
+    labels = np.searchsorted(known, learner.labels[labelled])
+    chances = _reduced(learner.probabilities[labelled], known)
     with suppress(ValueError, IndexError):  # confident learning needs every class twice or so
-        if len(known) == chances.shape[1]:
-            likely = estimated_errors(chances, labels)
-        else:
-            reduced = chances[:, known] / np.maximum(chances[:, known].sum(axis=1, keepdims=True), 1e-9)
-            likely = estimated_errors(reduced, np.searchsorted(known, labels))
+        opinion = None if own is None else _reduced(own[labelled], known)
+        sure = opinion is not None and np.isfinite(opinion).all()
+        ranking = ranked(chances, labels, opinion if sure else None)
+        doubted = int((normalised_margin(chances, labels) <= -_CLOSE).sum())
         found: list[tuple[int, str, int]] = []
-        for place in np.argsort(margins, kind="stable"):
-            if margins[place] > -_CLOSE and len(found) >= likely:
-                break
-            row, other = int(labelled[place]), int(chances[place].argmax())
-            if other != labels[place] and kept[row] != classes[labels[place]]:
-                found.append(
-                    (row, classes[other], int(np.clip(round(100 * float(chances[place, other])), 1, 99)))
-                )
-        return found[:_MOST_DOUBTS], likely
+        for place in ranking.order[: max(ranking.likely, doubted)].tolist():
+            row, other = int(labelled[place]), int(ranking.suggestions[place])
+            if kept[row] != classes[learner.labels[row]]:
+                share = int(np.clip(round(100 * float(chances[place, other])), 1, 99))
+                found.append((row, classes[known[other]], share))
+        return found[:_MOST_DOUBTS], ranking.likely
     return [], 0
+
+
+def _reduced(chances: Floats, known: NDArray[np.int64]) -> Floats:
+    """Return probabilities of the classes that have labels alone, rows sum to one."""
+    some = chances[:, known]
+    return np.asarray(some / np.maximum(some.sum(axis=1, keepdims=True), 1e-9), np.float32)
 
 
 def _about(

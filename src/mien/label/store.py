@@ -328,6 +328,22 @@ class Store:
     def is_undone(self, row: Row) -> bool:
         return row.batch in self._undone
 
+    def distinct(self) -> set[frozenset[str]]:
+        """Return the pairs of faces that were looked at and found to be two, whatever was found before that."""
+        return self._pairs(DISTINCT)
+
+    def compared(self) -> set[frozenset[str]]:
+        """Return the pairs of faces about which somebody has decided whether they are one or two."""
+        return self._pairs(DISTINCT, SAME)
+
+    def _pairs(self, *actions: str) -> set[frozenset[str]]:
+        latest: dict[frozenset[str], str] = {}
+        with self._lock:
+            for row in self._rows:
+                if row.action in (SAME, DISTINCT) and row.target and row.batch not in self._undone:
+                    latest[frozenset((row.face, row.target))] = row.action
+        return {pair for pair, action in latest.items() if action in actions}
+
     def people(self) -> dict[str, int]:
         """Return everybody who said something about a face, with the number of faces that their word stands for."""
         with self._lock:
@@ -455,8 +471,10 @@ class Store:
                 kept = new if kept == old else kept
                 continue
             when = row.at
-            if row.action in (SAME, DISTINCT):
-                twin = (row.target or "") if row.action == SAME else ""
+            if row.action == SAME:
+                twin = row.target or ""
+            elif row.action == DISTINCT:
+                twin = twin if twin and twin != row.target else ""  # it repeats another one still
             elif row.action == KEEP:
                 kept = row.class_ or ""
             elif row.action == CLEAR and row.who == TABLE:

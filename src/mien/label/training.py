@@ -17,19 +17,21 @@ from pathlib import Path
 from typing import Any
 
 from mien.errors import ConfigError
-from mien.files import plain_text
+from mien.files import plain_text, without_spreadsheet_guard
 from mien.label.wall import Wall
-from mien.model.folder import MODEL_FOLDER
+from mien.model.metadata import MODEL_FOLDER
+from mien.settings import joined_words
 
-EPOCHS_FILE, BATCH_FILE, REPORT = (
-    "epochs.csv",
-    "batch.png",
-    "report/report.html",
-)  # as mien.train.run_folder has them
+# As mien.train.run_folder has them; importing it takes a second.
+EPOCHS_FILE, BATCH_FILE, BATCH_NAMES_FILE = "epochs.csv", "batch.png", "batch.csv"
+MISTAKES_FILE, REPORT, FOLDS_FOLDER = "mistakes.csv", "report/report.html", "folds"
 _FOLDERS = "network-{}"
 _LEAST = 2  # faces that a class needs, one to learn from and one to check on
+_MOST_FOLDS = 10
 _EPOCH = re.compile(r"epoch\s+(\d+)/(\d+)")
+_FOLD, _ALL = re.compile(r"fold (\d+) of (\d+)$"), re.compile(r"all [\d,]+ pictures$")
 _LINES = 12
+_MOST_MISTAKES = 120  # that are shown
 _STOP_S = 20.0  # for a training to end once it is told to
 _CURVE = ("loss", "validation_loss", "accuracy", "validation_accuracy")
 
@@ -47,14 +49,19 @@ class Training:
         self._folder: Path | None = None
         self._left_out: list[str] = []
         self._lines: deque[str] = deque(maxlen=_LINES)
-        self._epochs = 0
+        self._epochs = self._folds = self._fold = 0  # fold: from 1; behind the last one, all faces are learnt
         self._stopping = False
         self.state = "none"
 
-    def start(self, epochs: int | None) -> None:
-        """Start a training on the answers; epochs: None for as many as the recipe has. Raises ConfigError."""
+    def start(self, epochs: int | None, folds: int = 0) -> None:
+        """Start a training on the answers. Raises ConfigError.
+
+        epochs: None for as many as the recipe has. folds: 0 to keep some faces back, else see `mien.train.folds`.
+        """
         if epochs is not None and not 1 <= epochs <= 10_000:
             raise ConfigError(f"epochs must be from 1 to 10000, got {epochs}")
+        if folds and not 2 <= folds <= _MOST_FOLDS:
+            raise ConfigError(f"folds must be from 2 to {_MOST_FOLDS}, or 0 for none, got {folds}")
         with self._lock:
             if self.state == "running":
                 raise ConfigError("a training runs already; wait for it, or cancel it")
@@ -66,16 +73,12 @@ class Training:
                     f"{len(enough) or 'none'}; label more"
                 )
             few = [name for name in self._wall.store.classes if 0 < counts[name] < _LEAST]
-            if few and any("," in name for name in enough):
-                raise ConfigError(
-                    f"{', '.join(few)} has too few faces and must be left out, which goes only where no class has a "
-                    "comma in its name; label more of it, merge it or rename the other"
-                )
             self._left_out, self._folder = few, self._next_folder()
-            command = command_of(self._wall.folder, self._folder, enough if few else [], epochs)
+            command = command_of(self._wall.folder, self._folder, enough if few else [], epochs, folds)
             self._lines.clear()
             self._wall.write_table()
             self._epochs, self._stopping = 0, False
+            self._folds, self._fold = folds, 1 if folds else 0
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -110,21 +113,22 @@ class Training:
         folder = self._folder
         if self.state == "none" or folder is None:
             return {"state": "none"}
-        curve, seconds = _curve(folder / EPOCHS_FILE)
-        left = None
-        if self.state == "running" and self._epochs and seconds:
-            recent = sorted(seconds[-5:])  # the first epoch of a phase builds the network, and is no measure
-            left = recent[len(recent) // 2] * (self._epochs - len(seconds))
+        part = self._part(folder)
+        curve, seconds = _curve(part / EPOCHS_FILE)
         shown = _shown(folder)
         return {
             "state": self.state,
             "folder": shown,
             "epochs": self._epochs,
+            "folds": self._folds,
+            "fold": self._fold,
             "curve": curve,
-            "left_s": left,
+            "left_s": self._left_s(seconds) if self.state == "running" else None,
             "left_out": self._left_out,
             "lines": list(self._lines),
-            "batch": (folder / BATCH_FILE).is_file(),
+            "batch": self.batch is not None,
+            "batch_faces": self._places(part / BATCH_NAMES_FILE, "name"),
+            "mistakes": self._mistakes(folder),
             "headline": next((line for line in self._lines if line.startswith("accuracy ")), ""),
             "use": [
                 f"mien predict holiday.jpg --model {shlex.quote(shown)}",
@@ -133,13 +137,56 @@ class Training:
             ]
             if self.state == "done"
             else [],
-            "report": _shown(folder / REPORT) if (folder / REPORT).is_file() else "",
+            "report": _shown(folder / REPORT) if self.report else "",
         }
 
     @property
     def batch(self) -> Path | None:
         """The picture of a batch as the network sees it, where there is one."""
-        return self._folder / BATCH_FILE if self._folder and (self._folder / BATCH_FILE).is_file() else None
+        return self._there(BATCH_FILE, parts=True)
+
+    @property
+    def report(self) -> Path | None:
+        """The report of a training that is done, a page."""
+        return self._there(REPORT)
+
+    def _there(self, name: str, *, parts: bool = False) -> Path | None:
+        folder = self._folder
+        path = folder and (self._part(folder) if parts else folder) / name
+        return path if path and path.is_file() else None
+
+    def _part(self, run: Path) -> Path:
+        """Return the folder of the training that runs now: of a fold, or of all faces."""
+        return run / FOLDS_FOLDER / str(self._fold) if 0 < self._fold <= self._folds else run
+
+    def _left_s(self, seconds: Sequence[float]) -> float | None:
+        """Return the seconds left for all epochs, by the newest. None before the first."""
+        if not (self._epochs and seconds):
+            return None
+        recent = sorted(seconds[-5:])  # the first epoch of a phase builds the network, and is no measure
+        later = self._epochs * (self._folds + 1 - self._fold) if self._folds else 0
+        return recent[len(recent) // 2] * (self._epochs - len(seconds) + later)
+
+    def _mistakes(self, folder: Path) -> list[list[Any]]:
+        """Return [place, label that was learnt, answer, percent] of faces that the newest epoch got wrong."""
+        part = self._part(folder)
+        rows = _rows((part if (part / MISTAKES_FILE).is_file() else folder) / MISTAKES_FILE)
+        places = self._wall.place_of_file()
+        found = []
+        for row in rows:
+            name, label, answer = (
+                without_spreadsheet_guard(row.get(key) or "") for key in ("name", "label", "answer")
+            )
+            chance = _number(row.get("probability"))
+            if name in places and chance is not None:
+                found.append([places[name], label, answer, min(99, max(1, round(100 * chance)))])
+        return found[:_MOST_MISTAKES]
+
+    def _places(self, path: Path, column: str) -> list[int]:
+        """Return the places of faces whose names are in a column, -1 for one that is not there any more."""
+        rows = _rows(path)
+        places = self._wall.place_of_file() if rows else {}
+        return [places.get(without_spreadsheet_guard(row.get(column) or ""), -1) for row in rows]
 
     def _counts(self) -> Counter[str]:
         faces = ((face, self._wall.agreed(face)) for face in self._wall.faces)
@@ -158,6 +205,10 @@ class Training:
                 text = plain_text(line.rstrip())
                 if found := _EPOCH.match(text):
                     self._epochs = int(found[2])
+                elif found := _FOLD.match(text):
+                    self._fold, self._epochs = int(found[1]), 0
+                elif self._folds and _ALL.match(text):
+                    self._fold, self._epochs = self._folds + 1, 0
                 elif text:
                     self._lines.append(text)
         code = process.wait()
@@ -166,7 +217,9 @@ class Training:
             self.state = "done" if code == 0 and done else "stopped" if self._stopping else "failed"
 
 
-def command_of(folder: Path, run: Path, classes: Sequence[str], epochs: int | None) -> list[str]:
+def command_of(
+    folder: Path, run: Path, classes: Sequence[str], epochs: int | None, folds: int = 0
+) -> list[str]:
     """Return the words that train on a face set. classes: those that are learnt, none: all that have a label."""
     command = [
         sys.executable,
@@ -176,23 +229,29 @@ def command_of(folder: Path, run: Path, classes: Sequence[str], epochs: int | No
         str(folder),
         "--from",
         "mien",
-        "--out",
+        "--to",
         str(run),
     ]
     if classes:
-        command += ["--classes", ",".join(classes)]
+        command += ["--classes", joined_words(classes)]
+    if folds:
+        command += ["--folds", str(folds)]
     return [*command, "--epochs", str(epochs)] if epochs is not None else command
 
 
 def _curve(path: Path) -> tuple[dict[str, list[float | None]], list[float]]:
     """Return the columns of epochs.csv that are drawn, and the seconds of each epoch."""
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except OSError:
-        rows = []
+    rows = _rows(path)
     curve = {name: [_number(row.get(name)) for row in rows] for name in _CURVE}
     return curve, [_number(row.get("seconds")) or 0.0 for row in rows]
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+    except OSError:
+        return []
 
 
 def _number(cell: str | None) -> float | None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from mien.errors import ConfigError, DataError, MienError
 from mien.faceset.table import FaceRow, FaceSet
-from mien.files import clipped
+from mien.files import clipped, plain_text
 from mien.label.store import NOTHING, Agreed, Store
 
 _TABLE_S = 4.0  # of quiet before the table is written, and at most ten times that without
@@ -70,6 +70,14 @@ class Wall:
         self.faces: list[FaceRow] = faceset.faces
         self.place = {face.id: place for place, face in enumerate(self.faces)}
         self.session = secrets.token_hex(8)
+        self._by_file: tuple[str, dict[str, int]] = ("", {})
+
+    def place_of_file(self) -> dict[str, int]:
+        """Return the places of faces by the names of their crops, as training calls them."""
+        if self._by_file[0] != self.session:
+            places = {plain_text(face.file): place for place, face in enumerate(self.faces)}
+            self._by_file = (self.session, places)
+        return self._by_file[1]
 
     def on_answer(self, listener: Callable[[], None]) -> None:
         """Have a function called after each change, in the thread that made it."""

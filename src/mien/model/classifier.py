@@ -10,8 +10,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from mien.errors import ConfigError, DataError, ModelError
-from mien.model.folder import ModelFolder, read_model_folder
-from mien.model.metadata import METADATA_KEY, Metadata
+from mien.model.metadata import METADATA_KEY, Metadata, ModelFolder, read_model_folder
 from mien.model.preprocess import to_model_inputs
 
 PRECISIONS = ("auto", "float32", "int8")

@@ -1,11 +1,14 @@
-"""What an analysis returns: a `Face` a face, `Faces` a picture, and what speaks against relying on an answer."""
+"""What an analysis returns: a `Face` a face, `Faces` a picture, and what speaks against relying on an answer.
+
+Also their table, a row a face, as `mien predict --csv`, `--parquet` and `mien batch` write it.
+"""
 
 from __future__ import annotations
 
 import base64
 import html
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, SupportsIndex, overload
@@ -14,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.detect.base import Box, Detection, Landmarks, checked
-from mien.errors import DataError, optional_package
+from mien.errors import DataError, ImageError, need, optional_package
 from mien.terminal import percent
 
 _SUM_TOLERANCE = 1e-4  # far above the rounding of a float32 softmax, far below what anyone would notice
@@ -33,6 +36,11 @@ _SMALL_PX = 24.0  # longer side of the box below which the network is given more
 _TURNED_DEGREES = 45.0  # of the line of the eyes
 _UNSURE_SCORE = 0.5  # of the detector
 _NO_FACE_SCORE = 0.25  # see `MienDetector.face_score`
+_TYPES = {  # of Parquet's columns; the others are numbers
+    **dict.fromkeys(("path", "emotion", "reasons", "head", "prior", "problem", "source", "error"), "string"),
+    **dict.fromkeys(("face", "frame", "track"), "int32"),
+    **dict.fromkeys(("uncertain", "interpolated"), "bool"),
+}
 
 
 class Probabilities(dict[str, float]):
@@ -58,9 +66,9 @@ class Face:
 
     emotion: the label with the highest probability. probability: that probability, calibrated, 0 to 1.
     probabilities: label to probability, in the network's order; they sum to one. head: the answer of the network
-    that they come from. prior: how often the labels were taken to occur, see `mien.model.prior`. uncertain: whether the
-    emotion had better not be relied on: the probability is below the head's threshold, or one of the reasons is
-    `no face?`. reasons: what speaks against relying on it, in words: see `mien.predict.results`. box, score, landmarks,
+    that they come from. prior: how often the labels were taken to occur, see `mien.model.calibration`. uncertain:
+    whether the emotion had better not be relied on: the probability is below the head's threshold, or one of the
+    reasons is `no face?`. reasons: what speaks against relying on it, in words: see `reasons`. box, score, landmarks,
     whole: see `Detection`. Raises DataError on values that contradict each other.
     """
 
@@ -166,7 +174,7 @@ class Faces(tuple[Face, ...]):
             return f"<p>{caption}</p>"
         import cv2
 
-        from mien.detect.pyramid import resized
+        from mien.detect.base import resized
         from mien.predict.annotate import annotated
 
         shown = annotated(self.image, self)
@@ -255,3 +263,38 @@ def reasons(face: Detection) -> tuple[str, ...]:
         elif face.score < _UNSURE_SCORE:
             found.append(UNSURE)
     return tuple(found)
+
+
+def table_columns(labels: Sequence[str]) -> list[str]:
+    """Return path, the columns of a face, p_LABEL for each label, problem."""
+    return ["path", *COLUMNS, *(f"p_{label}" for label in labels), "problem"]
+
+
+def table_rows(name: str, faces: Faces | ImageError, labels: Sequence[str]) -> Iterator[list[Any]]:
+    """Yield the rows of one picture: one a face; one with the name alone where there is none or it cannot be read.
+
+    name: what the picture is called in the column `path`.
+    """
+    if isinstance(faces, ImageError) or not faces:
+        problem = str(faces) if isinstance(faces, ImageError) else None
+        yield [name, *[None] * (len(COLUMNS) + len(labels)), problem]
+        return
+    for number, face in enumerate(faces, start=1):
+        yield [name, *face.row(number), None]
+
+
+def arrow_schema(names: Sequence[str]) -> Any:
+    """Return the `pyarrow.Schema` of these columns; MissingExtra without pyarrow."""
+    arrow = need("pyarrow", "parquet", "writing Parquet")
+    types = [arrow.type_for_alias(_TYPES.get(name, "float64")) for name in names]
+    return arrow.schema(list(zip(names, types, strict=True)))
+
+
+def arrow_table(rows: Sequence[Sequence[Any]], schema: Any) -> Any:
+    """Return rows as a `pyarrow.Table`."""
+    arrow = need("pyarrow", "parquet", "writing Parquet")
+    columns = zip(*rows, strict=True) if rows else [()] * len(schema)
+    return arrow.table(
+        [arrow.array(column, field.type) for column, field in zip(columns, schema, strict=True)],
+        schema=schema,
+    )

@@ -3,6 +3,9 @@
 The folders are the queue as well: whichever process is free takes the oldest job that waits, and holds its lock for as
 long as it works on it. A lock goes with its process, however that ends. So where the folder outlives the server
 (`durable`), the next server, or another one on the same folder, goes on with what was not finished.
+
+`private_folder` is the one with temporary files: only this user may look inside, and it goes with its server, killed or
+not.
 """
 
 from __future__ import annotations
@@ -13,6 +16,9 @@ import os
 import re
 import secrets
 import shutil
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -21,7 +27,6 @@ from pathlib import Path
 from typing import IO, Any
 
 from mien.files import cannot_write, whole_file
-from mien.serve.private_folder import lock_file
 from mien.serve.problems import ApiError, Busy, problem
 
 VIDEO, ROWS, TABLE, ABOUT = "video", "rows.jsonl", "faces.csv", "about.json"
@@ -32,6 +37,18 @@ _MOST_KEPT = 32  # finished jobs; the oldest go first
 _BEGINNING_S = 60.0  # a folder without a state is being made, unless it is older
 _LOST = "the server's process ended while it worked on the video; send it again"
 _MOST_TRIES = 2  # a video that ends the process which reads it must not end all of them
+_PREFIX = "mien-serve-"
+_FOLDER_LOCK = "lock"
+_MAKING_S = 60.0
+# Waits until nobody holds the lock any more, however they ended, and removes the folder. The modules that it may
+# import are few, so that it is small: it lives as long as the server does.
+_WATCH = """
+import fcntl, shutil, signal, sys
+signal.signal(signal.SIGTERM, signal.SIG_IGN)  # comes to all processes of a service; the server decides when it ends
+with open(sys.argv[1], "rb") as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    shutil.rmtree(sys.argv[2], ignore_errors=True)
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -268,3 +285,101 @@ def _age_s(folder: Path) -> float:
         return time.time() - folder.stat().st_mtime
     except OSError:
         return 0.0
+
+
+@contextmanager
+def private_folder() -> Iterator[Path]:
+    """Make a folder in the system's place for temporary files; remove it at the end.
+
+    A process beside this one removes it when this one, and those that hold the folder too, are killed. Folders of
+    servers that were killed together with that process are removed as well. OutputError where none can be made.
+    """
+    place = Path(tempfile.gettempdir())
+    sweep(place)
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=place))  # mode 700
+    except OSError as error:
+        raise cannot_write(place, error) from error
+    watcher = None
+    try:
+        # Locked before it has its name: a lock that can be seen and is free belongs to nobody who lives.
+        with (folder / f".{_FOLDER_LOCK}").open("xb") as lock:
+            lock_file(lock, shared=True)
+            (folder / f".{_FOLDER_LOCK}").rename(folder / _FOLDER_LOCK)
+            watcher = _watched(folder)
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if watcher:
+            watcher.wait()
+
+
+def kept_folder(path: Path) -> Path:
+    """Return a folder that outlives the server, made where it is missing, for this user alone.
+
+    OutputError where it cannot be written to.
+    """
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            return path
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Mark an existing folder as in use by this process too, for as long as the block or the process lives."""
+    with (folder / _FOLDER_LOCK).open("rb") as lock:
+        lock_file(lock, shared=True)
+        yield
+
+
+def _watched(folder: Path) -> subprocess.Popen[bytes] | None:
+    """Start the process that removes the folder when its server was killed; none on Windows, which has no such lock."""
+    if sys.platform == "win32":
+        return None
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", _WATCH, str(folder / _FOLDER_LOCK), str(folder)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,  # or who reads the server's log waits for this process too
+        cwd="/",
+        start_new_session=True,  # Ctrl-C in a terminal is for the server
+    )
+
+
+def sweep(place: Path) -> None:
+    """Remove folders of servers that are gone. Not told by process number: in a container it is always the same."""
+    for folder in place.glob(f"{_PREFIX}*"):
+        with suppress(OSError):  # another user's, or one that goes at this moment
+            if folder.is_symlink() or (hasattr(os, "getuid") and folder.stat().st_uid != os.getuid()):
+                continue
+            if not _in_use(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _in_use(folder: Path) -> bool:
+    lock = folder / _FOLDER_LOCK
+    if not lock.exists():  # being made, unless it was left that way
+        return time.time() - folder.stat().st_mtime < _MAKING_S
+    if sys.platform == "win32":
+        try:
+            lock.unlink()  # Windows does not remove a file that is open
+        except OSError:
+            return True
+        return False
+    with lock.open("rb") as file:
+        try:
+            lock_file(file, shared=False)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def lock_file(file: IO[bytes], *, shared: bool) -> None:
+    """Lock an open file for as long as it is open; BlockingIOError where another has it. Windows: does nothing."""
+    if sys.platform != "win32":
+        import fcntl
+
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)

@@ -17,7 +17,7 @@ from mien.serve.config import MEGA
 from mien.serve.fair_queue import picture
 from mien.serve.problems import ApiError, problem, problem_of
 from mien.serve.service import Service, address_of, service_of
-from mien.video.settings import VideoSettings
+from mien.video.analyze import VideoSettings
 from mien.video.tracking import Tracker
 
 NOT_UNDERSTOOD, TOO_MANY, GOING_DOWN, IDLE = (

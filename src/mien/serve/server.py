@@ -31,9 +31,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from mien.errors import ConfigError, MienError
 from mien.serve.app import build
 from mien.serve.config import MEGA, ServeConfig
-from mien.serve.jobs import Jobs
+from mien.serve.jobs import Jobs, held, kept_folder, private_folder
 from mien.serve.metrics import Metrics, count_together, trace, write_json
-from mien.serve.private_folder import held, kept_folder, private_folder
 from mien.serve.problems import ApiError, response_of
 from mien.serve.service import ModelOptions, Service
 from mien.video.reader import configure_ffmpeg

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fastapi import Request, WebSocket
 
-from mien.model.folder import CARD_FILE
+from mien.model.metadata import CARD_FILE
 from mien.predict.analyzer import Analyzer, load, model_folder
 from mien.serve.auth import Key, Quotas, key_of, read_keys
 from mien.serve.batcher import Answer, Batcher

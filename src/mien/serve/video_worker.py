@@ -20,9 +20,8 @@ from mien.serve.config import MEGA, ServeConfig
 from mien.serve.jobs import ABOUT, ROWS, TABLE, VIDEO, Jobs, State
 from mien.serve.metrics import Metrics
 from mien.serve.problems import BUG, problem, problem_of
-from mien.video.analyze import analyze_frames
+from mien.video.analyze import VideoFrame, analyze_frames
 from mien.video.reader import ONLY_CONTAINERS, Video, open_video
-from mien.video.results import VideoFrame
 from mien.video.sinks import CsvSink
 
 _NAME = "the video"

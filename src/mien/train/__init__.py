@@ -22,7 +22,7 @@ class _Callable(ModuleType):
         data: str | Path,
         *,
         recipe: str | None = None,
-        out: str | Path | None = None,
+        to: str | Path | None = None,
         retrain: bool = False,
         quiet: bool = False,
         **settings: Any,
@@ -42,7 +42,7 @@ class _Callable(ModuleType):
         config = config_from(chosen, settings)
         what = chosen.name if chosen else config.network
         own = departures(config, chosen, settings)
-        place = Path(out) if out else default_folder(Path(data), what, settings=own)
+        place = Path(to) if to else default_folder(Path(data), what, settings=own)
         return train(config, Path(data), place, retrain=retrain, show=ProgressBar(quiet=quiet))
 
 

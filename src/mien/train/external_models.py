@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 
 from mien.errors import ConfigError, MienError, ModelError
 from mien.files import cache_folder, whole_file, whole_folder
-from mien.model.folder import MODEL_FILE
-from mien.model.metadata import METADATA_KEY, Head, Metadata
+from mien.model.metadata import METADATA_KEY, MODEL_FILE, Head, Metadata
 from mien.model.preprocess import COLOURS, Preprocess
 from mien.settings import from_mapping, setting, to_mapping
 
@@ -253,7 +252,7 @@ def adopt_onnx(path: Path, folder: Path, told: Description, name: str | None = N
     import onnx
 
     from mien.train.export.card import describe
-    from mien.train.export.features import add_features
+    from mien.train.export.onnx import add_features
 
     try:
         proto = onnx.load(path)

@@ -148,6 +148,10 @@ class Loader:
         whole, rest = divmod(len(self._labels), self._size)
         return whole + (rest > 0 and not self._drop_rest)
 
+    def order(self, number: int) -> NDArray[np.intp]:
+        """Return the rows of the split as an epoch takes them; mixup adds others to each."""
+        return np.random.default_rng((self._config.seed, number)).permutation(len(self._labels))
+
     def epoch(self, number: int, mix: bool, class_weights: str) -> Iterator[Batch]:
         """Yield the batches of one epoch, prepared ahead in another thread.
 
@@ -156,7 +160,7 @@ class Loader:
         """
         seed = self._config.seed
         weights = weights_of_classes(self._labels, self._heads[0], class_weights)
-        order = np.random.default_rng((seed, number)).permutation(len(self._labels))
+        order = self.order(number)
         parts = [order[start : start + self._size] for start in range(0, len(order), self._size)][: len(self)]
         with ThreadPoolExecutor(1, "mien-batches") as pool:
             jobs = (

@@ -341,6 +341,7 @@ class ClassifierLoop(TrainingLoop):
         self._frozen: _FrozenBase | None = None
         self._best_file = folder / "best-weights.npz"
         self._on_best, self._prepare_phase = on_best, prepare_phase
+        self.answers: NDArray[np.float32] | None = None  # of the newest epoch, (n, labels) of the first head
         self._kept = False
 
     @property
@@ -387,6 +388,7 @@ class ClassifierLoop(TrainingLoop):
             answers = self._frozen.predict(self._validation.inputs, self._devices)[0]
         else:
             answers = predict(self.network, self._validation.inputs, self._devices)[0]
+        self.answers = answers
         targets = np.eye(answers.shape[1])[self._validation.labels]
         loss = negative_log_likelihood(answers, targets)  # nats
         accuracy = float((answers.argmax(axis=1) == self._validation.labels).mean())

@@ -23,17 +23,18 @@ from mien.data.index import fingerprints_of
 from mien.errors import ConfigError, ModelError, need
 from mien.files import locked
 from mien.labels import FER2013, FERPLUS
-from mien.model.folder import (
+from mien.model.metadata import (
     BEST_FILE,
     KERAS_SUFFIXES,
     METADATA_FILE,
     MODEL_FOLDER,
+    Head,
+    Metadata,
     model_path,
     read_model_folder,
 )
-from mien.model.metadata import Head, Metadata
 from mien.model.preprocess import Preprocess
-from mien.terminal import ProgressBar
+from mien.terminal import ProgressBar, counted
 from mien.train import run_folder, trackers
 from mien.train.checkpoint import Progress
 from mien.train.config import TrainConfig
@@ -216,6 +217,9 @@ def _train_in_folds(
     keys = np.frombuffer(b"".join(fingerprints_of(pool.pictures).keys), np.uint8).reshape(-1, 16)
     judged = folds.FoldAnswers(keys, dealt, tuple(answers))
     judged.write(out / run_folder.ANSWERS_FILE)
+    run_folder.write_mistakes(
+        out, pool, faces.dataset.classes, answers[0], config.in_phases()[-1].epochs or 1
+    )
     show.line(f"all {len(pool):,} pictures")
     final = replace(folds.for_fold(config), folds=config.folds)
     return _Training(final, faces, out, settings, show=show, judged=judged, brief=True).run()
@@ -408,7 +412,7 @@ class _Training:
             config,
             folder=self._out / run_folder.CHECKPOINT,
             on_best=lambda: self._save(BEST_FILE),
-            on_epoch=self._note_epoch,
+            on_epoch=lambda progress: self._note_epoch(progress, loop.answers),
             prepare_phase=lambda phase: built.unfreeze(phase.unfreeze),
             show=self._show,
             devices=self._devices,
@@ -458,13 +462,15 @@ class _Training:
         return [*lines, *_plan(config, steps)]
 
     def _draw_batch(self, loader: Any) -> None:
-        from mien.train.pictures import draw_batch
+        from mien.train.trackers import draw_batch
 
         batch = next(iter(loader.epoch(0, True, self._config.class_weights)))
         if self._built.preprocess.colour == "bgr":
             batch = replace(batch, inputs=batch.inputs[..., ::-1])
         first = next(iter(self._built.heads.values()))
-        draw_batch(batch, first, self._out / run_folder.BATCH_FILE)
+        shown = draw_batch(batch, first, self._out / run_folder.BATCH_FILE)
+        names = self._dataset.split("train").names
+        run_folder.write_batch_names(self._out, (names[row] for row in loader.order(0)[:shown].tolist()))
 
     def _metadata(self) -> Metadata:
         """What is known before the network has been calibrated."""
@@ -483,8 +489,11 @@ class _Training:
 
         save_network(self._built.network, self._out / name, self._metadata())
 
-    def _note_epoch(self, progress: Progress) -> None:
+    def _note_epoch(self, progress: Progress, answers: NDArray[np.float32] | None) -> None:
         run_folder.note_epochs(self._out, progress.history)
+        if answers is not None:
+            held = self._dataset.split("validation")
+            run_folder.write_mistakes(self._out, held, self._dataset.classes, answers, progress.epoch)
         if time.monotonic() - self._drawn > _CURVES_EVERY_S:
             self._draw_curves(progress)
             self._drawn = time.monotonic()
@@ -492,7 +501,7 @@ class _Training:
             self._tracker.epoch(progress.history[-1])
 
     def _draw_curves(self, progress: Progress) -> None:
-        from mien.train.pictures import draw_curves
+        from mien.train.trackers import draw_curves
 
         draw_curves(progress.history, progress.best_epoch, self._out / run_folder.CURVES_FILE)
 
@@ -576,9 +585,10 @@ def _plan(config: TrainConfig, steps: int) -> list[str]:
         name = f"phase {number}: " if config.phases else ""
         stop = f", stops after {phase.patience} without a better validation loss" if phase.patience else ""
         layers = {0: "", -1: ", all layers"}.get(phase.unfreeze, f", top {phase.unfreeze} layers unfrozen")
+        epochs, each = counted(phase.epochs or 0, "epoch"), counted(steps, "step")
         lines.append(
-            f"{what:9} {name}{phase.epochs} epochs of {steps:,} steps of {config.batch_size}, {phase.optimizer} at "
-            f"{phase.rate:g} ({phase.schedule}){layers}{stop}"
+            f"{what:9} {name}{epochs} of {each} of {config.batch_size}, {phase.optimizer} at {phase.rate:g} "
+            f"({phase.schedule}){layers}{stop}"
         )
     if config.time_limit:
         lines.append(f"          the epochs are planned anew to fit {config.time_limit}")

@@ -8,17 +8,17 @@ import json
 import re
 import shutil
 import zipfile
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.data.dataset import Dataset
+from mien.data.dataset import Dataset, Split
 from mien.errors import ConfigError
-from mien.files import plain_name, whole_file
-from mien.model.folder import BEST_FILE, METADATA_FILE, MODEL_FOLDER, SETTINGS_FILE
+from mien.files import plain_name, spreadsheet_safe, whole_file
+from mien.model.metadata import BEST_FILE, METADATA_FILE, MODEL_FOLDER, SETTINGS_FILE
 from mien.settings import to_mapping
 from mien.train import checkpoint
 from mien.train.checkpoint import Progress
@@ -26,7 +26,8 @@ from mien.train.config import TrainConfig
 
 EPOCHS_FILE, CURVES_FILE = "epochs.csv", "curves.png"
 LAST_FILE, H5_FILE = "last.keras", "best.h5"
-BATCH_FILE, SEEN_FILE = "batch.png", "trained-on.npz"
+BATCH_FILE, BATCH_NAMES_FILE, SEEN_FILE = "batch.png", "batch.csv", "trained-on.npz"
+MISTAKES_FILE = "mistakes.csv"
 OUT_OF_FOLD = "out-of-fold"  # stands for the split in what is said of a run with folds
 FOLDS_FOLDER, ANSWERS_FILE = "folds", "out-of-fold.npz"
 CHECKPOINT, REPORT_FOLDER, TENSORBOARD = "checkpoint", "report", "tensorboard"
@@ -39,7 +40,8 @@ _EXPLAINED = f"""# A mien run
 |---|---|
 | `{SETTINGS_FILE}` | every setting as it was used, versions, what data (with its fingerprint), the command |
 | `{EPOCHS_FILE}`, `{CURVES_FILE}` | every epoch's loss, accuracy and learning rate, as table and picture; they grow |
-| `{BATCH_FILE}` | some pictures as the network sees them in training, varied and mixed, with their targets |
+| `{BATCH_FILE}`, `{BATCH_NAMES_FILE}` | pictures as the network sees them, with their targets; their names |
+| `{MISTAKES_FILE}` | what the newest epoch's network gets wrong on validation; with `--folds` out of fold |
 | `{SEEN_FILE}` | fingerprints of the pictures that it was trained on, so that nobody scores it on them |
 | `{BEST_FILE}` | the network of the best epoch on validation, for `keras.models.load_model` |
 | `{LAST_FILE}` | the network of the last epoch |
@@ -136,7 +138,7 @@ def finished(out: Path, settings: Mapping[str, Any]) -> Progress | None:
     if (differing := _differences(stored, settings)) and file.exists():
         raise ConfigError(
             f"{out} holds a run with other settings ({'; '.join(differing)}); "
-            "name another place with --out, or use --retrain to replace it"
+            "name another place with --to, or use --retrain to replace it"
         )
     if not (file.exists() and metadata.exists()):
         return None
@@ -155,6 +157,34 @@ def note_epochs(out: Path, history: list[dict[str, Any]]) -> None:
         writer = csv.DictWriter(stream, list(history[0]))
         writer.writeheader()
         writer.writerows(history)
+
+
+def write_mistakes(
+    out: Path, split: Split, classes: Sequence[str], answers: NDArray[np.floating[Any]], epoch: int
+) -> None:
+    """Write mistakes.csv: a row for each picture of a split that was answered wrongly, the surest first.
+
+    answers: (n, classes) probabilities, not calibrated. epoch: after which they were given.
+    """
+    best = answers.argmax(axis=1)
+    wrong = np.flatnonzero(best != split.labels)
+    with (
+        whole_file(out / MISTAKES_FILE) as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as stream,
+    ):
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(("epoch", "name", "label", "answer", "probability"))
+        for row in wrong[np.argsort(-answers[wrong, best[wrong]], kind="stable")].tolist():
+            names = split.names[row], classes[int(split.labels[row])], classes[int(best[row])]
+            writer.writerow((epoch, *map(spreadsheet_safe, names), f"{answers[row, best[row]]:.4f}"))
+
+
+def write_batch_names(out: Path, names: Iterable[str]) -> None:
+    """Write batch.csv: the names of the pictures in batch.png, row by row."""
+    with whole_file(out / BATCH_NAMES_FILE) as temporary, temporary.open("w", encoding="utf-8") as stream:
+        csv.writer(stream, lineterminator="\n").writerows(
+            [("name",), *((spreadsheet_safe(name),) for name in names)]
+        )
 
 
 def write_seen(out: Path, keys: Mapping[str, Sequence[bytes]], sources: Collection[str] = ()) -> None:
@@ -195,7 +225,7 @@ def _inside(folder: Path) -> list[Path]:
 
 
 def _not_a_run(out: Path) -> ConfigError:
-    return ConfigError(f"{out} is there and is not a mien run; name another place with --out")
+    return ConfigError(f"{out} is there and is not a mien run; name another place with --to")
 
 
 def _differences(stored: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:

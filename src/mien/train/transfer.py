@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 
 from mien.errors import ConfigError, ModelError
 from mien.labels import matching_place
-from mien.model.folder import BEST_FILE, KERAS_SUFFIXES, MODEL_FILE, model_path
-from mien.model.metadata import Blend, Head, Metadata
+from mien.model.metadata import BEST_FILE, KERAS_SUFFIXES, MODEL_FILE, Blend, Head, Metadata, model_path
 from mien.model.preprocess import Preprocess
 from mien.train.export.keras_io import load_network, stored_metadata
 from mien.train.export.onnx import keras_from_onnx

@@ -2,25 +2,99 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.detect.base import Box, Detection, Detector, Landmarks
-from mien.detect.pyramid import resized
+from mien.detect.base import Box, Detection, Detector, Landmarks, resized
+from mien.errors import ConfigError, DataError
 from mien.predict.analyzer import Analyzer
 from mien.predict.results import Face
+from mien.settings import setting
 from mien.video.reader import Frame, Video, open_video, prefetch
-from mien.video.results import TrackedFace, VideoFrame
-from mien.video.settings import VideoSettings
-from mien.video.tracking import BoxTracker, Track, TrackSmoother, with_cuts
+from mien.video.tracking import (
+    HALF_LIFE_S,
+    BoxTracker,
+    Track,
+    TrackedFace,
+    TrackerSettings,
+    TrackSmoother,
+    with_cuts,
+)
 
+_KEYFRAMES_PER_S = 15.0  # between two keyframes that are 1/15 s apart, a face hardly leaves the straight line
+_SMALLEST_PX = 64
+_TIME_DIGITS = 4  # of seconds in JSON and CSV: a tenth of a millisecond
 _PREFETCH, _TOGETHER = 8, 4  # frames decoded in advance; keyframes whose faces go to the network in one call
 _BYTES = 1 << 25  # of frames in each of these two places: fewer of them where frames are large
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoSettings:
+    """What can be chosen about the analysis of a video. Raises ConfigError."""
+
+    stride: int | None = setting(
+        None, "look for faces in every Nth frame and interpolate between; none: about 15 times a second"
+    )
+    detect_size: int = setting(640, "longer side in pixels to which a frame is shrunk for finding faces")
+    smoothing: bool = setting(True, "average each face's probabilities over time")
+    half_life_s: float = setting(HALF_LIFE_S, "seconds after which a frame counts half in that average")
+    min_hits: int = setting(
+        TrackerSettings.min_hits, "detections in a row in which a face must be found; fewer are false alarms"
+    )
+    max_age_s: float = setting(
+        TrackerSettings.max_age_s, "seconds out of sight after which a face counts as a new one"
+    )
+
+    def __post_init__(self) -> None:
+        if self.stride is not None and self.stride < 1:
+            raise ConfigError(f"stride must be 1 frame or more, got {self.stride}")
+        if self.detect_size < _SMALLEST_PX:
+            raise ConfigError(f"detect_size must be {_SMALLEST_PX} pixels or more, got {self.detect_size}")
+        if not (math.isfinite(self.half_life_s) and self.half_life_s > 0):
+            raise ConfigError(
+                f"half_life_s must be above 0 seconds, got {self.half_life_s}; --no-smoothing switches it off"
+            )
+        self.tracker()  # has the other checks
+
+    def tracker(self) -> TrackerSettings:
+        return TrackerSettings(min_hits=self.min_hits, max_age_s=self.max_age_s)
+
+    def stride_at(self, fps: float) -> int:
+        """Return how many frames lie from one keyframe to the next."""
+        return self.stride or max(1, round(fps / _KEYFRAMES_PER_S))
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoFrame:
+    """One frame of a video and its faces.
+
+    index: from 0. time_s: when the frame is shown, seconds after the first one, by the timestamps of the file.
+    faces: the largest first. image: (height, width, 3) uint8, RGB, upright. Raises DataError.
+    """
+
+    index: int
+    time_s: float
+    faces: tuple[TrackedFace, ...]
+    image: NDArray[np.uint8] = field(repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.index < 0 or not self.time_s >= 0:
+            raise DataError(f"index and time must be 0 or more, got {self.index} and {self.time_s} s")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what JSON takes; the image is left out."""
+        return {
+            "frame": self.index,
+            "time_s": round(self.time_s, _TIME_DIGITS),
+            "faces": [face.to_dict() for face in self.faces],
+        }
 
 
 def analyze_video(

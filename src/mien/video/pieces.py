@@ -32,10 +32,17 @@ from numpy.typing import NDArray
 from mien.detect.base import Box, Detection, Landmarks
 from mien.errors import MienError
 from mien.predict.analyzer import Analyzer
-from mien.video.analyze import Smoothed, TrackedBox, decided, detect_resized, keyframes, scenes
+from mien.video.analyze import (
+    Smoothed,
+    TrackedBox,
+    VideoFrame,
+    VideoSettings,
+    decided,
+    detect_resized,
+    keyframes,
+    scenes,
+)
 from mien.video.reader import Clock, Frame, Video, missing, open_video, opened
-from mien.video.results import VideoFrame
-from mien.video.settings import VideoSettings
 from mien.video.tracking import decided_cuts, possible_cuts
 
 PIECE_S = 20.0  # the shortest: each costs a start at a keyframe of the file and three frames twice

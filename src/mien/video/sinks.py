@@ -13,8 +13,8 @@ from typing import Any, TextIO
 import cv2
 
 from mien.files import cannot_write, spreadsheet_safe, whole_file
+from mien.video.analyze import VideoFrame
 from mien.video.reader import Video
-from mien.video.results import VideoFrame
 from mien.video.timeline import Timeline, draw_timeline
 from mien.video.writer import AnnotatedVideo, add_audio, ffmpeg, suffix
 

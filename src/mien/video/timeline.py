@@ -28,7 +28,7 @@ from mien.images.canvas import (
     track_colour,
 )
 from mien.predict.results import Face
-from mien.video.results import VideoFrame
+from mien.video.analyze import VideoFrame
 
 THUMBNAIL_PX = 112
 _MARGIN = 1.25  # of the box: hair and chin help people to know a face again

@@ -7,8 +7,9 @@ everybody is somebody new.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import cv2
@@ -18,11 +19,11 @@ from numpy.typing import NDArray
 from mien.detect.base import Box
 from mien.errors import ConfigError, DataError
 from mien.model.metadata import Head
-from mien.predict.results import Face
+from mien.predict.results import Face, Probabilities, rounded
 from mien.video.reader import Frame
-from mien.video.results import TrackedFace
-from mien.video.settings import HALF_LIFE_S, TrackerSettings
 
+# The shortest without false changes in benchmarks/smoothing.py; docs/explanation/video.md has them.
+HALF_LIFE_S = 0.1
 # Distance-IoU that a box needs with where its track is expected; 0 allows a step of three quarters of a face.
 _LEAST = 0.0
 # In units of the face's own size, so that near and far faces are judged alike.
@@ -37,6 +38,58 @@ _TIMES = (
     3.0  # mean change between two shots, over what it is within them: a fast pan changes much all the time
 )
 _SIZE_PX = (64, 36)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackerSettings:
+    """When a face counts as one, and when it is gone.
+
+    min_hits: in how many keyframes in a row a face must be found; fewer are taken for a false alarm. max_age_s: seconds
+    for which a face may be out of sight and still be the same one. Raises ConfigError.
+    """
+
+    min_hits: int = 3
+    max_age_s: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.min_hits < 1:
+            raise ConfigError(f"min_hits must be 1 or more, got {self.min_hits}")
+        if not (math.isfinite(self.max_age_s) and self.max_age_s >= 0):
+            raise ConfigError(f"max_age_s must be 0 seconds or more, got {self.max_age_s}")
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class TrackedFace:
+    """A face at one time of a video.
+
+    track: its number, from 1, the same as long as the face is followed. face: the expression, smoothed over time
+    unless that is switched off. raw: label to probability as the network gave it for this frame alone, in the same
+    order. interpolated: whether the box lies between two keyframes. Raises DataError.
+    """
+
+    track: int
+    face: Face
+    raw: Mapping[str, float] = field(hash=False)
+    interpolated: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "raw", Probabilities(self.raw))
+        if self.track < 1:
+            raise DataError(f"the number of a track must be from 1, got {self.track}")
+        if list(self.raw) != list(self.face.probabilities):
+            raise DataError(f"raw must have the labels {list(self.face.probabilities)}, got {list(self.raw)}")
+
+    def __repr__(self) -> str:
+        return f"TrackedFace({self.track}, {self.face!r})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what JSON takes; numbers are rounded as those of a `Face`."""
+        return {
+            "track": self.track,
+            **self.face.to_dict(),
+            "raw_probabilities": rounded(self.raw),
+            "interpolated": self.interpolated,
+        }
 
 
 class Tracker:

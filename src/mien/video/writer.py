@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from mien.errors import OutputError
 from mien.predict.annotate import annotated_frame
-from mien.video.results import VideoFrame
+from mien.video.analyze import VideoFrame
 
 Picture = NDArray[np.uint8]
 _PROBE_BYTES = 1 << 20

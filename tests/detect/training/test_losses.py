@@ -6,19 +6,9 @@ import keras
 import numpy as np
 import pytest
 
-from mien.detect.training.loop import detector_loss, parts
-from mien.detect.training.network import Widths, build, with_cells_in_a_row
-from mien.detect.training.targets import (
-    BOX,
-    COLUMNS,
-    POINTS,
-    QUALITY,
-    SHARE,
-    WEIGHT,
-    Faces,
-    cell_count,
-    targets,
-)
+from mien.detect.training.network import Widths, build, detector_loss, parts, with_cells_in_a_row
+from mien.detect.training.photos import Faces
+from mien.detect.training.sampler import BOX, COLUMNS, POINTS, QUALITY, SHARE, WEIGHT, cell_count, targets
 
 from .detector_photos import draw, landmarks
 

@@ -11,7 +11,7 @@ import pytest
 from mien.detect.mien import OUTPUTS, VALUES
 from mien.detect.training.export import difference, with_half_kernels
 from mien.detect.training.network import build, with_cells_in_a_row
-from mien.detect.training.targets import cell_count
+from mien.detect.training.sampler import cell_count
 from mien.errors import ModelError
 from mien.train.export.onnx import to_raw_onnx
 

@@ -140,9 +140,9 @@ def test_the_command_reports_wrong_input_in_one_line(
     calls = {
         "DATA must be a folder": ["train-detector", str(tmp_path / "none")],
         "side must be a multiple of 32": ["train-detector", str(data), "--side", "100"],
-        "labels.jsonl": ["train-detector", str(tmp_path), "--out", str(tmp_path / "run")],
+        "labels.jsonl": ["train-detector", str(tmp_path), "--to", str(tmp_path / "run")],
         "no face detector and no file": ["evaluate-detector", str(data), "--detectors", "nobody"],
-        "holds no report": ["evaluate-detector", str(data), "--out", str(run)],
+        "holds no report": ["evaluate-detector", str(data), "--to", str(run)],
     }
     for message, call in calls.items():
         assert main(call) == 2
@@ -157,7 +157,7 @@ def test_several_detectors_are_measured_in_one_table(
     data, run = trained
     out = tmp_path / "report"
     detectors = f"{run / 'detector'},haar"
-    assert main(["evaluate-detector", str(data), "--detectors", detectors, "--out", str(out)]) == 0
+    assert main(["evaluate-detector", str(data), "--detectors", detectors, "--to", str(out)]) == 0
     shown = capsys.readouterr().out
     assert "average precision, IoU 0.5" in shown
     assert "recall, 32-64 px (" in shown

@@ -10,9 +10,8 @@ import pytest
 
 from mien.detect.training.augment import AffineTransform, clip_boxes, transform_faces, warped
 from mien.detect.training.config import DetectorConfig
-from mien.detect.training.photos import read_photos
-from mien.detect.training.sampler import Sampler, crop, epoch, make
-from mien.detect.training.targets import SHARE, Faces
+from mien.detect.training.photos import Faces, read_photos
+from mien.detect.training.sampler import SHARE, Sampler, crop, epoch, make
 from mien.errors import DataError
 
 from .detector_photos import COLOURS, SKIN, draw, landmarks, write_set

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from mien.detect.mien import STRIDES, VALUES, decode, encode
-from mien.detect.training.targets import BOX, COLUMNS, QUALITY, SHARE, WEIGHT, Faces, cell_count, targets
+from mien.detect.training.photos import Faces
+from mien.detect.training.sampler import BOX, COLUMNS, QUALITY, SHARE, WEIGHT, cell_count, targets
 
 from .detector_photos import landmarks
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from mien.detect.training.targets import Faces
+from mien.detect.training.photos import Faces
 
 Matrix = NDArray[np.float64]
 _MIRRORED = [1, 0, 2, 4, 3]  # right and left change places: eyes, corners of the mouth

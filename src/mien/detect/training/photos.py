@@ -46,6 +46,25 @@ class Photo:
 
 
 @dataclass(frozen=True, eq=False)
+class Faces:
+    """Faces of a crop in its pixels; as in `Photo`."""
+
+    boxes: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    landmarks: NDArray[np.float32]
+    ignore: NDArray[np.float32]
+
+    @classmethod
+    def none(cls) -> Faces:
+        return cls(
+            np.empty((0, 4), np.float32),
+            np.empty(0, np.float32),
+            np.empty((0, 5, 2), np.float32),
+            np.empty((0, 4), np.float32),
+        )
+
+
+@dataclass(frozen=True, eq=False)
 class Photos:
     """Photographs with their pixels. pixels: one flat uint8 array, perhaps on disk; starts: (n,) into it."""
 

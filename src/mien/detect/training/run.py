@@ -20,7 +20,7 @@ from mien.detect.training.photos import Photos, read_photos
 from mien.detect.training.sampler import HardNegatives, Sampler
 from mien.errors import ConfigError
 from mien.files import whole_file
-from mien.model.folder import SETTINGS_FILE
+from mien.model.metadata import SETTINGS_FILE
 from mien.settings import to_mapping
 from mien.terminal import ProgressBar
 from mien.train import backend, checkpoint, run_folder
@@ -76,8 +76,7 @@ def train_detector(
         return DetectorRun(out, folder, done, trained=False)
     keras.utils.set_random_seed(config.seed)
     keras.config.set_dtype_policy("float32")
-    from mien.detect.training.loop import DetectorLoop
-    from mien.detect.training.network import build
+    from mien.detect.training.network import DetectorLoop, build
 
     run_folder.begin(out, settings, _EXPLAINED)
     sampler, network = Sampler(train, config), build()
@@ -179,7 +178,7 @@ def _finished(out: Path, settings: Mapping[str, Any]) -> checkpoint.Progress | N
     stored = out / SETTINGS_FILE
     if stored.is_file() and "crops" not in json.loads(stored.read_text(encoding="utf-8")).get("settings", {}):
         raise ConfigError(
-            f"{out} holds a run of mien train, not of mien train-detector; name another place with --out"
+            f"{out} holds a run of mien train, not of mien train-detector; name another place with --to"
         )
     run_folder.finished(out, settings)  # complains of other settings and of what is no run
     file, detector = out / run_folder.CHECKPOINT / checkpoint.STATE_FILE, out / DETECTOR_FOLDER

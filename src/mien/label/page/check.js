@@ -1,7 +1,7 @@
 // Labels in doubt and faces that repeat others, one after the other: keep, change or take out, each at one key.
 
 import { css } from "../static/colours.js";
-import { byId, make, percent } from "../static/dom.js";
+import { byId, count, make, percent } from "../static/dom.js";
 import { glyph } from "../static/glyphs.js";
 import { ask } from "../static/api.js";
 import { colourOf } from "./classes.js";
@@ -10,27 +10,46 @@ import { openPhotograph, showFace } from "./panel.js";
 
 const OTHERS = 5; // faces of each class to compare with
 const large = new Map(); // place to address of the crop as it is
+const POLL_MS = 1500;
 let kind = "doubts", queue = [], at = 0, open = false;
+let copies = { state: "none", pairs: [] }, problem = "", timer = 0;
 
 export function setUpCheck() {
-  addEventListener("check", () => { open = true; gather(); });
+  addEventListener("check", () => { open = true; gather(); if (kind === "copies") lookForCopies(); });
   on("guesses", () => { if (open && at >= queue.length) gather(); });
   on("answers", () => { if (open) draw(); });
   on("loaded", () => { for (const address of large.values()) URL.revokeObjectURL(address); large.clear(); if (open) gather(); });
 }
 
-export function leaveCheck() { open = false; }
+export function leaveCheck() { open = false; clearTimeout(timer); }
 
 /** Doubtful labels that nobody has decided about since, or repeated faces. The queue stays as it is while one works. */
 function gather() {
   queue = kind === "doubts"
     ? (state.guesses?.doubts ?? []).filter(([place, name]) => state.label[place] && state.label[place] !== name && state.kept[place] !== state.label[place])
       .map(([place, name, share]) => ({ place, name, share, label: state.label[place] }))
-    : state.twin.flatMap((twin, place) => (twin >= 0 && state.status[place] === "duplicate" && !decided.has(place) ? [{ place, twin }] : []));
+    : kind === "twins"
+      ? state.twin.flatMap((twin, place) => (twin >= 0 && state.status[place] === "duplicate" && !state.compared[place] ? [{ place, twin }] : []))
+      : copies.pairs.map(([twin, place, how]) => ({ place, twin, how }));
   at = 0;
   draw();
 }
-const decided = new Set(); // pairs that were said to be one face: they stay duplicates
+
+/** Have the server look for copies, and ask until it has. */
+async function lookForCopies() {
+  clearTimeout(timer);
+  const before = copies.state;
+  problem = "";
+  try {
+    copies = await (await ask(`v1/copies?session=${state.session}`)).json();
+  } catch (error) {
+    problem = error.message;
+  }
+  if (!open || kind !== "copies") return;
+  if (copies.state === "ready" && (before !== "ready" || at >= queue.length)) gather();
+  else draw();
+  if (copies.state === "reading" || copies.state === "comparing") timer = setTimeout(lookForCopies, POLL_MS);
+}
 
 export function onCheckKey(key) {
   const item = queue[at];
@@ -67,7 +86,7 @@ function decide(item, what, send) {
 const keep = (item) => decide(item, `kept ${item.label}`, () => say([item.place], { action: "keep", class: item.label }));
 const settle = (item, name) => (name === item.label ? keep(item) : decide(item, `now ${name}`, () => say([item.place], { action: "settle", class: name })));
 const out = (item, action) => decide(item, action, () => say([item.place], { action: "settle", class: action }));
-const same = (item) => decide(item, "one face", () => { decided.add(item.place); say([item.place], { action: "duplicate", target: state.ids[item.twin] }); });
+const same = (item) => decide(item, "one face", () => say([item.place], { action: "duplicate", target: state.ids[item.twin] }));
 const distinct = (item) => decide(item, "two faces", () => say([item.place], { action: "distinct", target: state.ids[item.twin] }));
 
 async function back() {
@@ -75,17 +94,17 @@ async function back() {
   if (!done?.undone) return;
   const place = done.faces?.[0];
   const number = queue.findIndex((item) => item.place === place);
-  if (number >= 0) { delete queue[number].decision; decided.delete(place); at = number; }
+  if (number >= 0) { delete queue[number].decision; at = number; }
   draw();
 }
 
 function draw() {
   const view = byId("view-check");
   const doubts = (state.guesses?.doubts ?? []).length;
-  const twins = state.twin.filter((twin, place) => twin >= 0 && state.status[place] === "duplicate").length;
-  const tab = (name, text) => make("button", { "aria-selected": String(kind === name), onclick: () => { kind = name; gather(); } }, text);
+  const twins = state.twin.filter((twin, place) => twin >= 0 && state.status[place] === "duplicate" && !state.compared[place]).length;
+  const tab = (name, text) => make("button", { "aria-selected": String(kind === name), onclick: () => { kind = name; gather(); if (name === "copies") lookForCopies(); } }, text);
   const head = make("div", { class: "check-head" },
-    make("div", { class: "tabs" }, tab("doubts", `Labels in doubt${doubts ? ` · ${doubts}` : ""}`), tab("twins", `Repeated faces${twins ? ` · ${twins}` : ""}`)),
+    make("div", { class: "tabs" }, tab("doubts", `Labels in doubt${doubts ? ` · ${doubts}` : ""}`), tab("twins", `Repeated faces${twins ? ` · ${twins}` : ""}`), tab("copies", `Copies and leaks${copies.pairs.length ? ` · ${copies.pairs.length}` : ""}`)),
     make("p", { class: "quiet" }, queue.length ? `${Math.min(at + 1, queue.length)} of ${queue.length}` : ""));
   view.replaceChildren(head, body());
 }
@@ -99,13 +118,21 @@ function body() {
 
 function whyNone() {
   if (kind === "twins") return "No repeated faces are left to decide.";
+  if (kind === "copies") {
+    if (problem || copies.state === "off") return problem || copies.note;
+    if (copies.state !== "ready") return copies.state === "comparing" ? `Comparing: ${copies.done.toLocaleString("en-GB")} of ${count(copies.total, "face")}` : "Looking at the faces";
+    return "No copies are left to decide.";
+  }
   if (!state.learner) return "This server does not learn, so it doubts nothing.";
   return state.guesses?.of.some((number) => number >= 0) ? "No label is in doubt." : "Doubts come with the guesses, when two classes have ten faces each.";
 }
 
-const about = () => (kind === "doubts"
-  ? "A label is in doubt when heads that were fitted without this face, and without its group, say something else."
-  : "A face that nearly repeats another is listed once. Say here where two were taken for one.");
+const ABOUT = {
+  doubts: "A label is in doubt when heads that were fitted without this face, and without its group, say something else.",
+  twins: "A face that nearly repeats another is listed once. Say here where two were taken for one.",
+  copies: "The same picture twice, cropped, mirrored or retouched, counts double; in two groups, training could learn one and be judged by the other.",
+};
+const about = () => ABOUT[kind];
 
 function doubt(item) {
   const now = state.label[item.place];
@@ -123,14 +150,19 @@ function doubt(item) {
 }
 
 function pair(item) {
-  const labels = [item.place, item.twin].map((place) => state.label[place]);
+  const [shown, other] = [item.twin, item.place].map((place) => state.label[place]);
+  const leak = item.how && state.group[item.place] !== state.group[item.twin];
+  const words = [
+    shown && other && shown !== other ? "They were labelled differently." : "",
+    leak ? "They are of two groups: training could learn one and be judged by the other." : "One face counts once, and stays on one side of the split."];
+  const figure = (place, first) => make("figure", {}, picture(place),
+    make("figcaption", { class: "small" }, make("b", {}, first ? "stays" : item.how ?? "repeats it"), ` ${nameOf(state.sources[state.source[place]] ?? "")}`, state.label[place] ? chip(state.label[place]) : ""));
   return make("div", { class: "check" },
-    make("div", { class: "pair" }, ...[item.twin, item.place].map((place, number) => make("figure", {}, picture(place),
-      make("figcaption", { class: "small" }, make("b", {}, number ? "repeats it" : "shown"), ` ${nameOf(state.sources[state.source[place]] ?? "")}`, state.label[place] ? chip(state.label[place]) : "")))),
+    make("div", { class: "pair" }, figure(item.twin, true), figure(item.place, false)),
     make("div", { class: "check-words" },
       make("h2", {}, "One face, or two?"),
-      make("p", { class: "quiet" }, item.decision ? `Decided: ${item.decision}` : labels[0] && labels[1] && labels[0] !== labels[1] ? "They were labelled differently." : "One face counts once, and stays on one side of the split."),
-      make("div", { class: "row wrap actions" }, key("S", "One face", () => same(item), "primary"), key("D", "Two faces: show both", () => distinct(item)), key("Z", "Undo", back))));
+      make("p", { class: "quiet" }, item.decision ? `Decided: ${item.decision}` : words.filter(Boolean).join(" ")),
+      make("div", { class: "row wrap actions" }, key("S", "One face", () => same(item), "primary"), key("D", "Two faces: keep both", () => distinct(item)), key("P", "Photograph", () => look(item.place)), key("Z", "Undo", back))));
 }
 
 const key = (letter, text, act, look_ = "") => make("button", { class: look_, onclick: act }, make("kbd", {}, letter), text);

@@ -7,7 +7,7 @@ const POLL_MS = 1500, AWAY_MS = 10_000, WHO = "mien-label-who";
 /** What is known. Arrays go by place: the number of a face in the table, from 0. people: name to word, or null. */
 export const state = {
   session: "", folder: "", seq: 0, count: 0, ids: [], source: [], sources: [], group: [], groups: [], time: [], track: [],
-  sharpness: [], score: [], table: [], twin: [], label: [], status: [], people: [], kept: [],
+  sharpness: [], score: [], table: [], twin: [], found: [], compared: [], label: [], status: [], people: [], kept: [],
   classes: [], everybody: {}, agreement: {}, pace: null, who: "", waiting: 0, problem: "",
   guesses: null, // {version, classes, of: [], share: [], helpful: [], alike: [], doubts: [[place, class, percent]], likely}
   learner: null, // {step, note, done, total, accuracy, expected, curve, …}
@@ -38,7 +38,7 @@ export async function load() {
   Object.assign(state, {
     session: told.session, folder: told.folder, count, ids: told.id, source: told.source, sources: told.sources,
     group: told.group, groups: told.groups, time: told.time_s, track: told.track, sharpness: told.sharpness,
-    score: told.score, table: told.status, twin: told.duplicate_of, status: told.status.slice(),
+    score: told.score, table: told.status, twin: told.duplicate_of, found: told.duplicate_of.slice(), compared: new Array(count).fill(false), status: told.status.slice(),
     label: new Array(count).fill(""), people: new Array(count).fill(null), kept: new Array(count).fill(""), guesses: null,
   });
   state.who ||= stored() ?? told.default_who;
@@ -152,7 +152,8 @@ function take(answers) {
     state.status[place] = status;
     state.people[place] = Object.keys(people).length ? people : null;
     state.kept[place] = kept;
-    if (twin !== null) state.twin[place] = twin;
+    state.compared[place] = twin !== null;
+    state.twin[place] = twin ?? state.found[place]; // found: by mien faces
     places.add(place);
   }
   return places;

@@ -29,7 +29,7 @@ setUpViews(() => show(-1));
 setUpPanel();
 setUpLearning(() => open("check"));
 setUpCheck();
-setUpTraining();
+setUpTraining(toFace);
 setUpTabs();
 setUpButtons();
 setUpSize();
@@ -154,6 +154,14 @@ function setUpTabs() {
   byId("tabs").replaceChildren(...Object.entries(VIEWS).map(([name, text]) =>
     make("button", { id: `tab-${name}`, onclick: () => open(name) }, text, name === "check" ? make("span", { class: "count", id: "doubts" }) : null)));
   open("faces");
+}
+
+/** Show one face on the wall, among all others. */
+function toFace(place) {
+  view({ show: "all" });
+  open("faces");
+  show(place);
+  wall.go(wall.where.get(place));
 }
 
 function open(name) {

@@ -1,17 +1,21 @@
 // A network of one's own: started here, watched while it is trained, and how to use it.
 
-import { ask } from "../static/api.js";
+import { ask, token } from "../static/api.js";
 import { css } from "../static/colours.js";
 import { byId, clock, count, icon, make, makeSvg } from "../static/dom.js";
 import { glyph } from "../static/glyphs.js";
 import { colourOf, countByClass } from "./classes.js";
 import { on, state } from "./faces.js";
 
-const POLL_MS = 1500, FEW = 20, LEAST = 2;
+const POLL_MS = 1500, FEW = 20, LEAST = 2, FOLDS = 5, MISTAKES = 24, BATCH_COLUMNS = 8;
 const [WIDE, HIGH, LEFT, LOW] = [260, 130, 36, 16];
-let open = false, told = { state: "none" }, problem = "", timer = 0, batch = "";
+let open = false, told = { state: "none" }, problem = "", timer = 0, batch = "", more = false, goTo = () => {};
+const crops = new Map(); // place to address of a small crop
 
-export function setUpTraining() {
+/** face: called with a place, to show that face on the wall. */
+export function setUpTraining(face) {
+  goTo = face;
+  on("loaded", () => { for (const address of crops.values()) URL.revokeObjectURL(address); crops.clear(); });
   on("answers", () => open && told.state !== "running" && draw());
   on("classes", () => open && told.state !== "running" && draw());
 }
@@ -27,7 +31,8 @@ async function look() {
   clearTimeout(timer);
   try {
     told = await (await ask("v1/training")).json();
-    if (told.batch && batch !== told.folder) await fetchBatch();
+    if (told.batch && batch !== `${told.folder} ${told.fold}`) await fetchBatch();
+    await fetchCrops(shownMistakes().map(([place]) => place));
   } catch (error) {
     problem = error.message;
   }
@@ -41,7 +46,21 @@ async function fetchBatch() {
   const blob = await (await ask("v1/training/batch")).blob();
   if (batchAddress) URL.revokeObjectURL(batchAddress);
   batchAddress = URL.createObjectURL(blob);
-  batch = told.folder;
+  batch = `${told.folder} ${told.fold}`;
+}
+
+/** Fetch the crops of mistakes that are not here yet. */
+async function fetchCrops(places) {
+  const missing = [...new Set(places)].filter((place) => !crops.has(place));
+  if (!missing.length) return;
+  const data = await (await ask(`v1/small?session=${state.session}&side=192&faces=${missing.join(",")}`)).arrayBuffer();
+  const view = new DataView(data);
+  let from = 0;
+  for (const place of missing) {
+    const length = view.getUint32(from, true);
+    crops.set(place, length ? URL.createObjectURL(new Blob([new Uint8Array(data, from + 4, length)], { type: "image/jpeg" })) : "");
+    from += 4 + length;
+  }
 }
 
 async function send(body) {
@@ -54,9 +73,18 @@ async function send(body) {
   look();
 }
 
+let begun = "", shown = "";
 function draw() {
-  byId("view-train").replaceChildren(make("div", { class: "train" },
-    make("div", { class: "panel" }, ...begin()), make("div", { class: "panel" }, ...course())));
+  const view = byId("view-train");
+  if (!view.firstChild) view.append(make("div", { class: "train" }, make("div", { class: "panel" }), make("div", { class: "panel" })));
+  const [left, right] = view.firstChild.children;
+  // A list that somebody has opened must not close under their hand.
+  const now = JSON.stringify([[...countByClass()], state.classes, told.state, problem]);
+  if (now !== begun) left.replaceChildren(...begin());
+  begun = now;
+  const course_ = JSON.stringify([told, batch, more, crops.size]);
+  if (course_ !== shown) right.replaceChildren(...course()); // or a click would be lost between two drawings
+  shown = course_;
 }
 
 function begin() {
@@ -65,9 +93,12 @@ function begin() {
   const most = Math.max(1, ...counts.map(([, number]) => number));
   const few = counts.filter(([, number]) => number < FEW);
   const running = told.state === "running";
-  const chosen = byId("epochs")?.value ?? "";
-  const epochs = make("select", { id: "epochs" }, ...[["", "as the recipe has them"], ["5", "5 a phase, as a trial"], ["30", "30 a phase"], ["60", "60 a phase"]].map(([value, text]) =>
-    make("option", { value, selected: value === chosen }, text)));
+  const chooser = (id, pairs) => {
+    const chosen = byId(id)?.value ?? "";
+    return make("select", { id }, ...pairs.map(([value, text]) => make("option", { value, selected: value === chosen }, text)));
+  };
+  const epochs = chooser("epochs", [["", "as the recipe has them"], ["5", "5 a phase, as a trial"], ["30", "30 a phase"], ["60", "60 a phase"]]);
+  const folds = chooser("folds", [["", "faces that are kept back"], [FOLDS, `every face, in ${FOLDS} folds: ${FOLDS + 1} trainings`]]);
   return [
     make("h2", {}, "A network of your own"),
     make("p", { class: "quiet" }, `From ${count(labelled, "label")} and the network that comes with mien. Faces of one group stay on one side of the split.`),
@@ -75,11 +106,12 @@ function begin() {
       make("span", { class: "rail" }, make("span", { class: "fill", style: { width: `${(100 * number) / most}%`, background: css(colourOf(name)) } })),
       make("span", { class: number < FEW ? "share few" : "share" }, number.toLocaleString("en-GB"))))),
     few.length ? make("p", { class: "quiet small" }, `Red: fewer than ${FEW} faces; more of them would help.${few.some(([, number]) => number < LEAST) ? ` With fewer than ${LEAST} a class is left out.` : ""}`) : "",
-    make("label", { class: "epochs" }, "Epochs", epochs),
+    make("label", { class: "epochs" }, make("span", {}, "Epochs"), epochs),
+    make("label", { class: "epochs" }, make("span", {}, "Judged on"), folds),
     problem ? make("p", { class: "notice" }, icon("alert"), make("span", {}, problem)) : "",
     make("p", { class: "row" }, running
       ? make("button", { id: "cancel-training", onclick: () => send({ cancel: true }) }, icon("close"), "Cancel")
-      : make("button", { class: "primary", id: "train", onclick: () => send(epochs.value ? { epochs: Number(epochs.value) } : {}) }, told.state === "none" ? "Train" : "Train again")),
+      : make("button", { class: "primary", id: "train", onclick: () => send({ epochs: epochs.value ? Number(epochs.value) : null, folds: Number(folds.value) }) }, told.state === "none" ? "Train" : "Train again")),
   ].filter((part) => part !== "");
 }
 
@@ -88,7 +120,8 @@ function course() {
   const done = told.curve.loss.length;
   const parts = [];
   if (told.state === "running") {
-    parts.push(make("p", { class: "word" }, told.epochs ? `Epoch ${Math.min(done + 1, told.epochs)} of ${told.epochs}` : "Reading the faces"),
+    const part = !told.folds ? "" : told.fold > told.folds ? "All faces: " : `Fold ${told.fold} of ${told.folds}: `;
+    parts.push(make("p", { class: "word" }, told.epochs ? `${part}${part ? "epoch" : "Epoch"} ${Math.min(done + 1, told.epochs)} of ${told.epochs}` : `${part}${part ? "reading" : "Reading"} the faces`),
       make("progress", { max: told.epochs || 1, value: done, "aria-label": "Epochs done" }),
       make("p", { class: "quiet small" }, told.left_s === null ? "The time left shows after the first epoch." : `about ${clock(told.left_s)} left for the epochs, then the report`));
   } else {
@@ -105,11 +138,48 @@ function course() {
   }
   if (told.state === "done") {
     parts.push(make("h3", {}, "Use it"), make("ul", { class: "use" }, ...told.use.map((line) => make("li", {}, make("code", {}, line), copier(line)))));
-    if (told.report) parts.push(make("p", { class: "quiet small" }, `The report: ${told.report}`));
+    if (told.report) parts.push(make("p", {}, reportLink(), make("span", { class: "quiet small" }, ` ${told.report}`)));
   }
   if (told.left_out?.length) parts.push(make("p", { class: "quiet small" }, `Left out, too few faces: ${told.left_out.join(", ")}.`));
-  if (batchAddress && batch === told.folder) parts.push(make("figure", {}, make("img", { class: "batch", src: batchAddress, alt: "Faces as the network sees them in training" }), make("figcaption", {}, "Faces as the network sees them in training")));
+  if (told.mistakes?.length) parts.push(mistakes());
+  if (batchAddress && batch === `${told.folder} ${told.fold}`) parts.push(batchFigure());
   return parts;
+}
+
+const shownMistakes = () => (told.mistakes ?? []).slice(0, more ? undefined : MISTAKES);
+
+/** What the network of the newest epoch got wrong of the faces that it does not learn from, the surest first. */
+function mistakes() {
+  const rest = told.mistakes.length - shownMistakes().length;
+  const when = told.state === "running" ? "Mistakes of this epoch" : told.folds ? "Mistakes, each by a network that had not seen it" : "Mistakes of the last epoch";
+  return make("section", { class: "mistakes", "aria-label": when }, make("h3", {}, when),
+    make("ul", {}, ...shownMistakes().map(([place, label, answer, share]) => make("li", {}, make("button", {
+      title: `Labelled ${label}, taken for ${answer}: to the face`, "data-place": place, style: { "--tone": css(colourOf(answer)) }, onclick: () => goTo(place),
+    }, make("img", { alt: "", src: crops.get(place) || false }), make("b", {}, `${answer} ${share}%`), make("small", {}, label))))),
+    rest > 0 ? make("button", { class: "link", onclick: () => { more = true; look(); } }, `${rest} more`) : null,
+    make("p", { class: "quiet small" }, "Answer, how sure, and below it the label. A click leads to the face: is the label right?"));
+}
+
+/** The batch as it is drawn, eight in a row; each leads to its face. */
+function batchFigure() {
+  const rows = Math.ceil(told.batch_faces.length / BATCH_COLUMNS);
+  const spots = told.batch_faces.map((place, number) => (place < 0 ? null : make("button", {
+    "aria-label": `To face ${place + 1}`, onclick: () => goTo(place),
+    style: { left: `${(100 * (number % BATCH_COLUMNS)) / BATCH_COLUMNS}%`, top: `${(100 * Math.floor(number / BATCH_COLUMNS)) / rows}%`, width: `${100 / BATCH_COLUMNS}%`, height: `${100 / rows}%` },
+  })));
+  return make("figure", {}, make("h3", {}, "As the network sees them"),
+    make("div", { class: "batch" }, make("img", { src: batchAddress, alt: "Faces as the network sees them in training" }), ...spots),
+    make("figcaption", {}, "Turned, shifted and lit anew in every epoch. A click leads to the face."));
+}
+
+/** The report in a tab of its own. A link cannot carry a token: then it is fetched, and saved as a file. */
+function reportLink() {
+  if (!token()) return make("a", { href: "v1/training/report", target: "_blank", rel: "noopener", id: "report" }, "Open the report");
+  return make("button", { class: "link", id: "report", onclick: async () => {
+    const address = URL.createObjectURL(await (await ask("v1/training/report")).blob());
+    make("a", { href: address, download: "report.html" }).click();
+    setTimeout(() => URL.revokeObjectURL(address), 10_000);
+  } }, "Save the report");
 }
 
 function copier(line) {

@@ -11,16 +11,19 @@ from typing import Any
 import numpy as np
 
 from mien.files import markdown_text, plain_text, whole_folder
-from mien.model.folder import (
+from mien.model.metadata import (
     CARD_FILE,
     INT8_FILE,
     METADATA_FILE,
     MODEL_FILE,
+    Blend,
+    Head,
+    Metadata,
     read_model_folder,
     write_metadata,
 )
-from mien.model.metadata import Blend, Head, Metadata
 from mien.model.preprocess import Preprocess
+from mien.terminal import counted
 
 _COLOURS = {"grey": "grey", "rgb": "colour, RGB", "bgr": "colour, BGR"}
 _PURPOSE = """It names the expression that people would see in a picture of one face: for sorting
@@ -255,8 +258,7 @@ def _reproduce(metadata: Metadata) -> str:
         told.append(f"seed {settings['seed']}")
     if training.get("epochs"):
         best = f", of which epoch {training['best_epoch']} was kept" if training.get("best_epoch") else ""
-        several = "epoch" if training["epochs"] == 1 else "epochs"
-        told.append(f"{training['epochs']} {several}{best}")
+        told.append(f"{counted(training['epochs'], 'epoch')}{best}")
     if seconds := training.get("seconds"):
         minutes = round(seconds / 60)
         told.append(f"{minutes} minutes of training" if minutes > 1 else f"{seconds} seconds of training")

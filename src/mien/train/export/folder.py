@@ -19,17 +19,16 @@ from mien.errors import ModelError
 from mien.files import check_replaceable, whole_folder
 from mien.model.calibration import calibrated
 from mien.model.classifier import Classifier
-from mien.model.folder import (
+from mien.model.metadata import (
     CARD_FILE,
     INT8_FILE,
     METADATA_FILE,
     MODEL_FILE,
+    Metadata,
 )
-from mien.model.metadata import Metadata
 from mien.train.export.card import describe
-from mien.train.export.features import add_features
 from mien.train.export.keras_io import computes_in_float32, float32_clone
-from mien.train.export.onnx import count_macs, to_onnx, trace
+from mien.train.export.onnx import add_features, count_macs, to_onnx, trace
 
 BATCH_SIZES = (1, 3, 64)
 _HEAVY_MACS = 1_000_000_000  # a face; above it 64 faces would take minutes on one core, so 9 must do
