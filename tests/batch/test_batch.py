@@ -33,8 +33,9 @@ parquet = pytest.importorskip("pyarrow.parquet")
 ray = pytest.importorskip("ray")
 from mien.batch import run as batch_run  # noqa: E402
 from mien.batch import storage as batch_storage  # noqa: E402
+from mien.batch.part import Job, Part  # noqa: E402
 from mien.batch.run import batch  # noqa: E402
-from mien.batch.worker import Job, Part, Worker  # noqa: E402
+from mien.batch.worker import Worker  # noqa: E402
 
 SAMPLES = sorted((Path(mien.__file__).parent / "samples").glob("*.jpg"))
 
@@ -246,7 +247,7 @@ def test_a_video_in_pieces_of_which_one_is_lost_is_what_video_says(
         killer.join()
     assert killed
     assert "1 pictures, 1 faces, 2 videos (2 now), 1 failed" in capsys.readouterr().out
-    assert main(["video", str(path), "--no-video", "--out", "alone"]) == 0
+    assert main(["video", str(path), "--no-video", "--to", "alone"]) == 0
     with (here / "alone" / "talk-faces.csv").open(encoding="utf-8") as stream:
         expected = list(csv.DictReader(stream))
     rows = parquet.read_table(here / "out" / "videos" / "0000002.parquet").to_pylist()

@@ -14,14 +14,13 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from mien.batch.config import BatchConfig
+from mien.batch.part import DEATHS_ALONE, METADATA_KEY, Answer, Counts, Job, Part, encoded, what_died
 from mien.batch.plan import Shard
 from mien.batch.storage import WHAT
-from mien.batch.worker import METADATA_KEY, Answer, Counts, Job, Part, Worker, encoded
 from mien.errors import ConfigError, MienError, WorkerError, need
 from mien.terminal import ProgressBar
 
 _PIECES = 16  # that a part is cut into when its actor died
-DEATHS_ALONE = 2  # of actors, before what they had is named
 _DEATHS_IN_A_ROW = 20  # and two for each actor, without any answer between: then something else is wrong
 _DEATHS_AT_FIRST = 3  # where no actor has ever been ready
 _PATIENCE_S = 20.0  # without an actor, before a word is said
@@ -47,7 +46,7 @@ class Work(Protocol):
 
 
 class Pool:
-    """Hands out parts and takes answers. work: what is done for a shard."""
+    """Hands out parts and takes answers. worker: the class of the actors. work: what is done for a shard."""
 
     def __init__(
         self,
@@ -57,11 +56,12 @@ class Pool:
         shards: int,
         bar: ProgressBar,
         *,
+        worker: type,
         work: Callable[[Shard], Work],
     ) -> None:
         self._ray, self._bar, self._config, self._work = ray, bar, config, work
         self._job = ray.put(job)
-        self._actor = ray.remote(Worker).options(
+        self._actor = ray.remote(worker).options(
             num_cpus=config.cpus_per_actor, max_restarts=0, max_concurrency=1
         )
         self._wanted = config.actors or _room(ray, config.cpus_per_actor)
@@ -232,14 +232,6 @@ def _pieces(part: Part, why: str) -> list[Part]:
     if deaths < DEATHS_ALONE:
         return [Part(shard, first, last, deaths=deaths)]
     return [Part(shard, first, last, problem=what_died(why))]
-
-
-def what_died(why: str) -> str:
-    """Return what is said of a file that ended those who looked at it."""
-    what = why or "(damaged or hostile, or too large for the memory of its machine)"
-    return (
-        f"ended the process that looked at it, {DEATHS_ALONE} times {what}; look at the file, or leave it out"
-    )
 
 
 def joined(parts: list[bytes], run: str) -> bytes:

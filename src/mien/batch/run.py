@@ -32,11 +32,12 @@ from typing import Any
 
 from mien._version import __version__
 from mien.batch.config import BatchConfig
+from mien.batch.part import METADATA_KEY, Counts, Job
 from mien.batch.plan import Listed, Shard, read_plan, write_plan
 from mien.batch.pool import PictureWork, Pool, Work, one_line
 from mien.batch.storage import WHAT, Storage, Target, is_address
 from mien.batch.videos import VideoWork, pieces_folder
-from mien.batch.worker import METADATA_KEY, Counts, Job
+from mien.batch.worker import Worker
 from mien.detect.mien import METADATA_FILE as DETECTOR_METADATA
 from mien.errors import ConfigError, DataError, OutputError, WorkerError, need
 from mien.files import spreadsheet_safe
@@ -55,6 +56,7 @@ RUN_FILE, PLAN_FILE, SHARDS, VIDEOS, FAILURES, SUMMARY = (
 )
 _FORMAT = 2
 _STORE_BYTES = 128 << 20  # of Ray's object store on this machine; finished tables alone go through it
+_STARTS = 3  # tries; Ray gives its processes half a minute
 _READERS = 16  # files of the run read at a time: in a bucket each is a request
 
 
@@ -248,7 +250,7 @@ class _Run:
             )
 
         with _ray(self.config) as ray:
-            pool = Pool(ray, job, self.config, left, self.bar, work=work)
+            pool = Pool(ray, job, self.config, left, self.bar, worker=Worker, work=work)
             try:
                 for shard, content in pool.answers(
                     read_plan(io.BytesIO(self._plan), self._done.__contains__)
@@ -443,14 +445,19 @@ def _ray(config: BatchConfig) -> Iterator[Any]:
             )
         quiet |= {"num_cpus": room, "include_dashboard": False, "object_store_memory": _STORE_BYTES}
     before = signal.getsignal(signal.SIGTERM)
-    try:
-        ray.init(address=address or "local", **quiet)
-    except Exception as error:  # Ray raises that itself where its processes start too slowly
-        raise WorkerError(
-            f"Ray cannot be reached at {address}: {one_line(error)}"
-            if address
-            else f"Ray does not start: {one_line(error)}"
-        ) from error
+    for tried in range(1, _STARTS + 1):
+        try:
+            ray.init(address=address or "local", **quiet)
+            break
+        except Exception as error:  # its own kind, where its processes start too slowly, as on a busy machine
+            ray.shutdown()
+            if tried < _STARTS and "timed out during startup" in str(error):
+                continue
+            raise WorkerError(
+                f"Ray cannot be reached at {address}: {one_line(error)}"
+                if address
+                else f"Ray does not start: {one_line(error)}"
+            ) from error
     # Ray prints on stdout, where our results go, that a process died; we say so ourselves. There is no option.
     ray._private.worker._worker_logs_enabled = False
     with suppress(ValueError):  # not in the main thread

@@ -20,10 +20,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
+from mien.batch.part import CRASH, DAMAGED, DEATHS_ALONE, UNREADABLE, Answer, Job, Part, encoded, what_died
 from mien.batch.plan import Shard
-from mien.batch.pool import DEATHS_ALONE, what_died
 from mien.batch.storage import Target, is_address
-from mien.batch.worker import CRASH, DAMAGED, UNREADABLE, Answer, Job, Part, encoded
 from mien.errors import ImageError
 from mien.images.listing import picture_name
 from mien.predict.analyzer import Analyzer
