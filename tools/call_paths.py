@@ -2,6 +2,7 @@
 
     python tools/call_paths.py predict PHOTO.jpg          any command of mien, run here
     python tools/call_paths.py --files predict PHOTO.jpg  and which files, by changes into them
+    python tools/call_paths.py --post PHOTO.jpg           POST /v1/analyze, from the request to the answer; needs httpx
 
 A short way is one that a reader can follow. Counted with `sys.setprofile` over the calls of Python functions in the
 main thread and in threads that are started later, from the parsing of the command line on. What runs while a module is
@@ -28,13 +29,19 @@ class Way:
     def __init__(self) -> None:
         self.entered: Counter[str] = Counter()
         self._at = threading.local()
+        self.following = True
 
     def __call__(self, frame: FrameType, event: str, _: Any) -> None:
         if frame.f_code.co_name == "<module>":
             within: int = getattr(self._at, "importing", 0)
             self._at.importing = within + {"call": 1, "return": -1}.get(event, 0)
         file = frame.f_code.co_filename
-        if event != "call" or not file.startswith(ROOT) or getattr(self._at, "importing", False):
+        if (
+            not self.following
+            or event != "call"
+            or not file.startswith(ROOT)
+            or getattr(self._at, "importing", False)
+        ):
             return
         if getattr(self._at, "file", None) != file:
             self._at.file = file
@@ -45,23 +52,53 @@ class Way:
         return sum(self.entered.values())
 
 
+def of_command(words: list[str], way: Way) -> int:
+    """Follow a command."""
+    from mien.cli.main import main as command
+
+    sys.setprofile(way)
+    try:
+        return command(words)
+    finally:
+        sys.setprofile(None)
+
+
+def of_request(photo: str, way: Way) -> int:
+    """Follow the second of two requests to a server. Decoding happens in a process of its own and does not count."""
+    from starlette.testclient import TestClient
+
+    from mien.serve.app import build
+    from mien.serve.config import ServeConfig
+    from mien.serve.jobs import Jobs, private_folder
+    from mien.serve.metrics import Metrics
+    from mien.serve.service import ModelOptions, Service
+
+    config, body = ServeConfig(), Path(photo).read_bytes()
+    way.following = False
+    with private_folder() as folder:
+        jobs = Jobs(folder, config.max_videos, 60 * config.keep_minutes, 3600.0)
+        service = Service.open(ModelOptions(), config, jobs, Metrics())
+        with TestClient(build(service), base_url="http://127.0.0.1") as client:
+            for way.following in (False, True):
+                answer = client.post("/v1/analyze", content=body, headers={"Content-Type": "image/jpeg"})
+        way.following = False
+        service.close()
+    return 0 if answer.status_code == 200 else 1
+
+
 def main(words: list[str]) -> int:
     show = words[:1] == ["--files"]
     words = words[show:]
     if not words:
         print(__doc__)
         return 2
-    from mien.cli.main import main as command
-
     way = Way()
     threading.setprofile(way)
-    sys.setprofile(way)
-    try:
-        code = command(words)
-    finally:
-        sys.setprofile(None)
-        threading.setprofile(None)
-    print(f"{len(way.entered)} files of mien, {way.changes} changes of file: mien {' '.join(words)}")
+    request = words[0] == "--post"
+    code = of_request(words[1], way) if request else of_command(words, way)
+    threading.setprofile(None)
+    said = "POST /v1/analyze" if request else f"mien {' '.join(words)}"
+    print(f"{len(way.entered)} files of mien, {way.changes} changes of file: {said}")
     for file, count in way.entered.most_common() if show else ():
         print(f"  {count:4}  {Path(file).relative_to(ROOT)}")
     return code

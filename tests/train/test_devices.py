@@ -1,6 +1,7 @@
-"""Several devices share a batch: tried on two pretended CPU devices, which only JAX can pretend."""
+"""Several devices share a batch: tried on three pretended CPU devices, which only JAX can pretend."""
 
 import csv
+import json
 import os
 import subprocess
 import sys
@@ -15,18 +16,49 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(keras.backend.backend() != "jax", reason="Keras spreads over devices on JAX only"),
 ]
-SETTINGS = ["--epochs", "2", "--batch-size", "16", "--size", "16", "--no-report"]
+DEVICES = 3
+SETTINGS = ["--epochs", "1", "--size", "16", "--no-report"]
+# One process for all commands: loading JAX takes longer than any of them.
+SCRIPT = """
+import json, sys
+from mien.cli.main import main
+for words in json.loads(sys.argv[1]):
+    print("code", main(words), file=sys.stderr)
+"""
 
 
-def train_on(devices, faces, run, *words):
-    flags = f"--xla_force_host_platform_device_count={devices}"
-    return subprocess.run(
-        [sys.executable, "-m", "mien.cli.main", "train", faces, "--to", run, *SETTINGS, *words],
-        env={**os.environ, "XLA_FLAGS": flags},
+@pytest.fixture(scope="module")
+def tried(tmp_path_factory):
+    """Train on one device, on two, go on with one; then what cannot be. Returns the folder and what each said."""
+    folder = tmp_path_factory.mktemp("devices")
+    # 35 pictures a class leave 48 to train: whole batches of 16, as several devices drop the rest.
+    draw_dataset(folder / "faces", classes=("happy", "sad"), per_class=35, seed=0)
+    words = [
+        ["run1", "--devices", "1", "--batch-size", "16"],
+        ["run2", "--devices", "2", "--batch-size", "16"],
+        ["run2", "--devices", "1", "--batch-size", "16"],
+        ["run3", "--devices", "5", "--batch-size", "16"],
+        ["run4", "--batch-size", "16"],
+    ]
+    commands = [["train", "faces", "--to", *rest, *SETTINGS] for rest in words]
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, json.dumps(commands)],
+        cwd=folder,
+        env={**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={DEVICES}"},
         capture_output=True,
         text=True,
         check=False,
     )
+    assert done.returncode == 0, done.stderr
+    said, texts = [], []
+    for line in done.stderr.splitlines():
+        if line.startswith("code "):
+            said.append((int(line.removeprefix("code ")), "\n".join(texts)))
+            texts = []
+        else:
+            texts.append(line)
+    assert len(said) == len(commands), done.stderr
+    return folder, said
 
 
 def losses(run):
@@ -34,28 +66,25 @@ def losses(run):
         return [float(row["loss"]) for row in csv.DictReader(stream)]
 
 
-def test_two_devices_learn_what_one_learns(tmp_path):
-    # 35 pictures a class leave 48 to train: whole batches of 16, as several devices drop the rest.
-    draw_dataset(tmp_path / "faces", classes=("happy", "sad"), per_class=35, seed=0)
+def test_two_devices_learn_what_one_learns(tried):
+    folder, said = tried
     for devices in (1, 2):
-        done = train_on(2, tmp_path / "faces", tmp_path / f"run{devices}", "--devices", str(devices))
-        assert done.returncode == 0, done.stderr
-        assert ("2 devices" in done.stderr) == (devices == 2)
-    assert losses(tmp_path / "run2") == pytest.approx(losses(tmp_path / "run1"), rel=1e-3)
-    again = train_on(2, tmp_path / "faces", tmp_path / "run2", "--devices", "1")
-    assert again.returncode == 0, "another number of devices is the same run"
-    assert "other settings" not in again.stderr
+        code, text = said[devices - 1]
+        assert code == 0, text
+        assert ("2 devices" in text) == (devices == 2)
+    assert losses(folder / "run2") == pytest.approx(losses(folder / "run1"), rel=1e-3)
+    code, text = said[2]
+    assert code == 0, "another number of devices is the same run"
+    assert "other settings" not in text
 
 
-def test_more_devices_than_there_are_is_one_line(tmp_path):
-    draw_dataset(tmp_path / "faces", classes=("happy", "sad"), per_class=35, seed=0)
-    done = train_on(2, tmp_path / "faces", tmp_path / "run", "--devices", "5")
-    assert done.returncode == 2
-    assert done.stderr.endswith("mien: devices must be at most the 2 that can be used here, got 5\n")
+def test_more_devices_than_there_are_is_one_line(tried):
+    code, text = tried[1][3]
+    assert code == 2
+    assert text.endswith("mien: devices must be at most the 3 that can be used here, got 5")
 
 
-def test_a_batch_that_cannot_be_shared_is_refused(tmp_path):
-    draw_dataset(tmp_path / "faces", classes=("happy", "sad"), per_class=35, seed=0)
-    done = train_on(3, tmp_path / "faces", tmp_path / "run")
-    assert done.returncode == 2
-    assert "batch_size must be a multiple of the 3 devices, got 16" in done.stderr
+def test_a_batch_that_cannot_be_shared_is_refused(tried):
+    code, text = tried[1][4]
+    assert code == 2
+    assert "batch_size must be a multiple of the 3 devices, got 16" in text

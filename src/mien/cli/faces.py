@@ -94,5 +94,11 @@ def summary(done: Extraction) -> str:
     )
     if done.problems:
         lines.append(f"{counted(len(done.problems), 'problem')}, each named above")
-    lines.append(f"next: mien label {done.faces.folder}")
+    if len(done.faces):
+        lines.append(f"next: mien label {done.faces.folder}")
+    else:
+        lines.append(
+            "no face was found; pictures that are faces already are taken whole with --detector whole, small faces in "
+            "large pictures are looked for with a larger --detect-size"
+        )
     return "\n".join(lines)

@@ -2,7 +2,8 @@
 
 In: a `Dataset` and a `TrainConfig`. Out: a run folder, and in it a model folder that every other room takes.
 Begin with `run.py`, one training from start to end; `loop.py` holds what every training shares and says how another one
-stands on it; `networks/` builds, `export/` writes, `external_models.py` takes over what others trained.
+stands on it; `run_folder.py` names what a run leaves, `networks/` builds, `export/` writes, `external_models.py` takes
+over what others trained.
 `mien.train("faces", epochs=30)` does what `mien train faces --epochs 30` does.
 """
 
