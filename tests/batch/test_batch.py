@@ -24,7 +24,7 @@ import pytest
 import mien
 from mien.batch.config import BatchConfig
 from mien.batch.plan import Shard, read_plan, write_plan
-from mien.batch.storage import Storage
+from mien.batch.storage import Storage, Target
 from mien.cli.main import main
 from mien.errors import ConfigError, DataError, ModelError, OutputError
 from mien.files import locked
@@ -373,6 +373,36 @@ def test_other_file_systems(here: Path) -> None:
     assert found.problems[0].startswith("there is no picture in file:///no/such; name a folder")
     with pytest.raises(DataError, match="there is no way to read bogus://x"):
         shards(here, "bogus://x")
+
+
+def test_a_folder_of_a_run_in_a_bucket(here: Path) -> None:
+    pytest.importorskip("fsspec")
+    to, other = Target("memory://answers/run?a=b"), Target("memory://answers/run")
+    with pytest.raises(FileNotFoundError):
+        to.read("run.json")
+    with to.held():
+        to.write("run.json", b"{}")
+        to.write("shards/0000001.parquet", b"one")
+        to.write("pieces/7/look-0", b"seen")
+        with (
+            pytest.raises(ConfigError, match=r"^memory://answers/run is being written by another process \("),
+            other.held(),
+        ):
+            pass
+        lock = json.loads(to.read(".lock"))
+        to.write(
+            ".lock", json.dumps({**lock, "at_s": time.time() - 500}).encode()
+        )  # nobody renews it any more
+        with other.held():
+            assert other.read("shards/0000001.parquet") == b"one"
+    assert to.contents() == ["pieces", "run.json", "shards"]
+    assert to.names("shards") == ["0000001.parquet"]
+    to.remove_folder("pieces/7")
+    assert to.names("pieces/7") == []
+    memory = pytest.importorskip("fsspec").filesystem("memory")
+    memory.pipe({"/answers/run/photos/1.jpg": picture(1), "/answers/2.jpg": picture(2)})
+    found = write_plan(here / "plan.parquet", ["memory://answers"], Storage(here), size=5, skip=to.word)
+    assert (found.pictures, found.passed_over) == (1, {})  # what lies in the folder of the run is no source
 
 
 @pytest.mark.usefixtures("cluster")
