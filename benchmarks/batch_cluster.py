@@ -32,8 +32,8 @@ SHARD = 50
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 
 
-def make_pictures(photos: Path, folder: Path, count: int) -> None:
-    """Write `count` different pictures, a thousand a folder, names the same in each."""
+def make_pictures(photos: Path, folder: Path, count: int, side: int = 320) -> None:
+    """Write `count` different pictures of at most `side` pixels, a thousand a folder, names the same in each."""
     originals = list_pictures(photos).pictures
     if not originals:
         sys.exit(f"there is no picture in {photos}")
@@ -43,7 +43,7 @@ def make_pictures(photos: Path, folder: Path, count: int) -> None:
         place = folder / f"{number // 1000:03}"
         place.mkdir(parents=True, exist_ok=True)
         image, turn = decoded[number % len(decoded)], number // len(decoded)
-        scale = min(1.0, (320 - 3 * (turn % 60)) / max(image.shape[:2]))
+        scale = min(1.0, side * (1 - turn % 60 / 120) / max(image.shape[:2]))
         size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
         cv2.imwrite(
             str(place / f"{number % 1000:04}.jpg"), cv2.resize(image, size, interpolation=cv2.INTER_AREA)
@@ -137,11 +137,12 @@ def main() -> int:
     )
     parser.add_argument("photos", type=Path, help="photographs to make the pictures from")
     parser.add_argument("--pictures", type=int, default=20_000)
+    parser.add_argument("--side", type=int, default=320, help="longest side of a picture in pixels")
     options = parser.parse_args()
     os.environ.update(QUIET)
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        make_pictures(options.photos, place / "pictures", options.pictures)
+        make_pictures(options.photos, place / "pictures", options.pictures, options.side)
         print(f"{options.pictures:,} pictures are made", flush=True)
         alone = predicted(place / "pictures", place / "predict.parquet")
         took = shoot(place, -(-options.pictures // SHARD))

@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("--only", choices=("photographs", "films", "journey", "many"), help="one part alone")
     parser.add_argument("--count", type=int, default=20_000, help="photographs, for --only many")
     given = parser.parse_args()
-    data = given.data
+    data = given.data.resolve()
     if given.only in ("journey", "many"):
         with tempfile.TemporaryDirectory() as name:
             journey(data, Path(name)) if given.only == "journey" else many(data, Path(name), given.count)
@@ -176,27 +176,26 @@ def many(data: Path, place: Path, count: int) -> None:
         cv2.imwrite(str(some / f"{turn}-{path.name}"), picture[2 * turn :, turn:])
     words = [sys.executable, "-m", "mien.cli.main", "faces", str(some), "--to", str(place / "set")]
     begun = time.monotonic()
-    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    assert process.stderr is not None
-    os.set_blocking(process.stderr.fileno(), False)
-    crops, seen = place / "set" / "sources.csv", 0
-    while process.poll() is None:
-        process.stderr.read()
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    ledger, seen = place / "set" / "sources.csv", 0
+    while not (ended := os.wait4(process.pid, os.WNOHANG))[0]:
         time.sleep(2)
         with suppress(OSError):
-            done = max(0, sum(1 for _ in crops.open("rb")) - 1)
-            if 4 * done // count > seen:
+            done = max(0, sum(1 for _ in ledger.open("rb")) - 1)
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            if 4 * done // count > seen and (now := re.search(r"VmRSS:\s+(\d+)", status)):
                 seen = 4 * done // count
-                status = Path(f"/proc/{process.pid}/status").read_text()
-                now = int(re.search(r"VmRSS:\s+(\d+)", status)[1]) // 1024  # type: ignore[index]
-                peak = int(re.search(r"VmHWM:\s+(\d+)", status)[1]) // 1024  # type: ignore[index]
                 print(
-                    f"{done:,} photographs after {time.monotonic() - begun:.0f} s: {now} MB, at most {peak} MB so far",
+                    f"{done:,} photographs after {time.monotonic() - begun:.0f} s: {int(now[1]) // 1024} MB",
                     flush=True,
                 )
+    process.returncode = 0  # waited for already
     faces = FaceSet.open(place / "set")
     kinds = Counter(face.status or "shown" for face in faces)
-    print(f"{count:,} photographs: {time.monotonic() - begun:.0f} s; {len(faces):,} faces: {dict(kinds)}")
+    print(
+        f"{count:,} photographs: {time.monotonic() - begun:.0f} s, at most {ended[2].ru_maxrss // 1024} MB; "
+        f"{len(faces):,} faces: {dict(kinds)}"
+    )
 
 
 if __name__ == "__main__":

@@ -112,8 +112,10 @@ def main() -> None:
                         print(f"{count:,} faces: {measured(page, address[0])}", flush=True)
                         page.close()
                     browser.close()
+                peak = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{server.pid}/status").read_text())
                 server.terminate()
-            print(f"{count:,} faces: the server started in {started:.1f} s", flush=True)
+            memory = f", and took at most {int(peak[1]) // 1024} MB" if peak else ""
+            print(f"{count:,} faces: the server started in {started:.1f} s{memory}", flush=True)
 
 
 if __name__ == "__main__":

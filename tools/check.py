@@ -4,7 +4,8 @@
     python tools/check.py --fast    leave out the tests that take longer than about ten seconds
     python tools/check.py --fix     first let ruff mend what it can
 
-Goes on after a failure, ends with a summary, and returns 1 if any step failed. What the steps need comes with
+Two steps run at a time, as each but the tests keeps one core busy; the tests begin when the others are done. Goes on
+after a failure, ends with a summary, and returns 1 if any step failed. What the steps need comes with
 `pip install -e ".[train,dev]"`; this file itself needs the standard library alone.
 """
 
@@ -17,7 +18,9 @@ import sys
 import sysconfig
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -26,17 +29,18 @@ INSTALL = 'pip install -e ".[train,dev]"'
 
 @dataclass(frozen=True)
 class Step:
-    """One tool: a heading for people and the command line, program first."""
+    """One tool: a heading for people and the command line, program first. alone: beside no other step."""
 
     heading: str
     command: tuple[str, ...]
+    alone: bool = False
 
 
 def steps(*, fast: bool, fix: bool) -> list[Step]:
     """Return what is run, in order. The tests come last, so that pytest's closing line is easy to find."""
     mend = [
-        Step("mend: lint", ("ruff", "check", "--fix-only", "--quiet", ".")),
-        Step("mend: format", ("ruff", "format", "--quiet", ".")),
+        Step("mend: lint", ("ruff", "check", "--fix-only", "--quiet", "."), alone=True),
+        Step("mend: format", ("ruff", "format", "--quiet", "."), alone=True),
     ]
     check = [
         Step("format", ("ruff", "format", "--check", ".")),
@@ -57,6 +61,7 @@ def steps(*, fast: bool, fix: bool) -> list[Step]:
                 "loadfile",
                 *(("-m", "not slow") if fast else ()),
             ),
+            alone=True,
         ),
     ]
     return [*(mend if fix else ()), *check]
@@ -71,13 +76,39 @@ def find(program: str) -> str:
     return found
 
 
-def run(step: Step) -> tuple[bool, float]:
-    """Run one step from the repository's root. Returns whether it passed and how long it took, in seconds."""
-    print(f"\n=== {step.heading}: {' '.join(step.command)}", flush=True)
+def run(step: Step) -> tuple[Step, bool, float]:
+    """Run one step from the repository's root. Returns it, whether it passed and how long it took, in seconds."""
     start = time.perf_counter()
     program, *rest = step.command
-    done = subprocess.run([find(program), *rest], cwd=ROOT, stdin=subprocess.DEVNULL, check=False)
-    return done.returncode == 0, time.perf_counter() - start
+    said = (
+        None if step.alone else subprocess.PIPE
+    )  # what two steps say at a time is printed one after the other
+    heading = f"\n=== {step.heading}: {' '.join(step.command)}"
+    if step.alone:
+        print(heading, flush=True)
+    done = subprocess.run(
+        [find(program), *rest],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=said,
+        stderr=None if step.alone else subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if not step.alone:
+        print(f"{heading}\n{done.stdout}", end="", flush=True)
+    return step, done.returncode == 0, time.perf_counter() - start
+
+
+def run_all(planned: Sequence[Step]) -> list[tuple[Step, bool, float]]:
+    """Run the steps in order, those that need not be alone two at a time."""
+    for step in planned:
+        find(step.command[0])  # says what is missing before anything runs
+    results: list[tuple[Step, bool, float]] = []
+    for alone, group in groupby(planned, key=lambda step: step.alone):
+        with ThreadPoolExecutor(1 if alone else 2) as pool:
+            results += pool.map(run, group)
+    return results
 
 
 def summary(results: Sequence[tuple[Step, bool, float]]) -> str:
@@ -95,7 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--fast", action="store_true", help="leave out the slow tests")
     parser.add_argument("--fix", action="store_true", help="first let ruff mend what it can")
     options = parser.parse_args(arguments)
-    results = [(step, *run(step)) for step in steps(fast=options.fast, fix=options.fix)]
+    results = run_all(steps(fast=options.fast, fix=options.fix))
     print("\n" + summary(results), flush=True)
     return 0 if all(ok for _, ok, _ in results) else 1
 

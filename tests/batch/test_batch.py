@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import signal
@@ -23,15 +24,18 @@ import pytest
 import mien
 from mien.batch.config import BatchConfig
 from mien.batch.plan import Shard, read_plan, write_plan
-from mien.batch.storage import Storage
+from mien.batch.storage import Storage, Target
 from mien.cli.main import main
 from mien.errors import ConfigError, DataError, ModelError, OutputError
+from mien.files import locked
 
 parquet = pytest.importorskip("pyarrow.parquet")
 ray = pytest.importorskip("ray")
 from mien.batch import run as batch_run  # noqa: E402
+from mien.batch import storage as batch_storage  # noqa: E402
+from mien.batch.part import Job, Part  # noqa: E402
 from mien.batch.run import batch  # noqa: E402
-from mien.batch.worker import Job, Part, Worker  # noqa: E402
+from mien.batch.worker import Worker  # noqa: E402
 
 SAMPLES = sorted((Path(mien.__file__).parent / "samples").glob("*.jpg"))
 
@@ -192,6 +196,76 @@ def test_a_killed_driver_is_gone_on_with(cluster: str, here: Path) -> None:
     assert [row["path"] for row in rows_of(here / "out") if row["face"] in (1, None)] == list(map(str, paths))
 
 
+def film(path: Path, count: int) -> Path:
+    """Write a video of two portraits that move, one after the other, at two frames a second."""
+    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*"mp4v"), 2, (144, 112))
+    for number in range(count):
+        face = cv2.resize(cv2.imread(str(SAMPLES[number * 2 // count])), (96, 96))
+        frame = np.full((112, 144, 3), 60 + number * 2 // count * 90, np.uint8)
+        left = 4 + abs(20 - number % 40)
+        frame[8:104, left : left + 96] = face
+        writer.write(frame)
+    writer.release()
+    return path
+
+
+def cell(value: Any) -> str:
+    """Return a value as the table of `mien video` has it."""
+    return str(value).lower() if isinstance(value, bool) else "" if value is None else str(value)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
+@pytest.mark.usefixtures("cluster")
+def test_a_video_in_pieces_of_which_one_is_lost_is_what_video_says(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "films").mkdir()
+    path = film(here / "films" / "talk.mp4", 150)  # 75 s: three pieces
+    (here / "films" / "cut.mp4").write_bytes(path.read_bytes()[:3000])
+    (here / "films" / "portrait.jpg").write_bytes(picture(0))
+    killed: list[int] = []
+    done = threading.Event()
+
+    def kill_one() -> None:
+        while not killed and not done.is_set():
+            if list((here / "out" / "pieces").glob("*/look-*")):  # then both actors are at others
+                for entry in Path("/proc").glob("[0-9]*/cmdline"):
+                    with suppress(OSError):
+                        if entry.read_bytes().startswith(b"ray::Worker.answer"):
+                            os.kill(int(entry.parent.name), signal.SIGKILL)
+                            killed.append(int(entry.parent.name))
+                            return
+            time.sleep(0.002)
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    words = ["batch", "films", "--to", "out", "--actors", "2"]
+    try:
+        assert main(words) == 1
+    finally:
+        done.set()
+        killer.join()
+    assert killed
+    assert "1 pictures, 1 faces, 2 videos (2 now), 1 failed" in capsys.readouterr().out
+    assert main(["video", str(path), "--no-video", "--to", "alone"]) == 0
+    with (here / "alone" / "talk-faces.csv").open(encoding="utf-8") as stream:
+        expected = list(csv.DictReader(stream))
+    rows = parquet.read_table(here / "out" / "videos" / "0000002.parquet").to_pylist()
+    ours = [{name: cell(row[name]) for name in expected[0]} for row in rows]
+    assert ours == expected
+    assert len(expected) == 150
+    assert {row["track"] for row in rows} == {1, 2}
+    assert {row["path"] for row in rows} == {"films/talk.mp4"}
+    (row,) = parquet.read_table(here / "out" / "videos" / "0000001.parquet").to_pylist()
+    assert (row["path"], row["error"], row["frame"]) == ("films/cut.mp4", "damaged", None)
+    assert row["problem"].startswith("films/cut.mp4 is not a video that can be decoded")
+    summary = json.loads((here / "out" / "summary.json").read_text(encoding="utf-8"))
+    assert (summary["videos"], summary["video_frames"], summary["faces_in_videos"]) == (2, 150, 2)
+    assert not (here / "out" / "pieces").exists()
+    assert main(words) == 1
+    assert "2 videos (0 now)" in capsys.readouterr().out
+
+
 def job(here: Path, *sources: str, column: str | None = None) -> Job:
     files, options, _ = batch_run._model_files({})
     return Job(
@@ -210,7 +284,7 @@ def answered(here: Path, *sources: str, column: str | None = None) -> list[dict[
     worker = Worker()
     worker.open(job(here, *sources, column=column))
     parts = [worker.answer(Part(shard)) for shard in shards(here, *sources, column=column)]
-    return [row for part in parts for row in parquet.read_table(BytesIO(part)).to_pylist()]
+    return [row for part in parts for row in parquet.read_table(BytesIO(part.content[0])).to_pylist()]
 
 
 def expected(name: str) -> list[dict[str, Any]]:
@@ -301,6 +375,36 @@ def test_other_file_systems(here: Path) -> None:
         shards(here, "bogus://x")
 
 
+def test_a_folder_of_a_run_in_a_bucket(here: Path) -> None:
+    pytest.importorskip("fsspec")
+    to, other = Target("memory://answers/run?a=b"), Target("memory://answers/run")
+    with pytest.raises(FileNotFoundError):
+        to.read("run.json")
+    with to.held():
+        to.write("run.json", b"{}")
+        to.write("shards/0000001.parquet", b"one")
+        to.write("pieces/7/look-0", b"seen")
+        with (
+            pytest.raises(ConfigError, match=r"^memory://answers/run is being written by another process \("),
+            other.held(),
+        ):
+            pass
+        lock = json.loads(to.read(".lock"))
+        to.write(
+            ".lock", json.dumps({**lock, "at_s": time.time() - 500}).encode()
+        )  # nobody renews it any more
+        with other.held():
+            assert other.read("shards/0000001.parquet") == b"one"
+    assert to.contents() == ["pieces", "run.json", "shards"]
+    assert to.names("shards") == ["0000001.parquet"]
+    to.remove_folder("pieces/7")
+    assert to.names("pieces/7") == []
+    memory = pytest.importorskip("fsspec").filesystem("memory")
+    memory.pipe({"/answers/run/photos/1.jpg": picture(1), "/answers/2.jpg": picture(2)})
+    found = write_plan(here / "plan.parquet", ["memory://answers"], Storage(here), size=5, skip=to.word)
+    assert (found.pictures, found.passed_over) == (1, {})  # what lies in the folder of the run is no source
+
+
 @pytest.mark.usefixtures("cluster")
 def test_another_run_is_refused_in_one_line(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(here / "photos", 4)
@@ -321,7 +425,7 @@ def test_another_run_is_refused_in_one_line(here: Path, monkeypatch: pytest.Monk
     monkeypatch.undo()
     monkeypatch.chdir(here)
     with (
-        batch_run.locked(here / "out", "being written"),
+        locked(here / "out", "being written"),
         pytest.raises(ConfigError, match="by another process"),
     ):
         batch(["photos"], "out", quiet=True)
@@ -349,12 +453,12 @@ def test_a_disk_that_is_full_is_one_line_and_the_rest_is_done_later(here: Path) 
             )
         return whole(path)
 
-    whole, batch_run.whole_file = batch_run.whole_file, full
+    whole, batch_storage.whole_file = batch_storage.whole_file, full
     try:
         with pytest.raises(OutputError, match="No space left on device"):
             batch(["photos"], "out", config, quiet=True)
     finally:
-        batch_run.whole_file = whole
+        batch_storage.whole_file = whole
     assert [path.name for path in (here / "out" / "shards").iterdir()] == ["0000000.parquet"]
     (here / "out" / "shards" / "0000000.parquet").write_bytes(b"PAR1")  # as after a loss of power
     (here / "out" / "shards" / ".0000001.1a2b3c4d.parquet").write_bytes(

@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 
 import mien
 from mien.cli.main import main
+from mien.data import DataConfig, open_dataset
+from mien.data.decisions import digests_of
 from mien.detect.base import Box, Detection
 from mien.detect.registry import open_detector
 from mien.errors import ConfigError, DataError, OutputError
@@ -452,6 +454,31 @@ def test_a_folder_without_faces_says_what_to_try(
     assert "no face was found; " in out and "--detector whole" in out and "next:" not in out
     assert main(["label", str(tmp_path / "faces"), "--port", "0"]) == 2
     assert "holds no faces; add some with: mien faces PATH" in capsys.readouterr().err
+
+
+def test_a_photograph_that_vanishes_once_it_is_listed_is_one_line(photos: Path, tmp_path: Path) -> None:
+    shutil.copytree(photos, tmp_path / "in")
+
+    def vanish(_: str, done: int, __: int) -> None:
+        if not done:
+            (tmp_path / "in" / "anna-1.png").unlink()
+
+    done = extract_faces([tmp_path / "in"], tmp_path / "faces", progress=vanish)
+    (line,) = [line for line in done.problems if "anna-1.png" in line]
+    assert "No such file" in line and "\n" not in line
+    assert {Path(face.source).name for face in done.faces} >= {"ben-1.png", "anna-again.jpg"}
+
+
+def test_a_picture_in_two_face_sets_stays_on_one_side(photos: Path, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        faces = extract_faces([photos], tmp_path / name).faces
+        for number, face in enumerate(sorted(faces, key=lambda face: face.id)):
+            faces.put(dataclasses.replace(face, status="", duplicate_of="", label="ab"[number % 2]))
+        faces.write()
+    dataset = open_dataset([tmp_path / "one", tmp_path / "two"], DataConfig(validation_share=0.4))
+    learnt, held = (set(digests_of(dataset.split(name))) for name in ("train", "validation"))
+    assert learnt and held and not learnt & held
+    assert len(learnt | held) < sum(map(len, dataset.splits.values())), "each lies in both sets"
 
 
 def test_a_notebook_shows_the_faces(extracted: Extraction) -> None:

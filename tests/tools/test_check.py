@@ -33,6 +33,16 @@ def test_a_failing_step_is_seen_and_named(check: ModuleType, monkeypatch: pytest
     assert check.main([]) == 0
 
 
+def test_what_two_steps_say_at_a_time_is_not_mixed(
+    check: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    talk = "import time\nfor _ in range(3): print('{0}', flush=True); time.sleep(.05)"
+    both = [check.Step(name, ("python", "-c", talk.format(name))) for name in ("one", "two")]
+    assert [passed for _, passed, _ in check.run_all(both)] == [True, True]
+    lines = [line for line in capsys.readouterr().out.splitlines() if line in ("one", "two")]
+    assert lines in (["one"] * 3 + ["two"] * 3, ["two"] * 3 + ["one"] * 3)
+
+
 def test_the_summary_ends_with_the_verdict(check: ModuleType) -> None:
     good, bad = check.Step("good", ("a",)), check.Step("bad", ("b",))
     assert check.summary([(good, True, 1.0)]).splitlines() == [

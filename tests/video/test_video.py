@@ -14,7 +14,7 @@ from mien.images.canvas import RAIL, label_colours
 from mien.model.classifier import Classifier
 from mien.predict.analyzer import Analyzer
 from mien.video.analyze import VideoFrame, VideoSettings, analyze_video
-from mien.video.reader import _Clock, open_video, prefetch
+from mien.video.reader import Clock, open_video, prefetch
 from mien.video.timeline import Timeline, draw_timeline
 from mien.video.writer import BackgroundWriter, ConstantFrameRate, constant_rate
 
@@ -66,7 +66,7 @@ def test_a_portrait_is_upright(tmp_path: Path) -> None:
 
 def test_clocks_that_fail() -> None:
     def shown(*stamps: float) -> list[float]:
-        clock = _Clock(0.1)
+        clock = Clock(0.1)
         return [round(clock.read(stamp), 3) for stamp in stamps]
 
     assert shown(0, 0, 0, 0) == [0, 0.1, 0.2, 0.3]  # a raw stream has no timestamps

@@ -21,6 +21,7 @@ class BatchConfig:
     cpus_per_actor: int = setting(1, "processors, and threads, of each of them")
     shard_size: int = setting(250, "pictures a shard, which is lost when its process dies")
     read_ahead_mb: int = setting(64, "picture files that an actor holds in memory, in megabytes")
+    videos: bool = setting(True, "videos, too, each cut into pieces that many can work at")
     column: str | None = setting(
         None, "column of tables with the paths or the bytes of pictures; unset: by its name"
     )

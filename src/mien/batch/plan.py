@@ -1,7 +1,7 @@
 """Which pictures a run answers: listed once, cut into shards, kept as a file, so that a run goes on exactly.
 
 A shard is what one actor answers at a time: some pictures in files, some rows of a Parquet table that holds the bytes
-of pictures, or a tar file.
+of pictures, or a tar file; or a video, which several can work at.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from mien.batch.storage import WHAT, Storage, is_address
 from mien.data.readers import words
 from mien.errors import DataError, need
 from mien.files import natural
-from mien.images.listing import PICTURE_SUFFIXES, no_picture, walk_pictures
+from mien.images.listing import PICTURE_SUFFIXES, VIDEO_SUFFIXES, no_picture, walk_pictures
 
-PICTURE, ROWS, TAR, NO_PATH = "picture", "rows", "tar", "no path"
+PICTURE, ROWS, TAR, NO_PATH, VIDEO = "picture", "rows", "tar", "no path", "video"
 _TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 _TABLES = (".csv", ".parquet")
 _BYTES_COLUMNS = ("image", "bytes", "image_bytes", "img", "picture", "data", "content", "jpg", "png")
@@ -36,7 +36,7 @@ class Item(NamedTuple):
     """Pictures in one place. source: which of the words named it, from 0. file: its name.
 
     kind: PICTURE (a file), ROWS (of a table with the bytes of pictures; from first to last, which is not included), TAR
-    (a tar file, whole), NO_PATH (a row of a table that names no picture).
+    (a tar file, whole), VIDEO (a file), NO_PATH (a row of a table that names no picture).
     """
 
     kind: str
@@ -60,12 +60,18 @@ class Shard:
             return None
         return sum(item.last - item.first if item.kind == ROWS else 1 for item in self.items)
 
+    @property
+    def is_video(self) -> bool:
+        """A video is a shard of its own, which many actors can work at."""
+        return self.items[0].kind == VIDEO
+
 
 @dataclass
 class Listed:
     """What was found. pictures: tar files not counted. unopened: tar files. passed_over: other files by kind."""
 
     pictures: int = 0
+    videos: int = 0
     unopened: int = 0
     shards: int = 0
     named_twice: int = 0
@@ -80,39 +86,51 @@ def write_plan(
     *,
     size: int,
     column: str | None = None,
-    skip: Path | None = None,
+    videos: bool = True,
+    skip: str = "",
     seen: Callable[[int], None] = lambda _: None,
 ) -> Listed:
-    """List what the words name, cut it into shards of `size` pictures, and write that to `path`.
+    """List what the words name, cut it into shards of `size` pictures or one video, and write that to `path`.
 
-    column: of tables, that with the paths or bytes; None: found by its name. skip: a folder that is not searched. seen:
-    told now and then how many pictures were found. Memory grows by some 90 bytes a picture and by the largest folder.
+    column: of tables, that with the paths or bytes; None: found by its name. videos: False passes them over. skip: a
+    folder or address that is not searched. seen: told now and then how many pictures were found. Memory grows by some
+    90 bytes a picture and by the largest folder.
     Raises DataError where nothing can be listed.
     """
     listed = Listed()
+    films: list[Item] = []  # each a shard of its own, after all pictures
     with _Plan(path, listed, storage.root, size, seen) as plan:
         for source, word in enumerate(sources):
-            before = plan.items
-            for name in _names(word, storage, skip, listed.passed_over):
+            before = plan.items + len(films)
+            for name, is_video in _names(word, storage, skip, listed.passed_over):
                 low = name.lower()
-                if low.endswith(_TARS):
+                if is_video and not videos:
+                    listed.passed_over[VIDEO] += 1
+                elif is_video:
+                    films.append(Item(VIDEO, source, name))
+                elif low.endswith(_TARS):
                     plan.add(Item(TAR, source, name))
                 elif low.endswith(_TABLES):
                     for item in _rows_of_table(name, source, storage, column, size):
-                        plan.add(item)
+                        if item.kind == PICTURE and item.file.lower().endswith(VIDEO_SUFFIXES):
+                            films.append(item._replace(kind=VIDEO))
+                        else:
+                            plan.add(item)
                 else:
                     plan.add(Item(PICTURE, source, name))
-            if plan.items == before:
+            if plan.items + len(films) == before:
                 listed.problems.append(_nothing(word))
+        for item in films:
+            plan.add(item)
     return listed
 
 
-def read_plan(path: Path, done: Callable[[int], bool]) -> Iterator[Shard]:
+def read_plan(plan: Any, done: Callable[[int], bool]) -> Iterator[Shard]:
     """Yield the shards of a plan in their order, without those that are done, a few at a time in memory."""
     parquet = need("pyarrow.parquet", "ray", WHAT)
     number = -1
     items: list[Item] = []
-    with parquet.ParquetFile(path) as file:
+    with parquet.ParquetFile(plan) as file:
         for batch in file.iter_batches(_AT_ONCE):
             columns = [batch.column(place).to_pylist() for place in range(6)]
             for shard, kind, source, name, first, last in zip(*columns, strict=True):
@@ -149,14 +167,15 @@ class _Plan:
         if item.kind != ROWS and self._again(item):
             self._listed.named_twice += 1
             return
-        whole = item.kind in (ROWS, TAR)  # a shard of its own
+        whole = item.kind in (ROWS, TAR, VIDEO)  # a shard of its own
         if self._in_shard and (whole or self._in_shard == self._size):
             self._next()
         self._lines.append(
             (self._listed.shards, item.kind, item.source, os.fsencode(item.file), item.first, item.last)
         )
-        count = item.last - item.first if item.kind == ROWS else int(item.kind != TAR)
+        count = item.last - item.first if item.kind == ROWS else int(item.kind in (PICTURE, NO_PATH))
         self._listed.pictures += count
+        self._listed.videos += item.kind == VIDEO
         self._listed.unopened += item.kind == TAR
         self._in_shard += 1
         if whole:
@@ -216,16 +235,16 @@ class _Plan:
         self._writer.close()
 
 
-def _names(word: str, storage: Storage, skip: Path | None, passed_over: Counter[str]) -> Iterator[str]:
-    """Yield the files that a word names: pictures, tables and tar files."""
+def _names(word: str, storage: Storage, skip: str, passed_over: Counter[str]) -> Iterator[tuple[str, bool]]:
+    """Yield the files that a word names, pictures, tables, tar files and videos, each with whether it is a video."""
     if is_address(word):
-        yield from _names_in_bucket(storage.learn(word), storage, passed_over)
+        yield from _names_in_bucket(storage.learn(word), storage, skip, passed_over)
         return
     path = storage.root / word
     if path.is_dir():
         yield from _below(word, storage.root, skip, passed_over)
     elif path.exists():
-        yield str(Path(word))
+        yield str(Path(word)), no_picture(path) == VIDEO
     elif glob.has_magic(word):
         matches = glob.glob(str(path), recursive=True)  # noqa: PTH207 - Path.glob takes no absolute pattern
         absolute = os.path.isabs(word)  # noqa: PTH117
@@ -233,32 +252,45 @@ def _names(word: str, storage: Storage, skip: Path | None, passed_over: Counter[
             name = match if absolute else os.path.relpath(match, storage.root)
             if Path(match).is_dir():
                 yield from _below(name, storage.root, skip, passed_over)
-            elif not match.lower().endswith((*_TARS, *_TABLES)) and (kind := no_picture(Path(match))):
-                passed_over[kind] += 1
+            elif match.lower().endswith((*_TARS, *_TABLES)) or not (kind := no_picture(Path(match))):
+                yield name, False
+            elif kind == VIDEO:
+                yield name, True
             else:
-                yield name
+                passed_over[kind] += 1
 
 
-def _below(folder: str, root: Path, skip: Path | None, passed_over: Counter[str]) -> Iterator[str]:
-    skipped = os.path.realpath(skip) if skip else None
+def _below(folder: str, root: Path, skip: str, passed_over: Counter[str]) -> Iterator[tuple[str, bool]]:
+    skipped = os.path.realpath(skip) if skip and not is_address(skip) else None
     start = str(root / folder)
-    for path in walk_pictures(Path(start), passed_over, lambda below: os.path.realpath(below) == skipped):
-        yield str(Path(folder, path.relative_to(start)))
+    films: list[Path] = []
+    others: Counter[str] = Counter()
+    for path in walk_pictures(
+        Path(start), others, lambda below: os.path.realpath(below) == skipped, films.append
+    ):
+        yield str(Path(folder, path.relative_to(start))), False
+    for path in films:
+        yield str(Path(folder, path.relative_to(start))), True
+    del others[VIDEO]  # which are not passed over here
+    passed_over.update(others)
 
 
-def _names_in_bucket(address: str, storage: Storage, passed_over: Counter[str]) -> Iterator[str]:
+def _names_in_bucket(
+    address: str, storage: Storage, skip: str, passed_over: Counter[str]
+) -> Iterator[tuple[str, bool]]:
     """The same for an address. Only its name says what a file is: to open each would cost a request."""
     magic = _MAGIC.search(address)
     wanted = re.compile(_translated(address)) if magic else None
     start = address[: address.rindex("/", 0, magic.start())] if magic else address
     for name in storage.walk(start):
-        if wanted and not wanted.fullmatch(name):
+        if (wanted and not wanted.fullmatch(name)) or (skip and name.startswith(f"{skip}/")):
             continue
         low = name.lower()
-        if low.endswith(PICTURE_SUFFIXES) or (
-            (wanted or name == address) and low.endswith((*_TARS, *_TABLES))
-        ):
-            yield name
+        is_video = low.endswith(VIDEO_SUFFIXES)
+        if is_video or low.endswith(PICTURE_SUFFIXES):
+            yield name, is_video
+        elif (wanted or name == address) and low.endswith((*_TARS, *_TABLES)):
+            yield name, False
         else:
             passed_over[os.path.splitext(low)[1] or "no suffix"] += 1  # noqa: PTH122
 

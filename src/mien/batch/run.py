@@ -3,12 +3,12 @@
     DIR/run.json         what was asked for: a later run must ask the same
     DIR/plan.parquet     the pictures, in shards (see `mien.batch.plan`)
     DIR/shards/N.parquet the answers of a shard, whole or not there
-    DIR/failures.csv     the pictures without an answer, and why
+    DIR/videos/N.parquet those of a video
+    DIR/pieces/N/        what is known of a video that is not done
+    DIR/failures.csv     the pictures and videos without an answer, and why
     DIR/summary.json     what came of it; only a finished run has it
 
-This process alone writes there, and keeps nothing but what is on its way. An actor has one part of a shard at a time:
-so nothing piles up, whoever is slow, and it is known what an actor was at when it died. A shard whose actor died is
-tried again in smaller and smaller parts; a picture that was alone with two actors that died is reported.
+DIR may be in a bucket. This process alone writes there, and keeps nothing but what is on its way.
 """
 
 from __future__ import annotations
@@ -20,52 +20,56 @@ import io
 import json
 import os
 import signal
+import tempfile
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mien._version import __version__
 from mien.batch.config import BatchConfig
+from mien.batch.part import METADATA_KEY, Counts, Job
 from mien.batch.plan import Listed, Shard, read_plan, write_plan
-from mien.batch.storage import WHAT, Storage, is_address
-from mien.batch.worker import METADATA_KEY, Counts, Job, Part, Worker, encoded
+from mien.batch.pool import PictureWork, Pool, Work, one_line
+from mien.batch.storage import WHAT, Storage, Target, is_address
+from mien.batch.videos import VideoWork, pieces_folder
+from mien.batch.worker import Worker
 from mien.detect.mien import METADATA_FILE as DETECTOR_METADATA
-from mien.errors import ConfigError, DataError, MienError, WorkerError, need
-from mien.files import cannot_write, locked, spreadsheet_safe, whole_file
+from mien.errors import ConfigError, DataError, OutputError, WorkerError, need
+from mien.files import spreadsheet_safe
 from mien.images.decode import workers
 from mien.model.metadata import INT8_FILE, METADATA_FILE, MODEL_FILE
 from mien.predict.analyzer import load, model_folder
 from mien.terminal import ProgressBar
 
-RUN_FILE, PLAN_FILE, SHARDS, FAILURES, SUMMARY = (
+RUN_FILE, PLAN_FILE, SHARDS, VIDEOS, FAILURES, SUMMARY = (
     "run.json",
     "plan.parquet",
     "shards",
+    "videos",
     "failures.csv",
     "summary.json",
 )
-_FORMAT = 1
-_PIECES = 16  # that a part is cut into when its actor died
-_DEATHS_ALONE = 2  # of actors, before the picture that they had is named
-_DEATHS_IN_A_ROW = 20  # and two for each actor, without any answer between: then something else is wrong
-_DEATHS_AT_FIRST = 3  # where no actor has ever been ready
+_FORMAT = 2
 _STORE_BYTES = 128 << 20  # of Ray's object store on this machine; finished tables alone go through it
-_PATIENCE_S = 20.0  # without an actor, before a word is said
+_STARTS = 3  # tries; Ray gives its processes half a minute
+_READERS = 16  # files of the run read at a time: in a bucket each is a request
 
 
 @dataclass(frozen=True)
 class Outcome:
     """What a run came to. counts: of all shards. complete: whether every picture is answered. problems: in words."""
 
-    folder: Path
+    folder: Target
     counts: Counts
     listed: Listed
     took_s: float
     answered: int  # pictures, by this call; the others were answered before
+    videos: int  # the same of videos
 
 
 def batch(
@@ -78,27 +82,31 @@ def batch(
 ) -> Outcome:
     """Answer all pictures that `sources` name into the folder `to`, or go on where an earlier run was.
 
-    sources: folders, globs, pictures, tables (.csv, .parquet) of paths or of the bytes of pictures, tar files; local or
-    addresses such as s3://bucket/photos. options: those of `mien.load`. Uses the Ray that runs in this process, if one
-    does. Raises ConfigError where `to` belongs to another run or is being written to, DataError where there is no
-    picture, OutputError on a full disk, WorkerError where the cluster fails; the same call goes on then.
+    sources: folders, globs, pictures, videos, tables (.csv, .parquet) of paths or of the bytes of pictures, tar files;
+    they, and `to`, are local or addresses such as s3://bucket/photos. options: those of `mien.load`. Uses the Ray that
+    runs in this process, if one does. Raises ConfigError where `to` belongs to another run or is being written to,
+    DataError where there is no picture, OutputError where `to` cannot be written to or is full, WorkerError where the
+    cluster fails; the same call goes on then.
     """
-    need("ray", "ray", WHAT)
     config = config or BatchConfig()
-    folder = Path(to)
-    if folder.exists() and not folder.is_dir():
+    _prepare_environment(config)
+    need("ray", "ray", WHAT)
+    folder = Target(to)
+    if not folder.is_address and Path(folder.word).is_file():
         raise ConfigError(f"--to needs a folder, {folder} is a file; name another place")
     if not sources:
         raise ConfigError("which pictures? Name folders, globs, tables, tar files or addresses")
     bar = ProgressBar(quiet=quiet)
     begun = time.monotonic()
-    with locked(folder, "being written"):
+    with folder.held():
         run = _Run(folder, config, sources, options, bar)
         run.begin()
-        answered = run.go_on()
+        before = run.counts.copy()
+        run.go_on()
         counts = run.finish()
     bar.end()
-    return Outcome(folder, counts, run.listed, time.monotonic() - begun, answered)
+    pictures, videos = (counts[name] - before[name] for name in ("pictures", "videos"))
+    return Outcome(folder, counts, run.listed, time.monotonic() - begun, pictures, videos)
 
 
 class _Run:
@@ -106,7 +114,7 @@ class _Run:
 
     def __init__(
         self,
-        folder: Path,
+        folder: Target,
         config: BatchConfig,
         sources: Sequence[str],
         options: Mapping[str, Any],
@@ -121,6 +129,7 @@ class _Run:
         self.mark = ""
         self.counts: Counts = Counter()
         self._done: set[int] = set()
+        self._plan = b""
         self._files, self._options, told = _model_files(options)
         self._digest = _digest(self._files)
         self._asked = {
@@ -128,7 +137,12 @@ class _Run:
             "mien": __version__,
             "sources": [one if is_address(one) else os.path.abspath(one) for one in self.sources],  # noqa: PTH100
             "model": self._digest,
-            "settings": {**told, "shard_size": config.shard_size, "column": config.column},
+            "settings": {
+                **told,
+                "shard_size": config.shard_size,
+                "column": config.column,
+                "videos": config.videos,
+            },
         }
 
     def begin(self) -> None:
@@ -141,33 +155,46 @@ class _Run:
             self.listed = Listed(
                 **{**stored["listed"], "passed_over": Counter(stored["listed"]["passed_over"])}
             )
-        self.mark = _sha256(
-            (self.folder / PLAN_FILE).read_bytes(), json.dumps(self._asked, sort_keys=True).encode()
-        )
-        for path in (self.folder / SHARDS).glob(".*.parquet"):  # a run was killed while it wrote
-            path.unlink()
-        for path in (self.folder / SHARDS).glob("*.parquet"):
-            counts = _whole_shard(path, self.mark)
-            if counts is None:  # cut short by a machine that lost its power
-                path.unlink()
-            else:
-                self._done.add(int(path.stem))
-                self.counts.update(counts)
+        self._plan = self._plan or self.folder.read(PLAN_FILE)
+        self.mark = _sha256(self._plan, json.dumps(self._asked, sort_keys=True).encode())
+        with ThreadPoolExecutor(_READERS) as readers:
+            for below in (SHARDS, VIDEOS):
+                names = [f"{below}/{name}" for name in self.folder.names(below) if name.endswith(".parquet")]
+                for name, counts in zip(names, readers.map(self._whole, names), strict=True):
+                    if counts is None:  # killed while it was written, or cut short by a loss of power
+                        self.folder.remove(name)
+                    else:
+                        self._done.add(int(Path(name).stem))
+                        self.counts.update(counts)
+
+    def _whole(self, name: str) -> Mapping[str, int] | None:
+        """Return the counts of a shard's file; None where it is not whole, ConfigError where it is of another run."""
+        if Path(name).name.startswith("."):
+            return None
+        try:
+            with self.folder.open(name) as file:
+                said = stated(file)
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        if said["run"] != self.mark:
+            raise ConfigError(f"{self.folder.path(name)} is of another run; name another folder with --to")
+        counts: Mapping[str, int] = said["counts"]
+        return counts
 
     def _stored(self) -> dict[str, Any] | None:
-        path = self.folder / RUN_FILE
+        path = self.folder.path(RUN_FILE)
         try:
-            stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            stored: dict[str, Any] = json.loads(self.folder.read(RUN_FILE))
             return stored
         except FileNotFoundError:
-            others = [
-                one.name for one in self.folder.iterdir() if one.name[0] != "." and one.name != PLAN_FILE
-            ]
+            others = [one for one in self.folder.contents() if one[0] != "." and one != PLAN_FILE]
             if others:
                 raise ConfigError(
                     f"{self.folder} holds other things ({', '.join(sorted(others)[:3])}); name an empty or a new folder"
                 ) from None
             return None
+        except OutputError:
+            raise
         except (OSError, ValueError) as error:
             raise ConfigError(f"{path} cannot be read ({error}); name another folder with --to") from error
 
@@ -175,34 +202,30 @@ class _Run:
         def seen(count: int) -> None:
             self.bar.step("listing", 0, f"{count:,} pictures", None)
 
-        with whole_file(self.folder / PLAN_FILE) as path:
+        with tempfile.TemporaryDirectory(prefix="mien-batch-") as place:
+            path = Path(place, PLAN_FILE)
             self.listed = write_plan(
                 path,
                 self.sources,
                 self.storage,
                 size=self.config.shard_size,
                 column=self.config.column,
-                skip=self.folder,
+                videos=self.config.videos,
+                skip=self.folder.word,
                 seen=seen,
             )
-            if not self.listed.shards:
-                raise DataError("; ".join(self.listed.problems))
-        with whole_file(self.folder / RUN_FILE) as path:
-            path.write_text(
-                json.dumps({"asked": self._asked, "listed": vars(self.listed)}, indent=2) + "\n",
-                encoding="utf-8",
-            )
+            self._plan = path.read_bytes()
+        if not self.listed.shards:
+            raise DataError("; ".join(self.listed.problems))
+        self.folder.write(PLAN_FILE, self._plan)
+        about = {"asked": self._asked, "listed": vars(self.listed)}
+        self.folder.write(RUN_FILE, (json.dumps(about, indent=2) + "\n").encode())
 
-    def go_on(self) -> int:
-        """Answer the shards that are left; return how many pictures that were."""
+    def go_on(self) -> None:
+        """Answer the shards that are left."""
         left = self.listed.shards - len(self._done)
         if not left:
-            return 0
-        try:
-            (self.folder / SHARDS).mkdir(exist_ok=True)
-        except OSError as error:
-            raise cannot_write(self.folder / SHARDS, error) from error
-        before = self.counts["pictures"]
+            return
         self.bar.step("starting", 0, f"{left:,} of {self.listed.shards:,} shards are left", None)
         progress = _Progress(self.bar, self.listed.shards, len(self._done), self.counts)
         job = Job(
@@ -216,27 +239,52 @@ class _Run:
             column=self.config.column,
             threads=self.config.cpus_per_actor,
             read_ahead=self.config.read_ahead_mb << 20,
+            has_videos=self.listed.videos > 0,
         )
+
+        def work(shard: Shard) -> Work:
+            return (
+                VideoWork(shard, self.folder, progress.video)
+                if shard.is_video
+                else PictureWork(shard, self.mark)
+            )
+
         with _ray(self.config) as ray:
-            pool = _Pool(ray, job, self.config, left, self.bar)
+            pool = Pool(ray, job, self.config, left, self.bar, worker=Worker, work=work)
             try:
-                for number, content in pool.answers(
-                    read_plan(self.folder / PLAN_FILE, self._done.__contains__)
+                for shard, content in pool.answers(
+                    read_plan(io.BytesIO(self._plan), self._done.__contains__)
                 ):
-                    with whole_file(self.folder / SHARDS / f"{number:07}.parquet") as path:
-                        path.write_bytes(content)
+                    below = VIDEOS if shard.is_video else SHARDS
+                    self.folder.write(f"{below}/{shard.number:07}.parquet", content)
+                    if shard.is_video:
+                        self.folder.remove_folder(pieces_folder(shard))
                     progress.shard(stated(io.BytesIO(content))["counts"])
             finally:
                 pool.close()
-        return self.counts["pictures"] - before
 
     def finish(self) -> Counts:
         """Write the summary and the list of failures."""
-        with whole_file(self.folder / FAILURES) as path:
-            _write_failures(self.folder / SHARDS, path)
-        with whole_file(self.folder / SUMMARY) as path:
-            path.write_text(json.dumps(self._summary(), indent=2) + "\n", encoding="utf-8")
+        self.folder.write(FAILURES, self._failures().encode())
+        self.folder.write(SUMMARY, (json.dumps(self._summary(), indent=2) + "\n").encode())
         return self.counts
+
+    def _failures(self) -> str:
+        parquet = need("pyarrow.parquet", "ray", WHAT)
+        columns = ["path", "source", "error", "problem"]
+        stream = io.StringIO()
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(columns)
+        for below in (SHARDS, VIDEOS) if self.counts["failed"] else ():
+            for name in self.folder.names(below):
+                with self.folder.open(f"{below}/{name}") as file:
+                    if not stated(file)["counts"].get("failed"):
+                        continue
+                    file.seek(0)
+                    for row in parquet.read_table(file, columns=columns).to_pylist():
+                        if row["error"]:
+                            writer.writerow([spreadsheet_safe(row[column]) for column in columns])
+        return stream.getvalue()
 
     def _summary(self) -> dict[str, Any]:
         def below(word: str) -> dict[str, int]:
@@ -252,6 +300,9 @@ class _Run:
             "pictures": counts["pictures"],
             "faces": counts["faces"],
             "pictures_without_face": counts["without face"],
+            "videos": counts["videos"],
+            "video_frames": counts["video frames"],
+            "faces_in_videos": counts["faces in videos"],
             "expressions": below("emotion "),
             "uncertain_faces": counts["uncertain"],
             "failed": counts["failed"],
@@ -281,178 +332,16 @@ class _Progress:
         took = max(time.monotonic() - self._begun, 1e-9)
         rate = (self._counts["pictures"] - self._first) / took
         failed = f"  {self._counts['failed']:,} failed" if self._counts["failed"] else ""
-        detail = f"{self._counts['pictures']:,} pictures  {rate:,.0f}/s{failed}"
+        videos = f"  {self._counts['videos']:,} videos" if self._counts["videos"] else ""
+        detail = f"{self._counts['pictures']:,} pictures  {rate:,.0f}/s{videos}{failed}"
         left_s = took / (self._done - self._before) * (self._of - self._done)
         self._bar.step("shards", self._done / self._of, f"{self._done:,} of {self._of:,}  {detail}", left_s)
 
-
-@dataclass
-class _Open:
-    """A shard of which some parts are still out. done: first picture and bytes of each part that is answered."""
-
-    out: int = 1
-    done: list[tuple[int, bytes]] = field(default_factory=list)
-
-
-class _Pool:
-    """Actors, each with one part at a time; whoever dies is replaced."""
-
-    def __init__(self, ray: Any, job: Job, config: BatchConfig, shards: int, bar: ProgressBar) -> None:
-        self._ray, self._bar, self._config = ray, bar, config
-        self._job = ray.put(job)
-        self._run = job.run
-        self._actor = ray.remote(Worker).options(
-            num_cpus=config.cpus_per_actor, max_restarts=0, max_concurrency=1
+    def video(self, name: str, done: int, of: int) -> None:
+        """Say how far a video is."""
+        self._bar.step(
+            "shards", self._done / self._of, f"{self._done:,} of {self._of:,}  {name}: {done} of {of}", None
         )
-        self._wanted = min(config.actors or _room(ray, config.cpus_per_actor), shards)
-        self._idle: list[Any] = []
-        self._busy: dict[Any, tuple[Any, Part | None]] = {}  # answer to come: who, and at what; None: opening
-        self._waiting: deque[Part] = deque()
-        self._open: dict[int, _Open] = {}
-        self._deaths = 0  # since the last answer
-        self._exhausted = self._ever_opened = False
-
-    def answers(self, shards: Iterator[Shard]) -> Iterator[tuple[int, bytes]]:
-        """Yield the number and the Parquet file of each shard, as they are done."""
-        begun, told = time.monotonic(), False
-        while True:
-            self._hand_out(shards)
-            if self._exhausted and not self._open:
-                return
-            ready, _ = self._ray.wait(list(self._busy), num_returns=1, timeout=1.0)
-            late = time.monotonic() - begun > _PATIENCE_S
-            if not ready and late and not told and not self._ever_opened:
-                told = True
-                self._bar.line(
-                    f"mien: waiting for {self._config.cpus_per_actor} free processors of the Ray cluster; other jobs "
-                    "hold them, or its machines are still starting"
-                )
-            for reference in ready:
-                yield from self._received(reference)
-
-    def close(self) -> None:
-        """Let the actors go."""
-        for actor in [*self._idle, *(actor for actor, _ in self._busy.values())]:
-            with suppress(Exception):
-                self._ray.kill(actor)
-
-    def _hand_out(self, shards: Iterator[Shard]) -> None:
-        """Give each idle actor something to do, and start actors while there is more to do than they can."""
-        while True:
-            if self._idle:
-                part = self._next(shards)
-                if part is None:
-                    return
-                actor = self._idle.pop()
-                self._busy[actor.answer.remote(part)] = (actor, part)
-            elif len(self._busy) < self._wanted and (self._waiting or not self._exhausted):
-                actor = self._actor.remote()
-                self._busy[actor.open.remote(self._job)] = (actor, None)
-            else:
-                return
-
-    def _next(self, shards: Iterator[Shard]) -> Part | None:
-        if self._waiting:
-            return self._waiting.popleft()
-        if shard := next(shards, None):
-            self._open[shard.number] = _Open()
-            return Part(shard)
-        self._exhausted = True
-        return None
-
-    def _received(self, reference: Any) -> Iterator[tuple[int, bytes]]:
-        """Take one answer, or what came in its place."""
-        failed = self._ray.exceptions
-        actor, part = self._busy.pop(reference)
-        try:
-            content = self._ray.get(reference)
-        except failed.RayTaskError as error:
-            cause = getattr(error, "cause", error)
-            if part is None or isinstance(cause, MienError):
-                raise cause if isinstance(cause, MienError) else WorkerError(_line(cause)) from error
-            self._idle.append(actor)
-            self._again(_pieces(part, f"({type(cause).__name__}: {_line(cause)})"))
-            return
-        except failed.LocalRayletDiedError as error:
-            raise WorkerError("Ray has ended on this machine; the same command goes on") from error
-        except failed.RayError as error:
-            with suppress(Exception):
-                self._ray.kill(actor)
-            self._died(error)
-            if part:
-                lost = isinstance(error, failed.ObjectLostError)  # it was answered, but its machine is gone
-                self._again([part] if lost else _pieces(part, ""))
-            return
-        self._deaths = 0
-        self._ever_opened = True
-        self._idle.append(actor)
-        if part:
-            shard = self._open[part.shard.number]
-            shard.done.append((part.first, content))
-            yield from self._closed(part.shard.number)
-
-    def _again(self, pieces: list[Part]) -> None:
-        """Put the pieces of one part back, to be done before anything new."""
-        self._open[pieces[0].shard.number].out += len(pieces) - 1
-        self._waiting.extendleft(reversed(pieces))
-
-    def _closed(self, number: int) -> Iterator[tuple[int, bytes]]:
-        """Yield a shard if nothing of it is out any more."""
-        shard = self._open[number]
-        shard.out -= 1
-        if not shard.out:
-            del self._open[number]
-            shard.done.sort()
-            yield number, _joined([content for _, content in shard.done], self._run)
-
-    def _died(self, error: Exception) -> None:
-        self._deaths += 1
-        most = _DEATHS_IN_A_ROW + 2 * self._wanted if self._ever_opened else _DEATHS_AT_FIRST
-        if self._deaths >= most:
-            raise WorkerError(
-                f"{self._deaths} processes ended one after the other without an answer ({_line(error)}); see to the "
-                "machines, or give each less to do (--actors); the same command goes on then"
-            )
-
-
-def _pieces(part: Part, why: str) -> list[Part]:
-    """Cut up a part whose actor died; one picture alone comes back once more, then it is given up.
-
-    A tar file has as many pictures as it has: what lies behind the first few is cut by guess.
-    """
-    shard, first, last = part.shard, part.first, part.last
-    if part.problem:
-        raise WorkerError(
-            f"processes end even where they look at nothing {why}; see to the machines, then go on"
-        )
-    if last is None:
-        last = shard.size
-    if last is None:
-        ends: list[int | None] = [first + _PIECES, first + _PIECES**2, first + _PIECES**3, None]
-        return [Part(shard, start or 0, end) for start, end in zip([first, *ends[:-1]], ends, strict=True)]
-    if last - first > 1:
-        step = -(-(last - first) // _PIECES)
-        return [Part(shard, start, min(last, start + step)) for start in range(first, last, step)]
-    deaths = part.deaths + 1
-    if deaths < _DEATHS_ALONE:
-        return [Part(shard, first, last, deaths=deaths)]
-    what = why or "(damaged or hostile, or too large for the memory of its machine)"
-    problem = f"ended the process that looked at it, {_DEATHS_ALONE} times {what}; look at the file, or leave it out"
-    return [Part(shard, first, last, problem=problem)]
-
-
-def _joined(parts: list[bytes], run: str) -> bytes:
-    if len(parts) == 1:
-        return parts[0]
-    arrow = need("pyarrow", "ray", WHAT)
-    parquet = need("pyarrow.parquet", "ray", WHAT)
-    counts: Counts = Counter()
-    tables = []
-    for part in parts:
-        table = parquet.read_table(arrow.BufferReader(part))
-        counts.update(json.loads(table.schema.metadata[METADATA_KEY])["counts"])
-        tables.append(table.replace_schema_metadata())
-    return encoded(arrow.concat_tables(tables), counts, run)
 
 
 def stated(file: Any) -> dict[str, Any]:
@@ -462,33 +351,7 @@ def stated(file: Any) -> dict[str, Any]:
     return found
 
 
-def _whole_shard(path: Path, run: str) -> Mapping[str, int] | None:
-    """Return the counts of a shard's file; None where it is not whole, ConfigError where it is of another run."""
-    try:
-        said = stated(path)
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    if said["run"] != run:
-        raise ConfigError(f"{path} is of another run; name another folder with --to")
-    counts: Mapping[str, int] = said["counts"]
-    return counts
-
-
-def _write_failures(shards: Path, path: Path) -> None:
-    parquet = need("pyarrow.parquet", "ray", WHAT)
-    names = ["path", "source", "error", "problem"]
-    with path.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(names)
-        for shard in sorted(shards.glob("*.parquet"), key=lambda one: int(one.stem)):
-            if not stated(shard)["counts"].get("failed"):
-                continue
-            for row in parquet.read_table(shard, columns=names).to_pylist():
-                if row["error"]:
-                    writer.writerow([spreadsheet_safe(row[name]) for name in names])
-
-
-def _same_run(folder: Path, stored: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+def _same_run(folder: Target, stored: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
     """Raise ConfigError, which names what differs, where a folder belongs to another run."""
     what = {"mien": "by mien", "sources": "for", "model": "with the model", "format": "in the format"}
     for name in ("format", "mien", "sources", "model"):
@@ -556,16 +419,23 @@ def _sha256(*parts: bytes) -> str:
     return digest.hexdigest()
 
 
+def _prepare_environment(config: BatchConfig) -> None:
+    """Set what Ray reads when it is imported."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would tell its maker that it was used
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # silences a warning about its future
+    if (config.address or os.environ.get("RAY_ADDRESS")) and (Path.home() / ".ray" / "auth_token").is_file():
+        # A cluster that was started where there is a token asks for it; Ray sends it only where it is told to.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+
+
 @contextmanager
 def _ray(config: BatchConfig) -> Iterator[Any]:
     """Give a Ray to work with: the one of this process, the cluster that was named, or one of this machine's own."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would tell its maker that it was used
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # silences a warning about its future
+    address = config.address or os.environ.get("RAY_ADDRESS")
     ray = need("ray", "ray", WHAT)
     if ray.is_initialized():
         yield ray
         return
-    address = config.address or os.environ.get("RAY_ADDRESS")
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if not address or address == "local":
         room = workers()
@@ -575,14 +445,19 @@ def _ray(config: BatchConfig) -> Iterator[Any]:
             )
         quiet |= {"num_cpus": room, "include_dashboard": False, "object_store_memory": _STORE_BYTES}
     before = signal.getsignal(signal.SIGTERM)
-    try:
-        ray.init(address=address or "local", **quiet)
-    except (ConnectionError, ValueError, RuntimeError, OSError) as error:
-        raise WorkerError(
-            f"Ray cannot be reached at {address}: {_line(error)}"
-            if address
-            else f"Ray does not start: {_line(error)}"
-        ) from error
+    for tried in range(1, _STARTS + 1):
+        try:
+            ray.init(address=address or "local", **quiet)
+            break
+        except Exception as error:  # its own kind, where its processes start too slowly, as on a busy machine
+            ray.shutdown()
+            if tried < _STARTS and "timed out during startup" in str(error):
+                continue
+            raise WorkerError(
+                f"Ray cannot be reached at {address}: {one_line(error)}"
+                if address
+                else f"Ray does not start: {one_line(error)}"
+            ) from error
     # Ray prints on stdout, where our results go, that a process died; we say so ourselves. There is no option.
     ray._private.worker._worker_logs_enabled = False
     with suppress(ValueError):  # not in the main thread
@@ -591,18 +466,3 @@ def _ray(config: BatchConfig) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
-
-
-def _room(ray: Any, cpus: int) -> int:
-    """Return how many actors the cluster has room for, at least one; ConfigError where none fits on any machine."""
-    nodes = [node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]]
-    if nodes and 0 < max(nodes) < cpus:
-        raise ConfigError(
-            f"cpus_per_actor is {cpus}, the largest machine of the cluster has {max(nodes):g} processors; ask for fewer"
-        )
-    return max(1, sum(int(one // cpus) for one in nodes))
-
-
-def _line(error: object) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[-1] if lines else type(error).__name__)[:300]

@@ -1,16 +1,30 @@
-"""Files by name, local or in a bucket: through Arrow's file systems, otherwise through fsspec's."""
+"""Files by name, local or in a bucket: through Arrow's file systems, otherwise through fsspec's.
+
+`Storage` reads what a run is about; `Target` is the folder that it writes to.
+"""
 
 from __future__ import annotations
 
+import io
+import json
 import os
+import platform
+import secrets
+import shutil
+import threading
+import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, cast
 
-from mien.errors import DataError, ImageError, MissingExtra, need
+from mien.errors import ConfigError, DataError, ImageError, MissingExtra, OutputError, need
+from mien.files import locked, whole_file
 from mien.images.decode import read_bytes
 
 WHAT = "mien batch"
+_CHUNK_BYTES = 1 << 20  # of a video that are asked for at a time
+_LOCK, _RENEW_S, _STALE_S = ".lock", 30.0, 120.0
 
 
 def is_address(name: str) -> bool:
@@ -43,7 +57,7 @@ class Storage:
         if not is_address(name):
             return read_bytes(self.root / name, shown)
         try:
-            system, path = self._place(name)
+            system, path = self.place(name)
             with system.open_input_stream(path) as stream:
                 return cast(bytes, stream.read())
         except (OSError, DataError) as error:
@@ -53,15 +67,26 @@ class Storage:
         """Open a file to read anywhere in it; OSError or DataError where that cannot be done."""
         if not is_address(name):
             return (self.root / name).open("rb")
-        system, path = self._place(name)
+        system, path = self.place(name)
         return cast(IO[bytes], system.open_input_file(path))
+
+    @contextmanager
+    def video(self, address: str, shown: str) -> Iterator[IO[bytes]]:
+        """Open a video in a bucket, of which the parts that are asked for are fetched; ImageError."""
+        try:
+            with self.open(address) as file:
+                yield cast(IO[bytes], io.BufferedReader(cast(io.RawIOBase, file), _CHUNK_BYTES))
+        except (OSError, DataError) as error:
+            if isinstance(error, ImageError):
+                raise
+            raise ImageError(f"{shown} cannot be opened: {_reason(error)}") from error
 
     def walk(self, address: str) -> Iterator[str]:
         """Yield the files at an address and below it, sorted folder by folder; DataError where it cannot be listed."""
         fs = need("pyarrow.fs", "ray", WHAT)
         start = _split(address)[0]
         try:
-            system, path = self._place(address)
+            system, path = self.place(address)
             root = self._open[start][1]
             (info,) = system.get_file_info([path or "/"])
             if info.type == fs.FileType.File:
@@ -82,12 +107,171 @@ class Storage:
                 f"cannot list {address}: {_reason(error)}; check its name and that this machine may read it"
             ) from error
 
-    def _place(self, name: str) -> tuple[Any, str]:
+    def place(self, name: str) -> tuple[Any, str]:
+        """Return the file system that an address belongs to, and the path that it has there."""
         start, rest = _split(name)
         if start not in self._open:
             self._open[start] = _connect(start, self.queries.get(start, ""))
         system, root = self._open[start]
         return system, f"{root.rstrip('/')}/{rest}" if rest else root
+
+
+class Target:
+    """The folder of a run, local or in a bucket. A file appears in it whole or not at all.
+
+    to: a path, or an address as of a source. OutputError where it cannot be written to.
+    """
+
+    def __init__(self, to: str | Path) -> None:
+        word = str(to).removeprefix("file://")
+        self._storage = Storage(Path.cwd())
+        self.is_address = is_address(word)
+        self.word = self._storage.learn(word).rstrip("/") if self.is_address else word
+
+    def __str__(self) -> str:
+        return self.word
+
+    def path(self, name: str = "") -> str:
+        """Return what a file in it is called."""
+        return f"{self.word}/{name}" if name else self.word
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Let nobody else write there inside the block; ConfigError where somebody does."""
+        if not self.is_address:
+            with locked(Path(self.word), "being written"):
+                yield
+            return
+        with self._held_bucket():
+            yield
+
+    def write(self, name: str, content: bytes) -> None:
+        if not self.is_address:
+            with whole_file(Path(self.word, name)) as path:
+                path.write_bytes(content)
+            return
+        try:
+            system, place = self._storage.place(self.path(name))
+            if system.type_name not in ("s3", "gcs"):  # which have no folders
+                system.create_dir(place.rpartition("/")[0], recursive=True)
+            # An object appears when its stream is closed, so nothing may fail between.
+            with system.open_output_stream(place) as stream:
+                stream.write(content)
+        except (OSError, DataError) as error:
+            raise self._cannot("write", name, error) from error
+
+    def read(self, name: str) -> bytes:
+        """Return a file's content; FileNotFoundError where there is none."""
+        if not self.is_address:
+            return Path(self.word, name).read_bytes()
+        try:
+            with self.open(name) as stream:
+                return stream.read()
+        except FileNotFoundError:
+            raise
+        except (OSError, DataError) as error:
+            raise self._cannot("read", name, error) from error
+
+    def open(self, name: str) -> IO[bytes]:
+        """Open a file to read anywhere in it."""
+        return self._storage.open(self.path(name) if self.is_address else str(Path.cwd() / self.word / name))
+
+    def names(self, below: str = "") -> list[str]:
+        """Return the names of the files in it, or in a folder of it, sorted; none where it is not there."""
+        if not self.is_address:
+            folder = Path(self.word, below)
+            return sorted(one.name for one in folder.iterdir() if one.is_file()) if folder.is_dir() else []
+        return self._listed(below, files=True)
+
+    def contents(self) -> list[str]:
+        """Return the names of the files and folders in it."""
+        if not self.is_address:
+            return sorted(one.name for one in Path(self.word).iterdir())
+        return self._listed("", files=False)
+
+    def remove(self, name: str) -> None:
+        if not self.is_address:
+            Path(self.word, name).unlink(missing_ok=True)
+            return
+        with suppress(OSError):
+            system, place = self._storage.place(self.path(name))
+            system.delete_file(place)
+
+    def remove_folder(self, name: str) -> None:
+        """Remove a folder of files, and the one above it where that is empty then."""
+        if self.is_address:
+            with suppress(OSError):
+                system, place = self._storage.place(self.path(name))
+                system.delete_dir(place)
+            return
+        shutil.rmtree(Path(self.word, name), ignore_errors=True)
+        with suppress(OSError):
+            Path(self.word, name).parent.rmdir()
+
+    def _listed(self, below: str, *, files: bool) -> list[str]:
+        fs = need("pyarrow.fs", "ray", WHAT)
+        try:
+            system, place = self._storage.place(self.path(below))
+            found = system.get_file_info(fs.FileSelector(place, allow_not_found=True))
+        except (OSError, DataError) as error:
+            raise self._cannot("read", below, error) from error
+        return sorted(one.base_name for one in found if not files or one.type == fs.FileType.File)
+
+    @contextmanager
+    def _held_bucket(self) -> Iterator[None]:
+        """A bucket has no locks: an object says who writes, and is renewed as long as that lives."""
+        mine = {"process": os.getpid(), "machine": platform.node(), "token": secrets.token_hex(8)}
+
+        def renew() -> None:
+            self.write(_LOCK, json.dumps({**mine, "at_s": time.time()}).encode())
+
+        def keep() -> None:
+            while not ended.wait(_RENEW_S):
+                with suppress(OutputError):  # the next time
+                    renew()
+
+        self._check_free(mine)
+        renew()
+        ended = threading.Event()
+        thread = threading.Thread(target=keep, name="mien-batch-lock", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+            self.remove(_LOCK)
+
+    def _check_free(self, mine: Mapping[str, Any]) -> None:
+        try:
+            other = json.loads(self.read(_LOCK))
+        except (FileNotFoundError, ValueError):
+            return
+        age_s = time.time() - other["at_s"]
+        if age_s > _STALE_S:
+            return
+        if other["machine"] == mine["machine"] and not _lives(other["process"]):
+            return
+        raise ConfigError(
+            f"{self.word} is being written by another process (process {other['process']} on {other['machine']}, "
+            f"seen {max(age_s, 0):.0f} s ago); wait for it (two minutes if it was killed), or name another --to"
+        )
+
+    def _cannot(self, doing: str, name: str, error: Exception) -> OutputError:
+        return OutputError(
+            f"cannot {doing} {self.path(name)}: {_reason(error)}; check that the bucket is there and that this machine "
+            "may write to it, or name another place with --to"
+        )
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _split(address: str) -> tuple[str, str]:
@@ -101,6 +285,9 @@ def _connect(start: str, query: str) -> tuple[Any, str]:
     """Return a file system and the path that the place has in it."""
     fs = need("pyarrow.fs", "ray", WHAT)
     arrow = need("pyarrow", "ray", WHAT)
+    if start.startswith("s3://") and "allow_delayed_open" not in query:
+        # A small file is written by one request and not by three.
+        query = f"{query or '?'}{'&' if query else ''}allow_delayed_open=true"
     try:
         return cast(
             tuple[Any, str], fs.FileSystem.from_uri(f"{start}/{query}" if start[-1] == "/" else start + query)

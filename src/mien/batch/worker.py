@@ -5,12 +5,11 @@ What travels is names, the bytes of the model, and finished tables: never a deco
 
 from __future__ import annotations
 
-import json
 import os
 import tarfile
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,8 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from mien._version import __version__
-from mien.batch.plan import NO_PATH, PICTURE, ROWS, Item, Shard, picture_column
+from mien.batch.part import CRASH, DAMAGED, UNREADABLE, Answer, Counts, Job, Part, encoded
+from mien.batch.plan import NO_PATH, PICTURE, ROWS, Item, picture_column
 from mien.batch.storage import WHAT, Storage
+from mien.batch.videos import answered_video
 from mien.errors import ImageError, ModelError, need
 from mien.files import cache_folder
 from mien.images.headers import HEAD_BYTES, content_kind
@@ -29,45 +30,8 @@ from mien.images.listing import PICTURE_SUFFIXES, picture_name
 from mien.predict.analyzer import Analyzer, analyze_many, load
 from mien.predict.results import Faces, arrow_schema, arrow_table, table_columns, table_rows
 
-UNREADABLE, DAMAGED, CRASH = "unreadable", "damaged", "crash"  # the words of the column `error`
-METADATA_KEY = b"mien"  # of a shard's Parquet file: its `Counts` as JSON, and the run that it belongs to
 _READERS = 8  # files read at a time, each waiting for a disk or the network
 _AT_ONCE = 64  # pictures in one go
-Counts = Counter[str]
-
-
-@dataclass(frozen=True)
-class Job:
-    """What is the same for every shard of a run.
-
-    run: its mark. files: those of model and detector, by the place that they get on the other machine. options: of
-    `mien.load`. sources: as the user named them. threads: of one actor. read_ahead: bytes of picture files in memory.
-    """
-
-    run: str
-    version: str
-    files: Mapping[str, bytes]
-    digest: str
-    options: Mapping[str, Any]
-    storage: Storage
-    sources: Sequence[str]
-    column: str | None
-    threads: int
-    read_ahead: int
-
-
-@dataclass(frozen=True)
-class Part:
-    """What one call answers: the pictures of a shard from first to last (not included; None: to the end).
-
-    problem: with words, the pictures are not looked at but reported so. deaths: of the actors that tried it alone.
-    """
-
-    shard: Shard
-    first: int = 0
-    last: int | None = None
-    problem: str = ""
-    deaths: int = 0
 
 
 @dataclass(frozen=True)
@@ -104,8 +68,13 @@ class Worker:
         self._readers = ThreadPoolExecutor(_READERS)
         return list(self._analyzer.head.labels)
 
-    def answer(self, part: Part) -> bytes:
-        """Return the Parquet file of a part: a row a face."""
+    def answer(self, part: Part) -> Answer:
+        """Return the Parquet file of a part, a row a face; of a step of a video, what it found."""
+        if part.shard.is_video:
+            return answered_video(part, self._job, self._analyzer)
+        return Answer([self._pictures(part)])
+
+    def _pictures(self, part: Part) -> bytes:
         labels = self._analyzer.head.labels
         names = [*table_columns(labels), "source", "error"]
         rows: list[list[Any]] = []
@@ -141,17 +110,6 @@ class Worker:
                 for picture, found in zip(some, answers, strict=True):
                     damaged = DAMAGED if isinstance(found, ImageError) else None
                     yield picture, found, UNREADABLE if picture.problem else damaged
-
-
-def encoded(table: Any, counts: Mapping[str, int], run: str) -> bytes:
-    """Return a table as the bytes of a Parquet file that says what it holds."""
-    arrow = need("pyarrow", "ray", WHAT)
-    parquet = need("pyarrow.parquet", "ray", WHAT)
-    stated = json.dumps({"run": run, "counts": dict(counts)})
-    stream = arrow.BufferOutputStream()
-    parquet.write_table(table.replace_schema_metadata({METADATA_KEY: stated}), stream, compression="zstd")
-    content: bytes = stream.getvalue().to_pybytes()
-    return content
 
 
 def _count(counts: Counts, found: Faces | ImageError, error: str | None) -> None:

@@ -1,10 +1,9 @@
-"""`mien batch`: a million pictures, on every processor of this machine or of a Ray cluster; stopped and gone on."""
+"""`mien batch`: a million pictures, and videos, on one machine or a Ray cluster; goes on after any stop."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
 from mien.batch.config import BatchConfig
 from mien.cli.inputs import add_network_options, add_search_options, adopted_model
@@ -16,7 +15,8 @@ EXAMPLES = """examples:
   mien batch "photos/*.tar" --to answers         WebDataset: pictures in tar files
   mien batch list.csv --to answers               a table with a column of paths
   mien batch faces.parquet --to answers          or of the bytes of pictures
-  mien batch s3://bucket/photos --to answers     a bucket: s3://, gs://, abfs://
+  mien batch s3://bucket/photos --to s3://bucket/answers   buckets: s3://, gs://, abfs://
+  mien batch films --to answers                  videos as well: every face followed, as mien video does
   mien batch photos --to answers --address auto  on the Ray cluster that this machine belongs to
 """
 
@@ -26,14 +26,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "sources",
         nargs="+",
         metavar="SOURCE",
-        help="folder (with all below it), picture, glob, table (.csv, .parquet), tar file, or an address of them",
+        help="folder (with all below it), picture, video, glob, table (.csv, .parquet), tar file, or an address of one",
     )
     parser.add_argument(
         "--to",
-        type=Path,
         required=True,
         metavar="DIR",
-        help="where the shards, summary.json and failures.csv go; the same command goes on with what is there",
+        help="folder or address (s3://…) for the shards, summary.json and failures.csv; the same command goes on with "
+        "what is there",
     )
     add_settings(parser, BatchConfig)
     add_network_options(parser)
@@ -65,8 +65,10 @@ def run(options: argparse.Namespace) -> int:
         f" in {clock(done.took_s)}, {done.answered / max(done.took_s, 1e-9):,.1f}/s" if done.answered else ""
     )
     before = counts["pictures"] - done.answered
+    films = f"{counts['videos']:,} videos ({done.videos:,} now), " if counts["videos"] else ""
     print(
-        f"{done.folder}: {counts['pictures']:,} pictures, {counts['faces']:,} faces, {counts['failed']:,} failed; "
-        f"{done.answered:,} now{pace}{f', {before:,} before' if before else ''}; see {done.folder / SUMMARY}"
+        f"{done.folder}: {counts['pictures']:,} pictures, {counts['faces']:,} faces, {films}"
+        f"{counts['failed']:,} failed; "
+        f"{done.answered:,} now{pace}{f', {before:,} before' if before else ''}; see {done.folder.path(SUMMARY)}"
     )
     return 1 if counts["failed"] or done.listed.problems else 0

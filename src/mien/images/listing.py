@@ -24,7 +24,7 @@ PICTURE_SUFFIXES = (
 )  # fmt: skip
 VIDEO = "video"
 # Of those kinds that are not known by their first bytes.
-_VIDEO_SUFFIXES = (
+VIDEO_SUFFIXES = (
     ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".wmv", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts", ".ogv", ".3gp",
 )  # fmt: skip
 # Left behind by systems and storage boxes; what lies in them is no data of the user's.
@@ -126,7 +126,7 @@ def no_picture(path: Path) -> str:
     except OSError:
         return suffix or "no suffix"
     kind, picture = content_kind(head)
-    if not picture and suffix in _VIDEO_SUFFIXES and kind != "text":
+    if not picture and suffix in VIDEO_SUFFIXES and kind != "text":
         return VIDEO
     return "" if picture else kind or suffix or "no suffix"
 

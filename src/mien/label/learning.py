@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.detect.base import align
-from mien.errors import MienError, OutputError
+from mien.errors import MienError, OutputError, need
 from mien.faceset.table import FaceRow, FaceSet
 from mien.files import whole_file
 from mien.images.decode import read_image
@@ -116,7 +116,9 @@ class Learning:
         try:
             self._look_at_faces()
             begun = time.monotonic()
-            self._fit()
+            # Threads of BLAS wait by spinning: beside a page that is served they cost more than they bring.
+            with need("threadpoolctl", "train", "learning from labels").threadpool_limits(1, user_api="blas"):
+                self._fit()
         except MienError as error:
             self.step, self.note = "off", f"there are no new guesses: {error}"
         except (

@@ -201,9 +201,10 @@ class Analyzer:
 
     def _name(self, inputs: NDArray[np.uint8], found: Sequence[Sequence[Detection]]) -> tuple[Faces, ...]:
         rows = iter(self.probabilities(inputs).tolist())
-        return tuple(Faces([self._face(face, next(rows)) for face in faces]) for faces in found)
+        return tuple(Faces([self.face(face, next(rows)) for face in faces]) for faces in found)
 
-    def _face(self, found: Detection, shares: Sequence[float]) -> Face:
+    def face(self, found: Detection, shares: Sequence[float]) -> Face:
+        """Return the answer about a face. shares: its probabilities in the order of the head's labels."""
         probabilities = Probabilities(zip(self.head.labels, shares, strict=True))
         emotion = max(self.head.labels, key=lambda label: probabilities[label])
         said = reasons(found)

@@ -38,8 +38,8 @@ _UNSURE_SCORE = 0.5  # of the detector
 _NO_FACE_SCORE = 0.25  # see `MienDetector.face_score`
 _TYPES = {  # of Parquet's columns; the others are numbers
     **dict.fromkeys(("path", "emotion", "reasons", "head", "prior", "problem", "source", "error"), "string"),
-    "face": "int32",
-    "uncertain": "bool",
+    **dict.fromkeys(("face", "frame", "track"), "int32"),
+    **dict.fromkeys(("uncertain", "interpolated"), "bool"),
 }
 
 

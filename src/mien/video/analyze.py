@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -117,20 +117,19 @@ def analyze_frames(
     stride = settings.stride_at(video.fps)
     frame_bytes = max(1, 3 * video.size_px[0] * video.size_px[1])
     together = max(1, min(_TOGETHER, _BYTES // (frame_bytes * stride)))
-    tracker = BoxTracker(settings.tracker())
-    recognition = _Recognition(analyzer, settings)
-    # Later keyframes confirm a new face, and say where faces are until then: so many a keyframe waits for.
-    undecided = max(1, settings.min_hits - 1)
-    waiting: list[Keyframe] = []
+    smoothed = Smoothed(analyzer, settings)
     frames = prefetch(video.frames(), max(2, min(_PREFETCH, _BYTES // frame_bytes)))
+
+    def find(frame: Frame) -> tuple[Detection, ...]:
+        return detect_resized(frame.image, analyzer.detector, settings.detect_size)
+
     try:
-        for keyframe in keyframes(frames, stride, analyzer.detector, settings.detect_size, tracker):
-            waiting.append(keyframe)
-            if len(waiting) == undecided + together:
-                yield from recognition.of(waiting[: together + 1])
-                del waiting[:together]
-        for start in range(0, len(waiting), together):
-            yield from recognition.of([*waiting, None][start : start + together + 1])
+        for row in decided(keyframes(with_cuts(frames), stride, find, settings), settings, together):
+            found = scenes(row)
+            images = [frame.image for frame, _ in found]
+            named = analyzer.classify_faces(images, [[box.found for box in boxes] for _, boxes in found])
+            for (frame, boxes), faces in zip(found, named, strict=True):
+                yield smoothed.frame(frame, boxes, faces)
     finally:
         frames.close()
 
@@ -172,15 +171,20 @@ class Keyframe:
 
 
 def keyframes(
-    frames: Iterable[Frame], stride: int, detector: Detector, detect_size: int, tracker: BoxTracker
+    frames: Iterable[tuple[Frame, bool]],
+    stride: int,
+    find: Callable[[Frame], Sequence[Detection]],
+    settings: VideoSettings,
 ) -> Iterator[Keyframe]:
-    """Detect faces in every `stride`-th frame and in the last one of each shot, and track them within it.
+    """Find faces in every `stride`-th frame and in the first and last one of each shot, and track them within it.
 
-    Yields each keyframe when it is complete. A track may get its number later: see TrackerSettings.min_hits.
+    frames: each with whether it begins a new shot. find: returns the faces in a frame. Yields each keyframe when it is
+    complete. A track may get its number later: see TrackerSettings.min_hits.
     """
+    tracker = BoxTracker(settings.tracker())
 
     def keyframe(frame: Frame) -> Keyframe:
-        found = detect_resized(frame.image, detector, detect_size)
+        found = find(frame)
         tracks = tracker.update(frame.time_s, [face.box for face in found])
         return Keyframe([frame], tuple(map(TrackedBox, tracks, found)))
 
@@ -194,10 +198,10 @@ def keyframes(
         yield last
 
     current: Keyframe | None = None
-    for frame, cut in with_cuts(frames):
+    for frame, cut in frames:
         if current is not None and cut:
             yield from complete(current)
-        elif current is not None and len(current.frames) < stride:
+        elif current is not None and frame.index % stride:
             current.frames.append(frame)
             continue
         elif current is not None:
@@ -215,33 +219,47 @@ def detect_resized(image: NDArray[np.uint8], detector: Detector, detect_size: in
     return tuple(_scaled(face, 1 / scale) for face in detector.detect(small))
 
 
-class _Recognition:
-    """Recognises and smooths the faces of keyframes that are decided. They must come in order, each once."""
+def decided(
+    found: Iterable[Keyframe], settings: VideoSettings, together: int
+) -> Iterator[Sequence[Keyframe | None]]:
+    """Yield rows of `together` keyframes with the one that follows (None: there is none), once it is known whose faces
+    are confirmed. Later keyframes say so, and where faces are until then: so many a keyframe waits for.
+    """
+    undecided = max(1, settings.min_hits - 1)
+    waiting: list[Keyframe] = []
+    for keyframe in found:
+        waiting.append(keyframe)
+        if len(waiting) == undecided + together:
+            yield waiting[: together + 1]
+            del waiting[:together]
+    for start in range(0, len(waiting), together):
+        yield [*waiting, None][start : start + together + 1]
+
+
+def scenes(row: Sequence[Keyframe | None]) -> list[tuple[Frame, tuple[TrackedBox, ...]]]:
+    """Return the frames of all keyframes but the last of a row, each with its confirmed faces, the largest first."""
+    return [
+        (frame, _largest_first(keyframe.boxes_in(frame, following)))
+        for keyframe, following in pairwise(row)
+        if keyframe is not None
+        for frame in keyframe.frames
+    ]
+
+
+class Smoothed:
+    """Averages the expressions of each face over time. Frames must come in order, each once."""
 
     def __init__(self, analyzer: Analyzer, settings: VideoSettings) -> None:
-        self._analyzer = analyzer
-        half_life_s = settings.half_life_s if settings.smoothing else None
-        self._smoother = TrackSmoother(analyzer.head, half_life_s)
+        self._smoother = TrackSmoother(analyzer.head, settings.half_life_s if settings.smoothing else None)
 
-    def of(self, row: Sequence[Keyframe | None]) -> Iterator[VideoFrame]:
-        """Yield the frames of all keyframes but the last of the row, with one call of the network."""
-        scenes = [
-            (frame, _largest_first(keyframe.boxes_in(frame, following)))
-            for keyframe, following in pairwise(row)
-            if keyframe is not None
-            for frame in keyframe.frames
-        ]
-        faces = self._analyzer.classify_faces(
-            [frame.image for frame, _ in scenes],
-            [tuple(box.found for box in boxes) for _, boxes in scenes],
+    def frame(self, frame: Frame, boxes: Sequence[TrackedBox], faces: Sequence[Face]) -> VideoFrame:
+        """Return what becomes of a frame. faces: what the network says of each box in it."""
+        return VideoFrame(
+            index=frame.index,
+            time_s=frame.time_s,
+            faces=tuple(self._tracked(frame, box, face) for box, face in zip(boxes, faces, strict=True)),
+            image=frame.image,
         )
-        for (frame, boxes), found in zip(scenes, faces, strict=True):
-            yield VideoFrame(
-                index=frame.index,
-                time_s=frame.time_s,
-                faces=tuple(self._tracked(frame, box, face) for box, face in zip(boxes, found, strict=True)),
-                image=frame.image,
-            )
 
     def _tracked(self, frame: Frame, box: TrackedBox, face: Face) -> TrackedFace:
         assert box.track.number is not None  # the others were left out

@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, Any, TypeVar
 
 import cv2
 import numpy as np
@@ -68,19 +68,31 @@ class Video:
 
     def frames(self) -> Iterator[Frame]:
         """Yield every frame in order; ImageError when there is none."""
-        clock = _Clock(1 / self.fps)
+        clock = Clock(1 / self.fps)
         begin_s = 0.0
-        while True:
-            done, bgr = self._capture.read()
-            if not done:
+        for stamp_s in self.stamps():
+            if (image := self.image()) is None:
                 break
             if not clock.frames:
-                begin_s = self._begin_s()
-            time_s = clock.read(self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
-            yield Frame(clock.frames - 1, time_s, cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB))
-        if not clock.frames:
-            raise ImageError(f"{self.path} holds no frame that can be decoded; is it a whole video file?")
-        self.problem = self._missing(clock, begin_s)
+                begin_s = self.begin_s()
+            yield Frame(clock.frames, clock.read(stamp_s), image)
+        self.problem = missing(self.path, self.fps, self.length_s, clock, begin_s)
+
+    def stamps(self, begin_s: float | None = None) -> Iterator[float]:
+        """Go from frame to frame and yield the time that the file gives each, in seconds; `image` decodes it.
+
+        begin_s: where to begin, the time of a frame from which a decoder can begin; None: at the front. There frames
+        may come that are shown before it.
+        """
+        if begin_s is not None:
+            self._capture.set(cv2.CAP_PROP_POS_MSEC, 1000 * begin_s)
+        while self._capture.grab():
+            yield self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+
+    def image(self) -> NDArray[np.uint8] | None:
+        """Return the frame at which `stamps` is, RGB; None where it cannot be decoded."""
+        done, bgr = self._capture.retrieve()
+        return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8) if done else None
 
     def at(self, time_s: float) -> NDArray[np.uint8]:
         """Return the frame nearest to a time, which counts from the first frame as `Frame.time_s` does; RGB.
@@ -94,43 +106,62 @@ class Video:
             raise ImageError(f"{self.path} has no frame at {time_s:.1f} s that can be decoded")
         return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
 
-    def _begin_s(self) -> float:
+    def begin_s(self) -> float:
         """Return when the first frame, just read, is shown. Matroska's length counts from 0, not from there."""
         begin_s = self._capture.get(cv2.CAP_PROP_PTS) / self.fps
         return max(0.0, begin_s) if math.isfinite(begin_s) else 0.0
 
-    def _missing(self, clock: _Clock, begin_s: float) -> str:
-        end_s = clock.time_s + 1 / self.fps
-        if self.length_s is None or begin_s + end_s >= self.length_s * (1 - _CUT_SHARE) - _CUT_S:
-            return ""
-        return (
-            f"{self.path} ends after {end_s:.1f} of {self.length_s:.1f} seconds: it is cut off or damaged; what is "
-            "there is done"
-        )
+
+def missing(path: Path, fps: float, length_s: float | None, clock: Clock, begin_s: float) -> str:
+    """Say in one line what a video lacks that has been read to its end; '' for nothing. ImageError without a frame."""
+    if not clock.frames:
+        raise ImageError(f"{path} holds no frame that can be decoded; is it a whole video file?")
+    end_s = clock.time_s + 1 / fps
+    if length_s is None or begin_s + end_s >= length_s * (1 - _CUT_SHARE) - _CUT_S:
+        return ""
+    return (
+        f"{path} ends after {end_s:.1f} of {length_s:.1f} seconds: it is cut off or damaged; what is "
+        "there is done"
+    )
 
 
 @contextmanager
-def open_video(path: Path) -> Iterator[Video]:
+def open_video(path: Path, stream: IO[bytes] | None = None) -> Iterator[Video]:
     """Open a video file of any kind that OpenCV's FFmpeg decodes; its name's ending does not matter.
 
-    Raises ImageError, in one line, for what is no file or no video.
+    stream: its bytes, an `io.BufferedIOBase` that can seek, where they are no file of this machine. Raises ImageError,
+    in one line, for what is no file or no video.
     """
-    _check(path)
-    with silenced():
-        # FFmpeg by name: other backends give the time of the next frame, or none.
-        capture = cv2.VideoCapture(str(path.resolve()), cv2.CAP_FFMPEG)
-    try:
+    with opened(path, stream) as capture:
         if not capture.isOpened():
             raise ImageError(
                 f"{path} is not a video that can be decoded; is it a whole one? to convert it: ffmpeg -i {path} "
                 "converted.mp4"
             )
         yield Video(path, capture)
+
+
+@contextmanager
+def opened(path: Path, stream: IO[bytes] | None, *, packets: bool = False) -> Iterator[cv2.VideoCapture]:
+    """Open a file with OpenCV. packets: it goes from packet to packet, undecoded. ImageError for what is no video."""
+    options = [cv2.CAP_PROP_FORMAT, -1] if packets else []
+    if stream is None:
+        _check(path)
+    else:
+        stream.seek(0)
+        _check_head(path, stream.read(_HEAD_BYTES))
+        stream.seek(0)
+    with silenced():
+        # FFmpeg by name: other backends give the time of the next frame, or none.
+        source: Any = str(path.resolve()) if stream is None else stream
+        capture = cv2.VideoCapture(source, cv2.CAP_FFMPEG, options)
+    try:
+        yield capture
     finally:
         capture.release()
 
 
-class _Clock:
+class Clock:
     """Times that always grow, made of a container's timestamps.
 
     OpenCV gives 0 for a frame without a timestamp (raw streams have none at all): it is counted on by the frame rate.
@@ -169,6 +200,10 @@ def _check(path: Path) -> None:
             head = file.read(_HEAD_BYTES)
     except OSError as error:
         raise ImageError(f"cannot read {path}: {error.strerror}; name a video file") from error
+    _check_head(path, head)
+
+
+def _check_head(path: Path, head: bytes) -> None:
     if not head:
         raise ImageError(f"{path} is empty (0 bytes); name a video file")
     # FFmpeg would draw a text as a film of letters, or follow a playlist to wherever it leads.

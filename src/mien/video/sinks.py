@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import TextIO
+from typing import Any, TextIO
 
 import cv2
 
@@ -32,24 +32,39 @@ class CsvSink:
 
     def __init__(self, file: TextIO, labels: Sequence[str]) -> None:
         self._writer = csv.writer(file, lineterminator="\n")
-        shares = [f"{kind}_{label}" for kind in ("p", "raw") for label in labels]
-        self._writer.writerow(map(spreadsheet_safe, [*_COLUMNS, *shares]))
+        self._writer.writerow(map(spreadsheet_safe, video_columns(labels)))
 
     def add(self, frame: VideoFrame) -> None:
-        values = frame.to_dict()
-        for face in values["faces"]:
-            why = " ".join(
-                reason.replace(" ", "-") for reason in face["reasons"]
-            )  # as mien predict --csv has them
-            decision = (
-                spreadsheet_safe(face["emotion"]), face["probability"], str(face["uncertain"]).lower(), why,
-                spreadsheet_safe(face["head"]), spreadsheet_safe(face["prior"]),
-            )  # fmt: skip
-            place = (*face["box"], face["score"], str(face["interpolated"]).lower())
-            shares = (*face["probabilities"].values(), *face["raw_probabilities"].values())
+        for row in video_rows(frame):
+            cells = (str(cell).lower() if isinstance(cell, bool) else cell for cell in row)
             self._writer.writerow(
-                [values["frame"], values["time_s"], face["track"], *decision, *place, *shares]
+                [spreadsheet_safe(cell) if isinstance(cell, str) else cell for cell in cells]
             )
+
+
+def video_columns(labels: Sequence[str]) -> list[str]:
+    """Return the columns of a table of a video."""
+    return [*_COLUMNS, *(f"{kind}_{label}" for kind in ("p", "raw") for label in labels)]
+
+
+def video_rows(frame: VideoFrame) -> Iterator[list[Any]]:
+    """Yield the rows of a frame, one a face, with the columns of `video_columns`; numbers are rounded."""
+    values = frame.to_dict()
+    for face in values["faces"]:
+        reasons = (reason.replace(" ", "-") for reason in face["reasons"])  # as mien predict --csv has them
+        decision = (face["emotion"], face["probability"], face["uncertain"], " ".join(reasons))
+        place = (*face["box"], face["score"], face["interpolated"])
+        shares = (*face["probabilities"].values(), *face["raw_probabilities"].values())
+        yield [
+            values["frame"],
+            values["time_s"],
+            face["track"],
+            *decision,
+            face["head"],
+            face["prior"],
+            *place,
+            *shares,
+        ]
 
 
 class JsonLinesSink:

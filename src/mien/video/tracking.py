@@ -386,22 +386,46 @@ def with_cuts(frames: Iterable[Frame]) -> Iterator[tuple[Frame, bool]]:
     and be large beside the changes around it. The last two frames before the cut must both differ from the first two
     after it, so that the flash of a camera, which changes one frame alone, is none. Slow dissolves are not found.
     """
-    before: list[NDArray[np.float32]] = []  # the last two frames of this shot, small
+    return decided_cuts(possible_cuts(frames))
+
+
+NO_CUT, CUT_IF_NEW, CUT = 0, 1, 2  # CUT_IF_NEW: where the frame before it is the first of a shot
+
+
+def possible_cuts(frames: Iterable[Frame]) -> Iterator[tuple[Frame, int]]:
+    """Yield each frame with NO_CUT, CUT_IF_NEW or CUT, which the two frames before it and the next one decide.
+
+    So a part of a video can be judged by itself. What is before a cut is no part of the shot: where the frame before
+    is the first of one, it alone is compared.
+    """
+    before: list[NDArray[np.float32]] = []  # the last two frames, small
     waiting: tuple[Frame, NDArray[np.float32]] | None = None
     for frame in frames:
         small = _small(frame)
         if waiting is not None:
-            cut = _is_cut(before, [waiting[1], small])
-            yield waiting[0], cut
-            before = [waiting[1]] if cut else [*before[-1:], waiting[1]]
+            yield waiting[0], _cut(before, [waiting[1], small])
+            before = [*before[-1:], waiting[1]]
         waiting = (frame, small)
     if waiting is not None:
-        yield waiting[0], _is_cut(before, [waiting[1]])
+        yield waiting[0], _cut(before, [waiting[1]])
+
+
+def decided_cuts(frames: Iterable[tuple[Frame, int]]) -> Iterator[tuple[Frame, bool]]:
+    """Say of each frame of a whole video, in order, whether it is the first of a new shot; the very first is not."""
+    is_new = True
+    for place, (frame, found) in enumerate(frames):
+        cut = place > 0 and (found == CUT or (found == CUT_IF_NEW and is_new))
+        yield frame, cut
+        is_new = cut or place == 0
+
+
+def _cut(before: list[NDArray[np.float32]], after: list[NDArray[np.float32]]) -> int:
+    if not before or not _is_cut(before[-1:], after):  # then with more frames before it neither
+        return NO_CUT
+    return CUT if _is_cut(before, after) else CUT_IF_NEW
 
 
 def _is_cut(before: list[NDArray[np.float32]], after: list[NDArray[np.float32]]) -> bool:
-    if not before:
-        return False
     pairs = [np.abs(one - other) for one in before for other in after]
     if min(float((pair.max(axis=2) > _LEVELS).mean()) for pair in pairs) < _SHARE:
         return False
