@@ -178,6 +178,7 @@ def with_column(name: str, cells: list[str]) -> str:
         ("partition", ["0"] * 5 + ["1", "2", "2"], {"train": 5, "validation": 1, "test": 2}),
         ("is_valid", ["False"] * 6 + ["True"] * 2, {"train": 6, "validation": 2}),
         ("Is-Test", ["0"] * 6 + ["1"] * 2, {"train": 6, "test": 2}),
+        ("Is Training", ["1"] * 6 + ["0"] * 2, {"train": 6, "test": 2}),
         ("is_train", ["yes"] * 6 + ["no"] * 2, {"train": 6, "test": 2}),
         ("fold", ["train"] * 6 + ["val"] * 2, {"train": 6, "validation": 2}),
     ],

@@ -61,6 +61,7 @@ SPLIT_COLUMNS = (
 FLAG_COLUMNS = {  # a yes or no: what 'yes' means
     "is_valid": "validation", "is_val": "validation", "is_validation": "validation", "valid": "validation",
     "validation": "validation", "is_test": "test", "test": "test", "is_train": "train", "train": "train",
+    "is_training": "train", "training": "train", "is_testing": "test", "is_dev": "validation", "is_holdout": "test",
 }  # fmt: skip
 FOLD_COLUMNS = ("fold", "folds", "kfold", "k_fold", "cv_fold", "fold_id")
 GROUP_COLUMNS = (
