@@ -16,7 +16,7 @@ let shown = -1, timer = 0;
 export function setUpPanel() {
   on("answers", (places) => { if (places.has(shown)) drawFacts(); later(); });
   on("classes", later);
-  on("progress", later);
+  on("progress", () => { if (state.waiting) byId("stored").textContent = "storing …"; later(); });
   on("loaded", () => { for (const one of photographs.values()) if (one.address) URL.revokeObjectURL(one.address); photographs.clear(); shown = -1; later(); });
 }
 
