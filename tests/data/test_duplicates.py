@@ -120,11 +120,11 @@ CHANGES = {
     "smaller": (lambda picture: cv2.resize(picture, (64, 64), interpolation=cv2.INTER_AREA), "recompressed"),
     "framed": (
         lambda picture: cv2.copyMakeBorder(picture, 12, 12, 12, 12, cv2.BORDER_CONSTANT, value=255),
-        r"cropped to (79|8[0-3])%",
+        r"^framed$",
     ),
     "framed in black": (
         lambda picture: cv2.copyMakeBorder(picture, 8, 8, 5, 5, cv2.BORDER_CONSTANT, value=0),
-        r"cropped to (8[6-9]|9[01])%",
+        r"^framed$",
     ),
     "written on": (
         lambda picture: cv2.putText(picture.copy(), "mien", (2, 90), cv2.FONT_HERSHEY_PLAIN, 2, 255, 2),
@@ -158,7 +158,7 @@ def test_drawn_faces_are_mostly_different_faces(tmp_path):
 
     draw_dataset(tmp_path / "drawn", per_class=40, classes=("happy", "sad"), seed=1)
     pictures = open_dataset(tmp_path / "drawn", carve_validation=False).splits["train"].pictures
-    assert len(pictures) == 64 and len(np.unique(groups_of_copies(pictures))) >= 56
+    assert len(pictures) == 64 and len(np.unique(groups_of_copies(pictures))) >= 62
 
 
 def test_few_pictures(face):

@@ -307,11 +307,84 @@ def test_soft_labels(pictures):
     assert dataset.classes == ("unhappy", "happy")
     split = dataset.splits["train"]
     np.testing.assert_allclose(split.shares[7], [1 / 8, 7 / 8], rtol=1e-6)
-    assert split.labels.tolist() == [0, 0, 0, 0, 0, 1, 1, 1]
+    assert split.labels.tolist() == [0, 0, 0, 0, 1, 1, 1, 1]  # of equal shares its own stays
     chosen = open_dataset(path, DataConfig(classes=("happy", "sad")), carve_validation=False).splits["train"]
     np.testing.assert_allclose(chosen.shares[1], [1 / 7, 6 / 7], rtol=1e-6)
     with pytest.raises(DataError, match="row 1 has '-1' as the share of happy"):
         open_dataset(write(pictures, "path,p_happy,p_sad\npictures/0.png,-1,2\n"))
+
+
+def test_several_labels_are_a_soft_label_in_equal_shares(pictures):
+    labels = (
+        "happy|surprised",
+        "happy",
+        "sad",
+        "surprised; sad",
+        "happy",
+        "sad",
+        '"surprised, happy"',
+        "surprised",
+    )
+    text = "".join(f"pictures/{number}.png,{label}\n" for number, label in enumerate(labels))
+    dataset = open_dataset(write(pictures, f"path,label\n{text}"), carve_validation=False)
+    train = dataset.splits["train"]
+    assert dataset.classes == ("happy", "sad", "surprised")
+    assert [dataset.classes[label] for label in train.labels] == [
+        "happy", "happy", "sad", "surprised", "happy", "sad", "surprised", "surprised",
+    ]  # fmt: skip
+    np.testing.assert_allclose(
+        train.shares[[0, 1, 3, 6]], [[0.5, 0, 0.5], [1, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5]]
+    )
+    assert said(
+        dataset, "3 rows have several labels, such as 'happy|surprised': read as soft labels in equal"
+    )
+    merged = open_dataset(
+        write(pictures, f"path,label\n{text}"),
+        DataConfig(merge=("other=sad+surprised",)),
+        carve_validation=False,
+    ).splits["train"]
+    np.testing.assert_allclose(merged.shares[[0, 3]], [[0.5, 0.5], [0, 1]])
+    assert merged.labels.tolist() == [0, 0, 1, 1, 0, 1, 1, 1]
+    numbers = text.replace("happy", "3").replace("surprised", "5").replace("sad", "4")
+    named = open_dataset(
+        write(pictures, f"path,label\n{numbers.replace(chr(34) + '5, 3' + chr(34), '5|3')}"),
+        DataConfig(labels=("3=happy", "4=sad", "5=surprised")),
+        carve_validation=False,
+    )
+    assert named.classes == dataset.classes
+    np.testing.assert_allclose(named.splits["train"].shares, train.shares)
+
+
+def test_a_class_of_its_own_is_not_taken_apart(pictures):
+    text = "".join(f"pictures/{number}.png,{('glad|bored', 'calm')[number % 2]}\n" for number in range(8))
+    dataset = open_dataset(write(pictures, f"path,label\n{text}"), carve_validation=False)
+    assert dataset.classes == ("calm", "glad|bored") and dataset.splits["train"].shares is None
+    text = text.replace("glad|bored", "happy|calm")
+    asked = DataConfig(classes=("happy|calm", "calm"))
+    assert open_dataset(write(pictures, f"path,label\n{text}"), asked).classes == ("happy|calm", "calm")
+
+
+def test_several_ones_in_columns_of_expressions(pictures):
+    lines = "".join(f"pictures/{n}.png,{int(n < 5)},{int(n > 2)},{int(n == 7)}\n" for n in range(8))
+    dataset = open_dataset(write(pictures, f"path,happy,sad,angry\n{lines}"), carve_validation=False)
+    train = dataset.splits["train"]
+    assert dataset.classes == ("angry", "happy", "sad") and train.labels.tolist() == [1] * 5 + [2] * 3
+    np.testing.assert_allclose(train.shares[[0, 3, 7]], [[0, 1, 0], [0, 0.5, 0.5], [0.5, 0, 0.5]])
+    assert said(
+        dataset, "the largest share is the label; in 3 rows several are the largest, and the first counts"
+    )
+
+
+def test_lists_of_labels(pictures):
+    lines = "".join(
+        f'{{"file": "pictures/{n}.png", "label": {json.dumps([["a", "b"], ["a"], ["b"]][n % 3])}}}\n'
+        for n in range(8)
+    )
+    path = write(pictures, lines, "x.jsonl")
+    train = open_dataset(path, carve_validation=False).splits["train"]
+    np.testing.assert_allclose(train.shares[:3], [[0.5, 0.5], [1, 0], [0, 1]])
+    with pytest.raises(DataError, match="row 1 has no label"):
+        open_dataset(write(pictures, lines.replace('["a", "b"]', "[]"), "x.jsonl"))
 
 
 def test_votes_in_columns_of_expressions(pictures):

@@ -7,8 +7,11 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
+import mien
 from mien.errors import ConfigError, ModelError
 from mien.evaluate.charts import apart
 from mien.evaluate.compare import CompareConfig, compare
@@ -17,6 +20,7 @@ from mien.evaluate.render import comparison_text, write_comparison
 from mien.evaluate.report import bytes_in_words, count_in_words
 
 CONFIG = EvaluateConfig(resamples=200)
+SAMPLES = Path(mien.__file__).with_name("samples")
 REVERSED = ("bright", "dark", "middle")
 
 
@@ -116,3 +120,32 @@ def test_names_keep_their_distance() -> None:
 )
 def test_numbers_in_words(text: str, said: str) -> None:
     assert text == said
+
+
+def test_each_model_sees_faces_cut_as_in_its_own_training(
+    model_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    """One was trained on faces that were cut out, the other on whole pictures: here faces on black, which are dark."""
+    cut, whole = model_folder("cut"), model_folder("whole")
+    described = json.loads((cut / "model.json").read_text(encoding="utf-8"))
+    described["training"] = {"settings": {"faces": "crop", "detector": "mien"}}
+    (cut / "model.json").write_text(json.dumps(described), encoding="utf-8")
+    for name, label in (("eileen-collins", "middle"), ("grace-hopper", "middle"), ("", "dark")):
+        photo = np.zeros((600, 600, 3), np.uint8)
+        if name:
+            portrait = cv2.imread(str(SAMPLES / f"{name}.jpg"))
+            photo[200:400, 200:400] = cv2.resize(portrait, (200, 200), interpolation=cv2.INTER_AREA)
+        (tmp_path / "photos" / "test" / label).mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(tmp_path / "photos" / "test" / label / f"{name or 'nobody'}.png"), photo)
+    for models in ([cut, whole], [whole, cut]):
+        found = compare(models, tmp_path / "photos", config=CONFIG)
+        assert [(row.name, row.report.scores.accuracy, row.report.scores.n) for row in found.rows] == [
+            ("cut", 1.0, 2),
+            ("whole", 0.0, 2),
+        ]
+        assert found.rows[0].report.predictions.names == found.rows[1].report.predictions.names
+        assert any("left out for all models: test/dark/nobody.png" in note for note in found.notes)
+        assert any(note.startswith("cut: cropped the largest face out of 2 of 3") for note in found.notes)
+    alike = compare([cut, whole], tmp_path / "photos", config=EvaluateConfig(resamples=200, faces="whole"))
+    assert [row.report.scores.n for row in alike.rows] == [3, 3] and alike.best_two is not None
+    assert alike.best_two.p_value == 1

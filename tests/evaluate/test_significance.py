@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from mien.evaluate.significance import difference, exact_mcnemar, intervals, macro_f1, paired_test
+from mien.evaluate.significance import (
+    difference,
+    exact_mcnemar,
+    group_numbers,
+    grouped_intervals,
+    intervals,
+    macro_f1,
+    paired_test,
+)
 
 
 def test_accuracy_interval_is_as_wide_as_the_binomial_one() -> None:
@@ -40,6 +48,31 @@ def test_intervals_cover_the_truth_nineteen_times_in_twenty() -> None:
         accuracy, _ = intervals(np.array([[right, 300 - right], [0, 0]]), 400, seed=1)
         hits += accuracy.low <= truth <= accuracy.high
     assert 180 <= hits <= 199
+
+
+def test_groups_are_drawn_whole() -> None:
+    """Ten pictures of a person that are right or wrong together say as much as one."""
+    persons, each = 100, 10
+    labels = np.repeat(np.arange(persons) % 2, each)
+    answers = np.where(np.repeat(np.arange(persons) % 4 == 0, each), 1 - labels, labels)
+    groups = np.repeat(np.arange(persons), each)
+    apart, f1_apart = grouped_intervals(labels * 2 + answers, 2, np.arange(len(labels)), 2000, seed=0)
+    plain, f1_plain = intervals(metrics.confusion_matrix(labels, answers), 2000, seed=1)
+    assert (apart.low, apart.high, f1_apart.low) == pytest.approx(
+        (plain.low, plain.high, f1_plain.low), abs=0.005
+    )
+    together, _ = grouped_intervals(labels * 2 + answers, 2, groups, 2000, seed=0)
+    one_each, _ = intervals(metrics.confusion_matrix(labels[::each], answers[::each]), 2000, seed=1)
+    assert (together.low, together.high) == pytest.approx((one_each.low, one_each.high), abs=0.011)
+    right = answers == labels
+    alone = difference(np.ones(len(right), bool), right, 2000, 0)
+    whole = difference(np.ones(len(right), bool), right, 2000, 0, groups)
+    assert whole.high - whole.low == pytest.approx((alone.high - alone.low) * np.sqrt(each), rel=0.1)
+
+
+def test_groups_are_numbered_and_pictures_without_one_stand_alone() -> None:
+    assert group_numbers(["b", "", "a", "b", ""]).tolist() == [0, 1, 2, 0, 3]  # type: ignore[union-attr]
+    assert group_numbers(None) is None and group_numbers(["a", "b", ""]) is None
 
 
 def test_the_same_seed_gives_the_same_interval() -> None:

@@ -237,7 +237,8 @@ def test_pictures_are_chosen_dropped_and_pasted_and_a_broken_one_says_why(
 ) -> None:
     page = open_page(allowed="status of 422")
     (tmp_path / "broken.jpg").write_bytes(PORTRAIT.read_bytes()[:400])
-    page.set_input_files("#photo-file", [folder / "two.jpg", tmp_path / "broken.jpg"])
+    (tmp_path / "odd.jpg").write_bytes(PORTRAIT.read_bytes()[:-2])  # without its end marker
+    page.set_input_files("#photo-file", [folder / "two.jpg", tmp_path / "broken.jpg", tmp_path / "odd.jpg"])
     page.wait_for_selector(".frame:nth-child(2)[aria-label*=problem]")
     boxes = page.locator(".box")
     boxes.nth(1).wait_for()
@@ -256,6 +257,12 @@ def test_pictures_are_chosen_dropped_and_pasted_and_a_broken_one_says_why(
     assert boxes.nth(0).get_attribute("aria-pressed") == "true"
     page.click(".frame:nth-child(2)")
     assert "broken.jpg" in page.inner_text("#photo-notice")
+    page.click(".frame:nth-child(3)")
+    page.wait_for_selector("#photo-panel .warning")
+    assert page.inner_text("#photo-panel .warning").startswith(
+        "odd.jpg is written oddly (its end marker is missing)"
+    )
+    assert page.inner_text("#photo-panel .word")
     give = """async ([event, url]) => {
         const data = new DataTransfer();
         const blob = await (await fetch(url)).blob();

@@ -220,6 +220,9 @@ def _relabelled(raw: RawDataset, classes: tuple[str, ...], new_names: Sequence[s
                 if new >= 0:
                     shares[:, new] += kept.shares[:, old]
             shares /= np.maximum(shares.sum(axis=1, keepdims=True), 1e-9)
-            kept, labels = replace(kept, shares=shares), shares.argmax(axis=1).astype(np.int64)
+            # Of equal shares the label keeps its own: happy|surprise stays happy, whatever stands first now.
+            still = shares[np.arange(len(rows)), labels] >= shares.max(axis=1, initial=0)
+            labels = np.where(still, labels, shares.argmax(axis=1)).astype(np.int64)
+            kept = replace(kept, shares=shares)
         splits[name] = replace(kept, labels=labels)
     return replace(raw, classes=classes, splits=in_order(splits))

@@ -7,9 +7,8 @@ decides what is alike.
 The whole of every picture is compared with 30 windows of every other (all of it, and parts of 90, 80 and 70 % of its
 sides), plain and mirrored, and with two slightly turned versions. A crop so meets the window that it was cut from.
 
-**Verification.** The window says roughly how one picture lies on the other; ECC (Evangelidis and Psarakis 2008,
-'Parametric Image Alignment Using Enhanced Correlation Coefficient Maximization', IEEE TPAMI 30) fits an affine map
-from there. Then the fine details must agree: faces of two people align well, but their wrinkles and hair do not.
+**Verification.** The window says roughly how one picture lies on the other; `mien.data.alignment` fits that and
+compares the details.
 
 `docs/data-trust.md` has the figures: what is found and missed of 22 alterations, and false pairs.
 """
@@ -19,7 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache as once
 
 import cv2
@@ -27,30 +26,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.data import cache
+from mien.data.alignment import (
+    FLIP,
+    NOISY,
+    SURE,
+    Floats,
+    Map,
+    coarsely_aligned,
+    evened,
+    halved,
+    same_shot,
+    textured,
+)
 from mien.data.dataset import Progress
 from mien.data.index import SIDE, Fingerprints
 from mien.images.decode import workers
 
-Floats = NDArray[np.float32]
-Map = NDArray[
-    np.float64
-]  # (3, 3), from pixels (x, y, 1) of one thumbnail to pixels of another; (2, 3) where it is stored
-
 NEIGHBOURS = 8  # candidates of a picture that are verified, at most
 _LIKELY = 0.66  # cosine from which a pair is a candidate; of crops to 70 % one in a hundred is below
-# Set by looking at pairs of FER-2013's PublicTest and Training: where the details of all correlate to .80 or more, all
-# that we looked at show the same photograph; pairs of different people begin at .79. Where half of the blocks agree to
-# .85, or three tenths to .91, the rest was written on, covered, or moved between two frames.
-DETAILS, HALF, THREE_TENTHS = 0.80, 0.85, 0.91
-# Details that are enough by themselves; correlation of grey levels that is needed below that, and below DETAILS.
-SURE, LEVELS, LEVELS_OF_PARTS = 0.92, 0.96, 0.98
-_ALIGNED = 0.70  # coarse correlation below which the details are not looked at
-_TEXTURE, _TEXTURED = (
-    4.0,
-    5,
-)  # grey levels of deviation that make a block worth comparing; blocks of 16 that are needed
 _EVEN = 3.0  # grey levels of deviation within a line of a frame
-_OVERLAP = 0.35  # share of a picture that must lie on the other
 _WORTH_CACHING = 500  # pictures
 
 # Windows by the share of the picture's sides: how many positions each way.
@@ -59,10 +53,6 @@ _SHIFTED = 0.8  # windows of this share meet each other's centre as well: that f
 _TURNS = (8.0, -8.0)  # degrees
 _WAVES, _HIGHEST = 8, 10  # waves each way, and the largest sum of both that is kept
 
-_FLIP = np.array([[-1, 0, SIDE - 1], [0, 1, 0], [0, 0, 1]], np.float64)
-_HALVED = np.array(
-    [[2, 0, 0.5], [0, 2, 0.5], [0, 0, 1]], np.float64
-)  # pixels of a halved thumbnail to those of the whole
 _QUERIES, _COLUMNS = 128, 2048  # pictures compared at once, both ways: bounds the memory, fits the caches
 
 
@@ -71,9 +61,11 @@ class NearCopies:
     """Pairs of pictures that show the same shot but not the same pixels.
 
     first, second: (m,) int64, rows, first < second. details: (m,) float32, the correlation of their fine details once
-    aligned, at most 1. maps: (m, 2, 3) float32, from pixels of the first 48x48 thumbnail to pixels of the second.
-    relit: (m,) bool, brightness or contrast differ. Each picture is compared with its `NEIGHBOURS` likeliest others, so
-    of a thousand frames of one video not every pair is listed; `grouped` joins them all the same.
+    aligned, at most 1. maps: (m, 2, 3) float32, from pixels of the first 48x48 thumbnail to pixels of the second, both
+    without frames. relit: (m,) bool, brightness or contrast differ. framed: (m,) bool, one has an even frame.
+
+    Each picture is compared with its `NEIGHBOURS` likeliest others, so of a thousand frames of one video not every pair
+    is listed; `grouped` joins them all the same.
     """
 
     first: NDArray[np.int64]
@@ -81,6 +73,7 @@ class NearCopies:
     details: NDArray[np.float32]
     maps: NDArray[np.float32]
     relit: NDArray[np.bool_]
+    framed: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.first)
@@ -90,16 +83,18 @@ class NearCopies:
 
     def kind(self, pair: int) -> str:
         """Say in words what was done to one of the two: 'mirrored, cropped to 80 %'."""
-        return _kind(self.maps[pair].astype(np.float64), float(self.details[pair]), bool(self.relit[pair]))
+        words = _kind(self.maps[pair].astype(np.float64), float(self.details[pair]), bool(self.relit[pair]))
+        return ", ".join([*(["framed"] if self.framed[pair] else []), *words]) or "recompressed"
 
 
 def no_copies() -> NearCopies:
     """Return an empty list of pairs."""
     rows = np.empty(0, np.int64)
-    return NearCopies(rows, rows, np.empty(0, np.float32), np.empty((0, 2, 3), np.float32), np.empty(0, bool))
+    none = np.empty(0, bool)
+    return NearCopies(rows, rows, np.empty(0, np.float32), np.empty((0, 2, 3), np.float32), none, none)
 
 
-_FIELDS = ("first", "second", "details", "maps", "relit")
+_FIELDS = ("first", "second", "details", "maps", "relit", "framed")
 
 
 def near_copies(prints: Fingerprints, progress: Progress | None = None) -> NearCopies:
@@ -121,20 +116,18 @@ def near_copies_if_quick(prints: Fingerprints, seconds: float = 60.0) -> NearCop
 
 def _near_copies(prints: Fingerprints, progress: Progress | None, seconds: float) -> NearCopies | None:
     digests, rows = np.unique(prints.digests, axis=0, return_index=True)
-    key = cache.hash_of("near copies 2", digests.tobytes())
+    key = cache.hash_of("near copies 3", digests.tobytes())
     stored = cache.load("near", key) if len(prints) >= _WORTH_CACHING else None
     if stored:
         found = NearCopies(*(stored[name] for name in _FIELDS))  # type: ignore[arg-type]
     elif estimated_s(len(rows)) > seconds:
         return None
     else:
-        textured = np.flatnonzero(_textured(prints.thumbnails[rows]))
-        inner, maps = _without_frames(prints.thumbnails[rows[textured]])
+        worth = np.flatnonzero(textured(prints.thumbnails[rows]))
+        inner, framed = _without_frames(prints.thumbnails[rows[worth]])
         found = _all_pairs(inner, progress)
-        for place, (one, other) in enumerate(zip(found.first.tolist(), found.second.tolist(), strict=True)):
-            between = np.vstack([found.maps[place], [0, 0, 1]])
-            found.maps[place] = (maps[other] @ between @ np.linalg.inv(maps[one]))[:2]
-        found = _renumbered(found, textured)
+        found = replace(found, framed=framed[found.first] != framed[found.second])
+        found = _renumbered(found, worth)
         if len(prints) >= _WORTH_CACHING:
             cache.store("near", key, {name: getattr(found, name) for name in _FIELDS})
     return _renumbered(found, rows)
@@ -149,7 +142,7 @@ def _renumbered(pairs: NearCopies, rows: NDArray[np.intp]) -> NearCopies:
         maps[place] = np.linalg.inv(np.vstack([maps[place], [0, 0, 1]]))[:2]
     low, high = np.minimum(first, second).astype(np.int64), np.maximum(first, second).astype(np.int64)
     order = np.lexsort((high, low))
-    return NearCopies(low, high, pairs.details, maps, pairs.relit).take(order)
+    return replace(pairs, first=low, second=high, maps=maps).take(order)
 
 
 def grouped(prints: Fingerprints, pairs: NearCopies) -> NDArray[np.int64]:
@@ -186,16 +179,16 @@ def components(count: int, pairs: Iterable[tuple[int, int]]) -> NDArray[np.int64
 
 def estimated_s(count: int) -> float:
     """Return about how many seconds of processor time the search for near copies takes among so many pictures."""
-    return 1.7e-7 * count**2 + 8e-3 * count
+    return 1.7e-7 * count**2 + 6e-3 * count
 
 
-def _without_frames(thumbnails: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], Map]:
+def _without_frames(thumbnails: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """Cut even frames of one level away, and scale what is inside to the whole: (n, 48, 48).
 
-    Returns also the (n, 3, 3) maps from pixels of the answer to pixels of the thumbnails. A frame has the same level
-    all round; the line within it is cut as well, because there both are mixed.
+    Returns also which had one, (n,). A frame has the same level all round; the line within it is cut as well, because
+    there both are mixed.
     """
-    found, maps = thumbnails.copy(), np.repeat(np.eye(3)[None], len(thumbnails), axis=0)
+    found, framed = thumbnails.copy(), np.zeros(len(thumbnails), bool)
     levels = thumbnails.astype(np.float32)
     even = levels.std(axis=2) < _EVEN, levels.std(axis=1) < _EVEN  # rows, columns
     means = levels.mean(axis=2), levels.mean(axis=1)
@@ -212,9 +205,8 @@ def _without_frames(thumbnails: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], M
             continue  # little is left: a drawing on paper, not a framed picture
         cut = np.ascontiguousarray(thumbnails[place, top:bottom, left:right])
         found[place] = cv2.resize(cut, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
-        x, y = (right - left) / SIDE, (bottom - top) / SIDE
-        maps[place] = np.array([[x, 0, left + x / 2 - 0.5], [0, y, top + y / 2 - 0.5], [0, 0, 1]])
-    return found, maps
+        framed[place] = True
+    return found, framed
 
 
 # The search
@@ -222,13 +214,16 @@ def _without_frames(thumbnails: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], M
 
 def _all_pairs(thumbnails: NDArray[np.uint8], progress: Progress | None) -> NearCopies:
     """Compare all pictures; then one of each large group again, because its nearest are all in its own group."""
+    halves = np.empty((len(thumbnails), SIDE // 2, SIDE // 2), np.int8)
+    for start in range(0, len(thumbnails), _COLUMNS):
+        halves[start : start + _COLUMNS] = halved(evened(thumbnails[start : start + _COLUMNS]))
     rows = np.arange(len(thumbnails))
-    pairs = _verified(thumbnails, rows, _candidates(thumbnails, progress))
+    pairs = _verified(thumbnails, halves, rows, _candidates(thumbnails, progress))
     while True:
         groups = components(len(thumbnails), zip(pairs.first.tolist(), pairs.second.tolist(), strict=True))
         members = np.bincount(groups, minlength=len(groups))
         standing = np.flatnonzero(members > NEIGHBOURS)
-        more = _verified(thumbnails, standing, _candidates(thumbnails[standing], None))
+        more = _verified(thumbnails, halves, standing, _candidates(thumbnails[standing], None))
         known = set(zip(pairs.first.tolist(), pairs.second.tolist(), strict=True))
         new = [pair not in known for pair in zip(more.first.tolist(), more.second.tolist(), strict=True)]
         if not any(new):
@@ -291,7 +286,7 @@ def _hypotheses() -> tuple[_Hypothesis, ...]:
     centre = _centre()
     mirrored = np.where(kept[1] % 2, -1, 1).astype(np.float32)
     found = []
-    for signs, flip in ((np.ones_like(mirrored), np.eye(3)), (mirrored, _FLIP)):
+    for signs, flip in ((np.ones_like(mirrored), np.eye(3)), (mirrored, FLIP)):
         found += [_Hypothesis(k, False, signs, one @ flip) for k, one in enumerate([*maps, *turned])]
         found += [
             _Hypothesis(k, True, signs, maps[k] @ flip @ np.linalg.inv(maps[centre]))
@@ -310,18 +305,6 @@ def _centre() -> int:
     """Return the place of the window in the middle among those of share `_SHIFTED`."""
     before = sum(steps**2 for share, steps in _WINDOWS.items() if share > _SHIFTED)
     return before + _WINDOWS[_SHIFTED] ** 2 // 2
-
-
-def _evened(
-    thumbnails: NDArray[np.uint8] | Floats, reach: float = 6.0, window: float = 6.0, floor: float = 4.0
-) -> Floats:
-    """Return thumbnails, (n, 48, 48) float32, without slow changes of brightness and with even local contrast."""
-    found = np.empty(thumbnails.shape, np.float32)
-    for place, thumbnail in enumerate(thumbnails):
-        level = cv2.GaussianBlur(np.asarray(thumbnail, np.float32), (0, 0), 0.7)
-        detail = level - cv2.GaussianBlur(level, (0, 0), reach)
-        found[place] = detail / (np.sqrt(cv2.GaussianBlur(detail * detail, (0, 0), window)) + floor)
-    return found
 
 
 def _described(evened: Floats) -> Floats:
@@ -345,14 +328,14 @@ def _candidates(
     starts = range(0, len(thumbnails), _QUERIES)
     wholes, centres = [], []
     for start in starts:
-        described = _described(_evened(thumbnails[start : start + _QUERIES]))
+        described = _described(evened(thumbnails[start : start + _QUERIES]))
         wholes.append(described[:, 0])
         centres.append(described[:, _centre()])
     if not wholes:
         return
     whole, centre = np.concatenate(wholes), np.concatenate(centres)
     for start in starts:
-        described = _described(_evened(thumbnails[start : start + _QUERIES]))
+        described = _described(evened(thumbnails[start : start + _QUERIES]))
         queries = np.stack([described[:, way.window] * way.signs for way in _hypotheses()])
         query, other = _nearest(queries, whole, centre, start)
         scores = np.stack(
@@ -398,11 +381,9 @@ def _nearest(
     return rows[rank < NEIGHBOURS], others[rank < NEIGHBOURS]
 
 
-# The verification
-
-
 def _verified(
     thumbnails: NDArray[np.uint8],
+    halves: NDArray[np.int8],
     rows: NDArray[np.intp],
     candidates: Iterable[tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]],
 ) -> NearCopies:
@@ -412,7 +393,8 @@ def _verified(
 
     def checked(job: tuple[int, int, int]) -> tuple[Map, float, bool] | None:
         query, other, way = job
-        return _same_shot(thumbnails[other], thumbnails[query], _hypotheses()[way].map)
+        there = coarsely_aligned(halves[other], halves[query], _hypotheses()[way].map)
+        return None if there is None else same_shot(thumbnails[other], thumbnails[query], there)
 
     with ThreadPoolExecutor(workers()) as pool:
         for queries, others, ways in candidates:
@@ -444,126 +426,11 @@ def _verified(
         np.array([found[pair][1] for pair in order], np.float32),
         np.array([found[pair][0][:2] for pair in order], np.float32).reshape(-1, 2, 3),
         np.array([found[pair][2] for pair in order], bool),
+        np.zeros(len(order), bool),
     )
 
 
-def _same_shot(
-    first: NDArray[np.uint8], second: NDArray[np.uint8], start: Map
-) -> tuple[Map, float, bool] | None:
-    """Align two thumbnails from a first guess and compare their details; None where they are not the same shot.
-
-    Returns the map from `first` to `second`, the correlation of the details, and whether the light differs.
-    """
-    evened = _evened(np.stack([first, second]))
-    there = _aligned(evened[0], evened[1], start)
-    if there is None:
-        return None
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    moved = cv2.warpAffine(
-        second.astype(np.float32), there[:2], (SIDE, SIDE), flags=flags, borderMode=cv2.BORDER_REPLICATE
-    )
-    inside = _inside(there)
-    if inside.mean() < _OVERLAP:
-        return None
-    pair = np.stack([first.astype(np.float32), moved])
-    blocks = _blocks(inside[None])[0].mean(axis=1) >= 0.8
-    blocks &= (_blocks(pair).std(axis=2) >= _TEXTURE).any(axis=0)
-    if blocks.sum() < _TEXTURED or _correlation(*_evened(pair)[:, inside]) < _ALIGNED:
-        return None
-    fine = _evened(pair, reach=2.0, window=4.0, floor=1.5)
-    details = _correlation(*fine[:, inside])
-    mine, theirs = _blocks(fine)[:, blocks]
-    each = np.array([_correlation(*both) for both in zip(mine, theirs, strict=True)])
-    fifth, half, three_tenths = np.percentile(each, (20, 50, 70))
-    if details < SURE:
-        if not ((details >= DETAILS and fifth >= 0.5) or half >= HALF or three_tenths >= THREE_TENTHS):
-            return None
-        # Where they agree, light must be light in both: two drawings from one template agree in their lines alone.
-        levels = _blocks(np.stack([cv2.GaussianBlur(one, (0, 0), 1.0) for one in pair]))[:, blocks]
-        needed = LEVELS if details >= DETAILS else LEVELS_OF_PARTS
-        if _correlation(*levels[:, each >= min(0.8, half)]) < needed:
-            return None
-    means, deviations = pair[:, inside].mean(axis=1), pair[:, inside].std(axis=1)
-    relit = abs(means[0] - means[1]) > 8 or not 0.85 < deviations[0] / max(deviations[1], 1e-6) < 1.18
-    return there, details, bool(relit)
-
-
-def alikeness(
-    first: NDArray[np.uint8], second: NDArray[np.uint8], *, mirrored: bool = False
-) -> tuple[float, float]:
-    """Return how alike two thumbnails are once aligned: the correlation of all, and that of the second worst block.
-
-    Both at most 1; (0, 0) where they cannot be aligned. Stricter than what makes near copies: two frames of one face
-    with different expressions agree but in the blocks of the mouth and the eyes.
-    """
-    evened = _evened(np.stack([first, second]))
-    there = _aligned(evened[0], evened[1], _FLIP if mirrored else np.eye(3))
-    if there is None:
-        return 0.0, 0.0
-    inside = _inside(there)
-    blocks = _blocks(inside[None])[0].mean(axis=1) >= 0.8
-    if inside.mean() < _OVERLAP or blocks.sum() < _TEXTURED:
-        return 0.0, 0.0
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    moved = cv2.warpAffine(
-        second.astype(np.float32), there[:2], (SIDE, SIDE), flags=flags, borderMode=cv2.BORDER_REPLICATE
-    )
-    both = _evened(np.stack([first.astype(np.float32), moved]))
-    mine, theirs = _blocks(both)[:, blocks]
-    each = sorted(_correlation(*pair) for pair in zip(mine, theirs, strict=True))
-    return _correlation(*both[:, inside]), each[1]
-
-
-def _aligned(first: Floats, second: Floats, start: Map) -> Map | None:
-    """Return the affine map from `first` to `second` by ECC, at half the resolution and then at the whole."""
-    there = np.linalg.inv(_HALVED) @ start @ _HALVED
-    halves = [
-        cv2.resize(one, (SIDE // 2, SIDE // 2), interpolation=cv2.INTER_AREA) for one in (first, second)
-    ]
-    until = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 15, 1e-3)
-    try:
-        likeness, fitted = cv2.findTransformECC(
-            halves[0], halves[1], there[:2].astype(np.float32), cv2.MOTION_AFFINE, until, None, 3
-        )
-        if likeness < 0.6:
-            return None
-        there = _HALVED @ np.vstack([fitted, [0, 0, 1]]) @ np.linalg.inv(_HALVED)
-        _, fitted = cv2.findTransformECC(
-            first, second, there[:2].astype(np.float32), cv2.MOTION_AFFINE, until, None, 1
-        )
-    except cv2.error:  # it does not converge: they have nothing in common
-        return None
-    size = abs(float(np.linalg.det(fitted[:, :2])))
-    return np.vstack([fitted, [0, 0, 1]]).astype(np.float64) if 0.3 < size < 3.3 else None
-
-
-def _inside(there: Map) -> NDArray[np.bool_]:
-    """Return which pixels of the first thumbnail lie on the second, (48, 48) bool."""
-    x, y = np.meshgrid(np.arange(SIDE), np.arange(SIDE))
-    places = there[:2] @ np.stack([x.ravel(), y.ravel(), np.ones(SIDE * SIDE)])
-    return ((places > -0.5) & (places < SIDE - 0.5)).all(axis=0).reshape(SIDE, SIDE)
-
-
-def _blocks(pictures: NDArray[np.generic]) -> NDArray[np.generic]:
-    """Cut (n, 48, 48) into 16 blocks each, (n, 16, 144)."""
-    return pictures.reshape(-1, 4, 12, 4, 12).transpose(0, 1, 3, 2, 4).reshape(-1, 16, 144)
-
-
-def _correlation(one: NDArray[np.floating], other: NDArray[np.floating]) -> float:
-    one, other = one - one.mean(), other - other.mean()
-    return float((one * other).sum() / np.sqrt((one * one).sum() * (other * other).sum() + 1e-9))
-
-
-def _textured(thumbnails: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Return which pictures have enough in them to be compared, (n,) bool."""
-    found = np.zeros(len(thumbnails), bool)
-    for start in range(0, len(thumbnails), 1024):
-        blocks = _blocks(thumbnails[start : start + 1024])
-        found[start : start + 1024] = (blocks.std(axis=2) >= _TEXTURE).sum(axis=1) >= _TEXTURED
-    return found
-
-
-def _kind(there: Map, details: float, relit: bool) -> str:
+def _kind(there: Map, details: float, relit: bool) -> list[str]:
     linear = there[:, :2]
     size = math.sqrt(abs(float(np.linalg.det(linear))))
     words = []
@@ -580,10 +447,10 @@ def _kind(there: Map, details: float, relit: bool) -> str:
     angle = abs(math.degrees(math.atan2(linear[1, 0] - linear[0, 1], linear[0, 0] + linear[1, 1])))
     if angle >= 2.5:
         words.append(f"turned by {angle:.0f} degrees")
-    if details < DETAILS:
+    if details < NOISY:
         words.append("another frame, or written on")
-    elif details < 0.92:
+    elif details < SURE:
         words.append("retouched")
     if relit:
         words.append("other light")
-    return ", ".join(words) if words else "recompressed"
+    return words

@@ -15,7 +15,7 @@ from mien.evaluate.evaluate import check_packages, evaluate_on
 from mien.evaluate.models import Scorer, open_as
 from mien.evaluate.profile import profile, provenance
 from mien.evaluate.report import Comparison, Row
-from mien.evaluate.selection import choose_split
+from mien.evaluate.selection import choose_for_each
 from mien.evaluate.significance import PairedTest, paired_test
 from mien.settings import setting
 from mien.terminal import OnStage
@@ -39,18 +39,18 @@ def compare(
 ) -> Comparison:
     """Score models on the same pictures and measure what they cost; `render.write_comparison` writes it.
 
-    models, config and the default split: as in `evaluate`. Raises ConfigError for no models and a model
-    twice, ModelError, DataError and OutputError, each with one line.
+    models, config and the default split: as in `evaluate`; each model sees faces cut as in its own training. Raises
+    ConfigError for no models and a model twice, ModelError, DataError and OutputError, each with one line.
     """
     if not models:
         raise ConfigError("nothing to compare; name models, or train some with --networks or --recipes")
     check_packages()
     settings = EvaluateConfig.reading_as(config or EvaluateConfig())
     scorers = [open_as(model, settings) for model in models]
-    dataset, split, read = choose_split(data, scorers, settings)
+    datasets, split, read = choose_for_each(data, scorers, settings)
     settings = replace(read, split=split)
     rows = []
-    for name, scorer in zip(_names(models, scorers), scorers, strict=True):
+    for name, scorer, dataset in zip(_names(models, scorers), scorers, datasets, strict=True):
         report = evaluate_on(scorer, dataset, settings, progress=progress, quality=False)
         rows.append(Row(name, report, profile(scorer)))
     rows.sort(key=lambda row: -row.report.scores.accuracy)
@@ -74,6 +74,7 @@ def _tested(rows: Sequence[Row], config: EvaluateConfig) -> PairedTest:
         second.report.predictions.right,
         resamples=config.resamples,
         seed=config.seed,
+        groups=first.report.predictions.groups,
     )
 
 

@@ -35,6 +35,7 @@ from mien.evaluate.profile import provenance
 from mien.evaluate.render import REPORT_JSON, write_report
 from mien.evaluate.report import DataSummary, Mistake, ModelSummary, Predictions, Report
 from mien.evaluate.selection import choose_split, first_names, trained_on
+from mien.evaluate.significance import group_numbers
 from mien.files import check_replaceable
 from mien.labels import FERPLUS
 from mien.settings import to_options
@@ -104,7 +105,9 @@ def evaluate_on(
     outputs = answers(name)
     probabilities = match.probabilities(outputs[match.head.name])
     copies = _copies(dataset, name)
-    predictions = Predictions(tuple(split.names), dataset.classes, split.labels, probabilities, copies)
+    predictions = Predictions(
+        tuple(split.names), dataset.classes, split.labels, probabilities, copies, group_numbers(split.groups)
+    )
     validation = None
     if name != "validation" and len(dataset.splits.get("validation", ())):
         on_validation = match.probabilities(answers("validation")[match.head.name])
@@ -113,9 +116,7 @@ def evaluate_on(
         model=_model_summary(scorer, match),
         data=_data_summary(scorer, dataset, name, copies),
         tta=described("single" if name == OUT_OF_FOLD else config.tta),
-        scores=score(
-            probabilities, split.labels, dataset.classes, resamples=config.resamples, seed=config.seed
-        ),
+        scores=_scores(predictions, np.ones(len(split), bool), config),
         deduplicated=_without(predictions, copies, config),
         without_near_copies=_without(predictions, _any_copies(dataset, name, copies), config),
         calibration=_calibration(probabilities, split.labels, validation, config),
@@ -174,13 +175,18 @@ def _without(
 ) -> Scores | None:
     if copies is None or not copies.any() or copies.all():
         return None
-    rows = ~copies
+    return _scores(predictions, ~copies, config)
+
+
+def _scores(predictions: Predictions, rows: NDArray[np.bool_], config: EvaluateConfig) -> Scores:
+    groups = predictions.groups
     return score(
         predictions.probabilities[rows],
         predictions.labels[rows],
         predictions.classes,
         resamples=config.resamples,
         seed=config.seed,
+        groups=None if groups is None else np.unique(groups[rows], return_inverse=True)[1].reshape(-1),
     )
 
 
@@ -275,6 +281,11 @@ def _notes(scorer: Scorer, dataset: Dataset, name: str, match: Match) -> tuple[s
             else "these are training pictures: the figures say how well they are remembered, no more"
         )
     counts = np.bincount(dataset.split(name).labels, minlength=len(dataset.classes))
+    if (groups := group_numbers(dataset.split(name).groups)) is not None:
+        notes.append(
+            f"intervals draw the {int(groups.max()) + 1:,} groups (persons, films), not pictures, because those of one "
+            "group are right or wrong together"
+        )
     if lacking := [label for label, count in zip(dataset.classes, counts, strict=True) if not count]:
         notes.append(f"no pictures of {', '.join(lacking)} in this split; means over classes leave them out")
     return tuple(note for note in notes if note)

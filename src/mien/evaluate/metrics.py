@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.errors import DataError, need
-from mien.evaluate.significance import Interval, intervals
+from mien.evaluate.significance import Interval, grouped_intervals, intervals
 from mien.evaluate.significance import macro_f1 as mean_f1
 from mien.labels import FERPLUS, canonical
 from mien.model.calibration import (
@@ -108,8 +108,11 @@ def score(
     *,
     resamples: int = 2000,
     seed: int = 0,
+    groups: NDArray[np.int64] | None = None,
 ) -> Scores:
     """Score answers. probabilities: (n, classes), rows sum to one. labels: (n,) places in `classes`.
+
+    groups: (n,) from 0 without gaps, equal for pictures of one person or film; the intervals then draw groups.
 
     Raises DataError for no pictures, shapes that do not fit and numbers that are not finite; MissingExtra
     without scikit-learn.
@@ -121,7 +124,11 @@ def score(
     per_class = _per_class(metrics, probabilities, labels, classes)
     with_pictures = [found for found in per_class if found.support]
     targets = np.eye(len(classes))[labels]
-    accuracy_interval, f1_interval = intervals(confusion, resamples, seed)
+    if groups is None:
+        accuracy_interval, f1_interval = intervals(confusion, resamples, seed)
+    else:
+        cells = labels * len(classes) + answers
+        accuracy_interval, f1_interval = grouped_intervals(cells, len(classes), groups, resamples, seed)
     return Scores(
         n=len(labels),
         classes=per_class,

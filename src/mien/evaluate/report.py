@@ -104,7 +104,7 @@ class Mistake:
 @dataclass(frozen=True, eq=False)
 class Predictions:
     """The answers behind the figures, one row a picture. copies: whether it is a copy of a training
-    picture.
+    picture. groups: (n,) equal for pictures of one person or film; None where each stands alone.
     """
 
     names: tuple[str, ...]
@@ -112,6 +112,7 @@ class Predictions:
     labels: NDArray[np.int64]
     probabilities: NDArray[np.float32]
     copies: NDArray[np.bool_] | None
+    groups: NDArray[np.int64] | None = None
 
     @property
     def right(self) -> NDArray[np.bool_]:

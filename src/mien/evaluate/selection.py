@@ -22,6 +22,7 @@ from mien.evaluate.models import Scorer
 from mien.settings import from_mapping, to_options
 from mien.train.run_folder import OUT_OF_FOLD
 
+_NO_FACE = "no face found, left out"
 _NAMED = 5  # names in a note, before "and more"
 _CLASSES = ("labels", "merge", "classes")  # settings that hold for other data as well
 
@@ -31,20 +32,61 @@ def choose_split(
 ) -> tuple[Dataset, str, EvaluateConfig]:
     """Open DATA as the first model's training did, and name the split to score; config: how it was read.
 
-    What a model was fitted on is left out, known by content, whatever has been added, removed, renamed or moved since;
-    only a picture that lies in the data's own train split as well stays where else it lies: it is a copy, and the
-    report counts those. Raises DataError where nothing is left to score.
+    Faces are cut as for the first model; `choose_for_each` cuts them for every one. What a model was fitted on is left
+    out, known by content, whatever has been added, removed, renamed or moved since; only a picture that lies in the
+    data's own train split as well stays where else it lies: it is a copy, and the report counts those. Raises DataError
+    where nothing is left to score.
     """
-    given = config
-    dataset, config = _read_as_trained(data, scorers[0], config)
-    notes = list(dataset.notes)
+    dataset, name, read = _chosen(data, scorers, config)
+    return _cut_for(scorers[0], dataset, name, config), name, read
+
+
+def choose_for_each(
+    data: Path, scorers: Sequence[Scorer], config: EvaluateConfig
+) -> tuple[list[Dataset], str, EvaluateConfig]:
+    """As `choose_split`, with the same pictures for each model, in which each sees faces as in its own training.
+
+    A picture in which the face detector of one of them finds no face is left out for all.
+    """
+    whole, name, read = _chosen(data, scorers, config)
+    # Rows instead of names, so that it can be told which pictures are left.
+    numbered = {
+        key: replace(split, names=list(map(str, range(len(split))))) for key, split in whole.splits.items()
+    }
+    cut = [_cut_for(scorer, replace(whole, splits=numbered), name, config) for scorer in scorers]
+    kept = {key: set.intersection(*(set(one.splits[key].names) for one in cut)) for key in numbered}
+    if not kept[name]:
+        raise DataError(f"no picture of {data} shows a face that the face detectors of all models find")
+    lost = [
+        whole.splits[name].names[row] for row in range(len(whole.split(name))) if str(row) not in kept[name]
+    ]
+    found = []
+    for one in cut:
+        splits = {}
+        for key, split in one.splits.items():
+            left = split.take(np.flatnonzero([row in kept[key] for row in split.names]))
+            splits[key] = replace(left, names=[whole.splits[key].names[int(row)] for row in left.names])
+        note = (f"no face found, left out for all models: {first_names(lost)}",) if lost else ()
+        notes = tuple(line for line in one.notes if not line.startswith(_NO_FACE))
+        found.append(replace(one, splits=splits, notes=(*notes, *note)))
+    return found, name, read
+
+
+def _chosen(
+    data: Path, scorers: Sequence[Scorer], config: EvaluateConfig
+) -> tuple[Dataset, str, EvaluateConfig]:
+    dataset, read = _read_as_trained(data, scorers[0], config)
+    dataset, name = _to_score(dataset, scorers, read)
+    return dataset, name, read
+
+
+def _cut_for(scorer: Scorer, dataset: Dataset, name: str, given: EvaluateConfig) -> Dataset:
+    """Cut faces as one model takes them. given: what the user asked for, before anything was taken from a training."""
+    config = _cut_as_trained(given, scorer)
     if config.faces == "crop" and given.faces is None and not _all_stored(dataset):
-        notes.append(
-            "faces are cut out as in the training of this model; where the pictures are faces already: --faces whole"
-        )
-    dataset = replace(dataset, notes=tuple(notes))
-    dataset, name = _to_score(dataset, scorers, config)
-    return _cut(dataset, name, scorers[0], config), name, config
+        note = "faces are cut out as in the training of this model; where the pictures are faces already: --faces whole"
+        dataset = replace(dataset, notes=(*dataset.notes, note))
+    return _cut(dataset, name, scorer, config)
 
 
 def _to_score(dataset: Dataset, scorers: Sequence[Scorer], config: EvaluateConfig) -> tuple[Dataset, str]:
@@ -291,7 +333,7 @@ def _cut(dataset: Dataset, name: str, scorer: Scorer, config: EvaluateConfig) ->
     found = open_detector(config.detector or "mien", file)
     asked = {key: part for key, part in dataset.splits.items() if key in (name, "validation")}
     cropped, without = crop_faces(replace(dataset, splits=asked), found, margin)
-    note = f"no face found, left out: {first_names(without)}" if without else ""
+    note = f"{_NO_FACE}: {first_names(without)}" if without else ""
     notes = cropped.notes + ((note,) if note else ())
     return replace(cropped, splits={**dataset.splits, **cropped.splits}, notes=notes)
 

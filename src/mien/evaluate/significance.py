@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 _COVERED = (2.5, 97.5)
 SIGNIFICANT = 0.05
+_AT_ONCE = 2_000_000  # draws held at once
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,54 @@ def intervals(confusion: NDArray[np.int64], resamples: int, seed: int) -> tuple[
     return _interval(_accuracy(tables)), _interval(macro_f1(tables))
 
 
-def difference(right_a: NDArray[np.bool_], right_b: NDArray[np.bool_], resamples: int, seed: int) -> Interval:
-    """Return the paired interval of accuracy(b) - accuracy(a) on the same pictures."""
+def grouped_intervals(
+    cells: NDArray[np.int64], classes: int, groups: NDArray[np.int64], resamples: int, seed: int
+) -> tuple[Interval, Interval]:
+    """Return the intervals of accuracy and macro-F1 where whole groups are drawn: the cluster bootstrap.
+
+    Pictures of one person or film are right and wrong together, so as many pictures say less than as many persons
+    would (Davison and Hinkley 1997, 'Bootstrap Methods and their Application', section 3.8). cells: (n,) each picture's
+    cell of the confusion matrix, label * classes + answer. groups: (n,) from 0 without gaps.
+    """
+    of_group = np.zeros((int(groups.max()) + 1, classes * classes))
+    np.add.at(of_group, (groups, cells), 1)
+    tables = _drawn_groups(of_group, resamples, seed).astype(np.int64).reshape(resamples, classes, classes)
+    return _interval(_accuracy(tables)), _interval(macro_f1(tables))
+
+
+def group_numbers(groups: Sequence[str] | None) -> NDArray[np.int64] | None:
+    """Number groups from 0, (n,); a picture of none, '', stands alone. None where no two pictures share one."""
+    named = [(group, -1) if group else ("", row) for row, group in enumerate(groups or ())]
+    known = {name: number for number, name in enumerate(dict.fromkeys(named))}
+    return np.array([known[name] for name in named], np.int64) if len(known) < len(named) else None
+
+
+def _drawn_groups(of_group: NDArray[np.float64], resamples: int, seed: int) -> NDArray[np.float64]:
+    """Return the sums over groups drawn with replacement: (resamples, k). of_group: (groups, k)."""
+    random, count = np.random.default_rng(seed), len(of_group)
+    even, step = np.full(count, 1 / count), max(1, _AT_ONCE // count)
+    sizes = [min(step, resamples - start) for start in range(0, resamples, step)]
+    return np.concatenate([random.multinomial(count, even, size=size) @ of_group for size in sizes])
+
+
+def difference(
+    right_a: NDArray[np.bool_],
+    right_b: NDArray[np.bool_],
+    resamples: int,
+    seed: int,
+    groups: NDArray[np.int64] | None = None,
+) -> Interval:
+    """Return the paired interval of accuracy(b) - accuracy(a) on the same pictures.
+
+    groups: as in `grouped_intervals`.
+    """
+    if groups is not None:
+        of_group = np.zeros((int(groups.max()) + 1, 2))
+        np.add.at(
+            of_group, groups, np.stack([right_b.astype(int) - right_a, np.ones(len(groups), int)], axis=1)
+        )
+        sums = _drawn_groups(of_group, resamples, seed)
+        return _interval(sums[:, 0] / sums[:, 1])
     cells = np.bincount(2 * right_a.astype(int) + right_b, minlength=4)
     n = len(right_a)
     draws = np.random.default_rng(seed).multinomial(n, cells / n, size=resamples)
@@ -119,9 +167,10 @@ def paired_test(
     *,
     resamples: int,
     seed: int,
+    groups: NDArray[np.int64] | None = None,
 ) -> PairedTest:
     """Compare two models. right_*: (n,) whether each picture was answered rightly, same pictures, same
-    order.
+    order. groups: as in `grouped_intervals`, for the interval; the p-value takes each picture for itself.
     """
     only_first = int((right_first & ~right_second).sum())
     only_second = int((right_second & ~right_first).sum())
@@ -131,7 +180,7 @@ def paired_test(
         only_first=only_first,
         only_second=only_second,
         difference=float(right_first.mean() - right_second.mean()),
-        interval=difference(right_second, right_first, resamples, seed),
+        interval=difference(right_second, right_first, resamples, seed, groups),
         p_value=exact_mcnemar(only_first, only_second),
     )
 

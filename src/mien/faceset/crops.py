@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.data.near_copies import alikeness
+from mien.data.alignment import alikeness
 from mien.detect.base import Box, Detection, align, crop, squeeze_channel
 from mien.errors import ImageError, OutputError
 from mien.faceset.settings import FacesConfig

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,21 +19,26 @@ from mien.data.readers.unpack import parquet_rows
 from mien.errors import DataError
 from mien.files import clipped, plain_text
 from mien.images.listing import folder_entries, ignored_folder, is_folder, list_pictures
-from mien.labels import is_expression
+from mien.labels import is_expression, same_letters
 
 _AFFECTNET_PATH = "subdirectory_filepath"
 _SUFFIXES = (".jpg", ".png", ".jpeg")  # tried where a table's names have none
 _TRIED = 50  # paths looked at to find out where they start
 _SHARE_PREFIXES = ("p_", "prob_", "share_")
+_BETWEEN_LABELS = re.compile(r"\s*[|;,]\s*")  # of a picture with several: happy|surprised
 
 
 @dataclass
 class _Columns:
-    """The places of the columns that are used; None where there is none. notes: what is said of them."""
+    """The places of the columns that are used; None where there is none. notes: what is said of them.
+
+    several: what cells with several labels mean.
+    """
 
     path: int
     label: int | None
     shares: dict[str, int] = field(default_factory=dict)
+    several: dict[str, tuple[str, ...]] = field(default_factory=dict)
     split: int | None = None
     flags: dict[int, str] = field(default_factory=dict)  # place to what 'yes' means
     group: int | None = None
@@ -114,8 +120,13 @@ def _jsonl_rows(path: Path) -> Iterator[list[str]]:
         if not names:
             names = list(map(str, values))
             yield names
-        cells = [values.get(name) for name in names]
-        yield ["" if cell is None else cell if isinstance(cell, str) else json.dumps(cell) for cell in cells]
+        yield [_json_cell(values.get(name)) for name in names]
+
+
+def _json_cell(value: object) -> str:
+    if isinstance(value, list) and all(isinstance(one, str | int) for one in value):
+        return "|".join(map(str, value))  # several labels
+    return "" if value is None else value if isinstance(value, str) else json.dumps(value)
 
 
 def _columns(
@@ -146,6 +157,8 @@ def _columns(
         columns.notes.append(
             f"labels are those of the column {header[label]!r}, not of {others} (--label-column chooses)"
         )
+    if columns.label is not None:
+        columns.several = _several_labels([row[columns.label] for row in rows], config)
     _find_split(columns, header, rows, config, source)
     _find_group(columns, header, rows, config)
     boxes = [words.pick_column(header, [name]) for name in words.BOX_COLUMNS]
@@ -153,6 +166,24 @@ def _columns(
         columns.box = tuple(box for box in boxes if box is not None)
         columns.notes.append("faces are cut out by the table's boxes")
     return columns
+
+
+def _several_labels(cells: Sequence[str], config: DataConfig) -> dict[str, tuple[str, ...]]:
+    """Return the cells that hold several labels, and which: happy|surprised.
+
+    A cell is taken apart only where each part is a label elsewhere, a number or an expression; else it is the name of a
+    class, and so it is where `--classes`, `--merge` or `--labels` call it one.
+    """
+    asked = " ".join([*config.classes, *config.merge, *config.labels])
+    kinds = {cell: _BETWEEN_LABELS.split(plain_text(cell).strip()) for cell in dict.fromkeys(cells)}
+    alone = {same_letters(parts[0]) for parts in kinds.values() if len(parts) == 1}
+    found = {}
+    for cell, parts in kinds.items():
+        numbers = "," not in cell and all(map(words.as_number, parts))  # 0,5 is half
+        known = all(part and (is_expression(part) or same_letters(part) in alone) for part in parts)
+        if len(parts) > 1 and cell.strip() not in asked and (numbers or known):
+            found[cell] = tuple(dict.fromkeys(parts))
+    return found
 
 
 def _share_columns(header: Sequence[str], label: int | None) -> dict[str, int]:
@@ -267,6 +298,10 @@ class _Rows:
         self._files: list[LabelledFile] = []
         self._refused: dict[str, str] = {}
         self._left_out: Counter[str] = Counter()
+        self._multiple: dict[
+            int, tuple[str, ...]
+        ] = {}  # place among the files to its labels, where they are several
+        self._tied = 0  # rows of soft labels in which several classes have the largest share
 
     def add(self, number: int, row: Sequence[str]) -> None:
         columns, where = self._columns, f"{self._path.name} row {number}"
@@ -277,11 +312,14 @@ class _Rows:
         if columns.shares and shares is None:
             self._left_out["all zeros"] += 1
             return
+        self._tied += shares is not None and shares.count(max(shares)) > 1
         label = self._label(row, shares, where)
         if self._affectnet and label in NO_EXPRESSION:
             self._left_out[label] += 1
             return
         group = plain_text(row[columns.group]).strip() if columns.group is not None else ""
+        if columns.label is not None and (several := columns.several.get(row[columns.label])):
+            self._multiple[len(self._files)] = tuple(dict.fromkeys(map(self._named, several)))
         self._cells.append(cell)
         inside = self._path.suffix.lower() == ".parquet" and Path(cell).is_absolute()  # unpacked: NUMBER-NAME
         name = f"{where} {Path(cell).name.partition('-')[2]}".strip() if inside else plain_text(cell)
@@ -292,12 +330,16 @@ class _Rows:
         if shares is not None:
             return list(self._columns.shares)[max(range(len(shares)), key=shares.__getitem__)]
         assert self._columns.label is not None
-        label = plain_text(row[self._columns.label]).strip()
+        cell = row[self._columns.label]
+        label = plain_text(self._columns.several.get(cell, (cell,))[0]).strip()
         if not label:
             column = clipped(self._header[self._columns.label])
             self._refused.setdefault(
                 "", f"{where} has no {column}; mend or delete it, or choose with --classes"
             )
+        return self._named(label)
+
+    def _named(self, label: str) -> str:
         number = words.as_number(label)
         if self._affectnet and not self._names and number and int(number) < len(AFFECTNET):
             return AFFECTNET[int(number)]
@@ -352,14 +394,28 @@ class _Rows:
         if not files:
             raise DataError(f"{self._path} has no row with a label that can be used")
         names = [file.path.name for file in files]
-        if not self._names and is_rafdb(names, list({file.label for file in files})):
+        classes = tuple(self._columns.shares)
+        if self._multiple:
+            classes = tuple(
+                dict.fromkeys(
+                    [file.label for file in files]
+                    + [label for all in self._multiple.values() for label in all]
+                )
+            )
+            files = [
+                replace(file, shares=_equal_shares(self._multiple[place], classes))
+                if place in self._multiple
+                else file
+                for place, file in enumerate(files)
+            ]
+        elif not self._names and is_rafdb(names, list({file.label for file in files})):
             files = [replace(file, label=RAFDB[file.label]) for file in files]
             notes.append(RAFDB_NOTE)
         stem = self._path.name.partition(".")[0]
         name = self._path.parent.name if stem.lower() in ("labels", "metadata", "train") else stem
         return Found(
             plain_text(name), files, (*self._columns.notes, *self._decided(files), *notes), self._refused,
-            tuple(self._columns.shares) if self._columns.shares else (),
+            classes,
         )  # fmt: skip
 
     def _decided(self, files: Sequence[LabelledFile]) -> Iterator[str]:
@@ -372,7 +428,20 @@ class _Rows:
             )
             yield f"split by the column {', '.join(repr(clipped(self._header[place])) for place in by)}: {listed}"
         if columns.shares:
-            yield f"soft labels from the columns of {', '.join(columns.shares)}; the largest share is the label"
+            tied = (
+                f"; in {self._tied:,} rows several are the largest, and the first counts"
+                if self._tied
+                else ""
+            )
+            yield (
+                f"soft labels from the columns of {', '.join(columns.shares)}; the largest share is the label{tied}"
+            )
+        if self._multiple:
+            first = clipped(next(iter(columns.several)))
+            yield (
+                f"{len(self._multiple):,} rows have several labels, such as {first!r}: read as soft labels in equal "
+                "shares; the first counts as the label"
+            )
         if columns.group is not None:
             count = len({file.group for file in files})
             yield f"grouped by the column {clipped(self._header[columns.group])!r}: {count} groups"
@@ -413,6 +482,10 @@ class _Rows:
                 f"{clipped(str(start(first[0])), 300)}; name the folder from which its paths start: --root DIR"
             )
         return start, []
+
+
+def _equal_shares(labels: Sequence[str], classes: Sequence[str]) -> tuple[float, ...]:
+    return tuple(float(name in labels) / len(labels) for name in classes)
 
 
 @dataclass(frozen=True)

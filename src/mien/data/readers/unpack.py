@@ -216,8 +216,11 @@ def _class_names(metadata: dict[bytes, bytes]) -> dict[str, list[str]]:
         features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
         return {
             name: [str(word) for word in feature["names"]]
-            for name, feature in features.items()
-            if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" and feature.get("names")
+            for name, outer in features.items()
+            if isinstance(outer, dict)
+            and isinstance(feature := outer.get("feature", outer), dict)  # a Sequence: several labels
+            and feature.get("_type") == "ClassLabel"
+            and feature.get("names")
         }
     except (ValueError, KeyError, TypeError, AttributeError):
         return {}
@@ -226,6 +229,8 @@ def _class_names(metadata: dict[bytes, bytes]) -> dict[str, list[str]]:
 def _cell(value: Any, names: list[str] | None) -> str:
     if value is None:
         return ""
+    if isinstance(value, list):  # several labels
+        return "|".join(_cell(one, names) for one in value)
     if names and isinstance(value, int) and not isinstance(value, bool):
         return names[value] if 0 <= value < len(names) else ""
     return str(value)

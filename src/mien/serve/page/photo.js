@@ -161,18 +161,21 @@ function drawPanel(shot) {
     return;
   }
   const face = answer.faces[shot.chosen];
+  const warning = answer.warning && make("p", { class: "quiet small warning" }, answer.warning);
   onFace(face ?? null);
   if (!face) {
     panel.replaceChildren(
       make("p", { class: "word" }, "No face found"),
-      make("p", { class: "quiet" }, "mien looks for faces that are at least about 20 pixels wide and turned towards the camera. A larger or brighter picture may help."));
+      make("p", { class: "quiet" }, "mien looks for faces that are at least about 20 pixels wide and turned towards the camera. A larger or brighter picture may help."),
+      ...[warning].filter(Boolean));
     return;
   }
   panel.replaceChildren(
     make("div", { class: "portrait" }, portrait(shot, face), stepper(shot)),
     ...verdict(face).filter(Boolean),
     bars(face),
-    make("p", { class: "quiet small" }, `${shot.file.name || "picture"} · ${answer.width} × ${answer.height}`));
+    make("p", { class: "quiet small" }, `${shot.file.name || "picture"} · ${answer.width} × ${answer.height}`),
+    ...[warning].filter(Boolean));
 }
 
 const waitingPanel = () => make("div", { class: "skeleton", "aria-hidden": "true" }, Array.from({ length: 6 }, () => make("span")));
