@@ -46,6 +46,7 @@ from mien.video.reader import Clock, Frame, Video, missing, open_video, opened
 from mien.video.tracking import decided_cuts, possible_cuts
 
 PIECE_S = 20.0  # the shortest: each costs a start at a keyframe of the file and three frames twice
+_BACK_S = (0.0, 5.0, 30.0, math.inf)  # how far before a piece is looked for its beginning
 _OVERLAP = 3  # frames: whether one begins a shot, the two before it and the next one decide
 _BYTES = 1 << 25  # of frames whose faces go to the network in one call
 _NO_IMAGE = np.empty((0, 0, 3), np.uint8)
@@ -262,15 +263,20 @@ def _followed(
 
 def _stamps(video: Video, plan: Outline, piece: int) -> Iterator[float]:
     """Go through the frames from the first of a piece on, and yield the time that the file gives each."""
-    begin_s = plan.begins_s[piece] if piece else None
-    is_first = True
-    for stamp_s in video.stamps(begin_s):
-        if begin_s is not None and is_first and stamp_s < begin_s:
-            continue  # shown before, decoded after
-        if begin_s is not None and is_first and stamp_s != begin_s:
-            raise NotAlike(f"{video.path} cannot be read from {begin_s:.1f} s on")
-        is_first = False
-        yield stamp_s
+    if not piece:
+        yield from video.stamps()
+        return
+    begin_s = plan.begins_s[piece]
+    # OpenCV counts frames to find a time, and goes too far where they last differently long: then from further back.
+    for back_s in _BACK_S:
+        stamps = video.stamps(max(begin_s - back_s, plan.begins_s[0]))
+        # What comes first may be shown before.
+        found = next((stamp_s for stamp_s in stamps if stamp_s >= begin_s), None)
+        if found == begin_s:
+            yield begin_s
+            yield from stamps
+            return
+    raise NotAlike(f"{video.path} cannot be read from {begin_s:.1f} s on")
 
 
 def _images(video: Video, plan: Outline, piece: int, places: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
