@@ -135,3 +135,20 @@ def test_a_word_too_many_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["demo", "photo.jpg"])
     assert capsys.readouterr().err.splitlines()[-1].endswith("one too many: photo.jpg; see mien demo --help")
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("prdict", "did you mean mien predict?"),
+        (__file__, f"did you mean mien predict {__file__}?"),
+        ("xyzzy", "there are predict, "),
+    ],
+)
+def test_a_wrong_command_is_answered_with_the_one_that_was_meant(
+    word: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([word, "photo.jpg"])
+    assert stop.value.code == 2
+    assert f"mien: error: no command {word}; {said}" in capsys.readouterr().err

@@ -94,7 +94,7 @@ def test_training_without_the_extra_says_what_to_install(tmp_path: Path) -> None
 def test_a_wrong_command_is_one_line_and_2(tmp_path: Path) -> None:
     done = run_without_extra("predikt", folder=tmp_path)
     assert done.returncode == 2
-    assert "invalid choice: 'predikt'" in done.stderr
+    assert "no command predikt; did you mean mien predict?" in done.stderr
 
 
 def test_the_network_that_ships_sees_the_smile(tmp_path: Path) -> None:

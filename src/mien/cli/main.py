@@ -107,7 +107,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not given:
         print(WELCOME, end="")
         return 0
-    options, unknown = parser(given[0] if given else None).parse_known_args(given)
+    if (word := given[0]) not in COMMANDS and not word.startswith("-"):
+        _refuse_command(word)
+    options, unknown = parser(word).parse_known_args(given)
     if unknown:
         _refuse(options.parser, unknown)
     try:
@@ -130,6 +132,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _drop_output()
         print(f"mien: cannot write the output: {error.strerror}; free some space", file=sys.stderr)
         return 2
+
+
+def _refuse_command(word: str) -> NoReturn:
+    close = difflib.get_close_matches(word, COMMANDS, 1)
+    if Path(word).exists():
+        close = [f"predict {word}"]
+    meant = f"did you mean mien {close[0]}?" if close else f"there are {', '.join(COMMANDS)}"
+    parser().error(f"no command {word}; {meant}")
 
 
 def _refuse(command: argparse.ArgumentParser, words: Sequence[str]) -> NoReturn:
