@@ -12,7 +12,15 @@ import pytest
 
 from mien.errors import ModelError
 from mien.model.classifier import Classifier
-from mien.model.metadata import Blend, Head, Metadata, model_path, read_model_folder, write_metadata
+from mien.model.metadata import (
+    Blend,
+    Head,
+    Metadata,
+    model_path,
+    read_model_folder,
+    shipped_models,
+    write_metadata,
+)
 
 from .tiny_onnx import METADATA, write_folder
 
@@ -118,6 +126,15 @@ def test_the_default_head_is_the_first_and_others_go_by_name() -> None:
     assert (metadata.head(), metadata.head("b")) == heads
     with pytest.raises(ModelError, match="no head 'c'; this model has: a, b"):
         metadata.head("c")
+
+
+def test_a_shipped_name_is_no_folder_that_happens_to_lie_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mien").mkdir()  # a clone, say
+    monkeypatch.chdir(tmp_path)
+    assert model_path("mien") == shipped_models()["mien"]
+    assert model_path("./mien") == Path("mien")
 
 
 def test_a_model_goes_by_path_or_is_refused_with_the_shipped_names(tmp_path: Path) -> None:

@@ -414,15 +414,16 @@ def _check_hash(file: Path, written: Any) -> None:
 
 
 def model_path(model: str) -> Path:
-    """Return where a model lies: a path that exists, or the folder of a model that ships with mien.
+    """Return where a model lies: the folder of a model that ships with mien, by its name, or a path that exists.
 
-    Raises ModelError with the names of the shipped models for anything else.
+    A shipped name means the shipped model wherever one stands, also beside a clone of mien in a folder `mien`; a folder
+    of that name is meant by `./mien`. Raises ModelError with the names of the shipped models for anything else.
     """
-    if Path(model).exists():
-        return Path(model)
     shipped = shipped_models()
     if model in shipped:
         return shipped[model]
+    if Path(model).exists():
+        return Path(model)
     names = ", ".join(sorted(shipped)) or "none"
     raise ModelError(
         f"there is no model {model}; shipped with mien: {names}; or name a file or folder that exists"
