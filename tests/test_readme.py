@@ -156,9 +156,8 @@ def newcomer(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
             continue
         # On a few drawn faces; the last word counts. README's figures are of the whole trainings.
         short = ["--epochs", "4" if "--from" in words else "8"] if words[0] == "train" else []
-        if (
-            short and "--to" not in words
-        ):  # where the whole training would lie: the pages' examples look there
+        if words == ["train", "faces", "--epochs", "30"]:
+            # Where the whole training would lie: the pages' examples look there.
             short += ["--to", "runs/faces-small-epochs-30"]
         done = subprocess.run(
             [*MIEN, *words, *short], cwd=folder, env=ENVIRONMENT, stdin=subprocess.DEVNULL, capture_output=True,
