@@ -72,9 +72,14 @@ def test_855_validation_faces_are_near_copies_of_training_faces(fer2013):
     rows = np.random.default_rng(0).permutation(len(listed))[:100].tolist()
     faces = [fer2013.splits["validation"].pictures.read(int(listed[row]["row"])) for row in rows]
     faces += [fer2013.splits["train"].pictures.read(int(listed[row]["training_row"])) for row in rows]
-    pairs = near_copies(fingerprints_of_all(faces))
+    prints = fingerprints_of_all(faces)
+    pairs = near_copies(prints)
     found = {(one, other) for one, other in zip(pairs.first.tolist(), pairs.second.tolist(), strict=True)}
-    assert sum((row, row + 100) in found for row in range(100)) >= 96  # 97; a rule that passes no two persons
+    # Of pixel copies, of which the sample has two, the first alone is compared.
+    _, first, kinds = np.unique(prints.digests, axis=0, return_index=True, return_inverse=True)
+    shown = first[kinds.reshape(-1)].tolist()
+    ends = [sorted((shown[row], shown[row + 100])) for row in range(100)]
+    assert sum((low, high) in found for low, high in ends) >= 98
     assert fer2013.notes == (
         "leak: of 3589 validation pictures 280 are pixel copies of train pictures and 855 near copies; "
         "scores on them say little",
