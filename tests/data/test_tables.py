@@ -562,7 +562,7 @@ SPLIT_BY = {"train": 4, "validation": 2, "test": 2}
 
 @pytest.mark.parametrize(
     ("column", "cells"),
-    [("split", "tr va te"), ("stage", "fit validate test"), ("set", "trainval dev tst"), ("Usage", "Training dev PrivateTest")],
+    [("split", "tr va te"), ("stage", "fit validate test"), ("set", "trainval dev tst"), ("use", "train dev test")],
 )  # fmt: skip
 def test_short_words_for_splits(pictures, column, cells):
     words = cells.split()
