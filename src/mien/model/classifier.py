@@ -194,5 +194,7 @@ def open_session(network: bytes | Path, name: Path) -> onnxruntime.InferenceSess
         reason = str(error).splitlines()[0].removeprefix("[ONNXRuntimeError] : ")[:200]
         again = "name another, or copy or export it again"
         if name.suffix.lower() in (".pt", ".pth", ".pt2", ".tflite", ".pb", ".pkl", ".safetensors"):
-            again = "mien takes .onnx, .keras and .h5: export it to .onnx with its own tools (torch.onnx.export)"
+            again = (
+                "mien takes .onnx, .keras and .h5: export it to .onnx with its own tools (torch.onnx.export)"
+            )
         raise ModelError(f"{name} is not a network that ONNX Runtime opens ({reason}); {again}") from error
