@@ -186,6 +186,22 @@ CODED = {
     ),
     "NimStim": (("01F_AN_C.BMP", "02M_CA_O.BMP"), ("angry", "calm"), {"01F", "02M"}),
     "FACES": (("004_o_m_a_a.jpg", "066_y_m_h_b.jpg"), ("angry", "happy"), {"004", "066"}),
+    "CFD": (
+        ("WF-001/CFD-WF-001-003-A.jpg", "BM-002/CFD-BM-002-001-HO.jpg"),
+        ("angry", "happy"),
+        {"WF-001", "BM-002"},
+    ),
+    "BU-3DFE": (
+        ("F0001/F0001_AN01WH_F2D.bmp", "M0002/M0002_NE00BL_F2D.bmp"),
+        ("angry", "neutral"),
+        {"F0001", "M0002"},
+    ),
+    "CREMA-D": (("1001_DFA_ANG_XX.jpg", "1002_IEO_HAP_HI.jpg"), ("angry", "happy"), {"1001", "1002"}),
+    "RAVDESS": (
+        ("Actor_01/02-01-02-01-01-01-01.png", "Actor_24/02-01-03-02-01-02-24.png"),
+        ("calm", "happy"),
+        {"01", "24"},
+    ),
 }
 
 
@@ -529,3 +545,22 @@ def test_films_below_several_classes_are_mentioned(write):
         dataset, "folders such as alien, brazil lie below several classes; if they are persons or films"
     )
     assert groups(read(folder, group="([^/]+)/[^/]+$")) == {"alien", "brazil"}
+
+
+def test_a_second_set_beside_classes_is_no_class(write):
+    folder = write(
+        *(f"{part}{name}/{n}.png" for part in ("", "augmented/") for name in ("happy", "sad") for n in "01")
+    )
+    with pytest.raises(
+        DataError, match=r"augmented/ lies beside classes and holds folders of their names \(happy, sad\)"
+    ):
+        read(folder)
+    assert sizes(read(folder, classes=("happy", "sad"))) == {"train": 4}
+    assert read(folder, classes=("happy", "sad", "augmented")).classes == ("happy", "sad", "augmented")
+
+
+def test_copies_of_a_class_folder_are_mentioned_before_training(write):
+    folder = write(*(f"{name}/{n}.png" for name in ("happy", "happy - Copy", "sad", "sad (1)") for n in "01"))
+    with pytest.raises(DataError, match="the classes 'happy', 'happy - Copy' are one expression"):
+        read(folder)
+    assert read(folder, merge=("happy=happy+happy - Copy", "sad=sad+sad (1)")).classes == ("happy", "sad")

@@ -649,6 +649,8 @@ def test_columns_of_ones_whatever_the_classes_are_called(pictures):
     assert words.splits["train"].labels.tolist() == [0, 1] * 4
     unlabelled = listed(pictures, "filename,happy,sad,Unlabeled", lambda n: f"pictures/{n}.png,{ones(n)}")
     assert unlabelled.classes == ("happy", "sad") and said(unlabelled, "left out: 2 all zeros")
+    never = listed(pictures, "filename,happy,sad,fear", lambda n: f"pictures/{n}.png,{n % 2},{1 - n % 2},0")
+    assert never.classes == ("happy", "sad") and said(never, "no row is fear; these columns are not used")
     several = listed(
         pictures, "filename,happy,sad,glasses", lambda n: f"pictures/{n}.png,{n % 2},{1 - n % 2},1"
     )

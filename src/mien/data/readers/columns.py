@@ -78,6 +78,11 @@ def choose_columns(
         shares = share_columns(source, header, label)
         if label is None:
             shares, notes = _with_ones(shares, header, rows, place)
+        if empty := [
+            name for name, place in shares.items() if not any(map(_is_some, (row[place] for row in rows)))
+        ]:
+            shares = {name: place for name, place in shares.items() if name not in empty}
+            notes.append(f"no row is {' or '.join(empty)}; these columns are not used")
     if label is None and not shares:
         label = words.need_column(header, words.LABEL_COLUMNS, source, "--label-column")
     columns = Columns(place, None if shares else label, shares, notes=notes)
@@ -190,6 +195,14 @@ def _with_ones(
             f"not used, though of 0 and 1 as those of the expressions: the columns {', '.join(rest)}"
         ]
     return shares, []
+
+
+def _is_some(cell: str) -> bool:
+    """Say whether a cell is more than a zero; what is no number is, so that it is refused where it is read."""
+    try:
+        return float(cell or 0) != 0
+    except ValueError:
+        return words.yes_or_no(cell) is not False
 
 
 def _is_one(cell: str) -> bool:

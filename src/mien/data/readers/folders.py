@@ -320,7 +320,10 @@ class _Reader:
         """Decide what the folders right below are: 'classes', or 'persons', 'folds' or 'parts' with classes below."""
         names = _names(tops)
         seconds = [child.name for top in tops for child in top.filled]
-        if len(self.named & set(names)) > 1 or _mostly_expressions(names):
+        if len(self.named & set(names)) > 1:
+            return "classes"
+        if _mostly_expressions(names):
+            self._refuse_second_set(tops)
             return "classes"
         nested = not any(top.pictures for top in tops) and bool(seconds)
         if nested and len(self.named & set(seconds)) > 1:
@@ -342,6 +345,19 @@ class _Reader:
         if nested and len(shared) > 1:
             self._refuse_parts(folder, tops, shared)
         return "classes"
+
+    def _refuse_second_set(self, tops: Sequence[Folder]) -> None:
+        """Refuse a folder beside classes that holds folders of their names: happy/ sad/ augmented/happy/."""
+        names = set(_names(tops))
+        for top in tops:
+            inside = [child.name for child in top.filled if child.name in names]
+            if inside and not top.pictures and top.name not in self.named:
+                rest = [name for name in _names(tops) if name != top.name]
+                raise DataError(
+                    f"{self._shown(top)}/ lies beside classes and holds folders of their names ({_listed(inside)}); is "
+                    f"it another data set? Leave it out: --classes {','.join(rest[:_LISTED])}; move it elsewhere to "
+                    "combine both; or name it there, too, if it is a class"
+                )
 
     def _above_classes(self, names: Sequence[str]) -> str:
         if all(map(words.looks_like_fold, names)):

@@ -84,6 +84,33 @@ CODES = (
         re.compile(r"(?P<person>\d{3})_[ymo]_[fm]_(?P<label>[adfhns])_[ab]\.\w+$", re.I),
         _codes(a="angry", d="disgust", f="fear", h="happy", n="neutral", s="sad"),
     ),
+    # Ma, Correll and Wittenbrink 2015: CFD-WF-001-003-HO.jpg; HC, HO: happy with closed or open mouth.
+    NameCode(
+        "CFD",
+        re.compile(r"CFD-(?P<person>[A-Z]{2}-\d{3})-\d{3}-(?P<label>A|F|HC|HO|N)\.\w+$", re.I),
+        _codes(a="angry", f="fear", hc="happy", ho="happy", n="neutral"),
+    ),
+    # Yin et al. 2006: F0001_AN01WH_F2D.bmp.
+    NameCode(
+        "BU-3DFE",
+        re.compile(r"(?P<person>[FM]\d{4})_(?P<label>AN|DI|FE|HA|NE|SA|SU)\d\d[A-Z]{2}_\w+\.\w+$", re.I),
+        _codes(an="angry", di="disgust", fe="fear", ha="happy", ne="neutral", sa="sad", su="surprise"),
+    ),
+    # Cao et al. 2014, frames of its films: 1001_DFA_ANG_XX.jpg.
+    NameCode(
+        "CREMA-D",
+        re.compile(r"(?P<person>1\d{3})_[A-Z]{3}_(?P<label>ANG|DIS|FEA|HAP|NEU|SAD)_[A-Z]{2}.*\.\w+$", re.I),
+        _codes(ang="angry", dis="disgust", fea="fear", hap="happy", neu="neutral", sad="sad"),
+    ),
+    # Livingstone and Russo 2018, frames of its films: 02-01-03-01-01-01-24.jpg; third the expression, last the actor.
+    NameCode(
+        "RAVDESS",
+        re.compile(r"0[1-3]-0[12]-(?P<label>0[1-8])(?:-0[12]){3}-(?P<person>\d\d)\b.*\.\w+$", re.I),
+        {
+            "01": "neutral", "02": "calm", "03": "happy", "04": "sad", "05": "angry", "06": "fear", "07": "disgust",
+            "08": "surprise",
+        },
+    ),
 )  # fmt: skip
 # Names that tell the person and not the expression. Lucey et al. 2010 (CK+): S010_004_00000017.png.
 PERSON_CODES = (NameCode("CK+", re.compile(r"(?P<person>S\d{3})_\d{3}_\d{8}.*\.\w+$", re.I), {}),)
