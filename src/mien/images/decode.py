@@ -229,6 +229,8 @@ def _pixels(image: PillowImage, name: str) -> NDArray[np.uint8]:
 
 def _from_16_bits(levels: NDArray[np.generic], name: str) -> NDArray[np.uint8]:
     lowest, highest = (int(levels.min()), int(levels.max())) if levels.size else (0, 0)
+    if levels.dtype.itemsize > 2 and 0 <= lowest <= highest <= 255:  # NumPy's int32, saved as it was
+        return levels.astype(np.uint8)
     if not 0 <= lowest <= highest <= 65535:
         raise ImageError(f"{name} with levels from {lowest} to {highest} has no known scale; make it 8 bits")
     return ((levels.astype(np.uint32) + 128) // 257).astype(np.uint8)

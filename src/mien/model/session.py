@@ -89,6 +89,9 @@ def open_session(network: bytes | Path, name: Path) -> Session:
                 f"{name} keeps weights in other files, which nothing checks; save the network in one file"
             ) from error
         reason = str(error).splitlines()[0].removeprefix("[ONNXRuntimeError] : ")[:200]
-        raise ModelError(
-            f"{name} is not a network that ONNX Runtime opens ({reason}); name another, or copy or export it again"
-        ) from error
+        again = "name another, or copy or export it again"
+        if name.suffix.lower() in (".pt", ".pth", ".pt2", ".tflite", ".pb", ".pkl", ".safetensors"):
+            again = (
+                "mien takes .onnx, .keras and .h5: export it to .onnx with its own tools (torch.onnx.export)"
+            )
+        raise ModelError(f"{name} is not a network that ONNX Runtime opens ({reason}); {again}") from error
