@@ -30,7 +30,11 @@ from mien.images.listing import list_pictures
 
 MIEN = (sys.executable, "-m", "mien.cli.main")
 SHARD = 50
-QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_AUTH_MODE": "disabled",  # a token of this user is for another cluster
+}
 
 
 def make_pictures(photos: Path, folder: Path, count: int, side: int = 320) -> None:

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import socket
 import subprocess
 import sys
 
@@ -88,3 +89,49 @@ def test_a_batch_that_cannot_be_shared_is_refused(tried):
     code, text = tried[1][4]
     assert code == 2
     assert "batch_size must be a multiple of the 3 devices, got 16" in text
+
+
+# Two hosts: processes of this machine that talk to each other.
+
+
+def host(folder, port, number, *words):
+    """Start one of two hosts on a run of its own settings; `words` are added."""
+    command = ["train", "faces", "--to", "hosts", "--batch-size", "16", *SETTINGS, *words]
+    joining = ["--coordinator", f"127.0.0.1:{port}", "--hosts", "2", "--host", str(number)]
+    return subprocess.Popen(
+        [sys.executable, "-m", "mien.cli.main", *command, *joining],
+        cwd=folder,
+        env={**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def free_port():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return taken.getsockname()[1]
+
+
+def test_two_hosts_learn_what_one_learns(tried):
+    folder, _ = tried
+    port = free_port()
+    both = [host(folder, port, number) for number in (0, 1)]
+    first, second = (process.communicate()[0] for process in both)
+    assert [process.returncode for process in both] == [0, 0], first + second
+    assert "2 devices" in first
+    assert "host 1 of 2 has done its part" in second
+    assert losses(folder / "hosts") == pytest.approx(losses(folder / "run1"), rel=1e-3)
+    assert (folder / "hosts" / "model" / "model.onnx").exists()
+
+
+def test_hosts_with_other_settings_are_refused_on_each(tried):
+    folder, _ = tried
+    port = free_port()
+    both = [host(folder, port, number, "--seed", str(number), "--to", "unlike") for number in (0, 1)]
+    for process in both:
+        said, _ = process.communicate()
+        assert process.returncode == 2
+        assert "mien: the hosts must be given the same settings and the same data" in said
+    assert not (folder / "unlike").exists()

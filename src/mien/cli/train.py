@@ -53,6 +53,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-report", action="store_true", help="leave the report out")
     parser.add_argument("--quiet", action="store_true", help="show no progress")
     parser.add_argument("--list", action="store_true", help="list recipes and networks, and do nothing else")
+    hosts = parser.add_argument_group("several hosts (JAX; see docs/training.md)")
+    hosts.add_argument(
+        "--coordinator",
+        metavar="HOST:PORT",
+        help="host 0's address; auto: as Slurm, Open MPI or Kubernetes say",
+    )
+    hosts.add_argument("--hosts", type=int, metavar="N", help="how many hosts train together")
+    hosts.add_argument(
+        "--host", type=int, metavar="I", help="which of them this is, from 0; host 0 writes the run"
+    )
     add_settings(parser, TrainConfig)
 
 
@@ -73,16 +83,22 @@ def run(options: argparse.Namespace) -> int:
     out = options.to or default_folder(
         options.data, recipe.name if recipe else config.network, settings=departures(config, recipe, asked)
     )
-    return _train(options, config, out)
+    from mien.train.hosts import joined
+
+    with joined(options.coordinator, options.hosts, options.host):
+        return _train(options, config, out)
 
 
 def _train(options: argparse.Namespace, config: TrainConfig, out: Path) -> int:
-    from mien.train import run_folder
+    from mien.train import hosts, run_folder
     from mien.train.run import train
 
-    show = ProgressBar(quiet=options.quiet)
+    show = ProgressBar(quiet=options.quiet or not hosts.is_first())
     command = shlex.join(["mien", *sys.argv[1:]])
     done = train(config, options.data, out, retrain=options.retrain, command=command, show=show)
+    if not hosts.is_first():
+        print(f"{hosts.named()} has done its part; host 0 writes the run")
+        return 0
     if done.trained:
         count, best = done.progress.epoch, done.progress.best_epoch
         print(f"trained {counted(count, 'epoch')} in {clock(done.progress.seconds)}, best {best}")

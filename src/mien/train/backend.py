@@ -67,9 +67,11 @@ def prepare(config: TrainConfig) -> int:
     keras.config.set_dtype_policy(precision(config))
     devices, asked = 1, None if config.devices == "all" else int(config.devices)
     if keras.backend.backend() == "jax":
-        found = keras.distribution.list_devices()[:asked]
+        found = _devices(asked)
         devices = len(found)
-        parallel = keras.distribution.DataParallel(devices=found) if devices > 1 else None
+        parallel = (
+            keras.distribution.DataParallel(devices=found, auto_shard_dataset=False) if devices > 1 else None
+        )
         keras.distribution.set_distribution(parallel)
     if asked and asked > devices:
         several = (
@@ -81,6 +83,18 @@ def prepare(config: TrainConfig) -> int:
     if config.batch_size and config.batch_size % devices:
         raise ConfigError(f"batch_size must be a multiple of the {devices} devices, got {config.batch_size}")
     return devices
+
+
+def _devices(asked: int | None) -> list[str]:
+    """Return JAX's devices by name, the first `asked` of each host, in the order of the hosts."""
+    import jax
+
+    by_host: dict[int, list[str]] = {}
+    for device in jax.devices():
+        by_host.setdefault(device.process_index, []).append(f"{device.platform}:{device.id}")
+    if len(by_host) > 1 and len({len(names[:asked]) for names in by_host.values()}) > 1:
+        raise ConfigError("every host must have as many devices as the others; --devices 1 takes one of each")
+    return [name for _, names in sorted(by_host.items()) for name in names[:asked]]
 
 
 def forget_networks() -> None:

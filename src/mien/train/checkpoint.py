@@ -18,6 +18,7 @@ from mien.errors import ModelError
 from mien.files import whole_file
 
 STATE_FILE = "state.npz"
+BEST_WEIGHTS_FILE = "best-weights.npz"  # from which the next phase starts
 _EVERY = 8  # steps between updates; the decay is raised to this power, so the average hardly differs
 
 

@@ -6,6 +6,7 @@ import datetime
 import hashlib
 import os
 import shlex
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -35,14 +36,15 @@ from mien.model.metadata import (
 )
 from mien.model.preprocess import Preprocess
 from mien.terminal import ProgressBar, counted
-from mien.train import run_folder, trackers
-from mien.train.checkpoint import Progress
+from mien.train import hosts, run_folder, trackers
+from mien.train.checkpoint import BEST_WEIGHTS_FILE, STATE_FILE, Progress
 from mien.train.config import TrainConfig
 from mien.train.run_folder import OUT_OF_FOLD
 
 if TYPE_CHECKING:
     from mien.train.folds import FoldAnswers
 
+_GOES_ON, _FINISHED = b"goes on", b"finished"  # what the first host tells the others of the run
 _CURVES_EVERY_S = 20.0  # between two drawings of the curves while a training runs
 
 
@@ -117,16 +119,36 @@ def train(
         faces, dealt = _dealt(faces, config)
     config = config.for_pictures(len(faces.dataset.split("train")))
     settings = run_folder.described(config, faces.dataset, data)
+    if hosts.several():
+        hosts.check(config)
+        hosts.agree(settings)
+        if not hosts.is_first():
+            return _help(config, faces, out, settings)
     if not retrain and (found := run_folder.finished(out, settings)):
+        if hosts.several():
+            hosts.told(_FINISHED)
         return Run(out, config, found, trained=False)
     with locked(out, "being trained"):
         # Once more, now that nobody else can be at it.
         if not retrain and (found := run_folder.finished(out, settings)):
             return Run(out, config, found, trained=False)
+        if hosts.several():
+            hosts.told(_GOES_ON)
         settings["command"] = command or f"mien train {shlex.quote(str(data))}"
         if dealt is not None:
             return _train_in_folds(config, faces, dealt, out, settings, show=show, replacing=retrain)
         return _Training(config, faces, out, settings, show=show).run(replacing=retrain)
+
+
+def _help(config: TrainConfig, faces: Faces, out: Path, settings: dict[str, Any]) -> Run:
+    """Take part in the first host's training; what would be written is thrown away."""
+    if hosts.told(b"") == _FINISHED:
+        return Run(out, config, Progress(), trained=False)
+    with tempfile.TemporaryDirectory() as folder:
+        config = replace(config, tracker=None)
+        quiet = ProgressBar(quiet=True)
+        helped = _Training(config, faces, Path(folder) / out.name, settings, show=quiet).run()
+    return replace(helped, folder=out)
 
 
 def opened(config: TrainConfig, data: Path, show: ProgressBar) -> Faces:
@@ -395,6 +417,9 @@ class _Training:
         )
         if replacing:
             run_folder.clear(self._out)
+        if hosts.several():
+            place = self._out / run_folder.CHECKPOINT
+            hosts.tell_files(place, place, (STATE_FILE, BEST_WEIGHTS_FILE))
         run_folder.begin(self._out, self._settings)
         run_folder.write_seen(
             self._out,
@@ -421,12 +446,16 @@ class _Training:
         try:
             progress = loop.run()
         except KeyboardInterrupt:
-            if loop.progress.best_epoch:
+            if loop.progress.best_epoch and hosts.is_first():
+                hosts.local()
                 self._show.line(f"stopped; keeping the network of epoch {loop.progress.best_epoch}")
                 self._finish(loop.progress)
             raise
         loop.hold_average()
         self._save(run_folder.LAST_FILE)
+        hosts.leave()
+        if not hosts.is_first():
+            return Run(self._out, config, progress, trained=True)
         self._finish(progress)
         if self._tracker:
             self._tracker.finish(self._out / MODEL_FOLDER)
