@@ -119,6 +119,9 @@ def _read_folder(path: Path, config: DataConfig, progress: Progress | None) -> R
             beside = f"not read: {names} beside the folders; to read a table, give its own path"
             folders = replace(folders, notes=(*folders.notes, beside))
         return index_files(path, folders, progress)
+    if len(tables) == 1 and not (is_csv(tables[0]) and is_fer2013(next(rows_of(tables[0]), []))):
+        found = find_in_table(tables[0], config)
+        return index_files(tables[0], found, progress).noting(*_unnamed(tree, found.files))
     if len(tables) == 1:
         return _read(tables[0], config, progress)
     if tables:
