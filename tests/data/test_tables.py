@@ -46,7 +46,9 @@ def test_columns_by_any_of_their_names(pictures, header):
 
 def test_a_folder_with_a_table_beside_its_pictures(pictures):
     write(pictures, f"path,label\n{rows()}", "who.csv")
+    (pictures / "pictures" / "more.png").write_bytes((pictures / "pictures" / "0.png").read_bytes())
     dataset = open_dataset(pictures)
+    assert said(dataset, "1 pictures, such as pictures/more.png, are in no row that is used")
     assert dataset.name == "who" and {name: len(split) for name, split in dataset.splits.items()} == {
         "train": 6,
         "validation": 2,

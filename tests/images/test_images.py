@@ -244,3 +244,5 @@ def test_a_file_that_cannot_be_opened(tmp_path: Path):
         read_image(tmp_path / "missing.png")
     with pytest.raises(ImageError, match="cannot be opened"):
         read_image(tmp_path)
+    with pytest.raises(ImageError, match=r"a\\x00b\.png' cannot be opened: embedded null byte"):
+        read_image(tmp_path / "a\0b.png")

@@ -23,7 +23,7 @@ from mien.errors import ConfigError, ModelError
 from mien.model.classifier import Classifier
 from mien.model.metadata import read_model_folder
 from mien.train.config import TrainConfig
-from mien.train.external_models import Description, adopt_keras, adopt_onnx, remembered
+from mien.train.external_models import Description, adopt_keras, adopt_onnx, remember, remembered
 from mien.train.run import train
 from mien.train.transfer import open_network, open_to_start
 
@@ -81,6 +81,8 @@ def test_a_description_is_remembered_under_the_content_of_the_file(tmp_path: Pat
     told = Description(labels=("a", "b"), input_range=(0.0, 1.0))
     assert remembered(tmp_path / "one.h5", None) == Description()
     assert remembered(tmp_path / "one.h5", told) == told
+    assert remembered(tmp_path / "one.h5", None) == Description()  # not yet: it may turn out not to fit
+    remember(tmp_path / "one.h5", told)
     (tmp_path / "one.h5").rename(tmp_path / "copy.h5")
     assert remembered(tmp_path / "copy.h5", None) == told
     (tmp_path / "copy.h5").write_bytes(b"another network")
@@ -150,6 +152,11 @@ def test_every_command_takes_the_same_description_and_remembers_it(
             picture = rng.integers(0, 256, (12, 12, 3), np.uint8)
             cv2.imwrite(str(tmp_path / "faces" / part / label / f"{part}{row}.png"), picture)
     assert main(["evaluate", "other.h5", "faces", "--resamples", "200"]) == 2
+    assert "name them in order with --labels" in capsys.readouterr().err
+    refused = ["--labels", "sad,happy", "--colour", "grey"]
+    assert main(["evaluate", "other.h5", "faces", *refused]) == 2
+    assert "takes 3 channels, which cannot be grey; set --colour" in capsys.readouterr().err
+    assert main(["evaluate", "other.h5", "faces"]) == 2  # what was refused is not remembered
     assert "name them in order with --labels" in capsys.readouterr().err
     words = ["--labels", "sad,happy", "--input-range", "-1,1"]
     assert main(["evaluate", "other.h5", "faces", "--resamples", "200", *words, "--to", "first"]) == 0

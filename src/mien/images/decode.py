@@ -78,6 +78,8 @@ def read_bytes(path: Path, name: str) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise ImageError(f"{name} cannot be opened: {error.strerror or error}") from error
+    except ValueError as error:  # a zero byte in the name
+        raise ImageError(f"{name!r} cannot be opened: {error}") from error
 
 
 def decode_image(data: bytes, name: str) -> NDArray[np.uint8]:

@@ -80,21 +80,28 @@ def check_description(labels: Sequence[str], input_range: Sequence[float]) -> No
 
 
 def remembered(path: Path, given: Description | None) -> Description:
-    """Return the description of a file: what is given now, which is kept for the next time, or what was given before.
+    """Return the description of a file: what is given now, or what was remembered of it."""
+    if given is not None and given.labels:
+        return given
+    with suppress(OSError, ValueError, MienError):
+        store = _store(path)
+        return from_mapping(Description, json.loads(store.read_text(encoding="utf-8")), str(store))
+    return Description()
+
+
+def remember(path: Path, told: Description) -> None:
+    """Keep a description for the next time, once it has been found to fit: a wrong one would stand in the way.
 
     It is kept in the folder for caches, under the content of the file: a copy elsewhere is the same network.
     """
-    store = cache_folder() / "external" / f"{_sha256(path)}.json"
-    if given is not None and given.labels:
-        with (
-            suppress(MienError),
-            whole_file(store) as temporary,
-        ):  # a cache that cannot be written is no reason to stop
-            temporary.write_text(json.dumps(to_mapping(given)), encoding="utf-8")
-        return given
-    with suppress(OSError, ValueError, MienError):
-        return from_mapping(Description, json.loads(store.read_text(encoding="utf-8")), str(store))
-    return Description()
+    with suppress(OSError, MienError):  # a cache that cannot be written is no reason to stop
+        if told.labels:
+            with whole_file(_store(path)) as temporary:
+                temporary.write_text(json.dumps(to_mapping(told)), encoding="utf-8")
+
+
+def _store(path: Path) -> Path:
+    return cache_folder() / "external" / f"{_sha256(path)}.json"
 
 
 def _sha256(path: Path) -> str:
@@ -372,13 +379,16 @@ def cached_folder(path: Path, given: Description | None) -> Path:
     folder = cache_folder() / "external" / key
     if not (folder / MODEL_FILE).is_file():
         to_folder(path, folder, told)
+    remember(path, told)
     return folder
 
 
 def to_folder(path: Path, folder: Path, told: Description, name: str | None = None) -> Metadata:
     """Write a model folder of a foreign file."""
     if path.suffix == ".onnx":
-        return adopt_onnx(path, folder, told, name)[0]
+        metadata = adopt_onnx(path, folder, told, name)[0]
+        remember(path, told)
+        return metadata
     from mien.train import backend
 
     backend.import_keras()
@@ -388,6 +398,7 @@ def to_folder(path: Path, folder: Path, told: Description, name: str | None = No
     model, _ = load_network(path)
     network, metadata, _ = adopt_keras(model, path, told)
     export(network, folder, replace(metadata, name=name or metadata.name))
+    remember(path, told)
     return metadata
 
 
