@@ -536,6 +536,28 @@ def test_roboflow_and_metadata_beside_pictures_that_they_do_not_name(write):
     assert said(dataset, "2 pictures, such as train/2.png, are in no row that is used")
 
 
+def test_labels_in_a_table_elsewhere_and_pictures_in_several_folders(write):
+    folder = write("images/0.png", "images/1.png", "more/2.png", "more/3.png")
+    (folder / "labels").mkdir()
+    table = folder / "labels" / "all.csv"
+    table.write_text("image,label\n0.png,happy\n1.png,sad\n")
+    with pytest.raises(
+        DataError, match=r"one folder of pictures \(alone\).*labels/all\.csv.*--root .*/alone"
+    ):
+        alone = write("alone/0.png", root=folder / "one")
+        (alone / "labels").mkdir()
+        (alone / "labels" / "all.csv").write_text(table.read_text())
+        read(alone)
+    assert labels(read(table, root=str(folder / "images"))) == {"0.png": "happy", "1.png": "sad"}
+    both = folder / "both.csv"
+    both.write_text("image,label\n0.png,happy\n1.png,sad\n2.png,happy\n3.png,sad\n")
+    with pytest.raises(DataError, match="lie in several folders"):  # 0.png in two of them
+        read(both)
+    (folder / "one" / "alone" / "0.png").unlink()
+    dataset = read(both)
+    assert sizes(dataset) == {"train": 4} and said(dataset, "pictures found by their names below")
+
+
 def test_films_below_several_classes_are_mentioned(write):
     folder = write(
         *(f"{name}/{film}/{n}.png" for name in ("happy", "sad") for film in ("alien", "brazil") for n in "01")

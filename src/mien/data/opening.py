@@ -113,6 +113,8 @@ def _read_folder(path: Path, config: DataConfig, progress: Progress | None) -> R
         if len(tables) != 1 or not has_labels(tables[0]):  # the table says what the folders do not
             raise
         folders = None
+    if folders is not None and not tables and len({file.label for file in folders.files}) == 1:
+        _refuse_labels_elsewhere(path, tree, folders.files[0])
     if folders is not None and (len({file.label for file in folders.files}) > 1 or not tables):
         if tables:
             names = ", ".join(plain_text(table.name) for table in tables)
@@ -185,6 +187,17 @@ def _unnamed(tree: Tree, files: Sequence[LabelledFile]) -> list[str]:
         return []
     first = shown_below(without[0], tree.root.path)
     return [f"{len(without):,} pictures, such as {first}, are in no row that is used"]
+
+
+def _refuse_labels_elsewhere(path: Path, tree: Tree, file: LabelledFile) -> None:
+    """Say what to give where the only folder of pictures has its labels in a table elsewhere: images/ and labels/."""
+    for table in tree.root.others_below():
+        if is_table(table) and has_labels(table):
+            raise DataError(
+                f"{path} has one folder of pictures ({file.label}), which is no class by itself; if "
+                f"{shown_below(table, path)} says their labels, give that table and their folder: {table} --root "
+                f"{file.path.parent}"
+            )
 
 
 def _refuse_boxes(path: Path, tree: Tree) -> None:

@@ -317,6 +317,8 @@ class _Rows:
                 else f"pictures found in {_shown_below(found[0].folder, self._base)}/"
             )
             return found[0], [where] if where else []
+        if found and not self._root_given and (named := _ByName.below(self._base, self._cells)):
+            return named, [f"pictures found by their names below {plain_text(self._base.name)}/"]
         if found:
             places = ", ".join(dict.fromkeys(_shown_below(place.folder, self._base) for place in found))
             raise DataError(
