@@ -25,6 +25,7 @@ from typing import Any
 import cv2
 from pyarrow import parquet
 
+from mien.batch.run import store_folder
 from mien.images.listing import list_pictures
 
 MIEN = (sys.executable, "-m", "mien.cli.main")
@@ -77,13 +78,18 @@ def wait_for(place: Path, shards: int, driver: subprocess.Popen[bytes]) -> None:
         time.sleep(0.2)
 
 
+def parent(process: int) -> int:
+    return int(Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1])
+
+
 def kill_a_worker(driver: subprocess.Popen[bytes]) -> None:
-    """Kill an actor, at work or between two shards."""
+    """Kill an actor of this cluster, whose nodes this process started, at work or between two shards."""
     while driver.poll() is None:
-        for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        for entry in Path("/proc").glob("[0-9]*"):
             try:
-                if entry.read_bytes().startswith(b"ray::Worker"):
-                    os.kill(int(entry.parent.name), signal.SIGKILL)
+                process, words = int(entry.name), (entry / "cmdline").read_bytes()
+                if words.startswith(b"ray::Worker") and parent(parent(process)) == os.getpid():
+                    os.kill(process, signal.SIGKILL)
                     return
             except OSError:
                 continue
@@ -110,7 +116,11 @@ def shoot(place: Path, shards: int) -> float:
     """Run `mien batch` on a cluster of three nodes, with a worker, a node and the driver killed; return seconds."""
     from ray.cluster_utils import Cluster
 
-    node: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 100 << 20}
+    node: dict[str, Any] = {
+        "num_cpus": 1,
+        "object_store_memory": 100 << 20,
+        "plasma_directory": store_folder(),
+    }
     cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
     others = [cluster.add_node(**node) for _ in range(2)]
     cluster.wait_for_nodes()

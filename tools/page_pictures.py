@@ -62,8 +62,12 @@ FILM_PX, GROUP_PX = 420, 360  # heights
 
 def main() -> None:
     """Write the pictures, or those views that are named."""
-    views = sys.argv[1:] or ["photo", "camera", "video"]
-    with tempfile.TemporaryDirectory() as place, _serving() as address, sync_playwright() as playwright:
+    views = sys.argv[1:] or ["photo", "camera", "video", "check"]
+    with (
+        tempfile.TemporaryDirectory() as place,
+        _serving("serve") as address,
+        sync_playwright() as playwright,
+    ):
         folder = Path(place)
         film, camera, group = folder / "group.webm", folder / "camera.mjpeg", folder / "group.jpg"
         _write_film(film, camera)
@@ -107,7 +111,36 @@ def main() -> None:
                 }
                 page.screenshot(path=PICTURES / "page-timeline.jpg", quality=85, full_page=True, clip=clip)
             page.close()
+        if "check" in views:
+            _check(browser, Path(place))
         browser.close()
+
+
+def _check(browser: Any, folder: Path) -> None:
+    """Labels in doubt: of drawn faces some lie in the folder of another class."""
+    pictures, faces = folder / "pictures", folder / "drawn"
+    mien.faces(write_drawn(pictures), faces, detector="whole", label=r"([^/]+)/[^/]+$")
+    with _serving("label", str(faces)) as address:
+        page = browser.new_page(viewport={"width": 1400, "height": 860}, color_scheme="light")
+        page.goto(address)
+        page.click("#tab-check")
+        page.wait_for_selector(".check-face img", timeout=120_000)
+        page.wait_for_timeout(2500)
+        page.screenshot(path=PICTURES / "label-check.jpg", quality=85)
+        page.close()
+
+
+def write_drawn(folder: Path) -> Path:
+    """Write drawn faces in a folder for each class; the first of each class lies in the one of the next."""
+    subprocess.run(
+        [sys.executable, "-m", "mien", "data", "get", "drawn", "--per-class", "60", "--to", folder],
+        check=True,
+    )
+    classes = sorted((folder / "train").iterdir())
+    for right, wrong in zip(classes, (*classes[1:], classes[0]), strict=True):
+        first = min(path for path in right.iterdir() if right.name in path.name)
+        first.rename(wrong / f"{wrong.name}-1000.png")
+    return folder / "train"
 
 
 def _photo(page: Any, file: Path) -> None:
@@ -184,8 +217,8 @@ def _between(who: Drawn, form: int, blend: float, height: int) -> NDArray[np.uin
 
 
 @contextmanager
-def _serving() -> Iterator[str]:
-    command = [sys.executable, "-m", "mien", "serve", "--port", "0"]
+def _serving(*command: str) -> Iterator[str]:
+    command = (sys.executable, "-m", "mien", *command, "--port", "0")
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         found = next(filter(None, (re.search(r"listening on (http://\S+)", line) for line in process.stderr)))

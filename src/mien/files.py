@@ -247,6 +247,17 @@ def _lock_file(path: Path) -> IO[str] | None:
         stream.close()
 
 
+def is_running(process: int) -> bool:
+    """Say whether a process of this number runs on this machine, whoever it belongs to."""
+    try:
+        os.kill(process, 0)  # sends nothing
+    except ProcessLookupError:
+        return False
+    except OSError:  # it is another user's
+        return True
+    return True
+
+
 def _exchange(new: Path, target: Path) -> None:
     """Put a folder in the place of another; when that fails, the old one stands where it was."""
     if not target.exists():

@@ -17,6 +17,7 @@ _FORMS = {
     "happiness": "happy",
     "sadness": "sad",
     "surprised": "surprise",
+    "suprise": "surprise",  # so spelt in a widespread copy of FER+
     "contemptuous": "contempt",
 }
 # Other words for one expression: they meet when two lists are matched, but somebody's own classes may keep them apart.

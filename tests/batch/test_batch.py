@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -80,7 +81,8 @@ def cluster() -> Iterator[str]:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
     quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
-    ray.init(address="local", num_cpus=2, object_store_memory=100 << 20, **quiet)
+    store = {"object_store_memory": 100 << 20, "_plasma_directory": batch_run.store_folder()}
+    ray.init(address="local", num_cpus=2, **store, **quiet)
     yield ray.get_runtime_context().gcs_address
     ray.shutdown()
 
@@ -476,6 +478,13 @@ def test_a_disk_that_is_full_is_one_line_and_the_rest_is_done_later(here: Path) 
 def test_the_examples_for_other_engines(
     name: str, here: Path, request: pytest.FixtureRequest, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    if name == "multiprocessing":
+        try:
+            multiprocessing.Lock()
+        except OSError as error:
+            pytest.skip(
+                f"Python's own pool cannot run on this machine, whose /dev/shm is not writable: {error}"
+            )
     page = Path(__file__).resolve().parents[2] / "docs" / "scale.md"
     code = page.read_text(encoding="utf-8").split(f"<!-- {name} -->\n```py\n")[1].split("```")[0]
     (here / "example.py").write_text(code, encoding="utf-8")

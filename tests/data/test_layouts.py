@@ -186,6 +186,22 @@ CODED = {
     ),
     "NimStim": (("01F_AN_C.BMP", "02M_CA_O.BMP"), ("angry", "calm"), {"01F", "02M"}),
     "FACES": (("004_o_m_a_a.jpg", "066_y_m_h_b.jpg"), ("angry", "happy"), {"004", "066"}),
+    "CFD": (
+        ("WF-001/CFD-WF-001-003-A.jpg", "BM-002/CFD-BM-002-001-HO.jpg"),
+        ("angry", "happy"),
+        {"WF-001", "BM-002"},
+    ),
+    "BU-3DFE": (
+        ("F0001/F0001_AN01WH_F2D.bmp", "M0002/M0002_NE00BL_F2D.bmp"),
+        ("angry", "neutral"),
+        {"F0001", "M0002"},
+    ),
+    "CREMA-D": (("1001_DFA_ANG_XX.jpg", "1002_IEO_HAP_HI.jpg"), ("angry", "happy"), {"1001", "1002"}),
+    "RAVDESS": (
+        ("Actor_01/02-01-02-01-01-01-01.png", "Actor_24/02-01-03-02-01-02-24.png"),
+        ("calm", "happy"),
+        {"01", "24"},
+    ),
 }
 
 
@@ -456,3 +472,117 @@ def test_a_column_of_splits_is_used_whatever_it_is_called(tmp_path, write_faces)
     dataset = open_dataset(tmp_path / "list.csv", carve_validation=False)
     assert {name: len(part) for name, part in dataset.splits.items()} == {"train": 4, "test": 2}
     assert "split by the column 'data_type': train 4, test 2" in dataset.notes
+
+
+def test_split_and_class_in_one_name(write):
+    folder = write(
+        *(
+            f"{part}_{name}/{n}.png"
+            for part in ("train", "test")
+            for name in ("happy", "sad")
+            for n in range(2)
+        )
+    )
+    dataset = read(folder)
+    assert dataset.classes == ("happy", "sad") and sizes(dataset) == {"train": 4, "test": 4}
+    assert said(
+        dataset, "split and class are read from the folders' names: test_happy, test_sad, train_happy"
+    )
+    asked = read(folder, classes=("train_happy", "train_sad"))
+    assert asked.classes == ("train_happy", "train_sad") and sizes(asked) == {"train": 4}
+
+
+def test_numbers_before_expressions_are_no_part_of_the_class(write):
+    folder = write("0_angry/0.png", "0_angry/1.png", "1_happy/0.png", "1_happy/1.png")
+    dataset = read(folder)
+    assert dataset.classes == ("angry", "happy") and said(
+        dataset, "the numbers before the classes are left out"
+    )
+    assert read(folder, classes=("1_happy", "0_angry")).classes == ("1_happy", "0_angry")
+    assert read(write("3 calm/0.png", "4 bored/0.png", root=folder / "own")).classes == ("3 calm", "4 bored")
+
+
+def test_two_coded_data_sets_side_by_side_and_strangers_among_codes(write):
+    kdef = [f"KDEF/AF0{n}/AF0{n}{code}S.JPG" for n in (1, 2) for code in ("AN", "HA", "SU")]
+    mixed = read(write(*kdef, "AKDEF/AFF_S.JPG", "AKDEF/HAF_S.JPG"))
+    assert mixed.classes == ("angry", "happy", "surprise") and groups(mixed) == {"F01", "F02"}
+    assert said(mixed, "2 pictures without such a name are not used")
+    with pytest.raises(DataError, match=r"pictures of several data sets lie here \(KDEF 6, JAFFE 2\)"):
+        read(write("jaffe/KA.AN1.39.png", "jaffe/KA.HA1.40.png"))
+
+
+def test_lists_given_by_their_own_path_and_pictures_that_they_do_not_name(write):
+    folder = write("image/origin/a.png", "image/origin/b.png", "image/origin/c.png")
+    (folder / "label").mkdir()
+    (folder / "label" / "ExpW.lst").write_text("a.png 0 2 2 20 20 99 0\nb.png 0 2 2 20 20 99 3\n")
+    for data in (folder, folder / "label" / "ExpW.lst"):
+        dataset = read(data)
+        assert dataset.classes == ("angry", "happy") and sizes(dataset) == {"train": 2}
+        assert said(dataset, "1 pictures, such as image/origin/c.png, have no label; not used")
+    with pytest.raises(DataError, match="is laid out for object detection"):
+        (folder / "coco").mkdir()
+        (folder / "coco" / "_annotations.coco.json").write_text("{}")
+        read(write("train/0.png", root=folder / "coco"))
+
+
+def test_roboflow_and_metadata_beside_pictures_that_they_do_not_name(write):
+    folder = write(*(f"{part}/{n}.png" for part in ("train", "valid") for n in range(3)))
+    for part in ("train", "valid"):
+        (folder / part / "_classes.csv").write_text(
+            "filename, bored, tired, Unlabeled\n0.png, 1, 0, 0\n1.png, 0, 1, 0\n"
+        )
+    dataset = read(folder)
+    assert dataset.classes == ("bored", "tired") and sizes(dataset) == {"train": 2, "validation": 2}
+    assert said(dataset, "2 pictures, such as train/2.png, are in no row that is used")
+
+
+def test_labels_in_a_table_elsewhere_and_pictures_in_several_folders(write):
+    folder = write("images/0.png", "images/1.png", "more/2.png", "more/3.png")
+    (folder / "labels").mkdir()
+    table = folder / "labels" / "all.csv"
+    table.write_text("image,label\n0.png,happy\n1.png,sad\n")
+    with pytest.raises(
+        DataError, match=r"one folder of pictures \(alone\).*labels/all\.csv.*--root .*/alone"
+    ):
+        alone = write("alone/0.png", root=folder / "one")
+        (alone / "labels").mkdir()
+        (alone / "labels" / "all.csv").write_text(table.read_text())
+        read(alone)
+    assert labels(read(table, root=str(folder / "images"))) == {"0.png": "happy", "1.png": "sad"}
+    both = folder / "both.csv"
+    both.write_text("image,label\n0.png,happy\n1.png,sad\n2.png,happy\n3.png,sad\n")
+    with pytest.raises(DataError, match="lie in several folders"):  # 0.png in two of them
+        read(both)
+    (folder / "one" / "alone" / "0.png").unlink()
+    dataset = read(both)
+    assert sizes(dataset) == {"train": 4} and said(dataset, "pictures found by their names below")
+
+
+def test_films_below_several_classes_are_mentioned(write):
+    folder = write(
+        *(f"{name}/{film}/{n}.png" for name in ("happy", "sad") for film in ("alien", "brazil") for n in "01")
+    )
+    dataset = read(folder)
+    assert said(
+        dataset, "folders such as alien, brazil lie below several classes; if they are persons or films"
+    )
+    assert groups(read(folder, group="([^/]+)/[^/]+$")) == {"alien", "brazil"}
+
+
+def test_a_second_set_beside_classes_is_no_class(write):
+    folder = write(
+        *(f"{part}{name}/{n}.png" for part in ("", "augmented/") for name in ("happy", "sad") for n in "01")
+    )
+    with pytest.raises(
+        DataError, match=r"augmented/ lies beside classes and holds folders of their names \(happy, sad\)"
+    ):
+        read(folder)
+    assert sizes(read(folder, classes=("happy", "sad"))) == {"train": 4}
+    assert read(folder, classes=("happy", "sad", "augmented")).classes == ("happy", "sad", "augmented")
+
+
+def test_copies_of_a_class_folder_are_mentioned_before_training(write):
+    folder = write(*(f"{name}/{n}.png" for name in ("happy", "happy - Copy", "sad", "sad (1)") for n in "01"))
+    with pytest.raises(DataError, match="the classes 'happy', 'happy - Copy' are one expression"):
+        read(folder)
+    assert read(folder, merge=("happy=happy+happy - Copy", "sad=sad+sad (1)")).classes == ("happy", "sad")

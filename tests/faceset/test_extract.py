@@ -405,6 +405,23 @@ def test_groups_by_pattern(photos: Path, tmp_path: Path) -> None:
     assert any("match nothing of --group" in note for note in done.notes)
 
 
+def test_labels_by_pattern(photos: Path, tmp_path: Path) -> None:
+    """The largest face of each source is labelled, once; what somebody said stays."""
+    folder = tmp_path / "faces"
+    assert not extract_faces([photos], folder).faces.labelled()
+    done = extract_faces([photos], folder, label=r"/(anna|ben)-\w+\.")  # also of sources that are known
+    named = {Path(face.source).name: face.label for face in done.faces.labelled()}
+    assert set(named.values()) == {"anna", "ben"}
+    assert named["anna-1.png"] == "anna"
+    assert f"faces labelled by --label: {len(named)}" in done.notes
+    assert any("match nothing of --label" in note for note in done.notes)
+    again = extract_faces([photos], folder, label=r"/(\w)\w+-\w+\.")
+    assert {Path(face.source).name: face.label for face in again.faces.labelled()} == named
+    beside = extract_faces([photos / "group.png"], tmp_path / "other", label=r"(\w+)\.png")
+    largest = max(beside.faces, key=lambda face: face.box.width * face.box.height)
+    assert [face.id for face in beside.faces if face.label == "group"] == [largest.id]
+
+
 def test_wrong_input_is_one_line(photos: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "film.mp4").write_bytes(b"\0\0\0\x18ftypmp42 and nothing else")

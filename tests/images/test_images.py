@@ -77,6 +77,14 @@ def test_sixteen_bits_are_scaled_and_not_clipped():
     assert found[0, 3].tolist() == [0, 127, 255]
 
 
+def test_whole_numbers_of_32_bits_that_are_levels_stay_levels():
+    """As NumPy's int32 becomes a TIFF: not a picture of 16 bits that is nearly black."""
+    levels = np.array([[0, 7, 128, 255]], np.int32)
+    assert decode_image(encoded(Image.fromarray(levels), "TIFF"), "x.tif").tolist() == [[0, 7, 128, 255]]
+    bright = encoded(Image.fromarray(levels * 257), "TIFF")
+    assert decode_image(bright, "x.tif").tolist() == [[0, 7, 128, 255]]
+
+
 def test_transparency_is_laid_over_white():
     picture = corners().convert("RGBA")
     alpha = Image.new("L", picture.size, 255)
@@ -146,6 +154,16 @@ def png_with_a_giant_part() -> bytes:
 
 BAD = {
     "empty": (b"", "empty (0 bytes)"),
+    "a pointer of Git LFS": (
+        b"version https://git-lfs.github.com/spec/v1\noid x",
+        "fetch the file with git lfs pull",
+    ),
+    "a web page": (b"\n<!DOCTYPE html><html>", "a web page: the download failed; get the file again"),
+    "a failed copy": (bytes(5000), "zeros only: the copy failed"),
+    "JPEG XL": (
+        b"\xff\x0a" + b"x" * 60,
+        "is a JPEG XL picture, for which there is no decoder here; save it as",
+    ),
     "text": (b"this is no picture at all", "is not a picture (it begins with b'this is no p')"),
     "truncated jpeg": (photo()[:-200], "is cut short (Corrupt JPEG data: premature end"),
     "jpeg that lost its middle": (damaged_inside(photo()), "is damaged (Corrupt JPEG data"),
@@ -226,3 +244,5 @@ def test_a_file_that_cannot_be_opened(tmp_path: Path):
         read_image(tmp_path / "missing.png")
     with pytest.raises(ImageError, match="cannot be opened"):
         read_image(tmp_path)
+    with pytest.raises(ImageError, match=r"a\\x00b\.png' cannot be opened: embedded null byte"):
+        read_image(tmp_path / "a\0b.png")

@@ -238,6 +238,8 @@ def test_no_path_or_address_is_opened(server: Running, tmp_path: Path) -> None:
     picture.write_bytes(png(9))
     for query in (f"path={picture}", f"file={picture}", f"url=file://{picture}"):
         assert server.ask("POST", f"/v1/analyze?{query}", b"").status == 422
+    told = server.ask("POST", "/v1/analyze?detect_size=4000", png(9))
+    assert told.status == 422 and told.line.startswith("this address takes no parameters, got detect_size;")
     for path in ("/static/../config.py", "/static/%2e%2e/config.py", f"//{picture}", f"/static/{picture}"):
         assert server.ask("GET", path).status == 404
 

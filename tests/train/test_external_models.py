@@ -23,7 +23,7 @@ from mien.errors import ConfigError, ModelError
 from mien.model.classifier import Classifier
 from mien.model.metadata import read_model_folder
 from mien.train.config import TrainConfig
-from mien.train.external_models import Description, adopt_keras, adopt_onnx, remembered
+from mien.train.external_models import Description, adopt_keras, adopt_onnx, remember, remembered
 from mien.train.run import train
 from mien.train.transfer import open_network, open_to_start
 
@@ -81,24 +81,30 @@ def test_a_description_is_remembered_under_the_content_of_the_file(tmp_path: Pat
     told = Description(labels=("a", "b"), input_range=(0.0, 1.0))
     assert remembered(tmp_path / "one.h5", None) == Description()
     assert remembered(tmp_path / "one.h5", told) == told
+    assert remembered(tmp_path / "one.h5", None) == Description()  # not yet: it may turn out not to fit
+    remember(tmp_path / "one.h5", told)
     (tmp_path / "one.h5").rename(tmp_path / "copy.h5")
     assert remembered(tmp_path / "copy.h5", None) == told
     (tmp_path / "copy.h5").write_bytes(b"another network")
     assert remembered(tmp_path / "copy.h5", None) == Description()
 
 
-def _onnx(path: Path, *, channels_first: bool, batch: str | int = "n") -> Path:
-    """A network with one sigmoid of the mean level in [-1, 1]."""
+def _onnx(path: Path, *, channels_first: bool, batch: str | int = "n", kind: int = TensorProto.FLOAT) -> Path:
+    """A network with one sigmoid of the mean level in [-1, 1]. kind: of the numbers that it takes."""
     shape = [batch, 3, 12, 12] if channels_first else [batch, 12, 12, 3]
+    taken, entry = ("x", []) if kind == TensorProto.FLOAT else (
+        "whole", [helper.make_node("Cast", ["x"], ["whole"], to=TensorProto.FLOAT)]
+    )  # fmt: skip
     nodes = [
-        helper.make_node("ReduceMean", ["x"], ["mean"], axes=[1, 2, 3], keepdims=0),
+        *entry,
+        helper.make_node("ReduceMean", [taken], ["mean"], axes=[1, 2, 3], keepdims=0),
         helper.make_node("Reshape", ["mean", "column"], ["tall"]),
         helper.make_node("Sigmoid", ["tall"], ["y"]),
     ]
     graph = helper.make_graph(
         nodes,
         "mean",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("x", kind, shape)],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, [batch, 1])],
         [numpy_helper.from_array(np.array([-1, 1], np.int64), "column")],
     )
@@ -118,6 +124,21 @@ def test_an_onnx_file_becomes_a_model_folder(tmp_path: Path, channels_first: boo
         adopt_onnx(fixed, tmp_path / "other", Description(labels=("dark", "bright")))
 
 
+@pytest.mark.parametrize("kind", ["UINT8", "FLOAT16", "DOUBLE"])
+def test_an_onnx_file_that_takes_other_numbers(tmp_path: Path, kind: str) -> None:
+    path = _onnx(tmp_path / "x.onnx", channels_first=True, kind=getattr(TensorProto, kind))
+    adopt_onnx(path, tmp_path / "model", Description(labels=("a", "b")))
+    levels = np.full((2, 12, 12, 3), 3, np.float32)
+    found = Classifier(tmp_path / "model" / "model.onnx").probabilities(levels)["expression"]
+    np.testing.assert_allclose(found[:, 1], 1 / (1 + np.exp(-3.0)), atol=1e-5)
+    with pytest.raises(ModelError, match="takes INT64 numbers; mien feeds float, float16, double and uint8"):
+        adopt_onnx(
+            _onnx(path, channels_first=True, kind=TensorProto.INT64),
+            tmp_path / "m",
+            Description(labels=("a", "b")),
+        )
+
+
 def test_every_command_takes_the_same_description_and_remembers_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -131,6 +152,11 @@ def test_every_command_takes_the_same_description_and_remembers_it(
             picture = rng.integers(0, 256, (12, 12, 3), np.uint8)
             cv2.imwrite(str(tmp_path / "faces" / part / label / f"{part}{row}.png"), picture)
     assert main(["evaluate", "other.h5", "faces", "--resamples", "200"]) == 2
+    assert "name them in order with --labels" in capsys.readouterr().err
+    refused = ["--labels", "sad,happy", "--colour", "grey"]
+    assert main(["evaluate", "other.h5", "faces", *refused]) == 2
+    assert "takes 3 channels, which cannot be grey; set --colour" in capsys.readouterr().err
+    assert main(["evaluate", "other.h5", "faces"]) == 2  # what was refused is not remembered
     assert "name them in order with --labels" in capsys.readouterr().err
     words = ["--labels", "sad,happy", "--input-range", "-1,1"]
     assert main(["evaluate", "other.h5", "faces", "--resamples", "200", *words, "--to", "first"]) == 0

@@ -428,6 +428,9 @@ def test_a_list_of_other_files_is_no_video(clip: Path, capsys: pytest.CaptureFix
     capsys.readouterr()
     assert video("list.mp4") == 2
     assert "list.mp4 is not a video that can be decoded" in capsys.readouterr().err
+    Path("photo.jpg").write_bytes(b"\xff\xd8\xff nothing more")
+    assert video("photo.jpg") == 2
+    assert "for pictures there is: mien predict photo.jpg" in capsys.readouterr().err
 
 
 def test_a_camera_in_the_network_is_seen() -> None:

@@ -20,6 +20,7 @@ import io
 import json
 import os
 import signal
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -428,6 +429,16 @@ def _prepare_environment(config: BatchConfig) -> None:
         os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
+def store_folder() -> str | None:
+    """Return where Ray's object store must lie; None where Ray may choose.
+
+    Ray takes shared memory wherever it is large enough, and its node dies where that cannot be written, as in some
+    containers: all that is seen then is that the node 'timed out during startup'.
+    """
+    chooses = sys.platform != "linux" or os.access("/dev/shm", os.W_OK)
+    return None if chooses else tempfile.gettempdir()
+
+
 @contextmanager
 def _ray(config: BatchConfig) -> Iterator[Any]:
     """Give a Ray to work with: the one of this process, the cluster that was named, or one of this machine's own."""
@@ -444,6 +455,7 @@ def _ray(config: BatchConfig) -> Iterator[Any]:
                 f"cpus_per_actor is {config.cpus_per_actor}, this machine has {room} processors; ask for fewer"
             )
         quiet |= {"num_cpus": room, "include_dashboard": False, "object_store_memory": _STORE_BYTES}
+        quiet |= {"_plasma_directory": store_folder()}
     before = signal.getsignal(signal.SIGTERM)
     for tried in range(1, _STARTS + 1):
         try:

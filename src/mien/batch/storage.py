@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from mien.errors import ConfigError, DataError, ImageError, MissingExtra, OutputError, need
-from mien.files import locked, whole_file
+from mien.files import is_running, locked, whole_file
 from mien.images.decode import read_bytes
 
 WHAT = "mien batch"
@@ -250,7 +250,7 @@ class Target:
         age_s = time.time() - other["at_s"]
         if age_s > _STALE_S:
             return
-        if other["machine"] == mine["machine"] and not _lives(other["process"]):
+        if other["machine"] == mine["machine"] and not is_running(other["process"]):
             return
         raise ConfigError(
             f"{self.word} is being written by another process (process {other['process']} on {other['machine']}, "
@@ -262,16 +262,6 @@ class Target:
             f"cannot {doing} {self.path(name)}: {_reason(error)}; check that the bucket is there and that this machine "
             "may write to it, or name another place with --to"
         )
-
-
-def _lives(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
 
 
 def _split(address: str) -> tuple[str, str]:

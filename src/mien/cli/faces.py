@@ -20,6 +20,7 @@ EXAMPLES = """examples:
   mien faces more-photos --to my-faces              adds what is new, keeps every label
   mien faces film.mp4 --to my-faces --per-track 40  more of each person in a film
   mien faces photos --to my-faces --group "person-(\\d+)"   which faces belong to one person, by their paths
+  mien faces pictures --to my-faces --label "([^/]+)/[^/]+$"   labelled already: each picture's folder is its class
   mien faces answers.csv --to my-faces              what mien predict --csv, --json or --parquet wrote
   mien faces talk-faces/talk-faces.csv --to my-faces   what mien video wrote
 """

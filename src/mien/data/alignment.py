@@ -24,17 +24,14 @@ Map = NDArray[np.float64]  # (3, 3), from pixels (x, y, 1) of one thumbnail to p
 SURE, DETAILS, NOISY = 0.92, 0.88, 0.80
 _COARSE = 0.78  # correlation at half the resolution that is needed; that saves three quarters of the work
 _LEAST = 0.75  # at the whole
-_TEXTURE, _TEXTURED = (
-    4.0,
-    5,
-)  # grey levels of deviation that make a block worth comparing; blocks of 16 needed
+_TEXTURE = 4.0  # grey levels of deviation that make a block worth comparing
+_TEXTURED = 5  # so many of the 16 blocks are needed
 _OVERLAP = 0.35  # share of a picture that must lie on the other
 _SQUEEZED = 1.6  # times as much one way as the other: a crop of another shape, squeezed into the square
 
 FLIP = np.array([[-1, 0, SIDE - 1], [0, 1, 0], [0, 0, 1]], np.float64)
-_HALVED = np.array(
-    [[2, 0, 0.5], [0, 2, 0.5], [0, 0, 1]], np.float64
-)  # pixels of a halved thumbnail to those of the whole
+# From pixels of a halved thumbnail to those of the whole.
+_HALVED = np.array([[2, 0, 0.5], [0, 2, 0.5], [0, 0, 1]], np.float64)
 
 
 def evened(

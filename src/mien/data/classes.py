@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -13,6 +14,8 @@ from mien.data.index import JoinedPictures
 from mien.errors import DataError
 from mien.files import natural
 from mien.labels import FERPLUS, canonical, same_letters, word_form
+
+_COPY = re.compile(r"(?i)( - copy)?( copy)?( ?\(\d+\))?$")  # what Windows and macOS add to a folder's name
 
 
 def merge_classes(raw: RawDataset, rules: Sequence[str]) -> RawDataset:
@@ -79,7 +82,7 @@ def one_spelling(raw: RawDataset) -> RawDataset:
 
 def check_spellings(raw: RawDataset, chosen: Sequence[str]) -> RawDataset:
     """Refuse two forms of one word ('anger', 'angry') unless both were asked for; note synonyms ('joy', 'happy')."""
-    for names in _alike(raw.classes, word_form):
+    for names in _alike(raw.classes, lambda name: word_form(_COPY.sub("", name))):
         if not set(names) <= set(chosen):
             both = ", ".join(map(repr, names))
             raise DataError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,18 +12,20 @@ from pathlib import Path
 from mien.data.classes import check_spellings, choose_classes, combine, merge_classes, one_spelling
 from mien.data.dataset import DataConfig, Dataset, Progress, RawDataset, Split, in_order
 from mien.data.decisions import applied, decisions_for
-from mien.data.index import fingerprints_of, index_files
+from mien.data.index import LabelledFile, fingerprints_of, index_files
+from mien.data.readers.columns import ROBOFLOW
 from mien.data.readers.csv_text import is_csv, rows_of
 from mien.data.readers.face_sets import is_face_set, read_face_set
 from mien.data.readers.fer2013 import FILE_NAMES, is_fer2013, read_fer2013
 from mien.data.readers.folders import Folder, Tree, entered, find_in_folders, looks_like, walk
-from mien.data.readers.public import find_listed, shown_below
+from mien.data.readers.public import find_listed, is_list, shown_below
 from mien.data.readers.tables import find_in_table, has_labels, is_table
 from mien.data.readers.unpack import is_archive, unpacked
 from mien.data.readers.words import split_of
 from mien.data.split import carve, leaks
 from mien.errors import DataError
 from mien.files import clipped, joined_paths, plain_text
+from mien.images.listing import list_pictures
 
 FORMS = (
     "a folder with one folder of pictures per class; folders train, validation, test (any of them) of such; "
@@ -71,15 +74,20 @@ def _read(path: Path, config: DataConfig, progress: Progress | None) -> RawDatas
     if not path.exists():
         raise DataError(f"there is no file or folder {clipped(str(path), 300)}; DATA can be {FORMS}")
     if is_archive(path):
-        raw = _read_folder(unpacked(path), config, progress)
+        folder = unpacked(path)
+        try:
+            raw = _read_folder(folder, config, progress)
+        except DataError as error:
+            raise DataError(str(error).replace(str(folder), str(path))) from error
         name = plain_text(path.name.partition(".")[0])
         return replace(raw, name=raw.name if raw.name in ("fer2013", "ferplus") else name)
     if is_csv(path) and is_fer2013(next(rows_of(path), [])):
         return read_fer2013(path, config)
     if is_table(path):
         return index_files(path, find_in_table(path, config), progress)
-    if path.name.lower() in ("label.lst", "list_patition_label.txt"):
-        return _read_folder(path.parent, config, progress)
+    if is_list(path):  # its pictures lie beside it, or in a folder beside its own
+        above = path.parent if list_pictures(path.parent).pictures else path.parent.parent
+        return _read_folder(above, config, progress)
     raise DataError(f"{path} is not in a form that we read; DATA can be {FORMS}")
 
 
@@ -96,6 +104,7 @@ def _read_folder(path: Path, config: DataConfig, progress: Progress | None) -> R
     for table in tables:
         if table.name.lower() in FILE_NAMES:
             return read_fer2013(table, config)
+    _refuse_boxes(path, tree)
     if raw := _split_tables(start, tree, config, progress):
         return raw
     try:
@@ -104,12 +113,17 @@ def _read_folder(path: Path, config: DataConfig, progress: Progress | None) -> R
         if len(tables) != 1 or not has_labels(tables[0]):  # the table says what the folders do not
             raise
         folders = None
+    if folders is not None and not tables and len({file.label for file in folders.files}) == 1:
+        _refuse_labels_elsewhere(path, tree, folders.files[0])
     if folders is not None and (len({file.label for file in folders.files}) > 1 or not tables):
         if tables:
             names = ", ".join(plain_text(table.name) for table in tables)
             beside = f"not read: {names} beside the folders; to read a table, give its own path"
             folders = replace(folders, notes=(*folders.notes, beside))
         return index_files(path, folders, progress)
+    if len(tables) == 1 and not (is_csv(tables[0]) and is_fer2013(next(rows_of(tables[0]), []))):
+        found = find_in_table(tables[0], config)
+        return index_files(tables[0], found, progress).noting(*_unnamed(tree, found.files))
     if len(tables) == 1:
         return _read(tables[0], config, progress)
     if tables:
@@ -129,13 +143,14 @@ def _split_tables(
     """Read tables that belong together: metadata beside the pictures, or one table a split, by its name or folder."""
     metadata = [table for table in start.others if table.name.lower() in _METADATA and has_labels(table)]
     if metadata:
-        return index_files(tree.root.path, find_in_table(metadata[0], config), progress)
+        found = find_in_table(metadata[0], config)
+        return index_files(tree.root.path, found, progress).noting(*_unnamed(tree, found.files))
     parts = [(split_of(child.name), child) for child in start.folders]
     named = [
         (split, table)
         for split, child in parts
         for table in child.others
-        if split and table.name.lower() in _METADATA and has_labels(table)
+        if split and (table.name.lower() in _METADATA or table.suffix == ".parquet") and has_labels(table)
     ]
     if not named:
         of_name = [(split_of(_stem(table)), table) for table in start.others if is_table(table)]
@@ -149,8 +164,11 @@ def _split_tables(
     if not named:
         return None
     raws = []
+    files: list[LabelledFile] = []
     for split, table in named:
-        raw = index_files(table, find_in_table(table, config, split), progress)
+        found = find_in_table(table, config, split)
+        files += found.files
+        raw = index_files(table, found, progress)
         beside = shown_below(table.parent, tree.root.path)
         renamed = {
             name: replace(part, names=[row if beside == "." else f"{beside}/{row}" for row in part.names])
@@ -158,10 +176,42 @@ def _split_tables(
         }
         raws.append(replace(raw, splits=renamed, name=plain_text(tree.root.path.name)))
     listed = ", ".join(f"{shown_below(table, tree.root.path)} ({split})" for split, table in named)
-    return combine(raws, several=False).noting(f"read from the tables {listed}")
+    return combine(raws, several=False).noting(f"read from the tables {listed}", *_unnamed(tree, files))
 
 
-_METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+def _unnamed(tree: Tree, files: Sequence[LabelledFile]) -> list[str]:
+    """Count the pictures of a folder that its tables do not name."""
+    named = {os.path.normpath(file.path) for file in files}
+    without = [path for path in tree.root.pictures_below() if os.path.normpath(path) not in named]
+    if not without:
+        return []
+    first = shown_below(without[0], tree.root.path)
+    return [f"{len(without):,} pictures, such as {first}, are in no row that is used"]
+
+
+def _refuse_labels_elsewhere(path: Path, tree: Tree, file: LabelledFile) -> None:
+    """Say what to give where the only folder of pictures has its labels in a table elsewhere: images/ and labels/."""
+    for table in tree.root.others_below():
+        if is_table(table) and has_labels(table):
+            raise DataError(
+                f"{path} has one folder of pictures ({file.label}), which is no class by itself; if "
+                f"{shown_below(table, path)} says their labels, give that table and their folder: {table} --root "
+                f"{file.path.parent}"
+            )
+
+
+def _refuse_boxes(path: Path, tree: Tree) -> None:
+    """Say what to do with an export for object detection, whose folders would be taken for classes."""
+    names = {other.name.lower() for other in tree.root.others_below()}
+    yolo = "data.yaml" in names and any(other.parent.name == "labels" for other in tree.root.others_below())
+    if yolo or any(name.endswith("coco.json") for name in names):
+        raise DataError(
+            f"{path} is laid out for object detection ({'YOLO' if yolo else 'COCO'}); export it as folders of classes "
+            "(classification), or give a table with path, label and boxes in face_x, face_y, face_width, face_height"
+        )
+
+
+_METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet", ROBOFLOW)
 
 
 def _stem(table: Path) -> str:

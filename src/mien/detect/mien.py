@@ -35,7 +35,7 @@ from mien.detect.base import (
     weighted_nms,
 )
 from mien.errors import ConfigError, ModelError
-from mien.model.classifier import open_session
+from mien.model.session import open_session
 from mien.settings import from_mapping, to_mapping
 
 FORMAT = 1

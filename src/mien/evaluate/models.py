@@ -36,7 +36,7 @@ from mien.model.metadata import (
 from mien.model.preprocess import Preprocess, to_model_input
 from mien.terminal import OnProgress
 from mien.train import run_folder
-from mien.train.external_models import HEAD, Description, as_probabilities, metadata_of, remembered
+from mien.train.external_models import HEAD, Description, as_probabilities, metadata_of, remember, remembered
 from mien.train.folds import FoldAnswers, answers_of
 from mien.train.run_folder import SEEN_FILE
 
@@ -168,7 +168,9 @@ def _open_folder(folder: Path, config: EvaluateConfig) -> Scorer:
 
 def _open_onnx(path: Path, kind: str, config: EvaluateConfig) -> Scorer:
     if path.is_file() and not onnx_has_facts(path):
-        metadata, network, note = open_onnx(path, remembered(path, config.description()))
+        told = remembered(path, config.description())
+        metadata, network, note = open_onnx(path, told)
+        remember(path, told)
         return Scorer(metadata, path, kind, network, note=note)
     classifier = Classifier(path, config.precision)
     return Scorer(
@@ -189,7 +191,9 @@ def _open_keras(path: Path, kind: str, config: EvaluateConfig) -> Scorer:
 
     model, metadata = load_network(path)
     if metadata is None:
-        metadata, network, note = wrap_keras(model, path, remembered(path, config.description()))
+        told = remembered(path, config.description())
+        metadata, network, note = wrap_keras(model, path, told)
+        remember(path, told)
         return Scorer(metadata, path, kind, network, int(model.count_params()), note)
     return Scorer(metadata, path, kind, _keras_network(model, metadata, path), int(model.count_params()))
 

@@ -28,7 +28,15 @@ from mien.faceset.crops import Copies, cut_out, row_of, status_of, write_crop
 from mien.faceset.films import FilmReport, SearchLog, content_of_film, film_faces
 from mien.faceset.settings import FacesConfig
 from mien.faceset.sources import Entry, Ledger, Source, find_sources
-from mien.faceset.table import DUPLICATE, SET_ASIDE, SHOWN, TABLE_FILE, FaceRow, FaceSet, content_key
+from mien.faceset.table import (
+    DUPLICATE,
+    SET_ASIDE,
+    SHOWN,
+    TABLE_FILE,
+    FaceRow,
+    FaceSet,
+    content_key,
+)
 from mien.files import check_replaceable, locked, plain_text
 from mien.images.decode import read_bytes
 from mien.predict.analyzer import Picture, process_many
@@ -97,6 +105,7 @@ def extract_faces(
             run.photographs(sources.photos)
             for film in sources.films:
                 run.film(film)
+            run.label([*sources.photos, *sources.films])
         except BaseException as error:
             if not isinstance(error, OSError):  # what is done is kept; a full disk has no room for it
                 run.store()
@@ -350,10 +359,30 @@ class _Run:
         """Return the group of a source's faces: what --group finds in its path, else the source itself."""
         if self._config.group is None:
             return source.name
-        found = re.search(self._config.group, source.path.absolute().as_posix())
-        text = (found[1] if found.re.groups else found[0]) if found else None
+        text = _matched(self._config.group, source)
         self._counts["ungrouped"] += not text
-        return plain_text(text) if text else source.name
+        return text or source.name
+
+    def label(self, sources: Sequence[Source]) -> None:
+        """Give faces the labels that --label finds in the paths of their sources, where nobody labelled them."""
+        if self._config.label is None:
+            return
+        labels = {source.name: _matched(self._config.label, source) for source in sources}
+        self._counts["unlabelled"] += sum(not label for label in labels.values())
+        faces = sorted(self.faces, key=lambda face: face.box.width * face.box.height if face.box else 0.0)
+        largest = {face.source: face.id for face in faces}
+        for face in faces:
+            label = labels.get(face.source)
+            if not label or (face.time_s is None and face.id != largest[face.source]):
+                continue
+            if face.status == DUPLICATE:
+                first = (
+                    self.faces[face.duplicate_of].source if face.duplicate_of in self.faces else face.source
+                )
+                self._counts["contradicted"] += labels.get(first, label) != label
+            elif face.status in (SHOWN, *SET_ASIDE) and not face.is_labelled:
+                self._counts["labelled"] += 1
+                self.faces.put(replace(face, label=label))
 
     def _search_key(self, source: Source) -> str:
         """Return the settings by which faces are found, as sources.csv has them; others mean another search."""
@@ -444,6 +473,9 @@ class _Run:
             "changed": "sources that have changed since they were looked at (the faces of what they were stay)",
             "judged": "faces that are set aside, or shown again, by the new limits",
             "ungrouped": "sources that match nothing of --group (each is a group of its own)",
+            "labelled": "faces labelled by --label",
+            "unlabelled": "sources that match nothing of --label",
+            "contradicted": "faces that repeat another one and that --label calls otherwise (they stay set aside)",
         }
         lines = [f"{line}: {counts[name]:,}" for name, line in said.items() if counts[name]]
         cut = {face.margin for face in self.faces if face.margin is not None} - {self._config.margin}
@@ -462,6 +494,12 @@ class _Run:
             tuple(self._problems),
             (*notes, *self._notes, *lines),
         )
+
+
+def _matched(pattern: str, source: Source) -> str:
+    """Return what a pattern, or its first group, matches in the path of a source; '' for nothing."""
+    found = re.search(pattern, source.path.absolute().as_posix())
+    return plain_text((found[1] if found.re.groups else found[0]) or "") if found else ""
 
 
 def _is_inside(box: Box, picture: Pixels) -> bool:

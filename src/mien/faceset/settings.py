@@ -34,6 +34,12 @@ class FacesConfig:
         "keeps on one side, for instance the person; unset: the source itself",
         group=COMMON,
     )
+    label: str | None = setting(
+        None,
+        "regular expression; what it (or its first group) matches in the path of a source is the label of its largest "
+        "face, in a film of all faces, unless somebody labelled them; '([^/]+)/[^/]+$' is the folder; unset: none",
+        group=COMMON,
+    )
     film: Path | None = setting(  # noqa: RUF009
         None, "the film that a table of mien video is about; unset: looked for beside the table", group=FILMS
     )
@@ -70,7 +76,10 @@ class FacesConfig:
                 raise ConfigError(f"{name} must be 0 or more, got {getattr(self, name)}")
         if not 0 <= self.min_score <= 1:
             raise ConfigError(f"min_score must be from 0 to 1, got {self.min_score}")
-        try:
-            re.compile(self.group or "")
-        except re.error as error:
-            raise ConfigError(f"group {self.group!r} is no regular expression ({error})") from error
+        for name in ("group", "label"):
+            try:
+                re.compile(getattr(self, name) or "")
+            except re.error as error:
+                raise ConfigError(
+                    f"{name} {getattr(self, name)!r} is no regular expression ({error})"
+                ) from error

@@ -78,6 +78,8 @@ def read_bytes(path: Path, name: str) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise ImageError(f"{name} cannot be opened: {error.strerror or error}") from error
+    except ValueError as error:  # a zero byte in the name
+        raise ImageError(f"{name!r} cannot be opened: {error}") from error
 
 
 def decode_image(data: bytes, name: str) -> NDArray[np.uint8]:
@@ -229,6 +231,8 @@ def _pixels(image: PillowImage, name: str) -> NDArray[np.uint8]:
 
 def _from_16_bits(levels: NDArray[np.generic], name: str) -> NDArray[np.uint8]:
     lowest, highest = (int(levels.min()), int(levels.max())) if levels.size else (0, 0)
+    if levels.dtype.itemsize > 2 and 0 <= lowest <= highest <= 255:  # NumPy's int32, saved as it was
+        return levels.astype(np.uint8)
     if not 0 <= lowest <= highest <= 65535:
         raise ImageError(f"{name} with levels from {lowest} to {highest} has no known scale; make it 8 bits")
     return ((levels.astype(np.uint32) + 128) // 257).astype(np.uint8)

@@ -199,8 +199,15 @@ def _by_kind(data: bytes, name: str) -> Header:
         kind = _heif(data, name)
     if kind == "video":
         raise ImageError(f"{name} is a video, not a picture; for videos there is: mien video FILE")
-    if not is_picture or kind == "JPEG XL":
-        raise ImageError(f"{name} is not a picture (it begins with {data[:12]!r}); we read {READ}")
+    if kind == "JPEG XL":
+        raise ImageError(
+            f"{name} is a JPEG XL picture, for which there is no decoder here; save it as JPEG or PNG first "
+            "(ImageMagick: magick IN.jxl OUT.png)"
+        )
+    if not is_picture:
+        raise ImageError(
+            f"{name} is not a picture (it begins with {data[:12]!r}{_as_left_behind(data)}); we read {READ}"
+        )
     if kind == "GIF":
         _check_gif_blocks(data, name)
     width, height = open_with_pillow(data, kind, name).size
@@ -211,6 +218,16 @@ def _by_kind(data: bytes, name: str) -> Header:
             f"{name} is made up: it claims {width}x{height} pixels and holds {coded:,}; save it as PNG"
         )
     return Header(kind, width, height, end=len(data))
+
+
+def _as_left_behind(data: bytes) -> str:
+    """Say what people find in the place of a picture, and what to do; '' for anything else."""
+    head = data[:HEAD_BYTES]
+    if head.startswith(b"version https://git-lfs"):
+        return ", a pointer of Git LFS: fetch the file with git lfs pull"
+    if head.lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        return ", a web page: the download failed; get the file again"
+    return ", zeros only: the copy failed; get the file again" if not any(head) else ""
 
 
 def open_with_pillow(data: bytes, kind: str, name: str) -> Image.Image:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mien.errors import ConfigError, DataError, ModelError
 from mien.model.metadata import METADATA_KEY, Metadata, ModelFolder, read_model_folder
 from mien.model.preprocess import to_model_inputs
+from mien.model.session import Session, open_session
 
 PRECISIONS = ("auto", "float32", "int8")
 _BATCH = 64  # faces at once: more is not faster on a CPU, and memory stays small
@@ -128,7 +129,7 @@ def _form(folder: ModelFolder, precision: str) -> Path:
     return folder.onnx if precision == "float32" or folder.int8 is None else folder.int8
 
 
-def _metadata_inside(session: onnxruntime.InferenceSession, path: Path) -> Metadata:
+def _metadata_inside(session: Session, path: Path) -> Metadata:
     text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
     if text is None:
         raise ModelError(
@@ -137,9 +138,7 @@ def _metadata_inside(session: onnxruntime.InferenceSession, path: Path) -> Metad
     return Metadata.from_json(text, path)
 
 
-def _checked_input(
-    session: onnxruntime.InferenceSession, metadata: Metadata, path: Path
-) -> onnxruntime.NodeArg:
+def _checked_input(session: Session, metadata: Metadata, path: Path) -> onnxruntime.NodeArg:
     """Return the network's one input after comparing its inputs and outputs with the metadata."""
     inputs = session.get_inputs()
     channels = metadata.preprocess.channels
@@ -166,32 +165,3 @@ def _checked_input(
             f"again"
         )
     return inputs[0]
-
-
-def open_session(network: bytes | Path, name: Path) -> onnxruntime.InferenceSession:
-    """Open a network from its file or its bytes; ModelError, with its name, where ONNX Runtime cannot.
-
-    One thread: two that spin are slower beside any other work; spread pictures over threads or processes instead.
-    """
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3  # errors only; they are raised as well
-    # Weights in other files would be covered by no hash: from bytes ONNX Runtime looks for them in this folder, and
-    # below a file there is none.
-    options.add_session_config_entry(
-        "session.model_external_initializers_file_folder_path", f"{name.absolute()}/-"
-    )
-    try:
-        content = network if isinstance(network, bytes) else network.read_bytes()
-        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime's errors share no base but Exception
-        if "external" in str(error).lower():
-            raise ModelError(
-                f"{name} keeps weights in other files, which nothing checks; save the network in one file"
-            ) from error
-        reason = str(error).splitlines()[0].removeprefix("[ONNXRuntimeError] : ")[:200]
-        raise ModelError(
-            f"{name} is not a network that ONNX Runtime opens ({reason}); name another, or copy or export it again"
-        ) from error

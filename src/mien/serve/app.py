@@ -29,7 +29,7 @@ from mien.serve.middleware import Middleware
 from mien.serve.problems import ApiError, add_handlers, problem_of
 from mien.serve.schemas import bytes_or_form, problems, with_problem
 from mien.serve.service import Service, address_of, service_of
-from mien.serve.uploads import FORM, LimitedBody, files_of, kind_of, printable
+from mien.serve.uploads import FORM, LimitedBody, files_of, kind_of, printable, without_parameters
 
 PAGE = Path(__file__).parent / "page"
 SAMPLES = Path(__file__).parents[1] / "samples"  # portraits that the page can try, one click away
@@ -151,6 +151,7 @@ async def _sweep(jobs: Jobs, every_s: float) -> None:
 async def analyze(request: Request) -> JSONResponse:
     """Send one picture as bytes, or several as a form. Of several, those that cannot be read carry a `problem`."""
     service = service_of(request)
+    without_parameters(request)
     kind = kind_of(request, "image/", PICTURES)
     with service.budget.share() as take:
         body = LimitedBody(request, service.config.max_megabytes * MEGA, service.config.timeout_s, take)
@@ -225,6 +226,7 @@ async def begin_video(request: Request) -> JSONResponse:
     """Send the video as bytes or as a form. It is deleted as soon as it is done, its results some minutes later."""
     service = service_of(request)
     service.refuse_when_draining()
+    without_parameters(request)
     kind = kind_of(request, "video/", VIDEOS)
     service.take(request, videos=1)
     body = LimitedBody(request, service.config.max_video_megabytes * MEGA, service.config.timeout_s)

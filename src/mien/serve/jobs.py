@@ -26,7 +26,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
-from mien.files import cannot_write, whole_file
+from mien.files import cannot_write, is_running, whole_file
 from mien.serve.problems import ApiError, Busy, problem
 
 VIDEO, ROWS, TABLE, ABOUT = "video", "rows.jsonl", "faces.csv", "about.json"
@@ -259,19 +259,9 @@ class Jobs:
         if self.place(job, _CANCELLED).exists():
             return replace(state, status="cancelled", problem=None)
         lost = state.status == "receiving" or (state.status == "running" and not self.durable)
-        if lost and not _lives(state.process):
+        if lost and not is_running(state.process):
             return replace(state, status="failed", problem=problem(_LOST, 500))
         return state
-
-
-def _lives(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
 
 
 def _identity(folder: Path) -> tuple[int, int]:

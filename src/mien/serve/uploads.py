@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import Message, Receive
 
+from mien.files import clipped
 from mien.serve.config import MEGA
 from mien.serve.problems import ApiError, Busy
 
@@ -92,6 +93,16 @@ class LimitedBody:
     def _too_long(self) -> ApiError:
         return ApiError(
             f"the request has more than the {self._limit / MEGA:g} MB that this server takes", 413
+        )
+
+
+def without_parameters(request: Request) -> None:
+    """Refuse parameters in the address: whoever sends some expects that they count."""
+    if names := ", ".join(printable(name) for name in request.query_params):
+        raise ApiError(
+            f"this address takes no parameters, got {clipped(names)}; what it answers with is chosen where the server "
+            "starts: mien serve --help",
+            422,
         )
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.errors import ConfigError, MienError, ModelError
-from mien.files import cache_folder, whole_file, whole_folder
+from mien.files import cache_folder, clipped, whole_file, whole_folder
 from mien.model.metadata import METADATA_KEY, MODEL_FILE, Head, Metadata
 from mien.model.preprocess import COLOURS, Preprocess
 from mien.settings import from_mapping, setting, to_mapping
@@ -31,6 +31,10 @@ LABELS_OF_BOTH = (
     "labels of the outputs, in order (angry,happy), of a network that mien did not save; pairs say what the data's "
     "labels mean (0=angry,1=happy)"
 )
+_INPUT_KINDS = (1, 2, 10, 11)  # of ONNX's TensorProto: FLOAT, UINT8, FLOAT16, DOUBLE
+_NUMPY_KINDS = {
+    "tensor(float)": np.float32, "tensor(uint8)": np.uint8, "tensor(float16)": np.float16, "tensor(double)": np.float64,
+}  # fmt: skip
 _ALIKE = 1e-4  # by how much an adopted network may differ from the original
 
 
@@ -76,21 +80,28 @@ def check_description(labels: Sequence[str], input_range: Sequence[float]) -> No
 
 
 def remembered(path: Path, given: Description | None) -> Description:
-    """Return the description of a file: what is given now, which is kept for the next time, or what was given before.
+    """Return the description of a file: what is given now, or what was remembered of it."""
+    if given is not None and given.labels:
+        return given
+    with suppress(OSError, ValueError, MienError):
+        store = _store(path)
+        return from_mapping(Description, json.loads(store.read_text(encoding="utf-8")), str(store))
+    return Description()
+
+
+def remember(path: Path, told: Description) -> None:
+    """Keep a description for the next time, once it has been found to fit: a wrong one would stand in the way.
 
     It is kept in the folder for caches, under the content of the file: a copy elsewhere is the same network.
     """
-    store = cache_folder() / "external" / f"{_sha256(path)}.json"
-    if given is not None and given.labels:
-        with (
-            suppress(MienError),
-            whole_file(store) as temporary,
-        ):  # a cache that cannot be written is no reason to stop
-            temporary.write_text(json.dumps(to_mapping(given)), encoding="utf-8")
-        return given
-    with suppress(OSError, ValueError, MienError):
-        return from_mapping(Description, json.loads(store.read_text(encoding="utf-8")), str(store))
-    return Description()
+    with suppress(OSError, MienError):  # a cache that cannot be written is no reason to stop
+        if told.labels:
+            with whole_file(_store(path)) as temporary:
+                temporary.write_text(json.dumps(to_mapping(told)), encoding="utf-8")
+
+
+def _store(path: Path) -> Path:
+    return cache_folder() / "external" / f"{_sha256(path)}.json"
 
 
 def _sha256(path: Path) -> str:
@@ -262,6 +273,16 @@ def adopt_onnx(path: Path, folder: Path, told: Description, name: str | None = N
     entries = [entry for entry in proto.graph.input if entry.name not in own]
     if len(entries) != 1:
         raise ModelError(f"{path} takes {len(entries)} inputs; a network for mien takes one, the picture")
+    if len(proto.graph.output) != 1:
+        names = ", ".join(output.name for output in proto.graph.output)
+        raise ModelError(
+            f"{path} has {len(proto.graph.output)} outputs ({names}); export it with the one of the classes"
+        )
+    kind = entries[0].type.tensor_type.elem_type
+    if kind not in _INPUT_KINDS:
+        raise ModelError(
+            f"{path} takes {onnx.TensorProto.DataType.Name(kind)} numbers; mien feeds float, float16, double and uint8"
+        )
     shape = [side.dim_value or None for side in entries[0].type.tensor_type.shape.dim]
     metadata, channels_first, note = metadata_of(path, shape, told)
     metadata = replace(metadata, name=name or metadata.name)
@@ -292,14 +313,14 @@ def _wrap(proto: Any, entry: Any, metadata: Metadata, channels_first: bool, told
     graph.initializer.extend(numpy_helper.from_array(np.asarray(v), name) for name, v in constants.items())
     before = [
         helper.make_node("Mul", ["faces", "mien/step"], ["mien/scaled"]),
+        helper.make_node("Add", ["mien/scaled", "mien/low"], ["mien/ranged"]),
+        helper.make_node("Cast", ["mien/ranged"], ["mien/cast"], to=entry.type.tensor_type.elem_type),
         helper.make_node(
-            "Add", ["mien/scaled", "mien/low"], ["mien/ranged" if channels_first else entry.name]
+            "Transpose", ["mien/cast"], [entry.name], perm=[0, 3, 1, 2] if channels_first else [0, 1, 2, 3]
         ),
     ]
-    if channels_first:
-        before.append(helper.make_node("Transpose", ["mien/ranged"], [entry.name], perm=[0, 3, 1, 2]))
-    answer = graph.output[0].name
-    behind = []
+    behind = [helper.make_node("Cast", [graph.output[0].name], ["mien/answer"], to=TensorProto.FLOAT)]
+    answer = "mien/answer"
     if len(told.labels) == 2 and _outputs(graph.output[0]) == 1:
         if told.logits:
             behind.append(helper.make_node("Sigmoid", [answer], ["mien/second"]))
@@ -334,8 +355,12 @@ def _check_alike(
     levels = np.random.default_rng(0).integers(0, 256, (3, *metadata.preprocess.shape)).astype(np.float32)
     given = levels * ((high - low) / 255) + low
     given = np.ascontiguousarray(given.transpose(0, 3, 1, 2)) if channels_first else given
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    raw = session.run(None, {session.get_inputs()[0].name: given.astype(np.float32)})[0]
+    try:
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        entry = session.get_inputs()[0]
+        raw = session.run(None, {entry.name: given.astype(_NUMPY_KINDS[entry.type])})[0]
+    except Exception as error:  # ONNX Runtime has its own errors
+        raise ModelError(f"{path} does not answer: {clipped(' '.join(str(error).split()), 200)}") from error
     wanted = as_probabilities(np.asarray(raw), path, told)
     found = Classifier(adopted).probabilities(levels)[HEAD]
     if not np.abs(found - wanted).max() <= _ALIKE:
@@ -354,13 +379,16 @@ def cached_folder(path: Path, given: Description | None) -> Path:
     folder = cache_folder() / "external" / key
     if not (folder / MODEL_FILE).is_file():
         to_folder(path, folder, told)
+    remember(path, told)
     return folder
 
 
 def to_folder(path: Path, folder: Path, told: Description, name: str | None = None) -> Metadata:
     """Write a model folder of a foreign file."""
     if path.suffix == ".onnx":
-        return adopt_onnx(path, folder, told, name)[0]
+        metadata = adopt_onnx(path, folder, told, name)[0]
+        remember(path, told)
+        return metadata
     from mien.train import backend
 
     backend.import_keras()
@@ -370,6 +398,7 @@ def to_folder(path: Path, folder: Path, told: Description, name: str | None = No
     model, _ = load_network(path)
     network, metadata, _ = adopt_keras(model, path, told)
     export(network, folder, replace(metadata, name=name or metadata.name))
+    remember(path, told)
     return metadata
 
 

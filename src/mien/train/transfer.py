@@ -22,7 +22,7 @@ from mien.model.metadata import BEST_FILE, KERAS_SUFFIXES, MODEL_FILE, Blend, He
 from mien.model.preprocess import Preprocess
 from mien.train.export.keras_io import load_network, stored_metadata
 from mien.train.export.onnx import keras_from_onnx
-from mien.train.external_models import Description, adopt_keras, remembered
+from mien.train.external_models import Description, adopt_keras, remember, remembered
 from mien.train.loader import Batch
 from mien.train.networks.backbones import LEVELS
 from mien.train.networks.spec import heads_on
@@ -45,7 +45,9 @@ def open_network(model: str, told: Description | None = None) -> tuple[keras.Mod
         return keras_from_onnx(path)
     network, metadata = load_network(path)
     if metadata is None:
-        network, metadata, _ = adopt_keras(network, path, remembered(path, told))
+        known = remembered(path, told)
+        network, metadata, _ = adopt_keras(network, path, known)
+        remember(path, known)
     return network, metadata
 
 

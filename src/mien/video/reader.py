@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.errors import ImageError
+from mien.images.listing import no_picture
 
 T = TypeVar("T")
 _WAIT_S = 0.05  # how often a waiting thread looks whether it should end
@@ -134,6 +135,10 @@ def open_video(path: Path, stream: IO[bytes] | None = None) -> Iterator[Video]:
     """
     with opened(path, stream) as capture:
         if not capture.isOpened():
+            if stream is None and no_picture(path) == "":
+                raise ImageError(
+                    f"{path} is named or made like a picture; for pictures there is: mien predict {path}"
+                )
             raise ImageError(
                 f"{path} is not a video that can be decoded; is it a whole one? to convert it: ffmpeg -i {path} "
                 "converted.mp4"

@@ -52,7 +52,7 @@ def test_upsampling_that_cannot_be_exported_is_refused() -> None:
 def test_upsampling_repeats_pixels_in_either_direction() -> None:
     picture = keras.Input((None, None, 2), name="faces")
     model = keras.Model(picture, keras.layers.UpSampling2D((2, 3), name="up")(picture))
-    from mien.model.classifier import open_session
+    from mien.model.session import open_session
 
     session = open_session(to_raw_onnx(model).SerializeToString(), Path("up"))
     levels = np.arange(2 * 3 * 2, dtype=np.float32).reshape(1, 2, 3, 2)

@@ -9,11 +9,12 @@ from __future__ import annotations
 import csv
 import gzip
 import lzma
+import re
 import zlib
 from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from mien.errors import DataError
 from mien.files import without_spreadsheet_guard
@@ -30,18 +31,25 @@ def is_csv(path: Path) -> bool:
 def rows_of(path: Path) -> Iterator[list[str]]:
     """Yield the rows of a csv (`.csv`, `.tsv`, `.csv.gz`, `.csv.xz`), its header first.
 
-    Columns may be separated by semicolons too. Raises DataError when the file cannot be opened, is no text, its
+    Columns are separated by what the header has most of: commas, semicolons, tabs or upright bars; or by what Excel's
+    first line `sep=;` says. Raises DataError when the file cannot be opened, is no text, its
     compression is damaged, or a line or the number of rows is beyond what a table has.
     """
     limit = csv.field_size_limit(_LONGEST_LINE)
     try:
         lines = lines_of(path)
         header = next(lines, "")
-        rows = csv.reader(chain([header], lines), delimiter=_delimiter(path, header))
+        if told := re.fullmatch(r'"?sep=(.)"?\s*', header, re.IGNORECASE):
+            rows = csv.reader(lines, delimiter=told[1])
+        else:
+            rows = csv.reader(chain([header], lines), delimiter=_delimiter(path, header))
         for row in rows:
             # What a crash leaves in a file; the system refuses it in a name.
             if any("\0" in cell for cell in row):
-                raise DataError(f"{path} is damaged: line {rows.line_num} has zero bytes; get the file again")
+                raise DataError(
+                    f"{path} has zero bytes in line {rows.line_num}: it is damaged, or UTF-16 without its mark; get "
+                    "it again, or save it as UTF-8"
+                )
             yield [without_spreadsheet_guard(cell) if cell[:1] == "'" else cell for cell in row]
     except csv.Error as error:
         raise DataError(f"{path} is damaged: {error}; get the file again") from error
@@ -55,7 +63,9 @@ def lines_of(path: Path) -> Iterator[str]:
         with _opened(path) as text:
             yield from _lines(text, path)
     except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text ({error.reason}); save it as UTF-8") from error
+        raise DataError(
+            f"{path} is not UTF-8 text ({error.reason}); save it as UTF-8 (in Excel: 'CSV UTF-8')"
+        ) from error
     except (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{path} is damaged: {error}; get the file again") from error
     except OSError as error:
@@ -76,17 +86,17 @@ def _lines(text: IO[str], path: Path) -> Iterator[str]:
 
 
 def _delimiter(path: Path, header: str) -> str:
-    """Return what separates the columns: where a comma is the decimal sign, Excel writes semicolons."""
+    """Return what separates the columns: what the header has most of. Excel writes semicolons in half of Europe."""
     if path.name.lower().removesuffix(".gz").removesuffix(".xz").endswith(".tsv"):
         return "\t"
-    if "," in header:
-        return ","
-    return ";" if ";" in header else "\t" if "\t" in header else ","
+    return max(",;\t|", key=header.count)
 
 
 def _opened(path: Path) -> IO[str]:
-    # utf-8-sig: Excel puts a mark in front that would become part of the first column's name.
-    return _open(path, "rt", "utf-8-sig")
+    with _open(path, "rb") as file:
+        mark = file.read(2)
+    # Excel's 'Unicode text' is UTF-16. utf-8-sig: it puts a mark before UTF-8 that would be part of the first name.
+    return _open(path, "rt", "utf-16" if mark in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
 
 
 def opened_to_write(path: Path) -> IO[str]:
@@ -94,7 +104,7 @@ def opened_to_write(path: Path) -> IO[str]:
     return _open(path, "wt", "utf-8")
 
 
-def _open(path: Path, mode: str, encoding: str) -> IO[str]:
-    openers: dict[str, Callable[..., IO[str]]] = {".gz": gzip.open, ".xz": lzma.open}
-    opener: Callable[..., IO[str]] = openers.get(path.suffix.lower(), open)
-    return opener(path, mode, encoding=encoding, newline="")
+def _open(path: Path, mode: str, encoding: str | None = None) -> IO[Any]:
+    openers: dict[str, Callable[..., IO[Any]]] = {".gz": gzip.open, ".xz": lzma.open}
+    opener: Callable[..., IO[Any]] = openers.get(path.suffix.lower(), open)
+    return opener(path, mode, encoding=encoding, newline=None if encoding is None else "")

@@ -5,6 +5,7 @@ A layout is recognised or refused; what the folders cannot mean for certain is l
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,7 +18,7 @@ from mien.data.readers.public import shown_below
 from mien.data.readers.tables import is_table
 from mien.data.readers.unpack import is_archive
 from mien.errors import DataError
-from mien.files import plain_text
+from mien.files import natural, plain_text
 from mien.images.listing import folder_entries, ignored_folder, is_folder, no_picture, passed_over_note
 from mien.labels import is_expression
 
@@ -141,6 +142,11 @@ def _finished(tree: Tree, reader: _Reader, files: list[LabelledFile]) -> Found:
             replace(file, group=told[1] if (told := code.read(file.path.name)) else "") for file in files
         ]
         reader.notes.append(f"grouped by the person in the names, as {code.name} writes them")
+    if numbered := _unnumbered({file.label for file in files} - reader.named):
+        files = [replace(file, label=numbered.get(file.label, file.label)) for file in files]
+        reader.notes.append(
+            f"the numbers before the classes are left out: {_listed(list(numbered.values()))}"
+        )
     if public.is_rafdb(names, list({file.label for file in files})):
         files = [replace(file, label=public.RAFDB[file.label]) for file in files]
         reader.notes.append(public.RAFDB_NOTE)
@@ -160,7 +166,7 @@ class _Reader:
         self.notes: list[str] = []
         self._named_elsewhere: set[str] = set()
         rules = [word for rule in config.merge for word in rule.partition("=")[2].split("+")]
-        self._named = {word.strip() for word in (*config.classes, *rules)} | set(config.label_names)
+        self.named = {word.strip() for word in (*config.classes, *rules)} | set(config.label_names)
 
     def read(self, folder: Folder) -> list[LabelledFile]:
         """Return the labelled files of a folder; nothing where there are none."""
@@ -174,6 +180,15 @@ class _Reader:
                 child.name for _, part in splits if len(part.filled) > 1 for child in part.filled
             }
             return [file for split, part in splits for file in self._classes(part, split)]
+        glued = {top.name: _glued(top.name) for top in folder.filled if top.name not in self.named}
+        told = [found for found in glued.values() if found]
+        if len(told) == len(folder.filled) and all(len(set(part)) > 1 for part in zip(*told, strict=True)):
+            self.notes.append(f"split and class are read from the folders' names: {_listed(list(glued))}")
+            return [
+                file
+                for top, (split, label) in zip(folder.filled, told, strict=True)
+                for file in self._of_class(top, label, split)
+            ]
         return list(self._classes(folder, "train"))
 
     def _are_classes(self, folder: Folder) -> bool:
@@ -202,7 +217,7 @@ class _Reader:
             holders = [folder for folder in level if _named_splits(folder)]
             if holders and depth:
                 names = _names(level)
-                if _mostly_expressions(names) or len(self._named & set(names)) > 1:
+                if _mostly_expressions(names) or len(self.named & set(names)) > 1:
                     return None  # each class has its own train and test folder (happy/train, sad/train)
                 if len(others := [folder for folder in level if folder.filled]) > 1:
                     self._refuse_several(others)
@@ -235,7 +250,7 @@ class _Reader:
         """Yield the pictures of a folder, sorted into classes by the level of folders that can be classes."""
         inner = entered(folder)
         if inner is not folder and not {child.name for child in folder.filled} & (
-            self._named | self._named_elsewhere
+            self.named | self._named_elsewhere
         ):
             folder = inner
         if folder.pictures:
@@ -245,7 +260,7 @@ class _Reader:
                 self.notes.append(f"{self._shown(child)}/ holds no pictures; it is not taken for a class")
         tops = []
         for top in folder.filled:
-            if top.filled or not words.split_of(top.name) or top.name in self._named:
+            if top.filled or not words.split_of(top.name) or top.name in self.named:
                 tops.append(top)
             else:
                 count = len(top.pictures)
@@ -279,7 +294,14 @@ class _Reader:
     def _persons_below(self, tops: Sequence[Folder]) -> set[str]:
         """Return the folders below the classes that are named like persons, where some are in several classes."""
         below = Counter(child.name for top in tops for child in top.filled)
-        if len(below) < 2 or not all(map(words.looks_like_person, below)) or max(below.values()) < 2:
+        if len(below) < 2 or max(below.values()) < 2 or any(map(words.split_of, below)):
+            return set()
+        if not all(map(words.looks_like_person, below)):
+            if not self.config.group:
+                self.notes.append(
+                    f"folders such as {_listed(sorted(below)[:2])} lie below several classes; if they are persons or "
+                    "films, keep each on one side: --group '([^/]+)/[^/]+$'"
+                )
             return set()
         self.notes.append(f"{len(below)} persons have folders below the classes: {_listed(sorted(below))}")
         return set(below)
@@ -298,10 +320,13 @@ class _Reader:
         """Decide what the folders right below are: 'classes', or 'persons', 'folds' or 'parts' with classes below."""
         names = _names(tops)
         seconds = [child.name for top in tops for child in top.filled]
-        if len(self._named & set(names)) > 1 or _mostly_expressions(names):
+        if len(self.named & set(names)) > 1:
+            return "classes"
+        if _mostly_expressions(names):
+            self._refuse_second_set(tops)
             return "classes"
         nested = not any(top.pictures for top in tops) and bool(seconds)
-        if nested and len(self._named & set(seconds)) > 1:
+        if nested and len(self.named & set(seconds)) > 1:
             return self._above_classes(names)
         if len(tops) < 2 or not (nested or all(map(_is_no_class, names))):
             return "classes"
@@ -321,6 +346,19 @@ class _Reader:
             self._refuse_parts(folder, tops, shared)
         return "classes"
 
+    def _refuse_second_set(self, tops: Sequence[Folder]) -> None:
+        """Refuse a folder beside classes that holds folders of their names: happy/ sad/ augmented/happy/."""
+        names = set(_names(tops))
+        for top in tops:
+            inside = [child.name for child in top.filled if child.name in names]
+            if inside and not top.pictures and top.name not in self.named:
+                rest = [name for name in _names(tops) if name != top.name]
+                raise DataError(
+                    f"{self._shown(top)}/ lies beside classes and holds folders of their names ({_listed(inside)}); is "
+                    f"it another data set? Leave it out: --classes {','.join(rest[:_LISTED])}; move it elsewhere to "
+                    "combine both; or name it there, too, if it is a class"
+                )
+
     def _above_classes(self, names: Sequence[str]) -> str:
         if all(map(words.looks_like_fold, names)):
             return "folds"
@@ -330,8 +368,9 @@ class _Reader:
         names = _names(tops)
         raise DataError(
             f"{self._here(folder)} holds {_listed(names)}, and in each are folders such as {_listed(sorted(below))}: "
-            f"if they are data sets, name one or several as DATA ({tops[0].path} {tops[1].path}); if they are persons "
-            f"or films, add --group '^[^/]+'; if they are the classes, say so: --classes {','.join(names[:_LISTED])}"
+            f"if they are data sets, name one or several as DATA ({tops[0].path} {tops[1].path}); if they are "
+            f"training and test pictures, call them train and test; if persons or films, add --group '^[^/]+'; if "
+            f"they are the classes, say so: --classes {','.join(names[:_LISTED])}"
         )
 
     def _refuse_no_classes(self, folder: Folder, names: Sequence[str]) -> None:
@@ -368,6 +407,28 @@ def _mostly_expressions(names: Sequence[str] | set[str]) -> bool:
 
 def _is_no_class(name: str) -> bool:
     return words.looks_like_fold(name) or words.looks_like_person(name)
+
+
+def _unnumbered(labels: set[str]) -> dict[str, str]:
+    """Return the names of expressions without the numbers before them (0_angry); nothing unless all have one."""
+    plain = {label: re.sub(r"^\d+[-_. ]+", "", label) for label in sorted(labels, key=natural)}
+    numbered = all(name and name != label for label, name in plain.items())
+    return (
+        plain if numbered and len(set(plain.values())) == len(plain) and _mostly_expressions(labels) else {}
+    )
+
+
+def _glued(name: str) -> tuple[str, str] | None:
+    """Return split and class of a folder that names both; None for any other.
+
+    >>> _glued("train_happy"), _glued("happy-test"), _glued("trainA"), _glued("happy")
+    (('train', 'happy'), ('test', 'happy'), ('train', 'A'), None)
+    """
+    parts = re.split(r"[-_. ]+|(?<=[a-z])(?=[A-Z])", name)
+    for split, rest in ((parts[0], parts[1:]), (parts[-1], parts[:-1])):
+        if rest and (found := words.SPLIT_WORDS.get(split.lower())):
+            return found, " ".join(rest)
+    return None
 
 
 def _names(folders: Sequence[Folder]) -> list[str]:

@@ -6,7 +6,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,8 @@ from mien.errors import DataError
 from mien.files import clipped, plain_text
 from mien.labels import FERPLUS
 
-_ENOUGH = 0.9  # share of the pictures whose names must carry a code before the codes are believed
+_ENOUGH = 0.5  # share of the pictures whose names must carry a code before the codes are believed
+_SOME = 0.05  # from here on, a second code means that a second data set is there
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,33 @@ CODES = (
         re.compile(r"(?P<person>\d{3})_[ymo]_[fm]_(?P<label>[adfhns])_[ab]\.\w+$", re.I),
         _codes(a="angry", d="disgust", f="fear", h="happy", n="neutral", s="sad"),
     ),
+    # Ma, Correll and Wittenbrink 2015: CFD-WF-001-003-HO.jpg; HC, HO: happy with closed or open mouth.
+    NameCode(
+        "CFD",
+        re.compile(r"CFD-(?P<person>[A-Z]{2}-\d{3})-\d{3}-(?P<label>A|F|HC|HO|N)\.\w+$", re.I),
+        _codes(a="angry", f="fear", hc="happy", ho="happy", n="neutral"),
+    ),
+    # Yin et al. 2006: F0001_AN01WH_F2D.bmp.
+    NameCode(
+        "BU-3DFE",
+        re.compile(r"(?P<person>[FM]\d{4})_(?P<label>AN|DI|FE|HA|NE|SA|SU)\d\d[A-Z]{2}_\w+\.\w+$", re.I),
+        _codes(an="angry", di="disgust", fe="fear", ha="happy", ne="neutral", sa="sad", su="surprise"),
+    ),
+    # Cao et al. 2014, frames of its films: 1001_DFA_ANG_XX.jpg.
+    NameCode(
+        "CREMA-D",
+        re.compile(r"(?P<person>1\d{3})_[A-Z]{3}_(?P<label>ANG|DIS|FEA|HAP|NEU|SAD)_[A-Z]{2}.*\.\w+$", re.I),
+        _codes(ang="angry", dis="disgust", fea="fear", hap="happy", neu="neutral", sad="sad"),
+    ),
+    # Livingstone and Russo 2018, frames of its films: 02-01-03-01-01-01-24.jpg; third the expression, last the actor.
+    NameCode(
+        "RAVDESS",
+        re.compile(r"0[1-3]-0[12]-(?P<label>0[1-8])(?:-0[12]){3}-(?P<person>\d\d)\b.*\.\w+$", re.I),
+        {
+            "01": "neutral", "02": "calm", "03": "happy", "04": "sad", "05": "angry", "06": "fear", "07": "disgust",
+            "08": "surprise",
+        },
+    ),
 )  # fmt: skip
 # Names that tell the person and not the expression. Lucey et al. 2010 (CK+): S010_004_00000017.png.
 PERSON_CODES = (NameCode("CK+", re.compile(r"(?P<person>S\d{3})_\d{3}_\d{8}.*\.\w+$", re.I), {}),)
@@ -97,16 +125,27 @@ AFFECTNET = (
 )  # fmt: skip
 NO_EXPRESSION = ("none", "uncertain", "no-face")
 EXPW = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+_RAFDB_LISTS = ("list_patition_label.txt", "list_partition_label.txt")  # the former is how RAF-DB spells it
 _RAFDB_NAME = re.compile(r"(?:train|test)_\d{4,5}(?:_aligned)?\.\w+$", re.I)
 
 
 def code_of(names: Sequence[str]) -> NameCode | None:
-    """Return the code of labels that nearly all of these file names carry; None where they carry none."""
+    """Return the code of labels that most of these file names carry; None where they carry none.
+
+    Raises DataError where two codes are found: two data sets.
+    """
+    counts = {code.name: sum(code.read(name) is not None for name in names) for code in CODES}
+    found = {name: count for name, count in counts.items() if count and count >= _SOME * len(names)}
+    if len(found) > 1 and sum(found.values()) >= _ENOUGH * len(names):
+        listed = ", ".join(f"{name} {count}" for name, count in found.items())
+        raise DataError(
+            f"pictures of several data sets lie here ({listed}); name the folder of one as DATA, or those of several"
+        )
     return _fitting(CODES, names)
 
 
 def person_code_of(names: Sequence[str]) -> NameCode | None:
-    """Return the code that tells the person in nearly all of these file names."""
+    """Return the code that tells the person in most of these file names."""
     return _fitting((*CODES, *PERSON_CODES), names)
 
 
@@ -130,18 +169,45 @@ def find_listed(root: Path, pictures: Sequence[Path], others: Sequence[Path]) ->
     by_name: dict[str, list[Path]] = {}
     for path in others:
         by_name.setdefault(path.name.lower(), []).append(path)
-    for name in ("list_patition_label.txt", "list_partition_label.txt"):  # the former is how RAF-DB spells it
+    for name in _RAFDB_LISTS:
         if name in by_name:
             return _rafdb(root, by_name[name][0], pictures)
-    if "label.lst" in by_name:
-        return _expw(root, by_name["label.lst"][0], pictures)
+    if lists := [path for path in others if path.suffix.lower() == ".lst" and _is_expw(path)]:
+        return _without(root, _expw(root, lists[0], pictures), pictures)
     if votes := [path for path in by_name.get("label.csv", []) if _is_ferplus(path)]:
-        return _ferplus(root, votes)
+        return _without(root, _ferplus(root, votes), pictures)
     if told := [path for path in others if path.name.lower().endswith("_emotion.txt")]:
         return _ckplus(root, told, pictures)
     if told := [path for path in others if path.name.lower().endswith("_exp.npy")]:
         return _affectnet(root, told, pictures)
     return None
+
+
+def is_list(path: Path) -> bool:
+    """Say whether a file is a list of labels of its own form, whose pictures lie elsewhere."""
+    return path.name.lower() in _RAFDB_LISTS or (path.suffix.lower() == ".lst" and _is_expw(path))
+
+
+def _is_expw(path: Path) -> bool:
+    try:
+        return len(next(lines_of(path), "").split()) == 8
+    except DataError:
+        return False
+
+
+def _without(root: Path, found: Found, pictures: Sequence[Path]) -> Found:
+    """Count the pictures that no list names."""
+    named = {file.path for file in found.files}
+    rest = [path for path in pictures if path not in named]
+    if not rest:
+        return found
+    return replace(
+        found,
+        notes=(
+            *found.notes,
+            f"{len(rest):,} pictures, such as {shown_below(rest[0], root)}, have no label; not used",
+        ),
+    )
 
 
 def shown_below(path: Path, root: Path) -> str:
@@ -203,9 +269,13 @@ def _rafdb(root: Path, file: Path, pictures: Sequence[Path]) -> Found:
         aligned += path.stem.lower().endswith("_aligned")
         split = split_of(words[0].partition("_")[0]) or "train"
         files.append(LabelledFile(path, shown_below(path, root), label, split))
-    return Found(
-        "RAF-DB", files, (f"RAF-DB: labels from {shown_below(file, root)}, {aligned} aligned faces",)
-    )
+    notes = [f"RAF-DB: labels from {shown_below(file, root)}, {aligned} aligned faces"]
+    named = {
+        path.name.partition("_aligned")[0].partition(".")[0].lower() for path in (one.path for one in files)
+    }
+    if rest := sum(stem not in named for stem in there):
+        notes.append(f"{rest:,} pictures have no label; not used")
+    return Found("RAF-DB", files, tuple(notes))
 
 
 def _expw(root: Path, file: Path, pictures: Sequence[Path]) -> Found:
@@ -299,9 +369,10 @@ def _ckplus(root: Path, told: Sequence[Path], pictures: Sequence[Path]) -> Found
         files.append(
             LabelledFile(path, shown_below(path, root), label, "train", group=sequence.partition("_")[0])
         )
-    return Found(
-        "ck+", files, (f"CK+: the last frame of each of {len(files)} labelled sequences; grouped by person",)
-    )
+    notes = [f"CK+: the last frame of each of {len(files)} labelled sequences; grouped by person"]
+    if rest := len(last) - len({file.path for file in files}):
+        notes.append(f"{rest:,} sequences have no label; not used")
+    return Found("ck+", files, tuple(notes))
 
 
 def _worded(file: Path, least: int) -> Iterator[tuple[int, list[str]]]:

@@ -7,47 +7,29 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path, PureWindowsPath
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from mien.data.dataset import DataConfig
 from mien.data.index import Box, Found, LabelledFile
 from mien.data.readers import words
+from mien.data.readers.columns import Columns, choose_columns, plain_label, share_columns
 from mien.data.readers.csv_text import is_csv, lines_of, rows_of
 from mien.data.readers.public import AFFECTNET, NO_EXPRESSION, RAFDB, RAFDB_NOTE, is_rafdb
 from mien.data.readers.unpack import parquet_rows
 from mien.errors import DataError
 from mien.files import clipped, plain_text
 from mien.images.listing import folder_entries, ignored_folder, is_folder, list_pictures
-from mien.labels import is_expression, same_letters
 
 _AFFECTNET_PATH = "subdirectory_filepath"
 _SUFFIXES = (".jpg", ".png", ".jpeg")  # tried where a table's names have none
 _TRIED = 50  # paths looked at to find out where they start
-_SHARE_PREFIXES = ("p_", "prob_", "share_")
-_BETWEEN_LABELS = re.compile(r"\s*[|;,]\s*")  # of a picture with several: happy|surprised
-
-
-@dataclass
-class _Columns:
-    """The places of the columns that are used; None where there is none. notes: what is said of them.
-
-    several: what cells with several labels mean.
-    """
-
-    path: int
-    label: int | None
-    shares: dict[str, int] = field(default_factory=dict)
-    several: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    split: int | None = None
-    flags: dict[int, str] = field(default_factory=dict)  # place to what 'yes' means
-    group: int | None = None
-    box: tuple[int, ...] = ()
-    notes: list[str] = field(default_factory=list)
+_JSON_LINES = (".jsonl", ".ndjson")
+_DEEPEST = 12  # folders of a path that are looked at
 
 
 def is_table(path: Path) -> bool:
-    return is_csv(path) or path.suffix.lower() in (".parquet", ".jsonl")
+    return is_csv(path) or path.suffix.lower() in (".parquet", *_JSON_LINES)
 
 
 def header_of(path: Path) -> list[str]:
@@ -62,7 +44,8 @@ def has_labels(path: Path) -> bool:
     """Say whether a table names pictures and their labels, as far as its first line tells."""
     header = header_of(path)
     labelled = (
-        words.pick_column(header, words.LABEL_COLUMNS) is not None or len(_share_columns(header, None)) > 1
+        words.pick_column(header, words.LABEL_COLUMNS) is not None
+        or len(share_columns(path.name, header, None)) > 1
     )
     return labelled and words.pick_column(header, words.PATH_COLUMNS) is not None
 
@@ -75,17 +58,17 @@ def find_in_table(path: Path, config: DataConfig, split: str | None = None) -> F
     """
     rows = _rows(path)
     header = next(rows, [])
-    table = [(number, row) for number, row in enumerate(rows, start=1) if row]
+    table = [(number, row) for number, row in enumerate(rows, start=1) if any(map(str.strip, row))]
     for number, row in table:
         if len(row) < len(header) or any(row[len(header) :]):  # Excel leaves empty cells at the end
             raise DataError(
                 f"{path.name} row {number} has {len(row)} columns, the header has {len(header)}; mend or delete it "
                 f"(names with a comma stand in double quotes)"
             )
-    columns = _columns(path, header, [row for _, row in table], config)
+    columns = choose_columns(path, header, [row for _, row in table], config)
     if not table:
         raise DataError(f"{path} has no rows below its header; nothing to read")
-    found = _Rows(path, header, columns, config, split or "train")
+    found = _Rows(path, header, columns, config, split)
     for number, row in table:
         found.add(number, row)
     return found.finished()
@@ -97,13 +80,22 @@ def _rows(path: Path) -> Iterator[list[str]]:
         parquet_rows(path)
         if suffix == ".parquet"
         else _jsonl_rows(path)
-        if suffix == ".jsonl"
+        if suffix in _JSON_LINES
         else rows_of(path)
     )
 
 
 def _jsonl_rows(path: Path) -> Iterator[list[str]]:
-    names: list[str] = []
+    names = list(
+        dict.fromkeys(name for values in _objects(path) for name in values)
+    )  # some stand in some lines only
+    if names:
+        yield names
+    for values in _objects(path):
+        yield [_json_cell(values.get(name)) for name in names]
+
+
+def _objects(path: Path) -> Iterator[dict[str, object]]:
     for number, line in enumerate(lines_of(path), start=1):
         if not line.strip():
             continue
@@ -117,179 +109,30 @@ def _jsonl_rows(path: Path) -> Iterator[list[str]]:
             raise DataError(
                 f"{path.name} line {number} is no object with names and values; mend or delete it"
             )
-        if not names:
-            names = list(map(str, values))
-            yield names
-        yield [_json_cell(values.get(name)) for name in names]
+        yield values
 
 
 def _json_cell(value: object) -> str:
     if isinstance(value, list) and all(isinstance(one, str | int) for one in value):
         return "|".join(map(str, value))  # several labels
+    if isinstance(value, dict) and isinstance(path := value.get("path", value.get("file_name")), str):
+        return path
     return "" if value is None else value if isinstance(value, str) else json.dumps(value)
-
-
-def _columns(
-    path: Path, header: Sequence[str], rows: Sequence[Sequence[str]], config: DataConfig
-) -> _Columns:
-    """Decide which columns are used, by the user's word, then by their names."""
-    source = path.name
-    if config.path_column:
-        place = words.named_column(header, config.path_column, source)
-    else:
-        place = words.need_column(header, words.PATH_COLUMNS, source, "--path-column")
-    label = words.named_column(header, config.label_column, source) if config.label_column else None
-    if label is None:
-        label = words.pick_column(header, words.LABEL_COLUMNS)
-    shares = {} if config.label_column else _share_columns(header, label)
-    if label is None and not shares:
-        label = words.need_column(header, words.LABEL_COLUMNS, source, "--label-column")
-    columns = _Columns(place, None if shares else label, shares)
-    if shares and label is not None:
-        columns.notes.append(f"the column {header[label]!r} is not used: the soft labels beside it say more")
-    rest = [
-        other
-        for name in words.LABEL_COLUMNS
-        if (other := words.pick_column(header, [name])) not in (None, label, place)
-    ]
-    if label is not None and rest and not config.label_column:
-        others = ", ".join(repr(header[other]) for other in rest if other is not None)
-        columns.notes.append(
-            f"labels are those of the column {header[label]!r}, not of {others} (--label-column chooses)"
-        )
-    if columns.label is not None:
-        columns.several = _several_labels([row[columns.label] for row in rows], config)
-    _find_split(columns, header, rows, config, source)
-    _find_group(columns, header, rows, config)
-    boxes = [words.pick_column(header, [name]) for name in words.BOX_COLUMNS]
-    if None not in boxes:
-        columns.box = tuple(box for box in boxes if box is not None)
-        columns.notes.append("faces are cut out by the table's boxes")
-    return columns
-
-
-def _several_labels(cells: Sequence[str], config: DataConfig) -> dict[str, tuple[str, ...]]:
-    """Return the cells that hold several labels, and which: happy|surprised.
-
-    A cell is taken apart only where each part is a label elsewhere, a number or an expression; else it is the name of a
-    class, and so it is where `--classes`, `--merge` or `--labels` call it one.
-    """
-    asked = " ".join([*config.classes, *config.merge, *config.labels])
-    kinds = {cell: _BETWEEN_LABELS.split(plain_text(cell).strip()) for cell in dict.fromkeys(cells)}
-    alone = {same_letters(parts[0]) for parts in kinds.values() if len(parts) == 1}
-    found = {}
-    for cell, parts in kinds.items():
-        numbers = "," not in cell and all(map(words.as_number, parts))  # 0,5 is half
-        known = all(part and (is_expression(part) or same_letters(part) in alone) for part in parts)
-        if len(parts) > 1 and cell.strip() not in asked and (numbers or known):
-            found[cell] = tuple(dict.fromkeys(parts))
-    return found
-
-
-def _share_columns(header: Sequence[str], label: int | None) -> dict[str, int]:
-    """Return the columns with a share for each class: p_angry, p_happy, …; or, without a label, angry, happy, …"""
-    named = [(place, words.plain_column(name)) for place, name in enumerate(header)]
-    for prefix in _SHARE_PREFIXES:
-        shares = {
-            name.removeprefix(prefix): place
-            for place, name in named
-            if name.startswith(prefix) and name != prefix
-        }
-        if len(shares) > 1:
-            return shares
-    shares = {name: place for place, name in named if is_expression(name)}
-    return shares if label is None and len(shares) > 1 else {}
-
-
-def _find_split(
-    columns: _Columns, header: Sequence[str], rows: Sequence[Sequence[str]], config: DataConfig, source: str
-) -> None:
-    taken = {columns.path, columns.label, *columns.shares.values()}
-    if config.split_column:
-        if config.split_column != "none":
-            columns.split = words.named_column(header, config.split_column, source)
-        return
-    for name in words.SPLIT_COLUMNS:
-        place = words.pick_column(header, [name])
-        if place is None or place in taken or columns.split is not None:
-            continue
-        if any(_split_word(name, row[place]) for row in rows):
-            columns.split = place
-        else:
-            columns.notes.append(_unused(header[place], rows, place, "its words name no splits"))
-    if columns.split is None and not any(
-        words.pick_column(header, [name]) is not None for name in words.FLAG_COLUMNS
-    ):
-        columns.split = _split_by_content(rows, taken, len(header))
-    if columns.split is None:
-        for name, meaning in words.FLAG_COLUMNS.items():
-            place = words.pick_column(header, [name])
-            if place is None or place in taken:
-                continue
-            if all(words.yes_or_no(row[place]) is not None for row in rows):
-                columns.flags[place] = meaning
-            else:
-                columns.notes.append(_unused(header[place], rows, place, "its cells are not yes and no"))
-    for name in words.FOLD_COLUMNS:
-        place = words.pick_column(header, [name])
-        if place is None or place in taken or place == columns.split:
-            continue
-        if columns.split is None and not columns.flags and any(words.split_of(row[place]) for row in rows):
-            columns.split = place
-        else:
-            columns.notes.append(_unused(header[place], rows, place, "folds of a cross-validation"))
-
-
-def _split_by_content(rows: Sequence[Sequence[str]], taken: set[int | None], width: int) -> int | None:
-    """Return the first column, whatever it is called, of which every cell names a split, and not all the same one."""
-    for place in range(width):
-        if place not in taken:
-            found = {words.split_of(row[place]) for row in rows}
-            if len(found) > 1 and None not in found:
-                return place
-    return None
-
-
-def _unused(name: str, rows: Sequence[Sequence[str]], place: int, why: str) -> str:
-    seen = list(dict.fromkeys(row[place] for row in rows))
-    more = ", …" if len(seen) > 4 else ""
-    return f"the column {clipped(name)!r} is not used ({why}: {clipped(', '.join(seen[:4]))}{more})"
-
-
-def _split_word(column: str, cell: str) -> str | None:
-    """Return the split that a cell means. CelebA's partitions are numbers: 0 train, 1 validation, 2 test."""
-    number = words.as_number(cell)
-    if column == "partition" and number in ("0", "1", "2"):
-        return ("train", "validation", "test")[int(number)]
-    return words.split_of(cell)
-
-
-def _find_group(
-    columns: _Columns, header: Sequence[str], rows: Sequence[Sequence[str]], config: DataConfig
-) -> None:
-    """Choose the column of the persons or films: the one that --group names, else one that is called so."""
-    if config.group == "none":
-        return
-    if config.group:
-        columns.group = words.pick_column(header, [words.plain_column(config.group)])
-        return
-    for name in words.GROUP_COLUMNS:
-        place = words.pick_column(header, [name])
-        if place is None or place in (columns.path, columns.label, columns.split) or place in columns.flags:
-            continue
-        count = len({row[place] for row in rows})
-        if 1 < count < len(rows):
-            columns.group = place
-            return
 
 
 class _Rows:
     """The rows of a table on their way to labelled files."""
 
     def __init__(
-        self, path: Path, header: Sequence[str], columns: _Columns, config: DataConfig, split: str
+        self, path: Path, header: Sequence[str], columns: Columns, config: DataConfig, split: str | None
     ) -> None:
-        self._path, self._header, self._columns, self._split_otherwise = path, header, columns, split
+        self._path, self._header, self._columns, self._split_otherwise = (
+            path,
+            header,
+            columns,
+            split or "train",
+        )
+        self._split_in_paths = split is None and not config.split_column
         self._names = config.label_names
         self._affectnet = words.plain_column(header[columns.path]) == _AFFECTNET_PATH
         self._base = Path(config.root).expanduser() if config.root else path.parent
@@ -305,8 +148,8 @@ class _Rows:
 
     def add(self, number: int, row: Sequence[str]) -> None:
         columns, where = self._columns, f"{self._path.name} row {number}"
-        cell = row[columns.path]
-        if not cell.strip():
+        cell = row[columns.path].strip()
+        if not cell:
             raise DataError(f"{where} has no {clipped(self._header[columns.path])}; mend or delete it")
         shares = self._shares(row, where) if columns.shares else None
         if columns.shares and shares is None:
@@ -318,7 +161,8 @@ class _Rows:
             self._left_out[label] += 1
             return
         group = plain_text(row[columns.group]).strip() if columns.group is not None else ""
-        if columns.label is not None and (several := columns.several.get(row[columns.label])):
+        several = () if columns.label is None else columns.several.get(row[columns.label], ())
+        if len(several) > 1:
             self._multiple[len(self._files)] = tuple(dict.fromkeys(map(self._named, several)))
         self._cells.append(cell)
         inside = self._path.suffix.lower() == ".parquet" and Path(cell).is_absolute()  # unpacked: NUMBER-NAME
@@ -331,7 +175,7 @@ class _Rows:
             return list(self._columns.shares)[max(range(len(shares)), key=shares.__getitem__)]
         assert self._columns.label is not None
         cell = row[self._columns.label]
-        label = plain_text(self._columns.several.get(cell, (cell,))[0]).strip()
+        label = plain_label(self._columns.several.get(cell, (cell,))[0])
         if not label:
             column = clipped(self._header[self._columns.label])
             self._refused.setdefault(
@@ -351,7 +195,8 @@ class _Rows:
             try:
                 value = float(row[place] or 0)
             except ValueError:
-                value = math.nan
+                told = words.yes_or_no(row[place])  # True, False
+                value = math.nan if told is None else float(told)
             if not (math.isfinite(value) and value >= 0):
                 raise DataError(
                     f"{where} has {clipped(row[place])!r} as the share of {name}; mend or delete it"
@@ -363,8 +208,7 @@ class _Rows:
     def _split(self, row: Sequence[str], where: str) -> str:
         columns = self._columns
         if columns.split is not None:
-            name = words.plain_column(self._header[columns.split])
-            if (split := _split_word(name, row[columns.split])) is None:
+            if (split := columns.split_word(row[columns.split])) is None:
                 raise DataError(
                     f"{where} has the split {clipped(row[columns.split])!r}; allowed are train, validation and test; "
                     "mend that row, or leave the column out with --split-column none"
@@ -393,6 +237,8 @@ class _Rows:
         ]
         if not files:
             raise DataError(f"{self._path} has no row with a label that can be used")
+        files, told = self._split_by_paths(files)
+        notes += [*told, *_contradictions(files)]
         names = [file.path.name for file in files]
         classes = tuple(self._columns.shares)
         if self._multiple:
@@ -426,7 +272,9 @@ class _Rows:
             listed = ", ".join(
                 f"{name} {counts[name]}" for name in ("train", "validation", "test") if counts[name]
             )
-            yield f"split by the column {', '.join(repr(clipped(self._header[place])) for place in by)}: {listed}"
+            numbered = " (0 train, 1 validation, 2 test)" if columns.numbered else ""
+            names = ", ".join(repr(clipped(self._header[place])) for place in by)
+            yield f"split by the column {names}{numbered}: {listed}"
         if columns.shares:
             tied = (
                 f"; in {self._tied:,} rows several are the largest, and the first counts"
@@ -437,7 +285,7 @@ class _Rows:
                 f"soft labels from the columns of {', '.join(columns.shares)}; the largest share is the label{tied}"
             )
         if self._multiple:
-            first = clipped(next(iter(columns.several)))
+            first = clipped(next(cell for cell, labels in columns.several.items() if len(labels) > 1))
             yield (
                 f"{len(self._multiple):,} rows have several labels, such as {first!r}: read as soft labels in equal "
                 "shares; the first counts as the label"
@@ -455,7 +303,7 @@ class _Rows:
         if any(exists(start(cell)) for cell in first):
             return start, []
         tries = [_Base(self._base, suffix=suffix) for suffix in _SUFFIXES]
-        tries += [_Base(self._base, slashes=True)]
+        tries += [_Base(self._base, slashes=True), _Base(self._base, swap=True)]
         if not self._root_given:
             tries += [
                 _Base(folder, slashes=slashes) for folder in _below(self._base) for slashes in (False, True)
@@ -469,19 +317,84 @@ class _Rows:
                 else f"pictures found in {_shown_below(found[0].folder, self._base)}/"
             )
             return found[0], [where] if where else []
+        if found and not self._root_given and (named := _ByName.below(self._base, self._cells)):
+            return named, [f"pictures found by their names below {plain_text(self._base.name)}/"]
         if found:
             places = ", ".join(dict.fromkeys(_shown_below(place.folder, self._base) for place in found))
             raise DataError(
                 f"the pictures of {self._path.name} lie in several folders ({places}); name one with --root"
             )
-        if not any(exists(start(cell)) for cell in self._cells):
-            if not self._root_given and (named := _ByName.below(self._base, self._cells)):
-                return named, [f"pictures found by their names below {plain_text(self._base.name)}/"]
+        if any(exists(start(cell)) for cell in self._cells):
+            return start, []
+        if not self._root_given and (named := _ByName.below(self._base, self._cells)):
+            return named, [f"pictures found by their names below {plain_text(self._base.name)}/"]
+        if shortened := self._shortened(first):
+            left, kept = first[0], shortened(first[0])
+            return shortened, [
+                f"the paths start elsewhere: {clipped(left)!r} is read as {clipped(_shown_below(kept, self._base))}"
+            ]
+        if re.match(r"[a-z0-9]{2,}://", first[0], re.IGNORECASE):
             raise DataError(
-                f"none of the {len(self._cells)} pictures that {self._path} names is there; looked for "
-                f"{clipped(str(start(first[0])), 300)}; name the folder from which its paths start: --root DIR"
+                f"{self._path} names addresses, such as {clipped(first[0])}, and mien fetches nothing; fetch the "
+                "pictures and give their paths"
             )
-        return start, []
+        raise DataError(
+            f"none of the {len(self._cells)} pictures that {self._path} names is there; looked for "
+            f"{clipped(str(start(first[0])), 300)}; name the folder from which its paths start: --root DIR"
+        )
+
+    def _shortened(self, first: Sequence[str]) -> _Base | None:
+        """Find the pictures of paths that start elsewhere, as those of another machine, without their beginnings.
+
+        Only where most are there, no two become one, and more than a bare name fits below the table's own folder.
+        """
+        longest = max(len(_parts(cell)) for cell in first)
+        for folder in (self._base, *(() if self._root_given else _below(self._base))):
+            for drop in range(1, longest if folder == self._base else longest - 1):
+                place = _Base(folder, drop=drop)
+                there = sum(exists(place(cell)) for cell in first)
+                if 2 * there >= len(first) and len(set(map(place, self._cells))) == len(set(self._cells)):
+                    return place
+        return None
+
+    def _split_by_paths(self, files: list[LabelledFile]) -> tuple[list[LabelledFile], list[str]]:
+        """Let the folders in the paths say the split (train/1.jpg, test/2.jpg), where nothing else does."""
+        if not self._split_in_paths or self._columns.split is not None or self._columns.flags:
+            return files, []
+        above = [_parts(cell)[:-1] for cell in self._cells]
+        for level in range(min(_DEEPEST, max(map(len, above)))):
+            found = [words.split_of(parts[level]) if level < len(parts) else None for parts in above]
+            if len(set(found) - {None}) > 1:
+                break
+        else:
+            return files, []
+        if None in found:
+            return files, [
+                f"folders in the paths name splits, but not for {found.count(None):,} rows: they are not used; a "
+                "column split would say it"
+            ]
+        counts = ", ".join(f"{name} {count}" for name, count in Counter(found).most_common())
+        return [replace(file, split=own or "train") for file, own in zip(files, found, strict=True)], [
+            f"split by the folders in the paths: {counts}"
+        ]
+
+
+def _parts(cell: str) -> tuple[str, ...]:
+    return PurePosixPath(cell.replace("\\", "/")).parts
+
+
+def _contradictions(files: Sequence[LabelledFile]) -> list[str]:
+    """Say how many pictures have several rows with different labels."""
+    labels: dict[tuple[Path, Box | None], set[str]] = {}
+    for file in files:
+        labels.setdefault((file.path, file.box), set()).add(file.label)
+    torn = [path for (path, _), own in labels.items() if len(own) > 1]
+    if not torn:
+        return []
+    return [
+        f"{len(torn):,} pictures have several rows with different labels, such as {clipped(plain_text(torn[0].name))}; "
+        "several labels of one picture are written happy|sad in one row"
+    ]
 
 
 def _equal_shares(labels: Sequence[str], classes: Sequence[str]) -> tuple[float, ...]:
@@ -490,14 +403,23 @@ def _equal_shares(labels: Sequence[str], classes: Sequence[str]) -> tuple[float,
 
 @dataclass(frozen=True)
 class _Base:
-    """How a table's cell becomes a path: from a folder, with a suffix put on, with Windows' slashes turned."""
+    """How a table's cell becomes a path: from a folder, with a suffix put on, with Windows' slashes turned.
+
+    drop: parts left out at its beginning. swap: small letters in its suffix become capitals, and the other way round.
+    """
 
     folder: Path
     suffix: str = ""
     slashes: bool = False
+    drop: int = 0
+    swap: bool = False
 
     def __call__(self, cell: str) -> Path:
-        return self.folder / ((cell.replace("\\", "/") if self.slashes else cell) + self.suffix)
+        if self.drop:
+            return self.folder.joinpath(*_parts(cell)[self.drop :])
+        stem, dot, suffix = cell.rpartition(".")
+        text = stem + dot + suffix.swapcase() if self.swap else cell
+        return self.folder / ((text.replace("\\", "/") if self.slashes else text) + self.suffix)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ SPLIT_WORDS = {
     "train": "train",
     "training": "train",
     "trn": "train",
+    "trainval": "train",
     "val": "validation",
     "valid": "validation",
     "validation": "validation",
@@ -58,17 +59,43 @@ SPLIT_COLUMNS = (
     "split", "usage", "set", "subset", "partition", "phase", "fold_name", "data_split", "dataset_split", "train_test",
     "purpose", "mode", "stage",
 )  # fmt: skip
+# In a column that is called so, these mean splits too; in names of folders they would be guesses.
+SHORT_SPLITS = {
+    "tr": "train",
+    "fit": "train",
+    "va": "validation",
+    "vl": "validation",
+    "te": "test",
+    "ts": "test",
+}
+NUMBERED_SPLITS = {"0": "train", "1": "validation", "2": "test"}  # as CelebA's list of partitions has them
 FLAG_COLUMNS = {  # a yes or no: what 'yes' means
     "is_valid": "validation", "is_val": "validation", "is_validation": "validation", "valid": "validation",
     "validation": "validation", "is_test": "test", "test": "test", "is_train": "train", "train": "train",
     "is_training": "train", "training": "train", "is_testing": "test", "is_dev": "validation", "is_holdout": "test",
 }  # fmt: skip
-FOLD_COLUMNS = ("fold", "folds", "kfold", "k_fold", "cv_fold", "fold_id")
+FOLD_COLUMNS = ("fold", "folds", "kfold", "k_fold", "cv", "cv_fold", "fold_id", "fold_no", "fold_number")
 GROUP_COLUMNS = (
-    "subject", "person", "subject_id", "person_id", "subjectid", "personid", "identity", "identity_id", "participant",
-    "participant_id", "actor", "actor_id", "speaker", "user", "user_id", "patient", "patient_id", "film", "movie",
-    "video", "video_id", "clip", "clip_id", "session", "sequence", "group",
-)  # fmt: skip
+    "subject",
+    "person",
+    "pid",
+    "identity",
+    "individual",
+    "participant",
+    "actor",
+    "speaker",
+    "user",
+    "patient",
+    "celebrity",
+    "film",
+    "movie",
+    "video",
+    "clip",
+    "session",
+    "sequence",
+    "group",
+)
+_OF_A_GROUP = re.compile(r"_?(id|no|nr|num|number|name|code|key|index)$")  # person_no, VideoName, subjectid
 BOX_COLUMNS = ("face_x", "face_y", "face_width", "face_height")
 _YES, _NO = ("true", "yes", "y", "t", "1", "1.0"), ("false", "no", "n", "f", "0", "0.0", "")
 
@@ -131,6 +158,17 @@ def pick_column(header: Sequence[str], names: Sequence[str]) -> int | None:
     """Return the place of the first of `names` in a table's header, whatever its blanks and capitals."""
     plain = [plain_column(word) for word in header]
     return next((plain.index(name) for name in names if name in plain), None)
+
+
+def group_column(word: str) -> str:
+    """Return which of GROUP_COLUMNS a column is; '' for none.
+
+    >>> group_column("Subject ID"), group_column("video_name"), group_column("name")
+    ('subject', 'video', '')
+    """
+    plain = plain_column(word)
+    base = plain if plain in GROUP_COLUMNS else _OF_A_GROUP.sub("", plain)
+    return base if base in GROUP_COLUMNS else ""
 
 
 def plain_column(word: str) -> str:

@@ -25,7 +25,7 @@ from mien.detect.mien import (
 )
 from mien.errors import ModelError
 from mien.files import whole_folder
-from mien.model.classifier import open_session
+from mien.model.session import open_session
 from mien.train.export.onnx import to_raw_onnx, trace
 
 _SIZES = ((96, 128), (320, 64))  # of the pictures on which both are compared, height and width

@@ -1,0 +1,308 @@
+"""Which columns of a table are used: by the user's word, then by their names, then by what stands in them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mien.data.dataset import DataConfig
+from mien.data.readers import words
+from mien.files import clipped, plain_text
+from mien.labels import is_expression, same_letters
+
+_SHARE_PREFIXES = ("p_", "prob_", "share_")
+_NO_CLASS = ("unlabeled", "unlabelled", "unknown", "nf", "none")  # beside columns of classes: none of them
+ROBOFLOW = (
+    "_classes.csv"  # an export with a column of 0 and 1 for each class, whatever the classes are called
+)
+_BETWEEN_LABELS = re.compile(r"\s*[|;,]\s*")  # of a picture with several: happy|surprised
+# These stand in names of classes as well (calm/neutral).
+_PERHAPS_BETWEEN = re.compile(r"\s*[/+&]\s*|\s+and\s+")
+_NO_LABEL = ("nan", "null", "n/a", "#n/a", "<na>")  # what pandas and spreadsheets write for nothing
+_FEW = 8  # different cells in a column that may say something else than a text
+
+
+@dataclass
+class Columns:
+    """The places of the columns that are used; None where there is none. notes: what is said of them.
+
+    several: what cells with several labels mean. numbered: whether 0, 1 and 2 in the column of the split are train,
+    validation and test.
+    """
+
+    path: int
+    label: int | None
+    shares: dict[str, int] = field(default_factory=dict)
+    several: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    split: int | None = None
+    numbered: bool = False
+    flags: dict[int, str] = field(default_factory=dict)  # place to what 'yes' means
+    group: int | None = None
+    box: tuple[int, ...] = ()
+    notes: list[str] = field(default_factory=list)
+
+    def split_word(self, cell: str) -> str | None:
+        """Return the split that a cell of the column `split` means; None where it means none."""
+        return _split_word(cell, numbered=self.numbered)
+
+
+def plain_label(cell: str) -> str:
+    """Return the label in a cell; '' where there is none. 3.0 is what pandas makes of 3 where labels are missing.
+
+    >>> plain_label(" happy "), plain_label("3.0"), plain_label("NaN")
+    ('happy', '3', '')
+    """
+    text = plain_text(cell.strip())
+    if text.lower() in _NO_LABEL:
+        return ""
+    return words.as_number(text) if re.fullmatch(r"-?\d{1,9}\.0*", text) else text
+
+
+def choose_columns(
+    path: Path, header: Sequence[str], rows: Sequence[Sequence[str]], config: DataConfig
+) -> Columns:
+    """Decide which columns of the table at `path` are used; DataError where those that are needed cannot be told."""
+    source = path.name
+    if config.path_column:
+        place = words.named_column(header, config.path_column, source)
+    else:
+        place = words.need_column(header, words.PATH_COLUMNS, source, "--path-column")
+    label = words.named_column(header, config.label_column, source) if config.label_column else None
+    if label is None:
+        label = words.pick_column(header, words.LABEL_COLUMNS)
+    notes: list[str] = []
+    shares = {}
+    if not config.label_column:
+        shares = share_columns(source, header, label)
+        if label is None:
+            shares, notes = _with_ones(shares, header, rows, place)
+        if empty := [
+            name for name, place in shares.items() if not any(map(_is_some, (row[place] for row in rows)))
+        ]:
+            shares = {name: place for name, place in shares.items() if name not in empty}
+            notes.append(f"no row is {' or '.join(empty)}; these columns are not used")
+    if label is None and not shares:
+        label = words.need_column(header, words.LABEL_COLUMNS, source, "--label-column")
+    columns = Columns(place, None if shares else label, shares, notes=notes)
+    if shares and label is not None:
+        columns.notes.append(f"the column {header[label]!r} is not used: the soft labels beside it say more")
+    rest = [
+        other
+        for name in words.LABEL_COLUMNS
+        if (other := words.pick_column(header, [name])) not in (None, label, place)
+    ]
+    if label is not None and rest and not config.label_column:
+        others = ", ".join(repr(header[other]) for other in rest if other is not None)
+        columns.notes.append(
+            f"labels are those of the column {header[label]!r}, not of {others} (--label-column chooses)"
+        )
+    for used in (place, columns.label):
+        if used is not None and (count := list(header).count(header[used])) > 1:
+            columns.notes.append(f"the first of {count} columns {clipped(header[used])!r} is used")
+    if columns.label is not None:
+        columns.several = _several_labels(columns, [row[columns.label] for row in rows], config)
+    _find_split(columns, header, rows, config, source)
+    _find_group(columns, header, rows, config)
+    boxes = [words.pick_column(header, [name]) for name in words.BOX_COLUMNS]
+    if None not in boxes:
+        columns.box = tuple(box for box in boxes if box is not None)
+        columns.notes.append("faces are cut out by the table's boxes")
+    return columns
+
+
+def _several_labels(columns: Columns, cells: Sequence[str], config: DataConfig) -> dict[str, tuple[str, ...]]:
+    """Return the cells that hold several labels, or a list, and which: happy|surprised, ['happy'].
+
+    A cell is taken apart only where each part is a label elsewhere, a number or an expression; else it is the name of a
+    class, and so it is where `--classes`, `--merge` or `--labels` call it one. Where the sign between the parts may
+    belong to a name (happy/sad), each must be a label elsewhere; if they are expressions all the same, a note says so.
+    """
+    asked = " ".join([*config.classes, *config.merge, *config.labels])
+    kinds = {cell: _BETWEEN_LABELS.split(plain_text(cell.strip())) for cell in dict.fromkeys(cells)}
+    alone = {same_letters(parts[0]) for parts in kinds.values() if len(parts) == 1}
+    found, joint = {}, []
+    for cell, parts in kinds.items():
+        text = cell.strip()
+        if text[:1] + text[-1:] == "[]":  # as Python and JSON write a list
+            inside = [part.strip(" '\"") for part in text[1:-1].split(",")]
+            found[cell] = tuple(dict.fromkeys(inside))
+        elif text in asked:
+            continue
+        elif len(parts) > 1:
+            numbers = "," not in cell and all(map(words.as_number, parts))  # 0,5 is half
+            known = all(part and (is_expression(part) or same_letters(part) in alone) for part in parts)
+            if numbers or known:
+                found[cell] = tuple(dict.fromkeys(parts))
+        elif len(parts := _PERHAPS_BETWEEN.split(text)) > 1:
+            if all(part and same_letters(part) in alone for part in parts):
+                found[cell] = tuple(dict.fromkeys(map(plain_text, parts)))
+            elif all(map(is_expression, parts)):
+                joint.append(clipped(text))
+    if joint:
+        columns.notes.append(
+            f"{', '.join(map(repr, joint[:3]))}: read as a class of its own; several labels of one picture are written "
+            f"{_PERHAPS_BETWEEN.sub('|', joint[0])}"
+        )
+    return found
+
+
+def share_columns(source: str, header: Sequence[str], label: int | None) -> dict[str, int]:
+    """Return the columns with a share for each class: p_angry, p_happy, …; or, without a label, angry, happy, …"""
+    named = [(place, words.plain_column(name)) for place, name in enumerate(header)]
+    for prefix in _SHARE_PREFIXES:
+        shares = {
+            name.removeprefix(prefix): place
+            for place, name in named
+            if name.startswith(prefix) and name != prefix
+        }
+        if len(shares) > 1:
+            return shares
+    if source == ROBOFLOW and label is None:
+        picture = words.pick_column(header, words.PATH_COLUMNS)
+        return {name: place for place, name in named if place != picture and name not in _NO_CLASS}
+    shares = {name: place for place, name in named if is_expression(name)}
+    return shares if label is None and len(shares) > 1 else {}
+
+
+def _with_ones(
+    shares: dict[str, int], header: Sequence[str], rows: Sequence[Sequence[str]], path: int
+) -> tuple[dict[str, int], list[str]]:
+    """Return the columns of classes and notes: all those of 0 and 1 of which every row has exactly one 1.
+
+    Otherwise those that were found by their names; others of 0 and 1 are mentioned, as they may be classes too.
+    """
+    known = (*words.FLAG_COLUMNS, *words.SPLIT_COLUMNS, *words.FOLD_COLUMNS, *words.BOX_COLUMNS, "")
+    ones = {
+        name: place
+        for place, name in enumerate(map(words.plain_column, header))
+        if place != path
+        and name not in known
+        and not words.group_column(name)
+        and rows
+        and all(words.yes_or_no(row[place]) is not None for row in rows)
+    }
+    if (
+        len(ones) > 1
+        and set(shares) <= set(ones)
+        and all(sum(_is_one(row[place]) for place in ones.values()) == 1 for row in rows)
+    ):
+        return {name: place for name, place in ones.items() if name not in _NO_CLASS}, []
+    rest = [clipped(header[place]) for name, place in ones.items() if name not in {*shares, *_NO_CLASS}]
+    if shares and rest:
+        return shares, [
+            f"not used, though of 0 and 1 as those of the expressions: the columns {', '.join(rest)}"
+        ]
+    return shares, []
+
+
+def _is_some(cell: str) -> bool:
+    """Say whether a cell is more than a zero; what is no number is, so that it is refused where it is read."""
+    try:
+        return float(cell or 0) != 0
+    except ValueError:
+        return words.yes_or_no(cell) is not False
+
+
+def _is_one(cell: str) -> bool:
+    return words.yes_or_no(cell) is True
+
+
+def _find_split(
+    columns: Columns, header: Sequence[str], rows: Sequence[Sequence[str]], config: DataConfig, source: str
+) -> None:
+    taken = {columns.path, columns.label, *columns.shares.values()}
+    if config.split_column:
+        if config.split_column != "none":
+            columns.split = words.named_column(header, config.split_column, source)
+            columns.numbered = _is_numbered(rows, columns.split)
+        return
+    for name in words.SPLIT_COLUMNS:
+        place = words.pick_column(header, [name])
+        if place is None or place in taken or columns.split is not None:
+            continue
+        numbered = name == "partition" and _is_numbered(rows, place)
+        if any(_split_word(row[place], numbered=numbered) for row in rows):
+            columns.split, columns.numbered = place, numbered
+        else:
+            why = "its words name no splits"
+            if _is_numbered(rows, place):
+                why = f"--split-column {clipped(header[place])} reads 0, 1, 2 as train, validation, test"
+            columns.notes.append(_unused(header[place], rows, place, why))
+    if columns.split is None and not any(
+        words.pick_column(header, [name]) is not None for name in words.FLAG_COLUMNS
+    ):
+        columns.split = _split_by_content(columns, header, rows, taken)
+    if columns.split is None:
+        for name, meaning in words.FLAG_COLUMNS.items():
+            place = words.pick_column(header, [name])
+            if place is None or place in taken:
+                continue
+            if all(words.yes_or_no(row[place]) is not None for row in rows):
+                columns.flags[place] = meaning
+            else:
+                columns.notes.append(_unused(header[place], rows, place, "its cells are not yes and no"))
+    for name in words.FOLD_COLUMNS:
+        place = words.pick_column(header, [name])
+        if place is None or place in taken or place == columns.split:
+            continue
+        if columns.split is None and not columns.flags and any(words.split_of(row[place]) for row in rows):
+            columns.split = place
+        else:
+            columns.notes.append(_unused(header[place], rows, place, "folds of a cross-validation"))
+
+
+def _split_by_content(
+    columns: Columns, header: Sequence[str], rows: Sequence[Sequence[str]], taken: set[int | None]
+) -> int | None:
+    """Return the first column, whatever it is called, of which every cell names a split, and not all the same one.
+
+    A column of few words of which some name splits is mentioned.
+    """
+    for place in range(len(header)):
+        if place in taken:
+            continue
+        found = {words.split_of(row[place]) for row in rows}
+        if len(found) > 1 and None not in found:
+            return place
+        cells = {row[place].strip().lower() for row in rows}
+        of_fold = words.plain_column(header[place]) in (*words.FOLD_COLUMNS, *words.SPLIT_COLUMNS)
+        if len(found) > 1 and len(cells) <= _FEW and cells & set(words.SPLIT_WORDS) and not of_fold:
+            columns.notes.append(_unused(header[place], rows, place, "only some of its words name splits"))
+    return None
+
+
+def _unused(name: str, rows: Sequence[Sequence[str]], place: int, why: str) -> str:
+    seen = list(dict.fromkeys(row[place] for row in rows))
+    more = ", …" if len(seen) > 4 else ""
+    return f"the column {clipped(name)!r} is not used ({why}: {clipped(', '.join(seen[:4]))}{more})"
+
+
+def _is_numbered(rows: Sequence[Sequence[str]], place: int) -> bool:
+    return all(words.as_number(row[place]) in words.NUMBERED_SPLITS for row in rows)
+
+
+def _split_word(cell: str, *, numbered: bool) -> str | None:
+    if numbered:
+        return words.NUMBERED_SPLITS.get(words.as_number(cell))
+    return words.split_of(cell) or words.SHORT_SPLITS.get(cell.strip().lower())
+
+
+def _find_group(
+    columns: Columns, header: Sequence[str], rows: Sequence[Sequence[str]], config: DataConfig
+) -> None:
+    """Choose the column of the persons or films: the one that --group names, else one that is called so."""
+    if config.group == "none":
+        return
+    if config.group:
+        columns.group = words.pick_column(header, [words.plain_column(config.group)])
+        return
+    called = [words.group_column(name) for name in header]
+    for name in words.GROUP_COLUMNS:
+        for place in (place for place, own in enumerate(called) if own == name):
+            if place in (columns.path, columns.label, columns.split) or place in columns.flags:
+                continue
+            if 1 < len({row[place] for row in rows}) < len(rows):
+                columns.group = place
+                return
