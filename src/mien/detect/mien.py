@@ -57,9 +57,6 @@ _AGAIN_SIDES, _AGAIN_PX = 2.5, 160
 _AGAIN_SAME = 0.3  # intersection over union from which it is the same face
 # A face that fills more than this share of the picture's longer side has no surroundings to be looked at in.
 _FILLS = 0.5
-# Share of the smaller box from which a doubtful box that overlaps a surer face is a part of that face: chin and collar
-# of a person would otherwise count as somebody else.
-_AGAIN_PART = 0.4
 _BORDER, _LOWEST = 0.15, 0.05  # of `face_score`: border in sides of the picture, lowest score
 _AGAIN_MOST = 64  # boxes, the surest first: bounds the time of a picture full of doubtful ones
 # In a portrait, a sure face of at least this share of the picture's longer side, what is smaller than this share of the
@@ -268,8 +265,6 @@ class MienDetector:
             least = self._threshold**2 / row[-1]  # of the second score, for the mean to reach the threshold
             if least >= 1:
                 break  # here and in all rows below
-            if kept and iou(row[None, :4], np.stack(kept)[:, :4])[1].max() >= _AGAIN_PART:
-                continue
             looks += 1
             again = self._rescore_crop(image, _face(row, 1.0), float(least))
             if again is not None:

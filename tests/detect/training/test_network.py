@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import keras
 import numpy as np
+import onnx
 import pytest
 
-from mien.detect.mien import OUTPUTS, VALUES
-from mien.detect.training.export import difference, with_half_kernels
+from mien.detect.mien import OUTPUTS, SHIPPED, VALUES, read_detector
+from mien.detect.training.export import assign_weights, difference, with_half_kernels
 from mien.detect.training.network import build, with_cells_in_a_row
 from mien.detect.training.sampler import cell_count
 from mien.errors import ModelError
@@ -56,3 +58,15 @@ def test_upsampling_repeats_pixels_in_either_direction() -> None:
     levels = np.arange(2 * 3 * 2, dtype=np.float32).reshape(1, 2, 3, 2)
     (answer,) = session.run(None, {"faces": levels})
     np.testing.assert_array_equal(answer[0].transpose(1, 2, 0), levels[0].repeat(2, 0).repeat(3, 1))
+
+
+def test_a_training_can_start_from_the_detector_that_ships() -> None:
+    shipped, fresh = read_detector(SHIPPED), build()
+    assert difference(fresh, shipped.network, shipped.path) > 0.1
+    assign_weights(fresh, shipped)
+    assert difference(fresh, shipped.network, shipped.path) < 1e-4
+    kernels = onnx.load_from_string(shipped.network).graph.initializer
+    other = onnx.ModelProto()
+    other.graph.initializer.extend(kernels[1:])
+    with pytest.raises(ModelError, match=r"is of another network.*stem/kernel"):
+        assign_weights(fresh, replace(shipped, network=other.SerializeToString()))

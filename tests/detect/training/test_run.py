@@ -7,11 +7,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 
 from mien.cli.main import main
 from mien.detect.mien import MienDetector, read_detector
 from mien.detect.training.config import DetectorConfig
+from mien.detect.training.network import build
 from mien.detect.training.run import train_detector
 from mien.errors import ConfigError, ModelError
 from mien.terminal import ProgressBar
@@ -79,6 +81,32 @@ def test_the_run_says_what_it_is_and_its_detector_opens(trained: tuple[Path, Pat
         run / "detector", threshold=0.001
     )  # it has learnt nothing: everything may be a face
     assert detector.metadata["sha256"] == metadata.sha256
+
+
+def test_a_training_that_starts_from_a_detector_begins_with_its_weights(
+    trained: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """At a rate of next to nothing it ends with them as well."""
+    data, run = trained
+    config = DetectorConfig(
+        **{
+            **TINY,
+            "epochs": 1,
+            "learning_rate": 1e-9,
+            "init_from": str(run / "detector"),
+            "weight_decay": 0.0,
+        }
+    )
+    done = train_detector(config, data, tmp_path / "run")
+    before, after = (_kernel(folder) for folder in (run / "detector", done.detector))
+    np.testing.assert_allclose(after, before, atol=1e-3)
+    fresh = build().get_layer("stem").kernel
+    assert np.abs(before - np.asarray(fresh).transpose(3, 2, 0, 1)).max() > 0.05
+
+
+def _kernel(folder: Path) -> np.ndarray:
+    stored = {one.name: one for one in onnx.load(folder / "detector.onnx").graph.initializer}
+    return onnx.numpy_helper.to_array(stored["stem/kernel/half"]).astype(np.float32)
 
 
 @pytest.mark.parametrize(

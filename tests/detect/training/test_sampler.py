@@ -12,7 +12,7 @@ from mien.detect.training.augment import AffineTransform, clip_boxes, transform_
 from mien.detect.training.config import DetectorConfig
 from mien.detect.training.photos import Faces, read_photos
 from mien.detect.training.sampler import SHARE, Sampler, crop, epoch, make
-from mien.errors import DataError
+from mien.errors import ConfigError, DataError
 
 from .detector_photos import COLOURS, SKIN, draw, landmarks, write_set
 
@@ -123,3 +123,33 @@ def test_data_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     labels.write_text(good.replace('"faces": [{', '"faces": [], "was": [{'), encoding="utf-8")
     with pytest.raises(DataError, match="none of the training photographs has a face"):
         Sampler(read_photos(folder, "train"), DetectorConfig())
+
+
+def test_faces_are_turned_by_any_angle_and_made_faint_where_asked(tmp_path: Path) -> None:
+    """Right eye red, left eye blue: where the labels say so the pixels do, whichever way up."""
+    photos = read_photos(write_set(tmp_path / "set"), "train")
+    plain = {"side": 96, "negatives": 0.0, "mosaic": 0.0, "occluded": 0.0}
+    for config in (
+        DetectorConfig(**plain, rotated=0.0, turned=1.0),
+        DetectorConfig(**plain, rotated=0.0, turned=0.0),
+    ):
+        sampler, tilts = Sampler(photos, config), []
+        for seed in range(60):
+            _, faces = crop(sampler, np.random.default_rng(seed))
+            for right_eye, left_eye in faces.landmarks[:, :2]:
+                tilts.append(np.degrees(np.arctan2(*(left_eye - right_eye)[::-1])))
+        upright = float(np.mean(np.abs(tilts) < 1e-3))
+        upside_down = float(np.mean(np.abs(tilts) > 90))
+        assert (upright, upside_down > 0.3) == ((0.0, True) if config.turned else (1.0, False))
+    spans = []
+    for faint in (0.0, 1.0):
+        sampler = Sampler(photos, DetectorConfig(**plain, faint=faint))
+        crops = [crop(sampler, np.random.default_rng(seed))[0] for seed in range(30)]
+        spans.append(np.mean([np.ptp(picture[24:72, 24:72].astype(int)) for picture in crops]))
+    assert spans[1] < 0.6 * spans[0]
+
+
+def test_shares_that_cannot_be_are_refused() -> None:
+    for wrong in ({"rotated": 0.8, "turned": 0.3}, {"turned": 1.1}, {"faint": -0.1}, {"largest": 1.5}):
+        with pytest.raises(ConfigError, match=r"at most|from 0 to 1"):
+            DetectorConfig(**wrong)  # type: ignore[arg-type]

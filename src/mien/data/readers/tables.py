@@ -211,7 +211,7 @@ class _Rows:
             if (split := columns.split_word(row[columns.split])) is None:
                 raise DataError(
                     f"{where} has the split {clipped(row[columns.split])!r}; allowed are train, validation and test; "
-                    "mend that row, or leave the column out with --split-column none"
+                    "mend or delete that row; --split-column none splits anew, which mixes test pictures into training"
                 )
             return split
         for place, meaning in columns.flags.items():

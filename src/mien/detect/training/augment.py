@@ -133,13 +133,17 @@ def joined(parts: list[Faces]) -> Faces:
 Picture = NDArray[np.uint8]
 # Shares of the pictures that get each.
 _LIGHT, _CAST, _GREY, _BLUR, _COARSE, _NOISE, _JPEG = 0.6, 0.3, 0.2, 0.15, 0.1, 0.15, 0.25
+_FAINT = (1 / 12, 0.6)  # what is left of the levels of a picture that is made dark or pale
 _NOISE_PX = 1024
 _LEVELS = np.arange(256, dtype=np.float32)
 
 
-def photometric_augment(picture: Picture, rng: Generator) -> Picture:
-    """Return a picture (RGB uint8) with some of the faults of real ones; no pixel moves."""
-    picture = _lit(picture, rng)
+def photometric_augment(picture: Picture, rng: Generator, faint: float = 0.0) -> Picture:
+    """Return a picture (RGB uint8) with some of the faults of real ones; no pixel moves.
+
+    faint: share of the pictures that are made dark or pale.
+    """
+    picture = _lit(picture, rng, faint)
     if rng.random() < _GREY:
         picture = cv2.cvtColor(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
     if rng.random() < _COARSE:
@@ -153,7 +157,7 @@ def photometric_augment(picture: Picture, rng: Generator) -> Picture:
     return np.asarray(picture, np.uint8)
 
 
-def _lit(picture: Picture, rng: Generator) -> Picture:
+def _lit(picture: Picture, rng: Generator, faint: float) -> Picture:
     """Change brightness, contrast, gamma and the balance of colours, by one table of levels a channel."""
     levels: NDArray[np.floating] = np.repeat(_LEVELS[:, None], 3, axis=1)
     if rng.random() < _LIGHT:
@@ -162,6 +166,9 @@ def _lit(picture: Picture, rng: Generator) -> Picture:
         levels = (levels - 128) * contrast + 128 + rng.uniform(-40, 40)
     if rng.random() < _CAST:
         levels = levels * rng.uniform(0.75, 1.25, 3)
+    if faint and rng.random() < faint:  # dark, or pale round some level
+        middle = 0.0 if rng.random() < 0.5 else rng.uniform(60, 200)
+        levels = (levels - middle) * np.exp(rng.uniform(*np.log(_FAINT))) + middle
     table = np.clip(levels, 0, 255).astype(np.uint8)[None]
     return np.asarray(cv2.LUT(picture, table), np.uint8)
 

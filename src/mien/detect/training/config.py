@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from mien.errors import ConfigError
 from mien.settings import setting
 
+_LARGEST = 1.4  # of a part of the crop: half of a larger face's box would lie outside, wherever it is put
+
 
 @dataclass(frozen=True, kw_only=True)
 class DetectorConfig:
@@ -22,6 +24,11 @@ class DetectorConfig:
     weight_decay: float = setting(0.01, "weight decay of kernels")
     ema: float = setting(0.9995, "decay a step of the moving average of weights, which is what is kept")
     time_limit: str | None = setting(None, "plan the epochs to fit, such as 90m; overrides --epochs")
+    init_from: str | None = setting(
+        None,
+        "start from the weights of this detector, a folder of mien train-detector, or mien: the one that ships",
+        flag="--from",
+    )
     seed: int = setting(0, "seed of weights, crops and order")
     limit: int | None = setting(
         None, "use this many photographs of each part, drawn with the seed; unset: all"
@@ -38,8 +45,12 @@ class DetectorConfig:
     )
     least_scale: float = setting(0.15, "smallest scale of a photograph")
     most_scale: float = setting(2.5, "largest scale of a photograph")
-    rotation: float = setting(30.0, "most degrees of rotation")
-    rotated: float = setting(0.5, "share of photographs that are rotated")
+    rotation: float = setting(30.0, "most degrees of rotation of a head that is held nearly upright")
+    rotated: float = setting(0.5, "share of photographs that are rotated so")
+    turned: float = setting(0.0, "share of photographs that are turned by any angle")
+    faint: float = setting(
+        0.0, "share of photographs that are made dark or pale, down to a twelfth of the levels"
+    )
     occluded: float = setting(0.12, "share of faces that are covered in part")
     # loss
     box_weight: float = setting(2.0, "weight of the box loss (EIoU) beside the score's")
@@ -63,8 +74,15 @@ class DetectorConfig:
             raise ConfigError(f"learning_rate must be above 0, got {self.learning_rate}")
         for name in ("warmup", "ema"):
             _share(name, getattr(self, name), below_one=True)
-        for name in ("mosaic", "negatives", "hard", "rotated", "occluded", "largest"):
+        for name in ("mosaic", "negatives", "hard", "rotated", "turned", "faint", "occluded"):
             _share(name, getattr(self, name))
+        if self.rotated + self.turned > 1:
+            raise ConfigError(
+                f"rotated and turned are shares of the same photographs, at most 1 together, got {self.rotated} and "
+                f"{self.turned}"
+            )
+        if not 0 < self.largest <= _LARGEST:
+            raise ConfigError(f"largest must be above 0 and at most {_LARGEST:g}, got {self.largest}")
         if not 0 < self.least_scale <= self.most_scale:
             raise ConfigError(
                 f"scales must keep 0 < least_scale <= most_scale, got {self.least_scale} and {self.most_scale}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,18 +19,20 @@ from mien.detect.mien import (
     METADATA_FILE,
     NETWORK_FILE,
     OUTPUTS,
+    DetectorFiles,
     DetectorMetadata,
     read_detector,
 )
 from mien.errors import ModelError
 from mien.files import whole_folder
 from mien.model.session import open_session
-from mien.train.export.onnx import to_raw_onnx
+from mien.train.export.onnx import to_raw_onnx, trace
 
 _SIZES = ((96, 128), (320, 64))  # of the pictures on which both are compared, height and width
 # Largest differences of a raw value, beside 1 + its size. The first is summing in another order, the second kernels
 # rounded to 11 bits, over some forty layers.
 _TOLERANCE, _ROUNDING = 2e-3, 5e-2
+_HALF = "/half"  # at the end of the name of a kernel that is stored in half precision
 
 
 def export_detector(network: keras.Model, folder: Path, metadata: DetectorMetadata) -> DetectorMetadata:
@@ -66,6 +69,26 @@ def write_detector(folder: Path, content: bytes, metadata: DetectorMetadata) -> 
         read_detector(temporary)
 
 
+def assign_weights(network: keras.Model, files: DetectorFiles) -> None:
+    """Put the weights of a detector's file into a network of `build`, to train on from them.
+
+    Raises ModelError where the file is of another network.
+    """
+    stored = onnx.load_from_string(files.network)
+    arrays = {
+        tensor.name.removesuffix(_HALF): onnx.numpy_helper.to_array(tensor).astype(np.float32)
+        for tensor in stored.graph.initializer
+    }
+    graph, _ = trace(network)
+    for name, weight in graph.weights.items():
+        array = arrays.get(name)
+        if array is None or array.size != math.prod(weight.variable.shape):
+            raise ModelError(
+                f"{files.path} is of another network, so a training cannot start from it: {name}"
+            )
+        weight.variable.assign(weight.layout.to_keras(array, weight.variable.shape))
+
+
 def with_half_kernels(model: onnx.ModelProto) -> onnx.ModelProto:
     """Store the kernels of convolutions in float16, each with a Cast before its use, which loading folds away."""
     graph = model.graph
@@ -75,7 +98,7 @@ def with_half_kernels(model: onnx.ModelProto) -> onnx.ModelProto:
         if array.ndim != 4 or array.dtype != np.float32:
             stored.append(tensor)
             continue
-        half = f"{tensor.name}/half"
+        half = tensor.name + _HALF
         stored.append(onnx.numpy_helper.from_array(array.astype(np.float16), half))
         casts.append(
             onnx.helper.make_node("Cast", [half], [tensor.name], name=half, to=onnx.TensorProto.FLOAT)

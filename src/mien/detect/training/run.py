@@ -14,7 +14,14 @@ from typing import Any
 import numpy as np
 
 from mien.detect import metrics
-from mien.detect.mien import METADATA_FILE, NETWORK_FILE, DetectorMetadata, MienDetector, read_detector
+from mien.detect.mien import (
+    METADATA_FILE,
+    NETWORK_FILE,
+    SHIPPED,
+    DetectorMetadata,
+    MienDetector,
+    read_detector,
+)
 from mien.detect.training.config import DetectorConfig
 from mien.detect.training.photos import Photos, read_photos
 from mien.detect.training.sampler import HardNegatives, Sampler
@@ -80,6 +87,13 @@ def train_detector(
 
     run_folder.begin(out, settings, _EXPLAINED)
     sampler, network = Sampler(train, config), build()
+    if config.init_from:
+        from mien.detect.training.export import assign_weights
+
+        start = SHIPPED if config.init_from == "mien" else Path(config.init_from)
+        assign_weights(network, read_detector(start))
+        # A network that has learnt something knows from the start what is hard; `check` would need a loop.
+        sampler.hard_negatives = _hard_negatives(start, sampler)
     metadata = DetectorMetadata(training=_metadata_of(config, train))
 
     def check() -> tuple[dict[str, float], HardNegatives]:

@@ -123,7 +123,7 @@ def _part(sampler: Sampler, region: Region, rng: Generator) -> tuple[Picture, Fa
     negative = rng.random() < config.negatives and len(sampler.without) > 0
     index, scale, anchor = (_without_face if negative else _with_face)(sampler, region, rng)
     row = sampler.photos.rows[index]
-    angle = rng.uniform(-config.rotation, config.rotation) if rng.random() < config.rotated else 0.0
+    angle = _angle(config, rng)
     transform = AffineTransform(scale, angle, bool(rng.random() < 0.5))
     matrix = transform.matrix(anchor, _target(row, anchor, transform, region, rng))
     background = np.full(
@@ -131,9 +131,17 @@ def _part(sampler: Sampler, region: Region, rng: Generator) -> tuple[Picture, Fa
     )
     picture = warped(sampler.photos.read(index), matrix, scale, background)
     faces = transform_faces(Faces(row.boxes, row.scores, row.landmarks, row.ignore), matrix, transform)
-    return photometric_augment(picture, rng), clip_boxes(
+    return photometric_augment(picture, rng, config.faint), clip_boxes(
         faces, region.width, region.height, config.smallest_px
     )
+
+
+def _angle(config: DetectorConfig, rng: Generator) -> float:
+    """Draw by how many degrees a photograph is turned: mostly not, or as heads are held, sometimes by any angle."""
+    kind = rng.random()
+    if kind < config.rotated:
+        return float(rng.uniform(-config.rotation, config.rotation))
+    return float(rng.uniform(-180, 180)) if kind < config.rotated + config.turned else 0.0
 
 
 def _with_face(sampler: Sampler, region: Region, rng: Generator) -> tuple[int, float, NDArray[np.float64]]:
