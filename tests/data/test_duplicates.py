@@ -116,6 +116,8 @@ CHANGES = {
     ),
     "shifted": (lambda picture: moved(picture, [[1, 0, 6], [0, 1, -4]]), r"shifted by [5-7]%"),
     "turned": (lambda picture: moved(picture, TURN), r"turned by (9|10|11) degrees"),
+    "turned by a quarter": (np.rot90, "turned by 90 degrees"),
+    "upside down": (lambda picture: picture[::-1], "mirrored, turned by 180 degrees"),
     "darker": (lambda picture: (picture * 0.6).astype(np.uint8), "other light"),
     "smaller": (lambda picture: cv2.resize(picture, (64, 64), interpolation=cv2.INTER_AREA), "recompressed"),
     "framed": (

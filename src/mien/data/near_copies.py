@@ -5,7 +5,8 @@ decides what is alike.
 
 **Candidates.** A thumbnail, its local contrast evened out, is described by the lowest cosine waves (a DCT) of a window.
 The whole of every picture is compared with 30 windows of every other (all of it, and parts of 90, 80 and 70 % of its
-sides), plain and mirrored, and with two slightly turned versions. A crop so meets the window that it was cut from.
+sides), plain and mirrored, with two slightly turned versions, and with the whole turned by quarters. A crop so meets
+the window that it was cut from.
 
 **Verification.** The window says roughly how one picture lies on the other; `mien.data.alignment` fits that and
 compares the details.
@@ -20,6 +21,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache as once
+from itertools import product
 
 import cv2
 import numpy as np
@@ -51,6 +53,7 @@ _WORTH_CACHING = 500  # pictures
 _WINDOWS = {1.0: 1, 0.9: 2, 0.8: 3, 0.7: 4}
 _SHIFTED = 0.8  # windows of this share meet each other's centre as well: that finds shifts
 _TURNS = (8.0, -8.0)  # degrees
+_SWAP = np.array([[0, 1, 0], [1, 0, 0], [0, 0, 1]], np.float64)  # exchanges the axes
 _WAVES, _HIGHEST = 8, 10  # waves each way, and the largest sum of both that is kept
 
 _QUERIES, _COLUMNS = 128, 2048  # pictures compared at once, both ways: bounds the memory, fits the caches
@@ -116,7 +119,7 @@ def near_copies_if_quick(prints: Fingerprints, seconds: float = 60.0) -> NearCop
 
 def _near_copies(prints: Fingerprints, progress: Progress | None, seconds: float) -> NearCopies | None:
     digests, rows = np.unique(prints.digests, axis=0, return_index=True)
-    key = cache.hash_of("near copies 3", digests.tobytes())
+    key = cache.hash_of("near copies 4", digests.tobytes())
     stored = cache.load("near", key) if len(prints) >= _WORTH_CACHING else None
     if stored:
         found = NearCopies(*(stored[name] for name in _FIELDS))  # type: ignore[arg-type]
@@ -237,11 +240,13 @@ class _Hypothesis:
     """One way in which a picture may lie on another.
 
     window: row of `_described`'s answer for the query. centre: it is compared with the centre of the other picture, not
-    with the whole. signs: (d,) what mirroring does to the description. map: from the other picture to the query.
+    with the whole. order, signs: (d,) what turning by quarters and mirroring do to the description. map: from the other
+    picture to the query.
     """
 
     window: int
     centre: bool
+    order: NDArray[np.intp]
     signs: Floats
     map: Map
 
@@ -284,12 +289,24 @@ def _hypotheses() -> tuple[_Hypothesis, ...]:
     ]
     turned = [np.vstack([_turn(angle), [0, 0, 1]]) for angle in _TURNS]
     centre = _centre()
-    mirrored = np.where(kept[1] % 2, -1, 1).astype(np.float32)
+    down, across = kept.tolist()
+    places = {pair: place for place, pair in enumerate(zip(down, across, strict=True))}
+    plain, swapped = (
+        np.array([places[pair] for pair in zip(*both, strict=True)])
+        for both in ((down, across), (across, down))
+    )
     found = []
-    for signs, flip in ((np.ones_like(mirrored), np.eye(3)), (mirrored, FLIP)):
-        found += [_Hypothesis(k, False, signs, one @ flip) for k, one in enumerate([*maps, *turned])]
+    # The eight ways in which a square lies on itself: mirrored upside down, sideways, and with its axes exchanged.
+    for order, upside, sideways in product((plain, swapped), (0, 1), (0, 1)):
+        signs = np.where((upside * kept[0] + sideways * kept[1]) % 2, -1, 1).astype(np.float32)
+        flip = np.linalg.matrix_power(FLIP, sideways) @ np.linalg.matrix_power(_SWAP @ FLIP @ _SWAP, upside)
+        if order is swapped or upside:
+            axes = _SWAP if order is swapped else np.eye(3)
+            found.append(_Hypothesis(0, False, order, signs[order], flip @ axes))
+            continue
+        found += [_Hypothesis(k, False, order, signs, one @ flip) for k, one in enumerate([*maps, *turned])]
         found += [
-            _Hypothesis(k, True, signs, maps[k] @ flip @ np.linalg.inv(maps[centre]))
+            _Hypothesis(k, True, order, signs, maps[k] @ flip @ np.linalg.inv(maps[centre]))
             for k, (share, _, _) in enumerate(windows)
             if share == _SHIFTED and k != centre
         ]
@@ -336,7 +353,7 @@ def _candidates(
     whole, centre = np.concatenate(wholes), np.concatenate(centres)
     for start in starts:
         described = _described(evened(thumbnails[start : start + _QUERIES]))
-        queries = np.stack([described[:, way.window] * way.signs for way in _hypotheses()])
+        queries = np.stack([described[:, way.window][:, way.order] * way.signs for way in _hypotheses()])
         query, other = _nearest(queries, whole, centre, start)
         scores = np.stack(
             [
