@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from batch_cluster import MIEN, QUIET, make_pictures
+from mien.batch.run import store_folder
 
 SHARD = 100
 
@@ -52,7 +53,8 @@ def a_ray(processors: int) -> Iterator[str]:
     """Start a Ray with so many processors for actors; give its address."""
     import ray
 
-    ray.init(address="local", num_cpus=processors, include_dashboard=False, log_to_driver=False)
+    quiet = {"include_dashboard": False, "log_to_driver": False}
+    ray.init(address="local", num_cpus=processors, _plasma_directory=store_folder(), **quiet)
     try:
         yield ray.get_runtime_context().gcs_address
     finally:
