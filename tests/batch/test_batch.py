@@ -6,6 +6,7 @@ import csv
 import json
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -469,6 +470,14 @@ def test_a_disk_that_is_full_is_one_line_and_the_rest_is_done_later(here: Path) 
     assert batch(["photos"], "out", config, quiet=True).answered == 9
     names = [f"{number:07}.parquet" for number in range(3)]
     assert sorted(path.name for path in (here / "out" / "shards").iterdir()) == names
+
+
+def test_an_address_where_nobody_listens_is_one_line_at_once(here: Path) -> None:
+    fill(here / "photos", 1)
+    command = [sys.executable, "-m", "mien", "batch", "photos", "--to", "out", "--address", "127.0.0.1:9"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert re.fullmatch(r"mien: Ray cannot be reached at 127.0.0.1:9: .*refused; see that .*\n", done.stderr)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:ray", "ignore::FutureWarning:ray")

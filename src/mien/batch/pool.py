@@ -7,6 +7,7 @@ tried again, of pictures in smaller and smaller pieces; what was alone with two 
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -171,9 +172,12 @@ class Pool:
         self._deaths += 1
         most = _DEATHS_IN_A_ROW + 2 * self._wanted if self._ever_opened else _DEATHS_AT_FIRST
         if self._deaths >= most:
+            todo = "see to the machines, or give each less to do (--actors)"
+            if not self._ever_opened and os.environ.get("RAY_AUTH_MODE") == "token":
+                todo += "; if the cluster was started without a token, set RAY_AUTH_MODE=disabled"
             raise WorkerError(
-                f"{self._deaths} processes ended one after the other without an answer ({one_line(error)}); see to the "
-                "machines, or give each less to do (--actors); the same command goes on then"
+                f"{self._deaths} processes ended one after the other without an answer ({one_line(error)}); {todo}; "
+                "the same command goes on then"
             )
 
 

@@ -20,6 +20,7 @@ import io
 import json
 import os
 import signal
+import socket
 import sys
 import tempfile
 import time
@@ -58,6 +59,7 @@ RUN_FILE, PLAN_FILE, SHARDS, VIDEOS, FAILURES, SUMMARY = (
 _FORMAT = 2
 _STORE_BYTES = 128 << 20  # of Ray's object store on this machine; finished tables alone go through it
 _STARTS = 3  # tries; Ray gives its processes half a minute
+_CONNECT_S = 10.0  # for the address of a cluster to answer
 _READERS = 16  # files of the run read at a time: in a bucket each is a request
 
 
@@ -439,6 +441,18 @@ def store_folder() -> str | None:
     return None if chooses else tempfile.gettempdir()
 
 
+def _unreachable(address: str) -> str:
+    """Return why nobody listens at HOST:PORT; '' where somebody does. Ray itself tries for minutes."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or "/" in host:  # auto; ray://…
+        return ""
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
+    except (OSError, OverflowError) as error:
+        return f"{one_line(error)}; see that a cluster runs there, and that the port is the one of `ray start --head`"
+    return ""
+
+
 @contextmanager
 def _ray(config: BatchConfig) -> Iterator[Any]:
     """Give a Ray to work with: the one of this process, the cluster that was named, or one of this machine's own."""
@@ -456,6 +470,8 @@ def _ray(config: BatchConfig) -> Iterator[Any]:
             )
         quiet |= {"num_cpus": room, "include_dashboard": False, "object_store_memory": _STORE_BYTES}
         quiet |= {"_plasma_directory": store_folder()}
+    elif problem := _unreachable(address):
+        raise WorkerError(f"Ray cannot be reached at {address}: {problem}")
     before = signal.getsignal(signal.SIGTERM)
     for tried in range(1, _STARTS + 1):
         try:
