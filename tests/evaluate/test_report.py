@@ -20,6 +20,7 @@ from mien.data.index import fingerprints_of
 from mien.errors import ConfigError, DataError, OutputError
 from mien.evaluate import charts, render
 from mien.evaluate.config import EvaluateConfig
+from mien.evaluate.charts import class_colours
 from mien.evaluate.evaluate import evaluate
 from mien.evaluate.report import Report
 from mien.faceset.table import content_key
@@ -135,6 +136,14 @@ def test_the_page_stands_alone(report: Report, tmp_path: Path) -> None:
     page = check_page((tmp_path / "out" / "report.html").read_text(encoding="utf-8"))
     assert page.elements.count("img") == len(report.top_losses) == 2
     assert page.elements.count("svg") >= 3
+
+
+def test_a_class_has_the_colour_of_its_expression(report: Report, tmp_path: Path) -> None:
+    """As in marked pictures and on the page, whatever its place; a little darker, since lines are thin."""
+    assert class_colours(("neutral", "Anger")) == ["#a4a4a4", "#aa4b00"]
+    text = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    for colour in class_colours([found.name for found in report.scores.classes]):
+        assert text.count(f"--k:{colour}") == 1 and text.count(f"stroke: {colour}") >= 2
 
 
 def test_the_page_escapes_names(model_folder: Callable[..., Path], faces: Path) -> None:

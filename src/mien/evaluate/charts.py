@@ -20,6 +20,7 @@ import numpy as np
 from mien.errors import need
 from mien.evaluate.metrics import BINS
 from mien.evaluate.report import Comparison, Mistake, Report, Row, count_in_words, decimal, percent
+from mien.images.canvas import label_colours
 
 ACCENT, GREY, INK, GRID = "#1f6f78", "#8a939c", "#1c2126", "#d9d9d4"
 # Told apart with red-green blindness as well, in this order (Okabe & Ito 2008), then Matplotlib's own.
@@ -29,11 +30,17 @@ _ON_THE_PAGE = {ACCENT: "--accent", GREY: "--soft", INK: "--soft", GRID: "--line
     colour: f"--c{place}" for place, colour in enumerate(LINES)
 }
 _DPI = 130
+_DARKER = 0.8  # of an expression's colour: its lines are thin and stand on white
 
 
 def colour(place: int) -> str:
-    """Return the page's colour of class number `place`; it starts again after eight."""
+    """Return the page's colour of network number `place`; it starts again after eight."""
     return f"var(--c{place % len(LINES)})"
+
+
+def class_colours(labels: Sequence[str]) -> list[str]:
+    """Return a colour for each class, as `#rrggbb`: that of its expression on mien's page, a little darker."""
+    return ["#" + bytes(round(level * _DARKER) for level in one).hex() for one in label_colours(labels)]
 
 
 def confusion(report: Report) -> Any:
@@ -102,11 +109,11 @@ def roc(report: Report) -> Any:
     """Draw ROC and precision-recall curves of each class against the rest."""
     figure = _figure(10.5, 5)
     left, right = figure.subplots(1, 2)
-    for place, found in enumerate(report.scores.classes):
+    colours = class_colours([found.name for found in report.scores.classes])
+    for found, its_colour in zip(report.scores.classes, colours, strict=True):
         for axes, curve in ((left, found.roc), (right, found.precision_recall)):
             if curve:
-                axes.plot(curve.x, curve.y, color=LINES[place % len(LINES)],
-                          label=f"{found.name} {curve.area:.3f}")  # fmt: skip
+                axes.plot(curve.x, curve.y, color=its_colour, label=f"{found.name} {curve.area:.3f}")
     left.plot([0, 1], [0, 1], "--", color=GREY, linewidth=1)
     left.set(xlabel="false positive rate", ylabel="true positive rate")
     left.set_title(f"ROC, area {decimal(report.scores.roc_auc)} on average")

@@ -98,6 +98,7 @@ def report_page(report: Report) -> str:
         selective=selective_words(report),
         quality=quality_rows(report),
         roc=charts.roc(report),
+        colours=charts.class_colours([found.name for found in report.scores.classes]),
         data_facts=_data_facts(report),
         model_facts=_model_facts(report),
     )
