@@ -3,11 +3,12 @@
     python tools/distil.py fer2013.csv --teachers out/wide.npz,out/residual.npz,mien --from mien \
         --photographs faces.npz --epochs 8 --to small.npz
 
-Teachers are weights of `tools/train_on_gpu.py` (NAME.npz, NAME a network) or model folders; each answers every picture
-and its mirror image once, undamaged, and their mean is the target of each head beside the labels and the votes. So
-an epoch costs what one without teachers costs, and the student learns to say of a damaged picture what the teachers
-say of the whole one. The faces of photographs, grey and without labels, have the teachers alone. The state of every
-epoch is kept beside the result; the same command goes on from it.
+Teachers are weights of `tools/train_on_gpu.py` (NAME.npz or NAME-2.npz, NAME a network) or model folders; its
+targets.npz, as --targets, stands for all of them. Each answers every picture and its mirror image once, undamaged, and
+their mean is the target of each head beside the labels and the votes. So an epoch costs what one without teachers
+costs, and the student learns to say of a damaged picture what the teachers say of the whole one. The faces of
+photographs, grey and without labels, have the teachers alone. The state of every epoch is kept beside the result; the
+same command goes on from it.
 """
 
 from __future__ import annotations
@@ -19,11 +20,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from mien.data import open_dataset
+from mien.detect.base import align
+from mien.faceset.table import FaceSet
 from mien.files import whole_file
+from mien.images.decode import read_image
 from mien.labels import FER2013, FERPLUS
 from mien.model.preprocess import Preprocess
 from mien.train import backend
@@ -32,6 +37,7 @@ from mien.train.config import TrainConfig
 
 HEADS = {"fer2013": FER2013, "votes": FERPLUS}
 HOW = Preprocess(size=44, resize=48)
+MARGIN = 0.9  # side of what the network takes over the longer side of the face box, the recipe's
 CANVAS = 64  # pixels a side of the pictures here: the network's 48 and 8 around them
 BATCH, UNLABELLED = 128, 24
 LABELS_SHARE, SMOOTHING = 0.4, 0.1
@@ -60,7 +66,9 @@ def main() -> None:
         "--targets", type=Path, help="where the teachers' answers are kept; made when missing"
     )
     parser.add_argument("--from", dest="start", default="mien")
-    parser.add_argument("--photographs", type=Path)
+    parser.add_argument(
+        "--photographs", type=Path, help=f"face set, or .npz with `x`, (n, {CANVAS}, {CANVAS}) uint8"
+    )
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--to", type=Path, required=True)
@@ -68,8 +76,7 @@ def main() -> None:
     backend.prepare(TrainConfig(seed=options.seed, precision="auto"))
     dataset = open_dataset(options.data)
     faces = _canvas(dataset.split("train"))
-    extra = np.load(options.photographs)["x"] if options.photographs else faces[:0]
-    pictures = np.concatenate([faces, extra])
+    pictures = np.concatenate([faces, unlabelled_faces(options.photographs)])
     targets = _kept_targets(options.targets, options.teachers.split(","), pictures)
     student = _student(options.start)
     _train(student, pictures, targets, dataset, options)
@@ -79,6 +86,37 @@ def _canvas(split: Any) -> NDArray[np.uint8]:
     faces = np.stack([split.pictures.read(place).reshape(48, 48) for place in range(len(split))])
     around = (CANVAS - 48) // 2
     return np.pad(faces, ((0, 0), (around, around), (around, around)), mode="reflect")
+
+
+def unlabelled_faces(source: Path | None) -> NDArray[np.uint8]:
+    """Return the grey faces of a face set, cut as the network takes them with some room around: (n, CANVAS, CANVAS).
+
+    source: a face set's folder, whose faces that are set aside are left out; an .npz that has them as `x`; or none.
+    """
+    if source is None:
+        return np.zeros((0, CANVAS, CANVAS), np.uint8)
+    if source.suffix == ".npz":
+        stored: NDArray[np.uint8] = np.load(source)["x"]
+        return stored
+    faces, cut, margin = FaceSet.open(source), [], MARGIN * CANVAS / 48
+    for face in faces.shown():
+        picture = read_image(faces.crop_path(face))
+        aligned = align(picture, face.in_crop(max(picture.shape[:2])), margin)
+        how = cv2.INTER_AREA if len(aligned) > CANVAS else cv2.INTER_LINEAR
+        cut.append(cv2.resize(cv2.cvtColor(aligned, cv2.COLOR_RGB2GRAY), (CANVAS, CANVAS), interpolation=how))
+    print(f"{source}: {len(cut):,} faces", flush=True)
+    return np.stack(cut)
+
+
+def load_weights(model: Any, file: Path) -> None:
+    """Assign weights stored by Keras path; a number before it (`0000:`), as older files have, is passed over."""
+    with np.load(file) as arrays:
+        stored = {name.rpartition(":")[2]: arrays[name] for name in arrays.files}
+    for variable in model.variables:
+        if "seed" not in variable.path:  # of dropout's generator
+            if variable.path not in stored:
+                raise SystemExit(f"{file} has no {variable.path}; is it of a network {model.name!r}?")
+            variable.assign(stored[variable.path].astype(np.float32))
 
 
 def _middle(pictures: NDArray[np.uint8]) -> Floats:
@@ -91,10 +129,8 @@ def _network(name: str, file: Path | None) -> Any:
     from mien.train.networks.spec import NetworkRequest
 
     model = network(name).build(NetworkRequest(heads=HEADS, preprocess=HOW, l2=DECAY / 2))
-    stored = np.load(file) if file else {}
-    for variable in model.variables if file else []:
-        if "seed" not in variable.path:  # of dropout's generator
-            variable.assign(stored[variable.path].astype(np.float32))
+    if file:
+        load_weights(model, file)
     return model
 
 
@@ -122,7 +158,9 @@ def _soft_targets(teachers: Sequence[str], pictures: NDArray[np.uint8]) -> list[
 
     sums = [np.zeros((len(pictures), len(labels))) for labels in HEADS.values()]
     for teacher in teachers:
-        model = _network(Path(teacher).stem, Path(teacher)) if teacher.endswith(".npz") else None
+        model = (
+            _network(Path(teacher).stem.split("-")[0], Path(teacher)) if teacher.endswith(".npz") else None
+        )
         folder = None if model else Classifier(model_path(teacher), "float32")
         for start in range(0, len(pictures), 256):
             middle = _middle(pictures[start : start + 256])

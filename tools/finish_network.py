@@ -12,8 +12,7 @@ import argparse
 import datetime
 from pathlib import Path
 
-import numpy as np
-
+from distil import load_weights
 from mien.data import open_dataset
 from mien.evaluate.evaluate import evaluate
 from mien.model.metadata import Head, Metadata
@@ -57,10 +56,7 @@ def main() -> None:
         margin=config.margin or 1.0,
     )
     built = spec.build(NetworkRequest(heads=heads, preprocess=how, dropout=config.dropout, l2=config.l2))
-    stored = np.load(options.weights)
-    for variable in built.variables:
-        if "seed" not in variable.path:  # of dropout's generator
-            variable.assign(stored[variable.path].astype(np.float32))
+    load_weights(built, options.weights)
     metadata = Metadata(
         name=options.recipe,
         preprocess=how,

@@ -1,26 +1,34 @@
 """Train teachers and a student of them on one accelerator in minutes, everything in its memory (Keras on JAX).
 
-    python tools/train_on_gpu.py pack fer2013.csv --photographs faces.npz --to pack        # here, 60 MB
-    KERAS_BACKEND=jax python tools/train_on_gpu.py train pack --to out --time-limit 9m      # there
-    python tools/finish_network.py out/small.npz fer2013.csv --network small --to run       # here again
+    python tools/train_on_gpu.py pack fer2013.csv --photographs faces --to pack              # here, 40 to 60 MB
+    KERAS_BACKEND=jax python tools/train_on_gpu.py train pack --to out --time-limit 9m       # there
+    python tools/finish_network.py out/small.npz fer2013.csv --recipe mien --to model --how "tools/train_on_gpu.py"
 
-`pack` stores FER-2013 as mosaics (Training as JPEG of quality 96, PublicTest as PNG), its FER+ votes and, where they
-are given, grey faces of photographs without labels. `train` needs NumPy, OpenCV, JAX, Keras (wheels: keras, namex,
-optree), and this repository's src on PYTHONPATH. It trains `wide` and `residual` on the labels, then `small` on the
-labels and on what both teachers say of the same varied pictures (Beyer et al. 2022, arXiv:2106.05237), photographs
-included.
-The time is shared out beforehand, epochs are planned by the second epoch, and each network is written when it is done.
+`pack` stores FER-2013 as mosaics (Training as JPEG of quality 96, PublicTest as PNG), its FER+ votes and the grey faces
+of a face set (`mien faces PHOTOS --to faces`), whose labels nobody needs. `train` needs NumPy, OpenCV, JAX, this
+repository's src on PYTHONPATH, and the wheels of Keras 3, namex, optree, h5py, absl-py, rich and ml-dtypes, as far as
+they are missing there (`pip download --no-deps`). To try it on a CPU: `--limit 16 --time-limit 3m`.
 
-Measured on one H100 with JAX 0.11 and 16 cores, by the first version of this script: building and tracing 50 s; an
-epoch of `wide` .48 s, of `residual` .93 s. Depthwise networks are left out: compiling EfficientNet-Lite0's grouped
-convolutions took seven minutes and held up everything else.
+It trains `wide` and two `residual` on the labels and the votes, then `small` on these and on what the three teachers
+say of the same varied pictures, photographs included (Beyer et al. 2022, arXiv:2106.05237); one of them sees the mirror
+image. The learning rate falls with the time that is spent, not with a number of epochs planned beforehand, so every
+network ends its own share of the time at a rate of zero, however long the others or their compilation took. NAME.npz
+holds a network's averaged weights, also while it trains, with NAME.state.npz beside it until it is done: the same
+command goes on after a kill, and keeps what is done. Teachers are written in half precision, as they have to travel;
+targets.npz is what they say of the pictures as they are, for `tools/distil.py --targets`.
+
+What nine minutes give, planned and not measured: on one H100 the first version of this script (JAX 0.11, 16 cores)
+built and traced for 50 s and took .48 s for an epoch of `wide` and .93 s for one of `residual`. That makes some 100
+epochs of each teacher, and for `small`, whose step is the teachers' forward passes for the most part, 150 or more.
+Depthwise networks are left out: compiling EfficientNet-Lite0's grouped convolutions took seven minutes and held up
+everything else.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,19 +38,24 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from augment_on_gpu import augmented
+from distil import CANVAS, HEADS, HOW, load_weights, unlabelled_faces
+from mien.files import whole_file
 from mien.labels import FER2013, FERPLUS
-from mien.model.preprocess import Preprocess
 from mien.train.schedule import seconds_of
 
-HEADS = {"fer2013": FER2013, "votes": FERPLUS}
-HOW = Preprocess(size=44, resize=48)
-CANVAS = 64  # pixels a side of the stored pictures: the network's 48 and 8 around them
 ACROSS = 64  # pictures in a row of a mosaic
-SHARES = {"wide": 0.15, "residual": 0.3, "small": 0.55}  # of the time that is left after the start
+STUDENT = "small"
+# Of the time that is left after the start; a second seed has its number after a dash.
+SHARES = {"wide": 0.1, "residual": 0.2, "residual-2": 0.2, STUDENT: 0.5}
+RESERVE_S, SAVE_EVERY_S = 8, 30
 BATCH, UNLABELLED = 256, 48
 PEAK, DECAY, MOMENTUM, EMA = 0.15, 5e-4, 0.9, 0.998
 SMOOTHING, LABELS_SHARE = 0.1, 0.3  # the labels' share in what the student learns from
-CLEAN_FROM = 0.88  # share of the epochs after which pictures are no longer mixed
+WARM, CLEAN_FROM = (
+    0.04,
+    0.88,
+)  # shares of its time: until then the rate rises, from then on pictures are not mixed
 START = time.monotonic()
 
 
@@ -54,7 +67,7 @@ def main() -> None:
     verbs = parser.add_subparsers(dest="verb", required=True)
     one = verbs.add_parser("pack")
     one.add_argument("data", type=Path)
-    one.add_argument("--photographs", type=Path, help=f".npz with `x`, (n, {CANVAS}, {CANVAS}) uint8")
+    one.add_argument("--photographs", type=Path, help="face set, or .npz, as for tools/distil.py")
     one.add_argument("--to", type=Path, default=Path("pack"))
     two = verbs.add_parser("train")
     two.add_argument("pack", type=Path)
@@ -89,8 +102,7 @@ def pack(data: Path, photographs: Path | None, to: Path) -> None:
             cv2.imwrite(str(to / f"{name}{part}{suffix}"), _mosaic(some), options)
         assert split.votes is not None, "FER+'s votes must lie beside the data"
         facts |= {f"{name}_labels": split.labels, f"{name}_votes": split.votes}
-    extra = np.load(photographs)["x"] if photographs else np.zeros((0, CANVAS, CANVAS), np.uint8)
-    np.savez_compressed(to / "facts.npz", photographs=extra, **facts)
+    np.savez_compressed(to / "facts.npz", photographs=unlabelled_faces(photographs), **facts)
     print(f"{sum(file.stat().st_size for file in to.iterdir()) / 1e6:.1f} MB in {to}")
 
 
@@ -117,7 +129,7 @@ def _unpacked(pack: Path, name: str, count: int) -> NDArray[np.uint8]:
 
 
 def train(pack: Path, to: Path, limit_s: float, limit: int | None, seed: int) -> None:
-    """Train the three networks; writes out/NAME.npz, weights by their Keras paths, when each is done."""
+    """Train all of SHARES in turn; see the module for what is written and when."""
     import jax
     import keras
 
@@ -125,89 +137,171 @@ def train(pack: Path, to: Path, limit_s: float, limit: int | None, seed: int) ->
     from mien.train.networks.spec import NetworkRequest
 
     to.mkdir(parents=True, exist_ok=True)
-    keras.utils.set_random_seed(seed)
     on_cpu = jax.default_backend() == "cpu"
     keras.config.set_dtype_policy("float32" if on_cpu else "mixed_bfloat16")
-    facts = np.load(pack / "facts.npz")
-    data, held = _data(pack, facts, limit)
-    networks = {name: network(name).build(NetworkRequest(heads=HEADS, preprocess=HOW)) for name in SHARES}
-    teachers = [networks["wide"], networks["residual"]]
-    steps = len(data["x"]) // BATCH
-    pool = ThreadPoolExecutor(len(SHARES))
+    data, held = _data(pack, np.load(pack / "facts.npz"), limit)
+    models = {}
+    for place, name in enumerate(SHARES):
+        keras.utils.set_random_seed(seed + place)
+        models[name] = network(name.split("-")[0]).build(NetworkRequest(heads=HEADS, preprocess=HOW))
+    *teachers, _ = models.values()
+    batch = min(BATCH, len(data["x"]))
+    steps = len(data["x"]) // batch
+    pool = ThreadPoolExecutor(len(models))
     jobs: dict[str, Any] = {}
-    for name, model in networks.items():
-        student = name == "small"
-        epoch = _epoch(model, teachers if student else [], UNLABELLED if len(data["unlabelled"]) else 0)
-        known = [_values(one) for one in teachers] if student else []
-        lowered = jax.jit(epoch, donate_argnums=0).lower(
-            _carry(model), known, data, (jax.random.key(0), np.zeros(steps, np.float32), np.bool_(True))
-        )
-        predict = _predict(model)
-        evaluate = predict.lower(*_values(model), held["x"])
-        jobs[name] = pool.submit(lowered.compile), pool.submit(evaluate.compile)
+    for name, model in models.items():
+        if (kind := name.split("-")[0]) in jobs:
+            continue  # another seed of the same network runs what was compiled for the first
+        whose = teachers if kind == STUDENT else []
+        example = jax.random.key(0), np.zeros(steps, np.float32), np.bool_(True)
+        others = UNLABELLED * batch // BATCH if whose and len(data["unlabelled"]) else 0
+        epoch = _epoch(model, whose, batch, others)
+        known = [_values(one) for one in whose]
+        lowered = jax.jit(epoch, donate_argnums=0).lower(_carry(model), known, data, example)
+        answers = _answers(model).lower(*_values(model), held["x"])
+        jobs[kind] = pool.submit(lowered.compile), pool.submit(answers.compile)
         _say(f"{name}: {model.count_params():,} parameters, traced")
-    for name, model in networks.items():
-        run, predict = (job.result() for job in jobs[name])
-        if name == next(iter(networks)):
-            left = limit_s - (time.monotonic() - START)
-        known = [_values(one) for one in teachers] if name == "small" else []
-        carry = _Stage(name, run, predict, SHARES[name] * left, steps, seed).train(
-            _carry(model), known, data, held
-        )
-        for variables, values in (
-            (model.trainable_variables, carry[3]),
-            (model.non_trainable_variables, carry[4]),
-        ):
-            for variable, value in zip(variables, values, strict=True):
-                variable.assign(value)
-        weights: dict[str, Any] = {
-            variable.path: np.asarray(variable.value)
-            for variable in model.variables
-            if "seed" not in variable.path  # of dropout's generator
-        }
-        np.savez(to / f"{name}.npz", **weights)
+    known = []
+    for place, (name, model) in enumerate(models.items()):
+        kind = name.split("-")[0]
+        run, answers = (job.result() for job in jobs[kind])
+        if kind == STUDENT and not (to / "targets.npz").exists():
+            pictures = jax.numpy.concatenate([data["x"], data["unlabelled"]])
+            told = [jobs[name.split("-")[0]][1].result() for name in models if name != STUDENT]
+            both = list(zip(told, known, strict=True))
+            _write_targets(to / "targets.npz", both, pictures, held["x"].shape[:2])
+        left = limit_s - RESERVE_S - (time.monotonic() - START)
+        budget = left * SHARES[name] / sum(list(SHARES.values())[place:])
+        one = _Training(name, model, run, answers, to, steps, seed + place)
+        known.append(one.train(budget, known if kind == STUDENT else [], data, held))
 
 
 @dataclass(frozen=True)
-class _Stage:
-    """One network's compiled epoch and evaluation, and its share of the time."""
+class _Training:
+    """One network, its compiled epoch and answers, and where it is written."""
 
     name: str
+    model: Any
     run: Any
-    predict: Any
-    budget_s: float
+    answers: Any
+    to: Path
     steps: int
     seed: int
 
-    def train(self, carry: Any, known: Any, data: Any, held: Any) -> Any:
-        """Train within the budget; returns the carry, whose averaged weights are the ones to keep."""
+    def train(self, budget_s: float, known: Any, data: Any, held: Any) -> tuple[list[Any], list[Any]]:
+        """Train for this long, or for what is left of it after a kill; returns the averaged weights."""
         import jax
 
-        began, key = time.monotonic(), jax.random.key(self.seed + 17)
-        epochs, done, tick = None, 0, began
-        while epochs is None or done < epochs:
-            rates = _rates(done, epochs, self.steps)
-            mix = np.bool_(epochs is None or done < CLEAN_FROM * epochs)
-            plan = jax.random.fold_in(key, done), rates, mix
+        key, carry = jax.random.key(self.seed + 17), _carry(self.model)
+        done, spent = 0, 0.0  # epochs; share of the budget
+        if self._state.exists():
+            done, spent, carry = self._stored(carry)
+            _say(f"{self.name}: going on after epoch {done}")
+        elif self._file.exists():
+            _say(f"{self.name}: done before")
+            return self._finished()
+        rest, began = 1 - spent, time.monotonic()
+        tick, epoch_s, saved, said = began, 0.0, began, began
+        while spent < 1:
+            # An epoch that would leave less than half of one is the last, and its rate falls to zero.
+            ahead = rest * epoch_s / budget_s if budget_s > 0 else 1.0
+            then = 1.0 if done and spent + 1.5 * ahead >= 1 else min(1.0, spent + ahead)
+            plan = jax.random.fold_in(key, done), _rates(spent, then, self.steps), np.bool_(then < CLEAN_FROM)
             carry, losses = self.run(carry, known, data, plan)
             loss, done = float(np.mean(losses)), done + 1
-            epoch_s, tick = time.monotonic() - tick, time.monotonic()
             if not np.isfinite(loss):
                 raise SystemExit(f"{self.name}: the loss of epoch {done} is {loss}")
-            if done == 2:
-                epochs = max(3, 2 + int((began + self.budget_s - tick) / (1.03 * epoch_s)))
-                _say(f"{self.name}: {epoch_s:.2f} s an epoch, {epochs} planned")
-            if epochs and (done % max(1, epochs // 6) == 0 or done == epochs):
-                scores = _scores(self.predict, carry[3], carry[4], held)
-                _say(f"{self.name}: {done}/{epochs} loss {loss:.3f} {scores}")
-        return carry
+            epoch_s, tick = time.monotonic() - tick, time.monotonic()
+            passed = (1 - rest) + rest * (tick - began) / max(budget_s, 1e-9)
+            spent = 1.0 if then == 1 else min(passed, 0.999)
+            if spent == 1 or tick - saved > SAVE_EVERY_S:
+                self._write(carry, done, spent)
+                saved = time.monotonic()
+            if spent == 1 or done == 2 or tick - said > SAVE_EVERY_S:
+                scores = _scores(self.answers, carry[3], carry[4], held)
+                _say(
+                    f"{self.name}: {100 * spent:.0f} % of its time, epoch {done} took {epoch_s:.2f} s, "
+                    f"loss {loss:.3f}; {scores}"
+                )
+                said = time.monotonic()
+        return carry[3], carry[4]
+
+    @property
+    def _file(self) -> Path:
+        return self.to / f"{self.name}.npz"
+
+    @property
+    def _state(self) -> Path:
+        return self.to / f"{self.name}.state.npz"
+
+    def _write(self, carry: Any, done: int, spent: float) -> None:
+        """Write the averaged weights by Keras path, and until the training is done all that it goes on from."""
+        import jax
+
+        kind = np.float32 if self.name == STUDENT else np.float16
+        variables = [*self.model.trainable_variables, *self.model.non_trainable_variables]
+        weights = {
+            variable.path: np.asarray(value).astype(kind)
+            for variable, value in zip(variables, [*carry[3], *carry[4]], strict=True)
+            if "seed" not in variable.path  # of dropout's generator
+        }
+        parts = {f"{place}": np.asarray(part) for place, part in enumerate(jax.tree.leaves(carry))}
+        _write(self._file, weights)
+        if spent == 1:
+            self._state.unlink(missing_ok=True)
+        else:
+            _write(self._state, {"at": np.array([done, spent]), **parts})
+
+    def _stored(self, carry: Any) -> tuple[int, float, Any]:
+        import jax
+        import jax.numpy as jnp
+
+        with np.load(self._state) as stored:
+            done, spent = stored["at"]
+            leaves, shape = jax.tree.flatten(carry)
+            parts = [jnp.asarray(stored[f"{place}"]) for place in range(len(leaves))]
+        return int(done), float(spent), jax.tree.unflatten(shape, parts)
+
+    def _finished(self) -> tuple[list[Any], list[Any]]:
+        load_weights(self.model, self._file)
+        return _values(self.model)
 
 
-def _rates(done: int, epochs: int | None, steps: int) -> NDArray[np.float32]:
-    """Two epochs of warm-up, whose time tells how many fit; then one cosine to zero."""
-    at = done + np.arange(steps) / steps
-    rates = PEAK * at / 2 if epochs is None else PEAK / 2 * (1 + np.cos(np.pi * (at - 2) / (epochs - 2)))
-    return np.asarray(rates, np.float32)
+def _write_targets(file: Path, teachers: list[tuple[Any, Any]], pictures: Any, blocks: Sequence[int]) -> None:
+    """Write the teachers' mean answer to each picture and its mirror image, as `tools/distil.py` keeps them.
+
+    teachers: what answers blocks of this shape, and its values.
+    """
+    import jax.numpy as jnp
+
+    chunk = blocks[0] * blocks[1]
+    means = [np.zeros((len(pictures), len(labels)), np.float32) for labels in HEADS.values()]
+    for answers, values in teachers:
+        for start in range(0, len(pictures), chunk):
+            some = pictures[start : start + chunk]
+            padded = jnp.pad(some, ((0, chunk - len(some)), (0, 0), (0, 0))).reshape(*blocks, CANVAS, CANVAS)
+            for view in answers(*values, padded):
+                for mean, head in zip(means, view, strict=True):
+                    said = np.asarray(head, np.float32).reshape(chunk, -1)[: len(some)]
+                    mean[start : start + chunk] += said / (2 * len(teachers))
+    _write(file, {name: mean.astype(np.float16) for name, mean in zip(HEADS, means, strict=True)})
+
+
+def _write(file: Path, arrays: dict[str, Any]) -> None:
+    with whole_file(file) as temporary, temporary.open("wb") as stream:
+        np.savez(stream, **arrays)
+
+
+def _rates(at: float, then: float, steps: int) -> NDArray[np.float32]:
+    """Return each step's rate between two shares of the time: a linear rise, then one cosine to zero.
+
+    The first epoch, of which nobody knows how long it takes (then = at), keeps to a tenth of the rise's height.
+    """
+    if then == at:
+        return np.full(steps, PEAK / 10, np.float32)
+    share = at + (then - at) * (np.arange(steps) + 1) / steps
+    falling = PEAK / 2 * (1 + np.cos(np.pi * np.clip((share - WARM) / (1 - WARM), 0, 1)))
+    return np.where(share < WARM, PEAK * share / WARM, falling).astype(np.float32)
 
 
 def _data(pack: Path, facts: Any, limit: int | None) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -223,10 +317,11 @@ def _data(pack: Path, facts: Any, limit: int | None) -> tuple[dict[str, Any], di
         "known": (total[:, 0] > 0).astype(np.float32)[:limit],
         "unlabelled": facts["photographs"],
     }
-    count = len(facts["validation_labels"]) // 512 * 512 if limit is None else 512
+    block = 512 if limit is None else limit
+    count = len(facts["validation_labels"]) // block * block if limit is None else limit
     faces = _unpacked(pack, "validation", len(facts["validation_labels"]))[:count]
     held = {
-        "x": jnp.asarray(faces.reshape(-1, 512, CANVAS, CANVAS)),
+        "x": jnp.asarray(faces.reshape(-1, block, CANVAS, CANVAS)),
         "labels": facts["validation_labels"][:count],
     }
     return {key: jnp.asarray(value) for key, value in data.items()}, held
@@ -248,7 +343,7 @@ def _carry(model: Any) -> tuple[Any, ...]:
     return copies(weights), copies(rest), momentum, copies(weights), copies(rest), jnp.zeros((), jnp.int32)
 
 
-def _epoch(model: Any, teachers: list[Any], unlabelled: int) -> Callable[..., Any]:
+def _epoch(model: Any, teachers: list[Any], batch: int, unlabelled: int) -> Callable[..., Any]:
     """Return one epoch as one compiled loop: SGD with Nesterov momentum, L2 on kernels, EMA of all weights."""
     import jax
     import jax.numpy as jnp
@@ -256,7 +351,7 @@ def _epoch(model: Any, teachers: list[Any], unlabelled: int) -> Callable[..., An
     def epoch(carry: Any, known: Any, data: Any, plan: Any) -> Any:
         key, rates, mix = plan
         order_key, step_key, other_key = jax.random.split(key, 3)
-        rows = jax.random.permutation(order_key, len(data["x"]))[: len(rates) * BATCH].reshape(-1, BATCH)
+        rows = jax.random.permutation(order_key, len(data["x"]))[: len(rates) * batch].reshape(-1, batch)
         others = jax.random.randint(other_key, (len(rates), unlabelled), 0, max(1, len(data["unlabelled"])))
 
         def step(carry: Any, item: Any) -> Any:
@@ -266,18 +361,18 @@ def _epoch(model: Any, teachers: list[Any], unlabelled: int) -> Callable[..., An
             pictures = data["x"][row]
             if teachers and unlabelled:
                 pictures = jnp.concatenate([pictures, data["unlabelled"][other]])
-            x = _augmented(augment_key, pictures)
+            x = augmented(augment_key, pictures)
             # Mixup (Zhang et al. 2018, arXiv:1710.09412) on half of the batches, labelled with labelled.
             share = jax.random.beta(beta_key, 0.3, 0.3, (len(x),))
             share = jnp.where((jax.random.uniform(mix_key) < 0.5) & mix, share, 1.0)
-            partner = jax.random.permutation(partner_key, BATCH)
-            if len(x) > BATCH:
+            partner = jax.random.permutation(partner_key, batch)
+            if len(x) > batch:
                 partner = jnp.concatenate(
-                    [partner, jax.random.permutation(mix_key, jnp.arange(BATCH, len(x)))]
+                    [partner, jax.random.permutation(mix_key, jnp.arange(batch, len(x)))]
                 )
             wide = share[:, None, None, None]
             x = wide * x + (1 - wide) * x[partner]
-            mine, pair = share[:BATCH, None], partner[:BATCH]
+            mine, pair = share[:batch, None], partner[:batch]
 
             def mixed(values: Any) -> Any:
                 return mine * values[row] + (1 - mine) * values[row][pair]
@@ -285,17 +380,18 @@ def _epoch(model: Any, teachers: list[Any], unlabelled: int) -> Callable[..., An
             label = mixed(data["label"]) * (1 - SMOOTHING) + SMOOTHING / len(FER2013)
             votes = mixed(data["votes"])
             voted = jnp.minimum(data["known"][row], jnp.where(mine[:, 0] < 1, data["known"][row][pair], 1))
+            views = x, x[:, :, ::-1]  # every second teacher sees the mirror image
             said = [
-                one.stateless_call(*values, x, training=False)[0]
-                for one, values in zip(teachers, known, strict=True)
+                one.stateless_call(*values, views[place % 2], training=False)[0]
+                for place, (one, values) in enumerate(zip(teachers, known, strict=True))
             ]
             soft = [jax.lax.stop_gradient(sum(heads) / len(teachers)) for heads in zip(*said, strict=True)]
 
             def loss_of(weights: Any) -> Any:
                 answers, new = model.stateless_call(weights, rest, x, training=True)
                 logs = [jnp.log(answer + 1e-8) for answer in answers]
-                loss = -(label * logs[0][:BATCH]).sum(1).mean()
-                loss -= (votes * logs[1][:BATCH]).sum(1) @ voted / jnp.maximum(voted.sum(), 1)
+                loss = -(label * logs[0][:batch]).sum(1).mean()
+                loss -= (votes * logs[1][:batch]).sum(1) @ voted / jnp.maximum(voted.sum(), 1)
                 if soft:
                     distilled = -sum((one * log).sum(1).mean() for one, log in zip(soft, logs, strict=True))
                     loss = LABELS_SHARE * loss + (1 - LABELS_SHARE) * distilled
@@ -324,95 +420,30 @@ def _epoch(model: Any, teachers: list[Any], unlabelled: int) -> Callable[..., An
     return epoch
 
 
-def _augmented(key: Any, pictures: Any) -> Any:
-    """Vary pictures on the device as `mien.train.augment` does on the host: place, light, lens, sensor, cover.
-
-    pictures: (n, CANVAS, CANVAS) uint8. Returns (n, size, size, 1) float32, levels in [0, 255].
-    """
-    import jax
-    import jax.numpy as jnp
-
-    count, side = len(pictures), HOW.size
-    keys: Iterator[Any] = iter(jax.random.split(key, 40))
-
-    def uniform(low: float, high: float) -> Any:
-        return jax.random.uniform(next(keys), (count, 1, 1), minval=low, maxval=high)
-
-    def some(share: float) -> Any:
-        return uniform(0, 1) < share
-
-    grid = jnp.arange(side) - (side - 1) / 2
-    across, down = grid[None, None, :], grid[None, :, None]
-    angle = jnp.deg2rad(jnp.where(some(1 / 7), uniform(-40, 40), uniform(-12, 12)))
-    scale = jnp.exp(uniform(float(np.log(0.8)), float(np.log(1.25))))
-    stretch, flip = jnp.exp(uniform(-0.07, 0.07)), jnp.where(some(0.5), -1.0, 1.0)
-    x0 = across * flip * scale * stretch + down * scale / stretch * uniform(-0.08, 0.08)
-    y0 = down * scale / stretch + 0 * across
-    middle = (CANVAS - 1) / 2
-    x0, y0 = (
-        jnp.cos(angle) * x0 - jnp.sin(angle) * y0 + middle + uniform(-4, 4),
-        jnp.sin(angle) * x0 + jnp.cos(angle) * y0 + middle + uniform(-4, 4),
-    )
-    x = _bilinear(pictures.astype(jnp.float32), y0, x0)
-    x = jnp.where(some(0.3), 255 * (jnp.clip(x, 0, 255) / 255 + 1e-6) ** jnp.exp(uniform(-0.7, 0.7)), x)
-    mean = x.mean((1, 2), keepdims=True)
-    x = (x - mean) * uniform(0.6, 1.4) + mean + uniform(-30, 30)
-    towards = uniform(0, 2 * np.pi)
-    light = (across * jnp.cos(towards) + down * jnp.sin(towards)) / (side / 2)
-    x = jnp.clip(jnp.where(some(0.3), x * (1 + uniform(0, 0.7) * light), x), 0, 255)
-    kernel = jnp.exp(-0.5 * ((grid[:, None] - grid[None, :])[None] / uniform(0.3, 1.6)) ** 2)
-    kernel = kernel / kernel.sum(2, keepdims=True)
-    soft = jnp.einsum("nij,njk,nlk->nil", kernel, x, kernel)
-    which = uniform(0, 1)
-    x = jnp.where(which < 0.3, soft, jnp.where(which < 0.6, x + uniform(0, 1.5) * (x - soft), x))
-    left = uniform(0.08, 0.5)
-    x = jnp.where(some(0.3), jnp.round(x * left) / left, x)
-    x = jnp.clip(x + uniform(0, 8) * jax.random.normal(next(keys), x.shape), 0, 255)
-    area, ratio = uniform(0.02, 0.2), jnp.exp(uniform(-1.2, 1.2))
-    height, width = side * jnp.sqrt(area * ratio), side * jnp.sqrt(area / ratio)
-    top, start = uniform(0, 1) * (side - height), uniform(0, 1) * (side - width)
-    row, column = jnp.arange(side)[None, :, None], jnp.arange(side)[None, None, :]
-    inside = (row >= top) & (row < top + height) & (column >= start) & (column < start + width)
-    return jnp.where(inside & some(0.5), uniform(0, 255), x)[..., None]
-
-
-def _bilinear(pictures: Any, y: Any, x: Any) -> Any:
-    """Read (n, side, side) pictures at places (n, h, w); beyond the border, at the border."""
-    import jax.numpy as jnp
-
-    count, side, _ = pictures.shape
-    y, x = jnp.clip(y, 0, side - 1.001), jnp.clip(x, 0, side - 1.001)
-    top, left = jnp.floor(y).astype(jnp.int32), jnp.floor(x).astype(jnp.int32)
-    down, across = y - top, x - left
-    flat = pictures.reshape(count, -1)
-
-    def at(row: Any, column: Any) -> Any:
-        return jnp.take_along_axis(flat, (row * side + column).reshape(count, -1), axis=1).reshape(y.shape)
-
-    upper = at(top, left) * (1 - across) + at(top, left + 1) * across
-    lower = at(top + 1, left) * (1 - across) + at(top + 1, left + 1) * across
-    return upper * (1 - down) + lower * down
-
-
-def _predict(model: Any) -> Any:
+def _answers(model: Any) -> Any:
+    """Return what answers blocks of pictures, (blocks, n, CANVAS, CANVAS): heads, then of their mirrors."""
     import jax
     import jax.numpy as jnp
 
     cut = (CANVAS - HOW.size) // 2
 
-    def predict(weights: Any, rest: Any, blocks: Any) -> Any:
+    def answers(weights: Any, rest: Any, blocks: Any) -> Any:
         def one(block: Any) -> Any:
             x = block[:, cut : cut + HOW.size, cut : cut + HOW.size, None].astype(jnp.float32)
-            plain = model.stateless_call(weights, rest, x, training=False)[0][0]
-            return plain, model.stateless_call(weights, rest, x[:, :, ::-1], training=False)[0][0]
+            return [
+                model.stateless_call(weights, rest, view, training=False)[0] for view in (x, x[:, :, ::-1])
+            ]
 
         return jax.lax.map(one, blocks)
 
-    return jax.jit(predict)
+    return jax.jit(answers)
 
 
-def _scores(predict: Any, weights: Any, rest: Any, held: Any) -> str:
-    plain, mirrored = (np.asarray(one).reshape(-1, len(FER2013)) for one in predict(weights, rest, held["x"]))
+def _scores(answers: Any, weights: Any, rest: Any, held: Any) -> str:
+    plain, mirrored = (
+        np.asarray(heads[0], np.float32).reshape(-1, len(FER2013))
+        for heads in answers(weights, rest, held["x"])
+    )
     labels = held["labels"]
     one, two = (np.mean(answer.argmax(1) == labels) for answer in (plain, plain + mirrored))
     return f"PublicTest's first {len(labels):,}: {100 * one:.2f} %, with the mirror image {100 * two:.2f} %"
