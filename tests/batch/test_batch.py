@@ -421,9 +421,7 @@ def test_whatever_a_cloud_raises_is_one_line_and_soon(here: Path, monkeypatch: p
             return bool(path)
 
     fsspec.register_implementation("broken", Broken, clobber=True)
-    with pytest.raises(
-        DataError, match="cannot list broken://b/x: RuntimeError: no token for b/x; check"
-    ):
+    with pytest.raises(DataError, match="cannot list broken://b/x: RuntimeError: no token for b/x; check"):
         shards(here, "broken://b/x")
     with pytest.raises(ImageError, match=r"b/1.jpg cannot be opened: RuntimeError: no token for b/1.jpg"):
         Storage(here).read("broken://b/1.jpg", "b/1.jpg")
