@@ -101,3 +101,39 @@ def test_features_of_a_frozen_base_are_computed_once(
     )
     losses = [row["loss"] for row in done.progress.history]
     assert losses[-1] < losses[0]
+
+
+def test_a_frozen_base_is_split_from_any_chain_above_it() -> None:
+    """As in happy-sad-angry-vgg16, whose top begins with a convolution; dropout stays with what learns."""
+    import keras
+
+    from mien.train.loop import _FrozenBase
+
+    def network(side: int) -> keras.Model:
+        """side: of the convolution that learns."""
+        faces = keras.Input((12, 12, 1), name="faces")
+        frozen = [keras.layers.Conv2D(8, 3), keras.layers.Conv2D(8, 3)]  # 664 parameters
+        base = keras.Sequential([keras.Input((12, 12, 1)), *frozen], name="base")
+        base.trainable = False
+        x = keras.layers.Dropout(0.5, name="drop")(base(faces))
+        x = keras.layers.Conv2D(1, side, name="top")(x)
+        x = keras.layers.GlobalAveragePooling2D(name="mean")(x)
+        heads = [
+            keras.layers.Dense(labels, activation="softmax", name=f"say{labels}")(x) for labels in (2, 3)
+        ]
+        return keras.Model(faces, heads)
+
+    config = TrainConfig(feature_views=1)
+    whole = network(side=3)
+    found = _FrozenBase.of(whole, config)
+    assert found is not None
+    assert [layer.name for layer in found.top.layers[1:]] == ["drop", "top", "mean", "say2", "say3"]
+    pictures = np.random.default_rng(0).random((4, 12, 12, 1), np.float32)
+    features = found.base.predict(pictures, verbose=0)
+    assert features.shape == (4, 8, 8, 8)
+    for answers, wanted in zip(
+        found.top.predict(features, verbose=0), whole.predict(pictures, verbose=0), strict=True
+    ):
+        np.testing.assert_allclose(answers, wanted, atol=1e-6)
+    whole.get_layer("base").trainable = True
+    assert _FrozenBase.of(whole, config) is None  # all of it learns

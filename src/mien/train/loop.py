@@ -449,21 +449,26 @@ class _FrozenBase:
 
     @classmethod
     def of(cls, network: keras.Model, config: TrainConfig) -> _FrozenBase | None:
-        """Split a network after its layer `pool`; None where it has none or something below it learns."""
-        names = [layer.name for layer in network.layers]
-        if "pool" not in names:
+        """Split a network where learning begins; None where less than half of it is frozen, or layers branch above."""
+        heads = [network.get_layer(name) for name in network.output_names]
+        trunk = [layer for layer in network.layers if layer not in heads]
+        start = next((at for at, layer in enumerate(trunk) if layer.trainable_variables), len(trunk))
+        while start and isinstance(trunk[start - 1], keras.layers.Dropout):
+            start -= 1  # it varies from step to step, so it belongs to what learns
+        above = trunk[start:]
+        seam = (above[0] if above else heads[0]).input
+        ends = [seam, *(layer.output for layer in above)]
+        onwards = [*zip(above, ends, strict=False), *((head, ends[-1]) for head in heads)]
+        if any(layer.input is not end for layer, end in onwards):
             return None
-        base = keras.Model(network.inputs[0], network.get_layer("pool").output)
-        if base.trainable_variables:
+        base = keras.Model(network.inputs[0], seam)
+        if 2 * base.count_params() < network.count_params():
             return None
-        features = keras.Input(base.outputs[0].shape[1:], name="features")
+        features = keras.Input(seam.shape[1:], name="features")
         x = features
-        above = network.layers[names.index("pool") + 1 :]
-        heads = {tensor._keras_history.operation.name for tensor in network.outputs}
         for layer in above:
-            if layer.name not in heads:
-                x = layer(x)
-        outputs = [network.get_layer(name)(x) for name in network.output_names]
+            x = layer(x)
+        outputs = [head(x) for head in heads]
         return cls(base, keras.Model(features, outputs[0] if len(outputs) == 1 else outputs), config.seed)
 
     def batches(self, view: int, epoch: int, varied: Callable[[], Iterator[Batch]]) -> Iterator[Batch]:
