@@ -19,8 +19,8 @@ from mien.data import open_dataset
 from mien.data.index import fingerprints_of
 from mien.errors import ConfigError, DataError, OutputError
 from mien.evaluate import charts, render
-from mien.evaluate.config import EvaluateConfig
 from mien.evaluate.charts import class_colours
+from mien.evaluate.config import EvaluateConfig
 from mien.evaluate.evaluate import evaluate
 from mien.evaluate.report import Report
 from mien.faceset.table import content_key
