@@ -6,11 +6,12 @@ import http.client
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,9 +84,12 @@ class Running:
         return state
 
     def left_files(self) -> list[str]:
-        """The files in our folder, without its lock and the states of jobs."""
-        files = (path for path in self.temporary.glob("mien-serve-*/**/*") if path.is_file())
-        return sorted(path.name for path in files if path.name not in ("lock", "state.json"))
+        """What lies in our folder, without its lock, and in the database there; videos and results in it by name."""
+        (folder,) = self.temporary.glob("mien-serve-*")
+        with closing(sqlite3.connect(folder / "jobs.sqlite")) as database:
+            found = {name for (name,) in database.execute("SELECT name FROM mien_pieces")}
+        files = {path.name for path in folder.rglob("*") if path.is_file() and "jobs.sqlite" not in path.name}
+        return sorted(found | (files - {"lock"}))
 
 
 def form(*files: tuple[str, str, bytes], closed: bool = True) -> tuple[bytes, str]:
