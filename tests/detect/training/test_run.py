@@ -10,16 +10,20 @@ import numpy as np
 import onnx
 import pytest
 
+import mien
 from mien.cli.main import main
-from mien.detect.mien import MienDetector, read_detector
+from mien.detect.mien import SHIPPED, MienDetector, read_detector
 from mien.detect.training.config import DetectorConfig
 from mien.detect.training.network import build
-from mien.detect.training.run import train_detector
+from mien.detect.training.photos import Photo, Photos
+from mien.detect.training.run import hard_negatives, train_detector
+from mien.detect.training.sampler import Sampler
 from mien.errors import ConfigError, ModelError
 from mien.terminal import ProgressBar
 
 from .detector_photos import write_set
 
+SAMPLES = Path(mien.__file__).parent / "samples"
 TINY = {
     "epochs": 2,
     "crops": 8,
@@ -195,3 +199,23 @@ def test_several_detectors_are_measured_in_one_table(
     assert haar["landmarks"] is None
     assert ours["ms 320x320"] > 0
     assert (out / "2-haar-missed.png").is_file() or haar["recall 16-32 px"] == 1
+
+
+def test_hard_negatives_are_looked_for_in_photographs_with_faces_too() -> None:
+    """Two portraits side by side, one of them without a label: what is found there is the hard negative."""
+    portrait = cv2.resize(cv2.imread(str(SAMPLES / "grace-hopper.jpg"))[:, :, ::-1], (256, 256))
+    picture = np.ascontiguousarray(np.concatenate([portrait, portrait], axis=1))
+    first, second = sorted(MienDetector(SHIPPED).detect(picture), key=lambda face: face.box[0])
+    no_boxes = np.empty((0, 4), np.float32)
+    for label, other in ((first, second), (second, first)):
+        boxes, points = np.asarray([label.box], np.float32), np.asarray([label.landmarks], np.float32)
+        rows = [
+            Photo("two", "", "", "train", 512, 256, boxes, np.ones(1, np.float32), points, ignore)
+            for ignore in (no_boxes, np.asarray([other.box], np.float32))
+        ]
+        photos = Photos(rows, np.tile(picture.ravel(), 2), np.array([0, picture.size]))
+        found = hard_negatives(SHIPPED, Sampler(photos, DetectorConfig()))
+        x, y, width, height = other.box
+        np.testing.assert_allclose(found[0, 1:], [(x + width / 2) / 512, (y + height / 2) / 256], atol=0.03)
+        assert found[0, 0] > 0.5
+        assert found[1, 0] < 0.3  # neither a face nor a box to ignore counts

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mien.detect import metrics
 from mien.detect.mien import (
@@ -93,14 +94,14 @@ def train_detector(
         start = SHIPPED if config.init_from == "mien" else Path(config.init_from)
         assign_weights(network, read_detector(start))
         # A network that has learnt something knows from the start what is hard; `check` would need a loop.
-        sampler.hard_negatives = _hard_negatives(start, sampler)
+        sampler.hard_negatives = hard_negatives(start, sampler)
     metadata = DetectorMetadata(training=_metadata_of(config, train))
 
     def check() -> tuple[dict[str, float], HardNegatives]:
         written = _written(
             network, folder, replace(metadata, training={**metadata.training, "epochs": loop.progress.epoch})
         )
-        return _measured_on(folder, written, validation, config), _hard_negatives(folder, sampler)
+        return _measured_on(folder, written, validation, config), hard_negatives(folder, sampler)
 
     loop = DetectorLoop(
         network,
@@ -145,18 +146,31 @@ def _measured_on(
     return figures
 
 
-def _hard_negatives(folder: Path, sampler: Sampler) -> HardNegatives:
-    """Return the surest false positive of each training photograph without a face: score, and where its centre lies."""
+def hard_negatives(folder: Path, sampler: Sampler) -> HardNegatives:
+    """Return each training photograph's surest false positive: score, and where its centre lies.
+
+    Nothing that touches a labelled face or a box to ignore counts, since labels may lie a little beside a face.
+    """
     find = MienDetector(folder, threshold=_LOW, twice=False).detect
-    hardest = np.zeros((len(sampler.without), 3), np.float32)
-    for place, index in enumerate(sampler.without):
-        row = sampler.photos.rows[int(index)]
-        faces = find(sampler.photos.read(int(index)))
+    hardest = np.zeros((len(sampler.photos), 3), np.float32)
+    for index, row in enumerate(sampler.photos.rows):
+        known = np.concatenate([row.boxes, row.ignore])
+        faces = [
+            face for face in find(sampler.photos.read(index)) if not _touches(np.asarray(face.box), known)
+        ]
         if faces:
             surest = max(faces, key=lambda face: face.score or 0)
             x, y, width, height = surest.box
-            hardest[place] = (surest.score, (x + width / 2) / row.width, (y + height / 2) / row.height)
+            hardest[index] = (surest.score, (x + width / 2) / row.width, (y + height / 2) / row.height)
     return hardest
+
+
+def _touches(box: NDArray[np.floating], others: NDArray[np.float32]) -> bool:
+    low, high = (
+        np.maximum(box[:2], others[:, :2]),
+        np.minimum(box[:2] + box[2:], others[:, :2] + others[:, 2:]),
+    )
+    return bool((low < high).all(axis=1).any())
 
 
 def _limited(photos: Photos, config: DetectorConfig) -> Photos:

@@ -1,6 +1,7 @@
 """From labelled photographs to crops, targets and batches, a function of (seed, epoch).
 
-Photographs without faces are drawn more often the surer the detector was of a face in them (hard negatives).
+Photographs are drawn more often the surer the detector was of a face where there is none (hard negatives), whether or
+not they show faces elsewhere: hands, badges and wheels are in photographs of people.
 
 `targets` says what each cell of the network should answer about a crop: fixed centre sampling on the levels of FCOS. A
 face belongs to the level, or the two levels, whose range holds its longer side; there the cells near its centre are
@@ -41,9 +42,9 @@ from mien.errors import DataError
 from mien.train.loader import Batch
 
 Picture = NDArray[np.uint8]
-# How sure the network was of a face in each photograph without one, and where: (n, 3) score, x, y in [0, 1].
+# How sure the network was of a face where each photograph has none, and where: (n, 3) score, x, y in [0, 1].
 HardNegatives = NDArray[np.float32]
-_LEAST_HARD = 0.05  # added to every score, so that each photograph stays in play
+_LEAST_HARD = 0.05  # added to the score of those without a face, so that each stays in play
 _FILLED = 0.8  # share of crops that the photograph fills where it is large enough
 _FITTING = 0.8  # smallest scale of a photograph, as a share of the one at which it just fits its part
 _DEEPEST = 2  # mosaics within mosaics: parts of a quarter of the crop's side
@@ -67,10 +68,10 @@ class Region(NamedTuple):
 
 
 class Sampler:
-    """Where crops come from: all photographs, which of them show faces, and the hard negatives in the others.
+    """Where crops come from: all photographs, which of them show faces, and the hard negatives in all of them.
 
     with_faces, without: places of the photographs with a face, and of those with neither face nor doubtful box.
-    hard_negatives: (len(without), 3); None: none known yet. Raises DataError when there is no face at all.
+    hard_negatives: (len(photos), 3); None: none known yet. Raises DataError when there is no face at all.
     """
 
     def __init__(
@@ -80,7 +81,7 @@ class Sampler:
         self.with_faces = np.flatnonzero([len(row.boxes) > 0 for row in photos.rows])
         self.without = np.flatnonzero([not len(row.boxes) and not len(row.ignore) for row in photos.rows])
         self.hard_negatives = (
-            np.zeros((len(self.without), 3), np.float32) if hard_negatives is None else hard_negatives
+            np.zeros((len(photos), 3), np.float32) if hard_negatives is None else hard_negatives
         )
         if not len(self.with_faces):
             raise DataError(
@@ -157,17 +158,17 @@ def _with_face(sampler: Sampler, region: Region, rng: Generator) -> tuple[int, f
 
 
 def _without_face(sampler: Sampler, region: Region, rng: Generator) -> tuple[int, float, NDArray[np.float64]]:
-    """Choose a photograph without a face, often one that the network took for one, and then near that place."""
-    without = sampler.without
-    place, anchor = int(rng.integers(len(without))), rng.random(2)
+    """Choose a photograph without a face, or the place in any photograph that the network took for one."""
+    index, anchor = int(rng.choice(sampler.without)), rng.random(2)
     if rng.random() < sampler.config.hard:
-        weight = sampler.hard_negatives[:, 0].astype(np.float64) + _LEAST_HARD
-        place = int(rng.choice(len(without), p=weight / weight.sum()))
-        if sampler.hard_negatives[place, 0] > 0:
-            anchor = sampler.hard_negatives[place, 1:].astype(np.float64)
-    row = sampler.photos.rows[int(without[place])]
+        weight = sampler.hard_negatives[:, 0].astype(np.float64)
+        weight[sampler.without] += _LEAST_HARD
+        index = int(rng.choice(len(weight), p=weight / weight.sum()))
+        if sampler.hard_negatives[index, 0] > 0:
+            anchor = sampler.hard_negatives[index, 1:].astype(np.float64)
+    row = sampler.photos.rows[index]
     scale = _scale(sampler.config, row, region, (0.0, np.inf), rng)
-    return int(without[place]), scale, anchor * (row.width, row.height)
+    return index, scale, anchor * (row.width, row.height)
 
 
 def _scale(
