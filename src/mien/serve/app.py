@@ -283,7 +283,7 @@ async def _receive(request: Request, body: LimitedBody, kind: str, jobs: Jobs, j
     "/v1/videos/{job}",
     summary="How far it is",
     response_model=schemas.VideoState,
-    responses=problems(401, 404, 421),
+    responses=problems(401, 404, 421, 503),
 )
 def video_state(request: Request, job: str) -> JSONResponse:
     return JSONResponse(service_of(request).jobs.state(job).to_dict())
@@ -295,7 +295,7 @@ def video_state(request: Request, job: str) -> JSONResponse:
     response_model=schemas.VideoResult,
     responses={
         200: {"content": {"text/csv": {"schema": {"type": "string"}}}},
-        **problems(401, 404, 409, 410, 421, 422),
+        **problems(401, 404, 409, 410, 421, 422, 503),
     },
 )
 def video_result(request: Request, job: str, format: Literal["json", "csv"] = "json") -> Response:
@@ -341,7 +341,7 @@ def _json(about: str, rows: Iterator[bytes]) -> Iterator[bytes]:
     "/v1/videos/{job}",
     status_code=204,
     summary="Cancel it, or delete its results",
-    responses=problems(401, 403, 404, 421),
+    responses=problems(401, 403, 404, 421, 503),
 )
 def delete_video(request: Request, job: str) -> Response:
     service_of(request).jobs.drop(job)
