@@ -28,7 +28,7 @@ from mien.batch.config import BatchConfig
 from mien.batch.plan import Shard, read_plan, write_plan
 from mien.batch.storage import Storage, Target
 from mien.cli.main import main
-from mien.errors import ConfigError, DataError, ModelError, OutputError
+from mien.errors import ConfigError, DataError, ImageError, ModelError, OutputError
 from mien.files import locked
 
 parquet = pytest.importorskip("pyarrow.parquet")
@@ -175,6 +175,9 @@ def test_actors_are_killed_and_the_union_is_what_predict_says(
     assert main(words) == 1  # nothing is left to do, and nothing changes
     assert "0 now, 40 before" in capsys.readouterr().out
     assert rows_of(here / "out") == rows
+    table.write_text(table.read_text(encoding="utf-8") + "more.jpg\n", encoding="utf-8")
+    assert main(words) == 2
+    assert "list.csv has changed since out was begun: answers would mix" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs pipes and signals")
@@ -317,6 +320,25 @@ def test_pictures_in_a_tar_file(here: Path) -> None:
     *rows, last = answered(here, "cut.tar")
     assert told(rows) == expected("cut.tar#{:03}.jpg")[: len(rows)]
     assert (last["path"], last["error"]) == ("cut.tar", "unreadable")
+    # Python takes what is no header for the end, and what follows would be lost without a word.
+    header = whole.index(b"003.jpg")
+    for name, content, problem in (
+        ("wrong.tar", whole[:header] + b"x" * 512 + whole[header + 512 :], "bad checksum|invalid header"),
+        ("in-header.tar", whole[: header + 100], "truncated header"),
+        ("between.tar", whole[:header], "no mark of its end"),
+    ):
+        Path(name).write_bytes(content)
+        *rows, last = answered(here, name)
+        assert told(rows) == expected(name + "#{:03}.jpg")[: len(rows)]
+        assert {row["path"] for row in rows} == {f"{name}#{number:03}.jpg" for number in range(3)}
+        assert re.fullmatch(
+            rf"{name} cannot be read on: ({problem}) at byte {header:,}; what follows is lost",
+            last["problem"],
+        )
+    import pyarrow as arrow
+
+    Path("set.tar.zst").write_bytes(arrow.compress(whole, "zstd", asbytes=True))
+    assert told(answered(here, "set.tar.zst")) == expected("set.tar.zst#{:03}.jpg")
 
 
 @pytest.mark.parametrize("form", ["bytes", "struct"])
@@ -341,6 +363,12 @@ def test_every_picture_once_whatever_names_it(here: Path) -> None:
     (here / "photos" / "b" / "link.jpg").symlink_to(here / "photos" / "a" / "0.jpg")
     (here / "photos" / "notes.txt").write_text("none")
     (here / "photos" / "list.csv").write_text('id,path\n1,a/1.jpg\n2,\n3,"no, such.jpg"\n')
+    for name, mark in (("semicolons.csv", ";"), ("tabs.csv", "\t")):
+        Path(name).write_text(f"id{mark}path\n1{mark}photos/a/1.jpg\n")
+        assert [one.items[0].file for one in shards(here, name)] == ["photos/a/1.jpg"]
+    Path("empty.csv").touch()
+    with pytest.raises(DataError, match=r"the table empty\.csv is empty"):
+        shards(here, "empty.csv")
     found = write_plan(
         here / "plan.parquet",
         ["photos", "photos/a/*.jpg", "photos/list.csv", "none/*.jpg"],
@@ -376,6 +404,40 @@ def test_other_file_systems(here: Path) -> None:
     assert found.problems[0].startswith("there is no picture in file:///no/such; name a folder")
     with pytest.raises(DataError, match="there is no way to read bogus://x"):
         shards(here, "bogus://x")
+    with pytest.raises(DataError, match="s3:// names no bucket; write s3://BUCKET/FOLDER"):
+        shards(here, "s3://")
+
+
+def test_whatever_a_cloud_raises_is_one_line_and_soon(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fsspec = pytest.importorskip("fsspec")
+
+    class Broken(fsspec.AbstractFileSystem):  # each cloud's package has errors of its own
+        def info(self, path: str, **_: Any) -> dict[str, Any]:
+            raise RuntimeError(f"no token for {path}")
+
+        ls = _open = info
+
+        def isfile(self, path: str) -> bool:
+            return bool(path)
+
+    fsspec.register_implementation("broken", Broken, clobber=True)
+    with pytest.raises(DataError, match="cannot list broken://b/x: RuntimeError: no token for b/x; check"):
+        shards(here, "broken://b/x")
+    with pytest.raises(ImageError, match=r"b/1.jpg cannot be opened: RuntimeError: no token for b/1.jpg"):
+        Storage(here).read("broken://b/1.jpg", "b/1.jpg")
+    with (
+        pytest.raises(OutputError, match=r"broken://b/.lock: RuntimeError: no token"),
+        Target("broken://b").held(),
+    ):
+        pass
+    # Google's client alone would try for a quarter of an hour.
+    monkeypatch.setattr(batch_storage, "_CONTACT_RETRY_S", 1)
+    nobody = "gs://anonymous@b/x?scheme=http&endpoint_override=127.0.0.1:9"
+    with pytest.raises(DataError, match=r"cannot list gs://anonymous@b/x: .*Retry policy exhausted"):
+        shards(here, nobody)
+    monkeypatch.setattr(batch_storage, "_CONTACT_S", 0.0)
+    with pytest.raises(DataError, match="gs://anonymous@b does not answer within 0 s"):
+        shards(here, nobody)
 
 
 def test_a_folder_of_a_run_in_a_bucket(here: Path) -> None:

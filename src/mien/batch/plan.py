@@ -29,6 +29,7 @@ _TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 _TABLES = (".csv", ".parquet")
 _BYTES_COLUMNS = ("image", "bytes", "image_bytes", "img", "picture", "data", "content", "jpg", "png")
 _AT_ONCE = 10_000  # lines of the plan in memory
+_TAIL_BYTES = 1 << 20  # of a Parquet file, which holds what is known of all its pages
 _MAGIC = re.compile(r"[*?\[]")
 
 
@@ -68,7 +69,10 @@ class Shard:
 
 @dataclass
 class Listed:
-    """What was found. pictures: tar files not counted. unopened: tar files. passed_over: other files by kind."""
+    """What was found. pictures: tar files not counted. unopened: tar files. passed_over: other files by kind.
+
+    tables: the mark of each table, by its name (see `table_mark`).
+    """
 
     pictures: int = 0
     videos: int = 0
@@ -77,6 +81,7 @@ class Listed:
     named_twice: int = 0
     passed_over: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
+    tables: dict[str, str] = field(default_factory=dict)
 
 
 def write_plan(
@@ -111,6 +116,7 @@ def write_plan(
                 elif low.endswith(_TARS):
                     plan.add(Item(TAR, source, name))
                 elif low.endswith(_TABLES):
+                    listed.tables[name] = table_mark(name, storage)
                     for item in _rows_of_table(name, source, storage, column, size):
                         if item.kind == PICTURE and item.file.lower().endswith(VIDEO_SUFFIXES):
                             films.append(item._replace(kind=VIDEO))
@@ -302,6 +308,20 @@ def _translated(pattern: str) -> str:
     return "".join(words.get(part) or (part if part.startswith("[") else re.escape(part)) for part in parts)
 
 
+def table_mark(name: str, storage: Storage) -> str:
+    """Return by what a table is known again, touched or copied; DataError where it cannot be read."""
+    try:
+        with storage.open(name) as stream:
+            size = stream.seek(0, os.SEEK_END)
+            stream.seek(max(0, size - _TAIL_BYTES) if name.lower().endswith(".parquet") else 0)
+            digest = hashlib.blake2b(str(size).encode(), digest_size=16)
+            while part := stream.read(_TAIL_BYTES):
+                digest.update(part)
+            return digest.hexdigest()
+    except OSError as error:
+        raise DataError(f"cannot read the table {name}: {' '.join(str(error).split())[:300]}") from error
+
+
 def _rows_of_table(name: str, source: int, storage: Storage, column: str | None, size: int) -> Iterator[Item]:
     """Yield the pictures that a table names, or ranges of its rows where it holds their bytes."""
     try:
@@ -339,7 +359,10 @@ def _of_csv(name: str, source: int, storage: Storage, stream: Any, column: str |
     csv = need("pyarrow.csv", "ray", WHAT)
     arrow = need("pyarrow", "ray", WHAT)
     line = stream.read(1 << 16).decode("utf-8-sig", "replace").splitlines()[:1]
-    header = next(reader(line), [])
+    if not line:
+        raise DataError(f"the table {name} is empty")
+    delimiter = max(",;\t", key=line[0].count)
+    header = next(reader(line, delimiter=delimiter), [])
     chosen = picture_column(arrow.schema([(one, arrow.string()) for one in header]), name, column)
     with storage.open(name) as again:
         convert = csv.ConvertOptions(
@@ -348,7 +371,8 @@ def _of_csv(name: str, source: int, storage: Storage, stream: Any, column: str |
             strings_can_be_null=True,
         )
         start = 1
-        for batch in csv.open_csv(again, convert_options=convert):
+        parse = csv.ParseOptions(delimiter=delimiter)
+        for batch in csv.open_csv(again, convert_options=convert, parse_options=parse):
             yield from _paths(name, source, storage.root, batch.column(0).to_pylist(), start)
             start += len(batch)
 

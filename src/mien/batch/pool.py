@@ -173,10 +173,11 @@ class Pool:
         most = _DEATHS_IN_A_ROW + 2 * self._wanted if self._ever_opened else _DEATHS_AT_FIRST
         if self._deaths >= most:
             todo = "see to the machines, or give each less to do (--actors)"
-            if not self._ever_opened and os.environ.get("RAY_AUTH_MODE") == "token":
+            named = self._config.address or os.environ.get("RAY_ADDRESS")
+            if not self._ever_opened and named and os.environ.get("RAY_AUTH_MODE") == "token":
                 todo += "; if the cluster was started without a token, set RAY_AUTH_MODE=disabled"
             raise WorkerError(
-                f"{self._deaths} processes ended one after the other without an answer ({one_line(error)}); {todo}; "
+                f"{self._deaths} processes ended one after the other without an answer ({_why(error)}); {todo}; "
                 "the same command goes on then"
             )
 
@@ -261,6 +262,13 @@ def _room(ray: Any, cpus: int) -> int:
             f"cpus_per_actor is {cpus}, the largest machine of the cluster has {max(nodes):g} processors; ask for fewer"
         )
     return max(1, sum(int(one // cpus) for one in nodes))
+
+
+def _why(error: Exception) -> str:
+    """Say why an actor ended. Of memory Ray tells a page, which ends in advice on its own settings."""
+    if "memory monitor" in str(error) or "low memory" in str(error) or "OutOfMemory" in type(error).__name__:
+        return "Ray ends them where the memory of a machine is nearly full"
+    return one_line(error)
 
 
 def one_line(error: object) -> str:

@@ -35,7 +35,7 @@ from typing import Any
 from mien._version import __version__
 from mien.batch.config import BatchConfig
 from mien.batch.part import METADATA_KEY, Counts, Job
-from mien.batch.plan import Listed, Shard, read_plan, write_plan
+from mien.batch.plan import Listed, Shard, read_plan, table_mark, write_plan
 from mien.batch.pool import PictureWork, Pool, Work, one_line
 from mien.batch.storage import WHAT, Storage, Target, is_address
 from mien.batch.videos import VideoWork, pieces_folder
@@ -158,6 +158,7 @@ class _Run:
             self.listed = Listed(
                 **{**stored["listed"], "passed_over": Counter(stored["listed"]["passed_over"])}
             )
+            self._same_tables()
         self._plan = self._plan or self.folder.read(PLAN_FILE)
         self.mark = _sha256(self._plan, json.dumps(self._asked, sort_keys=True).encode())
         with ThreadPoolExecutor(_READERS) as readers:
@@ -169,6 +170,18 @@ class _Run:
                     else:
                         self._done.add(int(Path(name).stem))
                         self.counts.update(counts)
+
+    def _same_tables(self) -> None:
+        """Raise ConfigError where a table is another one since it was listed: its rows have other numbers, maybe."""
+        marks = self.listed.tables
+        with ThreadPoolExecutor(_READERS) as readers:
+            now = readers.map(lambda name: table_mark(name, self.storage), marks)
+            for (name, was), mark in zip(marks.items(), now, strict=True):
+                if mark != was:
+                    raise ConfigError(
+                        f"{name} has changed since {self.folder} was begun: answers would mix; "
+                        "name another folder with --to"
+                    )
 
     def _whole(self, name: str) -> Mapping[str, int] | None:
         """Return the counts of a shard's file; None where it is not whole, ConfigError where it is of another run."""

@@ -15,16 +15,18 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, cast
 
-from mien.errors import ConfigError, DataError, ImageError, MissingExtra, OutputError, need
+from mien.errors import ConfigError, DataError, ImageError, MienError, MissingExtra, OutputError, need
 from mien.files import lock_file, locked, whole_file
 from mien.images.decode import read_bytes
 
 WHAT = "mien batch"
 _CHUNK_BYTES = 1 << 20  # of a video that are asked for at a time
+_CONTACT_S, _CONTACT_RETRY_S = 60.0, 10  # for the first answer of a bucket; of that, trying again
 _LOCK, _RENEW_S, _STALE_S = ".lock", 30.0, 120.0
 _HERE = "mien-batch-"
 
@@ -59,9 +61,10 @@ class Storage:
         if not is_address(name):
             return read_bytes(self.root / name, shown)
         try:
-            system, path = self.place(name)
-            with system.open_input_stream(path) as stream:
-                return cast(bytes, stream.read())
+            with _faults():
+                system, path = self.place(name)
+                with system.open_input_stream(path) as stream:
+                    return cast(bytes, stream.read())
         except (OSError, DataError) as error:
             raise ImageError(f"{shown} cannot be opened: {_reason(error)}") from error
 
@@ -69,8 +72,9 @@ class Storage:
         """Open a file to read anywhere in it; OSError or DataError where that cannot be done."""
         if not is_address(name):
             return (self.root / name).open("rb")
-        system, path = self.place(name)
-        return cast(IO[bytes], system.open_input_file(path))
+        with _faults():
+            system, path = self.place(name)
+            return cast(IO[bytes], system.open_input_file(path))
 
     @contextmanager
     def video(self, address: str, shown: str) -> Iterator[IO[bytes]]:
@@ -88,15 +92,16 @@ class Storage:
         fs = need("pyarrow.fs", "ray", WHAT)
         start = _split(address)[0]
         try:
-            system, path = self.place(address)
-            root = self._open[start][1]
-            (info,) = system.get_file_info([path or "/"])
+            info = self.contact(address)
             if info.type == fs.FileType.File:
                 yield address
                 return
+            system, path = self.place(address)
+            root = self._open[start][1]
             waiting = [path]
             while waiting:
-                found = system.get_file_info(fs.FileSelector(waiting.pop() or "/", allow_not_found=True))
+                with _faults():
+                    found = system.get_file_info(fs.FileSelector(waiting.pop() or "/", allow_not_found=True))
                 found.sort(key=lambda one: one.path)
                 yield from (
                     f"{start}/{one.path[len(root) :].lstrip('/')}"
@@ -108,6 +113,34 @@ class Storage:
             raise DataError(
                 f"cannot list {address}: {_reason(error)}; check its name and that this machine may read it"
             ) from error
+
+    def contact(self, address: str) -> Any:
+        """Ask once what lies at an address: Arrow's FileInfo. OSError or DataError where nobody answers soon.
+
+        Who has no credentials for Google's storage is otherwise told so after a quarter of an hour, through which no
+        signal comes; later requests may well be tried again for as long.
+        """
+        start = _split(address)[0]
+        query = self.queries.get(start, "")
+        if start.startswith(("gs:", "gcs:")) and "retry_limit_seconds" not in query:
+            query += f"{'&' if query else '?'}retry_limit_seconds={_CONTACT_RETRY_S}"
+        hasty = Storage(self.root, {**self.queries, start: query})
+        answer: Future[Any] = Future()
+
+        def ask() -> None:
+            try:
+                with _faults():
+                    system, path = hasty.place(address)
+                    answer.set_result(system.get_file_info([path or "/"])[0])
+            except Exception as error:  # it is raised where it is waited for
+                answer.set_exception(error)
+
+        # Not in a pool, for whose threads Python waits at its end.
+        threading.Thread(target=ask, name="mien-batch-contact", daemon=True).start()
+        try:
+            return answer.result(_CONTACT_S)
+        except TimeoutError as error:
+            raise DataError(f"{start} does not answer within {_CONTACT_S:.0f} s") from error
 
     def place(self, name: str) -> tuple[Any, str]:
         """Return the file system that an address belongs to, and the path that it has there."""
@@ -153,12 +186,13 @@ class Target:
                 path.write_bytes(content)
             return
         try:
-            system, place = self._storage.place(self.path(name))
-            if system.type_name not in ("s3", "gcs"):  # which have no folders
-                system.create_dir(place.rpartition("/")[0], recursive=True)
-            # An object appears when its stream is closed, so nothing may fail between.
-            with system.open_output_stream(place) as stream:
-                stream.write(content)
+            with _faults():
+                system, place = self._storage.place(self.path(name))
+                if system.type_name not in ("s3", "gcs"):  # which have no folders
+                    system.create_dir(place.rpartition("/")[0], recursive=True)
+                # An object appears when its stream is closed, so nothing may fail between.
+                with system.open_output_stream(place) as stream:
+                    stream.write(content)
         except (OSError, DataError) as error:
             raise self._cannot("write", name, error) from error
 
@@ -195,14 +229,14 @@ class Target:
         if not self.is_address:
             Path(self.word, name).unlink(missing_ok=True)
             return
-        with suppress(OSError):
+        with suppress(OSError), _faults():
             system, place = self._storage.place(self.path(name))
             system.delete_file(place)
 
     def remove_folder(self, name: str) -> None:
         """Remove a folder of files, and the one above it where that is empty then."""
         if self.is_address:
-            with suppress(OSError):
+            with suppress(OSError), _faults():
                 system, place = self._storage.place(self.path(name))
                 system.delete_dir(place)
             return
@@ -213,8 +247,9 @@ class Target:
     def _listed(self, below: str, *, files: bool) -> list[str]:
         fs = need("pyarrow.fs", "ray", WHAT)
         try:
-            system, place = self._storage.place(self.path(below))
-            found = system.get_file_info(fs.FileSelector(place, allow_not_found=True))
+            with _faults():
+                system, place = self._storage.place(self.path(below))
+                found = system.get_file_info(fs.FileSelector(place, allow_not_found=True))
         except (OSError, DataError) as error:
             raise self._cannot("read", below, error) from error
         return sorted(one.base_name for one in found if not files or one.type == fs.FileType.File)
@@ -242,6 +277,10 @@ class Target:
                 with suppress(OutputError):  # the next time
                     renew()
 
+        try:
+            self._storage.contact(self.path(_LOCK))
+        except (OSError, DataError) as error:
+            raise self._cannot("read", _LOCK, error) from error
         self._check_free(mine)
         renew()
         ended = threading.Event()
@@ -295,11 +334,13 @@ def _split(address: str) -> tuple[str, str]:
     """Split an address into the place (`s3://bucket`) and what lies there."""
     scheme, _, rest = address.partition("://")
     place, _, path = rest.partition("/")
-    return f"{scheme}://{place}", path.strip("/")
+    return f"{scheme.lower()}://{place}", path.strip("/")
 
 
 def _connect(start: str, query: str) -> tuple[Any, str]:
     """Return a file system and the path that the place has in it."""
+    if start in ("s3://", "gs://", "gcs://", "abfs://", "abfss://"):
+        raise DataError(f"{start} names no bucket; write {start}BUCKET/FOLDER")
     fs = need("pyarrow.fs", "ray", WHAT)
     arrow = need("pyarrow", "ray", WHAT)
     if start.startswith("s3://") and "allow_delayed_open" not in query:
@@ -314,10 +355,22 @@ def _connect(start: str, query: str) -> tuple[Any, str]:
         try:
             system, root = fsspec.core.url_to_fs(start)
         except ImportError as error:
-            raise MissingExtra(f"reading {start} needs a package more: {error}") from error
+            known = "" if "Unrecognized" in str(unknown) else f" (Arrow itself says: {unknown})"
+            raise MissingExtra(f"reading {start} needs a package more: {error}{known}") from error
         except ValueError as error:
             raise DataError(f"there is no way to read {start}: {unknown}; {error}") from error
         return fs.PyFileSystem(fs.FSSpecHandler(system)), root
+
+
+@contextmanager
+def _faults() -> Iterator[None]:
+    """Make an OSError of what Arrow and fsspec's packages raise: each cloud has errors of its own."""
+    try:
+        yield
+    except (OSError, MienError):
+        raise
+    except Exception as error:
+        raise OSError(f"{type(error).__name__}: {error}") from error
 
 
 def _reason(error: Exception) -> str:

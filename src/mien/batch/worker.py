@@ -11,18 +11,19 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from mien._version import __version__
 from mien.batch.part import CRASH, DAMAGED, UNREADABLE, Answer, Counts, Job, Part, encoded
 from mien.batch.plan import NO_PATH, PICTURE, ROWS, Item, picture_column
 from mien.batch.storage import WHAT, Storage
 from mien.batch.videos import answered_video
+from mien.data.readers.unpack import WholeMember
 from mien.errors import ImageError, ModelError, need
 from mien.files import cache_folder
 from mien.images.headers import HEAD_BYTES, content_kind
@@ -170,10 +171,10 @@ def _pictures(part: Part, job: Job, readers: ThreadPoolExecutor, others: Counts)
             yield from _rows(item._replace(first=item.first + first, last=end), job)
         else:
             yield from islice(_members(item, job, others), first, last)
-    except (OSError, ValueError, tarfile.TarError, EOFError) as error:  # Arrow's errors are ValueErrors
+    except Exception as error:  # of tar files, packers, Parquet and every cloud's own
         rows = f"#{item.first}-{item.last}" if item.kind == ROWS else ""
         shown = picture_name(item.file + rows)
-        reason = " ".join(str(error).split())[:300]
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
         yield _Picture(shown, item.source, problem=ImageError(f"{shown} cannot be read on: {reason}"))
 
 
@@ -224,9 +225,21 @@ def _cell(name: str, source: int, cell: Any, field: str | None) -> _Picture:
     return _Picture(name, source, bytes(data))
 
 
+def _unpacked(stream: IO[bytes], name: str) -> Any:
+    """Return the stream of a tar file; unpacked, where it is packed in a way that this Python does not know."""
+    if not name.lower().endswith(".zst"):
+        return nullcontext(stream)
+    arrow = need("pyarrow", "ray", WHAT)
+    return arrow.CompressedInputStream(stream, "zstd")
+
+
 def _members(item: Item, job: Job, others: Counts) -> Iterator[_Picture]:
     """Yield the pictures in a tar file, as WebDataset writes them, read once from front to end."""
-    with job.storage.open(item.file) as stream, tarfile.open(fileobj=stream, mode="r|*") as tar:
+    with (
+        job.storage.open(item.file) as stream,
+        _unpacked(stream, item.file) as plain,
+        tarfile.open(fileobj=plain, mode="r|*", tarinfo=WholeMember) as tar,
+    ):
         for member in tar:
             opened = tar.extractfile(member) if member.isfile() else None
             if opened is None:

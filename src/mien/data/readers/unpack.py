@@ -16,7 +16,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO, Any, Self
 
 from mien.data import cache
 from mien.errors import DataError, need
@@ -38,6 +38,23 @@ _SPARE_BYTES = 200_000_000  # left free on the disk
 _AT_ONCE = 256  # rows of a Parquet file
 
 
+class WholeMember(tarfile.TarInfo):
+    """What stands before a file in a tar file.
+
+    Python takes one that is damaged or cut for the end of the tar file, and would lose what follows without a word.
+    """
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
+        try:
+            return super().fromtarfile(archive)
+        except tarfile.HeaderError as error:
+            if type(error).__name__ == "EOFHeaderError":  # the mark of the end
+                raise
+            what = "no mark of its end" if type(error).__name__ == "EmptyHeaderError" else str(error)
+            raise tarfile.ReadError(f"{what} at byte {archive.offset:,}; what follows is lost") from error
+
+
 def is_archive(path: Path) -> bool:
     return path.name.lower().endswith(ARCHIVE_SUFFIXES)
 
@@ -53,7 +70,7 @@ def unpacked(path: Path) -> Path:
                 with zipfile.ZipFile(path) as stored:
                     _unpack_zip(stored, inside, path)
             else:
-                with tarfile.open(path) as tar:
+                with tarfile.open(path, tarinfo=WholeMember) as tar:
                     _unpack_tar(tar, inside, path)
         except _DAMAGE as error:
             if isinstance(error, DataError):
