@@ -141,10 +141,11 @@ def start(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Start:
         command = [sys.executable, "-m", "mien.cli.main", "serve", "--port", "0", "--model", str(model)]
         if files is not None:
             command = ["sh", "-c", f'ulimit -n {files}; exec "$@"', "sh", *command]
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("MIEN_")}
         with log.open("w") as stderr:
             process = subprocess.Popen(
                 [*command, "--detector", "whole", *options],
-                env={**os.environ, "TMPDIR": str(place), **environment},
+                env={**clean, "TMPDIR": str(place), **environment},
                 stdin=subprocess.DEVNULL,
                 stderr=stderr,
                 text=True,
