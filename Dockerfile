@@ -11,7 +11,7 @@ ENV PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /build
 COPY ["pyproject.toml", "README.md", "LICENSE", "./"]
 COPY ["src", "./src"]
-RUN ["python", "-m", "pip", "install", ".[serve]"]
+RUN ["python", "-m", "pip", "install", ".[serve,postgres]"]
 
 # Nothing below needs to write anywhere but in the folder for temporary files.
 WORKDIR /tmp

@@ -7,6 +7,7 @@ from contextlib import suppress
 
 import pytest
 
+from mien.cli.main import main
 from mien.terminal import put_off, stopped_code, terminated_as_by_ctrl_c
 
 
@@ -26,6 +27,27 @@ def test_an_error_in_the_block_does_not_hide_the_signal() -> None:
     with pytest.raises(KeyboardInterrupt), put_off():
         signal.raise_signal(signal.SIGINT)
         raise OSError("the program that reads was told to stop as well")
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_in_an_import_is_no_error_of_the_import(
+    sent: signal.Signals, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What pybind11 makes of it: "ImportError: initialization failed", from the KeyboardInterrupt."""
+
+    def interrupted(_: object) -> int:
+        try:
+            signal.raise_signal(sent)
+        except KeyboardInterrupt as stop:
+            raise ImportError("initialization failed") from stop
+        return 0
+
+    monkeypatch.setattr("mien.cli.models.run", interrupted)
+    assert main(["models"]) == code
+    assert capsys.readouterr().err == "mien: stopped\n"
+    monkeypatch.setattr("mien.cli.models.run", lambda _: __import__("mien.nothing"))
+    with pytest.raises(ImportError, match="nothing"):
+        main(["models"])
 
 
 def test_afterwards_everything_is_as_before() -> None:

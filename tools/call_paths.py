@@ -69,15 +69,14 @@ def of_request(photo: str, way: Way) -> int:
 
     from mien.serve.app import build
     from mien.serve.config import ServeConfig
-    from mien.serve.jobs import Jobs, private_folder
     from mien.serve.metrics import Metrics
     from mien.serve.service import ModelOptions, Service
+    from mien.serve.temporary import private_folder
 
     config, body = ServeConfig(), Path(photo).read_bytes()
     way.following = False
     with private_folder() as folder:
-        jobs = Jobs(folder, config.max_videos, 60 * config.keep_minutes, 3600.0)
-        service = Service.open(ModelOptions(), config, jobs, Metrics())
+        service = Service.open(ModelOptions(), config, folder, Metrics())
         with TestClient(build(service), base_url="http://127.0.0.1") as client:
             for way.following in (False, True):
                 answer = client.post("/v1/analyze", content=body, headers={"Content-Type": "image/jpeg"})

@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from mien.errors import ConfigError, OutputError
 
@@ -223,19 +223,11 @@ def _lock_file(path: Path) -> IO[str] | None:
     while True:
         stream = path.open("a+", encoding="utf-8")
         try:
-            if sys.platform == "win32":
-                import msvcrt
-
-                stream.seek(0)
-                msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)
-            else:
-                import fcntl
-
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            stream.close()
-            if error.errno in (errno.EACCES, errno.EAGAIN):
+            if not lock_file(stream):
+                stream.close()
                 return None
+        except OSError:
+            stream.close()
             raise
         # Whoever held it may have removed the file in between: then this is a lock on nothing.
         with suppress(OSError):
@@ -247,14 +239,26 @@ def _lock_file(path: Path) -> IO[str] | None:
         stream.close()
 
 
-def is_running(process: int) -> bool:
-    """Say whether a process of this number runs on this machine, whoever it belongs to."""
+def lock_file(stream: IO[Any], *, shared: bool = False) -> bool:
+    """Lock an open file until it is closed or its process ends, however it ends; False where another has it locked.
+
+    shared: several may hold it together, but nobody for himself meanwhile. Python has no such lock on Windows: there,
+    it is no more than that a file which is open cannot be removed. Raises OSError where the file system has no locks.
+    """
     try:
-        os.kill(process, 0)  # sends nothing
-    except ProcessLookupError:
-        return False
-    except OSError:  # it is another user's
-        return True
+        if sys.platform != "win32":
+            import fcntl
+
+            fcntl.flock(stream, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        elif not shared:
+            import msvcrt
+
+            stream.seek(0)
+            msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EAGAIN):
+            return False
+        raise
     return True
 
 

@@ -18,8 +18,9 @@ from mien.data.duplicates import (
     published_copies,
 )
 from mien.data.index import InMemoryPictures, fingerprint_of, fingerprints_of_all
-from mien.data.near_copies import NEIGHBOURS, components, near_copies, near_copies_if_quick
+from mien.data.near_copies import NEIGHBOURS, closest_copies, components, near_copies, near_copies_if_quick
 from mien.data.opening import fingerprint
+from mien.data.split import kept_together
 from mien.data.summary import summarise
 
 
@@ -138,9 +139,12 @@ CHANGES = {
 @pytest.mark.parametrize(("change", "kind"), CHANGES.values(), ids=CHANGES.keys())
 def test_the_same_shot_changed_is_found_and_named(faces, change, kind):
     prints = fingerprints_of_all([*faces, np.ascontiguousarray(change(faces[3]))])
-    found = near_copies(prints)
-    assert list(zip(found.first.tolist(), found.second.tolist(), strict=True)) == [(3, 12)]
-    assert re.search(kind, found.kind(0))
+    for search in (near_copies, closest_copies):
+        found = search(prints)
+        if search is closest_copies and kind.startswith(("cropped", "shifted")):
+            continue  # which it does not promise
+        assert list(zip(found.first.tolist(), found.second.tolist(), strict=True)) == [(3, 12)]
+        assert re.search(kind, found.kind(0))
 
 
 def test_different_pictures_and_empty_ones_are_no_alarm(face, faces):
@@ -163,7 +167,30 @@ def test_drawn_faces_are_mostly_different_faces(tmp_path):
     assert len(pictures) == 64 and len(np.unique(groups_of_copies(pictures))) >= 62
 
 
+def test_very_many_pictures_are_kept_together_by_a_search_that_says_what_it_leaves_out(face, monkeypatch):
+    pictures = [face(seed, 48) for seed in range(400)]
+    pictures += [np.ascontiguousarray(picture[:, ::-1]) for picture in pictures[:40]]
+    dataset = dataset_of(train=(pictures, [row % 2 for row in range(440)]))
+    expected = kept_together(dataset.splits["train"])
+    assert expected.near.tolist() == [[row, 400 + row] for row in range(40)]
+    monkeypatch.setattr("mien.data.split._SEARCH_S", 0)
+    monkeypatch.setattr("mien.data.near_copies._WORTH_CACHING", 100)
+    monkeypatch.setattr("mien.data.index._LARGE_BYTES", 1000)  # so that thumbnails lie on disk
+    monkeypatch.setattr("mien.data.near_copies._COLUMNS", 64)
+    monkeypatch.setattr("mien.data.near_copies._CELL_QUERIES", 100)
+    for _ in range(2):  # the second time from the cache
+        found = kept_together(dataset.splits["train"])
+        assert found.near.tolist() == expected.near.tolist()
+        assert found.units.tolist() == expected.units.tolist()
+        assert "crops to less than 90 % may lie on both sides" in found.problems[0]
+
+
 def test_few_pictures(face):
+    assert (
+        len(closest_copies(fingerprints_of_all([])))
+        == len(closest_copies(fingerprints_of_all([face(0)])))
+        == 0
+    )
     assert len(near_copies(fingerprints_of_all([]))) == 0
     assert len(near_copies(fingerprints_of_all([face(0)]))) == 0
     assert groups_of_copies(InMemoryPictures(np.stack([face(0), face(0), face(1)]))).tolist() == [0, 0, 2]

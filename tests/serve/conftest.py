@@ -6,11 +6,12 @@ import http.client
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,9 +84,12 @@ class Running:
         return state
 
     def left_files(self) -> list[str]:
-        """The files in our folder, without its lock and the states of jobs."""
-        files = (path for path in self.temporary.glob("mien-serve-*/**/*") if path.is_file())
-        return sorted(path.name for path in files if path.name not in ("lock", "state.json"))
+        """What lies in our folder, without its lock, and in the database there; videos and results in it by name."""
+        (folder,) = self.temporary.glob("mien-serve-*")
+        with closing(sqlite3.connect(folder / "jobs.sqlite")) as database:
+            found = {name for (name,) in database.execute("SELECT name FROM mien_pieces")}
+        files = {path.name for path in folder.rglob("*") if path.is_file() and "jobs.sqlite" not in path.name}
+        return sorted(found | (files - {"lock"}))
 
 
 def form(*files: tuple[str, str, bytes], closed: bool = True) -> tuple[bytes, str]:
@@ -137,10 +141,11 @@ def start(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Start:
         command = [sys.executable, "-m", "mien.cli.main", "serve", "--port", "0", "--model", str(model)]
         if files is not None:
             command = ["sh", "-c", f'ulimit -n {files}; exec "$@"', "sh", *command]
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("MIEN_")}
         with log.open("w") as stderr:
             process = subprocess.Popen(
                 [*command, "--detector", "whole", *options],
-                env={**os.environ, "TMPDIR": str(place), **environment},
+                env={**clean, "TMPDIR": str(place), **environment},
                 stdin=subprocess.DEVNULL,
                 stderr=stderr,
                 text=True,

@@ -9,9 +9,8 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from mien.errors import ConfigError
-from mien.serve.auth import Key, Quotas, read_keys
+from mien.serve.auth import read_keys
 from mien.serve.config import ServeConfig
-from mien.serve.problems import ApiError
 
 from .conftest import Answer, Running, Start, png
 
@@ -179,21 +178,6 @@ def test_each_client_has_its_own_token_and_quota(start: Start, tmp_path: Path) -
         counts = server.ask("GET", "/metrics", Authorization=f"Bearer {TOKEN}").body.decode()
         assert 'mien_pictures_total{client="shop"} 3.0' in counts
         assert "shop-token" not in counts + server.log.read_text()
-
-
-def test_a_minute_later_there_is_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 1_000_000.0
-    monkeypatch.setattr("time.time", lambda: now)
-    quotas, key = Quotas(), Key(name="shop", token="x" * 20, pictures_per_minute=5, pictures_per_day=8)
-    quotas.take(key, pictures=5)
-    with pytest.raises(ApiError, match="5 pictures a minute"):
-        quotas.take(key, pictures=1)
-    now += 60
-    quotas.take(key, pictures=3)
-    with pytest.raises(ApiError, match="8 pictures a day and has had 8"):
-        quotas.take(key, pictures=1)
-    now += 86_400
-    quotas.take(key, pictures=5)
 
 
 @pytest.mark.parametrize(

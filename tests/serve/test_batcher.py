@@ -15,8 +15,8 @@ from mien.predict.analyzer import Analyzer
 from mien.serve.batcher import Batcher, Seen
 from mien.serve.config import ServeConfig
 from mien.serve.fair_queue import Picture, picture
-from mien.serve.jobs import held, private_folder, sweep
 from mien.serve.problems import ApiError, Busy
+from mien.serve.temporary import held, private_folder, sweep
 from mien.serve.uploads import Budget
 
 from .conftest import png

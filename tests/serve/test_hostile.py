@@ -208,7 +208,7 @@ def test_idle_connections_beyond_the_limit_of_files_change_nothing(start: Start)
         for path in ("/healthz", "/readyz", "/v1/models"):
             assert server.ask("GET", path).status == 200
         assert server.analyze(png(9)).status == 200
-        wait_for(lambda: server.left_files() == [] and not list(server.temporary.rglob("state.json")), 30)
+        wait_for(lambda: server.ask("GET", f"/v1/videos/{job}").status == 404, 30)
         assert len(server.log.read_text()) < 2000
 
 

@@ -16,13 +16,13 @@ import pytest
 from mien.errors import ImageError
 from mien.predict.analyzer import Analyzer
 from mien.serve.config import ServeConfig
-from mien.serve.jobs import Jobs
 from mien.serve.metrics import Metrics
 from mien.serve.video_worker import VideoWorker, analyze_upload
 from mien.video.analyze import analyze_video
 
 from ..video.video_files import scene, write_video
 from .conftest import Running, Start, form, png
+from .test_queue import queue
 
 KEYS = ("box", "emotion", "probability", "probabilities", "uncertain")
 
@@ -71,9 +71,7 @@ def test_the_rows_are_those_of_analyze_video(server: Running, analyzer: Analyzer
     read = list(csv.DictReader(io.StringIO(table.body.decode())))
     shares = [row["faces"][0]["probabilities"]["dark"] for row in rows]
     assert [float(row["p_dark"]) for row in read] == pytest.approx(shares, abs=1e-4)
-    assert server.left_files() == ["about.json", "faces.csv", "fetched", "rows.jsonl"], (
-        "the video must be gone"
-    )
+    assert server.left_files() == ["rows", "table"], "the video must be gone"
     assert server.ask("DELETE", f"/v1/videos/{job}").status == 204
     gone = server.ask("GET", f"/v1/videos/{job}")
     assert (gone.status, gone.line) == (404, "there is no such video; results are deleted after a while")
@@ -105,18 +103,22 @@ def test_what_is_no_video_fails_in_one_line(server: Running, data: bytes) -> Non
 def test_a_list_of_other_files_opens_none_of_them(
     analyzer: Analyzer, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def try_list() -> None:
+    def rows() -> bytes:
         (tmp_path / "other.mp4").write_bytes(clip.read_bytes())
         (tmp_path / "video").write_bytes(b"ffconcat version 1.0\nfile other.mp4\n#\0\n")
-        analyze_upload(tmp_path, analyzer, ServeConfig(), lambda _: None)
+        found = io.BytesIO()
+        analyze_upload(
+            tmp_path / "video", analyzer, ServeConfig(), lambda _: None, rows=found, table=io.BytesIO()
+        )
+        return found.getvalue()
 
     monkeypatch.setenv("OPENCV_FFMPEG_CAPTURE_OPTIONS", "threads;1")
-    try_list()
-    assert (tmp_path / "rows.jsonl").read_text(), "FFmpeg alone opens what the list names"
-    worker = VideoWorker(Jobs(tmp_path, 1, 1.0), analyzer, ServeConfig(), Metrics())  # forbids it
-    with pytest.raises(ImageError, match="the video is not a video that can be decoded"):
-        try_list()
-    worker.stop()
+    assert rows(), "FFmpeg alone opens what the list names"
+    with queue(tmp_path) as jobs:
+        worker = VideoWorker(jobs, analyzer, ServeConfig(), Metrics(), tmp_path)  # forbids it
+        with pytest.raises(ImageError, match="the video is not a video that can be decoded"):
+            rows()
+        worker.stop()
 
 
 def test_too_large_is_refused_by_bytes_and_by_pixels(server: Running, tmp_path: Path) -> None:
@@ -219,7 +221,7 @@ def test_sigkill_leaves_no_file(start: Start, long_clip: Path, workers: str) -> 
     with start("--workers", workers, "--grace-s", "0") as server:
         for _ in range(2):  # one runs, one waits
             server.send_video(long_clip.read_bytes())
-        assert list(server.temporary.rglob("video"))
+        assert "video" in server.left_files()
         server.process.kill()
         server.process.wait()
         ends = time.monotonic() + 30
@@ -240,6 +242,7 @@ def test_after_all_was_killed_the_next_start_leaves_no_file(start: Start, long_c
             assert len(list(server.temporary.glob("mien-serve-*"))) == 2, (
                 "the folder of one that lives is not touched"
             )
+        assert "video" in server.left_files(), "or the test proves nothing"
         (watcher,) = watchers(server)
         os.kill(watcher, signal.SIGTERM)  # is not for it: a whole service gets that when it is to end
         time.sleep(0.2)
@@ -248,47 +251,31 @@ def test_after_all_was_killed_the_next_start_leaves_no_file(start: Start, long_c
         server.process.kill()
         server.process.wait()
     left = list(server.temporary.glob("mien-serve-*"))
-    assert len(left) == 1 and list(left[0].rglob("video")), "or the test proves nothing"
+    assert len(left) == 1
     with start(temporary=server.temporary):
         assert left[0] not in server.temporary.glob("mien-serve-*")
     assert list(server.temporary.glob("mien-serve-*")) == []
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform == "win32", reason="no locks of files there")
 def test_videos_outlive_their_server(start: Start, tmp_path: Path) -> None:
+    """Two servers on a file, one after the other; two at once: test_queue.py, on PostgreSQL."""
     frame = scene([(0, 0, 200)], size=(1200, 800), side=700)
-    film = write_video(tmp_path / "film.mp4", [frame] * 100).read_bytes()
-    kept = tmp_path / "videos"
-    with start("--video-folder", str(kept)) as server:
+    film = write_video(tmp_path / "film.mp4", [frame] * 60).read_bytes()
+    options = ("--jobs", str(tmp_path / "kept" / "jobs.sqlite"), "--lease-s", "2")
+    with start(*options) as server:
         jobs = [server.send_video(film) for _ in range(2)]
         while server.ask("GET", f"/v1/videos/{jobs[0]}").json["status"] == "queued":
             time.sleep(0.02)
         server.process.kill()
         server.process.wait()
-    assert len(list(kept.rglob("video"))) == 2
-    with start("--video-folder", str(kept)) as server, start("--video-folder", str(kept)) as other:
+    assert (tmp_path / "kept" / "jobs.sqlite").stat().st_mode & 0o777 == 0o600
+    with start(*options) as server:
         for job in jobs:
             assert server.finished(job, 180)["status"] == "done"
-            assert len(other.ask("GET", f"/v1/videos/{job}/result").json["rows"]) == 100, "either has it"
-            assert other.ask("DELETE", f"/v1/videos/{job}").status == 204
+            assert len(server.ask("GET", f"/v1/videos/{job}/result").json["rows"]) == 60
         waits = server.send_video(film)
-        for one in (other, server):
-            one.process.send_signal(signal.SIGINT)
-            assert one.process.wait(20) == 130
-    with start("--video-folder", str(kept)) as server:
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.wait(20) == 130
+    with start(*options) as server:
         assert server.finished(waits, 180)["status"] == "done", "it waited for the next server"
-    assert not list(kept.rglob("video"))
-
-
-def test_a_video_that_ends_its_process_is_not_tried_for_ever(tmp_path: Path) -> None:
-    jobs = Jobs(tmp_path, 4, 60.0, durable=True)
-    state = jobs.note(jobs.begin(), status="queued")
-    for _ in range(2):
-        with jobs.taken() as taken:
-            assert taken is not None and taken.status == "running"
-            with jobs.taken() as again:
-                assert again is None, "nobody else has it meanwhile"
-    with jobs.taken() as taken:
-        assert taken is None
-    assert jobs.state(state.id).status == "failed"

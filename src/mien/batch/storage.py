@@ -9,8 +9,9 @@ import io
 import json
 import os
 import platform
-import secrets
+import re
 import shutil
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -20,13 +21,14 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from mien.errors import ConfigError, DataError, ImageError, MienError, MissingExtra, OutputError, need
-from mien.files import is_running, locked, whole_file
+from mien.files import lock_file, locked, whole_file
 from mien.images.decode import read_bytes
 
 WHAT = "mien batch"
 _CHUNK_BYTES = 1 << 20  # of a video that are asked for at a time
 _CONTACT_S, _CONTACT_RETRY_S = 60.0, 10  # for the first answer of a bucket; of that, trying again
 _LOCK, _RENEW_S, _STALE_S = ".lock", 30.0, 120.0
+_HERE = "mien-batch-"
 
 
 def is_address(name: str) -> bool:
@@ -255,7 +257,17 @@ class Target:
     @contextmanager
     def _held_bucket(self) -> Iterator[None]:
         """A bucket has no locks: an object says who writes, and is renewed as long as that lives."""
-        mine = {"process": os.getpid(), "machine": platform.node(), "token": secrets.token_hex(8)}
+        # Locked for as long as this process lives, which tells others on this machine that it does.
+        with tempfile.NamedTemporaryFile(prefix=_HERE, suffix=".lock") as here:
+            lock_file(here)
+            with self._announced(
+                {"process": os.getpid(), "machine": platform.node(), "here": Path(here.name).name}
+            ):
+                yield
+
+    @contextmanager
+    def _announced(self, mine: Mapping[str, Any]) -> Iterator[None]:
+        """Have an object say who writes for the length of the block."""
 
         def renew() -> None:
             self.write(_LOCK, json.dumps({**mine, "at_s": time.time()}).encode())
@@ -289,7 +301,7 @@ class Target:
         age_s = time.time() - other["at_s"]
         if age_s > _STALE_S:
             return
-        if other["machine"] == mine["machine"] and not is_running(other["process"]):
+        if other["machine"] == mine["machine"] and _was_killed(str(other.get("here", ""))):
             return
         raise ConfigError(
             f"{self.word} is being written by another process (process {other['process']} on {other['machine']}, "
@@ -301,6 +313,21 @@ class Target:
             f"cannot {doing} {self.path(name)}: {_reason(error)}; check that the bucket is there and that this machine "
             "may write to it, or name another place with --to"
         )
+
+
+def _was_killed(lock: str) -> bool:
+    """Say whether a lock file among this machine's temporary files was left behind by a process that is gone."""
+    if not re.fullmatch(rf"{_HERE}\w+\.lock", lock):  # the bucket is not ours alone
+        return False
+    path = Path(tempfile.gettempdir(), lock)
+    try:
+        with path.open("r+b") as stream:
+            killed = lock_file(stream)
+        if killed:
+            path.unlink()
+    except OSError:  # there is none, or it is another user's
+        return False
+    return killed
 
 
 def _split(address: str) -> tuple[str, str]:

@@ -117,12 +117,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             code = int(options.run(options))
         sys.stdout.flush()  # a full disk shows here at the latest
         return code
-    except MienError as error:
+    except (MienError, ImportError, SystemError) as error:
+        # A signal that comes while a library written in C is imported ends up behind an error of that import.
+        if stop := _stop_behind(error):
+            return _stopped(stop)
+        if not isinstance(error, MienError):
+            raise
         print(f"mien: {plain_text(str(error))}", file=sys.stderr)  # a path in it may hold anything
         return 2
     except KeyboardInterrupt as stop:
-        print("mien: stopped", file=sys.stderr)
-        return stopped_code(stop)
+        return _stopped(stop)
     except BrokenPipeError:  # `mien ... | head`: the reader has gone
         _drop_output()
         return 1
@@ -132,6 +136,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _drop_output()
         print(f"mien: cannot write the output: {error.strerror}; free some space", file=sys.stderr)
         return 2
+
+
+def _stop_behind(error: BaseException) -> KeyboardInterrupt | None:
+    """Return the signal that an error was raised from, however far behind it is."""
+    behind: BaseException | None = error
+    while behind is not None:
+        if isinstance(behind, KeyboardInterrupt):
+            return behind
+        behind = behind.__cause__ or behind.__context__
+    return None
+
+
+def _stopped(stop: KeyboardInterrupt) -> int:
+    print("mien: stopped", file=sys.stderr)
+    return stopped_code(stop)
 
 
 def _refuse_command(word: str) -> NoReturn:

@@ -15,7 +15,7 @@ EXAMPLES = """examples:
   mien serve --model runs/faces-small            with a network of your own
   mien serve --host 0.0.0.0 --workers 4          for others too; give them the token that $MIEN_TOKEN holds
 """
-_TOKEN = "MIEN_TOKEN"
+_TOKEN, _JOBS = "MIEN_TOKEN", "MIEN_JOBS"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,6 +38,8 @@ def run(options: argparse.Namespace, view: str = "") -> int:
     asked = given(ServeConfig, options)
     if token := os.environ.get(_TOKEN):
         asked.setdefault("token", token)
+    if jobs := os.environ.get(_JOBS):
+        asked.setdefault("jobs", jobs)
     config = from_mapping(ServeConfig, asked, "mien serve")
     model = ModelOptions(
         model=adopted_model(options),
@@ -70,6 +72,7 @@ def needed_packages() -> None:
         "prometheus_client",
         "websockets",
         "fastapi_offline",
+        "sqlalchemy",
     ):
         need(module, "serve", "the server")
 

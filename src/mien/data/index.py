@@ -9,11 +9,14 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import os
 import stat
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import cv2
@@ -23,7 +26,7 @@ from numpy.typing import NDArray
 from mien.data import cache
 from mien.data.dataset import SPLITS, Pictures, Progress, RawDataset, Split, Unreadable, in_order
 from mien.errors import DataError, ImageError
-from mien.files import clipped, natural
+from mien.files import cache_folder, clipped, natural
 from mien.images import decode
 from mien.images.decode import read_bytes, workers
 from mien.labels import FERPLUS
@@ -33,6 +36,7 @@ _BATCH = 64  # files between two looks at what the decoders complained about
 _GONE = (-1, -1)
 # Sets of small faces of one size are held decoded: 256 MB is FER-2013 three times over.
 _SMALL_SIDE, _SMALL_BYTES = 96, 256_000_000
+_LARGE_BYTES, _ROWS = 128_000_000, 8192  # of thumbnails that need not be in memory; copied at a time
 DIGEST_BYTES = 16
 SIDE = 48  # pixels of a thumbnail: a FER-2013 face is its own
 
@@ -54,7 +58,13 @@ class Fingerprints:
         return len(self.digests)
 
     def take(self, indices: NDArray[np.intp]) -> Fingerprints:
-        return Fingerprints(self.digests[indices], self.thumbnails[indices], self.sizes[indices])
+        if len(indices) and bool((np.diff(indices) == 1).all()):  # a run is a view
+            rows = slice(int(indices[0]), int(indices[-1]) + 1)
+            return Fingerprints(self.digests[rows], self.thumbnails[rows], self.sizes[rows])
+        thumbnails = on_disk_if_large((len(indices), SIDE, SIDE))
+        for start in range(0, len(indices), _ROWS):
+            thumbnails[start : start + _ROWS] = self.thumbnails[indices[start : start + _ROWS]]
+        return Fingerprints(self.digests[indices], thumbnails, self.sizes[indices])
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
         """Return what a cache stores of them."""
@@ -95,11 +105,27 @@ def joined(parts: Sequence[Fingerprints]) -> Fingerprints:
             np.empty((0, SIDE, SIDE), np.uint8),
             np.empty((0, 3), np.int32),
         )
-    return Fingerprints(
-        np.concatenate([part.digests for part in parts]),
-        np.concatenate([part.thumbnails for part in parts]),
-        np.concatenate([part.sizes for part in parts]),
-    )
+    digests = np.concatenate([part.digests for part in parts])
+    thumbnails = on_disk_if_large((len(digests), SIDE, SIDE))
+    np.concatenate([part.thumbnails for part in parts], out=thumbnails)
+    return Fingerprints(digests, thumbnails, np.concatenate([part.sizes for part in parts]))
+
+
+def on_disk_if_large(shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Return an array to be filled; a large one lies in a file without a name, so that memory stays free.
+
+    The thumbnails of a million pictures are 2.3 GB.
+    """
+    size = math.prod(shape)
+    if size > _LARGE_BYTES:
+        with suppress(OSError):  # no room, or read-only: then in memory
+            cache_folder().mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=cache_folder()) as file:
+                if hasattr(os, "posix_fallocate"):  # a full disk would end the process later, without a word
+                    os.posix_fallocate(file.fileno(), 0, size)
+                # Not a memmap's view by view: each would look up its base.
+                return np.asarray(np.memmap(file, np.uint8, "r+", shape=shape))
+    return np.empty(shape, np.uint8)
 
 
 def fingerprints_of_all(pictures: Iterable[NDArray[np.uint8]]) -> Fingerprints:
@@ -209,7 +235,7 @@ def fingerprints_of(pictures: Pictures) -> Fingerprints:
     return fingerprints_of_all(pictures.read(index) for index in range(len(pictures)))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class LabelledFile:
     """One picture of a data set of files. name: what a person would look for. group: see Split.groups.
 
@@ -238,12 +264,9 @@ class Found:
     share_classes: tuple[str, ...] = ()
 
 
-_NOTHING = Fingerprints(
-    np.zeros((1, DIGEST_BYTES), np.uint8), np.zeros((1, SIDE, SIDE), np.uint8), np.zeros((1, 3), np.int32)
-)
-
-
-_Finding = tuple[Fingerprints, str, str]  # of one file: its reason not to be used, or what is odd about it
+_Finding = tuple[
+    Fingerprints | None, str, str
+]  # of one file: its reason not to be used, or what is odd about it
 
 
 @dataclass(frozen=True, eq=False)
@@ -272,21 +295,34 @@ def scan_files(files: Sequence[LabelledFile], source: Path, progress: Progress |
     key = cache.hash_of("scan 2", os.path.realpath(source))
     names = [str(file.path) if file.box is None else f"{file.path} {file.box}" for file in files]
     states = [_state(file.path) for file in files]
-    known = _remembered(key)
-    found: list[_Finding | None] = [
-        known.get((name, *state)) for name, state in zip(names, states, strict=True)
-    ]
-    new = [place for place, item in enumerate(found) if item is None]
-    for place, item in zip(new, _examined([files[place] for place in new], progress), strict=True):
-        found[place] = item
-    items = [item for item in found if item is not None]
-    prints, reasons, warnings = (
-        (list(column) for column in zip(*items, strict=True)) if items else ([], [], [])
+    rows, earlier = _remembered(key, names, states)
+    if earlier and np.array_equal(rows, np.arange(len(earlier.reasons))):
+        return earlier  # nothing has changed
+    reasons, warnings = [""] * len(files), [""] * len(files)
+    prints = Fingerprints(
+        np.zeros((len(files), DIGEST_BYTES), np.uint8),
+        on_disk_if_large((len(files), SIDE, SIDE)),
+        np.zeros((len(files), 3), np.int32),
     )
-    scan = Scan(joined(prints), reasons, warnings)
-    if new or len(known) != len(files):
-        _remember(key, names, states, scan)
-    return scan
+    if earlier:
+        for place in np.flatnonzero(rows >= 0).tolist():
+            row = int(rows[place])
+            _put(prints, place, earlier.fingerprints.take(np.array([row])))
+            reasons[place], warnings[place] = earlier.reasons[row], earlier.warnings[row]
+    new = np.flatnonzero(rows < 0).tolist()
+    for place, (found, reason, warning) in zip(
+        new, _examined([files[place] for place in new], progress), strict=True
+    ):
+        _put(prints, place, found)
+        reasons[place], warnings[place] = reason, warning
+    return _kept(key, names, states, Scan(prints, reasons, warnings))
+
+
+def _put(prints: Fingerprints, place: int, found: Fingerprints | None) -> None:
+    """Write the fingerprint of one file, zeros where there is none."""
+    prints.digests[place] = 0 if found is None else found.digests[0]
+    prints.thumbnails[place] = 0 if found is None else found.thumbnails[0]
+    prints.sizes[place] = 0 if found is None else found.sizes[0]
 
 
 def _state(path: Path) -> tuple[int, int]:
@@ -311,7 +347,7 @@ def _examine(file: LabelledFile) -> _Finding:
         decoded = decode(_content(file.path), "it")
         return fingerprint_of(cut_out(decoded.pixels, file.box)), "", decoded.warning
     except ImageError as error:
-        return _NOTHING, str(error), ""
+        return None, str(error), ""
 
 
 def _content(path: Path) -> bytes:
@@ -328,26 +364,27 @@ def _content(path: Path) -> bytes:
     return read_bytes(path, "it")
 
 
-def _remembered(key: str) -> dict[tuple[str, int, int], _Finding]:
+def _remembered(
+    key: str, names: Sequence[str], states: Sequence[tuple[int, int]]
+) -> tuple[NDArray[np.intp], Scan | None]:
+    """Return in which row of an earlier scan each file stands that has not changed (-1: in none), and that scan."""
     stored = cache.load("scan", key)
     if stored is None:
-        return {}
+        return np.full(len(names), -1), None
     text = json.loads(stored["text"].tobytes())
-    fingerprints = Fingerprints.from_arrays(stored)
-    places = np.arange(len(fingerprints))
-    states = stored["states"].tolist()
-    return {
-        (name, *state): (fingerprints.take(places[row : row + 1]), reason, warning)
-        for row, (name, state, reason, warning) in enumerate(
-            zip(text["names"], states, text["reasons"], text["warnings"], strict=True)
-        )
+    known = {
+        (name, *state): row
+        for row, (name, state) in enumerate(zip(text["names"], stored["states"].tolist(), strict=True))
     }
+    rows = [known.get((name, *state), -1) for name, state in zip(names, states, strict=True)]
+    return np.array(rows, np.intp), Scan(Fingerprints.from_arrays(stored), text["reasons"], text["warnings"])
 
 
-def _remember(key: str, names: Sequence[str], states: Sequence[tuple[int, int]], scan: Scan) -> None:
+def _kept(key: str, names: Sequence[str], states: Sequence[tuple[int, int]], scan: Scan) -> Scan:
+    """Remember a scan, and return it with its thumbnails where they are remembered."""
     said = {"names": list(names), "reasons": list(scan.reasons), "warnings": list(scan.warnings)}
     text = json.dumps(said)
-    cache.store(
+    stored = cache.kept(
         "scan",
         key,
         {
@@ -356,6 +393,7 @@ def _remember(key: str, names: Sequence[str], states: Sequence[tuple[int, int]],
             **scan.fingerprints.arrays(),
         },
     )
+    return replace(scan, fingerprints=Fingerprints.from_arrays(stored))
 
 
 def index_files(source: Path, found: Found, progress: Progress | None = None) -> RawDataset:

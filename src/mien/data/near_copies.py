@@ -41,7 +41,7 @@ from mien.data.alignment import (
     textured,
 )
 from mien.data.dataset import Progress
-from mien.data.index import SIDE, Fingerprints
+from mien.data.index import SIDE, Fingerprints, on_disk_if_large
 from mien.images.decode import workers
 
 NEIGHBOURS = 8  # candidates of a picture that are verified, at most
@@ -56,6 +56,16 @@ _TURNS = (8.0, -8.0)  # degrees
 _SWAP = np.array([[0, 1, 0], [1, 0, 0], [0, 0, 1]], np.float64)  # exchanges the axes
 _WAVES, _HIGHEST = 8, 10  # waves each way, and the largest sum of both that is kept
 
+# Of the search in cells: cosine of a candidate, least share of its windows, pictures that the cells are made from, and
+# in how many rounds, cells that are looked into, pictures at once.
+_CELL_LIKELY, _CELL_SHARE, _CELL_SAMPLE, _CELL_ROUNDS, _CELL_PROBES, _CELL_QUERIES = (
+    0.8,
+    0.9,
+    40_000,
+    6,
+    4,
+    512,
+)
 _QUERIES, _COLUMNS = 128, 2048  # pictures compared at once, both ways: bounds the memory, fits the caches
 
 
@@ -110,6 +120,43 @@ def near_copies(prints: Fingerprints, progress: Progress | None = None) -> NearC
     found = _near_copies(prints, progress, math.inf)
     assert found is not None
     return found
+
+
+def closest_copies(prints: Fingerprints) -> NearCopies:
+    """Return near copies of which the whole, or nine tenths, look alike, in a time that suits millions of pictures.
+
+    A picture is compared only with those that lie near it in the space of descriptions, and crops to less than 90 % and
+    shifts are not looked for. The answer is kept in the cache.
+    """
+    digests, rows = np.unique(prints.digests, axis=0, return_index=True)
+    key = cache.hash_of("closest copies 1", digests.tobytes())
+    if stored := cache.load("near", key) if len(prints) >= _WORTH_CACHING else None:
+        return _renumbered(NearCopies(*(stored[name] for name in _FIELDS)), rows)  # type: ignore[arg-type]
+    worth = np.flatnonzero(_worth(prints.thumbnails, rows))
+    found = _renumbered(_closest(prints.thumbnails, rows[worth]), worth)
+    if len(prints) >= _WORTH_CACHING:
+        cache.store("near", key, {name: getattr(found, name) for name in _FIELDS})
+    return _renumbered(found, rows)
+
+
+def _closest(all_thumbnails: NDArray[np.uint8], rows: NDArray[np.intp]) -> NearCopies:
+    """Return the closest copies among some rows of thumbnails, numbered by their place in `rows`."""
+    blocks = range(0, len(rows), _COLUMNS)
+    thumbnails = on_disk_if_large((len(rows), SIDE, SIDE))
+    halves = np.empty((len(rows), SIDE // 2, SIDE // 2), np.int8)
+    framed = np.empty(len(rows), bool)
+    for start in blocks:
+        part = slice(start, start + _COLUMNS)
+        thumbnails[part], framed[part] = _without_frames(all_thumbnails[rows[part]])
+        halves[part] = halved(evened(thumbnails[part]))
+    pairs = _verified(thumbnails, halves, np.arange(len(rows)), _candidates_in_cells(thumbnails))
+    return replace(pairs, framed=framed[pairs.first] != framed[pairs.second])
+
+
+def _worth(thumbnails: NDArray[np.uint8], rows: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """Say which of these rows show anything."""
+    parts = [textured(thumbnails[rows[at : at + _COLUMNS]]) for at in range(0, len(rows), _COLUMNS)]
+    return np.concatenate([np.zeros(0, bool), *parts])
 
 
 def near_copies_if_quick(prints: Fingerprints, seconds: float = 60.0) -> NearCopies | None:
@@ -364,6 +411,99 @@ def _candidates(
         yield query + start, other, scores.argmax(axis=0)
         if progress:
             progress(min(start + _QUERIES, len(thumbnails)), len(thumbnails))
+
+
+def _candidates_in_cells(
+    thumbnails: NDArray[np.uint8],
+) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]]:
+    """Yield the same as `_candidates`, but look only into the cells that lie nearest to a query.
+
+    The wholes are sorted into about sqrt(n) cells by spherical k-means, an inverted file (Sivic and Zisserman 2003; as
+    IVFFlat of faiss has it), so that the work grows with n^1.5.
+    """
+    count = len(thumbnails)
+    if not count:
+        return
+    parts = [
+        _described_whole(evened(thumbnails[start : start + _COLUMNS])) for start in range(0, count, _COLUMNS)
+    ]
+    whole = np.concatenate(parts)
+    centres = _cells(whole)
+    cell = np.concatenate(
+        [(whole[at : at + _COLUMNS] @ centres.T).argmax(axis=1) for at in range(0, count, _COLUMNS)]
+    )
+    order = np.argsort(cell, kind="stable")
+    ends = np.searchsorted(cell[order], np.arange(len(centres) + 1))
+    inside = whole[order]  # those of a cell side by side
+    windows = [share for share, steps in _WINDOWS.items() for _ in range(steps**2)]
+    windows += [1.0] * len(_TURNS)
+    ways = [
+        place
+        for place, way in enumerate(_hypotheses())
+        if not way.centre and windows[way.window] >= _CELL_SHARE
+    ]
+    for start in range(0, count, _CELL_QUERIES):
+        described = _described(evened(thumbnails[start : start + _CELL_QUERIES]))
+        queries = np.concatenate(
+            [
+                described[:, _hypotheses()[way].window][:, _hypotheses()[way].order]
+                * _hypotheses()[way].signs
+                for way in ways
+            ]
+        )
+        near = np.argpartition(-(queries @ centres.T), min(_CELL_PROBES, len(centres)) - 1, axis=1)
+        near = near[:, :_CELL_PROBES]
+        asked = near.reshape(-1)
+        who = np.repeat(np.arange(len(queries)), near.shape[1])
+        by_cell = np.argsort(asked, kind="stable")
+        bounds = np.searchsorted(asked[by_cell], np.arange(len(centres) + 1))
+        found: list[tuple[NDArray[np.intp], NDArray[np.intp], Floats]] = []
+        for one in np.flatnonzero(np.diff(bounds)).tolist():
+            these = who[by_cell[bounds[one] : bounds[one + 1]]]
+            scores = queries[these] @ inside[ends[one] : ends[one + 1]].T
+            row, column = np.nonzero(scores > _CELL_LIKELY)
+            found.append((these[row], order[ends[one] + column], scores[row, column]))
+        asker, other, score = (np.concatenate([part[place] for part in found]) for place in range(3))
+        way, query = np.divmod(asker, len(described))
+        keep = other != query + start
+        query, other, way, score = query[keep], other[keep], way[keep], score[keep]
+        best = np.lexsort((-score, other, query))  # of each pair its best way
+        query, other, way, score = query[best], other[best], way[best], score[best]
+        first = np.ones(len(query), bool)
+        first[1:] = (np.diff(query) != 0) | (np.diff(other) != 0)
+        query, other, way, score = query[first], other[first], way[first], score[first]
+        likely = np.lexsort((other, -score, query))
+        query, other, way = query[likely], other[likely], way[likely]
+        rank = np.arange(len(query)) - np.searchsorted(query, query)
+        query, other, way = (part[rank < NEIGHBOURS] for part in (query, other, way))
+        yield query + start, other, np.array(ways)[way]
+
+
+def _described_whole(evened: Floats) -> Floats:
+    """Return what `_described` says of the whole alone: (n, d)."""
+    waves, _, (down, across) = _waves()
+    described = (waves[:_WAVES] @ evened @ waves[:_WAVES].T)[:, down, across]
+    return np.asarray(described / (np.linalg.norm(described, axis=1, keepdims=True) + 1e-3), np.float32)
+
+
+def _cells(whole: Floats) -> Floats:
+    """Return the unit centres of about sqrt(n) cells."""
+    rng = np.random.default_rng(0)
+    count = max(1, math.isqrt(len(whole)))
+    sample = whole[np.sort(rng.permutation(len(whole))[:_CELL_SAMPLE])]
+    centres = sample[rng.permutation(len(sample))[:count]]
+    for _ in range(_CELL_ROUNDS):
+        cell = np.concatenate(
+            [
+                (sample[at : at + _COLUMNS] @ centres.T).argmax(axis=1)
+                for at in range(0, len(sample), _COLUMNS)
+            ]
+        )
+        sums = np.zeros_like(centres)
+        np.add.at(sums, cell, sample)
+        norm = np.linalg.norm(sums, axis=1, keepdims=True)
+        centres = np.where(norm > 0, sums / np.maximum(norm, 1e-6), centres)
+    return np.asarray(centres, np.float32)
 
 
 def _nearest(

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from mien.data.dataset import Split
 from mien.data.duplicates import published_copies
 from mien.data.index import Fingerprints, fingerprints_of, joined
-from mien.data.near_copies import NearCopies, near_copies, near_copies_if_quick
+from mien.data.near_copies import NearCopies, closest_copies, estimated_s, near_copies, near_copies_if_quick
 from mien.errors import DataError
 
+_SEARCH_S = 600  # of processor time, about, for near copies of all kinds; some 45,000 pictures
 _HEAVY = 2  # a group of more than this many times the share of all pictures is for training
 
 
@@ -102,18 +103,28 @@ class Together:
 def kept_together(split: Split) -> Together:
     """Find what belongs together: groups (Split.groups), pixel copies and near copies, directly or in a chain.
 
+    Of very many pictures, crops and shifts are not looked for, because that takes days.
+
     Where that would put a whole class into one unit, near copies of each other all, they do not count.
     """
     fingerprints = fingerprints_of(split.pictures)
     kinds = _kinds(fingerprints)
-    pairs = _as_rows(near_copies(fingerprints))
+    problems: tuple[str, ...] = ()
+    if (hours := estimated_s(len(fingerprints)) / 3600) * 3600 <= _SEARCH_S:
+        pairs = _as_rows(near_copies(fingerprints))
+    else:
+        pairs = _as_rows(closest_copies(fingerprints))
+        problems = (
+            "of so many pictures, near copies were searched as a whole: crops to less than 90 % may lie on both sides "
+            f"(to find those, `mien data` takes about {hours:.1f} hours of processor time)",
+        )
     units = _units(kinds, split.groups, pairs)
     if _lonely(units, split.labels):
         without = _units(kinds, split.groups, pairs[:0])
         if not _lonely(without, split.labels):
             problem = "near copies lie on both sides: all pictures of a class are near copies of each other"
             return Together(without, kinds, pairs[:0], (problem,))
-    return Together(units, kinds, pairs)
+    return Together(units, kinds, pairs, problems)
 
 
 def leaks(splits: Mapping[str, Split]) -> list[str]:

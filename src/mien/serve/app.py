@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
-from anyio import open_file, to_thread
+from anyio import to_thread
 from fastapi import APIRouter, FastAPI, Request
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
@@ -23,8 +23,9 @@ from mien.files import cannot_write
 from mien.serve import live, schemas
 from mien.serve.batcher import Answer
 from mien.serve.config import MEGA, ServeConfig
+from mien.serve.database import DatabaseLost
 from mien.serve.fair_queue import Picture, picture
-from mien.serve.jobs import ABOUT, ROWS, TABLE, UNFINISHED, VIDEO, Jobs
+from mien.serve.jobs import PIECE_BYTES, ROWS, TABLE, UNFINISHED, VIDEO, JobLost, Jobs
 from mien.serve.middleware import Middleware
 from mien.serve.problems import ApiError, add_handlers, problem_of
 from mien.serve.schemas import bytes_or_form, problems, with_problem
@@ -44,7 +45,6 @@ wants a token, a browser offers the subprotocols `mien` and `bearer.TOKEN`.
 PICTURES, VIDEOS = "pictures", "video"  # fields of forms
 _SMALL_BYTES = 65_536  # so few are looked at faster than a thread is asked
 _ALONE = "the picture"
-_CHUNK_BYTES = 1 << 20
 router = APIRouter()
 
 
@@ -160,7 +160,7 @@ async def analyze(request: Request) -> JSONResponse:
                 sent = [(printable(file.filename or _ALONE), await file.read()) for file in files]
         else:
             sent = [(_ALONE, await Request(request.scope, body).body())]
-        service.take(request, pictures=len(sent))
+        await service.take(request, pictures=len(sent))
         answers = await _answers(request, sent)
     if len(answers) == 1 and isinstance(answers[0], ImageError):
         raise answers[0]
@@ -228,45 +228,64 @@ async def begin_video(request: Request) -> JSONResponse:
     service.refuse_when_draining()
     without_parameters(request)
     kind = kind_of(request, "video/", VIDEOS)
-    service.take(request, videos=1)
+    await service.take(request, videos=1)
     body = LimitedBody(request, service.config.max_video_megabytes * MEGA, service.config.timeout_s)
-    state = service.jobs.begin()
-    target = service.jobs.place(state.id, VIDEO)
+    announced = request.headers.get("content-length", "")
+    jobs = service.jobs
+    job = await to_thread.run_sync(jobs.begin, int(announced) if announced.isdigit() else None)
     try:
-        await _receive(request, body, kind, target)
+        count = await _receive(request, body, kind, jobs, job)
         service.refuse_when_draining()
-        state = service.video_worker.add(state)
-    except OSError as error:
-        service.jobs.remove(state.id)
-        raise cannot_write(Path("the video"), error) from error
-    except BaseException:
-        service.jobs.remove(state.id)
+        state = await to_thread.run_sync(jobs.queue, job, count)
+    except BaseException as error:
+        with suppress(DatabaseLost):  # then it goes when its lease is over
+            await asyncio.shield(asyncio.to_thread(jobs.remove, job))
+        if isinstance(error, JobLost):
+            raise ApiError("the video took too long to come; send it again", 408) from error
+        if isinstance(error, OSError):  # a form's file
+            raise cannot_write(Path("the video"), error) from error
         raise
-    here = f"/v1/videos/{state.id}"
+    service.video_worker.look()
+    here = f"/v1/videos/{job}"
     return JSONResponse({**state.to_dict(), "links": {"self": here, "result": f"{here}/result"}}, 202)
 
 
-async def _receive(request: Request, body: LimitedBody, kind: str, target: Path) -> None:
-    count = 0
-    async with await open_file(target, "wb") as file:
-        if kind == FORM:
-            async with files_of(request, body, VIDEOS, 1) as (upload,):
-                while chunk := await upload.read(_CHUNK_BYTES):
-                    count += await file.write(chunk)
-        else:
-            async for chunk in Request(request.scope, body).stream():
-                count += await file.write(chunk)
+async def _receive(request: Request, body: LimitedBody, kind: str, jobs: Jobs, job: str) -> int:
+    """Store the video in pieces as it comes; return how many bytes it has."""
+    count = number = 0
+    waiting = bytearray()
+
+    async def store(least: int) -> None:
+        nonlocal count, number
+        while len(waiting) >= least:
+            piece = bytes(waiting[:PIECE_BYTES])
+            del waiting[:PIECE_BYTES]
+            await to_thread.run_sync(jobs.add, job, VIDEO, number, piece)
+            count, number = count + len(piece), number + 1
+
+    if kind == FORM:
+        async with files_of(request, body, VIDEOS, 1) as (upload,):
+            while chunk := await upload.read(PIECE_BYTES):
+                waiting += chunk
+                await store(PIECE_BYTES)
+    else:
+        async for chunk in Request(request.scope, body).stream():
+            waiting += chunk
+            await store(PIECE_BYTES)
+    if waiting:
+        await store(1)
     if not count:
         raise ApiError("the video is empty (0 bytes); send a video file", 422)
+    return count
 
 
 @router.get(
     "/v1/videos/{job}",
     summary="How far it is",
     response_model=schemas.VideoState,
-    responses=problems(401, 404, 421),
+    responses=problems(401, 404, 421, 503),
 )
-async def video_state(request: Request, job: str) -> JSONResponse:
+def video_state(request: Request, job: str) -> JSONResponse:
     return JSONResponse(service_of(request).jobs.state(job).to_dict())
 
 
@@ -276,21 +295,22 @@ async def video_state(request: Request, job: str) -> JSONResponse:
     response_model=schemas.VideoResult,
     responses={
         200: {"content": {"text/csv": {"schema": {"type": "string"}}}},
-        **problems(401, 404, 409, 410, 421, 422),
+        **problems(401, 404, 409, 410, 421, 422, 503),
     },
 )
-async def video_result(request: Request, job: str, format: Literal["json", "csv"] = "json") -> Response:
+def video_result(request: Request, job: str, format: Literal["json", "csv"] = "json") -> Response:
     """CSV has one row per face and frame; JSON one object per frame. 409 while the video is not done."""
-    service = service_of(request)
-    _check_done(service, job)
-    service.jobs.fetched(job)
+    jobs = service_of(request).jobs
+    _check_done(jobs, job)
+    about = jobs.about(job)
     if format == "csv":
-        return FileResponse(service.jobs.place(job, TABLE), media_type="text/csv", filename="faces.csv")
-    return StreamingResponse(_json(service.jobs.place(job)), media_type="application/json")
+        named = {"Content-Disposition": 'attachment; filename="faces.csv"'}
+        return StreamingResponse(_pieces(jobs, job, TABLE), headers=named, media_type="text/csv")
+    return StreamingResponse(_json(about, _pieces(jobs, job, ROWS)), media_type="application/json")
 
 
-def _check_done(service: Service, job: str) -> None:
-    found = service.jobs.state(job)
+def _check_done(jobs: Jobs, job: str) -> None:
+    found = jobs.state(job)
     if found.status in UNFINISHED:
         raise ApiError(f"the video is {found.status}; ask for its state until it is done", 409)
     if found.status != "done":
@@ -298,24 +318,32 @@ def _check_done(service: Service, job: str) -> None:
         raise ApiError(f"there are no results: the video {end}", 410)
 
 
-def _json(folder: Path) -> Iterator[str]:
-    """Yield the result in pieces; a long video has hundreds of megabytes."""
-    yield (folder / ABOUT).read_text(encoding="utf-8").removesuffix("}") + ', "rows": ['
-    comma = ""
-    with (folder / ROWS).open(encoding="utf-8") as rows:
-        for row in rows:
-            yield comma + row.rstrip("\n")
-            comma = ",\n"
-    yield "]}"
+def _pieces(jobs: Jobs, job: str, name: str) -> Iterator[bytes]:
+    """Yield a result; TimeoutError, with which the connection ends, where it is deleted in the middle."""
+    try:
+        yield from jobs.pieces(job, name)
+    except (JobLost, DatabaseLost) as error:
+        raise TimeoutError from error
+
+
+def _json(about: str, rows: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield the result in pieces; a long video has hundreds of megabytes. rows: lines, cut anywhere."""
+    yield about.removesuffix("}").encode() + b', "rows": ['
+    held = b""  # of line breaks, since the last has no comma behind it
+    for data in rows:
+        piece = held + data
+        held = b"\n" if piece.endswith(b"\n") else b""
+        yield piece.removesuffix(b"\n").replace(b"\n", b",\n")
+    yield b"]}"
 
 
 @router.delete(
     "/v1/videos/{job}",
     status_code=204,
     summary="Cancel it, or delete its results",
-    responses=problems(401, 403, 404, 421),
+    responses=problems(401, 403, 404, 421, 503),
 )
-async def delete_video(request: Request, job: str) -> Response:
+def delete_video(request: Request, job: str) -> Response:
     service_of(request).jobs.drop(job)
     return Response(status_code=204)
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hmac
-import threading
-import time
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +22,11 @@ SUBPROTOCOL, TOKEN_PREFIX = "mien", "bearer."  # of the WebSocket; the page's ap
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 _NEEDS_TOKEN = ("/v1/", "/metrics")
 _KEY = "mien.key"  # where a request's scope has its client
+LIMITS = {  # of a client: what is counted, and the seconds after which counting begins anew
+    "pictures_per_minute": ("pictures", 60),
+    "pictures_per_day": ("pictures", 86_400),
+    "videos_per_day": ("videos", 86_400),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,10 +41,14 @@ class Key:
 
     def __post_init__(self) -> None:
         check_token(self.token)
-        for name in ("pictures_per_minute", "pictures_per_day", "videos_per_day"):
+        for name in LIMITS:
             limit = getattr(self, name)
             if limit is not None and limit < 1:
                 raise ConfigError(f"{name} must be 1 or more, got {limit}; leave it out for no limit")
+
+    @property
+    def has_limits(self) -> bool:
+        return any(getattr(self, name) is not None for name in LIMITS)
 
 
 def read_keys(path: Path) -> tuple[Key, ...]:
@@ -65,45 +72,6 @@ def read_keys(path: Path) -> tuple[Key, ...]:
     if len({key.token for key in keys}) < len(keys):
         raise ConfigError(f"{path} gives two clients the same token; give each its own")
     return tuple(keys)
-
-
-class Quotas:
-    """What clients have asked for, in the running minute and day (UTC), in this process. Safe to use from threads."""
-
-    def __init__(self) -> None:
-        self._counts: dict[
-            tuple[str, str], tuple[int, int]
-        ] = {}  # client and limit: number of the span, count in it
-        self._lock = threading.Lock()
-
-    def take(self, key: Key | None, *, pictures: int = 0, videos: int = 0) -> None:
-        """Count what a client asks for. ApiError (429) where that is more than it may; then nothing is counted."""
-        if key is None:
-            return
-        wanted = (
-            ("pictures_per_minute", pictures, 60),
-            ("pictures_per_day", pictures, 86_400),
-            ("videos_per_day", videos, 86_400),
-        )
-        now = time.time()
-        with self._lock:
-            taken = {}
-            for name, count, length_s in wanted:
-                limit, span = getattr(key, name), int(now // length_s)
-                if limit is None or not count:
-                    continue
-                known, before = self._counts.get((key.name, name), (span, 0))
-                before = before if known == span else 0
-                if before + count > limit:
-                    left_s = (span + 1) * length_s - now
-                    what, _, each = name.partition("_per_")
-                    raise ApiError(
-                        f"{key.name} may ask for {limit:,} {what} a {each} and has had {before:,}; try again later",
-                        429,
-                        {"Retry-After": str(int(left_s) + 1)},
-                    )
-                taken[key.name, name] = (span, before + count)
-            self._counts |= taken
 
 
 def key_of(scope: Mapping[str, Any]) -> Key | None:

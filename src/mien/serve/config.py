@@ -14,12 +14,16 @@ from mien.settings import setting
 # A browser hands the token on as part of a WebSocket subprotocol, which allows only these letters (RFC 9110, token).
 _TOKEN = re.compile(r"[A-Za-z0-9._~-]{16,200}")
 _LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]")
+_DATABASES = ("postgresql", "postgresql+psycopg", "postgres")
 MEGA = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServeConfig:
-    """The settings of `mien serve`, all but the network. Every limit holds for one process. Raises ConfigError."""
+    """The settings of `mien serve`, all but the network. Raises ConfigError.
+
+    A limit holds for one process, but for those of videos: all that share `jobs` have these in common.
+    """
 
     host: str = setting("127.0.0.1", "address to listen on; 0.0.0.0: every network that this machine is in")
     port: int = setting(8000, "port to listen on; 0: any free one")
@@ -62,10 +66,17 @@ class ServeConfig:
     max_video_megabytes: int = setting(512, "megabytes that a video may have")
     max_video_minutes: float = setting(60.0, "minutes that the analysis of a video may take")
     keep_minutes: float = setting(15.0, "minutes after which the results of a video are deleted")
-    video_folder: str | None = setting(
+    jobs: str | None = setting(
         None,
-        "folder in which videos and results outlive the server, and several servers share them; unset: one that goes "
-        "with it",
+        "where videos wait and quotas are counted, so that both outlive the server and several share them: a file "
+        "(SQLite), or postgresql://USER:PASSWORD@HOST/DATABASE, better given in $MIEN_JOBS, where ps does not show it; "
+        "unset: a file that goes with the server",
+    )
+    max_jobs_megabytes: int = setting(
+        2500, "megabytes that videos and their results may take together; the oldest results go first"
+    )
+    lease_s: float = setting(
+        30.0, "seconds after which another process begins a video anew whose own was killed or cut off"
     )
     max_live: int = setting(8, "cameras at the same time")
     grace_s: float = setting(30.0, "seconds for which a stopping server goes on with what it has begun")
@@ -85,11 +96,11 @@ class ServeConfig:
                 "max_requests",
                 "waiting_megabytes",
             ),
-            *("queue", "batch", "max_videos", "max_video_megabytes", "max_live"),
+            *("queue", "batch", "max_videos", "max_video_megabytes", "max_jobs_megabytes", "max_live"),
         ):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be 1 or more, got {getattr(self, name)}")
-        for name in ("timeout_s", "decode_s", "max_video_minutes", "keep_minutes"):
+        for name in ("timeout_s", "decode_s", "max_video_minutes", "keep_minutes", "lease_s"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
                 raise ConfigError(f"{name} must be above 0, got {getattr(self, name)}")
         for name in ("batch_wait_ms", "grace_s", "drain_s"):
@@ -99,6 +110,16 @@ class ServeConfig:
             raise ConfigError(
                 f"queue must have room for the {self.max_pictures} pictures of one request, got {self.queue}; raise "
                 "--queue or lower --max-pictures"
+            )
+        if self.max_jobs_megabytes < self.max_video_megabytes:
+            raise ConfigError(
+                f"max_jobs_megabytes must have room for a video of {self.max_video_megabytes} MB, got "
+                f"{self.max_jobs_megabytes}; raise --max-jobs-megabytes or lower --max-video-megabytes"
+            )
+        scheme, mark, _ = (self.jobs or "").partition("://")
+        if self.jobs == "" or (mark and scheme not in _DATABASES):
+            raise ConfigError(
+                f"jobs is the path of a file or begins with postgresql://, got {f'{scheme}://…' if mark else 'nothing'}"
             )
         if self.token is not None:
             check_token(self.token)

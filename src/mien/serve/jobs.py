@@ -1,72 +1,48 @@
-"""Videos and their results on disk: a folder a job, so that every process of the server knows of all jobs.
+"""The queue of videos: each is a job, in the database with its film and its results; every process knows of all.
 
-The folders are the queue as well: whichever process is free takes the oldest job that waits, and holds its lock for as
-long as it works on it. A lock goes with its process, however that ends. So where the folder outlives the server
-(`durable`), the next server, or another one on the same folder, goes on with what was not finished.
-
-`private_folder` is the one with temporary files: only this user may look inside, and it goes with its server, killed or
-not.
+Whichever process is free takes the oldest job that waits. It is that process's for as long as it renews its lease,
+which a thread does beside the work; where it stops to, because the process was killed or lost the database, another
+begins the job anew. Whoever has lost a job, or whose job was cancelled, is told so at its next note and can no longer
+change it. The film lies there until the job ends.
 """
 
 from __future__ import annotations
 
 import json
-import math
-import os
+import logging
 import re
 import secrets
-import shutil
-import subprocess
-import sys
-import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import IO, Any
 
-from mien.files import cannot_write, is_running, whole_file
+from sqlalchemy import Connection, and_, delete, func, insert, or_, select, update
+from sqlalchemy.engine import RowMapping
+
+from mien.errors import MienError
+from mien.serve.config import MEGA, ServeConfig
+from mien.serve.database import JOBS, PIECES, Database, now_s
 from mien.serve.problems import ApiError, Busy, problem
 
-VIDEO, ROWS, TABLE, ABOUT = "video", "rows.jsonl", "faces.csv", "about.json"
-_STATE, _CANCELLED, _FETCHED, _LOCK = "state.json", "cancelled", "fetched", "lock"
-_ID = re.compile(r"[A-Za-z0-9_-]{22}")
+_NAMES = VIDEO, ROWS, TABLE = ("video", "rows", "table")  # what lies in pieces
+PIECE_BYTES = 1 << 20
 UNFINISHED = ("receiving", "queued", "running")
+_ID = re.compile(r"[A-Za-z0-9_-]{22}")
 _MOST_KEPT = 32  # finished jobs; the oldest go first
-_BEGINNING_S = 60.0  # a folder without a state is being made, unless it is older
 _LOST = "the server's process ended while it worked on the video; send it again"
 _MOST_TRIES = 2  # a video that ends the process which reads it must not end all of them
-_PREFIX = "mien-serve-"
-_FOLDER_LOCK = "lock"
-_MAKING_S = 60.0
-# Waits until nobody holds the lock any more, however they ended, and removes the folder. The modules that it may
-# import are few, so that it is small: it lives as long as the server does.
-_WATCH = """
-import fcntl, shutil, signal, sys
-signal.signal(signal.SIGTERM, signal.SIG_IGN)  # comes to all processes of a service; the server decides when it ends
-with open(sys.argv[1], "rb") as lock:
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    shutil.rmtree(sys.argv[2], ignore_errors=True)
-"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class State:
-    """Where a job stands.
-
-    progress: 0 to 1. begun_s, changed_s: seconds since 1970. process: number of the one that noted it. tries: how often
-    somebody began to work on it.
-    """
+    """Where a job stands. progress: 0 to 1. tries: how often somebody began to work on it."""
 
     id: str
-    status: str = "receiving"
-    progress: float = 0.0
-    problem: dict[str, Any] | None = None
-    begun_s: float = 0.0
-    changed_s: float = 0.0
-    process: int = 0
-    tries: int = 0
+    status: str
+    progress: float
+    problem: dict[str, Any] | None
+    tries: int
 
     def to_dict(self) -> dict[str, Any]:
         """Return what clients get."""
@@ -74,302 +50,299 @@ class State:
         return {**shown, "problem": self.problem} if self.problem else shown
 
 
+class JobLost(Exception):
+    """The job was cancelled or removed, or another process has it now."""
+
+
 class Jobs:
-    """The jobs below one folder. `folder` is there already; other processes may use it at the same time.
+    """The jobs in a database, which other processes may use at the same time. Every call may raise DatabaseLost."""
 
-    most: unfinished jobs at the same time. keep_s: for which results are kept. longest_s: for which a job may be
-    unfinished; what is older was forgotten. durable: whether the folder outlives the server, and jobs with it.
-    """
+    def __init__(self, database: Database, config: ServeConfig) -> None:
+        self._database, self._config = database, config
+        self._me = secrets.token_urlsafe(16)
+        self._mine: set[str] = set()
+        self._waiting = 0
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._renew, name="mien-leases", daemon=True)
+        self._thread.start()
 
-    def __init__(
-        self,
-        folder: Path,
-        most: int,
-        keep_s: float,
-        longest_s: float = math.inf,
-        *,
-        durable: bool = False,
-    ) -> None:
-        self._folder, self._most, self._keep_s, self._longest_s = folder, most, keep_s, longest_s
-        self.durable = durable
-        self._identity = _identity(folder)
+    @property
+    def outlive(self) -> bool:
+        """Whether jobs outlive the server."""
+        return self._database.outlives
 
-    def check_folder(self) -> None:
-        """Raise ApiError (503) where the folder is no longer the one that it was, or cannot be written to."""
-        try:
-            same = _identity(self._folder) == self._identity
-        except OSError:
-            same = False
-        if not (same and os.access(self._folder, os.W_OK | os.X_OK)):
-            raise ApiError("this server has lost its folder for temporary files; start it again", 503)
+    @property
+    def waiting(self) -> int:
+        """Return how many jobs waited when that was last looked at."""
+        return self._waiting
 
-    def begin(self) -> State:
-        """Make a job that waits for its video; Busy where too many are unfinished."""
-        self.check_folder()
-        self.sweep()
-        if sum(state.status in UNFINISHED for state in self._all()) >= self._most:
-            raise Busy(f"{self._most} videos are waiting or running already")
-        state = State(id=secrets.token_urlsafe(16), begun_s=time.time())
-        try:
-            self.place(state.id).mkdir(mode=0o700)
-        except OSError as error:
-            raise cannot_write(self.place(state.id), error) from error
-        return self.note(state)
+    @property
+    def mine(self) -> tuple[str, ...]:
+        """Return the jobs that this process receives or works on."""
+        return tuple(self._mine)
 
-    def place(self, job: str, name: str = "") -> Path:
-        """Return the folder of a job, or a file in it."""
-        return self._folder / job / name
+    def check(self) -> None:
+        """Raise ApiError (503) where the place of the jobs is lost for good."""
+        self._database.check()
 
-    def note(self, state: State, **changes: Any) -> State:
-        """Store where a job stands. A job that was removed meanwhile stays removed."""
-        state = replace(state, **changes, changed_s=time.time(), process=os.getpid())
-        if self.place(state.id).is_dir():
-            with whole_file(self.place(state.id, _STATE)) as temporary:
-                temporary.write_text(json.dumps(asdict(state)), encoding="utf-8")
-        return state
+    def close(self) -> None:
+        """Stop to renew leases."""
+        self._ended.set()
+        self._thread.join()
 
-    def state(self, job: str) -> State:
-        """Return where a job stands; ApiError (404) where there is none."""
-        state = self._read(job) if _ID.fullmatch(job) else None
-        if state is None or self._is_old(state):  # that is to be swept, but is nobody's any more already
-            raise ApiError(
-                "there is no such video; results are deleted after a while", 404, {"Connection": "keep-alive"}
-            )
-        return state
+    def begin(self, announced: int | None = None) -> str:
+        """Make a job that waits for its video; Busy where there is no room for it.
 
-    @contextmanager
-    def taken(self) -> Iterator[State | None]:
-        """Hold the oldest job that waits and that nobody works on, as `running`, for the length of the block; or None.
-
-        One that was begun twice by processes which ended has failed: it is what ends them.
+        announced: bytes that the video will have; None: as many as are allowed. Returns the job's identifier.
         """
-        waiting = [state for state in self._all() if state.status in ("queued", "running")]
-        for state in sorted(waiting, key=lambda state: state.begun_s):
-            if (held := self._locked(state.id)) is None:
-                continue
-            with held:
-                found = self._read(state.id)  # another may have finished it before we had the lock
-                if found is None or found.status not in ("queued", "running"):
-                    continue
-                if found.tries >= _MOST_TRIES:
-                    self.note(found, status="failed", problem=problem(_LOST, 500))
-                    self.place(found.id, VIDEO).unlink(missing_ok=True)
-                    continue
-                yield self.note(found, status="running", progress=0.0, tries=found.tries + 1)
-                with suppress(OSError):
-                    self.place(state.id, _LOCK).unlink(missing_ok=True)
-                return
-        yield None
+        room = self._config.max_video_megabytes * MEGA if announced is None else announced
+        job = secrets.token_urlsafe(16)
+        self.sweep()
+        with self._database.writing() as connection:
+            self._database.lock(connection)  # or two replicas would both take the last place
+            count = connection.scalar(select(func.count()).where(JOBS.c.status.in_(UNFINISHED)))
+            if (count or 0) >= self._config.max_videos:
+                raise Busy(f"{self._config.max_videos} videos are waiting or running already")
+            if self._make_room(connection, room) < 0:
+                limit = self._config.max_jobs_megabytes
+                raise Busy(f"videos and results fill the {limit} MB that they may have", 30)
+            connection.execute(
+                insert(JOBS).values(
+                    **{"id": job, "status": "receiving", "progress": 0.0, "tries": 0, "bytes": room},
+                    **{"owner": self._me, "lease_s": self._until(), "fetched": False},
+                    **{"begun_s": now_s(), "changed_s": now_s()},
+                )
+            )
+        self._mine.add(job)
+        return job
 
-    def _locked(self, job: str) -> IO[bytes] | None:
-        """Return the open lock of a job, or None where another process has it or the job is gone."""
-        try:
-            file = self.place(job, _LOCK).open("ab")
-        except OSError:
-            return None
-        try:
-            lock_file(file, shared=False)
-        except OSError:
-            file.close()
-            return None
-        return file
+    def add(self, job: str, name: str, number: int, data: bytes) -> None:
+        """Store a piece of the video or of a result, in order. JobLost where the job is no longer ours."""
+        with self._database.writing() as connection:
+            found = connection.execute(select(JOBS.c.id).where(self._is_mine(job)).with_for_update())
+            if found.first() is None:
+                raise JobLost
+            connection.execute(insert(PIECES).values(job=job, name=name, number=number, data=data))
+
+    def queue(self, job: str, count: int) -> State:
+        """Let a job wait whose video has come. count: bytes that it has."""
+        if not self._note(job, status="queued", bytes=count, owner=None, lease_s=None):
+            raise ApiError("the video took too long to come; send it again", 408)
+        self._mine.discard(job)
+        return self.state(job)
+
+    def take(self, *, left: bool = True) -> State | None:
+        """Return the oldest job that waits, or that was somebody's who does not renew his lease; it is ours then.
+
+        left: False for only those that wait. One that was begun twice by processes which ended has failed: it is what
+        ends them.
+        """
+        waits = [JOBS.c.status == "queued"]
+        if left:
+            waits.append(and_(JOBS.c.status == "running", JOBS.c.lease_s < now_s()))
+        wanted = select(JOBS).where(or_(*waits)).order_by(JOBS.c.begun_s).limit(1)
+        with self._database.writing() as connection:
+            found = connection.execute(wanted.with_for_update(skip_locked=True)).mappings().first()
+            if found is None:
+                return None
+            ours, tries = JOBS.c.id == found["id"], found["tries"] + 1
+            if tries <= _MOST_TRIES:
+                values = {"status": "running", "owner": self._me, "lease_s": self._until(), "tries": tries}
+            else:
+                values = {"status": "failed", "problem": json.dumps(problem(_LOST, 500)), "owner": None}
+            connection.execute(update(JOBS).where(ours).values(**values, progress=0.0, changed_s=now_s()))
+            if tries > _MOST_TRIES:
+                _erase(connection, found["id"], *_NAMES)
+        if tries > _MOST_TRIES:
+            return self.take(left=left)
+        self._mine.add(found["id"])
+        return _state({**found, "status": "running", "progress": 0.0, "tries": tries})
+
+    def pieces(self, job: str, name: str) -> Iterator[bytes]:
+        """Yield the video or a result of a job in pieces, without holding a connection between two."""
+        number = 0
+        wanted = select(PIECES.c.data).where(PIECES.c.job == job, PIECES.c.name == name)
+        while True:
+            with self._database.reading() as connection:
+                data = connection.scalar(wanted.where(PIECES.c.number == number))
+                if data is None and self._read(connection, job) is None:
+                    raise JobLost  # removed in the middle
+            if data is None:
+                return
+            yield data
+            number += 1
+
+    def progress(self, job: str, share: float) -> None:
+        """Note how far it is. JobLost where the job is no longer ours."""
+        if not self._note(job, progress=share):
+            raise JobLost
+
+    def forget(self, job: str) -> None:
+        """Renew the lease of a job no more."""
+        self._mine.discard(job)
+
+    def finish(self, job: str, about: dict[str, Any], results: dict[str, IO[bytes]]) -> None:
+        """Store the results and let the video go. results: by name, read from where they stand. May be repeated.
+
+        JobLost where the job is no longer ours.
+        """
+        if not self._note(job, erase=list(results)):  # that were begun to be stored before
+            raise JobLost
+        count = 0
+        for name, file in results.items():
+            file.seek(0)
+            for number, data in enumerate(iter(lambda file=file: file.read(PIECE_BYTES), b"")):  # type: ignore[misc]
+                self.add(job, name, number, data)
+                count += len(data)
+        end = {"status": "done", "progress": 1.0, "about": json.dumps(about), "bytes": count, "owner": None}
+        if not self._note(job, erase=[VIDEO], **end):
+            raise JobLost
+        self._mine.discard(job)
+
+    def fail(self, job: str, why: dict[str, Any]) -> None:
+        """Let a job of ours end without results. why: a problem."""
+        self._note(job, erase=_NAMES, status="failed", problem=json.dumps(why), owner=None, bytes=0)
+        self._mine.discard(job)
 
     def put_back(self, state: State) -> None:
         """Let a job wait again that was begun and not finished."""
-        self.note(state, status="queued", progress=0.0, tries=state.tries - 1)
+        self._note(state.id, status="queued", progress=0.0, owner=None, tries=state.tries - 1)
+        self._mine.discard(state.id)
 
     def give_up_waiting(self, why: dict[str, Any]) -> None:
         """Let all jobs that wait fail, for the reason given, where nobody will come to take them."""
-        for state in self._all():
-            if state.status == "queued":
-                self.note(state, status="failed", problem=why)
-                self.place(state.id, VIDEO).unlink(missing_ok=True)
+        values = {"status": "failed", "problem": json.dumps(why), "changed_s": now_s(), "bytes": 0}
+        with self._database.writing() as connection:
+            connection.execute(update(JOBS).where(JOBS.c.status == "queued").values(values))
 
-    def is_cancelled(self, job: str) -> bool:
-        return self.place(job, _CANCELLED).exists() or not self.place(job).is_dir()
+    def state(self, job: str) -> State:
+        """Return where a job stands; ApiError (404) where there is none."""
+        return _state(self._found(job))
 
-    def unfinished_here(self) -> tuple[str, ...]:
-        """Return the unfinished jobs of this process."""
-        return tuple(
-            state.id for state in self._all() if state.status in UNFINISHED and state.process == os.getpid()
-        )
+    def about(self, job: str) -> str:
+        """Return what results say before their rows, JSON; remember that somebody has had them."""
+        found = self._found(job)
+        if not found["fetched"]:
+            with self._database.writing() as connection:
+                connection.execute(update(JOBS).where(JOBS.c.id == job).values(fetched=True))
+        return str(found["about"])
 
-    def fetched(self, job: str) -> None:
-        """Remember that somebody has had the results."""
-        with suppress(OSError):
-            self.place(job, _FETCHED).touch()
+    def _found(self, job: str) -> RowMapping:
+        found = None
+        if _ID.fullmatch(job):
+            with self._database.reading() as connection:
+                found = self._read(connection, job)
+        if found is None:
+            words = "there is no such video; results are deleted after a while"
+            raise ApiError(words, 404, {"Connection": "keep-alive"})
+        return found
 
-    def is_unfetched(self, job: str) -> bool:
-        found = self._read(job)
-        return found is not None and found.status == "done" and not self.place(job, _FETCHED).exists()
+    def _read(self, connection: Connection, job: str) -> RowMapping | None:
+        # One that is to be swept is nobody's any more already.
+        there = and_(JOBS.c.id == job, JOBS.c.status != "receiving", ~self._is_old())
+        return connection.execute(select(JOBS).where(there)).mappings().first()
+
+    def has_unfetched(self, jobs: Sequence[str]) -> bool:
+        """Say whether results of one of these jobs are there and nobody has had them."""
+        wanted = and_(JOBS.c.id.in_(jobs), JOBS.c.status == "done", ~JOBS.c.fetched)
+        with self._database.reading() as connection:
+            return connection.scalar(select(JOBS.c.id).where(wanted).limit(1)) is not None
 
     def drop(self, job: str) -> None:
-        """Cancel an unfinished job, or remove a finished one with its results."""
+        """Cancel an unfinished job, whoever works on it, or remove a finished one with its results."""
         if self.state(job).status not in UNFINISHED:
             self.remove(job)
             return
-        with suppress(OSError):
-            self.place(job, _CANCELLED).touch()
-        for name in (VIDEO, ROWS, TABLE):
-            self.place(job, name).unlink(missing_ok=True)
+        unfinished = and_(JOBS.c.id == job, JOBS.c.status.in_(UNFINISHED))
+        values = {"status": "cancelled", "owner": None, "bytes": 0, "changed_s": now_s()}
+        with self._database.writing() as connection:
+            if connection.execute(update(JOBS).where(unfinished).values(values)).rowcount:
+                _erase(connection, job, *_NAMES)
 
     def remove(self, job: str) -> None:
-        """Remove all of a job. What cannot be removed now is removed by a later sweep."""
-        for name in (
-            VIDEO,
-            ROWS,
-            TABLE,
-            ABOUT,
-            _LOCK,
-        ):  # by name first: to list a folder takes a free file descriptor
-            with suppress(OSError):
-                self.place(job, name).unlink(missing_ok=True)
-        shutil.rmtree(self.place(job), ignore_errors=True)
+        """Remove all of a job."""
+        self._mine.discard(job)
+        with self._database.writing() as connection:
+            _remove(connection, job)
 
     def sweep(self) -> None:
-        """Remove jobs that are old, too many, or were forgotten. Raises OSError where the folder cannot be listed."""
-        finished = []
-        for folder in list(self._folder.iterdir()):
-            if not _ID.fullmatch(folder.name):
-                continue
-            state = self._read(folder.name)
-            if state and state.status not in UNFINISHED:
-                finished.append(state)
-            elif _age_s(folder) > (self._longest_s if state else _BEGINNING_S):
-                self.remove(folder.name)
-        finished.sort(key=lambda state: -state.changed_s)
-        for place, state in enumerate(finished):
-            if place >= _MOST_KEPT or self._is_old(state):
-                self.remove(state.id)
+        """Remove jobs that are old, too many, too large together, or were forgotten."""
+        longest_s = 60 * (self._config.max_videos + 1) * self._config.max_video_minutes
+        no_more = or_(
+            and_(JOBS.c.status == "receiving", JOBS.c.lease_s < now_s()),
+            and_(JOBS.c.status.in_(("queued", "running")), JOBS.c.begun_s < now_s() - longest_s),
+            self._is_old(),
+        )
+        with self._database.writing() as connection:
+            self._database.lock(connection)
+            for job in list(connection.scalars(select(JOBS.c.id).where(no_more))):
+                _remove(connection, job)
+            self._make_room(connection, 0)
 
-    def _is_old(self, state: State) -> bool:
-        return state.status not in UNFINISHED and time.time() - state.changed_s > self._keep_s
+    def _make_room(self, connection: Connection, room: int) -> int:
+        """Remove the oldest results where there are too many or so many bytes more would not fit; return what is left.
 
-    def _all(self) -> Iterator[State]:
-        with suppress(OSError):  # there is no folder, so there are no jobs
-            for folder in list(self._folder.iterdir()):
-                if state := self._read(folder.name):
-                    yield state
+        Below 0: they do not fit, since the rest is unfinished.
+        """
+        ended = select(JOBS.c.id, JOBS.c.bytes).where(JOBS.c.status.not_in(UNFINISHED))
+        kept = list(connection.execute(ended.order_by(JOBS.c.changed_s.desc())))
+        used = connection.scalar(select(func.sum(JOBS.c.bytes))) or 0
+        left = self._config.max_jobs_megabytes * MEGA - int(used) - room
+        while kept and (len(kept) > _MOST_KEPT or left < 0):
+            job, count = kept.pop()
+            _remove(connection, job)
+            left += count
+        return left
 
-    def _read(self, job: str) -> State | None:
-        try:
-            state = State(**json.loads(self.place(job, _STATE).read_text(encoding="utf-8")))
-        except (OSError, ValueError):  # removed at this moment
-            return None
-        if self.place(job, _CANCELLED).exists():
-            return replace(state, status="cancelled", problem=None)
-        lost = state.status == "receiving" or (state.status == "running" and not self.durable)
-        if lost and not is_running(state.process):
-            return replace(state, status="failed", problem=problem(_LOST, 500))
-        return state
+    def _is_old(self) -> Any:
+        ended = JOBS.c.status.not_in(UNFINISHED)
+        return and_(ended, JOBS.c.changed_s < now_s() - 60 * self._config.keep_minutes)
 
+    def _is_mine(self, job: str) -> Any:
+        return and_(JOBS.c.id == job, JOBS.c.owner == self._me, JOBS.c.status.in_(("receiving", "running")))
 
-def _identity(folder: Path) -> tuple[int, int]:
-    found = folder.stat()
-    return found.st_dev, found.st_ino
+    def _note(self, job: str, *, erase: Sequence[str] = (), **values: Any) -> bool:
+        """Change a job of ours, and delete pieces of these names; False where it is not ours, any more."""
+        with self._database.writing() as connection:
+            wanted = update(JOBS).where(self._is_mine(job)).values(**values, changed_s=now_s())
+            changed = connection.execute(wanted).rowcount == 1
+            if changed and erase:
+                _erase(connection, job, *erase)
+        return changed
 
+    def _until(self) -> Any:
+        return now_s() + self._config.lease_s
 
-def _age_s(folder: Path) -> float:
-    """Return the seconds since something was made or removed in a folder; 0 where it is gone."""
-    try:
-        return time.time() - folder.stat().st_mtime
-    except OSError:
-        return 0.0
-
-
-@contextmanager
-def private_folder() -> Iterator[Path]:
-    """Make a folder in the system's place for temporary files; remove it at the end.
-
-    A process beside this one removes it when this one, and those that hold the folder too, are killed. Folders of
-    servers that were killed together with that process are removed as well. OutputError where none can be made.
-    """
-    place = Path(tempfile.gettempdir())
-    sweep(place)
-    try:
-        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=place))  # mode 700
-    except OSError as error:
-        raise cannot_write(place, error) from error
-    watcher = None
-    try:
-        # Locked before it has its name: a lock that can be seen and is free belongs to nobody who lives.
-        with (folder / f".{_FOLDER_LOCK}").open("xb") as lock:
-            lock_file(lock, shared=True)
-            (folder / f".{_FOLDER_LOCK}").rename(folder / _FOLDER_LOCK)
-            watcher = _watched(folder)
-            yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        if watcher:
-            watcher.wait()
+    def _renew(self) -> None:
+        """Renew the leases of what is ours, again and again; look how many wait, and tidy up."""
+        every_s = self._config.lease_s / 5
+        while not self._ended.wait(every_s):
+            try:
+                if jobs := self.mine:
+                    ours = and_(JOBS.c.id.in_(jobs), JOBS.c.owner == self._me)
+                    with self._database.writing() as connection:
+                        connection.execute(update(JOBS).where(ours).values(lease_s=self._until()))
+                with self._database.reading() as connection:
+                    queued = select(func.count()).where(JOBS.c.status == "queued")
+                    self._waiting = connection.scalar(queued) or 0
+                self._database.give_back(every_s)
+            except MienError:
+                pass  # the database has said so in the log, and the thread must not end
+            except Exception:
+                logging.getLogger("mien").exception("a lease could not be renewed")
 
 
-def kept_folder(path: Path) -> Path:
-    """Return a folder that outlives the server, made where it is missing, for this user alone.
-
-    OutputError where it cannot be written to.
-    """
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
-            return path
-    except OSError as error:
-        raise cannot_write(path, error) from error
+def _erase(connection: Connection, job: str, *names: str) -> None:
+    """Delete pieces of a job."""
+    connection.execute(delete(PIECES).where(PIECES.c.job == job, PIECES.c.name.in_(names)))
 
 
-@contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """Mark an existing folder as in use by this process too, for as long as the block or the process lives."""
-    with (folder / _FOLDER_LOCK).open("rb") as lock:
-        lock_file(lock, shared=True)
-        yield
+def _remove(connection: Connection, job: str) -> None:
+    """Remove all of a job."""
+    connection.execute(delete(JOBS).where(JOBS.c.id == job))
+    _erase(connection, job, *_NAMES)
 
 
-def _watched(folder: Path) -> subprocess.Popen[bytes] | None:
-    """Start the process that removes the folder when its server was killed; none on Windows, which has no such lock."""
-    if sys.platform == "win32":
-        return None
-    return subprocess.Popen(
-        [sys.executable, "-I", "-S", "-c", _WATCH, str(folder / _FOLDER_LOCK), str(folder)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,  # or who reads the server's log waits for this process too
-        cwd="/",
-        start_new_session=True,  # Ctrl-C in a terminal is for the server
-    )
-
-
-def sweep(place: Path) -> None:
-    """Remove folders of servers that are gone. Not told by process number: in a container it is always the same."""
-    for folder in place.glob(f"{_PREFIX}*"):
-        with suppress(OSError):  # another user's, or one that goes at this moment
-            if folder.is_symlink() or (hasattr(os, "getuid") and folder.stat().st_uid != os.getuid()):
-                continue
-            if not _in_use(folder):
-                shutil.rmtree(folder, ignore_errors=True)
-
-
-def _in_use(folder: Path) -> bool:
-    lock = folder / _FOLDER_LOCK
-    if not lock.exists():  # being made, unless it was left that way
-        return time.time() - folder.stat().st_mtime < _MAKING_S
-    if sys.platform == "win32":
-        try:
-            lock.unlink()  # Windows does not remove a file that is open
-        except OSError:
-            return True
-        return False
-    with lock.open("rb") as file:
-        try:
-            lock_file(file, shared=False)
-        except BlockingIOError:
-            return True
-    return False
-
-
-def lock_file(file: IO[bytes], *, shared: bool) -> None:
-    """Lock an open file for as long as it is open; BlockingIOError where another has it. Windows: does nothing."""
-    if sys.platform != "win32":
-        import fcntl
-
-        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+def _state(row: Any) -> State:
+    why = json.loads(row["problem"]) if row["problem"] else None
+    return State(**{name: row[name] for name in ("id", "status", "progress", "tries")}, problem=why)

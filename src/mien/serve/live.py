@@ -122,7 +122,7 @@ class _Channel:
             if len(message) > limit:
                 raise ImageError(f"{_NAME} has more than {limit / MEGA:g} MB; make it smaller")
             frame = picture(message, _NAME, self._service.config, VideoSettings.detect_size)
-            self._service.take(self._socket, pictures=1)
+            await self._service.take(self._socket, pictures=1)
             (seen,) = await self._service.answers([frame], address_of(self._socket))
             if isinstance(seen, ImageError):
                 raise seen

@@ -14,6 +14,7 @@ import sys
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -77,6 +78,9 @@ class Metrics:
         )
         self.waiting = self._gauge("mien_waiting_pictures", "Pictures that wait for the network")
         self.videos = self._gauge("mien_videos_running", "Videos that are being analysed")
+        self.queued = self._gauge(
+            "mien_videos_waiting", "Videos that wait, of all that share the queue", "livemax"
+        )
         self.cameras = self._gauge("mien_live_connections", "Open live channels")
         if SEVERAL not in os.environ:
             ProcessCollector(registry=registry)
@@ -102,8 +106,8 @@ class Metrics:
             MultiProcessCollector(registry, path=os.environ[SEVERAL])  # type: ignore[no-untyped-call]
         return generate_latest(registry), CONTENT_TYPE_LATEST
 
-    def _gauge(self, name: str, what: str) -> Gauge:
-        return Gauge(name, what, registry=self._registry, multiprocess_mode="livesum")
+    def _gauge(self, name: str, what: str, together: Literal["livesum", "livemax"] = "livesum") -> Gauge:
+        return Gauge(name, what, registry=self._registry, multiprocess_mode=together)
 
 
 def count_together(folder: Path) -> None:

@@ -31,10 +31,10 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from mien.errors import ConfigError, MienError
 from mien.serve.app import build
 from mien.serve.config import MEGA, ServeConfig
-from mien.serve.jobs import Jobs, held, kept_folder, private_folder
 from mien.serve.metrics import Metrics, count_together, trace, write_json
 from mien.serve.problems import ApiError, response_of
 from mien.serve.service import ModelOptions, Service
+from mien.serve.temporary import held, private_folder
 from mien.video.reader import configure_ffmpeg
 
 _LINGER_S = 10.0  # for which the results of a video that ended while going down can be fetched
@@ -124,7 +124,7 @@ class Server(uvicorn.Server):
             while service.video_worker.is_busy and time.monotonic() < ends:
                 await asyncio.sleep(_LOOK_S)
             ends = min(ends, time.monotonic() + _LINGER_S)
-            while service.has_unfetched() and time.monotonic() < ends:
+            while await asyncio.to_thread(service.has_unfetched) and time.monotonic() < ends:
                 await asyncio.sleep(_LOOK_S)
             await asyncio.sleep(begun + min(config.drain_s, config.grace_s) - time.monotonic())
             await self._stop_listening()
@@ -219,11 +219,7 @@ def serve(
     if config.log_json:
         write_json()
     trace()
-    longest_s = 60 * (config.max_videos + 1) * config.max_video_minutes
-    durable = config.video_folder is not None
-    place = kept_folder(Path(config.video_folder)) if config.video_folder else folder
-    jobs = Jobs(place, config.max_videos, 60 * config.keep_minutes, longest_s, durable=durable)
-    service = Service.open(options, config, jobs, Metrics())
+    service = Service.open(options, config, folder, Metrics())
     service.max_connections = max_connections(config)
     settings = uvicorn_settings(build(service), config, service.max_connections)
     try:

@@ -6,16 +6,19 @@ import asyncio
 import ipaddress
 import sys
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from anyio import to_thread
 from fastapi import Request, WebSocket
 
 from mien.model.metadata import CARD_FILE
 from mien.predict.analyzer import Analyzer, load, model_folder
-from mien.serve.auth import Key, Quotas, key_of, read_keys
+from mien.serve.auth import Key, key_of, read_keys
 from mien.serve.batcher import Answer, Batcher
 from mien.serve.config import MEGA, ServeConfig
+from mien.serve.database import Database
 from mien.serve.fair_queue import Picture
 from mien.serve.jobs import Jobs
 from mien.serve.metrics import Metrics
@@ -68,6 +71,7 @@ class Service:
     card: str
     analyzer: Analyzer
     batcher: Batcher
+    database: Database
     jobs: Jobs
     video_worker: VideoWorker
     metrics: Metrics
@@ -77,20 +81,26 @@ class Service:
     connections: Collection[object] = ()
     max_connections: int = sys.maxsize
     keys: tuple[Key, ...] = ()
-    quotas: Quotas = field(default_factory=Quotas)
     last_videos: tuple[str, ...] = ()  # those that were unfinished when it began to go down
 
     @classmethod
-    def open(cls, options: ModelOptions, config: ServeConfig, jobs: Jobs, metrics: Metrics) -> Service:
-        """Load the model and start the threads that answer. Raises MienError where it cannot be loaded."""
+    def open(cls, options: ModelOptions, config: ServeConfig, folder: Path, metrics: Metrics) -> Service:
+        """Load the model, open the database and start the threads that answer. Raises MienError where that fails.
+
+        folder: for temporary files.
+        """
         analyzer = options.open()
+        database = Database(config.jobs, folder)
+        jobs = Jobs(database, config)
+        metrics.queued.set_function(lambda: jobs.waiting)
         return cls(
             config=config,
             card=options.card(),
             analyzer=analyzer,
             batcher=Batcher(analyzer, config, metrics),
+            database=database,
             jobs=jobs,
-            video_worker=VideoWorker(jobs, analyzer, config, metrics),
+            video_worker=VideoWorker(jobs, analyzer, config, metrics, folder),
             metrics=metrics,
             budget=Budget(config.waiting_megabytes * MEGA),
             keys=read_keys(Path(config.keys)) if config.keys else (),
@@ -101,11 +111,11 @@ class Service:
         portrait = Picture(_PORTRAIT.read_bytes(), _PORTRAIT.name, _PORTRAIT_PIXELS, decode_s=0.1)
         self.batcher.warm_up(portrait, _WARM_UP_S)
 
-    def take(self, connection: Request | WebSocket, *, pictures: int = 0, videos: int = 0) -> None:
+    async def take(self, connection: Request | WebSocket, *, pictures: int = 0, videos: int = 0) -> None:
         """Count what a client asks for; ApiError (429) where its key allows no more."""
-        key = key_of(connection.scope)
-        self.quotas.take(key, pictures=pictures, videos=videos)
-        if key:
+        if key := key_of(connection.scope):
+            if key.has_limits:
+                await to_thread.run_sync(partial(self.database.take, key, pictures=pictures, videos=videos))
             self.metrics.asked.labels(key.name).inc(pictures)
 
     async def answers(self, pictures: Sequence[Picture], address: str) -> list[Answer]:
@@ -123,12 +133,12 @@ class Service:
         """Refuse new videos and cameras from here on; what runs goes on."""
         self.draining = True
         self.video_worker.drain()
-        self.last_videos = self.jobs.unfinished_here()
+        self.last_videos = () if self.jobs.outlive else self.jobs.mine
 
     def check_ready(self) -> None:
         """Raise ApiError (503) where a load balancer had better ask another server."""
         self.refuse_when_draining()
-        self.jobs.check_folder()
+        self.jobs.check()
         if not (self.batcher.works and self.video_worker.works):
             raise ApiError("this server has a thread that hangs or has ended; start it again", 503)
         if self.batcher.waiting >= self.config.queue:
@@ -136,7 +146,7 @@ class Service:
 
     def has_unfetched(self) -> bool:
         """Whether one of the last videos is done and nobody has fetched its results yet."""
-        return any(map(self.jobs.is_unfetched, self.last_videos))
+        return bool(self.last_videos) and self.jobs.has_unfetched(self.last_videos)
 
     def refuse_when_draining(self) -> None:
         if self.draining:
@@ -145,7 +155,10 @@ class Service:
     def close(self) -> bool:
         """Give up the running video, answer what waits, end the threads; False where one does not end."""
         ended = self.video_worker.stop()
-        return self.batcher.close() and ended
+        ended = self.batcher.close() and ended
+        self.jobs.close()
+        self.database.close()
+        return ended
 
     def _count(self, answers: Sequence[Answer]) -> None:
         for answer in answers:

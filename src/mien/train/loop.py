@@ -42,7 +42,10 @@ from mien.train.config import TrainConfig
 from mien.train.loader import Batch, Inputs, Loader
 from mien.train.transfer import Teachers
 
-_PREDICT_BATCH = 256
+_PREDICT_BATCH, _PREDICT_PIXELS = (
+    256,
+    256 * 64**2,
+)  # pictures of 224 pixels: 20, since VGG16 takes 40 MB for one
 
 
 class Phase(Protocol):
@@ -493,7 +496,8 @@ class _FrozenBase:
 def predict(network: keras.Model, inputs: Inputs, devices: int = 1) -> list[NDArray[np.float32]]:
     """Return the probabilities of each head for all pictures, in order: a list of (n, labels) arrays."""
     parts: list[list[NDArray[np.float32]]] = []
-    for batch in inputs.in_order(_PREDICT_BATCH):
+    height, width = network.input_shape[1:3]
+    for batch in inputs.in_order(max(1, min(_PREDICT_BATCH, _PREDICT_PIXELS // (height * width)))):
         missing = -len(batch) % devices
         padded = np.concatenate([batch, batch[:1].repeat(missing, 0)]) if missing else batch
         answers = network.predict_on_batch(padded)
