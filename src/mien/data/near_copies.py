@@ -19,8 +19,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache as once
+from importlib.util import find_spec
 from itertools import product
 
 import cv2
@@ -42,6 +44,7 @@ from mien.data.alignment import (
 )
 from mien.data.dataset import Progress
 from mien.data.index import SIDE, Fingerprints, on_disk_if_large
+from mien.errors import need
 from mien.images.decode import workers
 
 NEIGHBOURS = 8  # candidates of a picture that are verified, at most
@@ -149,8 +152,22 @@ def _closest(all_thumbnails: NDArray[np.uint8], rows: NDArray[np.intp]) -> NearC
         part = slice(start, start + _COLUMNS)
         thumbnails[part], framed[part] = _without_frames(all_thumbnails[rows[part]])
         halves[part] = halved(evened(thumbnails[part]))
-    pairs = _verified(thumbnails, halves, np.arange(len(rows)), _candidates_in_cells(thumbnails))
+    with _one_thread_of_blas():
+        pairs = _verified(thumbnails, halves, np.arange(len(rows)), _candidates_in_cells(thumbnails))
     return replace(pairs, framed=framed[pairs.first] != framed[pairs.second])
+
+
+@contextmanager
+def _one_thread_of_blas() -> Iterator[None]:
+    """Multiply on one thread inside the block, where threadpoolctl is there (scikit-learn brings it).
+
+    The products are small: on a busy machine the threads of BLAS took four times as long waiting for each other.
+    """
+    if find_spec("threadpoolctl") is None:
+        yield
+        return
+    with need("threadpoolctl", "train", "the search for copies").threadpool_limits(1, user_api="blas"):
+        yield
 
 
 def _worth(thumbnails: NDArray[np.uint8], rows: NDArray[np.intp]) -> NDArray[np.bool_]:
