@@ -8,6 +8,7 @@ from contextlib import suppress
 import pytest
 
 from mien.cli.main import main
+from mien.errors import MienError
 from mien.terminal import put_off, stopped_code, terminated_as_by_ctrl_c
 
 
@@ -48,6 +49,21 @@ def test_a_signal_in_an_import_is_no_error_of_the_import(
     monkeypatch.setattr("mien.cli.models.run", lambda _: __import__("mien.nothing"))
     with pytest.raises(ImportError, match="nothing"):
         main(["models"])
+
+
+def test_an_error_that_stands_behind_itself_is_still_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As where a full disk is found while the results are put away: looking for a signal behind it must end."""
+
+    def full(_: object) -> int:
+        disk, said = OSError("no space"), MienError("cannot write a.csv: no space")
+        disk.__context__ = said
+        raise said from disk
+
+    monkeypatch.setattr("mien.cli.models.run", full)
+    assert main(["models"]) == 2
+    assert capsys.readouterr().err == "mien: cannot write a.csv: no space\n"
 
 
 def test_afterwards_everything_is_as_before() -> None:

@@ -140,11 +140,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _stop_behind(error: BaseException) -> KeyboardInterrupt | None:
     """Return the signal that an error was raised from, however far behind it is."""
-    behind: BaseException | None = error
-    while behind is not None:
+    seen: list[BaseException] = []
+    left: list[BaseException | None] = [error]
+    while left:
+        behind = left.pop()
         if isinstance(behind, KeyboardInterrupt):
             return behind
-        behind = behind.__cause__ or behind.__context__
+        # Seen before: an error that is raised again from its own cause stands behind itself.
+        if behind is not None and all(behind is not other for other in seen):
+            seen.append(behind)
+            left += [behind.__context__, behind.__cause__]
     return None
 
 
