@@ -125,11 +125,11 @@ class Jobs:
             connection.execute(insert(PIECES).values(job=job, name=name, number=number, data=data))
 
     def queue(self, job: str, count: int) -> State:
-        """Let a job wait whose video has come. count: bytes that it has."""
+        """Let a job wait whose video has come. count: bytes that it has. Returns its state then; it may run already."""
         if not self._note(job, status="queued", bytes=count, owner=None, lease_s=None):
             raise ApiError("the video took too long to come; send it again", 408)
         self._mine.discard(job)
-        return self.state(job)
+        return State(id=job, status="queued", progress=0.0, problem=None, tries=0)
 
     def take(self, *, left: bool = True) -> State | None:
         """Return the oldest job that waits, or that was somebody's who does not renew his lease; it is ours then.

@@ -129,6 +129,7 @@ class Server(uvicorn.Server):
             await asyncio.sleep(begun + min(config.drain_s, config.grace_s) - time.monotonic())
             await self._stop_listening()
             ends = time.monotonic() + min(_FRESH_S, config.grace_s)
+            await asyncio.sleep(_LOOK_S)  # connections that asyncio has accepted just now are in no list yet
             while any(map(_is_fresh, service.connections)) and time.monotonic() < ends:
                 await asyncio.sleep(_LOOK_S)
         except Exception:
