@@ -59,16 +59,10 @@ _TURNS = (8.0, -8.0)  # degrees
 _SWAP = np.array([[0, 1, 0], [1, 0, 0], [0, 0, 1]], np.float64)  # exchanges the axes
 _WAVES, _HIGHEST = 8, 10  # waves each way, and the largest sum of both that is kept
 
-# Of the search in cells: cosine of a candidate, least share of its windows, pictures that the cells are made from, and
-# in how many rounds, cells that are looked into, pictures at once.
-_CELL_LIKELY, _CELL_SHARE, _CELL_SAMPLE, _CELL_ROUNDS, _CELL_PROBES, _CELL_QUERIES = (
-    0.8,
-    0.9,
-    40_000,
-    6,
-    4,
-    512,
-)
+# Of the search in cells.
+_CELL_LIKELY, _CELL_SHARE = 0.8, 0.9  # cosine of a candidate, least share of its windows
+_CELL_SAMPLE, _CELL_ROUNDS = 40_000, 6  # pictures that the cells are made from, in how many rounds
+_CELL_PROBES, _CELL_QUERIES = 4, 512  # cells that are looked into, pictures at once
 _QUERIES, _COLUMNS = 128, 2048  # pictures compared at once, both ways: bounds the memory, fits the caches
 
 
@@ -454,17 +448,15 @@ def _candidates_in_cells(
     inside = whole[order]  # those of a cell side by side
     windows = [share for share, steps in _WINDOWS.items() for _ in range(steps**2)]
     windows += [1.0] * len(_TURNS)
+    hypotheses = _hypotheses()
     ways = [
-        place
-        for place, way in enumerate(_hypotheses())
-        if not way.centre and windows[way.window] >= _CELL_SHARE
+        place for place, way in enumerate(hypotheses) if not way.centre and windows[way.window] >= _CELL_SHARE
     ]
     for start in range(0, count, _CELL_QUERIES):
         described = _described(evened(thumbnails[start : start + _CELL_QUERIES]))
         queries = np.concatenate(
             [
-                described[:, _hypotheses()[way].window][:, _hypotheses()[way].order]
-                * _hypotheses()[way].signs
+                described[:, hypotheses[way].window][:, hypotheses[way].order] * hypotheses[way].signs
                 for way in ways
             ]
         )

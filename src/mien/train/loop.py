@@ -42,10 +42,10 @@ from mien.train.config import TrainConfig
 from mien.train.loader import Batch, Inputs, Loader
 from mien.train.transfer import Teachers
 
-_PREDICT_BATCH, _PREDICT_PIXELS = (
-    256,
-    256 * 64**2,
-)  # pictures of 224 pixels: 20, since VGG16 takes 40 MB for one
+_PREDICT_BATCH = 256
+_PREDICT_PIXELS = (
+    _PREDICT_BATCH * 64**2
+)  # of a batch: 20 pictures of 224 pixels, since VGG16 takes 40 MB for one
 
 
 class Phase(Protocol):
