@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -166,6 +167,8 @@ def test_each_client_has_its_own_token_and_quota(start: Start, tmp_path: Path) -
             return server.ask("POST", path, data, Authorization=f"Bearer {token}", Content_Type=kind)
 
         assert ask("another-token.of_twenty").status == 401
+        if (left_s := 60 - time.time() % 60) < 15:  # with the next minute counting begins anew
+            time.sleep(left_s + 0.1)
         assert [ask("shop-token.of_twenty~x").status for _ in range(3)] == [200] * 3
         refused = ask("shop-token.of_twenty~x")
         assert refused.status == 429
