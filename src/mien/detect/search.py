@@ -43,6 +43,9 @@ _TURNS = (90, 270, 45, 315, 180)  # degrees, anticlockwise
 _TURNED_PX = 640  # longer side of the picture in turned looks
 # A found face is looked at upside down and sideways as well where the detector is less sure than this.
 _DOUBTFUL, _BETTER = 0.72, 0.1
+# The least for a picture that is said to be a face: of 150 faces of FER-2013 and 100 cut from photographs 3 and 0 % are
+# turned that should not be, 83 and 88 % of those upside down, 85 and 89 % of those that lie on their side are.
+_WHOLE_TURNED_SCORE = 0.5
 _AROUND, _AROUND_PX = (
     2.5,
     224,
@@ -78,7 +81,7 @@ class PhotoSearch:
         """Return the faces in a picture, the largest first; image: as for `Detector.detect`."""
         found = self._first(detector, image)
         if found and found[0].whole:
-            found = (replace(found[0], score=face_score(image)),)
+            found = (_whole_upright(image, found[0]),)
         elif not found and self.second_look:
             found = second_look(detector, image)
         elif self.second_look:
@@ -137,6 +140,18 @@ def second_look(detector: Detector, image: Picture) -> tuple[Detection, ...]:
         best = max(looks, key=lambda look: max((face.score or 0 for face in look), default=0))
         found = [face for face in best if (face.score or 0) >= _TURNED_SCORE]
     return largest_first([replace(scaled(face, 1 / scale), levels=levels) for face in found])
+
+
+def _whole_upright(image: Picture, face: Detection) -> Detection:
+    """Return a picture that is said to be a face with how surely it shows one, turned where it shows it surer so."""
+    score = face_score(image)
+    if score >= _DOUBTFUL:
+        return replace(face, score=score)
+    turned = {turns: face_score(np.ascontiguousarray(np.rot90(image, turns))) for turns in (1, 2, 3)}
+    turns = max(turned, key=lambda one: turned[one])
+    if turned[turns] < max(score + _BETTER, _WHOLE_TURNED_SCORE):
+        return replace(face, score=score)
+    return replace(face, score=turned[turns], quarter_turns=turns)
 
 
 def face_score(image: Picture) -> float:
