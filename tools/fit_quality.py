@@ -117,7 +117,7 @@ def main() -> None:
     )
     parser.add_argument("model", help="a shipped name, or a model folder")
     parser.add_argument("data", type=Path, help="labelled face crops with a validation part")
-    parser.add_argument("--photographs", type=int, default=8000, help="to draw (default: %(default)s)")
+    parser.add_argument("--photographs", type=int, default=3000, help="to draw (default: %(default)s)")
     parser.add_argument("--write", action="store_true", help="into the model folder and its network files")
     options = parser.parse_args()
     analyzer = mien.load(options.model)
