@@ -86,7 +86,7 @@ class PhotoSearch:
             found = second_look(detector, image)
         elif self.second_look:
             found = largest_first([_right_way_up(detector, image, face) for face in found])
-        return tuple(face for face in found if self._kept(face))
+        return tuple(face for face in found if self.kept(face))
 
     def coarse(self, detector: Detector, image: Picture) -> bool:
         """Say whether the picture was searched at half its size or less, so that small faces may have been missed."""
@@ -113,7 +113,8 @@ class PhotoSearch:
             found += [scaled(face, 1.0, left, top) for face in detector.detect(part)]
         return tuple(scaled(face, 1 / scale) for face in suppress_contained(found))
 
-    def _kept(self, face: Detection) -> bool:
+    def kept(self, face: Detection) -> bool:
+        """Say whether a face is neither too small nor too doubtful."""
         sure = face.score is None or face.whole or face.score >= self.min_score
         return sure and max(face.box.width, face.box.height) >= self.min_face
 
