@@ -118,8 +118,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options, unknown = parser(word).parse_known_args(given)
     if unknown:
         _refuse(options.parser, unknown)
+    came: list[KeyboardInterrupt] = []
     try:
-        with terminated_as_by_ctrl_c():
+        with terminated_as_by_ctrl_c() as came:
             code = int(options.run(options))
         sys.stdout.flush()  # a full disk shows here at the latest
         return code
@@ -142,6 +143,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _drop_output()
         print(f"mien: cannot write the output: {error.strerror}; free some space", file=sys.stderr)
         return 2
+    except Exception:
+        # A signal that comes while pydantic is imported is a mere word in an error of its own.
+        if not came:
+            raise
+        return _stopped(came[-1])
 
 
 def _stop_behind(error: BaseException) -> KeyboardInterrupt | None:
