@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.detect.base import Detection, Detector, align
+from mien.detect.mien import MienDetector
 from mien.detect.registry import chosen_file, open_detector
 from mien.detect.search import PhotoSearch
 from mien.errors import DataError, ImageError, ModelError
@@ -33,7 +34,14 @@ from mien.images import (
 )
 from mien.images.decode import workers
 from mien.images.headers import read_header
-from mien.model.calibration import EVERYDAY, Prior, read_prior, reweighting
+from mien.model.calibration import (
+    EVERYDAY,
+    Prior,
+    quality_temperature,
+    read_prior,
+    reweighting,
+    with_temperature,
+)
 from mien.model.classifier import Classifier
 from mien.model.metadata import (
     KERAS_SUFFIXES,
@@ -45,7 +53,7 @@ from mien.model.metadata import (
     model_path,
 )
 from mien.model.preprocess import to_model_inputs
-from mien.predict.results import NO_FACE, Face, Faces, Probabilities, reasons
+from mien.predict.results import Face, Faces, Probabilities, is_uncertain, reasons
 
 DEFAULT_MODEL = "mien"  # the network that ships
 _DOORS = "a path, an RGB array (height, width, 3) of uint8, the bytes of a picture file, or a Pillow image"
@@ -177,17 +185,28 @@ class Analyzer:
             inputs.append(self._prepare(image, faces))
         return self._name(np.concatenate(inputs), found)
 
-    def probabilities(self, inputs: NDArray[np.uint8 | np.float32]) -> NDArray[np.float32]:
+    def probabilities(
+        self, inputs: NDArray[np.uint8 | np.float32], faces: Sequence[Detection] | None = None
+    ) -> NDArray[np.float32]:
         """Return the chosen head's distributions under the chosen prior, (n, labels) float32, for prepared faces.
 
         inputs: (n, size, size, channels) uint8 or float, levels in [0, 255], from
-        `mien.model.preprocess.to_model_inputs`.
+        `mien.model.preprocess.to_model_inputs`. faces: as they were found, so that small and doubtful ones are answered
+        less surely (`mien.model.metadata.Quality`); None: as if all were large and clear.
         """
         answers = self._classifier.probabilities(inputs)[self.head.name]
+        by = [1.0] if faces is None else [self._temperature(face) for face in faces]
+        if max(by, default=1.0) > 1:
+            answers = with_temperature(answers, np.array(by)[:, None]).astype(np.float32)
         if self._reweighting is None:
             return answers
         weighted = answers * self._reweighting
         return np.asarray(weighted / weighted.sum(axis=1, keepdims=True), np.float32)
+
+    def _temperature(self, face: Detection) -> float:
+        """Return what the logits of a face are divided by; scores of other detectors mean something else."""
+        score = face.score if self.detector.name == MienDetector.name and not face.whole else None
+        return quality_temperature(self.metadata.quality, max(face.box.width, face.box.height), score)
 
     def cut(self, image: NDArray[np.uint8], face: Detection) -> NDArray[np.uint8]:
         """Return the crop of a face, not yet scaled, that `mien.model.preprocess.to_model_input` takes.
@@ -200,7 +219,7 @@ class Analyzer:
         return to_model_inputs([self.cut(image, face) for face in faces], self.metadata.preprocess)
 
     def _name(self, inputs: NDArray[np.uint8], found: Sequence[Sequence[Detection]]) -> tuple[Faces, ...]:
-        rows = iter(self.probabilities(inputs).tolist())
+        rows = iter(self.probabilities(inputs, [face for faces in found for face in faces]).tolist())
         return tuple(Faces([self.face(face, next(rows)) for face in faces]) for faces in found)
 
     def face(self, found: Detection, shares: Sequence[float]) -> Face:
@@ -216,7 +235,7 @@ class Analyzer:
             box=found.box,
             score=found.score,
             landmarks=found.landmarks,
-            uncertain=probabilities[emotion] < self.head.threshold or NO_FACE in said,
+            uncertain=is_uncertain(probabilities[emotion], self.head.threshold, said),
             prior=self.prior.name,
             reasons=said,
         )

@@ -22,7 +22,7 @@ from mien.data.crops import crop_faces, source_keys, stored_faces, with_margin
 from mien.data.dataset import Dataset
 from mien.data.index import fingerprints_of
 from mien.errors import ConfigError, ModelError, need
-from mien.files import locked
+from mien.files import locked, whole_file
 from mien.labels import FER2013, FERPLUS
 from mien.model.metadata import (
     BEST_FILE,
@@ -35,7 +35,7 @@ from mien.model.metadata import (
     read_model_folder,
 )
 from mien.model.preprocess import Preprocess
-from mien.terminal import ProgressBar, counted
+from mien.terminal import ProgressBar, clock, counted
 from mien.train import hosts, run_folder, trackers
 from mien.train.checkpoint import BEST_WEIGHTS_FILE, STATE_FILE, Progress
 from mien.train.config import TrainConfig
@@ -43,6 +43,7 @@ from mien.train.run_folder import OUT_OF_FOLD
 
 if TYPE_CHECKING:
     from mien.train.folds import FoldAnswers
+    from mien.train.transfer import Teachers
 
 _GOES_ON, _FINISHED = b"goes on", b"finished"  # what the first host tells the others of the run
 _CURVES_EVERY_S = 20.0  # between two drawings of the curves while a training runs
@@ -407,9 +408,10 @@ class _Training:
                 weight=config.teacher_weight,
                 temperature=config.teacher_temperature,
             )
+        varied = teachers if config.teacher_views == "varied" else None
         views = [
             lambda pictures, seen=seen: view_for(pictures, how, seen)
-            for seen in (teachers.preprocesses if teachers else ())
+            for seen in (varied.preprocesses if varied else ())
         ]
         inputs = Inputs(train_split, how.uncut)
         loader = Loader(
@@ -428,6 +430,8 @@ class _Training:
         )
         for line in () if self._brief else self._summary(len(loader)):
             self._show.line(line)
+        if teachers and not varied:
+            loader.answers = self._answers_of(teachers)
         self._draw_batch(loader)
         self._tracker = trackers.open_tracker(config.tracker, self._out, self._settings)
         loop = ClassifierLoop(
@@ -441,7 +445,7 @@ class _Training:
             prepare_phase=lambda phase: built.unfreeze(phase.unfreeze),
             show=self._show,
             devices=self._devices,
-            teachers=teachers,
+            teachers=varied,
         )
         try:
             progress = loop.run()
@@ -489,6 +493,36 @@ class _Training:
         lines.append(f"device    {_device(self._devices, self._settings)}")
         lines.append(f"folder    {self._out}")
         return [*lines, *_plan(config, steps)]
+
+    def _answers_of(self, teachers: Teachers) -> list[NDArray[np.float16] | None]:
+        """Return what the teachers say of each training picture and its mirror image, from the run folder if possible.
+
+        So a training that goes on is taught what it was taught, also where a teacher has changed since.
+        """
+        from mien.train.loader import Inputs
+        from mien.train.loop import predict
+
+        file = self._out / run_folder.TEACHERS_FILE
+        heads = list(self._built.heads)
+        if file.is_file():
+            with np.load(file) as kept:
+                return [kept[head] if head in kept.files else None for head in heads]
+        split = self._dataset.split("train")
+
+        def looks(network: Any, how: Preprocess) -> list[list[NDArray[np.float32]]]:
+            inputs = Inputs(split, how)
+            return [predict(network, inputs), predict(network, inputs, mirrored=True)]
+
+        started = time.monotonic()
+        found = [None if one is None else one.astype(np.float16) for one in teachers.answers(looks)]
+        with whole_file(file) as temporary:
+            known = {head: one for head, one in zip(heads, found, strict=True) if one is not None}
+            np.savez(temporary, allow_pickle=False, **known)
+        spent = clock(time.monotonic() - started)
+        self._show.line(
+            f"teachers  asked once about {counted(len(split), 'picture')}, mirrored too, in {spent}"
+        )
+        return found
 
     def _draw_batch(self, loader: Any) -> None:
         from mien.train.trackers import draw_batch

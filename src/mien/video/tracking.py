@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from mien.detect.base import Box
 from mien.errors import ConfigError, DataError
 from mien.model.metadata import Head
-from mien.predict.results import Face, Probabilities, rounded
+from mien.predict.results import Face, Probabilities, is_uncertain, rounded
 from mien.video.reader import Frame
 
 # The shortest without false changes in benchmarks/smoothing.py; docs/explanation/video.md has them.
@@ -375,7 +375,7 @@ def with_probabilities(face: Face, shares: Sequence[float], head: Head) -> Face:
         emotion=emotion,
         probability=probabilities[emotion],
         probabilities=probabilities,
-        uncertain=probabilities[emotion] < head.threshold,
+        uncertain=is_uncertain(probabilities[emotion], head.threshold, face.reasons),
     )
 
 
