@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 
 from mien.cli.inputs import add_face_limits, add_network_options, adopted_model
 from mien.errors import need
@@ -32,6 +31,7 @@ def run(options: argparse.Namespace, view: str = "") -> int:
     """Serve until told to stop. view: which part of the page to open, as `#camera`."""
     needed_packages()
     from mien.serve.config import ServeConfig
+    from mien.serve.metrics import tell, write_json
     from mien.serve.server import run as serve
     from mien.serve.service import ModelOptions
     from mien.settings import from_mapping, given
@@ -52,14 +52,15 @@ def run(options: argparse.Namespace, view: str = "") -> int:
         min_face=options.min_face,
         min_score=options.min_score,
     )
+    if config.log_json:
+        write_json()
     if not config.is_local and config.token is None and config.keys is None:
-        print(
-            f"mien: everybody who reaches {config.host} may use this server; to ask for a token: --token or ${_TOKEN}",
-            file=sys.stderr,
+        tell(
+            f"everybody who reaches {config.host} may use this server; to ask for a token: --token or ${_TOKEN}"
         )
 
     def ready(address: str) -> None:
-        print(f"mien: listening on {address}{view} (Ctrl-C ends it)", file=sys.stderr, flush=True)
+        tell(f"listening on {address}{view} (Ctrl-C ends it)")
         if options.open:
             open_page(address + view)
 
