@@ -48,6 +48,7 @@ def run(options: argparse.Namespace, view: str = "") -> int:
         detector=options.detector,
         detector_file=options.detector_file,
         prior=options.prior,
+        tta=options.tta,
     )
     if not config.is_local and config.token is None and config.keys is None:
         print(

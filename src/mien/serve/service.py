@@ -41,6 +41,7 @@ class ModelOptions:
     detector: str = "auto"
     detector_file: Path | None = None
     prior: str | None = None
+    tta: str = "single"
 
     def open(self) -> Analyzer:
         """Load it; raises MienError in one line."""
@@ -51,6 +52,7 @@ class ModelOptions:
             detector=self.detector,
             detector_file=self.detector_file,
             prior=self.prior,
+            tta=self.tta,
         )
 
     def card(self) -> str:
