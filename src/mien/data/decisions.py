@@ -35,7 +35,8 @@ from mien.faceset.table import FaceRow, FaceSet
 from mien.files import locked, spreadsheet_safe, whole_file
 from mien.images.canvas import write_picture
 from mien.label import store as store_words
-from mien.label.store import CANNOT_TELL, DISTINCT, SAME, SETTLE, Store
+from mien.label.agreement import CANNOT_TELL
+from mien.label.store import DISTINCT, SAME, SETTLE, Store
 
 KEEP, CHANGE, DROP = "keep", "change", "drop"
 LABEL, COPY = "label", "copy"

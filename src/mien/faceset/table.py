@@ -35,8 +35,9 @@ from mien.files import (
     whole_file,
     without_spreadsheet_guard,
 )
-from mien.label.store import CANNOT_TELL, MAX_NAME, NO_FACE, Agreed, Store, class_name
+from mien.label.agreement import CANNOT_TELL, NO_FACE, Agreed
 from mien.label.store import FILE as STORE_FILE
+from mien.label.store import MAX_NAME, Store, class_name
 
 TABLE_FILE, CROPS = "faces.csv", "crops"
 SHOWN, DUPLICATE, BLURRED, TINY, DOUBTFUL = "", "duplicate", "blurred", "tiny", "doubtful"

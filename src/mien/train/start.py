@@ -27,7 +27,8 @@ from mien.train.config import TrainConfig
 class Start:
     """The network that a training begins with, and what belongs to it.
 
-    unfreeze: lets its heads and so many layers below them learn. kept: classes that the network that it starts from knew already.
+    unfreeze: lets its heads and so many layers below them learn. kept: classes that the network it starts from knew
+    already.
     """
 
     network: Any
