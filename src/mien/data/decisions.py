@@ -31,7 +31,8 @@ from mien.data.readers.csv_text import rows_of
 from mien.data.readers.face_sets import is_face_set, read_face_set
 from mien.data.summary import sheet_of
 from mien.errors import ConfigError, DataError
-from mien.faceset.table import FaceRow, FaceSet
+from mien.faceset.row import FaceRow
+from mien.faceset.table import FaceSet
 from mien.files import locked, spreadsheet_safe, whole_file
 from mien.images.canvas import write_picture
 from mien.label import store as store_words

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from mien.errors import ConfigError, DataError, MienError
-from mien.faceset.table import FaceRow, FaceSet
+from mien.faceset.row import FaceRow
+from mien.faceset.table import FaceSet
 from mien.files import clipped, plain_text
 from mien.label.agreement import NOTHING, Agreed
 from mien.label.store import Store
