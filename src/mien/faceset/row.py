@@ -175,6 +175,11 @@ def content_key(data: bytes) -> str:
 
 
 def read_row(cells: Mapping[str, str], number_of: Callable[[str], float], extra: Sequence[str]) -> FaceRow:
+    """Return the face of a row; DataError, in words, for one that cannot be right.
+
+    cells: by column. number_of: reads a number, `float` or `decimal_comma`. extra: the columns that people added.
+    """
+
     def text(name: str) -> str:
         return cells.get(name, "").strip()
 
@@ -245,6 +250,7 @@ def _votes(cell: str) -> Mapping[str, int]:
 
 
 def decimal_comma(cell: str) -> float:
+    """Read a number as tables with semicolons write it."""
     return float(cell.replace(",", "."))
 
 
@@ -274,10 +280,12 @@ def _number(value: float | None, digits: int) -> str:
 
 
 def safe_cell(text: str) -> str:
+    """Return a cell that no spreadsheet takes for a formula."""
     return spreadsheet_safe(text) if text[:1] in _FORMULA else text
 
 
 def as_dict(face: FaceRow) -> dict[str, Any]:
+    """Return column to value, those of added columns too; empty cells are None."""
     box: Sequence[Any] = face.box or (None,) * 4
     points: Sequence[Any] = [value for point in face.landmarks or () for value in point] or (None,) * 2 * len(
         _POINTS
