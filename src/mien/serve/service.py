@@ -42,6 +42,8 @@ class ModelOptions:
     detector_file: Path | None = None
     prior: str | None = None
     tta: str = "single"
+    min_face: float = 0.0
+    min_score: float = 0.0
 
     def open(self) -> Analyzer:
         """Load it; raises MienError in one line."""
@@ -53,6 +55,8 @@ class ModelOptions:
             detector_file=self.detector_file,
             prior=self.prior,
             tta=self.tta,
+            min_face=self.min_face,
+            min_score=self.min_score,
         )
 
     def card(self) -> str:
