@@ -21,7 +21,7 @@ from mien.model.preprocess import Preprocess
 from mien.train import backend, run_folder
 from mien.train.calibrate import calibrated_metadata
 from mien.train.recipes import config_from, load_recipe
-from mien.train.run import heads_for
+from mien.train.start import heads_for
 
 
 def main() -> None:

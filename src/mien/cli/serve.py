@@ -49,6 +49,7 @@ def run(options: argparse.Namespace, view: str = "") -> int:
         detector=options.detector,
         detector_file=options.detector_file,
         prior=options.prior,
+        tta=options.tta,
         min_face=options.min_face,
         min_score=options.min_score,
     )

@@ -41,6 +41,7 @@ class ModelOptions:
     detector: str = "auto"
     detector_file: Path | None = None
     prior: str | None = None
+    tta: str = "single"
     min_face: float = 0.0
     min_score: float = 0.0
 
@@ -53,6 +54,7 @@ class ModelOptions:
             detector=self.detector,
             detector_file=self.detector_file,
             prior=self.prior,
+            tta=self.tta,
             min_face=self.min_face,
             min_score=self.min_score,
         )
