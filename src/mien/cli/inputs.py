@@ -48,6 +48,13 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
         help="how often the expressions occur where the pictures are from: everyday (as in training), balanced, or "
         "shares such as happy=0.4,neutral=0.4 (default: everyday)",
     )
+    parser.add_argument(
+        "--tta",
+        default="single",
+        choices=("single", "flip"),
+        help="test-time augmentation: single, one view of each face; flip, the mean of it and its mirror image, a "
+        "little more accurate for twice the network's time (default: single)",
+    )
     add_detector_options(parser, "auto")
     add_settings(parser, Description)
 
@@ -103,7 +110,7 @@ def open_analyzer(options: argparse.Namespace, *, search: Sequence[str] = ()) ->
     """Load what `add_network_options` asked for. search: which options of `add_search_options` there are besides."""
     from mien.predict.analyzer import load
 
-    names = ("detector", "detector_file", "head", "precision", "prior")
+    names = ("detector", "detector_file", "head", "precision", "prior", "tta")
     return load(adopted_model(options), **{name: getattr(options, name) for name in (*names, *search)})
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from mien.cli.inputs import add_network_options, adopted_model
+from mien.cli.inputs import add_face_limits, add_network_options, adopted_model
 from mien.errors import need
 
 HELP = "Serve a page for photos, videos and the camera, and the same as a REST API."
@@ -23,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument("--open", action="store_true", help="open the page in this machine's browser")
     add_network_options(parser)
+    add_face_limits(parser)
     add_settings(parser, ServeConfig)
 
 
@@ -48,6 +49,9 @@ def run(options: argparse.Namespace, view: str = "") -> int:
         detector=options.detector,
         detector_file=options.detector_file,
         prior=options.prior,
+        tta=options.tta,
+        min_face=options.min_face,
+        min_score=options.min_score,
     )
     if config.log_json:
         write_json()

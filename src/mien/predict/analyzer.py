@@ -20,7 +20,7 @@ from mien.detect.base import Detection, Detector, align
 from mien.detect.mien import MienDetector
 from mien.detect.registry import chosen_file, open_detector
 from mien.detect.search import PhotoSearch
-from mien.errors import DataError, ImageError, ModelError
+from mien.errors import ConfigError, DataError, ImageError, ModelError
 from mien.images import (
     MAX_PIXELS,
     Decoded,
@@ -55,6 +55,7 @@ from mien.model.metadata import (
 from mien.model.preprocess import to_model_inputs
 from mien.predict.results import Face, Faces, Probabilities, is_uncertain, reasons
 
+TTA = ("single", "flip")  # which views of each face are asked about
 DEFAULT_MODEL = "mien"  # the network that ships
 _DOORS = "a path, an RGB array (height, width, 3) of uint8, the bytes of a picture file, or a Pillow image"
 # A round is decoded while the one before is searched, so at most two are in memory. For each thread eight pictures,
@@ -73,9 +74,9 @@ class Analyzer:
     `analyzer(picture)` takes a path, an array, bytes or a Pillow image; each has a method of its own as well. Behind
     all of them lies the same way, so they give the same numbers.
 
-    head: which of the network's answers to give; None: its default one. prior: see `mien.model.calibration`. search:
-    how photographs are searched; None: as usual. Raises ModelError for an unknown head, ConfigError for a prior
-    that the network cannot be given.
+    head: which of the network's answers to give; None: its default one. prior: see `mien.model.calibration`. tta:
+    as for `load`. search: how photographs are searched; None: as usual. Raises ModelError for an unknown head,
+    ConfigError for a prior that the network cannot be given.
     """
 
     def __init__(
@@ -85,12 +86,16 @@ class Analyzer:
         head: str | None = None,
         *,
         prior: str | Mapping[str, float] | Prior | None = None,
+        tta: str = "single",
         search: PhotoSearch | None = None,
     ) -> None:
+        if tta not in TTA:
+            raise ConfigError(f"tta must be one of {', '.join(TTA)}, got {tta!r}")
         self.metadata = classifier.metadata
         self.detector = detector
         self.head: Head = classifier.metadata.head(head)
         self.prior = read_prior(prior)
+        self.tta = tta
         self.search = search or PhotoSearch()
         self._classifier = classifier
         self._reweighting = reweighting(self.prior, self.head, self.metadata)
@@ -195,6 +200,10 @@ class Analyzer:
         less surely (`mien.model.metadata.Quality`); None: as if all were large and clear.
         """
         answers = self._classifier.probabilities(inputs)[self.head.name]
+        if self.tta == "flip":
+            mirrored = np.ascontiguousarray(inputs[:, :, ::-1])
+            other = self._classifier.probabilities(mirrored)[self.head.name]
+            answers = np.mean((answers, other), axis=0, dtype=np.float32)
         by = [1.0] if faces is None else [self._temperature(face) for face in faces]
         if max(by, default=1.0) > 1:
             answers = with_temperature(answers, np.array(by)[:, None]).astype(np.float32)
@@ -249,6 +258,7 @@ def load(
     head: str | None = None,
     precision: str = "auto",
     prior: str | Mapping[str, float] | None = None,
+    tta: str = "single",
     detect_size: int | None = None,
     min_face: float = 0.0,
     min_score: float = 0.0,
@@ -261,6 +271,7 @@ def load(
     detector_file: see `mien.detect.registry.open_detector`. head: one of the network's answers; None: the default one.
     precision: auto (the int8 form where the model has one), float32 or int8. prior: how often the labels occur where
     the pictures are from: everyday (None: as in training), balanced, or shares of your own such as {"happy": 0.4}.
+    tta: test-time augmentation: single, one view of each face; flip, the mean of it and its mirror image.
     detect_size, min_face, min_score: see `mien.detect.search.PhotoSearch`. Raises ModelError, ConfigError or
     MissingExtra, each in one line that says what to do.
     """
@@ -268,7 +279,12 @@ def load(
     file = None if detector_file is None else Path(detector_file)
     search = PhotoSearch(detect_size=detect_size, min_face=min_face, min_score=min_score)
     return Analyzer(
-        classifier, detector_for(classifier.metadata, detector, file), head, prior=prior, search=search
+        classifier,
+        detector_for(classifier.metadata, detector, file),
+        head,
+        prior=prior,
+        tta=tta,
+        search=search,
     )
 
 

@@ -121,7 +121,7 @@ def analyze_frames(
     frames = prefetch(video.frames(), max(2, min(_PREFETCH, _BYTES // frame_bytes)))
 
     def find(frame: Frame) -> tuple[Detection, ...]:
-        return detect_in_frame(frame.image, analyzer, settings)
+        return detect_in_frame(frame.image, analyzer, settings.detect_size)
 
     try:
         for row in decided(keyframes(with_cuts(frames), stride, find, settings), settings, together):
@@ -211,11 +211,9 @@ def keyframes(
         yield from complete(current)
 
 
-def detect_in_frame(
-    image: NDArray[np.uint8], analyzer: Analyzer, settings: VideoSettings
-) -> tuple[Detection, ...]:
+def detect_in_frame(image: NDArray[np.uint8], analyzer: Analyzer, detect_size: int) -> tuple[Detection, ...]:
     """Detect faces in a frame; those that `Analyzer.search` leaves out by size or score are no faces here either."""
-    found = detect_resized(image, analyzer.detector, settings.detect_size)
+    found = detect_resized(image, analyzer.detector, detect_size)
     return tuple(face for face in found if analyzer.search.kept(face))
 
 

@@ -140,7 +140,7 @@ def look(
 
     def find(frame: Frame) -> None:
         if frame.index - first not in faces:
-            found = detect_in_frame(frame.image, analyzer, settings)
+            found = detect_in_frame(frame.image, analyzer, settings.detect_size)
             faces[frame.index - first] = [_plain(face) for face in found]
 
     cuts: list[int] = []
