@@ -16,8 +16,9 @@ from mien.detect.base import Box, Detection
 from mien.errors import ModelError
 from mien.model.calibration import quality_temperature, with_temperature
 from mien.model.classifier import Classifier
-from mien.model.metadata import METADATA_FILE, Quality, read_model_folder
+from mien.model.metadata import CARD_FILE, METADATA_FILE, MODEL_FILE, Quality, read_model_folder
 from mien.predict.analyzer import Analyzer
+from mien.train.export.card import rewrite_metadata
 
 from .tiny_onnx import write_folder
 
@@ -71,3 +72,11 @@ def test_it_is_stored_with_the_model_and_checked(tmp_path: Path) -> None:
                 read_model_folder(folder)
         else:
             assert read_model_folder(folder).metadata.quality == QUALITY
+
+
+def test_it_can_be_written_into_a_folder_and_its_network(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "tiny")
+    rewrite_metadata(folder, lambda metadata, _: replace(metadata, quality=QUALITY))
+    for path in (folder, folder / MODEL_FILE):
+        assert Classifier(path).metadata.quality == QUALITY
+    assert "exp(0.4 * ln(28 / pixels) + 1.5 * (0.75 - score))" in (folder / CARD_FILE).read_text()
