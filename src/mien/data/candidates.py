@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache as once
 from itertools import product
 
@@ -37,8 +37,12 @@ _QUERIES, _COLUMNS = 128, 2048  # pictures compared at once, both ways: bounds t
 
 # Of the search in cells.
 _CELL_LIKELY, _CELL_SHARE = 0.8, 0.9  # cosine of a candidate, least share of its windows
-_CELL_SAMPLE, _CELL_ROUNDS = 40_000, 6  # pictures that the cells are made from, in how many rounds
-_CELL_PROBES, _CELL_QUERIES = 4, 512  # cells that are looked into, pictures at once
+_CELL_SIZE, _CELL_PROBES = (
+    256,
+    4,
+)  # pictures of a cell, about; cells that are looked into, and groups of cells
+_CELL_SAMPLE, _CELL_ROUNDS = 16, 6  # pictures a cell that the cells are made from, in how many rounds
+_CELL_QUERIES = 4096  # pictures at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,9 +188,9 @@ def in_cells(
 ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]]:
     """Yield the same as `exhaustive`, but look only into the cells that lie nearest to a query.
 
-    described: (n, windows, d), as `described_closely` gives it. The wholes are sorted into cells by spherical k-means,
-    an inverted file (Sivic and Zisserman 2003; as IVFFlat of faiss has it). A picture takes about 80 sqrt(n) products
-    of descriptions, in blocks; graphs (HNSW) need fewer, but each by itself, and were slower.
+    described: (n, windows, d), as `described_closely` gives it. The wholes are sorted into cells of some hundred by
+    spherical k-means in two steps, an inverted file (Sivic and Zisserman 2003; as IVFFlat of faiss has it), so that the
+    time grows little faster than their number.
     """
     if not len(described):
         return
@@ -224,30 +228,47 @@ def _close_windows() -> list[int]:
 
 @dataclass(frozen=True, eq=False)
 class _Cells:
-    """The descriptions of the wholes, sorted. centres: (cells, d). inside: (n, d), in the order of their cells.
+    """The descriptions of the wholes, sorted into cells of some hundred, and the cells into groups.
 
-    order: (n,) which picture each of those is. ends: (cells + 1,) where each cell begins.
+    groups: (groups, d) unit vectors, the middles. centres: (cells, d), group by group. inside: (n, d), cell by cell.
+    order: (n,) which picture each of those is. group_ends, ends: where each group, each cell begins, and the end.
     """
 
+    groups: Floats
     centres: Floats
+    group_ends: NDArray[np.intp]
     inside: Floats
     order: NDArray[np.intp]
     ends: NDArray[np.intp]
 
     @classmethod
     def of(cls, described: NDArray[np.float16]) -> _Cells:
-        """Sort pictures into about 2 sqrt(n) cells."""
+        """Make the cells from a sample and sort all into them; the time grows little faster than their number."""
         count = len(described)
-        centres = _centres(described[:, 0])
+        cells = max(1, count // _CELL_SIZE)
+        drawn = np.random.default_rng(0).permutation(count)[: _CELL_SAMPLE * cells]
+        sample = described[np.sort(drawn), 0].astype(np.float32)
+        groups = _means(sample, math.isqrt(cells))
+        group = np.concatenate(
+            [_top(sample[at : at + _COLUMNS] @ groups.T, 1) for at in range(0, len(sample), _COLUMNS)]
+        )
+        members = [sample[group[:, 0] == number] for number in range(len(groups))]
+        parts = [
+            _means(mine, max(1, round(len(mine) / len(sample) * cells))) for mine in members if len(mine)
+        ]
+        filled = groups[[len(mine) > 0 for mine in members]]
+        inside = on_disk_if_large((count, groups.shape[1]), np.float32)
+        found = cls(filled, np.concatenate(parts), np.cumsum([0, *map(len, parts)]), inside, drawn, drawn)
         cell = np.empty(count, np.intp)
         for start in range(0, count, _COLUMNS):
             block = described[start : start + _COLUMNS, 0].astype(np.float32)
-            cell[start : start + _COLUMNS] = (block @ centres.T).argmax(axis=1)
+            cell[start : start + _COLUMNS] = found._nearest(block, 1)[:, 0]
         order = np.argsort(cell, kind="stable")
-        inside = on_disk_if_large((count, centres.shape[1]), np.float32)
         for start in range(0, count, _COLUMNS):
             inside[start : start + _COLUMNS] = described[order[start : start + _COLUMNS], 0]
-        return cls(centres, inside, order, np.searchsorted(cell[order], np.arange(len(centres) + 1)))
+        return replace(
+            found, order=order, ends=np.searchsorted(cell[order], np.arange(len(found.centres) + 1))
+        )
 
     def near(
         self, queries: Floats, start: int
@@ -258,57 +279,85 @@ class _Cells:
         """
         count, ways = queries.shape[:2]
         flat = queries.reshape(count * ways, -1)
-        asked = self._nearest(flat)
-        who = np.repeat(np.arange(len(flat)), asked.shape[1])
-        by_cell = np.argsort(asked, axis=None, kind="stable")
-        bounds = np.searchsorted(asked.reshape(-1)[by_cell], np.arange(len(self.centres) + 1))
         found: list[tuple[NDArray[np.intp], NDArray[np.intp], Floats]] = []
-        for one in np.flatnonzero(np.diff(bounds)).tolist():
-            these = who[by_cell[bounds[one] : bounds[one + 1]]]
-            scores = flat[these] @ self.inside[self.ends[one] : self.ends[one + 1]].T
+        for asking, first, scores in _visited(
+            flat, self._nearest(flat, _CELL_PROBES), self.inside, self.ends
+        ):
             place = np.flatnonzero(scores > _CELL_LIKELY)
             row, column = np.divmod(place, scores.shape[1])
-            found.append((these[row], self.order[self.ends[one] + column], scores.reshape(-1)[place]))
+            found.append((asking[row], self.order[first + column], scores.reshape(-1)[place]))
         asker, other, score = (np.concatenate([part[place] for part in found]) for place in range(3))
         query, way = np.divmod(asker, ways)
         best = np.lexsort((-score, other, query))  # of each pair its best way
-        first = np.ones(len(best), bool)
-        first[1:] = (np.diff(query[best]) != 0) | (np.diff(other[best]) != 0)
-        kept = best[first]
-        kept = kept[other[kept] != query[kept] + start]
-        order = kept[np.lexsort((other[kept], -score[kept], query[kept]))]
-        rank = np.arange(len(order)) - np.searchsorted(query[order], query[order])
-        likely = order[rank < NEIGHBOURS]
+        best = best[other[best] != query[best] + start]
+        once = np.ones(len(best), bool)
+        once[1:] = (np.diff(query[best]) != 0) | (np.diff(other[best]) != 0)
+        best = best[once]
+        best = best[np.lexsort((other[best], -score[best], query[best]))]
+        rank = np.arange(len(best)) - np.searchsorted(query[best], query[best])
+        likely = best[rank < NEIGHBOURS]
         return query[likely], other[likely], way[likely]
 
-    def _nearest(self, queries: Floats) -> NDArray[np.intp]:
-        """Return the numbers of the `_CELL_PROBES` nearest cells of each query, (q, probes)."""
-        probes = min(_CELL_PROBES, len(self.centres))
-        near = np.empty((len(queries), probes), np.intp)
-        for start in range(0, len(queries), _COLUMNS):
-            likeness = queries[start : start + _COLUMNS] @ self.centres.T
-            # A few maxima are found several times sooner than argpartition finds them.
-            for place in range(probes):
-                best = likeness.argmax(axis=1)
-                near[start : start + _COLUMNS, place] = best
-                likeness[np.arange(len(best)), best] = -2.0
-        return near
+    def _nearest(self, queries: Floats, count: int) -> NDArray[np.intp]:
+        """Return the numbers of the `count` nearest cells of each query, (q, count), as far as groups show them."""
+        likeness, cells = (
+            np.full((len(queries), count), -2, np.float32),
+            np.zeros((len(queries), count), np.intp),
+        )
+        groups = np.concatenate(
+            [
+                _top(queries[at : at + _COLUMNS] @ self.groups.T, _GROUP_PROBES)
+                for at in range(0, len(queries), _COLUMNS)
+            ]
+        )
+        for asking, first, scores in _visited(queries, groups, self.centres, self.group_ends):
+            found = _top(scores.copy(), count)
+            both = np.concatenate([likeness[asking], np.take_along_axis(scores, found, axis=1)], axis=1)
+            numbers = np.concatenate([cells[asking], found + first], axis=1)
+            best = _top(both.copy(), count)
+            likeness[asking] = np.take_along_axis(both, best, axis=1)
+            cells[asking] = np.take_along_axis(numbers, best, axis=1)
+        return cells
 
 
-def _centres(whole: NDArray[np.float16]) -> Floats:
-    """Return the unit centres of about 2 sqrt(n) cells."""
-    rng = np.random.default_rng(0)
-    sample = whole[np.sort(rng.permutation(len(whole))[:_CELL_SAMPLE])].astype(np.float32)
-    centres = sample[rng.permutation(len(sample))[: 2 * math.isqrt(len(whole))]]
+def _visited(
+    queries: Floats, asked: NDArray[np.intp], inside: Floats, ends: NDArray[np.intp]
+) -> Iterator[tuple[NDArray[np.intp], int, Floats]]:
+    """Yield (rows of queries, first row of the cell in `inside`, their cosines) for each cell that is asked.
+
+    asked: (q, times) numbers of cells.
+    """
+    by_cell = np.argsort(asked, axis=None, kind="stable")
+    bounds = np.searchsorted(asked.reshape(-1)[by_cell], np.arange(len(ends)))
+    for cell in np.flatnonzero(np.diff(bounds)).tolist():
+        asking = by_cell[bounds[cell] : bounds[cell + 1]] // asked.shape[1]
+        yield asking, int(ends[cell]), queries[asking] @ inside[ends[cell] : ends[cell + 1]].T
+
+
+def _top(scores: Floats, count: int) -> NDArray[np.intp]:
+    """Return the places of the `count` highest of each row, (n, count), highest first; overwrites the scores."""
+    found = np.empty((len(scores), min(count, scores.shape[1])), np.intp)
+    rows = np.arange(len(scores))
+    for place in range(
+        found.shape[1]
+    ):  # a few maxima are found several times sooner than argpartition finds them
+        found[:, place] = scores.argmax(axis=1)
+        scores[rows, found[:, place]] = -3
+    return found
+
+
+def _means(sample: Floats, count: int) -> Floats:
+    """Return the unit centres of at most `count` parts of a sample, by spherical k-means."""
+    centres = sample[np.random.default_rng(0).permutation(len(sample))[: max(1, count)]]
     for _ in range(_CELL_ROUNDS):
-        cell = np.concatenate(
+        part = np.concatenate(
             [
                 (sample[at : at + _COLUMNS] @ centres.T).argmax(axis=1)
                 for at in range(0, len(sample), _COLUMNS)
             ]
         )
         sums = np.zeros_like(centres)
-        np.add.at(sums, cell, sample)
+        np.add.at(sums, part, sample)
         norm = np.linalg.norm(sums, axis=1, keepdims=True)
         centres = np.where(norm > 0, sums / np.maximum(norm, 1e-6), centres)
     return np.asarray(centres, np.float32)
