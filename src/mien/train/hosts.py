@@ -66,14 +66,37 @@ def joined(coordinator: str | None, count: int | None, number: int | None) -> It
             raise ConfigError("--hosts and --host need --coordinator HOST:PORT, the address of host 0")
         yield
         return
-    _start(coordinator, count, number)
+    with _stdout_for_python_alone():
+        _start(coordinator, count, number)
+        try:
+            yield
+        except BaseException as error:
+            code = _said(error)
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+
+
+@contextmanager
+def _stdout_for_python_alone() -> Iterator[None]:
+    """Send what native code writes to stdout to stderr inside the block: Gloo counts its peers there."""
+    sys.stdout.flush()
+    own, python = os.dup(1), sys.stdout
+    try:
+        ours = python.fileno() == 1
+    except (OSError, ValueError):  # replaced by something without a file (tests, notebooks)
+        ours = False
+    if ours:
+        sys.stdout = os.fdopen(own, "w", encoding=python.encoding, errors=python.errors, closefd=False)
+        sys.stdout.reconfigure(line_buffering=bool(python.line_buffering))
+    os.dup2(2, 1)
     try:
         yield
-    except BaseException as error:
-        code = _said(error)
+    finally:
         sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+        os.dup2(own, 1)
+        os.close(own)
+        sys.stdout = python
 
 
 def _start(coordinator: str, count: int | None, number: int | None) -> None:
