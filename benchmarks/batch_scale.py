@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from batch_cluster import MIEN, QUIET, make_pictures
+from batch_cluster import MIEN, QUIET, make_pictures, parent
 from mien.batch.run import store_folder
 
 SHARD = 100
@@ -62,12 +62,13 @@ def a_ray(processors: int) -> Iterator[str]:
 
 
 def actor_usage() -> dict[int, tuple[float, float]]:
-    """Return process, processor seconds so far and resident megabytes of each actor."""
+    """Return process, processor seconds so far and resident megabytes of each actor of this process's Ray."""
     found = {}
     tick, page = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
     for entry in Path("/proc").glob("[0-9]*"):
         try:
-            if (entry / "cmdline").read_bytes().startswith(b"ray::Worker"):
+            ours = (entry / "cmdline").read_bytes().startswith(b"ray::Worker")
+            if ours and parent(parent(int(entry.name))) == os.getpid():
                 fields = (entry / "stat").read_text().rpartition(")")[2].split()
                 memory = int((entry / "statm").read_text().split()[1]) * page / 1e6
                 found[int(entry.name)] = ((int(fields[11]) + int(fields[12])) / tick, memory)

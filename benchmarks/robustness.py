@@ -6,7 +6,10 @@
 LABELS.csv has the columns file and emotion; PHOTOS is the folder that the files are relative to. The largest face of
 each photograph is found once, in the undamaged picture, and damaged after it was cut out, so this measures the
 networks and not the detector. Each cell is accuracy / balanced accuracy of the network's default answer; the damage is
-drawn from the same seed for each network, so all cells of a row see the same faces.
+drawn from the same seed for each network, so all cells of a row see the same faces. What is printed is Markdown, for
+`docs/reports/mien/robustness.md`; the network before today's comes out of the history:
+
+    mkdir before && git archive COMMIT src/mien/models/mien | tar -x -C before --strip-components 4
 """
 
 from __future__ import annotations
@@ -95,6 +98,7 @@ DAMAGES: dict[str, Callable[[Picture, Generator], Picture]] = {
     "32 px": _small(32),
     "48 px": _small(48),
     "96 px": _small(96),
+    "200 px": _small(200),
     "light 1/5": _dark(1 / 5),
     "light 1/12": _dark(1 / 12),
     "contrast 1/4": _flat(1 / 4),
@@ -135,28 +139,40 @@ def main() -> None:
     else:
         parser.error("give --labels and --photos, or --fer2013")
     networks = {name: Classifier(model_path(name)) for name in options.models}
-    print(f"{len(faces.labels)} faces; accuracy / balanced accuracy")
-    print(f"{'':20}" + "".join(f"{Path(name).name[-22:]:>24}" for name in networks))
+    print(f"{len(faces.labels):,} faces; accuracy / balanced accuracy\n")
+    print(f"| | {' | '.join(Path(name).name for name in networks)} |")
+    print("|---" * (1 + len(networks)) + "|")
     sums = np.zeros((len(networks), 2))
     for damage in DAMAGES:
-        cells = np.array([_scores(network, faces, damage, options.head) for network in networks.values()])
+        cells = np.array(_scores(list(networks.values()), faces, damage, options.head))
         sums += cells * (damage != "as it is")
-        print(f"{damage:20}" + "".join(f"{one:17.3f} / {two:.3f}" for one, two in cells))
-    means = sums / (len(DAMAGES) - 1)
-    print(f"{'mean of the damages':20}" + "".join(f"{one:17.3f} / {two:.3f}" for one, two in means))
+        _row(damage, cells)
+    _row("mean of the damages", sums / (len(DAMAGES) - 1))
 
 
-def _scores(network: Classifier, faces: Faces, damage: str, head: str | None) -> tuple[float, float]:
-    metadata = network.metadata
-    answer = metadata.head(head)
-    rng = np.random.default_rng(0)
-    crops = [DAMAGES[damage](crop, rng) for crop in faces.crops(metadata.preprocess.margin)]
-    said = np.array(answer.labels)[network.predict(crops)[answer.name].argmax(axis=1)]
-    truth = np.array(faces.labels)
-    kept = np.isin(truth, answer.labels)
-    right = (said == truth)[kept]
-    recalls = [right[truth[kept] == label].mean() for label in np.unique(truth[kept])]
-    return float(right.mean()), float(np.mean(recalls))
+def _row(name: str, cells: NDArray[np.float64]) -> None:
+    print(f"| {name} | {' | '.join(f'{one:.3f} / {two:.3f}' for one, two in cells)} |", flush=True)
+
+
+def _scores(
+    networks: list[Classifier], faces: Faces, damage: str, head: str | None
+) -> list[tuple[float, float]]:
+    """Return accuracy and balanced accuracy of each network. Crops are made once for those of one margin."""
+    crops: dict[float, list[Picture]] = {}
+    scores = []
+    for network in networks:
+        margin = network.metadata.preprocess.margin
+        if margin not in crops:
+            rng = np.random.default_rng(0)
+            crops[margin] = [DAMAGES[damage](crop, rng) for crop in faces.crops(margin)]
+        answer = network.metadata.head(head)
+        said = np.array(answer.labels)[network.predict(crops[margin])[answer.name].argmax(axis=1)]
+        truth = np.array(faces.labels)
+        kept = np.isin(truth, answer.labels)
+        right = (said == truth)[kept]
+        recalls = [right[truth[kept] == label].mean() for label in np.unique(truth[kept])]
+        scores.append((float(right.mean()), float(np.mean(recalls))))
+    return scores
 
 
 def _from_photographs(labels: Path, photos: Path) -> Faces:

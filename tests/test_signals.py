@@ -46,6 +46,15 @@ def test_a_signal_in_an_import_is_no_error_of_the_import(
     monkeypatch.setattr("mien.cli.models.run", interrupted)
     assert main(["models"]) == code
     assert capsys.readouterr().err == "mien: stopped\n"
+
+    def lost(_: object) -> int:  # as pydantic does, which is written in Rust
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        raise ValueError("Error building a serializer: _Terminated:")
+
+    monkeypatch.setattr("mien.cli.models.run", lost)
+    assert main(["models"]) == 143
+    assert capsys.readouterr().err == "mien: stopped\n"
     monkeypatch.setattr("mien.cli.models.run", lambda _: __import__("mien.nothing"))
     with pytest.raises(ImportError, match="nothing"):
         main(["models"])

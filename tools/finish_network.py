@@ -3,7 +3,8 @@
     python tools/finish_network.py small.npz fer2013.csv --recipe mien --to model --how "tools/train_on_gpu.py"
 
 WEIGHTS is an .npz of arrays by Keras path, as `tools/train_on_gpu.py` and `tools/distil.py` write it. Network, size and
-mixture come from the recipe. --how is recorded in model.json: what trained the weights.
+mixture come from the recipe. --how is recorded in model.json: what trained the weights. How much less sure it should be
+of small and doubtful faces is fitted afterwards: `tools/fit_quality.py`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from mien.model.preprocess import Preprocess
 from mien.train import backend, run_folder
 from mien.train.calibrate import calibrated_metadata
 from mien.train.recipes import config_from, load_recipe
-from mien.train.run import heads_for
+from mien.train.start import heads_for
 
 
 def main() -> None:

@@ -10,27 +10,15 @@ CARD.md and what the network files say of themselves are written anew. No weight
 from __future__ import annotations
 
 import argparse
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
-import onnx
-
 from mien.data import open_dataset
-from mien.files import whole_folder
 from mien.model.classifier import Classifier
-from mien.model.metadata import (
-    CARD_FILE,
-    INT8_FILE,
-    METADATA_KEY,
-    MODEL_FILE,
-    Metadata,
-    read_model_folder,
-    write_metadata,
-)
+from mien.model.metadata import Metadata
 from mien.train.calibrate import blended, favourite_score, favourites, planned
 from mien.train.config import TrainConfig
-from mien.train.export.card import model_card
+from mien.train.export.card import rewrite_metadata
 
 
 def main() -> None:
@@ -42,15 +30,11 @@ def main() -> None:
     parser.add_argument("--logit-adjustment", type=float, required=True)
     options = parser.parse_args()
     config = TrainConfig(blend=options.blend, logit_adjustment=options.logit_adjustment)
-    with whole_folder(options.model) as temporary:
-        shutil.copytree(options.model, temporary, dirs_exist_ok=True)
-        metadata = refitted(read_model_folder(temporary).metadata, temporary, options.data, config)
-        for name in (MODEL_FILE, INT8_FILE):
-            if (temporary / name).is_file():
-                _tell(temporary / name, metadata)
-        write_metadata(temporary, metadata)
-        (temporary / CARD_FILE).write_text(model_card(metadata), encoding="utf-8")
-    print(metadata.blend)
+    print(
+        rewrite_metadata(
+            options.model, lambda metadata, folder: refitted(metadata, folder, options.data, config)
+        ).blend
+    )
 
 
 def refitted(metadata: Metadata, folder: Path, data: Path, config: TrainConfig) -> Metadata:
@@ -77,14 +61,6 @@ def refitted(metadata: Metadata, folder: Path, data: Path, config: TrainConfig) 
     kept = tuple(one for one in metadata.scores if one["head"] != blend.name)
     training = {**metadata.training, "settings": settings}
     return replace(metadata, blend=blend, training=training, scores=(*kept, score))
-
-
-def _tell(network: Path, metadata: Metadata) -> None:
-    """Let a network file say what its metadata are now; whatever else it says stays."""
-    proto = onnx.load(network)
-    stored = {entry.key: entry.value for entry in proto.metadata_props}
-    onnx.helper.set_model_props(proto, {**stored, METADATA_KEY: metadata.to_json()})
-    onnx.save(proto, network)
 
 
 if __name__ == "__main__":

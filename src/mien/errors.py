@@ -7,6 +7,7 @@ prints it and returns 2; a traceback means that mien itself has a bug.
 from __future__ import annotations
 
 import importlib
+import warnings
 from types import ModuleType
 
 
@@ -53,7 +54,10 @@ def need(module: str, extra: str, what: str) -> ModuleType:
     Raises MissingExtra when the module is not installed.
     """
     try:
-        return importlib.import_module(module)
+        with warnings.catch_warnings():
+            # scikit-learn brings joblib, which warns where /dev/shm cannot be written; mien asks it for no processes.
+            warnings.filterwarnings("ignore", message=".*joblib will operate in serial mode")
+            return importlib.import_module(module)
     except ImportError as error:
         package = module.partition(".")[0]
         raise MissingExtra(

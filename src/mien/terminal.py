@@ -132,14 +132,23 @@ class _Terminated(KeyboardInterrupt):
 
 
 @contextmanager
-def terminated_as_by_ctrl_c() -> Iterator[None]:
-    """Let SIGTERM raise a KeyboardInterrupt inside the block; outside the main thread nothing changes."""
+def terminated_as_by_ctrl_c() -> Iterator[list[KeyboardInterrupt]]:
+    """Let SIGTERM raise a KeyboardInterrupt inside the block; outside the main thread nothing changes.
+
+    Yields a list of what was raised: a library written in Rust or C may make an error of its own of it.
+    """
+    came: list[KeyboardInterrupt] = []
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield came
         return
-    before = signal.signal(signal.SIGTERM, _raise)
+
+    def terminate(*_: object) -> NoReturn:
+        came.append(_Terminated())
+        raise came[-1]
+
+    before = signal.signal(signal.SIGTERM, terminate)
     try:
-        yield
+        yield came
     finally:
         signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
@@ -165,7 +174,3 @@ def put_off() -> Iterator[None]:
 def stopped_code(stop: KeyboardInterrupt) -> int:
     """Return the exit code that shells expect: 128 and the signal's number."""
     return 128 + (signal.SIGTERM if isinstance(stop, _Terminated) else signal.SIGINT)
-
-
-def _raise(*_: object) -> NoReturn:
-    raise _Terminated

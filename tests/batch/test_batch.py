@@ -178,6 +178,12 @@ def test_actors_are_killed_and_the_union_is_what_predict_says(
     table.write_text(table.read_text(encoding="utf-8") + "more.jpg\n", encoding="utf-8")
     assert main(words) == 2
     assert "list.csv has changed since out was begun: answers would mix" in capsys.readouterr().err
+    table.unlink()  # which is needed no more
+    assert main(words) == 1
+    assert "0 now, 40 before" in capsys.readouterr().out
+    (here / "out" / "shards" / "0000000.parquet").unlink()
+    assert main(words) == 2
+    assert re.fullmatch(r"mien: cannot read the table \S*list.csv: No such file.*\n", capsys.readouterr().err)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs pipes and signals")
@@ -366,6 +372,17 @@ def test_every_picture_once_whatever_names_it(here: Path) -> None:
     for name, mark in (("semicolons.csv", ";"), ("tabs.csv", "\t")):
         Path(name).write_text(f"id{mark}path\n1{mark}photos/a/1.jpg\n")
         assert [one.items[0].file for one in shards(here, name)] == ["photos/a/1.jpg"]
+    text = "id,path\n1,photos/a/1.jpg\n"
+    Path("excel.csv").write_text(text, encoding="utf-16")
+    assert [one.items[0].file for one in shards(here, "excel.csv")] == ["photos/a/1.jpg"]
+    Path("unmarked.csv").write_text(text, encoding="utf-16-le")
+    with pytest.raises(
+        DataError, match=r"unmarked\.csv has zero bytes: it is damaged, or UTF-16 without its mark"
+    ):
+        shards(here, "unmarked.csv")
+    Path("latin.csv").write_text("path\nä.jpg\n", encoding="latin-1")
+    with pytest.raises(DataError, match=r"latin\.csv: .*invalid UTF8 data; save it as UTF-8 \(in Excel"):
+        shards(here, "latin.csv")
     Path("empty.csv").touch()
     with pytest.raises(DataError, match=r"the table empty\.csv is empty"):
         shards(here, "empty.csv")
@@ -511,8 +528,10 @@ def test_a_disk_that_is_full_is_one_line_and_the_rest_is_done_later(here: Path) 
     fill(here / "photos", 9)
     config = BatchConfig(shard_size=3, actors=1)
 
+    full_at = "0000001.parquet"
+
     def full(path: Path) -> Any:
-        if path.name == "0000001.parquet":
+        if path.name == full_at:
             raise OutputError(
                 f"cannot write {path}: No space left on device; free some space or name another place"
             )
@@ -529,7 +548,19 @@ def test_a_disk_that_is_full_is_one_line_and_the_rest_is_done_later(here: Path) 
     (here / "out" / "shards" / ".0000001.1a2b3c4d.parquet").write_bytes(
         b"PAR1"
     )  # as after a kill while it wrote
-    assert batch(["photos"], "out", config, quiet=True).answered == 9
+    batch_storage.whole_file, full_at = full, "summary.json"
+    try:  # what a kill there would leave as well
+        with pytest.raises(OutputError, match="No space left on device"):
+            batch(["photos"], "out", config, quiet=True)
+    finally:
+        batch_storage.whole_file = whole
+    assert sorted(path.name for path in (here / "out").iterdir() if path.name[0] != ".") == [
+        "failures.csv", "plan.parquet", "run.json", "shards",
+    ]  # fmt: skip
+    done = batch(["photos"], "out", config, quiet=True)
+    assert (done.answered, done.counts["pictures"]) == (0, 9)
+    summary = json.loads((here / "out" / "summary.json").read_text(encoding="utf-8"))
+    assert (summary["pictures"], summary["failed"]) == (9, 0)
     names = [f"{number:07}.parquet" for number in range(3)]
     assert sorted(path.name for path in (here / "out" / "shards").iterdir()) == names
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -191,5 +192,8 @@ def test_sheets_show_the_faces(tmp_path, write_faces, face):
     written = {face(seed, CELL).tobytes() for seed in range(5)}
     row = sheet[8 + 21 : 8 + 21 + CELL, 8 : 8 + CELL, 0]  # below the first title
     assert row.tobytes() in written
+    # A class without a picture, as soft labels may have one, is a title alone.
+    more = contact_sheet(replace(dataset, classes=(*dataset.classes, "wut")), per_class=2)
+    assert more.shape[0] < sheet.shape[0] + CELL and more.shape[1] == sheet.shape[1]
     captioned = captioned_sheet(dataset.splits["train"], [0, 1, 2], ["is a\nor b?"] * 3, across=2)
     assert captioned.shape == (2 * 8 + 2 * (2 * 17 + 128) + 4, 2 * 8 + 2 * 128 + 4, 3)

@@ -31,7 +31,8 @@ from mien.data.decisions import (
 from mien.data.duplicates import find_duplicates
 from mien.data.label_errors import decisions_in, find_label_errors
 from mien.errors import ConfigError, DataError
-from mien.faceset.table import FaceRow, FaceSet
+from mien.faceset.row import FaceRow
+from mien.faceset.table import FaceSet
 from mien.label.store import Store
 from mien.model.metadata import model_path
 

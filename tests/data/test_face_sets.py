@@ -15,7 +15,8 @@ from mien.data.crops import crop_faces, stored_faces, with_margin
 from mien.detect.base import Box, Detection, Landmarks, align, crop
 from mien.detect.registry import open_detector
 from mien.errors import DataError
-from mien.faceset.table import FaceRow, FaceSet
+from mien.faceset.row import FaceRow
+from mien.faceset.table import FaceSet
 
 from .conftest import smooth_picture
 

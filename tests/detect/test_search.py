@@ -99,12 +99,19 @@ def test_a_whole_picture_says_whether_it_looks_like_a_face(portrait: Picture) ->
     whole = open_detector("whole")
     (wanted,) = DETECTOR.detect(portrait)
     x, y, width, height = (round(value) for value in wanted.box)
-    (face,) = PhotoSearch()(whole, np.ascontiguousarray(portrait[y : y + height, x : x + width]))
+    cut = np.ascontiguousarray(portrait[y : y + height, x : x + width])
+    (face,) = PhotoSearch()(whole, cut)
     (none,) = PhotoSearch()(whole, np.zeros((64, 64, 3), np.uint8))
     assert face.score is not None and face.score > 0.5 and "no face?" not in reasons(face)
     assert reasons(none) == ("no face?",)
     (named,) = mien.load(detector="whole").analyze(np.zeros((48, 48), np.uint8))
     assert named.uncertain and named.reasons == ("no face?",)
+    # One that lies on its side or on its head is turned first, and says so.
+    analyzer = mien.load(detector="whole")
+    for turns in (1, 2, 3):
+        (lying,) = analyzer.analyze(np.ascontiguousarray(np.rot90(cut, turns)))
+        assert lying.reasons == ("turned",)
+        assert lying.probabilities == analyzer.analyze(cut)[0].probabilities
 
 
 def test_faces_can_be_left_out_by_size_and_score(portrait: Picture) -> None:

@@ -30,8 +30,9 @@ from mien.errors import ConfigError, DataError, OutputError
 from mien.faceset import extract
 from mien.faceset.crops import write_crop
 from mien.faceset.extract import Extraction, extract_faces
+from mien.faceset.row import COLUMNS
 from mien.faceset.settings import FacesConfig
-from mien.faceset.table import COLUMNS, FaceSet
+from mien.faceset.table import FaceSet
 from mien.images import read_image
 from mien.images.canvas import write_picture
 from mien.video.writer import constant_rate, encoder, suffix

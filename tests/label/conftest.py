@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 from mien.detect.base import Box
-from mien.faceset.table import FaceRow, FaceSet
+from mien.faceset.row import FaceRow
+from mien.faceset.table import FaceSet
 
 from ..serve.conftest import Answer, Running, _port
 

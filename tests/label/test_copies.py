@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from mien.data.drawn import draw_face
-from mien.faceset.table import FaceRow, FaceSet
+from mien.faceset.row import FaceRow
+from mien.faceset.table import FaceSet
 from mien.label.copies import PIXEL_COPY, CopySearch
 from mien.label.store import DISTINCT, LABEL, SAME
 from mien.label.wall import Wall

@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 
 from mien.data.drawn import draw_face
-from mien.faceset.table import FaceRow, FaceSet
+from mien.faceset.row import FaceRow
+from mien.faceset.table import FaceSet
+from mien.label.agreement import NO_FACE
 from mien.label.learning import CACHE, Learning
-from mien.label.store import KEEP, LABEL, NO_FACE
+from mien.label.store import KEEP, LABEL
 from mien.label.wall import Wall
 
 EACH = 20

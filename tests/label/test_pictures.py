@@ -9,7 +9,8 @@ import pytest
 
 from mien.detect.base import Box
 from mien.errors import DataError, ImageError
-from mien.faceset.table import FaceRow, FaceSet
+from mien.faceset.row import FaceRow
+from mien.faceset.table import FaceSet
 from mien.images.decode import decode_image
 from mien.label.pictures import Pictures
 from mien.video.reader import open_video

@@ -15,17 +15,15 @@ import pytest
 
 from mien.errors import ConfigError, DataError, OutputError
 from mien.label import store as store_module
+from mien.label.agreement import CANNOT_TELL, NO_FACE, Agreement
 from mien.label.store import (
-    CANNOT_TELL,
     CLEAR,
     DISTINCT,
     FILE,
     KEEP,
     LABEL,
-    NO_FACE,
     SAME,
     SETTLE,
-    Agreement,
     Store,
 )
 

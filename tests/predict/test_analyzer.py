@@ -193,6 +193,17 @@ def test_below_the_threshold_the_decision_is_uncertain_and_the_numbers_stay(tmp_
     assert (sure.uncertain, unsure.uncertain) == (False, True)
 
 
+def test_two_views_are_the_mean_of_the_face_and_its_mirror_image() -> None:
+    single, both = mien.load(detector="whole"), mien.load(detector="whole", tta="flip")
+    face = to_model_inputs([picture(3, 60, 60)], single.metadata.preprocess)
+    views = [single.probabilities(view) for view in (face, np.ascontiguousarray(face[:, :, ::-1]))]
+    assert np.abs(views[0] - views[1]).max() > 0.01  # else the next line would say nothing
+    for analyzer in (both, pickle.loads(pickle.dumps(both))):
+        np.testing.assert_allclose(analyzer.probabilities(face), (views[0] + views[1]) / 2, atol=1e-6)
+    with pytest.raises(ConfigError, match="tta must be one of single, flip, got 'ten'"):
+        mien.load(tta="ten")
+
+
 def test_load_takes_a_run_a_folder_and_a_file(tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()

@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import json
 import pickle
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from PIL import Image
 import mien
 from mien.errors import DataError, MissingExtra
 from mien.images import read_image
+from mien.model.metadata import SHIPPED
 from mien.predict.analyzer import Analyzer
 from mien.predict.results import COLUMNS, Faces
 
@@ -90,7 +92,20 @@ def test_the_analyzer_travels_to_another_process(analyzer: Analyzer, picture: np
     for name in ("mien", "whole", "haar"):
         one = mien.load(detector=name, prior="balanced")
         assert pickle.loads(pickle.dumps(one)).analyze(picture) == one.analyze(picture)
-    assert pickle.loads(pickle.dumps(analyzer)).analyze(picture) == analyzer.analyze(picture)
+    packed = pickle.dumps(analyzer)
+    assert pickle.loads(packed).analyze(picture) == analyzer.analyze(picture)
+    assert str(SHIPPED).encode() not in packed  # mien lies elsewhere on the other machine
+
+
+def test_a_network_of_ones_own_travels_to_a_process_in_another_folder(
+    picture: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(SHIPPED / "mien", tmp_path / "mine")
+    shutil.copytree(SHIPPED / "mien-detector", tmp_path / "finder")
+    monkeypatch.chdir(tmp_path)
+    one = mien.load("mine", detector_file="finder")
+    monkeypatch.chdir("/")
+    assert pickle.loads(pickle.dumps(one)).analyze(picture) == one.analyze(picture)
 
 
 def test_tables_have_the_columns_of_csv(analyzer: Analyzer, picture: np.ndarray) -> None:

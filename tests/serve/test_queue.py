@@ -142,6 +142,24 @@ def test_who_lost_his_lease_can_change_nothing_more(address: str, tmp_path: Path
         assert (state.status, state.problem and state.problem["status"]) == ("failed", 500)
 
 
+def test_that_a_process_was_killed_is_seen_at_once(tmp_path: Path) -> None:
+    where = str(tmp_path / "j.sqlite")
+    with queue(tmp_path, where, lease_s=600) as jobs:
+        job = sent(jobs)
+        code = (
+            "import os, sys; from pathlib import Path; from mien.serve.config import ServeConfig; "
+            "from mien.serve.database import Database; from mien.serve.jobs import Jobs; where = sys.argv[1]; "
+            "taken = Jobs(Database(where, Path()), ServeConfig(lease_s=600)).take(); "
+            "os.kill(os.getpid(), 9 * bool(taken))"
+        )
+        assert subprocess.run([sys.executable, "-c", code, where], check=False).returncode == -signal.SIGKILL
+        taken = jobs.take()
+        assert taken is not None and (taken.id, taken.tries) == (job, 2)
+        jobs.sweep()
+        assert len(list(tmp_path.glob("*alive*"))) == 1, "our own"
+    assert not list(tmp_path.glob("*alive*"))
+
+
 def test_who_lives_keeps_his_job(address: str, tmp_path: Path) -> None:
     with queue(tmp_path, address, lease_s=0.5) as one:
         job = sent(one)

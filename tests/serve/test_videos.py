@@ -174,7 +174,7 @@ def test_results_go_after_a_while(start: Start, clip: Path) -> None:
 
 @pytest.mark.slow
 def test_sigterm_lets_the_running_video_end_and_be_fetched(start: Start, long_clip: Path) -> None:
-    with start() as server:
+    with start("--grace-s", "300") as server:  # a busy machine needs more than the 30 seconds by default
         job = server.send_video(long_clip.read_bytes())
         while server.ask("GET", f"/v1/videos/{job}").json["status"] == "queued":
             time.sleep(0.02)

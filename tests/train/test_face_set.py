@@ -11,7 +11,8 @@ pytest.importorskip("keras")
 from mien.cli.main import main
 from mien.data.drawn import draw_dataset
 from mien.detect.base import Box
-from mien.faceset.table import FaceRow, FaceSet
+from mien.faceset.row import FaceRow
+from mien.faceset.table import FaceSet
 from mien.model.metadata import read_model_folder
 
 

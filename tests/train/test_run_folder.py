@@ -20,7 +20,8 @@ from mien.labels import FER2013, FERPLUS
 from mien.model.metadata import MODEL_FOLDER
 from mien.train import checkpoint, run_folder
 from mien.train.config import TrainConfig
-from mien.train.run import heads_for, train
+from mien.train.run import train
+from mien.train.start import heads_for
 from mien.train.trackers import curves
 
 SETTINGS: dict[str, Any] = {"settings": {}, "data": {"fingerprint": "f"}}

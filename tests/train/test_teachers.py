@@ -131,6 +131,38 @@ def test_members_of_other_sizes_colours_and_orders_fit_together(tmp_path: Path, 
     np.testing.assert_allclose(found, powers / powers.sum(), atol=1e-3)
 
 
+def test_answers_that_were_asked_once_are_mixed_like_labels(faces: Path) -> None:
+    split = open_dataset(faces).split("train")
+    config = TrainConfig(
+        batch_size=len(split), label_smoothing=0.1, mixup=0.4, mixup_prob=1.0, teacher_weight=0.6
+    )
+    loader = Loader(split, Inputs(split, Preprocess(size=16)), (CLASSES,), config)
+    labels = next(loader.epoch(0, True, "none")).targets[0]
+    # A teacher that says what the labels do, softer, leaves the mixture of both.
+    own = np.eye(3)[split.labels]
+    loader.answers = [(0.5 * own + 0.5 / 3).astype(np.float16)]
+    batch = next(loader.epoch(0, True, "none"))
+    mixed = (labels - 0.1 / 3) / 0.9  # without smoothing
+    assert np.ptp(mixed.max(axis=1)) > 0.1  # some are mixed
+    np.testing.assert_allclose(batch.targets[0], 0.4 * labels + 0.6 * (0.5 * mixed + 0.5 / 3), atol=1e-3)
+
+
+def _check_kept_answers(file: Path, teacher: Path, faces: Path) -> None:
+    """The mean over a picture and its mirror image, at the usual temperature, in the order of the training part."""
+    split = open_dataset(faces).split("train")
+    network = keras.models.load_model(teacher)
+    pictures = to_model_inputs(
+        [split.pictures.read(row) for row in range(len(split))], Preprocess(size=16)
+    ).astype(np.float32)
+    mean = np.zeros((len(split), 3))
+    for view in (pictures, pictures[:, :, ::-1]):
+        powers = network.predict(view, verbose=0) ** 0.5
+        mean += powers / powers.sum(axis=1, keepdims=True) / 2
+    with np.load(file) as kept:
+        assert kept["expression"].dtype == np.float16
+        np.testing.assert_allclose(kept["expression"], mean, atol=2e-3)
+
+
 @pytest.mark.slow
 def test_train_with_a_teacher_and_join_from_the_command_line(
     tmp_path: Path, faces: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -141,6 +173,7 @@ def test_train_with_a_teacher_and_join_from_the_command_line(
     assert main(["train", str(faces), "--to", "two", *tiny, "--teacher", "one", "--seed", "1"]) == 0
     settings = json.loads(Path("two/settings.json").read_text())["settings"]
     assert settings["teacher"] == ["one"]
+    _check_kept_answers(Path("two/teachers.npz"), Path("one/best.keras"), faces)
     assert main(["ensemble", "one", "two", "--to", "both", "--quiet"]) == 0
     assert "expression (validation)" in capsys.readouterr().out
     assert main(["evaluate", "both", str(faces), "--resamples", "200"]) == 0

@@ -15,7 +15,7 @@ from mien.train.config import TrainConfig  # noqa: E402
 from mien.train.networks.backbones import LEVELS, find  # noqa: E402
 from mien.train.networks.small import build_small  # noqa: E402
 from mien.train.networks.spec import NetworkRequest  # noqa: E402
-from mien.train.run import recorded_metadata  # noqa: E402
+from mien.train.start import recorded_metadata  # noqa: E402
 from mien.train.transfer import kept_classes, unfreeze, with_new_heads  # noqa: E402
 
 OLD = {"expression": ("happy", "sad", "angry")}

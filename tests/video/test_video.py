@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from fractions import Fraction
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mien.detect.search import PhotoSearch
 from mien.errors import ConfigError, ImageError
 from mien.images.canvas import RAIL, label_colours
 from mien.model.classifier import Classifier
@@ -180,6 +182,9 @@ def test_a_flash_is_no_face(tmp_path: Path, analyzer: Analyzer) -> None:
     assert not any(frame.faces for frame in analyze_video(path, analyzer, VideoSettings(stride=1)))
     (only,) = analyze_video(write_video(tmp_path / "b.mp4", frames[5:6]), analyzer)
     assert [face.track for face in only.faces] == [1]  # a video of one frame has no second look
+    strict = copy.copy(analyzer)
+    strict.search = PhotoSearch(min_face=only.faces[0].face.box.width + 1)
+    assert not any(frame.faces for frame in analyze_video(tmp_path / "b.mp4", strict))
 
 
 def test_leaving_early_ends_the_thread(tmp_path: Path, analyzer: Analyzer) -> None:

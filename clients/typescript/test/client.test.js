@@ -5,7 +5,7 @@ import { openAsBlob } from "node:fs";
 import { test } from "node:test";
 import { Client, MienError } from "../dist/index.js";
 
-const client = new Client({ address: process.env.MIEN_ADDRESS ?? "http://localhost:8000" });
+const client = new Client({ address: process.env.MIEN_ADDRESS ?? "http://localhost:8000", token: process.env.MIEN_TOKEN });
 const files = (process.env.MIEN_PICTURES ?? "").split(":").filter(Boolean);
 
 test("a picture has the faces that several have", async () => {

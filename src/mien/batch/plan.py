@@ -10,6 +10,7 @@ import glob
 import hashlib
 import os
 import re
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from csv import reader
@@ -18,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from mien.batch.storage import WHAT, Storage, is_address
+from mien.batch.storage import WHAT, Storage, is_address, reason
 from mien.data.readers import words
 from mien.errors import DataError, need
 from mien.files import natural
@@ -319,7 +320,7 @@ def table_mark(name: str, storage: Storage) -> str:
                 digest.update(part)
             return digest.hexdigest()
     except OSError as error:
-        raise DataError(f"cannot read the table {name}: {' '.join(str(error).split())[:300]}") from error
+        raise DataError(f"cannot read the table {name}: {reason(error)}") from error
 
 
 def _rows_of_table(name: str, source: int, storage: Storage, column: str | None, size: int) -> Iterator[Item]:
@@ -334,7 +335,8 @@ def _rows_of_table(name: str, source: int, storage: Storage, column: str | None,
     except (OSError, ValueError) as error:  # Arrow's errors are ValueErrors
         if isinstance(error, DataError):
             raise
-        raise DataError(f"cannot read the table {name}: {' '.join(str(error).split())[:300]}") from error
+        todo = "; save it as UTF-8 (in Excel: 'CSV UTF-8')" if "invalid UTF8" in str(error) else ""
+        raise DataError(f"cannot read the table {name}: {reason(error)}{todo}") from error
 
 
 def _of_parquet(table: Item, root: Path, stream: Any, column: str | None, size: int) -> Iterator[Item]:
@@ -358,7 +360,15 @@ def _of_parquet(table: Item, root: Path, stream: Any, column: str | None, size: 
 def _of_csv(name: str, source: int, storage: Storage, stream: Any, column: str | None) -> Iterator[Item]:
     csv = need("pyarrow.csv", "ray", WHAT)
     arrow = need("pyarrow", "ray", WHAT)
-    line = stream.read(1 << 16).decode("utf-8-sig", "replace").splitlines()[:1]
+    head = stream.read(1 << 16)
+    # Excel's 'Unicode text' is UTF-16. utf-8-sig: Excel puts a mark before UTF-8, too.
+    encoding = "utf-16" if head[:2] in (BOM_UTF16_LE, BOM_UTF16_BE) else "utf-8-sig"
+    if encoding != "utf-16" and b"\0" in head:
+        raise DataError(
+            f"the table {name} has zero bytes: it is damaged, or UTF-16 without its mark; get it again, or save it as "
+            "UTF-8"
+        )
+    line = head.decode(encoding, "replace").splitlines()[:1]
     if not line:
         raise DataError(f"the table {name} is empty")
     delimiter = max(",;\t", key=line[0].count)
@@ -371,8 +381,12 @@ def _of_csv(name: str, source: int, storage: Storage, stream: Any, column: str |
             strings_can_be_null=True,
         )
         start = 1
-        parse = csv.ParseOptions(delimiter=delimiter)
-        for batch in csv.open_csv(again, convert_options=convert, parse_options=parse):
+        options = {
+            "read_options": csv.ReadOptions(encoding=encoding.removesuffix("-sig")),
+            "parse_options": csv.ParseOptions(delimiter=delimiter),
+            "convert_options": convert,
+        }
+        for batch in csv.open_csv(again, **options):
             yield from _paths(name, source, storage.root, batch.column(0).to_pylist(), start)
             start += len(batch)
 

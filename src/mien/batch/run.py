@@ -158,7 +158,6 @@ class _Run:
             self.listed = Listed(
                 **{**stored["listed"], "passed_over": Counter(stored["listed"]["passed_over"])}
             )
-            self._same_tables()
         self._plan = self._plan or self.folder.read(PLAN_FILE)
         self.mark = _sha256(self._plan, json.dumps(self._asked, sort_keys=True).encode())
         with ThreadPoolExecutor(_READERS) as readers:
@@ -170,12 +169,27 @@ class _Run:
                     else:
                         self._done.add(int(Path(name).stem))
                         self.counts.update(counts)
+        if stored is not None:
+            self._same_tables()
 
     def _same_tables(self) -> None:
-        """Raise ConfigError where a table is another one since it was listed: its rows have other numbers, maybe."""
+        """Raise ConfigError where a table is another one since it was listed: its rows have other numbers, maybe.
+
+        A table that is gone is missed only where something is left to do: DataError.
+        """
         marks = self.listed.tables
+        finished = len(self._done) == self.listed.shards
+
+        def mark_now(name: str) -> str:
+            try:
+                return table_mark(name, self.storage)
+            except DataError:
+                if finished:
+                    return marks[name]
+                raise
+
         with ThreadPoolExecutor(_READERS) as readers:
-            now = readers.map(lambda name: table_mark(name, self.storage), marks)
+            now = readers.map(mark_now, marks)
             for (name, was), mark in zip(marks.items(), now, strict=True):
                 if mark != was:
                     raise ConfigError(

@@ -29,6 +29,8 @@ _CHUNK_BYTES = 1 << 20  # of a video that are asked for at a time
 _CONTACT_S, _CONTACT_RETRY_S = 60.0, 10  # for the first answer of a bucket; of that, trying again
 _LOCK, _RENEW_S, _STALE_S = ".lock", 30.0, 120.0
 _HERE = "mien-batch-"
+# Names of C++ types as the compiler has them, and where its programmers may look.
+_LIBRARY_WORDS = r"\bN(?:\d+[A-Za-z_]+)+E: | See Azure::Core::Diagnostics::Logger for details \(\S*"
 
 
 def is_address(name: str) -> bool:
@@ -66,7 +68,7 @@ class Storage:
                 with system.open_input_stream(path) as stream:
                     return cast(bytes, stream.read())
         except (OSError, DataError) as error:
-            raise ImageError(f"{shown} cannot be opened: {_reason(error)}") from error
+            raise ImageError(f"{shown} cannot be opened: {reason(error)}") from error
 
     def open(self, name: str) -> IO[bytes]:
         """Open a file to read anywhere in it; OSError or DataError where that cannot be done."""
@@ -85,7 +87,7 @@ class Storage:
         except (OSError, DataError) as error:
             if isinstance(error, ImageError):
                 raise
-            raise ImageError(f"{shown} cannot be opened: {_reason(error)}") from error
+            raise ImageError(f"{shown} cannot be opened: {reason(error)}") from error
 
     def walk(self, address: str) -> Iterator[str]:
         """Yield the files at an address and below it, sorted folder by folder; DataError where it cannot be listed."""
@@ -111,7 +113,7 @@ class Storage:
                 waiting += [one.path for one in reversed(found) if one.type == fs.FileType.Directory]
         except OSError as error:
             raise DataError(
-                f"cannot list {address}: {_reason(error)}; check its name and that this machine may read it"
+                f"cannot list {address}: {reason(error)}; check its name and that this machine may read it"
             ) from error
 
     def contact(self, address: str) -> Any:
@@ -310,7 +312,7 @@ class Target:
 
     def _cannot(self, doing: str, name: str, error: Exception) -> OutputError:
         return OutputError(
-            f"cannot {doing} {self.path(name)}: {_reason(error)}; check that the bucket is there and that this machine "
+            f"cannot {doing} {self.path(name)}: {reason(error)}; check that the bucket is there and that this machine "
             "may write to it, or name another place with --to"
         )
 
@@ -343,6 +345,9 @@ def _connect(start: str, query: str) -> tuple[Any, str]:
         raise DataError(f"{start} names no bucket; write {start}BUCKET/FOLDER")
     fs = need("pyarrow.fs", "ray", WHAT)
     arrow = need("pyarrow", "ray", WHAT)
+    if start.startswith(("abfs:", "abfss:")) and not shutil.which("az"):
+        # Azure's client would run its command line all the same, and a shell complain on stderr that there is none.
+        os.environ.setdefault("AZURE_TOKEN_CREDENTIALS", "prod")
     if start.startswith("s3://") and "allow_delayed_open" not in query:
         # A small file is written by one request and not by three.
         query = f"{query or '?'}{'&' if query else ''}allow_delayed_open=true"
@@ -373,6 +378,7 @@ def _faults() -> Iterator[None]:
         raise OSError(f"{type(error).__name__}: {error}") from error
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """Return in one line why a file or a bucket cannot be used."""
     text = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
-    return " ".join(text.split())[:300]
+    return re.sub(_LIBRARY_WORDS, "", " ".join(text.split()))[:300]

@@ -51,6 +51,7 @@ def run(options: argparse.Namespace) -> int:
         "head",
         "precision",
         "prior",
+        "tta",
         "detect_size",
         "min_face",
         "min_score",

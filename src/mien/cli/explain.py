@@ -136,7 +136,7 @@ def _explain_data(options: argparse.Namespace, config: ExplainConfig, out: Path 
     from mien.explain.render import class_in_words, draw_classes
     from mien.images.canvas import write_picture
     from mien.terminal import ProgressBar
-    from mien.train.run import recorded_metadata
+    from mien.train.start import recorded_metadata
 
     dataset, split = open_split(Path(options.what), config)
     known = recorded_metadata(options.model)

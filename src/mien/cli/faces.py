@@ -73,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
 
 def summary(done: Extraction) -> str:
     """Return for people what a run did and what to do next."""
-    from mien.faceset.table import SET_ASIDE, SHOWN
+    from mien.faceset.row import SET_ASIDE, SHOWN
     from mien.terminal import counted
 
     looked = [(done.photographs, "photograph"), (done.films, "film")]

@@ -48,6 +48,13 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
         help="how often the expressions occur where the pictures are from: everyday (as in training), balanced, or "
         "shares such as happy=0.4,neutral=0.4 (default: everyday)",
     )
+    parser.add_argument(
+        "--tta",
+        default="single",
+        choices=("single", "flip"),
+        help="test-time augmentation: single, one view of each face; flip, the mean of it and its mirror image, a "
+        "little more accurate for twice the network's time (default: single)",
+    )
     add_detector_options(parser, "auto")
     add_settings(parser, Description)
 
@@ -60,6 +67,11 @@ def add_search_options(parser: argparse.ArgumentParser) -> None:
         metavar="PX",
         help="longer side at which a picture is searched, tile by tile above 1280 (default: at most 1280)",
     )
+    add_face_limits(parser)
+
+
+def add_face_limits(parser: argparse.ArgumentParser) -> None:
+    """Add which faces are left out: see `mien.detect.search.PhotoSearch`."""
     parser.add_argument(
         "--min-face",
         type=float,
@@ -94,13 +106,12 @@ def add_detector_options(parser: argparse.ArgumentParser, default: str | None, s
     )
 
 
-def open_analyzer(options: argparse.Namespace, *, search: bool = False) -> Analyzer:
-    """Load what `add_network_options` asked for. search: and `add_search_options`."""
+def open_analyzer(options: argparse.Namespace, *, search: Sequence[str] = ()) -> Analyzer:
+    """Load what `add_network_options` asked for. search: which options of `add_search_options` there are besides."""
     from mien.predict.analyzer import load
 
-    names = ("detector", "detector_file", "head", "precision", "prior")
-    searching = ("detect_size", "min_face", "min_score") if search else ()
-    return load(adopted_model(options), **{name: getattr(options, name) for name in (*names, *searching)})
+    names = ("detector", "detector_file", "head", "precision", "prior", "tta")
+    return load(adopted_model(options), **{name: getattr(options, name) for name in (*names, *search)})
 
 
 def adopted_model(options: argparse.Namespace) -> str | None:

@@ -6,7 +6,7 @@ import argparse
 import re
 import sys
 
-from mien.cli.inputs import add_network_options, open_analyzer
+from mien.cli.inputs import add_face_limits, add_network_options, open_analyzer
 from mien.errors import ConfigError
 
 HELP = "Show a camera with the faces marked, in a window or in the browser. q or Escape ends it."
@@ -21,6 +21,7 @@ EXAMPLES = """examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_network_options(parser)
+    add_face_limits(parser)
     parser.add_argument(
         "--camera",
         default="0",
@@ -37,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from mien.predict.annotate import annotated_frame
-    from mien.video.analyze import VideoSettings, detect_resized
+    from mien.video.analyze import VideoSettings, detect_in_frame
     from mien.video.camera import Window, open_camera
     from mien.video.reader import configure_ffmpeg
     from mien.video.tracking import HALF_LIFE_S, Tracker
@@ -48,11 +49,11 @@ def run(options: argparse.Namespace) -> int:
     except ConfigError as reason:
         return _on_the_page(options, str(reason))
     try:
-        analyzer = open_analyzer(options)
+        analyzer = open_analyzer(options, search=("min_face", "min_score"))
         tracker = Tracker(analyzer.head, half_life_s=HALF_LIFE_S if options.smoothing else None)
         with open_camera(options.camera) as camera:
             for time_s, image in camera.frames():
-                found = detect_resized(image, analyzer.detector, VideoSettings.detect_size)
+                found = detect_in_frame(image, analyzer, VideoSettings.detect_size)
                 faces = tracker.update(time_s, analyzer.classify_faces([image], [found])[0])
                 marked = annotated_frame(image, [one.face for one in faces], [one.track for one in faces])
                 if not window.show(marked):

@@ -41,6 +41,12 @@ COMMANDS = (
     "train-detector",
     "evaluate-detector",
 )
+_SYNONYMS = {
+    "out": "to",
+    "output": "to",
+    "outdir": "to",
+    "output-dir": "to",
+}  # other programs' words for options
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of `mien ... > FILE`
 
 NOTE = (
@@ -112,8 +118,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options, unknown = parser(word).parse_known_args(given)
     if unknown:
         _refuse(options.parser, unknown)
+    came: list[KeyboardInterrupt] = []
     try:
-        with terminated_as_by_ctrl_c():
+        with terminated_as_by_ctrl_c() as came:
             code = int(options.run(options))
         sys.stdout.flush()  # a full disk shows here at the latest
         return code
@@ -136,6 +143,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _drop_output()
         print(f"mien: cannot write the output: {error.strerror}; free some space", file=sys.stderr)
         return 2
+    except Exception:
+        # A signal that comes while pydantic is imported is a mere word in an error of its own.
+        if not came:
+            raise
+        return _stopped(came[-1])
 
 
 def _stop_behind(error: BaseException) -> KeyboardInterrupt | None:
@@ -169,9 +181,11 @@ def _refuse_command(word: str) -> NoReturn:
 def _refuse(command: argparse.ArgumentParser, words: Sequence[str]) -> NoReturn:
     """End as argparse does, but with the usage of the command itself and the option that may have been meant."""
     word = next((word for word in words if word.startswith("-")), words[0]).partition("=")[0]
-    known = re.findall(r"(?<![\w-])--[a-z][\w-]*", command.format_help())
-    close = difflib.get_close_matches(word, known, 1) if word.startswith("-") else []
-    meant = f"; did you mean {close[0]}?" if close else f"; see {command.prog} --help"
+    known = re.findall(r"(?<![\w-])--([a-z][\w-]*)", command.format_help())
+    # Without the hyphens, which all have in common, and closer than by default: --csv is not --actors.
+    name = word.lstrip("-")
+    close = difflib.get_close_matches(_SYNONYMS.get(name, name), known, 1, 0.7) if word[0] == "-" else []
+    meant = f"; did you mean --{close[0]}?" if close else f"; see {command.prog} --help"
     command.error(f"{'no option' if word.startswith('-') else 'one too many:'} {word}{meant}")
 
 

@@ -96,7 +96,7 @@ def run(options: argparse.Namespace) -> int:
     if not sources:
         return 2
     write = _writer(options)
-    analyzer = open_analyzer(options, search=True)
+    analyzer = open_analyzer(options, search=("detect_size", "min_face", "min_score"))
     if options.resume:
         from mien.cli.predict_output import resumed
 

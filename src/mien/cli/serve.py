@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 
-from mien.cli.inputs import add_network_options, adopted_model
+from mien.cli.inputs import add_face_limits, add_network_options, adopted_model
 from mien.errors import need
 
 HELP = "Serve a page for photos, videos and the camera, and the same as a REST API."
@@ -24,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument("--open", action="store_true", help="open the page in this machine's browser")
     add_network_options(parser)
+    add_face_limits(parser)
     add_settings(parser, ServeConfig)
 
 
@@ -31,6 +31,7 @@ def run(options: argparse.Namespace, view: str = "") -> int:
     """Serve until told to stop. view: which part of the page to open, as `#camera`."""
     needed_packages()
     from mien.serve.config import ServeConfig
+    from mien.serve.metrics import tell, write_json
     from mien.serve.server import run as serve
     from mien.serve.service import ModelOptions
     from mien.settings import from_mapping, given
@@ -48,15 +49,19 @@ def run(options: argparse.Namespace, view: str = "") -> int:
         detector=options.detector,
         detector_file=options.detector_file,
         prior=options.prior,
+        tta=options.tta,
+        min_face=options.min_face,
+        min_score=options.min_score,
     )
+    if config.log_json:
+        write_json()
     if not config.is_local and config.token is None and config.keys is None:
-        print(
-            f"mien: everybody who reaches {config.host} may use this server; to ask for a token: --token or ${_TOKEN}",
-            file=sys.stderr,
+        tell(
+            f"everybody who reaches {config.host} may use this server; to ask for a token: --token or ${_TOKEN}"
         )
 
     def ready(address: str) -> None:
-        print(f"mien: listening on {address}{view} (Ctrl-C ends it)", file=sys.stderr, flush=True)
+        tell(f"listening on {address}{view} (Ctrl-C ends it)")
         if options.open:
             open_page(address + view)
 

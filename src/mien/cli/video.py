@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mien.cli.inputs import add_network_options, open_analyzer
+from mien.cli.inputs import add_face_limits, add_network_options, open_analyzer
 from mien.errors import ConfigError
 from mien.terminal import put_off, stopped_code
 
@@ -36,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument("file", metavar="FILE", type=Path, help="a video of any kind that FFmpeg decodes")
     add_network_options(parser)
+    add_face_limits(parser)
     parser.add_argument(
         "--to", type=Path, metavar="DIR", help="folder for the results (default: NAME-faces in this folder)"
     )
@@ -55,7 +56,8 @@ def run(options: argparse.Namespace) -> int:
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"the results need a folder, {folder} is a file; name another one with --to")
     with open_video(options.file) as video:
-        return _analyse(video, open_analyzer(options), settings, folder, options)
+        analyzer = open_analyzer(options, search=("min_face", "min_score"))
+        return _analyse(video, analyzer, settings, folder, options)
 
 
 def _analyse(

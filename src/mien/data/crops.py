@@ -17,7 +17,7 @@ from mien.data.dataset import Dataset, Pictures, Split
 from mien.data.index import FilePictures, Fingerprints, JoinedPictures, fingerprints_of
 from mien.detect.base import Box, Detection, Detector, align
 from mien.errors import DataError
-from mien.faceset.table import FaceRow, content_key
+from mien.faceset.row import FaceRow, content_key
 
 
 @dataclass(frozen=True, eq=False)

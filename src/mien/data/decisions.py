@@ -31,11 +31,13 @@ from mien.data.readers.csv_text import rows_of
 from mien.data.readers.face_sets import is_face_set, read_face_set
 from mien.data.summary import sheet_of
 from mien.errors import ConfigError, DataError
-from mien.faceset.table import FaceRow, FaceSet
+from mien.faceset.row import FaceRow
+from mien.faceset.table import FaceSet
 from mien.files import locked, spreadsheet_safe, whole_file
 from mien.images.canvas import write_picture
 from mien.label import store as store_words
-from mien.label.store import CANNOT_TELL, DISTINCT, SAME, SETTLE, Store
+from mien.label.agreement import CANNOT_TELL
+from mien.label.store import DISTINCT, SAME, SETTLE, Store
 
 KEEP, CHANGE, DROP = "keep", "change", "drop"
 LABEL, COPY = "label", "copy"

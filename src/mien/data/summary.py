@@ -180,9 +180,9 @@ def contact_sheet(dataset: Dataset, *, per_class: int = 12, seed: int = 0) -> Pi
         ]
         chosen = sorted(random.permutation(len(places))[:per_class].tolist())
         faces = [places[place][0].pictures.read(places[place][1]) for place in chosen]
-        rows.append(
-            _titled(f"{name}: {len(places)}", _row([fitted(face, CELL) for face in faces], per_class))
-        )
+        # A class may be nobody's label: soft labels know it, and it is no picture's largest share.
+        cells = [fitted(face, CELL) for face in faces] or [paper(1, CELL)]
+        rows.append(_titled(f"{name}: {len(places)}", _row(cells, per_class)))
     return framed(stacked(rows, _GAP), _MARGIN)
 
 

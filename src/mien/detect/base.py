@@ -85,7 +85,8 @@ class Detection:
     box: from hairline to chin; four numbers become a `Box`. score: how sure the detector is, 0 to 1; None where it
     cannot say. landmarks: five points become `Landmarks`; None where the detector has none. whole: the picture is the
     face, so that nothing is cut out of it. levels: which levels of the picture were stretched over 0 to 255 for the
-    face to be seen, so that its crop is stretched alike; None: none. Raises DataError on numbers that no face can have.
+    face to be seen, so that its crop is stretched alike; None: none. quarter_turns: anticlockwise, that bring a picture
+    which is the face upright. Raises DataError on numbers that no face can have.
     """
 
     box: Box
@@ -93,6 +94,7 @@ class Detection:
     landmarks: Landmarks | None = None
     whole: bool = False
     levels: tuple[float, float] | None = None
+    quarter_turns: int = 0
 
     def __post_init__(self) -> None:
         box, landmarks = checked(self.box, self.score, self.landmarks)
@@ -171,11 +173,11 @@ def square(box: Box, margin: float = 1.0) -> tuple[int, int, int]:
 def align(image: NDArray[np.uint8], face: Detection, margin: float = 1.0) -> NDArray[np.uint8]:
     """Like crop, with the picture turned so that the eyes are level. Without landmarks: the same as crop.
 
-    Where the picture is the face already it is returned as it is, as training takes it. What levelling is worth on
-    photographs: docs/design.md.
+    Where the picture is the face already it is returned as it is, as training takes it, but upright. What levelling is
+    worth on photographs: docs/design.md.
     """
     if face.whole:
-        return image
+        return np.ascontiguousarray(np.rot90(image, face.quarter_turns)) if face.quarter_turns else image
     if face.landmarks is None:
         return stretch_levels(crop(image, face.box, margin), face.levels)
     wide = crop(image, face.box, margin * _ROOM_TO_TURN)

@@ -185,7 +185,7 @@ class MienDetector:
     def __init__(
         self, path: Path | None = None, threshold: float | None = None, *, twice: bool = True
     ) -> None:
-        self._opened = (path, threshold, twice)
+        self._opened = (path and Path(path).absolute(), threshold, twice)
         files = read_detector(path or SHIPPED)
         self.path = files.path
         self._settings = files.metadata

@@ -211,6 +211,7 @@ class YuNetDetector:
             "opencv": cv2.__version__,
         }
         self.path = path
+        self._whole_path = path.absolute()
         self._data = np.frombuffer(content, np.uint8)
         self._threads = threading.local()  # a FaceDetectorYN keeps the size of the picture it works on
         try:
@@ -219,7 +220,7 @@ class YuNetDetector:
             raise ModelError(f"{path} is not a YuNet file that OpenCV can use; {by_hand()}") from error
 
     def __reduce__(self) -> tuple[type[YuNetDetector], tuple[Path]]:
-        return YuNetDetector, (self.path,)
+        return YuNetDetector, (self._whole_path,)
 
     def detect(self, image: NDArray[np.uint8]) -> tuple[Detection, ...]:
         """See Detector.detect."""

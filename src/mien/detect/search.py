@@ -43,6 +43,9 @@ _TURNS = (90, 270, 45, 315, 180)  # degrees, anticlockwise
 _TURNED_PX = 640  # longer side of the picture in turned looks
 # A found face is looked at upside down and sideways as well where the detector is less sure than this.
 _DOUBTFUL, _BETTER = 0.72, 0.1
+# The least for a picture that is said to be a face: of 150 faces of FER-2013 and 100 cut from photographs 3 and 0 % are
+# turned that should not be, 83 and 88 % of those upside down, 85 and 89 % of those that lie on their side are.
+_WHOLE_TURNED_SCORE = 0.5
 _AROUND, _AROUND_PX = (
     2.5,
     224,
@@ -78,12 +81,12 @@ class PhotoSearch:
         """Return the faces in a picture, the largest first; image: as for `Detector.detect`."""
         found = self._first(detector, image)
         if found and found[0].whole:
-            found = (replace(found[0], score=face_score(image)),)
+            found = (_whole_upright(image, found[0]),)
         elif not found and self.second_look:
             found = second_look(detector, image)
         elif self.second_look:
             found = largest_first([_right_way_up(detector, image, face) for face in found])
-        return tuple(face for face in found if self._kept(face))
+        return tuple(face for face in found if self.kept(face))
 
     def coarse(self, detector: Detector, image: Picture) -> bool:
         """Say whether the picture was searched at half its size or less, so that small faces may have been missed."""
@@ -110,7 +113,8 @@ class PhotoSearch:
             found += [scaled(face, 1.0, left, top) for face in detector.detect(part)]
         return tuple(scaled(face, 1 / scale) for face in suppress_contained(found))
 
-    def _kept(self, face: Detection) -> bool:
+    def kept(self, face: Detection) -> bool:
+        """Say whether a face is neither too small nor too doubtful."""
         sure = face.score is None or face.whole or face.score >= self.min_score
         return sure and max(face.box.width, face.box.height) >= self.min_face
 
@@ -137,6 +141,18 @@ def second_look(detector: Detector, image: Picture) -> tuple[Detection, ...]:
         best = max(looks, key=lambda look: max((face.score or 0 for face in look), default=0))
         found = [face for face in best if (face.score or 0) >= _TURNED_SCORE]
     return largest_first([replace(scaled(face, 1 / scale), levels=levels) for face in found])
+
+
+def _whole_upright(image: Picture, face: Detection) -> Detection:
+    """Return a picture that is said to be a face with how surely it shows one, turned where it shows it surer so."""
+    score = face_score(image)
+    if score >= _DOUBTFUL:
+        return replace(face, score=score)
+    turned = {turns: face_score(np.ascontiguousarray(np.rot90(image, turns))) for turns in (1, 2, 3)}
+    turns = max(turned, key=lambda one: turned[one])
+    if turned[turns] < max(score + _BETTER, _WHOLE_TURNED_SCORE):
+        return replace(face, score=score)
+    return replace(face, score=turned[turns], quarter_turns=turns)
 
 
 def face_score(image: Picture) -> float:

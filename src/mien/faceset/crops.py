@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from mien.data.alignment import alikeness
 from mien.detect.base import Box, Detection, align, crop, squeeze_channel
 from mien.errors import ImageError, OutputError
+from mien.faceset.row import BLURRED, DOUBTFUL, SHOWN, TINY, FaceRow
 from mien.faceset.settings import FacesConfig
-from mien.faceset.table import BLURRED, CROPS, DOUBTFUL, SHOWN, TINY, FaceRow, FaceSet
+from mien.faceset.table import CROPS, FaceSet
 from mien.files import file_name, plain_text, whole_file
 from mien.images import read_image
 from mien.images.canvas import write_picture

@@ -26,17 +26,10 @@ from mien.detect.search import PhotoSearch
 from mien.errors import ConfigError, DataError, ImageError
 from mien.faceset.crops import Copies, cut_out, row_of, status_of, write_crop
 from mien.faceset.films import FilmReport, SearchLog, content_of_film, film_faces
+from mien.faceset.row import DUPLICATE, SET_ASIDE, SHOWN, FaceRow, content_key
 from mien.faceset.settings import FacesConfig
 from mien.faceset.sources import Entry, Ledger, Source, find_sources
-from mien.faceset.table import (
-    DUPLICATE,
-    SET_ASIDE,
-    SHOWN,
-    TABLE_FILE,
-    FaceRow,
-    FaceSet,
-    content_key,
-)
+from mien.faceset.table import TABLE_FILE, FaceSet
 from mien.files import check_replaceable, locked, plain_text
 from mien.images.decode import read_bytes
 from mien.predict.analyzer import Picture, process_many

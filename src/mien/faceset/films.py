@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 from mien.detect.base import Box, Detection, Detector, Landmarks
 from mien.errors import ImageError
 from mien.faceset.crops import Cut, cut_out, likeness, status_of
+from mien.faceset.row import CONTENT_BYTES, SHOWN
 from mien.faceset.settings import FacesConfig
 from mien.faceset.sources import Source
-from mien.faceset.table import CONTENT_BYTES, SHOWN
 from mien.files import cannot_write, plain_text, whole_file
 from mien.images.decode import workers
 from mien.video.analyze import VideoSettings, detect_resized

@@ -16,7 +16,7 @@ import numpy as np
 from mien.data.index import Fingerprints, fingerprint_of, joined
 from mien.data.near_copies import estimated_s, near_copies
 from mien.errors import MienError
-from mien.faceset.table import SHOWN, FaceRow
+from mien.faceset.row import SHOWN, FaceRow
 from mien.images.decode import read_image
 from mien.label.wall import Wall
 

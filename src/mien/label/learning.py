@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from mien.detect.base import align
 from mien.errors import MienError, OutputError, need
-from mien.faceset.table import FaceRow, FaceSet
+from mien.faceset.row import FaceRow
+from mien.faceset.table import FaceSet
 from mien.files import whole_file
 from mien.images.decode import read_image
 from mien.label import active

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.errors import DataError, ImageError, MienError
-from mien.faceset.table import FaceRow, FaceSet
+from mien.faceset.row import FaceRow
+from mien.faceset.table import FaceSet
 from mien.files import clipped
 from mien.images.decode import decode_image, read_bytes
 from mien.video.reader import configure_ffmpeg, open_video

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from mien.errors import ConfigError, DataError, MienError
-from mien.faceset.table import FaceRow, FaceSet
+from mien.faceset.row import FaceRow
+from mien.faceset.table import FaceSet
 from mien.files import clipped, plain_text
-from mien.label.store import NOTHING, Agreed, Store
+from mien.label.agreement import NOTHING, Agreed
+from mien.label.store import Store
 
 _TABLE_S = 4.0  # of quiet before the table is written, and at most ten times that without
 

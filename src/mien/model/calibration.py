@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mien.errors import ConfigError
 from mien.labels import canonical
-from mien.model.metadata import Blend, Head, Metadata
+from mien.model.metadata import Blend, Head, Metadata, Quality
 
 _TINY = 1e-12
 _SMALLEST = 1e-38  # about where float32 ends: a softmax that says 0 means less than that
@@ -29,16 +29,30 @@ EVERYDAY, BALANCED = "everyday", "balanced"
 _LEAST = 1e-4  # of a share: below it the label would be ruled out by what is only a guess
 
 
-def with_temperature(probabilities: NDArray[np.floating], temperature: float) -> NDArray[np.float64]:
+def with_temperature(
+    probabilities: NDArray[np.floating], temperature: float | NDArray[np.floating]
+) -> NDArray[np.float64]:
     """Return softmax(log(p) / temperature): what dividing the logits by the temperature gives.
 
-    probabilities: (n, classes), rows sum to one. temperature above 1 makes answers less sure.
+    probabilities: (n, classes), rows sum to one. temperature: above 1 makes answers less sure; one for all, or (n, 1).
     """
     logits = np.log(np.maximum(probabilities.astype(np.float64), _SMALLEST)) / temperature
     logits -= logits.max(axis=1, keepdims=True)
     powers = np.exp(logits)
     shares: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
     return shares
+
+
+def quality_temperature(quality: Quality | None, px: float, score: float | None) -> float:
+    """Return the temperature for a face, 1 where nothing speaks against it; see `Quality`.
+
+    px: longer side of its box. score: of mien's detector; None where another one found it.
+    """
+    if quality is None:
+        return 1.0
+    small = math.log(max(1.0, quality.below_px / max(px, 1.0)))
+    doubt = 0.0 if score is None else max(0.0, quality.below_score - score)
+    return math.exp(quality.size * small + quality.score * doubt)
 
 
 def without_smoothing(probabilities: NDArray[np.floating], smoothing: float) -> NDArray[np.float64]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from mien.errors import ConfigError, DataError, ModelError
-from mien.model.metadata import METADATA_KEY, Metadata, ModelFolder, read_model_folder
+from mien.model.metadata import METADATA_KEY, SHIPPED, Metadata, ModelFolder, read_model_folder
 from mien.model.preprocess import to_model_inputs
 from mien.model.session import Session, open_session
 
@@ -32,6 +32,7 @@ class Classifier:
     def __init__(self, path: Path, precision: str = "auto") -> None:
         path = Path(path)
         self._opened = (path, precision)
+        self._whole_path = path.absolute()  # the process may go to another folder later
         if precision not in PRECISIONS:
             raise ConfigError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
         if path.is_file():
@@ -46,9 +47,16 @@ class Classifier:
         self._heads = tuple(head.name for head in self.metadata.heads)
         self._input = _checked_input(self._session, self.metadata, path)
 
-    def __reduce__(self) -> tuple[type[Classifier], tuple[Path, str]]:
-        """Travel as what was opened, and open it again on arrival: a session of ONNX Runtime cannot travel."""
-        return Classifier, self._opened
+    def __reduce__(self) -> tuple[Callable[[Path, str], Classifier], tuple[Path, str]]:
+        """Travel as what was opened, and open it again on arrival: a session of ONNX Runtime cannot travel.
+
+        What ships with mien travels by its name, because mien lies elsewhere on another machine; other folders by
+        their whole path, because another process stands elsewhere.
+        """
+        path = self._whole_path
+        if path.is_relative_to(SHIPPED):
+            return _shipped, (path.relative_to(SHIPPED), self._opened[1])
+        return Classifier, (path, self._opened[1])
 
     def predict(self, crops: Sequence[NDArray[np.uint8]]) -> dict[str, NDArray[np.float32]]:
         """Prepare crops as the network was trained and return their probabilities.
@@ -127,6 +135,10 @@ def _form(folder: ModelFolder, precision: str) -> Path:
     if precision == "int8" and folder.int8 is None:
         raise ModelError(f"{folder.onnx.parent} has no int8 form; leave the precision out, or use float32")
     return folder.onnx if precision == "float32" or folder.int8 is None else folder.int8
+
+
+def _shipped(name: Path, precision: str) -> Classifier:
+    return Classifier(SHIPPED / name, precision)
 
 
 def _metadata_inside(session: Session, path: Path) -> Metadata:

@@ -187,6 +187,31 @@ class Features:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Quality:
+    """How much less sure answers about small and doubtful faces are made: their logits are divided by a temperature.
+
+    Its logarithm is size * ln(below_px / px), for a face whose longer side px is below `below_px`, plus
+    score * (below_score - s), for one of which mien's detector is less sure, s, than `below_score`. Other faces are
+    answered as they are. See `mien.model.calibration.quality_temperature`; `tools/fit_quality.py` finds the numbers.
+    """
+
+    size: float
+    score: float
+    below_px: float = 28.0
+    below_score: float = 0.75
+
+    def __post_init__(self) -> None:
+        numbers = vars(self)
+        if not all(isinstance(one, int | float) and 0 <= one < math.inf for one in numbers.values()):
+            raise ModelError(f"quality of the model must hold numbers from 0 on, got {numbers}")
+
+    @classmethod
+    def from_dict(cls, stored: Any) -> Quality:
+        """Build from what `to_dict` of the metadata holds; ModelError for anything else."""
+        return cls(**known_fields(cls, stored, ("size", "score"), "quality of the model"))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Metadata:
     """All that one must know to use a network; model.json holds exactly this plus the file's SHA-256.
 
@@ -199,6 +224,7 @@ class Metadata:
     heads: tuple[Head, ...]  # the network's outputs
     blend: Blend | None = None  # a mixture of them
     features: Features | None = None  # None where the file gives none, as those of earlier versions
+    quality: Quality | None = None  # None: small and doubtful faces are answered like any other
     network: Mapping[str, Any] = field(
         default_factory=dict
     )  # name, parameters, macs, settings of the builder
@@ -254,7 +280,7 @@ class Metadata:
     def uncalibrated(self) -> Metadata:
         """Return the metadata for a file whose network gives raw probabilities: a `.keras` or `.h5` file."""
         raw = tuple(Head(name=head.name, labels=head.labels) for head in self.heads)
-        return replace(self, heads=raw, blend=None, features=None)
+        return replace(self, heads=raw, blend=None, features=None, quality=None)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON takes: tuples become lists, a NaN or infinity becomes None (JSON has neither)."""
@@ -265,6 +291,7 @@ class Metadata:
             "heads": [head.to_dict() for head in self.heads],
             "blend": self.blend.to_dict() if self.blend else None,
             "features": vars(self.features) if self.features else None,
+            "quality": dict(vars(self.quality)) if self.quality else None,
             "network": _plain(self.network),
             "training": _plain(self.training),
             "scores": _plain(self.scores),
@@ -297,6 +324,8 @@ class Metadata:
             values["blend"] = Blend.from_dict(values["blend"])
         if values.get("features") is not None:
             values["features"] = Features.from_dict(values["features"])
+        if values.get("quality") is not None:
+            values["quality"] = Quality.from_dict(values["quality"])
         _check_kinds(values)
         values["scores"] = tuple(values.get("scores", ()))
         return cls(**values)

@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.detect.base import Detection, Detector, align
+from mien.detect.mien import MienDetector
 from mien.detect.registry import chosen_file, open_detector
 from mien.detect.search import PhotoSearch
-from mien.errors import DataError, ImageError, ModelError
+from mien.errors import ConfigError, DataError, ImageError, ModelError
 from mien.images import (
     MAX_PIXELS,
     Decoded,
@@ -33,7 +34,14 @@ from mien.images import (
 )
 from mien.images.decode import workers
 from mien.images.headers import read_header
-from mien.model.calibration import EVERYDAY, Prior, read_prior, reweighting
+from mien.model.calibration import (
+    EVERYDAY,
+    Prior,
+    quality_temperature,
+    read_prior,
+    reweighting,
+    with_temperature,
+)
 from mien.model.classifier import Classifier
 from mien.model.metadata import (
     KERAS_SUFFIXES,
@@ -45,8 +53,9 @@ from mien.model.metadata import (
     model_path,
 )
 from mien.model.preprocess import to_model_inputs
-from mien.predict.results import NO_FACE, Face, Faces, Probabilities, reasons
+from mien.predict.results import Face, Faces, Probabilities, is_uncertain, reasons
 
+TTA = ("single", "flip")  # which views of each face are asked about
 DEFAULT_MODEL = "mien"  # the network that ships
 _DOORS = "a path, an RGB array (height, width, 3) of uint8, the bytes of a picture file, or a Pillow image"
 # A round is decoded while the one before is searched, so at most two are in memory. For each thread eight pictures,
@@ -65,9 +74,9 @@ class Analyzer:
     `analyzer(picture)` takes a path, an array, bytes or a Pillow image; each has a method of its own as well. Behind
     all of them lies the same way, so they give the same numbers.
 
-    head: which of the network's answers to give; None: its default one. prior: see `mien.model.calibration`. search:
-    how photographs are searched; None: as usual. Raises ModelError for an unknown head, ConfigError for a prior
-    that the network cannot be given.
+    head: which of the network's answers to give; None: its default one. prior: see `mien.model.calibration`. tta:
+    as for `load`. search: how photographs are searched; None: as usual. Raises ModelError for an unknown head,
+    ConfigError for a prior that the network cannot be given.
     """
 
     def __init__(
@@ -77,12 +86,16 @@ class Analyzer:
         head: str | None = None,
         *,
         prior: str | Mapping[str, float] | Prior | None = None,
+        tta: str = "single",
         search: PhotoSearch | None = None,
     ) -> None:
+        if tta not in TTA:
+            raise ConfigError(f"tta must be one of {', '.join(TTA)}, got {tta!r}")
         self.metadata = classifier.metadata
         self.detector = detector
         self.head: Head = classifier.metadata.head(head)
         self.prior = read_prior(prior)
+        self.tta = tta
         self.search = search or PhotoSearch()
         self._classifier = classifier
         self._reweighting = reweighting(self.prior, self.head, self.metadata)
@@ -177,17 +190,32 @@ class Analyzer:
             inputs.append(self._prepare(image, faces))
         return self._name(np.concatenate(inputs), found)
 
-    def probabilities(self, inputs: NDArray[np.uint8 | np.float32]) -> NDArray[np.float32]:
+    def probabilities(
+        self, inputs: NDArray[np.uint8 | np.float32], faces: Sequence[Detection] | None = None
+    ) -> NDArray[np.float32]:
         """Return the chosen head's distributions under the chosen prior, (n, labels) float32, for prepared faces.
 
         inputs: (n, size, size, channels) uint8 or float, levels in [0, 255], from
-        `mien.model.preprocess.to_model_inputs`.
+        `mien.model.preprocess.to_model_inputs`. faces: as they were found, so that small and doubtful ones are answered
+        less surely (`mien.model.metadata.Quality`); None: as if all were large and clear.
         """
         answers = self._classifier.probabilities(inputs)[self.head.name]
+        if self.tta == "flip":
+            mirrored = np.ascontiguousarray(inputs[:, :, ::-1])
+            other = self._classifier.probabilities(mirrored)[self.head.name]
+            answers = np.mean((answers, other), axis=0, dtype=np.float32)
+        by = [1.0] if faces is None else [self._temperature(face) for face in faces]
+        if max(by, default=1.0) > 1:
+            answers = with_temperature(answers, np.array(by)[:, None]).astype(np.float32)
         if self._reweighting is None:
             return answers
         weighted = answers * self._reweighting
         return np.asarray(weighted / weighted.sum(axis=1, keepdims=True), np.float32)
+
+    def _temperature(self, face: Detection) -> float:
+        """Return what the logits of a face are divided by; scores of other detectors mean something else."""
+        score = face.score if self.detector.name == MienDetector.name and not face.whole else None
+        return quality_temperature(self.metadata.quality, max(face.box.width, face.box.height), score)
 
     def cut(self, image: NDArray[np.uint8], face: Detection) -> NDArray[np.uint8]:
         """Return the crop of a face, not yet scaled, that `mien.model.preprocess.to_model_input` takes.
@@ -200,7 +228,7 @@ class Analyzer:
         return to_model_inputs([self.cut(image, face) for face in faces], self.metadata.preprocess)
 
     def _name(self, inputs: NDArray[np.uint8], found: Sequence[Sequence[Detection]]) -> tuple[Faces, ...]:
-        rows = iter(self.probabilities(inputs).tolist())
+        rows = iter(self.probabilities(inputs, [face for faces in found for face in faces]).tolist())
         return tuple(Faces([self.face(face, next(rows)) for face in faces]) for faces in found)
 
     def face(self, found: Detection, shares: Sequence[float]) -> Face:
@@ -216,7 +244,7 @@ class Analyzer:
             box=found.box,
             score=found.score,
             landmarks=found.landmarks,
-            uncertain=probabilities[emotion] < self.head.threshold or NO_FACE in said,
+            uncertain=is_uncertain(probabilities[emotion], self.head.threshold, said),
             prior=self.prior.name,
             reasons=said,
         )
@@ -230,6 +258,7 @@ def load(
     head: str | None = None,
     precision: str = "auto",
     prior: str | Mapping[str, float] | None = None,
+    tta: str = "single",
     detect_size: int | None = None,
     min_face: float = 0.0,
     min_score: float = 0.0,
@@ -242,6 +271,7 @@ def load(
     detector_file: see `mien.detect.registry.open_detector`. head: one of the network's answers; None: the default one.
     precision: auto (the int8 form where the model has one), float32 or int8. prior: how often the labels occur where
     the pictures are from: everyday (None: as in training), balanced, or shares of your own such as {"happy": 0.4}.
+    tta: test-time augmentation: single, one view of each face; flip, the mean of it and its mirror image.
     detect_size, min_face, min_score: see `mien.detect.search.PhotoSearch`. Raises ModelError, ConfigError or
     MissingExtra, each in one line that says what to do.
     """
@@ -249,7 +279,12 @@ def load(
     file = None if detector_file is None else Path(detector_file)
     search = PhotoSearch(detect_size=detect_size, min_face=min_face, min_score=min_score)
     return Analyzer(
-        classifier, detector_for(classifier.metadata, detector, file), head, prior=prior, search=search
+        classifier,
+        detector_for(classifier.metadata, detector, file),
+        head,
+        prior=prior,
+        tta=tta,
+        search=search,
     )
 
 

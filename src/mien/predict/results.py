@@ -244,14 +244,17 @@ def _caption(face: Face) -> str:
 def reasons(face: Detection) -> tuple[str, ...]:
     """Return what speaks against relying on the answer, in words; nothing: an empty tuple.
 
-    small: under 24 pixels. turned: the eyes' line tilts by more than 45 degrees, as training pictures did not.
+    small: under 24 pixels. turned: the eyes' line tilts by more than 45 degrees, as training pictures did not, or a
+    picture that is the face was turned.
     low contrast: seen only after the levels were stretched, as in a dark picture. unsure: the detector is hardly sure
     that this is a face. no face?: the same for a picture that was said to be one.
     """
     found = []
     if max(face.box.width, face.box.height) < _SMALL_PX:
         found.append(SMALL)
-    if face.landmarks is not None:
+    if face.quarter_turns:
+        found.append(TURNED)
+    elif face.landmarks is not None:
         right, left = face.landmarks.right_eye, face.landmarks.left_eye
         if abs(math.degrees(math.atan2(left.y - right.y, left.x - right.x))) > _TURNED_DEGREES:
             found.append(TURNED)
@@ -263,6 +266,11 @@ def reasons(face: Detection) -> tuple[str, ...]:
         elif face.score < _UNSURE_SCORE:
             found.append(UNSURE)
     return tuple(found)
+
+
+def is_uncertain(probability: float, threshold: float, said: Sequence[str]) -> bool:
+    """Whether an answer had better not be relied on. threshold: of its head. said: its reasons."""
+    return probability < threshold or NO_FACE in said
 
 
 def table_columns(labels: Sequence[str]) -> list[str]:

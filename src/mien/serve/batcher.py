@@ -21,7 +21,7 @@ from mien.serve.config import ServeConfig
 from mien.serve.decoder import Decoder
 from mien.serve.fair_queue import Entry, FairQueue, Picture
 from mien.serve.problems import Busy
-from mien.video.analyze import detect_resized
+from mien.video.analyze import detect_in_frame
 
 _STUCK_S = 30.0  # beyond the time limit of a request: whatever a thread does then, it is not going to end
 
@@ -215,11 +215,10 @@ class Batcher:
         """Find the faces in some pictures, and name all their expressions with one call of the network."""
         images = [image for _, image, _ in batch]
         try:
-            detector = self._analyzer.detector
             found = [
                 self._analyzer.detect(image)
                 if (px := entry.picture.detect_size) is None
-                else detect_resized(image, detector, px)
+                else detect_in_frame(image, self._analyzer, px)
                 for entry, image, _ in batch
             ]
             answers = self._analyzer.classify_faces(images, found)

@@ -77,7 +77,7 @@ def bench(
 
 def server_options(options: argparse.Namespace) -> list[str]:
     """Return the words that give `mien serve` the network, detector and processes that were asked for."""
-    words = ["--workers", str(options.workers), "--precision", options.precision]
+    words = ["--workers", str(options.workers), "--precision", options.precision, "--tta", options.tta]
     for name in ("model", "head", "prior", "detector", "detector_file"):
         if (value := getattr(options, name)) is not None:
             words.append(f"--{name.replace('_', '-')}={value}")

@@ -76,7 +76,9 @@ class ServeConfig:
         2500, "megabytes that videos and their results may take together; the oldest results go first"
     )
     lease_s: float = setting(
-        30.0, "seconds after which another process begins a video anew whose own was killed or cut off"
+        30.0,
+        "seconds after which another process begins a video anew whose own was killed or cut off; at once where --jobs "
+        "is a file and it was killed",
     )
     max_live: int = setting(8, "cameras at the same time")
     grace_s: float = setting(30.0, "seconds for which a stopping server goes on with what it has begun")

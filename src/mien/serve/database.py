@@ -10,10 +10,11 @@ import errno
 import logging
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from sqlalchemy import (
     DDL,
@@ -44,7 +45,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
 from mien.errors import ConfigError, need
-from mien.files import cannot_write, clipped
+from mien.files import cannot_write, clipped, lock_file
 from mien.serve.auth import LIMITS, Key
 from mien.serve.problems import ApiError
 
@@ -141,6 +142,7 @@ class Database:
         self._is_file = url.get_backend_name() == "sqlite"
         self.name = str(url.database) if self._is_file else _shown(url)
         self._answers = True
+        self._life: IO[bytes] | None = None
         if self._is_file:
             self._file = _made(Path(self.name))
         self._engine = self._opened(url)
@@ -304,8 +306,47 @@ class Database:
         )
         return int(connection.execute(statement).scalar_one())
 
+    def say_alive(self, owner: str) -> None:
+        """Let other processes see that the one lives that calls itself so, until `close` or its end, however that ends.
+
+        Where the database is a file, all are on its machine, and a locked file beside it says so. Those of PostgreSQL
+        are on many, where leases alone tell.
+        """
+        if self._is_file:
+            with suppress(OSError):  # then its lease tells
+                self._life = self._life_of(owner).open("wb")
+                lock_file(self._life)
+
+    def ended(self, owners: Iterable[str]) -> list[str]:
+        """Return those that said that they live and do no more. Some may be left out that have ended."""
+        return [owner for owner in owners if self._is_file and _is_free(self._life_of(owner))]
+
+    def forget_ended(self, owners: Collection[str]) -> None:
+        """Remove what processes left that were killed, apart from these."""
+        start = self._life_of("").name
+        for path in Path(self.name).parent.glob(f"{escape(start)}*") if self._is_file else ():
+            if path.name.removeprefix(start) not in owners and _is_free(path):
+                with suppress(OSError):
+                    path.unlink()
+
+    def _life_of(self, owner: str) -> Path:
+        return Path(f"{self.name}-alive-{owner}")
+
     def close(self) -> None:
         self._engine.dispose()
+        if self._life:
+            self._life.close()
+            with suppress(OSError):
+                Path(self._life.name).unlink()
+
+
+def _is_free(path: Path) -> bool:
+    """Say whether a file is there that nobody has locked."""
+    try:
+        with path.open("r+b") as stream:
+            return lock_file(stream)
+    except OSError:
+        return False
 
 
 def _url(address: str) -> URL:

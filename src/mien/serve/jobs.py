@@ -2,8 +2,8 @@
 
 Whichever process is free takes the oldest job that waits. It is that process's for as long as it renews its lease,
 which a thread does beside the work; where it stops to, because the process was killed or lost the database, another
-begins the job anew. Whoever has lost a job, or whose job was cancelled, is told so at its next note and can no longer
-change it. The film lies there until the job ends.
+begins the job anew, and at once where it can see that the process has ended. Whoever has lost a job, or whose job was
+cancelled, is told so at its next note and can no longer change it. The film lies there until the job ends.
 """
 
 from __future__ import annotations
@@ -60,6 +60,7 @@ class Jobs:
     def __init__(self, database: Database, config: ServeConfig) -> None:
         self._database, self._config = database, config
         self._me = secrets.token_urlsafe(16)
+        database.say_alive(self._me)
         self._mine: set[str] = set()
         self._waiting = 0
         self._ended = threading.Event()
@@ -132,14 +133,16 @@ class Jobs:
         return State(id=job, status="queued", progress=0.0, problem=None, tries=0)
 
     def take(self, *, left: bool = True) -> State | None:
-        """Return the oldest job that waits, or that was somebody's who does not renew his lease; it is ours then.
+        """Return the oldest job that waits, or that somebody left who has ended or lost his lease; it is ours then.
 
         left: False for only those that wait. One that was begun twice by processes which ended has failed: it is what
         ends them.
         """
         waits = [JOBS.c.status == "queued"]
         if left:
-            waits.append(and_(JOBS.c.status == "running", JOBS.c.lease_s < now_s()))
+            ended = self._database.ended(self._owners() - {self._me})
+            lost = or_(JOBS.c.lease_s < now_s(), JOBS.c.owner.in_(ended))
+            waits.append(and_(JOBS.c.status == "running", lost))
         wanted = select(JOBS).where(or_(*waits)).order_by(JOBS.c.begun_s).limit(1)
         with self._database.writing() as connection:
             found = connection.execute(wanted.with_for_update(skip_locked=True)).mappings().first()
@@ -278,6 +281,13 @@ class Jobs:
             for job in list(connection.scalars(select(JOBS.c.id).where(no_more))):
                 _remove(connection, job)
             self._make_room(connection, 0)
+        self._database.forget_ended(self._owners())
+
+    def _owners(self) -> set[str]:
+        """Return whose the unfinished jobs are."""
+        with self._database.reading() as connection:
+            owners = connection.scalars(select(JOBS.c.owner).where(JOBS.c.owner.is_not(None)).distinct())
+            return set(owners)
 
     def _make_room(self, connection: Connection, room: int) -> int:
         """Remove the oldest results where there are too many or so many bytes more would not fit; return what is left.

@@ -43,7 +43,7 @@ SEVERAL = (
 REQUEST_HEADER = "X-Request-Id"
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_requests = logging.getLogger("mien.requests")
+_requests, _server = logging.getLogger("mien.requests"), logging.getLogger("mien.server")
 
 
 class Metrics:
@@ -144,7 +144,16 @@ def write_json() -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonFormatter())
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
-    _requests.setLevel(logging.INFO)
+    for logger in (_requests, _server):
+        logger.setLevel(logging.INFO)
+
+
+def tell(text: str) -> None:
+    """Tell whoever runs the server something, as a line of JSON where `write_json` was called."""
+    if _server.isEnabledFor(logging.INFO):
+        _server.info(text)
+    else:
+        print(f"mien: {text}", file=sys.stderr, flush=True)
 
 
 def trace() -> None:

@@ -31,7 +31,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from mien.errors import ConfigError, MienError
 from mien.serve.app import build
 from mien.serve.config import MEGA, ServeConfig
-from mien.serve.metrics import Metrics, count_together, trace, write_json
+from mien.serve.metrics import Metrics, count_together, tell, trace, write_json
 from mien.serve.problems import ApiError, response_of
 from mien.serve.service import ModelOptions, Service
 from mien.serve.temporary import held, private_folder
@@ -405,10 +405,7 @@ class _Workers:
 
         for process in [process for process in self._alive if not process.is_alive()]:
             self._alive.pop(process).close()
-            print(
-                f"mien: a process ended with code {process.exitcode}; another takes its place",
-                file=sys.stderr,
-            )
+            tell(f"a process ended with code {process.exitcode}; another takes its place")
             mark_process_dead(process.pid)  # type: ignore[no-untyped-call]
             time.sleep(_WATCH_S)  # whatever ends them, it must not keep the machine busy
             self._start()

@@ -41,6 +41,9 @@ class ModelOptions:
     detector: str = "auto"
     detector_file: Path | None = None
     prior: str | None = None
+    tta: str = "single"
+    min_face: float = 0.0
+    min_score: float = 0.0
 
     def open(self) -> Analyzer:
         """Load it; raises MienError in one line."""
@@ -51,6 +54,9 @@ class ModelOptions:
             detector=self.detector,
             detector_file=self.detector_file,
             prior=self.prior,
+            tta=self.tta,
+            min_face=self.min_face,
+            min_score=self.min_score,
         )
 
     def card(self) -> str:

@@ -102,8 +102,14 @@ class TrainConfig(DataConfig):
     label_smoothing: float = _faces(0.1, "share of each target spread evenly over the classes")
     teacher: tuple[str, ...] = _common(
         (),
-        "learn from these trained networks as well (runs or model folders): the mean of their answers to the same "
-        "varied picture is a soft target (Hinton et al. 2015)",
+        "learn from these trained networks as well (runs or model folders): the mean of their answers is a soft target "
+        "(Hinton et al. 2015)",
+    )
+    teacher_views: str = _faces(
+        "clean",
+        "with --teacher: clean: its answers to each picture and its mirror image, computed once and kept in the run "
+        "folder; varied: its answers to every variation, anew in every epoch (Beyer et al. 2022)",
+        choices=("clean", "varied"),
     )
     teacher_weight: float = _faces(
         0.7, "with --teacher: weight of the teachers' answers in the targets, the rest is the labels'"

@@ -28,7 +28,8 @@ from mien.train.config import TrainConfig
 from mien.train.export.folder import export
 from mien.train.loader import Inputs
 from mien.train.loop import predict
-from mien.train.run import heads_for, opened
+from mien.train.run import opened
+from mien.train.start import heads_for
 from mien.train.transfer import columns_of, open_network
 
 _LEAST = 1e-8  # added to probabilities before their logarithm

@@ -118,7 +118,13 @@ def weights_of_classes(
 
 
 class Loader:
-    """The training split as a sequence of epochs; each epoch is a function of (seed, epoch) alone."""
+    """The training split as a sequence of epochs; each epoch is a function of (seed, epoch) alone.
+
+    answers: of teachers to the pictures of the split, one (n, labels) array a head, None where they have none; they are
+    `config.teacher_weight` of the targets. May be set before the first epoch.
+    """
+
+    answers: Sequence[NDArray[np.floating] | None] = ()
 
     def __init__(
         self,
@@ -213,6 +219,9 @@ class Loader:
                 np.where(total > 0, votes / np.maximum(total, 1), 1 / votes.shape[1]).astype(np.float32)
             )
             weights.append((total[:, 0] > 0).astype(np.float32))
+        if self.answers:
+            known = [None if answer is None else answer[indices[rows]] for answer in self.answers]
+            targets = taught(targets, known, config.teacher_weight)
         batch = Batch(inputs, targets, weights)
         if blend:
             batch = blend(batch, np.searchsorted(rows, own), np.searchsorted(rows, blend.partner[own]), own)
@@ -220,6 +229,16 @@ class Loader:
             return batch
         views = [view(batch.inputs) for view in self._views]
         return replace(batch, inputs=centre(batch.inputs, self._side or batch.inputs.shape[1]), views=views)
+
+
+def taught(
+    targets: Sequence[NDArray[np.float32]], answers: Sequence[NDArray[np.floating] | None], weight: float
+) -> list[NDArray[np.float32]]:
+    """Let teachers' answers be `weight` of the targets, both one (n, labels) array a head; None: no answer."""
+    return [
+        target if answer is None else ((1 - weight) * target + weight * answer).astype(np.float32)
+        for target, answer in zip(targets, answers, strict=True)
+    ]
 
 
 @dataclass(frozen=True, eq=False)

@@ -370,7 +370,13 @@ class ClassifierLoop(TrainingLoop):
         config: TrainConfig = self.phase
         self._prepare_phase(config)
         optimizer = _optimizer(config)
-        self._frozen = _FrozenBase.of(self.network, config) if config.feature_views else None
+        self._frozen = None
+        if config.feature_views:
+            split = _FrozenBase.of(self.network, config)
+            if isinstance(split, str):
+                self.show.line(f"feature views are of no use in phase {self.progress.phase + 1}: {split}")
+            else:
+                self._frozen = split
         self.trained = self._frozen.top if self._frozen else self.network
         optimizer.build(self.trained.trainable_variables)
         heads = len(self.network.outputs)
@@ -450,8 +456,8 @@ class _FrozenBase:
         self._validation: NDArray[np.float32] | None = None
 
     @classmethod
-    def of(cls, network: keras.Model, config: TrainConfig) -> _FrozenBase | None:
-        """Split a network where learning begins; None where less than half of it is frozen, or layers branch above."""
+    def of(cls, network: keras.Model, config: TrainConfig) -> _FrozenBase | str:
+        """Split a network where learning begins; why not, where less than half is frozen or layers branch above."""
         heads = [network.get_layer(name) for name in network.output_names]
         trunk = [layer for layer in network.layers if layer not in heads]
         start = next((at for at, layer in enumerate(trunk) if layer.trainable_variables), len(trunk))
@@ -462,10 +468,10 @@ class _FrozenBase:
         ends = [seam, *(layer.output for layer in above)]
         onwards = [*zip(above, ends, strict=False), *((head, ends[-1]) for head in heads)]
         if any(layer.input is not end for layer, end in onwards):
-            return None
+            return "the layers that learn are no chain, so they cannot be parted from the frozen ones"
         base = keras.Model(network.inputs[0], seam)
         if 2 * base.count_params() < network.count_params():
-            return None
+            return "less than half of the network is frozen"
         features = keras.Input(seam.shape[1:], name="features")
         x = features
         for layer in above:
@@ -492,13 +498,20 @@ class _FrozenBase:
         return answers if isinstance(answers, list) else [answers]
 
 
-def predict(network: keras.Model, inputs: Inputs, devices: int = 1) -> list[NDArray[np.float32]]:
-    """Return the probabilities of each head for all pictures, in order: a list of (n, labels) arrays."""
+def predict(
+    network: keras.Model, inputs: Inputs, devices: int = 1, *, mirrored: bool = False
+) -> list[NDArray[np.float32]]:
+    """Return the probabilities of each head for all pictures, in order: a list of (n, labels) arrays.
+
+    mirrored: look at their mirror images instead.
+    """
     parts: list[list[NDArray[np.float32]]] = []
     height, width = network.input_shape[1:3]
     for batch in inputs.in_order(max(1, min(_PREDICT_BATCH, _PREDICT_PIXELS // (height * width)))):
         missing = -len(batch) % devices
         padded = np.concatenate([batch, batch[:1].repeat(missing, 0)]) if missing else batch
+        if mirrored:
+            padded = np.ascontiguousarray(padded[:, :, ::-1])
         answers = network.predict_on_batch(padded)
         heads = answers if isinstance(answers, list) else [answers]
         parts.append([np.asarray(head)[: len(batch)] for head in heads])

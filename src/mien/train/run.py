@@ -8,7 +8,7 @@ import os
 import shlex
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,28 +21,25 @@ from mien.data.classes import join_splits
 from mien.data.crops import crop_faces, source_keys, stored_faces, with_margin
 from mien.data.dataset import Dataset
 from mien.data.index import fingerprints_of
-from mien.errors import ConfigError, ModelError, need
-from mien.files import locked
-from mien.labels import FER2013, FERPLUS
+from mien.errors import need
+from mien.files import locked, whole_file
 from mien.model.metadata import (
     BEST_FILE,
-    KERAS_SUFFIXES,
-    METADATA_FILE,
     MODEL_FOLDER,
     Head,
     Metadata,
-    model_path,
-    read_model_folder,
 )
 from mien.model.preprocess import Preprocess
-from mien.terminal import ProgressBar, counted
+from mien.terminal import ProgressBar, clock, counted
 from mien.train import hosts, run_folder, trackers
 from mien.train.checkpoint import BEST_WEIGHTS_FILE, STATE_FILE, Progress
 from mien.train.config import TrainConfig
 from mien.train.run_folder import OUT_OF_FOLD
+from mien.train.start import heads_for, recorded_metadata, start
 
 if TYPE_CHECKING:
     from mien.train.folds import FoldAnswers
+    from mien.train.transfer import Teachers
 
 _GOES_ON, _FINISHED = b"goes on", b"finished"  # what the first host tells the others of the run
 _CURVES_EVERY_S = 20.0  # between two drawings of the curves while a training runs
@@ -61,20 +58,6 @@ class Run:
     def model(self) -> Path:
         """The exported model folder."""
         return self.folder / MODEL_FOLDER
-
-
-@dataclass(frozen=True)
-class _Built:
-    """A network and what belongs to it. unfreeze: lets its heads and so many layers below them learn.
-
-    kept: classes that the network that it starts from knew already.
-    """
-
-    network: Any
-    preprocess: Preprocess
-    heads: dict[str, tuple[str, ...]]
-    unfreeze: Callable[[int], None]
-    kept: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -255,97 +238,6 @@ def _limited(dataset: Dataset, config: TrainConfig) -> Dataset:
     return replace(dataset, splits={**dataset.splits, "train": train_split.take(np.sort(drawn))})
 
 
-def recorded_metadata(model: str) -> Metadata | None:
-    """Return what a model says of itself, without loading its network; None for a file that mien did not write."""
-    path = model_path(model)
-    for folder in (path, path / MODEL_FOLDER):
-        if (folder / METADATA_FILE).is_file():
-            return read_model_folder(folder).metadata
-    if (path / BEST_FILE).is_file():
-        path = path / BEST_FILE
-    if path.suffix == ".onnx":
-        return _inside_onnx(path)
-    if path.suffix not in KERAS_SUFFIXES or not path.is_file():
-        return None
-    from mien.train import backend
-
-    backend.import_keras()
-    from mien.train.export.keras_io import stored_metadata
-
-    return stored_metadata(path)
-
-
-def _inside_onnx(path: Path) -> Metadata | None:
-    from mien.model.classifier import Classifier
-
-    try:
-        return Classifier(path).metadata
-    except ModelError:  # of another program, or damaged: whoever opens it says which
-        return None
-
-
-def heads_for(dataset: Dataset, config: TrainConfig) -> dict[str, tuple[str, ...]]:
-    """Return the labels of each head by name: what the data says decides, never the name of a file.
-
-    One head `expression` for the classes. Where the pictures are FER-2013's own, with the votes of FER+ beside their
-    seven labels, two heads: `fer2013` for the labels and `votes` (unless votes_weight is 0).
-    """
-    votes = dataset.split("train").votes is not None and set(dataset.classes) == set(FER2013)
-    if votes and config.votes_weight:
-        return {"fer2013": dataset.classes, "votes": FERPLUS}
-    return {"fer2013" if votes else "expression": dataset.classes}
-
-
-def _build(config: TrainConfig, heads: dict[str, tuple[str, ...]]) -> _Built:
-    """Build the network that the settings name, or start from a trained one."""
-    from mien.train.networks import backbones, network
-    from mien.train.networks.spec import NetworkRequest
-
-    if config.init_from:
-        return _from_trained(config, heads)
-    spec = network(config.network)
-    if not spec.several_heads:
-        heads = dict(list(heads.items())[:1])
-    own = spec.preprocess
-    preprocess = replace(
-        own,
-        size=config.size or own.size,
-        resize=config.resize,
-        colour=config.colour or own.colour,
-        margin=1.0 if config.margin is None else config.margin,
-    )
-    request = NetworkRequest(
-        heads=heads, preprocess=preprocess, dropout=config.dropout, l2=config.l2, weights=config.weights
-    )
-    built = spec.build(request)
-    if backbones.is_backbone(built):
-        return _Built(built, preprocess, heads, lambda layers: backbones.unfreeze(built, layers))
-    return _Built(built, preprocess, heads, lambda _layers: None)
-
-
-def _from_trained(config: TrainConfig, heads: dict[str, tuple[str, ...]]) -> _Built:
-    from mien.train import transfer
-
-    old, metadata = transfer.open_to_start(str(config.init_from), config.input_range, config.colour)
-    if config.size or config.resize or config.colour not in (None, metadata.preprocess.colour):
-        raise ConfigError("--size, --resize and --colour cannot change with --from: the model's own are kept")
-    known = recorded_metadata(str(config.init_from)) is not None
-    if (
-        not known and config.margin is not None
-    ):  # another program's network does not say how its faces were cut
-        metadata = replace(metadata, preprocess=replace(metadata.preprocess, margin=config.margin))
-    if config.faces == "crop" and config.margin != metadata.preprocess.margin:
-        raise ConfigError(
-            f"the faces must be cut out as for the network that --from names, with --margin "
-            f"{metadata.preprocess.margin:g}, got {config.margin:g}; leave --margin out"
-        )
-    new = transfer.with_new_heads(old, metadata, heads, config.dropout)
-    kept = transfer.kept_classes(metadata, next(iter(heads.values())))
-    return _Built(
-        new, metadata.preprocess, heads, lambda layers: transfer.unfreeze(new, heads, layers), tuple(kept)
-    )
-
-
 class _Training:
     """The pieces of one training, so that each step below can be read by itself."""
 
@@ -378,7 +270,7 @@ class _Training:
         self._devices = backend.prepare(config)
         for package in ("sklearn", "matplotlib", "jinja2"):  # for the report, at the end of it all
             need(package, "train", "training")
-        self._built = _build(config, heads_for(self._dataset, config))
+        self._built = start(config, heads_for(self._dataset, config))
         self._settings = {
             **settings,
             "detector": dict(faces.detector),
@@ -407,9 +299,10 @@ class _Training:
                 weight=config.teacher_weight,
                 temperature=config.teacher_temperature,
             )
+        varied = teachers if config.teacher_views == "varied" else None
         views = [
             lambda pictures, seen=seen: view_for(pictures, how, seen)
-            for seen in (teachers.preprocesses if teachers else ())
+            for seen in (varied.preprocesses if varied else ())
         ]
         inputs = Inputs(train_split, how.uncut)
         loader = Loader(
@@ -435,6 +328,8 @@ class _Training:
         )
         for line in () if self._brief else self._summary(len(loader)):
             self._show.line(line)
+        if teachers and not varied:
+            loader.answers = self._answers_of(teachers)
         self._draw_batch(loader)
         self._tracker = trackers.open_tracker(config.tracker, self._out, self._settings)
         loop = ClassifierLoop(
@@ -448,7 +343,7 @@ class _Training:
             prepare_phase=lambda phase: built.unfreeze(phase.unfreeze),
             show=self._show,
             devices=self._devices,
-            teachers=teachers,
+            teachers=varied,
         )
         try:
             progress = loop.run()
@@ -496,6 +391,36 @@ class _Training:
         lines.append(f"device    {_device(self._devices, self._settings)}")
         lines.append(f"folder    {self._out}")
         return [*lines, *_plan(config, steps)]
+
+    def _answers_of(self, teachers: Teachers) -> list[NDArray[np.float16] | None]:
+        """Return what the teachers say of each training picture and its mirror image, from the run folder if possible.
+
+        So a training that goes on is taught what it was taught, also where a teacher has changed since.
+        """
+        from mien.train.loader import Inputs
+        from mien.train.loop import predict
+
+        file = self._out / run_folder.TEACHERS_FILE
+        heads = list(self._built.heads)
+        if file.is_file():
+            with np.load(file) as kept:
+                return [kept[head] if head in kept.files else None for head in heads]
+        split = self._dataset.split("train")
+
+        def looks(network: Any, how: Preprocess) -> list[list[NDArray[np.float32]]]:
+            inputs = Inputs(split, how)
+            return [predict(network, inputs), predict(network, inputs, mirrored=True)]
+
+        started = time.monotonic()
+        found = [None if one is None else one.astype(np.float16) for one in teachers.answers(looks)]
+        with whole_file(file) as temporary:
+            known = {head: one for head, one in zip(heads, found, strict=True) if one is not None}
+            np.savez(temporary, allow_pickle=False, **known)
+        spent = clock(time.monotonic() - started)
+        self._show.line(
+            f"teachers  asked once about {counted(len(split), 'picture')}, mirrored too, in {spent}"
+        )
+        return found
 
     def _draw_batch(self, loader: Any) -> None:
         from mien.train.trackers import draw_batch

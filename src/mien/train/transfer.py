@@ -1,13 +1,13 @@
 """Learning from trained networks: starting from one (`--from`), or imitating some (`--teacher`).
 
-`--from MODEL` takes a network, fits a new head, then the trunk. Teachers give their answers to the same varied pictures
-as soft targets: knowledge distillation (Hinton, Vinyals & Dean 2015, arXiv:1503.02531), with a consistent view, so that
-teacher and student look at the same variation of a picture (Beyer et al. 2022, arXiv:2106.05237).
+`--from MODEL` takes a network, fits a new head, then the trunk. Teachers' answers are soft targets: knowledge
+distillation (Hinton, Vinyals & Dean 2015, arXiv:1503.02531). They are asked once about each picture and its mirror
+image; or in every epoch about the very variation that the student looks at (Beyer et al. 2022, arXiv:2106.05237).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,7 +23,7 @@ from mien.model.preprocess import Preprocess
 from mien.train.export.keras_io import load_network, stored_metadata
 from mien.train.export.onnx import keras_from_onnx
 from mien.train.external_models import Description, adopt_keras, remember, remembered
-from mien.train.loader import Batch
+from mien.train.loader import Batch, taught
 from mien.train.networks.backbones import LEVELS
 from mien.train.networks.spec import heads_on
 
@@ -212,29 +212,43 @@ class Teachers:
 
         batch.views: for each teacher its input, (n, size, size, channels), levels in [0, 255].
         """
-        answers = [
-            self._answers(teacher, view) for teacher, view in zip(self._teachers, batch.views, strict=True)
-        ]
-        targets = []
-        for place, target in enumerate(batch.targets):
-            known = [found[place] for found in answers]
-            taught = [one for one in known if one is not None]
-            if not taught:
-                targets.append(target)
-                continue
-            mean = np.mean(taught, axis=0, dtype=np.float32)
-            targets.append((1 - self._weight) * target + self._weight * mean)
-        return replace(batch, targets=targets, views=())
+        said = []
+        for teacher, view in zip(self._teachers, batch.views, strict=True):
+            outputs = teacher.network.predict_on_batch(view.astype(np.float32))
+            said.append(self._answers(teacher, outputs if isinstance(outputs, list) else [outputs]))
+        return replace(batch, targets=taught(batch.targets, _means(said), self._weight), views=())
 
-    def _answers(self, teacher: _Teacher, view: NDArray[Any]) -> list[NDArray[np.float32] | None]:
-        outputs = teacher.network.predict_on_batch(view.astype(np.float32))
-        outputs = outputs if isinstance(outputs, list) else [outputs]
+    def answers(
+        self, looks: Callable[[keras.Model, Preprocess], Sequence[Sequence[NDArray[np.floating]]]]
+    ) -> list[NDArray[np.float32] | None]:
+        """Return the mean answer of all teachers to all that they look at, one (n, labels) array a head of the student.
+
+        None for a head that no teacher knows. looks: gives a network's outputs, one (n, labels) array each, for every
+        look at the same n pictures, prepared as it wants them.
+        """
+        return _means(
+            [
+                self._answers(teacher, outputs)
+                for teacher in self._teachers
+                for outputs in looks(teacher.network, teacher.preprocess)
+            ]
+        )
+
+    def _answers(
+        self, teacher: _Teacher, outputs: Sequence[NDArray[np.floating]]
+    ) -> list[NDArray[np.float32] | None]:
         return [
             None
             if found is None
             else _softened(np.asarray(outputs[found[0]])[:, found[1]], self._temperature)
             for found in teacher.columns
         ]
+
+
+def _means(said: Sequence[Sequence[NDArray[np.float32] | None]]) -> list[NDArray[np.float32] | None]:
+    """Average the answers to each head; None for a head that nobody knows."""
+    heads = [[one for one in known if one is not None] for known in zip(*said, strict=True)]
+    return [np.mean(known, axis=0, dtype=np.float32) if known else None for known in heads]
 
 
 def _softened(probabilities: NDArray[np.floating], temperature: float) -> NDArray[np.float32]:

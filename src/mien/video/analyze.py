@@ -121,7 +121,7 @@ def analyze_frames(
     frames = prefetch(video.frames(), max(2, min(_PREFETCH, _BYTES // frame_bytes)))
 
     def find(frame: Frame) -> tuple[Detection, ...]:
-        return detect_resized(frame.image, analyzer.detector, settings.detect_size)
+        return detect_in_frame(frame.image, analyzer, settings.detect_size)
 
     try:
         for row in decided(keyframes(with_cuts(frames), stride, find, settings), settings, together):
@@ -209,6 +209,12 @@ def keyframes(
         current = keyframe(frame)
     if current is not None:
         yield from complete(current)
+
+
+def detect_in_frame(image: NDArray[np.uint8], analyzer: Analyzer, detect_size: int) -> tuple[Detection, ...]:
+    """Detect faces in a frame; those that `Analyzer.search` leaves out by size or score are no faces here either."""
+    found = detect_resized(image, analyzer.detector, detect_size)
+    return tuple(face for face in found if analyzer.search.kept(face))
 
 
 def detect_resized(image: NDArray[np.uint8], detector: Detector, detect_size: int) -> tuple[Detection, ...]:

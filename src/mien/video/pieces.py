@@ -38,7 +38,7 @@ from mien.video.analyze import (
     VideoFrame,
     VideoSettings,
     decided,
-    detect_resized,
+    detect_in_frame,
     keyframes,
     scenes,
 )
@@ -140,7 +140,7 @@ def look(
 
     def find(frame: Frame) -> None:
         if frame.index - first not in faces:
-            found = detect_resized(frame.image, analyzer.detector, settings.detect_size)
+            found = detect_in_frame(frame.image, analyzer, settings.detect_size)
             faces[frame.index - first] = [_plain(face) for face in found]
 
     cuts: list[int] = []

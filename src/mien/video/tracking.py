@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from mien.detect.base import Box
 from mien.errors import ConfigError, DataError
 from mien.model.metadata import Head
-from mien.predict.results import Face, Probabilities, rounded
+from mien.predict.results import Face, Probabilities, is_uncertain, rounded
 from mien.video.reader import Frame
 
-# The shortest without false changes in benchmarks/smoothing.py; docs/explanation/video.md has them.
+# Chosen by benchmarks/smoothing.py; its figures stand in docs/explanation/video.md.
 HALF_LIFE_S = 0.1
 # Distance-IoU that a box needs with where its track is expected; 0 allows a step of three quarters of a face.
 _LEAST = 0.0
@@ -375,7 +375,7 @@ def with_probabilities(face: Face, shares: Sequence[float], head: Head) -> Face:
         emotion=emotion,
         probability=probabilities[emotion],
         probabilities=probabilities,
-        uncertain=probabilities[emotion] < head.threshold,
+        uncertain=is_uncertain(probabilities[emotion], head.threshold, face.reasons),
     )
 
 

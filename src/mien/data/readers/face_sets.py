@@ -14,7 +14,8 @@ from mien.data.index import Found, LabelledFile, index_files
 from mien.data.readers.csv_text import rows_of
 from mien.data.readers.words import plain_column, renamed
 from mien.errors import DataError
-from mien.faceset.table import DUPLICATE, TABLE_FILE, FaceRow, FaceSet
+from mien.faceset.row import DUPLICATE, FaceRow
+from mien.faceset.table import TABLE_FILE, FaceSet
 from mien.files import plain_text
 
 _ITS_OWN = {

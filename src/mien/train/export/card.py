@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from mien.errors import need
 from mien.files import markdown_text, plain_text, whole_folder
 from mien.model.metadata import (
     CARD_FILE,
     INT8_FILE,
     METADATA_FILE,
+    METADATA_KEY,
     MODEL_FILE,
     Blend,
     Head,
@@ -96,6 +98,25 @@ def record_scores(folder: Path, scores: Sequence[Mapping[str, Any]]) -> None:
         describe(temporary, metadata)
 
 
+def rewrite_metadata(folder: Path, change: Callable[[Metadata, Path], Metadata]) -> Metadata:
+    """Change what a model folder says of itself, its network files too; no weight changes. Return the new metadata.
+
+    change: gets the metadata, and a copy of the folder that can be asked.
+    """
+    onnx = need("onnx", "train", "changing what a network says of itself")
+    with whole_folder(folder) as temporary:
+        shutil.copytree(folder, temporary, dirs_exist_ok=True)
+        metadata = change(read_model_folder(temporary).metadata, temporary)
+        for name in (MODEL_FILE, INT8_FILE):
+            if (temporary / name).is_file():
+                network = onnx.load(temporary / name)
+                stored = {entry.key: entry.value for entry in network.metadata_props}
+                onnx.helper.set_model_props(network, {**stored, METADATA_KEY: metadata.to_json()})
+                onnx.save(network, temporary / name)
+        describe(temporary, metadata)
+    return metadata
+
+
 def model_card(metadata: Metadata) -> str:
     """Return the text of CARD.md in Markdown. What the metadata do not say is left out or named as unknown."""
     sections = [
@@ -104,7 +125,9 @@ def model_card(metadata: Metadata) -> str:
         _section("What goes in, what comes out", _input(metadata), _heads(metadata), _use(metadata)),
         _section("What it learnt from", _data(metadata)),
         _section("How good it is", *how_good(metadata)),
-        _section("Calibration", *(_calibration(metadata, head) for head in metadata.answers)),
+        _section(
+            "Calibration", *(_calibration(metadata, head) for head in metadata.answers), _quality(metadata)
+        ),
         _section("Where it fails", _LIMITS, _fer2013(metadata), _FAIRNESS),
         _section("How to make it again", _reproduce(metadata)),
         _section("Licences", _licences(metadata)),
@@ -240,6 +263,17 @@ def _calibration(metadata: Metadata, head: Head) -> str:
             "probabilities stay what they are."
         )
     return text
+
+
+def _quality(metadata: Metadata) -> str:
+    if not (quality := metadata.quality):
+        return ""
+    return (
+        f"Faces of less than {quality.below_px:g} pixels, and those of which mien's face detector is less sure than "
+        f"{quality.below_score:g}, are answered less surely: their logits are divided by exp({quality.size:g} * ln("
+        f"{quality.below_px:g} / pixels) + {quality.score:g} * ({quality.below_score:g} - score)), each term where it "
+        "is above zero. A classifier that gets crops alone does not do this."
+    )
 
 
 def _fer2013(metadata: Metadata) -> str:

@@ -1,0 +1,129 @@
+"""What a training starts from: a network of ours, a backbone of others, or a trained network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mien.data.dataset import Dataset
+from mien.errors import ConfigError, ModelError
+from mien.labels import FER2013, FERPLUS
+from mien.model.metadata import (
+    BEST_FILE,
+    KERAS_SUFFIXES,
+    METADATA_FILE,
+    MODEL_FOLDER,
+    Metadata,
+    model_path,
+    read_model_folder,
+)
+from mien.model.preprocess import Preprocess
+from mien.train.config import TrainConfig
+
+
+@dataclass(frozen=True)
+class Start:
+    """The network that a training begins with, and what belongs to it.
+
+    unfreeze: lets its heads and so many layers below them learn. kept: classes that the network it starts from knew
+    already.
+    """
+
+    network: Any
+    preprocess: Preprocess
+    heads: dict[str, tuple[str, ...]]
+    unfreeze: Callable[[int], None]
+    kept: tuple[str, ...] = ()
+
+
+def start(config: TrainConfig, heads: dict[str, tuple[str, ...]]) -> Start:
+    """Build the network that the settings name, or start from a trained one."""
+    from mien.train.networks import backbones, network
+    from mien.train.networks.spec import NetworkRequest
+
+    if config.init_from:
+        return _from_trained(config, heads)
+    spec = network(config.network)
+    if not spec.several_heads:
+        heads = dict(list(heads.items())[:1])
+    own = spec.preprocess
+    preprocess = replace(
+        own,
+        size=config.size or own.size,
+        resize=config.resize,
+        colour=config.colour or own.colour,
+        margin=1.0 if config.margin is None else config.margin,
+    )
+    request = NetworkRequest(
+        heads=heads, preprocess=preprocess, dropout=config.dropout, l2=config.l2, weights=config.weights
+    )
+    built = spec.build(request)
+    if backbones.is_backbone(built):
+        return Start(built, preprocess, heads, lambda layers: backbones.unfreeze(built, layers))
+    return Start(built, preprocess, heads, lambda _layers: None)
+
+
+def _from_trained(config: TrainConfig, heads: dict[str, tuple[str, ...]]) -> Start:
+    from mien.train import transfer
+
+    old, metadata = transfer.open_to_start(str(config.init_from), config.input_range, config.colour)
+    if config.size or config.resize or config.colour not in (None, metadata.preprocess.colour):
+        raise ConfigError("--size, --resize and --colour cannot change with --from: the model's own are kept")
+    known = recorded_metadata(str(config.init_from)) is not None
+    if (
+        not known and config.margin is not None
+    ):  # another program's network does not say how its faces were cut
+        metadata = replace(metadata, preprocess=replace(metadata.preprocess, margin=config.margin))
+    if config.faces == "crop" and config.margin != metadata.preprocess.margin:
+        raise ConfigError(
+            f"the faces must be cut out as for the network that --from names, with --margin "
+            f"{metadata.preprocess.margin:g}, got {config.margin:g}; leave --margin out"
+        )
+    new = transfer.with_new_heads(old, metadata, heads, config.dropout)
+    kept = transfer.kept_classes(metadata, next(iter(heads.values())))
+    return Start(
+        new, metadata.preprocess, heads, lambda layers: transfer.unfreeze(new, heads, layers), tuple(kept)
+    )
+
+
+def heads_for(dataset: Dataset, config: TrainConfig) -> dict[str, tuple[str, ...]]:
+    """Return the labels of each head by name: what the data says decides, never the name of a file.
+
+    One head `expression` for the classes. Where the pictures are FER-2013's own, with the votes of FER+ beside their
+    seven labels, two heads: `fer2013` for the labels and `votes` (unless votes_weight is 0).
+    """
+    votes = dataset.split("train").votes is not None and set(dataset.classes) == set(FER2013)
+    if votes and config.votes_weight:
+        return {"fer2013": dataset.classes, "votes": FERPLUS}
+    return {"fer2013" if votes else "expression": dataset.classes}
+
+
+def recorded_metadata(model: str) -> Metadata | None:
+    """Return what a model says of itself, without loading its network; None for a file that mien did not write."""
+    path = model_path(model)
+    for folder in (path, path / MODEL_FOLDER):
+        if (folder / METADATA_FILE).is_file():
+            return read_model_folder(folder).metadata
+    if (path / BEST_FILE).is_file():
+        path = path / BEST_FILE
+    if path.suffix == ".onnx":
+        return _inside_onnx(path)
+    if path.suffix not in KERAS_SUFFIXES or not path.is_file():
+        return None
+    from mien.train import backend
+
+    backend.import_keras()
+    from mien.train.export.keras_io import stored_metadata
+
+    return stored_metadata(path)
+
+
+def _inside_onnx(path: Path) -> Metadata | None:
+    from mien.model.classifier import Classifier
+
+    try:
+        return Classifier(path).metadata
+    except ModelError:  # of another program, or damaged: whoever opens it says which
+        return None
