@@ -176,8 +176,8 @@ def test_very_many_pictures_are_kept_together_by_a_search_that_says_what_it_leav
     monkeypatch.setattr("mien.data.split._SEARCH_S", 0)
     monkeypatch.setattr("mien.data.near_copies._WORTH_CACHING", 100)
     monkeypatch.setattr("mien.data.index._LARGE_BYTES", 1000)  # so that thumbnails lie on disk
-    monkeypatch.setattr("mien.data.near_copies._COLUMNS", 64)
-    monkeypatch.setattr("mien.data.near_copies._CELL_QUERIES", 100)
+    monkeypatch.setattr("mien.data.candidates._COLUMNS", 64)
+    monkeypatch.setattr("mien.data.candidates._CELL_QUERIES", 100)
     for _ in range(2):  # the second time from the cache
         found = kept_together(dataset.splits["train"])
         assert found.near.tolist() == expected.near.tolist()

@@ -39,10 +39,10 @@ def a_split(count=50, classes=3, votes=False):
     return Split(Held(pixels), labels, [str(i) for i in range(count)], counts)
 
 
-def batches_of(split, **settings):
+def batches_of(split, share=(0, 1), **settings):
     config = TrainConfig(batch_size=16, **settings)
     heads = (("a", "b", "c"),) + ((tuple("abcdefgh"),) if split.votes is not None else ())
-    return Loader(split, Inputs(split, Preprocess()), heads, config)
+    return Loader(split, Inputs(split, Preprocess()), heads, config, share=share)
 
 
 def test_an_epoch_is_a_function_of_seed_and_number():
@@ -99,6 +99,50 @@ def test_faces_without_votes_do_not_teach_the_votes_head():
     batches = batches_of(split, mixup=0.0)
     weights = np.concatenate([batch.weights[1] for batch in batches.epoch(0, False, "none")])
     assert weights.sum() == 43
+
+
+VARIATIONS = (
+    "blur",
+    "gamma",
+    "contrast",
+    "brightness",
+    "side_light",
+    "sharpen",
+    "low_contrast",
+    "noise",
+    "erasing",
+)
+
+
+@pytest.mark.parametrize("mixed", [{"mixup": 0.0}, {"mixup": 0.4}, {"mixup": 0.0, "cutmix": 1.0}])
+def test_hosts_prepare_their_own_rows_of_what_one_host_would_prepare(mixed, monkeypatch):
+    settings = {
+        **dict.fromkeys(VARIATIONS, 0.3),
+        "jpeg_quality": 50,
+        "wide_rotation": 90.0,
+        "mixup_prob": 1.0,
+        **mixed,
+    }
+    whole = list(batches_of(a_split(votes=True), **settings).epoch(1, True, "sqrt"))
+    read = []
+    taken = Inputs.__call__
+    monkeypatch.setattr(Inputs, "__call__", lambda own, rows: read.append(len(rows)) or taken(own, rows))
+    hosts = [
+        batches_of(a_split(votes=True), share=(host, 4), **settings).epoch(1, True, "sqrt")
+        for host in range(4)
+    ]
+    parts = list(zip(*hosts, strict=True))
+    for one, batch in zip(parts, whole, strict=True):
+        np.testing.assert_array_equal(np.concatenate([part.inputs for part in one]), batch.inputs)
+        for head in range(2):
+            np.testing.assert_array_equal(
+                np.concatenate([part.targets[head] for part in one]), batch.targets[head]
+            )
+            np.testing.assert_array_equal(
+                np.concatenate([part.weights[head] for part in one]), batch.weights[head]
+            )
+    own_and_partners = 2 if mixed["mixup"] or "cutmix" in mixed else 1
+    assert max(read) <= own_and_partners * 4, "a host reads a quarter of 16, and what they are mixed with"
 
 
 @pytest.mark.parametrize(("class_weights", "ratio"), [("none", 1), ("sqrt", 3), ("full", 9)])

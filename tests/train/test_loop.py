@@ -100,7 +100,7 @@ def test_features_of_a_frozen_base_are_computed_once(
         *(net.get_layer("stage5_2_conv").get_weights()[0] for net in (before, after))
     )
     losses = [row["loss"] for row in done.progress.history]
-    assert losses[-1] < losses[0]
+    assert losses[2] < losses[0] and losses[4] < losses[2]  # of the same view, which is mixed in the same way
 
 
 def test_a_frozen_base_is_split_from_any_chain_above_it() -> None:

@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -111,12 +112,12 @@ def joined(parts: Sequence[Fingerprints]) -> Fingerprints:
     return Fingerprints(digests, thumbnails, np.concatenate([part.sizes for part in parts]))
 
 
-def on_disk_if_large(shape: tuple[int, ...]) -> NDArray[np.uint8]:
+def on_disk_if_large(shape: tuple[int, ...], kind: type[np.generic] = np.uint8) -> NDArray[Any]:
     """Return an array to be filled; a large one lies in a file without a name, so that memory stays free.
 
     The thumbnails of a million pictures are 2.3 GB.
     """
-    size = math.prod(shape)
+    size = math.prod(shape) * np.dtype(kind).itemsize
     if size > _LARGE_BYTES:
         with suppress(OSError):  # no room, or read-only: then in memory
             cache_folder().mkdir(parents=True, exist_ok=True)
@@ -124,8 +125,8 @@ def on_disk_if_large(shape: tuple[int, ...]) -> NDArray[np.uint8]:
                 if hasattr(os, "posix_fallocate"):  # a full disk would end the process later, without a word
                     os.posix_fallocate(file.fileno(), 0, size)
                 # Not a memmap's view by view: each would look up its base.
-                return np.asarray(np.memmap(file, np.uint8, "r+", shape=shape))
-    return np.empty(shape, np.uint8)
+                return np.asarray(np.memmap(file, kind, "r+", shape=shape))
+    return np.empty(shape, kind)
 
 
 def fingerprints_of_all(pictures: Iterable[NDArray[np.uint8]]) -> Fingerprints:

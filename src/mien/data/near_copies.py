@@ -3,13 +3,9 @@
 They are found in two steps that need nothing but the 48x48 thumbnails, so no picture is decoded again and no network
 decides what is alike.
 
-**Candidates.** A thumbnail, its local contrast evened out, is described by the lowest cosine waves (a DCT) of a window.
-The whole of every picture is compared with 30 windows of every other (all of it, and parts of 90, 80 and 70 % of its
-sides), plain and mirrored, with two slightly turned versions, and with the whole turned by quarters. A crop so meets
-the window that it was cut from.
+**Candidates.** `mien.data.candidates` says which pictures may be the same, and roughly how one lies on the other.
 
-**Verification.** The window says roughly how one picture lies on the other; `mien.data.alignment` fits that and
-compares the details.
+**Verification.** `mien.data.alignment` fits how one lies on the other, and compares the details.
 
 `docs/data-trust.md` has the figures: what is found and missed of 22 alterations, and false pairs.
 """
@@ -21,9 +17,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cache as once
 from importlib.util import find_spec
-from itertools import product
 
 import cv2
 import numpy as np
@@ -31,10 +25,8 @@ from numpy.typing import NDArray
 
 from mien.data import cache
 from mien.data.alignment import (
-    FLIP,
     NOISY,
     SURE,
-    Floats,
     Map,
     coarsely_aligned,
     evened,
@@ -42,28 +34,15 @@ from mien.data.alignment import (
     same_shot,
     textured,
 )
+from mien.data.candidates import NEIGHBOURS, described_closely, exhaustive, hypotheses, in_cells, room_for
 from mien.data.dataset import Progress
 from mien.data.index import SIDE, Fingerprints, on_disk_if_large
 from mien.errors import need
 from mien.images.decode import workers
 
-NEIGHBOURS = 8  # candidates of a picture that are verified, at most
-_LIKELY = 0.66  # cosine from which a pair is a candidate; of crops to 70 % one in a hundred is below
 _EVEN = 3.0  # grey levels of deviation within a line of a frame
 _WORTH_CACHING = 500  # pictures
-
-# Windows by the share of the picture's sides: how many positions each way.
-_WINDOWS = {1.0: 1, 0.9: 2, 0.8: 3, 0.7: 4}
-_SHIFTED = 0.8  # windows of this share meet each other's centre as well: that finds shifts
-_TURNS = (8.0, -8.0)  # degrees
-_SWAP = np.array([[0, 1, 0], [1, 0, 0], [0, 0, 1]], np.float64)  # exchanges the axes
-_WAVES, _HIGHEST = 8, 10  # waves each way, and the largest sum of both that is kept
-
-# Of the search in cells.
-_CELL_LIKELY, _CELL_SHARE = 0.8, 0.9  # cosine of a candidate, least share of its windows
-_CELL_SAMPLE, _CELL_ROUNDS = 40_000, 6  # pictures that the cells are made from, in how many rounds
-_CELL_PROBES, _CELL_QUERIES = 4, 512  # cells that are looked into, pictures at once
-_QUERIES, _COLUMNS = 128, 2048  # pictures compared at once, both ways: bounds the memory, fits the caches
+_COLUMNS = 2048  # pictures at once: bounds the memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,16 +117,17 @@ def closest_copies(prints: Fingerprints) -> NearCopies:
 
 def _closest(all_thumbnails: NDArray[np.uint8], rows: NDArray[np.intp]) -> NearCopies:
     """Return the closest copies among some rows of thumbnails, numbered by their place in `rows`."""
-    blocks = range(0, len(rows), _COLUMNS)
     thumbnails = on_disk_if_large((len(rows), SIDE, SIDE))
-    halves = np.empty((len(rows), SIDE // 2, SIDE // 2), np.int8)
+    halves = on_disk_if_large((len(rows), SIDE // 2, SIDE // 2), np.int8)
+    described = room_for(len(rows))
     framed = np.empty(len(rows), bool)
-    for start in blocks:
-        part = slice(start, start + _COLUMNS)
-        thumbnails[part], framed[part] = _without_frames(all_thumbnails[rows[part]])
-        halves[part] = halved(evened(thumbnails[part]))
     with _one_thread_of_blas():
-        pairs = _verified(thumbnails, halves, np.arange(len(rows)), _candidates_in_cells(thumbnails))
+        for start in range(0, len(rows), _COLUMNS):
+            part = slice(start, start + _COLUMNS)
+            thumbnails[part], framed[part] = _without_frames(all_thumbnails[rows[part]])
+            even = evened(thumbnails[part])
+            halves[part], described[part] = halved(even), described_closely(even)
+        pairs = _verified(thumbnails, halves, np.arange(len(rows)), in_cells(described))
     return replace(pairs, framed=framed[pairs.first] != framed[pairs.second])
 
 
@@ -279,272 +259,18 @@ def _all_pairs(thumbnails: NDArray[np.uint8], progress: Progress | None) -> Near
     for start in range(0, len(thumbnails), _COLUMNS):
         halves[start : start + _COLUMNS] = halved(evened(thumbnails[start : start + _COLUMNS]))
     rows = np.arange(len(thumbnails))
-    pairs = _verified(thumbnails, halves, rows, _candidates(thumbnails, progress))
+    pairs = _verified(thumbnails, halves, rows, exhaustive(thumbnails, progress))
     while True:
         groups = components(len(thumbnails), zip(pairs.first.tolist(), pairs.second.tolist(), strict=True))
         members = np.bincount(groups, minlength=len(groups))
         standing = np.flatnonzero(members > NEIGHBOURS)
-        more = _verified(thumbnails, halves, standing, _candidates(thumbnails[standing], None))
+        more = _verified(thumbnails, halves, standing, exhaustive(thumbnails[standing], None))
         known = set(zip(pairs.first.tolist(), pairs.second.tolist(), strict=True))
         new = [pair not in known for pair in zip(more.first.tolist(), more.second.tolist(), strict=True)]
         if not any(new):
             return pairs
         more = more.take(np.flatnonzero(new))
         pairs = NearCopies(*(np.concatenate([getattr(pairs, name), getattr(more, name)]) for name in _FIELDS))
-
-
-@dataclass(frozen=True, eq=False)
-class _Hypothesis:
-    """One way in which a picture may lie on another.
-
-    window: row of `_described`'s answer for the query. centre: it is compared with the centre of the other picture, not
-    with the whole. order, signs: (d,) what turning by quarters and mirroring do to the description. map: from the other
-    picture to the query.
-    """
-
-    window: int
-    centre: bool
-    order: NDArray[np.intp]
-    signs: Floats
-    map: Map
-
-
-@once
-def _waves() -> tuple[Floats, list[tuple[int, int]], NDArray[np.intp]]:
-    """Return the cosine waves of all one-dimensional windows and how descriptions are put together from them.
-
-    waves: (windows * 8, 48); pairs: the vertical and horizontal window of each square one; kept: (2, d) the vertical
-    and horizontal wave of each number of a description.
-    """
-    spans = [
-        (share, (1 - share) * place / max(1, steps - 1))
-        for share, steps in _WINDOWS.items()
-        for place in range(steps)
-    ]
-    x = np.arange(SIDE)
-    rows = []
-    for share, start in spans:
-        low, width = start * SIDE, share * SIDE
-        cover = np.clip(np.minimum(x + 1, low + width) - np.maximum(x, low), 0, 1)
-        within = np.clip((x + 0.5 - low) / width, 0, 1)
-        rows.append(np.cos(np.pi * np.arange(_WAVES)[:, None] * within) * cover)
-        rows[-1][0] *= math.sqrt(0.5)
-    pairs = [(i, j) for i, one in enumerate(spans) for j, other in enumerate(spans) if one[0] == other[0]]
-    kept = [(i, j) for i in range(_WAVES) for j in range(_WAVES) if 0 < i + j <= _HIGHEST]
-    return np.concatenate(rows).astype(np.float32), pairs, np.array(kept).T
-
-
-@once
-def _hypotheses() -> tuple[_Hypothesis, ...]:
-    _, pairs, kept = _waves()
-    windows = [(share, (1 - share) * i / max(1, n - 1), (1 - share) * j / max(1, n - 1))
-               for share, n in _WINDOWS.items() for i in range(n) for j in range(n)]  # fmt: skip
-    maps = [
-        np.array(
-            [[share, 0, SIDE * left + share / 2 - 0.5], [0, share, SIDE * top + share / 2 - 0.5], [0, 0, 1]]
-        )
-        for share, top, left in windows
-    ]
-    turned = [np.vstack([_turn(angle), [0, 0, 1]]) for angle in _TURNS]
-    centre = _centre()
-    down, across = kept.tolist()
-    places = {pair: place for place, pair in enumerate(zip(down, across, strict=True))}
-    plain, swapped = (
-        np.array([places[pair] for pair in zip(*both, strict=True)])
-        for both in ((down, across), (across, down))
-    )
-    found = []
-    # The eight ways in which a square lies on itself: mirrored upside down, sideways, and with its axes exchanged.
-    for order, upside, sideways in product((plain, swapped), (0, 1), (0, 1)):
-        signs = np.where((upside * kept[0] + sideways * kept[1]) % 2, -1, 1).astype(np.float32)
-        flip = np.linalg.matrix_power(FLIP, sideways) @ np.linalg.matrix_power(_SWAP @ FLIP @ _SWAP, upside)
-        if order is swapped or upside:
-            axes = _SWAP if order is swapped else np.eye(3)
-            found.append(_Hypothesis(0, False, order, signs[order], flip @ axes))
-            continue
-        found += [_Hypothesis(k, False, order, signs, one @ flip) for k, one in enumerate([*maps, *turned])]
-        found += [
-            _Hypothesis(k, True, order, signs, maps[k] @ flip @ np.linalg.inv(maps[centre]))
-            for k, (share, _, _) in enumerate(windows)
-            if share == _SHIFTED and k != centre
-        ]
-    assert len(windows) == len(pairs)
-    return tuple(found)
-
-
-def _turn(angle: float) -> Map:
-    return np.asarray(cv2.getRotationMatrix2D(((SIDE - 1) / 2, (SIDE - 1) / 2), angle, 1.0))
-
-
-def _centre() -> int:
-    """Return the place of the window in the middle among those of share `_SHIFTED`."""
-    before = sum(steps**2 for share, steps in _WINDOWS.items() if share > _SHIFTED)
-    return before + _WINDOWS[_SHIFTED] ** 2 // 2
-
-
-def _described(evened: Floats) -> Floats:
-    """Return the unit descriptions of all windows of thumbnails, then of the turned whole: (n, windows, d)."""
-    waves, pairs, (down, across) = _waves()
-    count, per = len(evened), _WAVES
-    cosines = (waves @ evened @ waves.T).reshape(count, len(waves) // per, per, len(waves) // per, per)
-    parts = [cosines[:, i, :, j][:, down, across] for i, j in pairs]
-    for angle in _TURNS:
-        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        turned = [cv2.warpAffine(one, _turn(angle), (SIDE, SIDE), flags=flags) for one in evened]
-        parts.append((waves[:per] @ np.stack(turned) @ waves[:per].T)[:, down, across])
-    described = np.stack(parts, axis=1)
-    return np.asarray(described / (np.linalg.norm(described, axis=2, keepdims=True) + 1e-3), np.float32)
-
-
-def _candidates(
-    thumbnails: NDArray[np.uint8], progress: Progress | None
-) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]]:
-    """Yield (query, other, hypothesis) for the likeliest partners of the next pictures."""
-    starts = range(0, len(thumbnails), _QUERIES)
-    wholes, centres = [], []
-    for start in starts:
-        described = _described(evened(thumbnails[start : start + _QUERIES]))
-        wholes.append(described[:, 0])
-        centres.append(described[:, _centre()])
-    if not wholes:
-        return
-    whole, centre = np.concatenate(wholes), np.concatenate(centres)
-    for start in starts:
-        described = _described(evened(thumbnails[start : start + _QUERIES]))
-        queries = np.stack([described[:, way.window][:, way.order] * way.signs for way in _hypotheses()])
-        query, other = _nearest(queries, whole, centre, start)
-        scores = np.stack(
-            [
-                np.einsum("nd,nd->n", queries[place, query], (centre if way.centre else whole)[other])
-                for place, way in enumerate(_hypotheses())
-            ]
-        )
-        yield query + start, other, scores.argmax(axis=0)
-        if progress:
-            progress(min(start + _QUERIES, len(thumbnails)), len(thumbnails))
-
-
-def _candidates_in_cells(
-    thumbnails: NDArray[np.uint8],
-) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]]:
-    """Yield the same as `_candidates`, but look only into the cells that lie nearest to a query.
-
-    The wholes are sorted into about sqrt(n) cells by spherical k-means, an inverted file (Sivic and Zisserman 2003; as
-    IVFFlat of faiss has it), so that the work grows with n^1.5.
-    """
-    count = len(thumbnails)
-    if not count:
-        return
-    parts = [
-        _described_whole(evened(thumbnails[start : start + _COLUMNS])) for start in range(0, count, _COLUMNS)
-    ]
-    whole = np.concatenate(parts)
-    centres = _cells(whole)
-    cell = np.concatenate(
-        [(whole[at : at + _COLUMNS] @ centres.T).argmax(axis=1) for at in range(0, count, _COLUMNS)]
-    )
-    order = np.argsort(cell, kind="stable")
-    ends = np.searchsorted(cell[order], np.arange(len(centres) + 1))
-    inside = whole[order]  # those of a cell side by side
-    windows = [share for share, steps in _WINDOWS.items() for _ in range(steps**2)]
-    windows += [1.0] * len(_TURNS)
-    hypotheses = _hypotheses()
-    ways = [
-        place for place, way in enumerate(hypotheses) if not way.centre and windows[way.window] >= _CELL_SHARE
-    ]
-    for start in range(0, count, _CELL_QUERIES):
-        described = _described(evened(thumbnails[start : start + _CELL_QUERIES]))
-        queries = np.concatenate(
-            [
-                described[:, hypotheses[way].window][:, hypotheses[way].order] * hypotheses[way].signs
-                for way in ways
-            ]
-        )
-        near = np.argpartition(-(queries @ centres.T), min(_CELL_PROBES, len(centres)) - 1, axis=1)
-        near = near[:, :_CELL_PROBES]
-        asked = near.reshape(-1)
-        who = np.repeat(np.arange(len(queries)), near.shape[1])
-        by_cell = np.argsort(asked, kind="stable")
-        bounds = np.searchsorted(asked[by_cell], np.arange(len(centres) + 1))
-        found: list[tuple[NDArray[np.intp], NDArray[np.intp], Floats]] = []
-        for one in np.flatnonzero(np.diff(bounds)).tolist():
-            these = who[by_cell[bounds[one] : bounds[one + 1]]]
-            scores = queries[these] @ inside[ends[one] : ends[one + 1]].T
-            row, column = np.nonzero(scores > _CELL_LIKELY)
-            found.append((these[row], order[ends[one] + column], scores[row, column]))
-        asker, other, score = (np.concatenate([part[place] for part in found]) for place in range(3))
-        way, query = np.divmod(asker, len(described))
-        keep = other != query + start
-        query, other, way, score = query[keep], other[keep], way[keep], score[keep]
-        best = np.lexsort((-score, other, query))  # of each pair its best way
-        query, other, way, score = query[best], other[best], way[best], score[best]
-        first = np.ones(len(query), bool)
-        first[1:] = (np.diff(query) != 0) | (np.diff(other) != 0)
-        query, other, way, score = query[first], other[first], way[first], score[first]
-        likely = np.lexsort((other, -score, query))
-        query, other, way = query[likely], other[likely], way[likely]
-        rank = np.arange(len(query)) - np.searchsorted(query, query)
-        query, other, way = (part[rank < NEIGHBOURS] for part in (query, other, way))
-        yield query + start, other, np.array(ways)[way]
-
-
-def _described_whole(evened: Floats) -> Floats:
-    """Return what `_described` says of the whole alone: (n, d)."""
-    waves, _, (down, across) = _waves()
-    described = (waves[:_WAVES] @ evened @ waves[:_WAVES].T)[:, down, across]
-    return np.asarray(described / (np.linalg.norm(described, axis=1, keepdims=True) + 1e-3), np.float32)
-
-
-def _cells(whole: Floats) -> Floats:
-    """Return the unit centres of about sqrt(n) cells."""
-    rng = np.random.default_rng(0)
-    count = max(1, math.isqrt(len(whole)))
-    sample = whole[np.sort(rng.permutation(len(whole))[:_CELL_SAMPLE])]
-    centres = sample[rng.permutation(len(sample))[:count]]
-    for _ in range(_CELL_ROUNDS):
-        cell = np.concatenate(
-            [
-                (sample[at : at + _COLUMNS] @ centres.T).argmax(axis=1)
-                for at in range(0, len(sample), _COLUMNS)
-            ]
-        )
-        sums = np.zeros_like(centres)
-        np.add.at(sums, cell, sample)
-        norm = np.linalg.norm(sums, axis=1, keepdims=True)
-        centres = np.where(norm > 0, sums / np.maximum(norm, 1e-6), centres)
-    return np.asarray(centres, np.float32)
-
-
-def _nearest(
-    queries: Floats, whole: Floats, centre: Floats, start: int
-) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return (query, other) of at most `NEIGHBOURS` others a query that are likely the same picture.
-
-    queries: (hypotheses, q, d); query i is picture start + i and not compared with itself. In blocks, keeping of each
-    only what may be among the nearest, so that memory does not grow with the number of pictures that are alike.
-    """
-    count = queries.shape[1]
-    found: list[tuple[NDArray[np.intp], NDArray[np.intp], Floats]] = []
-    for left in range(0, len(whole), _COLUMNS):
-        targets = [part[left : left + _COLUMNS].T for part in (whole, centre)]
-        best = np.full((count, targets[0].shape[1]), -1.0, np.float32)
-        product = np.empty_like(best)
-        for query, way in zip(queries, _hypotheses(), strict=True):
-            np.matmul(query, targets[way.centre], out=product)
-            np.maximum(best, product, out=best)
-        own = np.arange(count) + start - left
-        inside = (own >= 0) & (own < best.shape[1])
-        best[np.flatnonzero(inside), own[inside]] = -1.0
-        least = np.full(count, -1.0, np.float32)
-        if best.shape[1] > NEIGHBOURS:
-            least = np.partition(best, -NEIGHBOURS, axis=1)[:, -NEIGHBOURS]
-        rows, columns = np.nonzero((best > _LIKELY) & (best >= least[:, None]))
-        found.append((rows, columns + left, best[rows, columns]))
-    rows, others, scores = (np.concatenate([part[place] for part in found]) for place in range(3))
-    order = np.lexsort((others, -scores, rows))
-    rows, others = rows[order], others[order]
-    rank = np.arange(len(rows)) - np.searchsorted(rows, rows)
-    return rows[rank < NEIGHBOURS], others[rank < NEIGHBOURS]
 
 
 def _verified(
@@ -559,7 +285,7 @@ def _verified(
 
     def checked(job: tuple[int, int, int]) -> tuple[Map, float, bool] | None:
         query, other, way = job
-        there = coarsely_aligned(halves[other], halves[query], _hypotheses()[way].map)
+        there = coarsely_aligned(halves[other], halves[query], hypotheses()[way].map)
         return None if there is None else same_shot(thumbnails[other], thumbnails[query], there)
 
     with ThreadPoolExecutor(workers()) as pool:

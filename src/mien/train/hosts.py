@@ -1,8 +1,8 @@
 """One training on several hosts: JAX's own start, each host's share of a batch, and what the first host tells.
 
-Every host runs the same program (JAX's multi-controller model) on the same data and settings. Each takes the steps on
-its share of the batch; sums go over all, so that all hold the same weights and decide the same. The first host alone
-has the run folder: the others are told what lies there, and write to a folder that is thrown away.
+Every host runs the same program (JAX's multi-controller model) on the same data and settings. Each prepares its share
+of the batch and takes the steps on that; sums go over all, so that all hold the same weights and decide the same. The
+first host alone has the run folder: the others are told what lies there, and write to a folder that is thrown away.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,6 @@ from mien.errors import ConfigError, MienError, WorkerError
 from mien.files import plain_text, whole_file
 from mien.terminal import stopped_code
 from mien.train.config import TrainConfig
-from mien.train.loader import Batch
 
 AUTO = "auto"  # for --coordinator: JAX asks Slurm, Open MPI, Kubernetes or the TPU's environment
 _HEARTBEAT_S = 60  # after which a host that says nothing counts as dead
@@ -67,14 +66,37 @@ def joined(coordinator: str | None, count: int | None, number: int | None) -> It
             raise ConfigError("--hosts and --host need --coordinator HOST:PORT, the address of host 0")
         yield
         return
-    _start(coordinator, count, number)
+    with _stdout_for_python_alone():
+        _start(coordinator, count, number)
+        try:
+            yield
+        except BaseException as error:
+            code = _said(error)
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+
+
+@contextmanager
+def _stdout_for_python_alone() -> Iterator[None]:
+    """Send what native code writes to stdout to stderr inside the block: Gloo counts its peers there."""
+    sys.stdout.flush()
+    own, python = os.dup(1), sys.stdout
+    try:
+        ours = python.fileno() == 1
+    except (OSError, ValueError):  # replaced by something without a file (tests, notebooks)
+        ours = False
+    if ours:
+        sys.stdout = os.fdopen(own, "w", encoding=python.encoding, errors=python.errors, closefd=False)
+        sys.stdout.reconfigure(line_buffering=bool(python.line_buffering))
+    os.dup2(2, 1)
     try:
         yield
-    except BaseException as error:
-        code = _said(error)
+    finally:
         sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+        os.dup2(own, 1)
+        os.close(own)
+        sys.stdout = python
 
 
 def _start(coordinator: str, count: int | None, number: int | None) -> None:
@@ -175,18 +197,12 @@ def tell_files(source: Path, to: Path, names: Sequence[str]) -> None:
                 temporary.write_bytes(content)
 
 
-def share(batch: Batch) -> Batch:
-    """Return the rows of a batch that are this host's; the devices of all hosts stand in the order of the hosts."""
-    if not several():
-        return batch
-    each = len(batch.inputs) // _here.count
-    rows = slice(_here.number * each, (_here.number + 1) * each)
-    return replace(
-        batch,
-        inputs=batch.inputs[rows],
-        targets=[target[rows] for target in batch.targets],
-        weights=[weight[rows] for weight in batch.weights],
-    )
+def share() -> tuple[int, int]:
+    """Return (number of this host, how many there are): whose rows of a batch are prepared here.
+
+    The devices of all hosts stand in the order of the hosts.
+    """
+    return _here.number, _here.count
 
 
 def leave() -> None:

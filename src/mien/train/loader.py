@@ -17,7 +17,7 @@ from mien.data.dataset import Pictures, Split
 from mien.data.index import InMemoryPictures
 from mien.errors import DataError
 from mien.model.preprocess import Preprocess, to_model_input
-from mien.train.augment import augment, centre
+from mien.train.augment import Part, augment, centre
 from mien.train.config import TrainConfig
 
 # Prepared pictures are kept in memory as uint8 up to this many bytes (FER-2013: 66 MB); larger sets are read from
@@ -56,6 +56,10 @@ class Inputs:
 
     def __len__(self) -> int:
         return len(self._pictures)
+
+    @property
+    def side(self) -> int:
+        return self._how.size
 
     def __call__(self, indices: NDArray[np.intp]) -> NDArray[np.uint8]:
         """Return (n, size, size, channels) uint8."""
@@ -131,18 +135,20 @@ class Loader:
         *,
         drop_rest: bool = False,
         size: int | None = None,
+        share: tuple[int, int] = (0, 1),
         views: Sequence[Callable[[NDArray[np.uint8 | np.float32]], NDArray[np.uint8 | np.float32]]] = (),
     ) -> None:
         """heads: labels of each head; the second one, if any, is the FER+ votes.
 
         drop_rest: leave out the last, smaller batch, which cannot be shared evenly between devices.
         size: pixels a side of the network's input where `inputs` are larger (see `Preprocess.resize`).
+        share: (number of this host, how many there are): batches hold its rows alone, which no other host prepares.
         views: what makes each teacher's input of the varied pictures, before their centre is cut out.
         """
         assert config.batch_size is not None
         self._inputs, self._config, self._heads = inputs, config, heads
         self._size = config.batch_size
-        self._drop_rest, self._side, self._views = drop_rest, size, views
+        self._drop_rest, self._side, self._views, self._share = drop_rest, size, views, share
         self._labels, self._shares = split.labels, split.shares
         self._votes = split.votes if len(heads) > 1 else None
         weights_of_classes(
@@ -182,27 +188,43 @@ class Loader:
         self, indices: NDArray[np.intp], rng: Generator, mix: bool, class_weight: NDArray[np.float32]
     ) -> Batch:
         config = self._config
+        count, whole = len(indices), self._inputs.side
+        side = whole if self._views else self._side or whole
+        number, hosts = self._share
+        own = np.arange(count)[number * count // hosts : (number + 1) * count // hosts]
+        blend = None
+        if mix and (config.mixup or config.cutmix) and rng.random() < config.mixup_prob:
+            use_cutmix = bool(config.cutmix) and (not config.mixup or rng.random() < 0.5)
+            blend = (
+                _Blend.cutmix(rng, count, side, config.cutmix)
+                if use_cutmix
+                else _Blend.mixup(rng, count, config.mixup)
+            )
+        rows = own if blend is None or hosts == 1 else np.union1d(own, blend.partner[own])
         # Teachers may look at more of the picture than the student: then its centre is cut out at the end.
-        inputs = augment(self._inputs(indices), rng, config, None if self._views else self._side)
-        labels = self._labels[indices]
+        inputs = augment(
+            self._inputs(indices[rows]), rng, config, None if self._views else self._side, Part(count, rows)
+        )
+        labels = self._labels[indices[rows]]
         classes = len(self._heads[0])
-        wanted = np.eye(classes, dtype=np.float32)[labels] if self._shares is None else self._shares[indices]
+        wanted = (
+            np.eye(classes, dtype=np.float32)[labels] if self._shares is None else self._shares[indices[rows]]
+        )
         targets = [wanted * (1 - config.label_smoothing) + config.label_smoothing / classes]
         weights = [class_weight[labels]]
         if self._votes is not None:
-            votes = self._votes[indices]
+            votes = self._votes[indices[rows]]
             total = votes.sum(axis=1, keepdims=True)
             targets.append(
                 np.where(total > 0, votes / np.maximum(total, 1), 1 / votes.shape[1]).astype(np.float32)
             )
             weights.append((total[:, 0] > 0).astype(np.float32))
         if self.answers:
-            known = [None if answer is None else answer[indices] for answer in self.answers]
+            known = [None if answer is None else answer[indices[rows]] for answer in self.answers]
             targets = taught(targets, known, config.teacher_weight)
         batch = Batch(inputs, targets, weights)
-        if mix and (config.mixup or config.cutmix) and rng.random() < config.mixup_prob:
-            use_cutmix = bool(config.cutmix) and (not config.mixup or rng.random() < 0.5)
-            batch = _cutmix(batch, rng, config.cutmix) if use_cutmix else _mixup(batch, rng, config.mixup)
+        if blend:
+            batch = blend(batch, np.searchsorted(rows, own), np.searchsorted(rows, blend.partner[own]), own)
         if not self._views:
             return batch
         views = [view(batch.inputs) for view in self._views]
@@ -219,40 +241,54 @@ def taught(
     ]
 
 
-def _mixup(batch: Batch, rng: Generator, alpha: float) -> Batch:
-    """Blend each picture with another of the batch (Zhang et al. 2018, arXiv:1710.09412)."""
-    share = rng.beta(alpha, alpha, len(batch.inputs)).astype(np.float32)
-    partner = rng.permutation(len(batch.inputs))
-    wide = share[:, None, None, None]
-    inputs = wide * batch.inputs + (1 - wide) * batch.inputs[partner]
-    return Batch(inputs, *_blended(batch, partner, share))
+@dataclass(frozen=True, eq=False)
+class _Blend:
+    """How each picture of a batch, n of them, is blended with another.
 
+    partner: (n,) with which row. share: (n,) float32, how much of its own it keeps. boxes: (n, 4), top, bottom, left,
+    right of what the partner covers; None where all pixels are blended.
+    """
 
-def _cutmix(batch: Batch, rng: Generator, alpha: float) -> Batch:
-    """Paste a rectangle of another picture of the batch into each (Yun et al. 2019, arXiv:1905.04899)."""
-    count, side = batch.inputs.shape[:2]
-    partner = rng.permutation(count)
-    inputs = batch.inputs.copy()
-    cut = np.sqrt(1 - rng.beta(alpha, alpha, count))
-    centre = rng.integers(0, side, (count, 2))
-    share = np.empty(count, np.float32)
-    for row in range(count):
-        half = cut[row] * side / 2
-        top, left = np.maximum(np.round(centre[row] - half), 0).astype(int)
-        bottom, right = np.minimum(np.round(centre[row] + half), side).astype(int)
-        inputs[row, top:bottom, left:right] = batch.inputs[partner[row], top:bottom, left:right]
-        share[row] = 1 - (bottom - top) * (right - left) / side**2
-    return Batch(inputs, *_blended(batch, partner, share))
+    partner: NDArray[np.intp]
+    share: NDArray[np.float32]
+    boxes: NDArray[np.intp] | None = None
 
+    @classmethod
+    def mixup(cls, rng: Generator, count: int, alpha: float) -> _Blend:
+        """Blend each picture with another of the batch (Zhang et al. 2018, arXiv:1710.09412)."""
+        share = rng.beta(alpha, alpha, count).astype(np.float32)
+        return cls(rng.permutation(count), share)
 
-def _blended(
-    batch: Batch, partner: NDArray[np.intp], share: NDArray[np.float32]
-) -> tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]]:
-    """Blend targets and weights in the same shares; a picture without votes stays without after mixing."""
-    column = share[:, None]
-    targets = [column * target + (1 - column) * target[partner] for target in batch.targets]
-    weights = [share * weight + (1 - share) * weight[partner] for weight in batch.weights]
-    for place in range(1, len(weights)):
-        known = (batch.weights[place] > 0) & (batch.weights[place][partner] > 0)
-        weights[place] = known.astype(np.float32)
-    return targets, weights
+    @classmethod
+    def cutmix(cls, rng: Generator, count: int, side: int, alpha: float) -> _Blend:
+        """Paste a rectangle of another picture of the batch into each (Yun et al. 2019, arXiv:1905.04899)."""
+        partner = rng.permutation(count)
+        half = np.sqrt(1 - rng.beta(alpha, alpha, count))[:, None] * side / 2
+        centre = rng.integers(0, side, (count, 2))
+        start = np.maximum(np.round(centre - half), 0).astype(np.intp)
+        end = np.minimum(np.round(centre + half), side).astype(np.intp)
+        share = (1 - (end - start).prod(axis=1) / side**2).astype(np.float32)
+        return cls(partner, share, np.stack([start[:, 0], end[:, 0], start[:, 1], end[:, 1]], axis=1))
+
+    def __call__(
+        self, batch: Batch, own: NDArray[np.intp], other: NDArray[np.intp], rows: NDArray[np.intp]
+    ) -> Batch:
+        """Blend the rows `own` of what is here with the rows `other`; a picture without votes stays without.
+
+        rows: their numbers in the whole batch.
+        """
+        share = self.share[rows]
+        if self.boxes is None:
+            wide = share[:, None, None, None]
+            inputs = wide * batch.inputs[own] + (1 - wide) * batch.inputs[other]
+        else:
+            inputs = batch.inputs[own]
+            for place, (top, bottom, left, right) in enumerate(self.boxes[rows].tolist()):
+                inputs[place, top:bottom, left:right] = batch.inputs[other[place], top:bottom, left:right]
+        column = share[:, None]
+        targets = [column * target[own] + (1 - column) * target[other] for target in batch.targets]
+        weights = [share * weight[own] + (1 - share) * weight[other] for weight in batch.weights]
+        for place in range(1, len(weights)):
+            known = (batch.weights[place][own] > 0) & (batch.weights[place][other] > 0)
+            weights[place] = known.astype(np.float32)
+        return Batch(inputs, targets, weights)

@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 from mien.errors import TrainingError
 from mien.model.calibration import negative_log_likelihood
 from mien.terminal import ProgressBar, clock
-from mien.train import backend, checkpoint, hosts, schedule
+from mien.train import backend, checkpoint, schedule
 from mien.train.checkpoint import MovingAverage, Progress, host
 from mien.train.config import TrainConfig
 from mien.train.loader import Batch, Inputs, Loader
@@ -247,8 +247,7 @@ class TrainingLoop(ABC):
         """Take the steps of one epoch; return the mean loss and metrics on the (varied) training pictures."""
         progress, total, seen = self.progress, self.steps, 0
         sums: dict[str, float] = {}
-        for step, whole in enumerate(self.batches(progress.epoch)):
-            batch = hosts.share(whole)
+        for step, batch in enumerate(self.batches(progress.epoch)):
             self.trained.optimizer.learning_rate = self.learning_rate(step / total)
             several = len(batch.targets) > 1
             logs = self.trained.train_on_batch(
@@ -264,9 +263,9 @@ class TrainingLoop(ABC):
             if accuracies := [value for name, value in logs.items() if name.endswith("accuracy")]:
                 figures["accuracy"] = float(accuracies[0])
             self.check_finite(figures["loss"], f"the loss at step {step + 1} of epoch {progress.epoch + 1}")
-            seen += len(whole.inputs)
+            seen += len(batch.inputs)
             for name, value in figures.items():
-                sums[name] = sums.get(name, 0.0) + value * len(whole.inputs)
+                sums[name] = sums.get(name, 0.0) + value * len(batch.inputs)
             self._draw(step + 1, total, sums["loss"] / seen, started)
             if self._limit_s and progress.seconds + time.monotonic() - started > self._limit_s * 0.95:
                 break

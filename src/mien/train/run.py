@@ -306,7 +306,14 @@ class _Training:
         ]
         inputs = Inputs(train_split, how.uncut)
         loader = Loader(
-            train_split, inputs, labels, config, drop_rest=self._devices > 1, size=how.size, views=views
+            train_split,
+            inputs,
+            labels,
+            config,
+            drop_rest=self._devices > 1,
+            size=how.size,
+            share=hosts.share(),
+            views=views,
         )
         if replacing:
             run_folder.clear(self._out)
