@@ -6,18 +6,27 @@ import argparse
 import json
 import os
 import sys
+from pathlib import Path
 
 from mien.cli.inputs import add_network_options
 
 HELP = "Measure how many pictures a second `mien serve` answers on this machine, by their size and number of faces."
 EXAMPLES = """examples:
   mien bench                                     pictures a second, and the time to an answer
+  mien bench crowd.jpg phone.jpg                 the same with pictures of your own
   mien bench --workers 4 --clients 32            with more processes, and more people who ask at once
   mien bench --model runs/faces-small --json     a network of your own; as JSON
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "pictures",
+        nargs="*",
+        type=Path,
+        metavar="PICTURE",
+        help="picture files to ask for; none: three that are made, from 640x480 with a face to 4000x3000 with thirty",
+    )
     add_network_options(parser)
     parser.add_argument(
         "--seconds", type=float, default=4.0, metavar="S", help="for each measurement (default: 4)"
@@ -46,8 +55,12 @@ def run(options: argparse.Namespace) -> int:
         if getattr(options, name) <= 0:
             raise ConfigError(f"--{name} must be above 0, got {getattr(options, name):g}")
     bar = ProgressBar()
-    results = bench(
-        server_options(options), clients=options.clients, seconds=options.seconds, progress=bar.stage
+    results, memory_mb = bench(
+        server_options(options),
+        clients=options.clients,
+        seconds=options.seconds,
+        pictures=options.pictures,
+        progress=bar.stage,
     )
     bar.end()
     if options.json:
@@ -68,5 +81,7 @@ def run(options: argparse.Namespace) -> int:
     print(columns(rows))
     if refused := sum(one.refused for one in results):
         print(f"{refused} requests were told to come back later", file=sys.stderr)
+    if memory_mb:
+        print(f"the server and its decoders took up to {memory_mb:,.0f} MB together", file=sys.stderr)
     print("clients and server share this machine; what else runs on it counts as well", file=sys.stderr)
     return 0

@@ -26,6 +26,7 @@ import numpy as np
 
 from mien.errors import MienError
 from mien.images import read_image
+from mien.images.decode import read_bytes
 
 _SAMPLES = Path(__file__).parents[1] / "samples"
 # Width and height in pixels, and faces: a web picture, a group in a video frame, a crowd from a camera.
@@ -59,20 +60,40 @@ def bench(
     *,
     clients: int,
     seconds: float,
+    pictures: Sequence[Path] = (),
     progress: Callable[[str, int, int], None] = lambda _what, _done, _of: None,
-) -> list[Result]:
-    """Start `mien serve` with these options and measure each of PICTURES, with one client and with several.
+) -> tuple[list[Result], float | None]:
+    """Start `mien serve` with these options and measure each picture, with one client and with several.
 
-    Raises MienError where the server does not start or does not answer.
+    pictures: files; none: one for each of PICTURES. Returns the results, and the most megabytes that the server and its
+    decoders took together at the end of a measurement (proportional set size; None where the system does not say).
+    Raises MienError where the server does not start or does not answer, ImageError for what cannot be read.
     """
     counts = (1,) if clients == 1 else (1, clients)
-    cases = [(picture, count) for picture in PICTURES for count in counts]
-    results = []
-    with serving(options) as address:
-        for place, ((width, height, faces), count) in enumerate(cases):
+    contents = [read_bytes(path, str(path)) for path in pictures] or [group_picture(*one) for one in PICTURES]
+    cases = [(content, count) for content in contents for count in counts]
+    results, memory = [], []
+    with serving(options) as (address, process):
+        for place, (content, count) in enumerate(cases):
             progress("measuring", place, len(cases))
-            results.append(_measured(address, group_picture(width, height, faces), count, seconds))
-    return results
+            results.append(_measured(address, content, count, seconds))
+            memory.append(_memory_mb(process))
+    return results, max((one for one in memory if one is not None), default=None)
+
+
+def _memory_mb(process: int) -> float | None:
+    """Return what a process and those below it take together, in megabytes; None where the system does not say."""
+    try:
+        text = Path(f"/proc/{process}/smaps_rollup").read_text(encoding="utf-8")
+        children = [
+            int(word)
+            for task in Path(f"/proc/{process}/task").iterdir()
+            for word in (task / "children").read_text(encoding="utf-8").split()
+        ]
+    except OSError:
+        return None
+    own = int(text.split("\nPss:")[1].split()[0]) / 1000
+    return own + sum(_memory_mb(child) or 0.0 for child in children)
 
 
 def server_options(options: argparse.Namespace) -> list[str]:
@@ -103,8 +124,8 @@ def group_picture(width: int, height: int, faces: int) -> bytes:
 
 
 @contextmanager
-def serving(options: Sequence[str]) -> Iterator[str]:
-    """Run `mien serve` on a free port of this machine; yield its address. Raises MienError where it does not start."""
+def serving(options: Sequence[str]) -> Iterator[tuple[str, int]]:
+    """Run `mien serve` on a free port of this machine; yield address and process. MienError where it does not start."""
     command = [sys.executable, "-m", "mien.cli.main", "serve", "--port", "0", *options]
     without = {name: value for name, value in os.environ.items() if name != "MIEN_TOKEN"}
     with tempfile.TemporaryFile("w+") as log:
@@ -115,7 +136,7 @@ def serving(options: Sequence[str]) -> Iterator[str]:
                 if process.poll() is not None or time.monotonic() > ends:
                     raise MienError(text.strip().removeprefix("mien: ") or "the server does not start")
                 time.sleep(0.05)
-            yield text.split("listening on ")[1].split("/ ")[0]
+            yield text.split("listening on ")[1].split("/ ")[0], process.pid
         finally:
             process.send_signal(signal.SIGINT)
             process.wait()
