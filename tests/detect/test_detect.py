@@ -69,6 +69,7 @@ def test_a_found_face_says_what_is_wrong_with_it() -> None:
         "landmarks": None,
         "whole": False,
         "levels": None,
+        "quarter_turns": 0,
     }
     assert (face.box.width, face.box.xyxy, face.area) == (3.0, (1.0, 2.0, 4.0, 6.0), 12.0)
     with pytest.raises(AttributeError):
