@@ -307,8 +307,12 @@ def test_camera(open_page: Open, theme: str, width: int) -> None:
     assert [row.inner_text().split()[0].lower() for row in bars.all()] == list(FER2013)
     assert painted(page, "#camera-overlay")[0] > 0.002
     assert bands(page, "#camera-cards .rolling") <= set(label_colours(FER2013))
-    overlays = [middle(page, mirrored=mirrored) for mirrored in (True, False)]
-    assert sum(overlays) == pytest.approx(1, abs=0.12)  # what was left is right
+    for _ in range(5):  # a face may be missed for a moment, between one look and the other
+        overlays = [middle(page, mirrored=mirrored) for mirrored in (True, False)]
+        if sum(overlays) == pytest.approx(1, abs=0.12):  # what was left is right
+            break
+    else:
+        pytest.fail(f"mirrored and plain, the overlay lies at {overlays}")
     page.click("#camera-stop")
     assert page.is_visible("#camera-go")
     assert page.evaluate("document.getElementById('camera-video').srcObject") is None
