@@ -88,7 +88,13 @@ def test_features_of_a_frozen_base_are_computed_once(
     first = train(TrainConfig(size=16, epochs=1, batch_size=8), faces, tmp_path / "first")
     monkeypatch.setattr(Loader, "epoch", counted)
     config = TrainConfig(
-        init_from=str(first.folder), epochs=6, batch_size=8, feature_views=2, votes_weight=0.0
+        init_from=str(first.folder),
+        epochs=6,
+        batch_size=8,
+        feature_views=2,
+        votes_weight=0.0,
+        mixup=0.0,
+        dropout=0.0,
     )
     done = train(config, faces, tmp_path / "second")
     assert epochs == [0, 0, 1]  # the picture of a batch, then each view once
@@ -100,7 +106,8 @@ def test_features_of_a_frozen_base_are_computed_once(
         *(net.get_layer("stage5_2_conv").get_weights()[0] for net in (before, after))
     )
     losses = [row["loss"] for row in done.progress.history]
-    assert losses[2] < losses[0] and losses[4] < losses[2]  # of the same view, which is mixed in the same way
+    for view in (0, 1):  # the head learns in every pass; the two views are not equally hard
+        assert losses[view] > losses[view + 2] > losses[view + 4]
 
 
 def test_a_frozen_base_is_split_from_any_chain_above_it() -> None:
