@@ -106,6 +106,10 @@ def run(options: argparse.Namespace) -> int:
         left, write = resumed(options.resume, form, analyzer, sources)
         sources = [source for source, wanted in zip(sources, left, strict=True) if wanted]
         targets = [target for target, wanted in zip(targets, left, strict=True) if wanted]
+    elif options.parquet:
+        from mien.cli.predict_output import note_settings
+
+        note_settings(options.parquet, analyzer)
     failed = answer(analyzer, sources, targets, write, bar=bool(options.parquet or options.resume))
     if options.save:
         from mien.terminal import counted

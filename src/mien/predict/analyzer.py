@@ -16,6 +16,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from mien._version import __version__
 from mien.detect.base import Detection, Detector, align
 from mien.detect.mien import MienDetector
 from mien.detect.registry import chosen_file, open_detector
@@ -61,6 +62,7 @@ _DOORS = "a path, an RGB array (height, width, 3) of uint8, the bytes of a pictu
 # A round is decoded while the one before is searched, so at most two are in memory. For each thread eight pictures,
 # enough for one call of the network, and 24 megapixels (72 MB), a photograph of a large camera.
 _PICTURES_EACH, _PIXELS_EACH = 8, 24_000_000
+_DIGEST = 12  # letters of a SHA-256 in `Analyzer.settings`
 T = TypeVar("T")
 Answer = Faces | ImageError
 Warn = Callable[[str], None]
@@ -106,6 +108,22 @@ class Analyzer:
             f"Analyzer({self.metadata.name}, detector={self.detector.name}, head={self.head.name}{prior}: "
             f"{', '.join(self.head.labels)})"
         )
+
+    def settings(self) -> dict[str, Any]:
+        """Return all that answers hang on, as JSON takes it, each as it came out (never auto, never a path).
+
+        Who goes on with earlier answers keeps them beside those and compares: see `difference`.
+        """
+        return {
+            "mien": __version__,
+            "model": f"{self.metadata.name} {self._classifier.sha256[:_DIGEST]}",
+            "precision": self._classifier.precision,
+            "head": self.head.name,
+            "prior": self.prior.name,
+            "tta": self.tta,
+            "detector": f"{self.detector.name} {self.detector.metadata.get('sha256', '')[:_DIGEST]}".strip(),
+            **vars(self.search),
+        }
 
     def __call__(self, picture: Any) -> Faces:
         """Return the faces in one picture, the largest first.
@@ -248,6 +266,18 @@ class Analyzer:
             prior=self.prior.name,
             reasons=said,
         )
+
+
+def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Return the first setting in which a run differs from an earlier one, for 'was begun …'; '' where none does.
+
+    before, now: as `Analyzer.settings` gives them, whatever else was asked for beside.
+    """
+    for name in {**now, **before}:
+        was, value = before.get(name), now.get(name)
+        if was != value:
+            return f"with {name} {was}, this is {value}: answers would mix"
+    return ""
 
 
 def load(
