@@ -49,7 +49,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="first fetch YuNet's file (230 kB, from OpenCV Zoo) into the folder for caches, unless it is there",
     )
     parser.add_argument(
-        "--save", type=Path, metavar="DIR", help="write copies of the pictures with the faces marked"
+        "--save",
+        type=Path,
+        metavar="DIR",
+        help="write copies of the pictures with the faces marked; of one picture also a file (marked.jpg)",
     )
     forms = parser.add_mutually_exclusive_group()
     for form, what in (
@@ -203,15 +206,20 @@ def _download() -> None:
 def targets_of(sources: list[Source], folder: Path | None) -> list[Path | None]:
     """Return where each marked picture goes; ConfigError where that is in the way of something."""
     from mien.cli.inputs import real, save_places
+    from mien.images.canvas import WRITTEN
 
     if folder is None:
         return [None] * len(sources)
-    there = next((place for place in (folder, *folder.parents) if place.exists()), None)
+    one_file = folder.suffix.lower() in WRITTEN and not folder.is_dir()
+    if one_file and len(sources) > 1:
+        raise ConfigError(f"--save {folder} is one picture, and {len(sources):,} are marked; name a folder")
+    parents = folder.parents if one_file else (folder, *folder.parents)
+    there = next((place for place in parents if place.exists()), None)
     if there and not there.is_dir():
         raise ConfigError(f"--save needs a folder, {there} is a file; name another place")
-    targets: list[Path | None] = [folder / place for place in save_places(sources)]
+    targets: list[Path | None] = [folder] if one_file else [folder / place for place in save_places(sources)]
     originals = {real(source.path) for source in sources if source.path}
     for target in targets:
         if target and real(target) in originals:
-            raise ConfigError(f"--save {folder} would write over the picture {target}; name another folder")
+            raise ConfigError(f"--save {folder} would write over the picture {target}; name another place")
     return targets
