@@ -20,6 +20,9 @@ say of every picture, for --teachers; from NAME.state.pt the same command goes o
 that is spent. Needs `torch` beside the extra `train`; bfloat16 is fast where the processor has AMX.
 """
 
+# mypy: disable-error-code="misc, untyped-decorator, no-any-return"
+# PyTorch is not there when types are checked.
+
 from __future__ import annotations
 
 import argparse
@@ -249,7 +252,7 @@ class Convolution(nn.Conv2d):
         side, many = x.shape[2], self.in_channels >= 192
         if torch.is_grad_enabled() and (side <= 8 or (side <= 12 and many)):
             kernel = self.weight.to(torch.bfloat16).contiguous(memory_format=torch.channels_last)
-            convolved: Tensor = _Conv3x3.apply(x.to(torch.bfloat16), kernel)  # type: ignore[no-untyped-call]
+            convolved: Tensor = _Conv3x3.apply(x.to(torch.bfloat16), kernel)
             return convolved
         return super().forward(x)
 
@@ -264,7 +267,7 @@ class Network(nn.Module):
         self.norms = nn.ModuleList(nn.BatchNorm2d(width) for width in channels[1:])
         self.dropout = nn.Dropout(DROPOUT)
         self.heads = nn.Linear(widths[-1], sum(map(len, HEADS.values())))
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.to(memory_format=torch.channels_last)
 
     def forward(self, levels: Tensor) -> Tensor:
         places = (1, 2, 3)
@@ -393,7 +396,7 @@ def _train(network: Network, pictures: Pictures, wanted: Floats, options: Any) -
                     group["lr"] = options.learning_rate / 2 * float(1 + np.cos(np.pi * at)) * warm
                 pairs = zip(_split(network(levels)), _split(targets), strict=True)
                 loss = sum(functional.cross_entropy(said, wish, reduction="none") for said, wish in pairs)
-                loss = (loss * weights).mean()  # type: ignore[operator]
+                loss = (loss * weights).mean()
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
