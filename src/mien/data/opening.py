@@ -19,7 +19,8 @@ from mien.data.readers.face_sets import is_face_set, read_face_set
 from mien.data.readers.fer2013 import FILE_NAMES, is_fer2013, read_fer2013
 from mien.data.readers.folders import Folder, Tree, entered, find_in_folders, looks_like, walk
 from mien.data.readers.public import find_listed, is_list, shown_below
-from mien.data.readers.tables import find_in_table, has_labels, is_table
+from mien.data.readers.table_rows import has_labels, is_table
+from mien.data.readers.tables import find_in_table
 from mien.data.readers.unpack import is_archive, unpacked
 from mien.data.readers.words import split_of
 from mien.data.split import carve, leaks
@@ -29,8 +30,8 @@ from mien.images.listing import list_pictures
 
 FORMS = (
     "a folder with one folder of pictures per class; folders train, validation, test (any of them) of such; "
-    "fer2013.csv or icml_face_data.csv (also .gz, .xz); a .csv, .jsonl or .parquet table with columns path and label; "
-    "a face set (a folder with faces.csv, from mien faces); a .zip or .tar of any of these; docs/data.md lists the "
+    "fer2013.csv or icml_face_data.csv (also .gz, .xz); a .csv, .json, .jsonl, .parquet or .xlsx "
+    "table with columns path and label; a face set (a folder with faces.csv, from mien faces); a .zip or .tar of any of these; docs/data.md lists the "
     "public data sets that are read as they come"
 )
 
@@ -83,7 +84,7 @@ def _read(path: Path, config: DataConfig, progress: Progress | None) -> RawDatas
         return replace(raw, name=raw.name if raw.name in ("fer2013", "ferplus") else name)
     if is_csv(path) and is_fer2013(next(rows_of(path), [])):
         return read_fer2013(path, config)
-    if is_table(path):
+    if is_table(path) or path.suffix.lower() == ".json":
         return index_files(path, find_in_table(path, config), progress)
     if is_list(path):  # its pictures lie beside it, or in a folder beside its own
         above = path.parent if list_pictures(path.parent).pictures else path.parent.parent

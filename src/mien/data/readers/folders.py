@@ -15,7 +15,7 @@ from mien.data.dataset import DECISIONS_FILE, DataConfig
 from mien.data.index import Found, LabelledFile
 from mien.data.readers import public, words
 from mien.data.readers.public import shown_below
-from mien.data.readers.tables import is_table
+from mien.data.readers.table_rows import is_table
 from mien.data.readers.unpack import is_archive
 from mien.errors import DataError
 from mien.files import natural, plain_text
