@@ -155,10 +155,12 @@ class _Rows:
         if not self._columns.box:
             return None
         try:
-            left, top, width, height = (round(words.as_float(row[place])) for place in self._columns.box)
+            left, top, right, bottom = (round(words.as_float(row[place])) for place in self._columns.box)
         except (ValueError, OverflowError) as error:
             raise DataError(f"{where} has a face's box that is no four numbers; mend or delete it") from error
-        return left, top, left + width, top + height
+        if not self._columns.corners:
+            right, bottom = left + right, top + bottom
+        return left, top, right, bottom
 
     def finished(self) -> Found:
         """Find out where the paths start, and say what was decided."""
@@ -169,6 +171,10 @@ class _Rows:
         ]
         if not files:
             raise DataError(f"{self._path} has no row with a label that can be used")
+        if self._columns.box and self._columns.group is None and len(set(self._cells)) < len(files):
+            files = [
+                replace(file, group=cell) for file, cell in zip(files, self._cells, strict=True)
+            ]  # a photograph
         files, told = self._split_by_paths(files)
         notes += [*told, *_contradictions(files)]
         names = [file.path.name for file in files]
@@ -373,7 +379,7 @@ class _ByName:
     def below(cls, folder: Path, cells: Sequence[str], *, paths: bool = False) -> _ByName | None:
         """Look for names below a folder; None where less than half are there, or one lies in several places.
 
-        paths: whether names of whole paths or addresses count (Label Studio's /data/upload/1/a.jpg): then no two may have
+        paths: whether names of whole paths or addresses count (Label Studio's /data/upload/1/a.jpg): no two may have
         the same, and all must be there.
         """
         if paths and not all(map(_WHOLE.match, cells)):

@@ -97,6 +97,9 @@ GROUP_COLUMNS = (
 )
 _OF_A_GROUP = re.compile(r"_?(id|no|nr|num|number|name|code|key|index)$")  # person_no, VideoName, subjectid
 BOX_COLUMNS = ("face_x", "face_y", "face_width", "face_height")
+# Under these names, too: left, top, width, height, or with the right and lower end.
+BOXES = (BOX_COLUMNS, ("bbox_x", "bbox_y", "bbox_w", "bbox_h"), ("x", "y", "w", "h"))
+CORNERS = (("xmin", "ymin", "xmax", "ymax"), ("x1", "y1", "x2", "y2"), ("left", "top", "right", "bottom"))
 _YES, _NO = ("true", "yes", "y", "t", "1", "1.0"), ("false", "no", "n", "f", "0", "0.0", "")
 
 _FOLD = re.compile(r"^(fold|k|cv|split|part|batch|chunk|shard)[-_ ]?\d{1,3}$", re.IGNORECASE)
