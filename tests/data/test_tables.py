@@ -314,6 +314,22 @@ def test_soft_labels(pictures):
     assert split.labels.tolist() == [0, 0, 0, 0, 1, 1, 1, 1]  # of equal shares its own stays
     chosen = open_dataset(path, DataConfig(classes=("happy", "sad")), carve_validation=False).splits["train"]
     np.testing.assert_allclose(chosen.shares[1], [1 / 7, 6 / 7], rtol=1e-6)
+    # A label beside them counts where a row has no shares; what is scaled, left out or contradicts is counted.
+    rows = ("0.7,0.2,.1,sad", "0.5,0.3,.2,happy", "1,1,0,happy", ",,,sad", "0,0,0,", "0.6,0.4,0,happy")
+    lines = "".join(f"pictures/{number}.png,{row}\n" for number, row in enumerate(rows))
+    dataset = open_dataset(
+        write(pictures, f"path,p_happy,p_sad,p_calm,label\n{lines}"), carve_validation=False
+    )
+    train = dataset.splits["train"]
+    assert [dataset.classes[label] for label in train.labels] == ["happy", "happy", "happy", "sad", "happy"]
+    np.testing.assert_allclose(train.shares[2:4], [[0, 0.5, 0.5], [0, 0, 1]])
+    for note in (
+        "in 1 rows the shares do not sum to 1, as they do in the others: they are scaled",
+        "the column 'label' counts in the 1 rows without shares; in 1 rows it is not the largest share",
+        "of no picture calm is the label: learnt from shares alone, and not scored",
+        "left out: 1 all zeros",
+    ):
+        assert said(dataset, note), note
     with pytest.raises(DataError, match="row 1 has '-1' as the share of happy"):
         open_dataset(write(pictures, "path,p_happy,p_sad\npictures/0.png,-1,2\n"))
 

@@ -18,11 +18,13 @@ from mien.data.readers.table_rows import rows_in
 from mien.errors import DataError
 from mien.files import clipped, plain_text
 from mien.images.listing import folder_entries, ignored_folder, is_folder, list_pictures
+from mien.labels import canonical
 
 _AFFECTNET_PATH = "subdirectory_filepath"
 _SUFFIXES = (".jpg", ".png", ".jpeg")  # tried where a table's names have none
 _TRIED = 50  # paths looked at to find out where they start
 _WHOLE = re.compile(r"/|\\\\|[a-z]:[/\\]|[a-z0-9]{2,}://", re.IGNORECASE)  # a path from a root, an address
+_SUM_TOLERANCE = 0.02  # of shares that were rounded to two or three decimals
 _DEEPEST = 12  # folders of a path that are looked at
 
 
@@ -76,7 +78,9 @@ class _Rows:
         self._multiple: dict[
             int, tuple[str, ...]
         ] = {}  # place among the files to its labels, where they are several
-        self._tied = 0  # rows of soft labels in which several classes have the largest share
+        # Rows of soft labels: whose largest share several classes have, whose label is another, without any shares.
+        self._tied = self._otherwise = self._hard = 0
+        self._sums: list[float] = []
 
     def add(self, number: int, row: Sequence[str]) -> None:
         columns, where = self._columns, f"{self._path.name} row {number}"
@@ -84,11 +88,16 @@ class _Rows:
         if not cell:
             raise DataError(f"{where} has no {clipped(self._header[columns.path])}; mend or delete it")
         shares = self._shares(row, where) if columns.shares else None
-        if columns.shares and shares is None:
+        hard = "" if columns.label is None else plain_label(row[columns.label])
+        if columns.shares and shares is None and not hard:
             self._left_out["all zeros"] += 1
             return
-        self._tied += shares is not None and shares.count(max(shares)) > 1
         label = self._label(row, shares, where)
+        if shares is not None:
+            self._tied += shares.count(max(shares)) > 1
+            self._otherwise += bool(hard) and canonical(self._named(hard)) != canonical(label)
+        elif columns.shares:
+            self._hard += 1
         if self._affectnet and label in NO_EXPRESSION:
             self._left_out[label] += 1
             return
@@ -135,6 +144,7 @@ class _Rows:
                 )
             values.append(value)
         total = sum(values)
+        self._sums += [total] if total > 0 else []
         return tuple(value / total for value in values) if total > 0 else None
 
     def _split(self, row: Sequence[str], where: str) -> str:
@@ -222,6 +232,24 @@ class _Rows:
             yield (
                 f"soft labels from the columns of {', '.join(columns.shares)}; the largest share is the label{tied}"
             )
+            scaled = sum(not math.isclose(one, 1, abs_tol=_SUM_TOLERANCE) for one in self._sums)
+            if 0 < scaled < len(self._sums) / 2:
+                yield f"in {scaled:,} rows the shares do not sum to 1, as they do in the others: they are scaled"
+            if columns.label is not None:
+                name = clipped(self._header[columns.label])
+                used = (
+                    f"counts in the {self._hard:,} rows without shares"
+                    if self._hard
+                    else "is not used: the soft labels beside it say more"
+                )
+                other = (
+                    f"; in {self._otherwise:,} rows it is not the largest share" if self._otherwise else ""
+                )
+                yield f"the column {name!r} {used}{other}"
+            if never := [name for name in columns.shares if name not in {file.label for file in files}]:
+                yield (
+                    f"of no picture {' or '.join(never)} is the label: learnt from shares alone, and not scored"
+                )
         if self._multiple:
             first = clipped(next(cell for cell, labels in columns.several.items() if len(labels) > 1))
             yield (
