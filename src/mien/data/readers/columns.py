@@ -41,6 +41,7 @@ class Columns:
     flags: dict[int, str] = field(default_factory=dict)  # place to what 'yes' means
     group: int | None = None
     box: tuple[int, ...] = ()
+    corners: bool = False  # whether the box is left, top, right, bottom; else left, top, width, height
     notes: list[str] = field(default_factory=list)
 
     def split_word(self, cell: str) -> str | None:
@@ -103,10 +104,12 @@ def choose_columns(
         columns.several = _several_labels(columns, [row[columns.label] for row in rows], config)
     _find_split(columns, header, rows, config, source)
     _find_group(columns, header, rows, config)
-    boxes = [words.pick_column(header, [name]) for name in words.BOX_COLUMNS]
-    if None not in boxes:
-        columns.box = tuple(box for box in boxes if box is not None)
-        columns.notes.append("faces are cut out by the table's boxes")
+    for names in (*words.BOXES, *words.CORNERS):
+        boxes = [words.pick_column(header, [name]) for name in names]
+        if None not in boxes and not columns.box:
+            columns.box = tuple(box for box in boxes if box is not None)
+            columns.corners = names in words.CORNERS
+            columns.notes.append(f"faces are cut out by the table's boxes ({', '.join(names)})")
     return columns
 
 
@@ -198,7 +201,7 @@ def _with_ones(
 def _is_some(cell: str) -> bool:
     """Say whether a cell is more than a zero; what is no number is, so that it is refused where it is read."""
     try:
-        return float(cell or 0) != 0
+        return words.as_float(cell or "0") != 0
     except ValueError:
         return words.yes_or_no(cell) is not False
 
