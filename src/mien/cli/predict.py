@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import io
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -126,10 +125,6 @@ def answer(
 
     bar: show a progress bar even where the results go to the same terminal.
     """
-    if isinstance(
-        sys.stdout, io.TextIOWrapper
-    ):  # a name that this console has no letters for is no reason to stop
-        sys.stdout.reconfigure(errors="backslashreplace")
     results = _Results(analyzer, sources, targets, bar=bar or not sys.stdout.isatty())
     write(iter(results), sources, analyzer.head.labels)
     if results.coarse:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mien.data.dataset import DataConfig
 from mien.data.readers import words
+from mien.errors import DataError
 from mien.files import clipped, plain_text
 from mien.labels import is_expression, same_letters
 
@@ -28,8 +29,8 @@ _FEW = 8  # different cells in a column that may say something else than a text
 class Columns:
     """The places of the columns that are used; None where there is none. notes: what is said of them.
 
-    several: what cells with several labels mean. numbered: whether 0, 1 and 2 in the column of the split are train,
-    validation and test.
+    label: where there are shares, of the rows that have none. several: what cells with several labels mean. numbered:
+    whether 0, 1 and 2 in the column of the split are train, validation and test.
     """
 
     path: int
@@ -41,6 +42,7 @@ class Columns:
     flags: dict[int, str] = field(default_factory=dict)  # place to what 'yes' means
     group: int | None = None
     box: tuple[int, ...] = ()
+    corners: bool = False  # whether the box is left, top, right, bottom; else left, top, width, height
     notes: list[str] = field(default_factory=list)
 
     def split_word(self, cell: str) -> str | None:
@@ -85,9 +87,7 @@ def choose_columns(
             notes.append(f"no row is {' or '.join(empty)}; these columns are not used")
     if label is None and not shares:
         label = words.need_column(header, words.LABEL_COLUMNS, source, "--label-column")
-    columns = Columns(place, None if shares else label, shares, notes=notes)
-    if shares and label is not None:
-        columns.notes.append(f"the column {header[label]!r} is not used: the soft labels beside it say more")
+    columns = Columns(place, label, shares, notes=notes)
     rest = [
         other
         for name in words.LABEL_COLUMNS
@@ -101,15 +101,35 @@ def choose_columns(
     for used in (place, columns.label):
         if used is not None and (count := list(header).count(header[used])) > 1:
             columns.notes.append(f"the first of {count} columns {clipped(header[used])!r} is used")
-    if columns.label is not None:
+    if columns.label is not None and not shares:
         columns.several = _several_labels(columns, [row[columns.label] for row in rows], config)
     _find_split(columns, header, rows, config, source)
     _find_group(columns, header, rows, config)
-    boxes = [words.pick_column(header, [name]) for name in words.BOX_COLUMNS]
-    if None not in boxes:
-        columns.box = tuple(box for box in boxes if box is not None)
-        columns.notes.append("faces are cut out by the table's boxes")
+    _find_box(columns, header, rows, source)
     return columns
+
+
+def _find_box(columns: Columns, header: Sequence[str], rows: Sequence[Sequence[str]], source: str) -> None:
+    """Find the columns of the faces' boxes. DataError where they are shares of the picture's size."""
+    for names in (*words.BOXES, *words.CORNERS):
+        boxes = [words.pick_column(header, [name]) for name in names]
+        if None in boxes or columns.label in boxes or columns.path in boxes:
+            continue
+        columns.box, columns.corners = tuple(box for box in boxes if box is not None), names in words.CORNERS
+        columns.notes.append(f"faces are cut out by the table's boxes ({', '.join(names)})")
+        cells = [row[place].strip() for row in rows for place in columns.box]
+        if any("." in cell for cell in cells) and all(re.fullmatch(r"[01]?(\.\d*)?", cell) for cell in cells):
+            raise DataError(
+                f"{source} has boxes from 0 to 1 ({', '.join(names)}); give them in pixels, or rename the columns "
+                "to use the whole pictures"
+            )
+        return
+    for name in ("bbox", "box", "bounding_box", "face_box", "bboxes", "boxes"):
+        if (place := words.pick_column(header, [name])) is not None:
+            columns.notes.append(
+                f"the column {clipped(header[place])!r} is not used, and the pictures are taken whole; boxes are read "
+                "from columns left, top, right, bottom"
+            )
 
 
 def _several_labels(columns: Columns, cells: Sequence[str], config: DataConfig) -> dict[str, tuple[str, ...]]:
@@ -200,7 +220,7 @@ def _with_ones(
 def _is_some(cell: str) -> bool:
     """Say whether a cell is more than a zero; what is no number is, so that it is refused where it is read."""
     try:
-        return float(cell or 0) != 0
+        return words.as_float(cell or "0") != 0
     except ValueError:
         return words.yes_or_no(cell) is not False
 
