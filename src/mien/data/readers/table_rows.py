@@ -16,7 +16,7 @@ from mien.data.readers.csv_text import is_csv, lines_of, rows_of
 from mien.data.readers.unpack import parquet_rows
 from mien.errors import DataError, need
 from mien.files import clipped, plain_text
-from mien.images.listing import PICTURE_SUFFIXES, folder_entries
+from mien.images.listing import PICTURE_SUFFIXES, folder_entries, is_folder
 
 _JSON_LINES = (".jsonl", ".ndjson")
 _EXCEL = (".xlsx", ".xlsm")
@@ -236,12 +236,15 @@ _NAME_LISTS = re.compile(
     re.IGNORECASE,
 )
 _LONGEST_LIST = 100_000  # bytes
+_FEW = 8  # folders that are looked into
 
 
 def name_lists(path: Path) -> Iterator[tuple[Path, dict[int, str]]]:
     """Yield lists that say what numbers mean, in a folder (or in that of a file) and in the one around it."""
     folder = path if path.is_dir() else path.parent
-    for here in (folder, *sorted(one for one in folder.iterdir() if one.is_dir()), folder.parent):
+    below = [Path(entry.path) for entry in folder_entries(folder) or [] if is_folder(entry)]
+    inside = [one for one in below if not one.name.isdecimal()][:_FEW]  # archive/ or meta/, not the classes
+    for here in (folder, *inside, folder.parent):
         for entry in folder_entries(here) or []:
             if _NAME_LISTS.fullmatch(entry.name) and (names := _names_in(Path(entry.path))):
                 yield Path(entry.path), names
