@@ -7,10 +7,12 @@ import dataclasses
 import importlib
 import re
 import shlex
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mien.cli.inputs import new_folder
 from mien.cli.main import COMMANDS, main, module_name, parser
 from mien.errors import ConfigError
 from mien.settings import add_settings, from_mapping, to_mapping
@@ -161,3 +163,13 @@ def test_a_wrong_command_is_answered_with_the_one_that_was_meant(
         main([word, "photo.jpg"])
     assert stop.value.code == 2
     assert f"mien: error: no command {word}; {said}" in capsys.readouterr().err
+
+
+def test_a_folder_to_write_is_not_named_like_a_file(tmp_path: Path) -> None:
+    with pytest.raises(
+        argparse.ArgumentTypeError, match=r"'films/smiles.MP4' is named .* try 'films/smiles'"
+    ):
+        new_folder("films/smiles.MP4")
+    (tmp_path / "v1.csv").mkdir()
+    assert new_folder(f"{tmp_path}/v1.csv") == tmp_path / "v1.csv"  # it is one already
+    assert new_folder("runs/lr0.05") == Path("runs/lr0.05")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 
 from mien.cli import data as command
+from mien.cli.main import main
 from mien.data import open_dataset
 from mien.errors import ConfigError, DataError, OutputError
 from mien.images import read_image
@@ -197,3 +200,14 @@ def test_sheets_show_the_faces(tmp_path, write_faces, face):
     assert more.shape[0] < sheet.shape[0] + CELL and more.shape[1] == sheet.shape[1]
     captioned = captioned_sheet(dataset.splits["train"], [0, 1, 2], ["is a\nor b?"] * 3, across=2)
     assert captioned.shape == (2 * 8 + 2 * (2 * 17 + 128) + 4, 2 * 8 + 2 * 128 + 4, 3)
+
+
+def test_names_that_a_terminal_has_no_letters_for_are_printed_all_the_same(
+    tmp_path, write_faces, monkeypatch
+):
+    write_faces(tmp_path / "set", {"fr\xf6hlich": 3, "w\xfctend": 3})
+    printed = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", printed)
+    assert main(["data", str(tmp_path / "set")]) == 0
+    printed.flush()
+    assert b"\nfr\\xf6hlich" in printed.buffer.getvalue()

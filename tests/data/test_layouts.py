@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Sequence
@@ -519,10 +522,151 @@ def test_lists_given_by_their_own_path_and_pictures_that_they_do_not_name(write)
         dataset = read(data)
         assert dataset.classes == ("angry", "happy") and sizes(dataset) == {"train": 2}
         assert said(dataset, "1 pictures, such as image/origin/c.png, have no label; not used")
-    with pytest.raises(DataError, match="is laid out for object detection"):
-        (folder / "coco").mkdir()
-        (folder / "coco" / "_annotations.coco.json").write_text("{}")
-        read(write("train/0.png", root=folder / "coco"))
+
+
+BOXED = {
+    "YOLO": {
+        "data.yaml": "names: [angry, 'happy']\nnc: 2\n",
+        "train/labels/0.txt": "0 0.5 0.25 0.5 0.5\n1 0.5 0.75 1 0.5\n",
+        "valid/labels/1.txt": "1 0.5 0.25 0.5 0.5\n",
+    },
+    "Pascal VOC": {
+        f"{n}.xml": "<annotation><filename>{}.png</filename>{}</annotation>".format(
+            n,
+            "".join(
+                f"<object><name>{label}</name><bndbox><xmin>{box[0]}</xmin><ymin>{box[1]}</ymin><xmax>{box[2]}</xmax>"
+                f"<ymax>{box[3]}</ymax></bndbox></object>"
+                for label, box in faces
+            ),
+        )
+        for n, faces in enumerate([
+            [("angry", (6, 0, 18, 12)), ("happy", (0, 12, 24, 24))],
+            [("happy", (6, 0, 18, 12))],
+        ])
+    },
+    "COCO": {
+        "annotations/instances.json": json.dumps({
+            "images": [{"id": 5, "file_name": "0.png"}, {"id": 6, "file_name": "1.png"}],
+            "categories": [{"id": 1, "name": "angry"}, {"id": 2, "name": "happy"}],
+            "annotations": [
+                {"image_id": 5, "category_id": 1, "bbox": [6, 0, 12, 12]},
+                {"image_id": 5, "category_id": 2, "bbox": [0, 12, 24, 12]},
+                {"image_id": 6, "category_id": 2, "bbox": [6.2, 0, 12, 12]},
+            ],
+        })
+    },
+    "a table": {
+        "labels.csv": "filename,width,height,class,xmin,ymin,xmax,ymax\ntrain/images/0.png,24,24,angry,6,0,18,12\n"
+        "train/images/0.png,24,24,happy,0,12,24,24\nvalid/images/1.png,24,24,happy,6,0,18,12\n"
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", BOXED)
+def test_faces_are_cut_out_by_boxes_as_detectors_have_them(write, form):
+    folder = write("train/images/0.png", "valid/images/1.png", "valid/images/none.png")
+    for name, text in BOXED[form].items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    dataset = read(folder)
+    assert dataset.classes == ("angry", "happy") and sizes(dataset) == {"train": 2, "validation": 1}
+    train = dataset.splits["train"]
+    assert train.labels.tolist() == [0, 1] and len(set(train.groups or ())) == 1
+    whole = cv2.imread(str(folder / "train/images/0.png"), cv2.IMREAD_GRAYSCALE)
+    for row, cut in enumerate((whole[:12, 6:18], whole[12:])):
+        np.testing.assert_array_equal(train.pictures.read(row).reshape(cut.shape), cut)
+    assert said(
+        dataset,
+        "1 pictures have no box" if form != "a table" else "1 pictures, such as valid/images/none.png",
+    )
+
+
+def test_numbers_with_their_names_beside_them(write):
+    names = ("0/a.png", "0/b.png", "1/a.png", "2/a.png")
+    folder = write(*names)
+    assert read(folder).classes == ("0", "1", "2")
+    for file, text in (
+        ("classes.txt", "angry\nhappy\nsad\n"),
+        ("labels.txt", "0 angry\n2: sad\n1,happy\n"),
+        ("class_indices.json", '{"angry": 0, "happy": 1, "sad": 2}'),
+    ):
+        (folder / file).write_text(text)
+        dataset = read(folder)
+        assert dataset.classes == ("angry", "happy", "sad") and labels(dataset)["2/a.png"] == "sad"
+        assert said(dataset, f"what the numbers mean is read from {file}: 0 angry, 1 happy, 2 sad")
+        assert read(folder, labels=("0=calm",)).classes == ("1", "2", "calm")
+        (folder / file).unlink()
+    (folder / "classes.txt").write_text("angry\nhappy\n")  # of something else
+    assert read(folder).classes == ("0", "1", "2")
+
+
+def test_expressions_in_names_of_files_and_of_folders_below_persons(write):
+    folder = write(
+        *(
+            f"{split}/{name}_{n:03}.png"
+            for split in ("train", "test")
+            for name in ("happy", "Sad")
+            for n in (1, 2)
+        )
+    )
+    dataset = read(folder)
+    assert dataset.classes == ("happy", "sad") and sizes(dataset) == {"train": 4, "test": 4}
+    assert said(dataset, "labels are the expressions in the file names")
+    with pytest.raises(DataError, match="holds no labelled pictures"):
+        read(write("train/IMG_1.png", root=folder))
+    ferg = write(
+        *(f"FERG/{who}/{who}_{what}/0.png" for who in ("aia", "ray") for what in ("joy", "anger")),
+        root=folder / "x",
+    )
+    with pytest.raises(
+        DataError, match=r"aia, ray, and in each are .* persons or films, add --group '\^FERG/\[\^/\]\+'"
+    ):
+        read(ferg)
+    dataset = read(ferg, group="^FERG/[^/]+")
+    assert dataset.classes == ("anger", "joy") and groups(dataset) == {"FERG/aia", "FERG/ray"}
+
+
+def test_persons_called_alike_in_several_data_sets_are_mentioned(write):
+    folder = write(
+        *(
+            f"{light}/{who}/{mood}/0.png"
+            for light in ("Dark", "Weak")
+            for who in ("P001", "P002")
+            for mood in ("anger", "joy")
+        )
+    )
+    with pytest.raises(
+        DataError, match=r"name one or several as DATA .* --group '\^\[\^/\]\+/\(\[\^/\]\+\)'"
+    ):
+        read(folder)
+    both = [folder / "Dark", folder / "Weak"]
+    assert said(read(both), "2 groups, such as 'P001', are called alike in several data sets")
+    assert groups(read(both, group="^[^/]+/([^/]+)")) == {"P001", "P002"}
+
+
+def test_an_archive_for_each_split_and_a_table_without_labels(write, tmp_path):
+    for split in ("train", "test"):
+        write(*(f"{split}/{name}" for name in TWO), root=tmp_path / "in")
+        with zipfile.ZipFile(tmp_path / f"{split}.zip", "w") as stored:
+            for name in TWO:
+                stored.write(tmp_path / "in" / split / name, name)
+    shutil.rmtree(tmp_path / "in")
+    dataset = read(tmp_path)
+    assert sizes(dataset) == {"train": 2, "test": 2} and said(
+        dataset, "read from the archives test.zip, train.zip"
+    )
+    (tmp_path / "test.zip").rename(tmp_path / "more.zip")
+    with pytest.raises(
+        DataError, match=r"2 archives \(more.zip, train.zip\), whose names are not one split each"
+    ):
+        read(tmp_path)
+    folder = write("p/0.png", "p/1.png", "p/2.png", root=tmp_path / "competition")
+    (folder / "train.csv").write_text("path,label\np/0.png,a\np/1.png,b\n")
+    (folder / "test.csv").write_text("path\np/2.png\n")
+    dataset = read(folder)
+    assert sizes(dataset) == {"train": 2} and said(
+        dataset, "not read: test.csv, without columns of pictures and labels"
+    )
 
 
 def test_roboflow_and_metadata_beside_pictures_that_they_do_not_name(write):

@@ -314,6 +314,22 @@ def test_soft_labels(pictures):
     assert split.labels.tolist() == [0, 0, 0, 0, 1, 1, 1, 1]  # of equal shares its own stays
     chosen = open_dataset(path, DataConfig(classes=("happy", "sad")), carve_validation=False).splits["train"]
     np.testing.assert_allclose(chosen.shares[1], [1 / 7, 6 / 7], rtol=1e-6)
+    # A label beside them counts where a row has no shares; what is scaled, left out or contradicts is counted.
+    rows = ("0.7,0.2,.1,sad", "0.5,0.3,.2,happy", "1,1,0,happy", ",,,sad", "0,0,0,", "0.6,0.4,0,happy")
+    lines = "".join(f"pictures/{number}.png,{row}\n" for number, row in enumerate(rows))
+    dataset = open_dataset(
+        write(pictures, f"path,p_happy,p_sad,p_calm,label\n{lines}"), carve_validation=False
+    )
+    train = dataset.splits["train"]
+    assert [dataset.classes[label] for label in train.labels] == ["happy", "happy", "happy", "sad", "happy"]
+    np.testing.assert_allclose(train.shares[2:4], [[0, 0.5, 0.5], [0, 0, 1]])
+    for note in (
+        "in 1 rows the shares do not sum to 1, as they do in the others: they are scaled",
+        "the column 'label' counts in the 1 rows without shares; in 1 rows it is not the largest share",
+        "of no picture calm is the label: learnt from shares alone, and not scored",
+        "left out: 1 all zeros",
+    ):
+        assert said(dataset, note), note
     with pytest.raises(DataError, match="row 1 has '-1' as the share of happy"):
         open_dataset(write(pictures, "path,p_happy,p_sad\npictures/0.png,-1,2\n"))
 
@@ -556,13 +572,68 @@ def test_paths_are_not_shortened_until_two_are_one(pictures):
 def test_zero_bytes_may_be_another_encoding(pictures):
     with pytest.raises(DataError, match="it is damaged, or UTF-16 without its mark"):
         listed(pictures, "path,label", lambda n: f"pictures/{n}.png,{mood(n)}", encoding="utf-16-le")
-    with pytest.raises(DataError, match=r"is not UTF-8 text .*'CSV UTF-8'"):
-        listed(
-            pictures,
-            "path,label",
-            lambda n: f"pictures/{n}.png,{('wütend', 'froh')[n % 2]}",
-            encoding="cp1252",
-        )
+    text = "path,label\n" + "".join(f"pictures/{n}.png,{('wütend', chr(157))[n % 2]}\n" for n in range(8))
+    (pictures / "labels.csv").write_bytes(text.encode("latin-1"))
+    with pytest.raises(DataError, match=r"is not UTF-8 text .*'CSV UTF-8'"):  # 157: no letter of Windows-1252
+        open_dataset(pictures / "labels.csv")
+
+
+def test_what_excel_saves_is_read(pictures):
+    """As CSV in western Europe: Windows-1252, semicolons, decimal commas. As a workbook: a title sheet, numbers."""
+    text = "path;p_wütend;p_froh\r\n" + "".join(f"pictures/{n}.png;0,{3 + n};0,5\r\n" for n in range(4))
+    (pictures / "labels.csv").write_bytes(text.encode("cp1252"))
+    dataset = open_dataset(pictures / "labels.csv", carve_validation=False)
+    assert said(dataset, "read as Windows-1252; if 'p_wütend' is not what it should be")
+    shares = dataset.splits["train"].shares
+    assert shares is not None and dataset.classes == ("froh", "wütend")
+    np.testing.assert_allclose(shares[:, 1], [0.3 / 0.8, 0.4 / 0.9, 0.5, 0.6 / 1.1], atol=1e-6)
+    openpyxl = pytest.importorskip("openpyxl", reason="reading Excel takes the extra excel")
+    book = openpyxl.Workbook()
+    book.active.append(["how to fill this in"])
+    sheet = book.create_sheet("answers")
+    sheet.append(["Picture", "Label", "Person", None])
+    for number in range(8):
+        sheet.append([f"pictures/{number}.png", number % 2, float(number // 4)])
+    book.save(pictures / "answers.xlsx")
+    dataset = open_dataset(
+        pictures / "answers.xlsx", DataConfig(labels=("0=calm", "1=glad")), carve_validation=False
+    )
+    train = dataset.splits["train"]
+    assert said(dataset, "read from the sheet 'answers' of 2") and dataset.classes == ("calm", "glad")
+    assert train.labels.tolist() == [0, 1] * 4 and list(train.groups or ()) == ["0"] * 4 + ["1"] * 4
+    (pictures / "answers.xlsx").write_bytes(b"PK no workbook")
+    with pytest.raises(
+        DataError, match=r"is no Excel file that can be read .*; save it again, or as CSV UTF-8"
+    ):
+        open_dataset(pictures / "answers.xlsx")
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        [{"image": f"pictures/{n}.png", "label": mood} for n, mood in enumerate(["sad", "happy"] * 4)],
+        {"data": [{"file": f"pictures/{n}.png", "emotion": mood} for n, mood in enumerate(["sad", "happy"] * 4)]},
+        {f"pictures/{n}.png": mood for n, mood in enumerate(["sad", "happy"] * 4)},
+        {
+            "image": {str(n): f"pictures/{n}.png" for n in range(8)},
+            "label": dict(zip("01234567", ["sad", "happy"] * 4, strict=True)),
+        },
+        # Label Studio's short form, whose paths are its own
+        [
+            {"id": n, "image": f"/data/upload/1/{n}.png", "choice": mood, "annotator": 1}
+            for n, mood in enumerate(["sad", "happy"] * 4)
+        ],
+    ],
+    ids=["array", "array inside", "picture to label", "columns", "label studio"],
+)  # fmt: skip
+def test_json_in_the_forms_that_people_have(pictures, form):
+    (pictures / "labels.json").write_text(json.dumps(form))
+    (pictures / "package.json").write_text('{"name": "x", "list": [1, 2]}')  # no table, and not in the way
+    for path in (pictures / "labels.json", pictures):
+        dataset = open_dataset(path, carve_validation=False)
+        assert dataset.classes == ("happy", "sad") and dataset.splits["train"].labels.tolist() == [1, 0] * 4
+    with pytest.raises(DataError, match="is no table; mien reads JSON as a list of objects"):
+        open_dataset(pictures / "package.json")
 
 
 def split_sizes(dataset) -> dict[str, int]:

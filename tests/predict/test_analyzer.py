@@ -163,8 +163,10 @@ def test_grey_with_and_without_a_channel_is_the_same(whole: Analyzer) -> None:
 @pytest.mark.parametrize(
     ("image", "said"),
     [
-        (np.zeros((8, 8), np.float32), "float32"),
-        (np.zeros((8, 8, 4), np.uint8), "(8, 8, 4)"),
+        (np.zeros((8, 8), np.float32), "float32; levels from 0 to 1 become such by (255 * image)"),
+        (np.zeros((8, 8, 4), np.uint8), "(8, 8, 4) of uint8; leave the fourth channel out"),
+        (np.zeros((3, 8, 8), np.uint8), "put the channels last: image.transpose(1, 2, 0)"),
+        (np.zeros((2, 8, 8, 3), np.uint8), "use analyze_batch"),
         (np.zeros(8, np.uint8), "(8,)"),
         ("photo.jpg", "got str; for files"),
     ],
@@ -173,6 +175,28 @@ def test_what_is_no_picture_is_one_line(whole: Analyzer, image: object, said: st
     with pytest.raises(DataError) as caught:
         whole.analyze(image)  # type: ignore[arg-type]
     assert said in str(caught.value)
+
+
+class _Tensor:
+    """What libraries of networks have: a shape, and a way to become an array. ready: whether that works."""
+
+    def __init__(self, values: np.ndarray, *, ready: bool = True) -> None:
+        self._values, self.shape, self._ready = values, values.shape, ready
+
+    def __array__(self, dtype: object = None, copy: object = None) -> np.ndarray:
+        if not self._ready:
+            raise TypeError("can't convert cuda:0 device type tensor to numpy")
+        return self._values
+
+
+def test_a_tensor_of_another_library_is_an_array(whole: Analyzer) -> None:
+    assert whole(_Tensor(picture(10))) == whole.analyze(picture(10))
+    with pytest.raises(
+        DataError, match=r"_Tensor is no array \(can't convert cuda.*; bring it to the CPU first"
+    ):
+        whole(_Tensor(picture(10), ready=False))
+    with pytest.raises(DataError, match=r"of an open file give its content: file\.read\(\)"):
+        whole(io.BytesIO(b""))
 
 
 def test_threads_share_one_analyzer(whole: Analyzer) -> None:

@@ -268,7 +268,16 @@ def test_marked_copies_write_over_nothing(photos: Path, capsys: pytest.CaptureFi
     assert "would write over the picture" in capsys.readouterr().err
     assert predict("photos", "--save", "photos/note.txt") == 2
     assert "--save needs a folder" in capsys.readouterr().err
+    assert predict("photos/2.png", "--save", "photos/2.png") == 2
+    assert "would write over the picture" in capsys.readouterr().err
     assert (photos / "2.png").read_bytes() == before
+
+
+def test_one_picture_is_saved_as_one_file(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert predict("photos/2.png", "--save", "new/marked.jpg") == 0
+    assert read(photos.parent / "new" / "marked.jpg").shape == (480, 360, 3)
+    assert predict("photos", "--save", "new/others.jpg") == 2
+    assert "is one picture, and" in capsys.readouterr().err
 
 
 def test_the_help_names_every_face_detector() -> None:

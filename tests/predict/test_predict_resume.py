@@ -68,6 +68,7 @@ def test_only_what_is_left_is_looked_at(capsys: pytest.CaptureFixture[str], phot
 )
 def test_a_killed_parquet_run_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["predict", "photos", "--parquet", "whole.parquet"]) == 1
+    assert not Path("whole.parquet.settings.json").exists()
     code = (
         "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); from mien.cli.main import main; "
         "main(['predict', 'photos', '-', '--parquet', 'cut.parquet'])"
@@ -87,6 +88,10 @@ def test_a_killed_parquet_run_goes_on(capsys: pytest.CaptureFixture[str]) -> Non
     kept = journal.read_bytes().splitlines(keepends=True)[:4]
     journal.write_bytes(b"".join(kept) + b'[["pho')  # as a kill in the middle of a line leaves it
     capsys.readouterr()
+    assert main(["predict", "photos", "--resume", "cut.parquet", "--min-score", "0.6"]) == 2
+    assert capsys.readouterr().err.startswith(
+        "mien: cut.parquet was begun with min_score 0.0, this is 0.6: answers"
+    )
     assert main(["predict", "photos", "--resume", "cut.parquet"]) == 1
     printed = capsys.readouterr()
     assert printed.err.startswith("mien: 4 pictures are in cut.parquet.partial already, 6 are left\n")
@@ -105,9 +110,12 @@ def test_what_does_not_fit_is_refused_in_one_line(capsys: pytest.CaptureFixture[
     Path("faces.jsonl").write_text('{"path": "x"}\n')
     capsys.readouterr()
     for words, said in (
-        (["--resume", "faces.csv", "--head", "fer2013"], "mien: faces.csv was written with head expression"),
-        (["--resume", "faces.csv", "--head", "votes"], "mien: faces.csv has other columns"),
-        (["--resume", "faces.csv", "--prior", "balanced"], "mien: faces.csv was written with prior everyday"),
+        (["--resume", "faces.csv", "--head", "votes"], "mien: faces.csv was begun with head expression, this is votes"),
+        (["--resume", "faces.csv", "--prior", "balanced"], "mien: faces.csv was begun with prior everyday"),
+        (["--resume", "faces.csv", "--tta", "flip"], "mien: faces.csv was begun with tta single, this is flip: "),
+        (["--resume", "faces.csv", "--precision", "float32"], "mien: faces.csv was begun with precision int8, this is"),
+        (["--resume", "faces.csv", "--detector", "whole"], "mien: faces.csv was begun with detector mien "),
+        (["--resume", "faces.csv", "--min-face", "30"], "mien: faces.csv was begun with min_face 0.0, this is 30.0"),
         (["--resume", "other.csv"], "mien: other.csv has other columns"),
         (["--resume", "other.json"], "mien: other.json is not what mien predict --json writes"),
         (["--resume", "faces.jsonl"], "mien: faces.jsonl is not what mien predict --jsonl writes"),
@@ -118,4 +126,14 @@ def test_what_does_not_fit_is_refused_in_one_line(capsys: pytest.CaptureFixture[
         assert main(["predict", "photos", *words]) == 2
         (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith(said)
+    assert Path("faces.csv").read_bytes() == before
+    Path("faces.csv.settings.json").unlink()  # as behind `mien predict --csv > faces.csv`
+    assert main(["predict", "photos", "--resume", "faces.csv", "--prior", "balanced"]) == 2
+    assert capsys.readouterr().err.startswith(
+        "mien: faces.csv was begun with prior everyday, this is balanced: ans"
+    )
+    assert main(["predict", "photos", "--resume", "faces.csv"]) == 1
+    assert capsys.readouterr().err.startswith(
+        "mien: without faces.csv.settings.json only head and prior could be"
+    )
     assert Path("faces.csv").read_bytes() == before

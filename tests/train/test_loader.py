@@ -148,14 +148,26 @@ def test_hosts_prepare_their_own_rows_of_what_one_host_would_prepare(mixed, monk
 @pytest.mark.parametrize(("class_weights", "ratio"), [("none", 1), ("sqrt", 3), ("full", 9)])
 def test_class_weights(class_weights, ratio):
     labels = np.repeat([0, 1], [90, 10])
-    weights = weights_of_classes(labels, ("a", "b"), class_weights)
+    weights = weights_of_classes(np.eye(2, dtype=np.float32)[labels], ("a", "b"), class_weights)
     assert weights[1] / weights[0] == pytest.approx(ratio, rel=1e-5)
     assert weights[labels].mean() == pytest.approx(1, rel=1e-5)
 
 
+def test_shares_are_targets_and_weigh_a_picture():
+    """Also of a class that no picture shows most of."""
+    shares = np.array([[0.9, 0.1, 0], [0.8, 0, 0.2], [0.4, 0.6, 0], [1, 0, 0]], np.float32)
+    split = replace(a_split(4), labels=shares.argmax(axis=1), shares=shares)
+    loader = batches_of(split, label_smoothing=0.0, augment=False)
+    (batch,) = loader.epoch(0, False, "full")
+    np.testing.assert_array_equal(batch.targets[0], shares[loader.order(0)])
+    wanted = shares @ (4 / 3 / shares.sum(axis=0))  # every class has a third of all weight
+    np.testing.assert_allclose(batch.weights[0], wanted[loader.order(0)], rtol=1e-5)
+    assert batch.weights[0].mean() == pytest.approx(1, rel=1e-5)
+
+
 def test_a_class_without_pictures_is_named_an_error():
     with pytest.raises(DataError, match="no training pictures for c; add some"):
-        weights_of_classes(np.array([0, 1, 1]), ("a", "b", "c"), "sqrt")
+        weights_of_classes(np.eye(3, dtype=np.float32)[[0, 1, 1]], ("a", "b", "c"), "sqrt")
 
 
 WHOLE = {"contrast": 0.0, "brightness": 0.0, "noise": 0.0, "erasing": 0.0, "mixup": 0.0, "cutmix": 0.0}

@@ -7,10 +7,14 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
+import mien
+from mien.detect.registry import open_detector
 from mien.errors import ImageError
+from mien.images import read_image
 from mien.model.classifier import Classifier
 from mien.predict.analyzer import Analyzer
 from mien.video import pieces
@@ -65,6 +69,25 @@ def test_pieces_say_what_the_whole_says_wherever_a_cut_is(
     plan = pieces.outline(path, length / 30 - 1e-4)
     assert plan.firsts == tuple(range(0, 49, length))
     assert in_pieces(path, plan, analyzer) == truth
+
+
+def test_a_frame_that_is_said_to_be_a_face_is_asked_as_a_photograph_is(tmp_path: Path) -> None:
+    portrait = read_image(Path(mien.__file__).parent / "samples" / "eileen-collins.jpg")
+    face = cv2.resize(portrait[50:190, 155:295], (660, 660), interpolation=cv2.INTER_LINEAR)
+    lying = np.ascontiguousarray(face[::-1, ::-1])
+    path = write_video(tmp_path / "film.avi", [lying, np.full_like(face, 90), lying], 30, "MJPG")
+    whole = Analyzer(Classifier(write_folder(tmp_path / "tiny")), open_detector("whole"))
+    frames = list(analyze_video(path, whole, VideoSettings(stride=1, smoothing=False)))
+    said = [seen.face.reasons for frame in frames for seen in frame.faces]
+    assert said == [("turned",), ("no face?",), ("turned",)]
+    for frame in frames:
+        (seen,), (wanted,) = frame.faces, whole.analyze(frame.image)
+        assert seen.face == wanted
+    # Also between two keyframes, and by way of JSON.
+    between = list(analyze_video(path, whole, SETTINGS))
+    assert between[1].faces[0].interpolated and between[1].faces[0].face.reasons == ("turned",)
+    assert between[1].faces[0].raw == frames[1].faces[0].raw
+    assert in_pieces(path, pieces.outline(path), whole) == [frame.to_dict() for frame in between]
 
 
 def test_a_file_is_cut_where_a_decoder_can_begin(tmp_path: Path, analyzer: Analyzer) -> None:

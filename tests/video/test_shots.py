@@ -42,12 +42,16 @@ def test_a_cut_is_the_first_frame_of_a_new_shot() -> None:
     assert cuts([]) == []
 
 
-def test_pans_flashes_and_fades_are_no_cuts() -> None:
+def test_pans_flashes_jerks_and_fades_are_no_cuts() -> None:
     for step in (2, 10, 40, 80):
         assert cuts(pan(shades(0), 16, step)) == [], step
     flash = pan(shades(0), 12, 2)
     flash[6] = np.clip(flash[6].astype(int) + 120, 0, 255).astype(np.uint8)
     assert cuts(flash) == []
+    ground = shades(3)
+    for right, down in ((8, 0), (30, 0), (35, 20)):  # a camera that is knocked, and stays where it came to
+        jerk = [ground[:100, 300:460]] * 8 + [ground[down : 100 + down, 300 + right : 460 + right]] * 8
+        assert cuts(jerk) == [], (right, down)
     fade = [np.full((90, 160, 3), level, np.uint8) for level in range(0, 250, 6)]
     assert cuts(fade) == []
 

@@ -274,6 +274,13 @@ def test_thumbnails_stay_few(analyzer: Analyzer) -> None:
     assert times_s[0] == 0
     assert times_s[-1] > 450
     assert history.frames == 500
+    edges_s = np.array([498.5, 499, 499.5, 500, 500.5])
+    assert history.seen_px(edges_s, 1.0)[1].tolist() == [
+        True,
+        True,
+        True,
+        False,
+    ]  # the last one lasts no longer
 
 
 def test_every_expression_has_its_colour() -> None:

@@ -45,7 +45,7 @@ from mien.errors import ConfigError, DataError, OutputError, WorkerError, need
 from mien.files import spreadsheet_safe
 from mien.images.decode import workers
 from mien.model.metadata import INT8_FILE, METADATA_FILE, MODEL_FILE
-from mien.predict.analyzer import load, model_folder
+from mien.predict.analyzer import difference, load, model_folder
 from mien.terminal import ProgressBar, counted
 
 RUN_FILE, PLAN_FILE, SHARDS, VIDEOS, FAILURES, SUMMARY = (
@@ -56,7 +56,7 @@ RUN_FILE, PLAN_FILE, SHARDS, VIDEOS, FAILURES, SUMMARY = (
     "failures.csv",
     "summary.json",
 )
-_FORMAT = 2
+_FORMAT = 3
 _STORE_BYTES = 128 << 20  # of Ray's object store on this machine; finished tables alone go through it
 _STARTS = 3  # tries; Ray gives its processes half a minute
 _CONNECT_S = 10.0  # for the address of a cluster to answer
@@ -137,9 +137,7 @@ class _Run:
         self._digest = _digest(self._files)
         self._asked = {
             "format": _FORMAT,
-            "mien": __version__,
             "sources": [one if is_address(one) else os.path.abspath(one) for one in self.sources],  # noqa: PTH100
-            "model": self._digest,
             "settings": {
                 **told,
                 "shard_size": config.shard_size,
@@ -392,30 +390,25 @@ def stated(file: Any) -> dict[str, Any]:
 
 def _same_run(folder: Target, stored: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
     """Raise ConfigError, which names what differs, where a folder belongs to another run."""
-    what = {"mien": "by mien", "sources": "for", "model": "with the model", "format": "in the format"}
-    for name in ("format", "mien", "sources", "model"):
+    for name, what in (("format", "in the format"), ("sources", "for")):
         if stored.get(name) != asked[name]:
             was, now = (_short(one) for one in (stored.get(name), asked[name]))
             raise ConfigError(
-                f"{folder} was begun {what[name]} {was}, this is {now}: answers would mix; "
+                f"{folder} was begun {what} {was}, this is {now}: answers would mix; "
                 "name another folder with --to"
             )
-    for name, now in asked["settings"].items():
-        if (was := stored["settings"].get(name)) != now:
-            raise ConfigError(
-                f"{folder} was begun with {name} {was}, this is {now}: answers would mix; name another folder with --to"
-            )
+    if differs := difference(stored["settings"], asked["settings"]):
+        raise ConfigError(f"{folder} was begun {differs}; name another folder with --to")
 
 
 def _short(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value[:3])) + (" …" if len(value) > 3 else "")
-    text = str(value)
-    return f"{text[:12]}…" if len(text) == 64 else text
+    return str(value)
 
 
 def _model_files(options: Mapping[str, Any]) -> tuple[dict[str, bytes], dict[str, Any], dict[str, Any]]:
-    """Return the files of model and detector, what `mien.load` takes on another machine, and what run.json says.
+    """Return the files of model and detector, what `mien.load` takes on another machine, and `Analyzer.settings`.
 
     Opens them here first, so that what is wrong is said before any other machine is asked.
     """
@@ -441,8 +434,7 @@ def _model_files(options: Mapping[str, Any]) -> tuple[dict[str, bytes], dict[str
         if beside.is_file():
             files[f"detector/{DETECTOR_METADATA}"] = beside.read_bytes()
     sent = {**options, "model": model, "detector": analyzer.detector.name, "detector_file": detector}
-    told = {name: value for name, value in sent.items() if name not in ("model", "detector_file")}
-    return files, sent, json.loads(json.dumps(told))
+    return files, sent, analyzer.settings()
 
 
 def _digest(files: Mapping[str, bytes]) -> str:

@@ -7,6 +7,7 @@ import shlex
 import sys
 from pathlib import Path
 
+from mien.cli.inputs import new_folder
 from mien.evaluate.compare import CompareConfig
 from mien.files import check_replaceable, plain_name
 from mien.settings import add_settings, from_options, given
@@ -25,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", type=Path, metavar="DATA", help="folder, CSV or table of labelled faces")
     parser.add_argument("models", nargs="*", metavar="MODEL", help="runs, model folders or network files")
     parser.add_argument(
-        "--to", type=Path, metavar="DIR", help="folder of the comparison (default: comparison-DATA)"
+        "--to", type=new_folder, metavar="DIR", help="folder of the comparison (default: comparison-DATA)"
     )
     parser.add_argument(
         "--runs", type=Path, default=Path("runs"), metavar="DIR", help="where trainings go (default: runs)"

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mien.cli.inputs import new_folder
 from mien.data.dataset import DataConfig, Dataset
 from mien.errors import ConfigError, OutputError
 from mien.files import file_name
@@ -103,7 +104,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--to-table", type=Path, metavar="DIR", help="write the pictures and a labels.csv")
     parser.add_argument("--to-csv", type=Path, metavar="FILE", help="write FER-2013's csv (48x48 grey)")
-    parser.add_argument("--to", type=Path, metavar="DIR", help="get: the new folder (default: NAME)")
+    parser.add_argument("--to", type=new_folder, metavar="DIR", help="get: the new folder (default: NAME)")
     parser.add_argument(
         "--per-class", type=int, default=100, metavar="N", help="get drawn: faces of each class"
     )

@@ -6,7 +6,7 @@ import argparse
 import shlex
 from pathlib import Path
 
-from mien.cli.inputs import add_network_options, open_analyzer
+from mien.cli.inputs import add_network_options, new_folder, open_analyzer
 
 HELP = "Recognise the expressions in two portraits that come with mien: no picture of your own is needed."
 EXAMPLES = """examples:
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_network_options(parser)
     parser.add_argument(
         "--save",
-        type=Path,
+        type=new_folder,
         default=Path("mien-demo"),
         metavar="DIR",
         help="where the marked portraits are written (default: mien-demo)",

@@ -7,6 +7,7 @@ import shlex
 import sys
 from pathlib import Path
 
+from mien.cli.inputs import new_folder
 from mien.errors import need
 from mien.terminal import ProgressBar, columns
 
@@ -19,7 +20,7 @@ EXAMPLES = """examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("models", nargs="+", metavar="RUN", help="runs, model folders or files of mien")
-    parser.add_argument("--to", type=Path, required=True, metavar="MODEL", help="model folder to write")
+    parser.add_argument("--to", type=new_folder, required=True, metavar="MODEL", help="model folder to write")
     parser.add_argument(
         "--data", type=Path, metavar="DATA", help="calibrate on this (default: what the first was trained on)"
     )

@@ -7,6 +7,7 @@ import shlex
 import sys
 from pathlib import Path
 
+from mien.cli.inputs import new_folder
 from mien.evaluate.config import EvaluateConfig
 from mien.files import joined_paths, plain_name
 from mien.model.metadata import SETTINGS_FILE
@@ -35,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--to",
-        type=Path,
+        type=new_folder,
         metavar="DIR",
         help="report folder (default: report-DATA in a run, otherwise in the current directory)",
     )

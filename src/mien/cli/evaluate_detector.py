@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from mien.cli.inputs import new_folder
 from mien.detect.evaluate import DetectorEvaluation
 from mien.settings import add_settings, from_options
 from mien.terminal import ProgressBar
@@ -26,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--to",
-        type=Path,
+        type=new_folder,
         metavar="DIR",
         help="report folder: table, values, sheets of the worst (default: none)",
     )

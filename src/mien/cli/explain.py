@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _is_data(what: str) -> bool:
-    from mien.data.readers.tables import is_table
+    from mien.data.readers.table_rows import is_table
     from mien.data.readers.unpack import is_archive
 
     parts = separate_paths(Path(what))

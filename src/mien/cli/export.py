@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mien.cli.inputs import new_folder
 from mien.data.dataset import DataConfig, Dataset
 from mien.errors import ConfigError, need
 from mien.model.metadata import METADATA_FILE, MODEL_FOLDER, Metadata, read_model_folder
@@ -39,7 +40,7 @@ class ExportConfig(DataConfig, Description):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="run folder, model folder, .keras, .h5 or .onnx file")
-    parser.add_argument("--to", type=Path, metavar="DIR", help="write a model folder here")
+    parser.add_argument("--to", type=new_folder, metavar="DIR", help="write a model folder here")
     parser.add_argument(
         "--int8",
         type=Path,

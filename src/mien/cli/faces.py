@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mien.cli.inputs import add_detector_options
+from mien.cli.inputs import add_detector_options, new_folder
 from mien.errors import ConfigError
 from mien.faceset.settings import FacesConfig
 from mien.settings import add_settings, from_options
@@ -35,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--to",
-        type=Path,
+        type=new_folder,
         required=True,
         metavar="DIR",
         help="folder of the face set; one that is there is added to",

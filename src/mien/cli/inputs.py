@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING
 from mien.errors import ImageError
 from mien.files import natural
 from mien.images.decode import read_bytes
-from mien.images.listing import list_pictures, no_picture, passed_over_note, picture_name
+from mien.images.listing import (
+    PICTURE_SUFFIXES,
+    VIDEO_SUFFIXES,
+    list_pictures,
+    no_picture,
+    passed_over_note,
+    picture_name,
+)
 from mien.model.metadata import KERAS_SUFFIXES
 from mien.settings import add_settings
 from mien.train.external_models import Description
@@ -24,6 +31,23 @@ if TYPE_CHECKING:
     from mien.predict.analyzer import Analyzer
 STDIN = "-"
 _SAVED_AS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")  # others are saved as PNG
+
+
+# Of files that people expect of a command which writes a folder, beside pictures and films.
+_FILE_SUFFIXES = (
+    ".csv", ".tsv", ".txt", ".json", ".jsonl", ".parquet", ".html", ".pdf", ".onnx", ".keras", ".h5", ".zip",
+)  # fmt: skip
+
+
+def new_folder(text: str) -> Path:
+    """Read the name of a folder to write; one that is named like a file (`--to smiles.mp4`) is a slip."""
+    folder = Path(text)
+    files = (*PICTURE_SUFFIXES, *VIDEO_SUFFIXES, *_FILE_SUFFIXES)
+    if folder.suffix.lower() in files and not folder.is_dir():
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is named like a file, and a folder is written; try {str(folder.with_suffix(''))!r}"
+        )
+    return folder
 
 
 def add_network_options(parser: argparse.ArgumentParser) -> None:

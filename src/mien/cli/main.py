@@ -6,6 +6,7 @@ import argparse
 import difflib
 import errno
 import importlib
+import io
 import os
 import re
 import sys
@@ -109,6 +110,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns 0, 1 (some inputs failed), 2 (wrong input; one line on stderr), 130 (Ctrl-C) or 143 (SIGTERM).
     """
     _replace_closed_streams()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names may have letters that this terminal lacks
     given = _joined(sys.argv[1:] if arguments is None else arguments)
     if not given:
         print(WELCOME, end="")

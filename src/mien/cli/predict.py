@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import io
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -49,7 +48,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="first fetch YuNet's file (230 kB, from OpenCV Zoo) into the folder for caches, unless it is there",
     )
     parser.add_argument(
-        "--save", type=Path, metavar="DIR", help="write copies of the pictures with the faces marked"
+        "--save",
+        type=Path,
+        metavar="DIR",
+        help="write copies of the pictures with the faces marked; of one picture also a file (marked.jpg)",
     )
     forms = parser.add_mutually_exclusive_group()
     for form, what in (
@@ -103,6 +105,10 @@ def run(options: argparse.Namespace) -> int:
         left, write = resumed(options.resume, form, analyzer, sources)
         sources = [source for source, wanted in zip(sources, left, strict=True) if wanted]
         targets = [target for target, wanted in zip(targets, left, strict=True) if wanted]
+    elif options.parquet:
+        from mien.cli.predict_output import note_settings
+
+        note_settings(options.parquet, analyzer)
     failed = answer(analyzer, sources, targets, write, bar=bool(options.parquet or options.resume))
     if options.save:
         from mien.terminal import counted
@@ -119,10 +125,6 @@ def answer(
 
     bar: show a progress bar even where the results go to the same terminal.
     """
-    if isinstance(
-        sys.stdout, io.TextIOWrapper
-    ):  # a name that this console has no letters for is no reason to stop
-        sys.stdout.reconfigure(errors="backslashreplace")
     results = _Results(analyzer, sources, targets, bar=bar or not sys.stdout.isatty())
     write(iter(results), sources, analyzer.head.labels)
     if results.coarse:
@@ -199,15 +201,20 @@ def _download() -> None:
 def targets_of(sources: list[Source], folder: Path | None) -> list[Path | None]:
     """Return where each marked picture goes; ConfigError where that is in the way of something."""
     from mien.cli.inputs import real, save_places
+    from mien.images.canvas import WRITTEN
 
     if folder is None:
         return [None] * len(sources)
-    there = next((place for place in (folder, *folder.parents) if place.exists()), None)
+    one_file = folder.suffix.lower() in WRITTEN and not folder.is_dir()
+    if one_file and len(sources) > 1:
+        raise ConfigError(f"--save {folder} is one picture, and {len(sources):,} are marked; name a folder")
+    parents = folder.parents if one_file else (folder, *folder.parents)
+    there = next((place for place in parents if place.exists()), None)
     if there and not there.is_dir():
         raise ConfigError(f"--save needs a folder, {there} is a file; name another place")
-    targets: list[Path | None] = [folder / place for place in save_places(sources)]
+    targets: list[Path | None] = [folder] if one_file else [folder / place for place in save_places(sources)]
     originals = {real(source.path) for source in sources if source.path}
     for target in targets:
         if target and real(target) in originals:
-            raise ConfigError(f"--save {folder} would write over the picture {target}; name another folder")
+            raise ConfigError(f"--save {folder} would write over the picture {target}; name another place")
     return targets

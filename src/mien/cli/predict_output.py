@@ -23,7 +23,7 @@ from typing import Any
 from mien.cli.inputs import Source
 from mien.errors import ConfigError, ImageError, need
 from mien.files import cannot_write, spreadsheet_safe, whole_file
-from mien.predict.analyzer import Analyzer
+from mien.predict.analyzer import Analyzer, difference
 from mien.predict.results import Faces, arrow_schema, arrow_table, table_columns, table_rows
 from mien.terminal import percent, say
 
@@ -129,6 +129,7 @@ def parquet_writer(path: Path, keep: int = 0) -> Writer:
                 faces_found += sum(row[1] is not None for row in rows)
                 pictures -= sum(row[-1] is not None for row in rows)
         partial.unlink()
+        _settings_file(path).unlink(missing_ok=True)  # a whole file is not gone on with
         print(f"wrote {path}: {pictures:,} pictures, {faces_found:,} faces")
 
     return write
@@ -196,7 +197,13 @@ def resumed(
     if form == "parquet" and file.is_file():
         raise ConfigError(f"{file} is whole: nothing is left to do; name another file for other pictures")
     written = partial_file(file) if form == "parquet" else file
+    compared = _compared(file, analyzer) if written.is_file() else True
     begun = _read_back(written, form, analyzer)
+    if not begun.names:
+        note_settings(file, analyzer)
+    elif not compared:
+        beside = _settings_file(file)
+        print(f"mien: without {beside} only head and prior could be compared", file=sys.stderr)
     left = []
     before = sum(begun.names.values())
     for source in sources:
@@ -212,6 +219,30 @@ def resumed(
     if form == "parquet":
         return left, parquet_writer(file, keep=begun.end)
     return left, partial(_write_behind, (file, form, begun.end))
+
+
+def note_settings(file: Path, analyzer: Analyzer) -> None:
+    """Write, beside a file of answers that is begun, what they hang on, for whoever goes on."""
+    with whole_file(_settings_file(file)) as temporary:
+        temporary.write_text(json.dumps(analyzer.settings(), indent=2) + "\n", encoding="utf-8")
+
+
+def _settings_file(file: Path) -> Path:
+    return file.with_name(f"{file.name}.settings.json")
+
+
+def _compared(file: Path, analyzer: Analyzer) -> bool:
+    """Say whether it is known what the answers in a file hang on; ConfigError where that differs from those to come."""
+    beside = _settings_file(file)
+    try:
+        before = dict(json.loads(beside.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigError(f"{beside} cannot be read ({error}); name another file for the answers") from error
+    if differs := difference(before, analyzer.settings()):
+        raise ConfigError(f"{file} was begun {differs}; name another file")
+    return True
 
 
 def _write_behind(
@@ -340,8 +371,6 @@ def _note_record(file: Path, record: dict[str, Any], analyzer: Analyzer, begun: 
 
 
 def _check_same(file: Path, face: dict[str, Any], analyzer: Analyzer) -> None:
-    for name, now in (("head", analyzer.head.name), ("prior", analyzer.prior.name)):
-        if face[name] != now:
-            raise ConfigError(
-                f"{file} was written with {name} {face[name]}, this is {now}: answers would mix; name another file"
-            )
+    now = {"head": analyzer.head.name, "prior": analyzer.prior.name}
+    if differs := difference({name: face[name] for name in now}, now):
+        raise ConfigError(f"{file} was begun {differs}; name another file")

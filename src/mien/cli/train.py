@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mien.cli.inputs import new_folder
 from mien.data.dataset import DataConfig
 from mien.errors import ConfigError
 from mien.files import joined_paths
@@ -43,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--recipe", metavar="NAME", help="settings by name, or a recipe file of your own")
     parser.add_argument(
         "--to",
-        type=Path,
+        type=new_folder,
         metavar="RUN",
         help="run folder (default: runs/DATA-RECIPE-SETTINGS)",
     )

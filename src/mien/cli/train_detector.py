@@ -7,6 +7,7 @@ import shlex
 import sys
 from pathlib import Path
 
+from mien.cli.inputs import new_folder
 from mien.detect.training.config import DetectorConfig
 from mien.errors import ConfigError
 from mien.settings import add_settings, from_options
@@ -26,7 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DATA",
         help="folder with labels.jsonl and the photographs or their archives",
     )
-    parser.add_argument("--to", type=Path, metavar="RUN", help="run folder (default: runs/DATA-detector)")
+    parser.add_argument(
+        "--to", type=new_folder, metavar="RUN", help="run folder (default: runs/DATA-detector)"
+    )
     parser.add_argument(
         "--retrain", action="store_true", help="train again where a finished run lies, replacing it"
     )

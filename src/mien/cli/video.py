@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mien.cli.inputs import add_face_limits, add_network_options, open_analyzer
+from mien.cli.inputs import add_face_limits, add_network_options, new_folder, open_analyzer
 from mien.errors import ConfigError
 from mien.terminal import put_off, stopped_code
 
@@ -38,7 +38,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_network_options(parser)
     add_face_limits(parser)
     parser.add_argument(
-        "--to", type=Path, metavar="DIR", help="folder for the results (default: NAME-faces in this folder)"
+        "--to",
+        type=new_folder,
+        metavar="DIR",
+        help="folder for the results (default: NAME-faces in this folder)",
     )
     parser.add_argument("--jsonl", action="store_true", help="also write a line of JSON a frame")
     parser.add_argument("--no-video", action="store_true", help="write no marked video")

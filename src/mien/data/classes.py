@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 
@@ -140,6 +141,15 @@ def combine(raws: Sequence[RawDataset], *, several: bool = True) -> RawDataset:
         without = ", ".join(key for key, there in zip(keys, has, strict=True) if not there)
         notes.append(
             f"validation is that of the data sets that have one; all of {without} is for training or test"
+        )
+    of_set = [
+        {group for split in raw.splits.values() for group in split.groups or () if group} for raw in raws
+    ]
+    shared = set.union(*(one & other for one, other in combinations(of_set, 2)))
+    if several and len(shared) > 1:
+        notes.append(
+            f"{len(shared)} groups, such as {min(shared)!r}, are called alike in several data sets and taken for "
+            "different ones; if they are the same persons or films, name what tells them: --group 'PATTERN'"
         )
     about = [
         f"{key}: {note}" if key else note for key, raw in zip(keys, raws, strict=True) for note in raw.notes

@@ -13,15 +13,26 @@ from mien.data.classes import check_spellings, choose_classes, combine, merge_cl
 from mien.data.dataset import DataConfig, Dataset, Progress, RawDataset, Split, in_order
 from mien.data.decisions import applied, decisions_for
 from mien.data.index import LabelledFile, fingerprints_of, index_files
+from mien.data.readers.boxes import find_boxes, unread_labels
 from mien.data.readers.columns import ROBOFLOW
 from mien.data.readers.csv_text import is_csv, rows_of
 from mien.data.readers.face_sets import is_face_set, read_face_set
 from mien.data.readers.fer2013 import FILE_NAMES, is_fer2013, read_fer2013
-from mien.data.readers.folders import Folder, Tree, entered, find_in_folders, looks_like, walk
+from mien.data.readers.folders import (
+    Folder,
+    Tree,
+    are_classes,
+    entered,
+    find_in_folders,
+    find_in_names,
+    looks_like,
+    walk,
+)
 from mien.data.readers.public import find_listed, is_list, shown_below
-from mien.data.readers.tables import find_in_table, has_labels, is_table
+from mien.data.readers.table_rows import has_labels, header_of, is_table, name_lists
+from mien.data.readers.tables import find_in_table
 from mien.data.readers.unpack import is_archive, unpacked
-from mien.data.readers.words import split_of
+from mien.data.readers.words import LABEL_COLUMNS, pick_column, renamed, split_of
 from mien.data.split import carve, leaks
 from mien.errors import DataError
 from mien.files import clipped, joined_paths, plain_text
@@ -29,9 +40,9 @@ from mien.images.listing import list_pictures
 
 FORMS = (
     "a folder with one folder of pictures per class; folders train, validation, test (any of them) of such; "
-    "fer2013.csv or icml_face_data.csv (also .gz, .xz); a .csv, .jsonl or .parquet table with columns path and label; "
-    "a face set (a folder with faces.csv, from mien faces); a .zip or .tar of any of these; docs/data.md lists the "
-    "public data sets that are read as they come"
+    "fer2013.csv or icml_face_data.csv (also .gz, .xz); a .csv, .json, .jsonl, .parquet or .xlsx table with columns "
+    "path and label; a face set (a folder with faces.csv, from mien faces); a .zip or .tar of any of these; "
+    "docs/data.md lists the public data sets that are read as they come"
 )
 
 
@@ -42,7 +53,7 @@ def open_paths(
     if not paths:
         raise DataError(f"no DATA is given; it can be {FORMS}")
     source = joined_paths(paths)
-    raws = [_read(path.expanduser().absolute(), config, progress) for path in paths]
+    raws = [_numbers_named(_read(own, config, progress), own, config) for own in _absolute(paths)]
     raw = one_spelling(combine(raws))
     raw = choose_classes(merge_classes(raw, config.merge), config.classes)
     _check_labels(raw, config)
@@ -60,6 +71,10 @@ def open_paths(
         unreadable=raw.unreadable,
         notes=tuple(dict.fromkeys(raw.notes)),
     )
+
+
+def _absolute(paths: Sequence[Path]) -> list[Path]:
+    return [path.expanduser().absolute() for path in paths]
 
 
 def _read(path: Path, config: DataConfig, progress: Progress | None) -> RawDataset:
@@ -83,7 +98,7 @@ def _read(path: Path, config: DataConfig, progress: Progress | None) -> RawDatas
         return replace(raw, name=raw.name if raw.name in ("fer2013", "ferplus") else name)
     if is_csv(path) and is_fer2013(next(rows_of(path), [])):
         return read_fer2013(path, config)
-    if is_table(path):
+    if is_table(path) or path.suffix.lower() == ".json":
         return index_files(path, find_in_table(path, config), progress)
     if is_list(path):  # its pictures lie beside it, or in a folder beside its own
         above = path.parent if list_pictures(path.parent).pictures else path.parent.parent
@@ -97,14 +112,16 @@ def _read_folder(path: Path, config: DataConfig, progress: Progress | None) -> R
     except OSError as error:
         raise DataError(f"{path} cannot be opened: {error.strerror or error}") from error
     tree = walk(path)
-    if found := find_listed(path, tree.root.pictures_below(), tree.root.others_below()):
-        return index_files(path, found, progress)
+    pictures, others = tree.root.pictures_below(), tree.root.others_below()
+    found = find_listed(path, pictures, others)
+    if found or (not are_classes(tree.root) and (found := find_boxes(path, pictures, others))):
+        renamed_files = [replace(file, label=renamed(config.label_names, file.label)) for file in found.files]
+        return index_files(path, replace(found, files=renamed_files), progress)
     start = entered(tree.root)
-    tables = [table for table in start.others if is_table(table)]
+    tables, unlabelled = _labelled_ones([table for table in start.others if is_table(table)])
     for table in tables:
         if table.name.lower() in FILE_NAMES:
             return read_fer2013(table, config)
-    _refuse_boxes(path, tree)
     if raw := _split_tables(start, tree, config, progress):
         return raw
     try:
@@ -123,9 +140,9 @@ def _read_folder(path: Path, config: DataConfig, progress: Progress | None) -> R
         return index_files(path, folders, progress)
     if len(tables) == 1 and not (is_csv(tables[0]) and is_fer2013(next(rows_of(tables[0]), []))):
         found = find_in_table(tables[0], config)
-        return index_files(tables[0], found, progress).noting(*_unnamed(tree, found.files))
+        return index_files(tables[0], found, progress).noting(*unlabelled, *_unnamed(tree, found.files))
     if len(tables) == 1:
-        return _read(tables[0], config, progress)
+        return _read(tables[0], config, progress).noting(*unlabelled)
     if tables:
         names = ", ".join(plain_text(table.name) for table in tables)
         raise DataError(
@@ -134,6 +151,10 @@ def _read_folder(path: Path, config: DataConfig, progress: Progress | None) -> R
     archives = [other for other in start.others if is_archive(other)]
     if len(archives) == 1:
         return _read(archives[0], config, progress)
+    if archives:
+        return _split_archives(path, archives, config, progress)
+    if named := find_in_names(tree, config):
+        return index_files(path, named, progress)
     raise DataError(f"{path} holds no labelled pictures (there is: {looks_like(tree)}); DATA can be {FORMS}")
 
 
@@ -179,6 +200,40 @@ def _split_tables(
     return combine(raws, several=False).noting(f"read from the tables {listed}", *_unnamed(tree, files))
 
 
+def _labelled_ones(tables: Sequence[Path]) -> tuple[list[Path], list[str]]:
+    """Return the one table that has labels, and a note on the others (a competition's test.csv); else all tables."""
+    labelled = [table for table in tables if has_labels(table) or _has_faces(table)]
+    if len(tables) < 2 or len(labelled) != 1:
+        return list(tables), []
+    others = ", ".join(plain_text(table.name) for table in tables if table not in labelled)
+    return labelled, [f"not read: {others}, without columns of pictures and labels"]
+
+
+def _has_faces(table: Path) -> bool:
+    header = header_of(table) if is_csv(table) else []
+    return is_fer2013(header) and pick_column(header, LABEL_COLUMNS) is not None
+
+
+def _split_archives(
+    path: Path, archives: Sequence[Path], config: DataConfig, progress: Progress | None
+) -> RawDataset:
+    """Read train.zip and test.zip as one data set."""
+    splits = [split_of(_stem(archive)) for archive in archives]
+    listed = ", ".join(plain_text(archive.name) for archive in archives)
+    if None in splits or len(set(splits)) < len(splits):
+        raise DataError(
+            f"{path} holds {len(archives)} archives ({listed}), whose names are not one split each (train.zip, "
+            "test.zip); give the path of one, or of several"
+        )
+    raws = []
+    for split, archive in zip(splits, archives, strict=True):
+        raw = _read(archive, config, progress)
+        if split and list(raw.splits) == ["train"]:  # the archive itself names none
+            raw = replace(raw, splits={split: raw.splits["train"]})
+        raws.append(replace(raw, name=plain_text(path.name)))
+    return combine(raws, several=False).noting(f"read from the archives {listed}")
+
+
 def _unnamed(tree: Tree, files: Sequence[LabelledFile]) -> list[str]:
     """Count the pictures of a folder that its tables do not name."""
     named = {os.path.normpath(file.path) for file in files}
@@ -190,28 +245,25 @@ def _unnamed(tree: Tree, files: Sequence[LabelledFile]) -> list[str]:
 
 
 def _refuse_labels_elsewhere(path: Path, tree: Tree, file: LabelledFile) -> None:
-    """Say what to give where the only folder of pictures has its labels in a table elsewhere: images/ and labels/."""
-    for table in tree.root.others_below():
+    """Say what to give where the only folder of pictures has its labels in a file elsewhere: images/ and labels/."""
+    others = tree.root.others_below()
+    for table in others:
         if is_table(table) and has_labels(table):
             raise DataError(
                 f"{path} has one folder of pictures ({file.label}), which is no class by itself; if "
                 f"{shown_below(table, path)} says their labels, give that table and their folder: {table} --root "
                 f"{file.path.parent}"
             )
-
-
-def _refuse_boxes(path: Path, tree: Tree) -> None:
-    """Say what to do with an export for object detection, whose folders would be taken for classes."""
-    names = {other.name.lower() for other in tree.root.others_below()}
-    yolo = "data.yaml" in names and any(other.parent.name == "labels" for other in tree.root.others_below())
-    if yolo or any(name.endswith("coco.json") for name in names):
+    if unread := [shown_below(other, path) for other in unread_labels(others)]:
+        more = f" and {len(unread) - 1} more" if len(unread) > 1 else ""
         raise DataError(
-            f"{path} is laid out for object detection ({'YOLO' if yolo else 'COCO'}); export it as folders of classes "
-            "(classification), or give a table with path, label and boxes in face_x, face_y, face_width, face_height"
+            f"{path} has one folder of pictures ({file.label}), which is no class by itself, and mien finds no labels "
+            f"in {unread[0]}{more}; export them as folders of classes, or as a table (.csv, .json, .xlsx) with a row "
+            "per picture: path, label"
         )
 
 
-_METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet", ROBOFLOW)
+_METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet", ROBOFLOW, "_annotations.csv")
 
 
 def _stem(table: Path) -> str:
@@ -250,6 +302,24 @@ def _check_classes(raw: RawDataset, path: Path) -> None:
     if len(counts) < 2:
         only = ", ".join(counts)
         raise DataError(f"{path} has only one class ({only}); telling expressions apart needs at least two")
+
+
+def _numbers_named(raw: RawDataset, path: Path, config: DataConfig) -> RawDataset:
+    """Give classes that are numbers their names, where a list of them (classes.txt) lies in the folder or beside it.
+
+    Not where the user's own words speak of the numbers.
+    """
+    asked = re.split(r"[=+]", "+".join((*config.labels, *config.classes, *config.merge)))
+    if not all(name.isdecimal() for name in raw.classes) or any(word.strip().isdecimal() for word in asked):
+        return raw
+    for file, names in name_lists(path):
+        meant = [names.get(int(number), "") for number in raw.classes]
+        if all(meant) and len(set(meant)) == len(meant):
+            told = ", ".join(f"{number} {name}" for number, name in zip(raw.classes, meant, strict=True))
+            return replace(raw, classes=tuple(meant)).noting(
+                f"what the numbers mean is read from {shown_below(file, path)}: {clipped(told)}"
+            )
+    return raw
 
 
 def _numbers_noted(raw: RawDataset) -> RawDataset:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
 import cv2
@@ -109,6 +109,20 @@ class Detection:
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
+    def to_json(self) -> list[Any]:
+        """Return all of it as JSON takes it, to the last digit; `from_json` makes the same of it."""
+        box, points, levels = (
+            found and np.asarray(found, float).tolist() for found in (self.box, self.landmarks, self.levels)
+        )
+        score = None if self.score is None else float(self.score)
+        return [box, score, points, self.whole, levels, self.quarter_turns]
+
+    @classmethod
+    def from_json(cls, values: Sequence[Any]) -> Detection:
+        """Make it of what `to_json` returned."""
+        box, score, points, whole, levels, *turns = values  # logs of mien faces had no turns once
+        return cls(box, score, points, whole, None if levels is None else (levels[0], levels[1]), *turns)
+
 
 def checked(box: Sequence[float], score: float | None, points: Any) -> tuple[Box, Landmarks | None]:
     """Return a face's box and landmarks by name; DataError for values that cannot be right."""
@@ -147,7 +161,7 @@ def scaled(face: Detection, scale: float, left: float = 0.0, top: float = 0.0) -
     landmarks = face.landmarks and Landmarks.of(
         [(x * scale + left, y * scale + top) for x, y in face.landmarks]
     )
-    return Detection(Box(x + left, y + top, width, height), face.score, landmarks, face.whole, face.levels)
+    return replace(face, box=Box(x + left, y + top, width, height), landmarks=landmarks)
 
 
 def crop(image: NDArray[np.uint8], box: Box, margin: float = 1.0) -> NDArray[np.uint8]:

@@ -1,6 +1,7 @@
 """How a photograph is searched: closer where asked, again where nothing was found, turned where a face is doubtful.
 
-A video is not searched so: there the next frame is the second chance.
+A video is not searched so: there the next frame is the second chance. A picture that is said to be a face is looked at
+in both.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ class PhotoSearch:
         """Return the faces in a picture, the largest first; image: as for `Detector.detect`."""
         found = self._first(detector, image)
         if found and found[0].whole:
-            found = (_whole_upright(image, found[0]),)
+            found = (whole_upright(image, found[0]),)
         elif not found and self.second_look:
             found = second_look(detector, image)
         elif self.second_look:
@@ -143,8 +144,11 @@ def second_look(detector: Detector, image: Picture) -> tuple[Detection, ...]:
     return largest_first([replace(scaled(face, 1 / scale), levels=levels) for face in found])
 
 
-def _whole_upright(image: Picture, face: Detection) -> Detection:
-    """Return a picture that is said to be a face with how surely it shows one, turned where it shows it surer so."""
+def whole_upright(image: Picture, face: Detection) -> Detection:
+    """Return a picture that is said to be a face with how surely it shows one, turned where it shows it surer so.
+
+    Of a photograph and of a frame of a video alike.
+    """
     score = face_score(image)
     if score >= _DOUBTFUL:
         return replace(face, score=score)

@@ -21,7 +21,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.detect.base import Box, Detection, Detector, Landmarks
+from mien.detect.base import Detection, Detector
 from mien.errors import ImageError
 from mien.faceset.crops import Cut, cut_out, likeness, status_of
 from mien.faceset.row import CONTENT_BYTES, SHOWN
@@ -154,7 +154,7 @@ class SearchLog:
                 return []
             for line in lines[1:]:
                 frame, faces = json.loads(line)
-                self._found[frame] = [_detection(*values) for values in faces]
+                self._found[frame] = [Detection.from_json(values) for values in faces]
         except (OSError, ValueError, LookupError, TypeError):
             self._found.clear()
             return []
@@ -164,14 +164,14 @@ class SearchLog:
         """Return the faces of a frame: those of the file, or those that are found now."""
         if (stored := self._found.get(frame.index)) is not None:
             return stored
-        values = [_values(face) for face in detect()]
+        values = [face.to_json() for face in detect()]
         with self._lock:
             try:
                 self._file.write(f"{json.dumps([frame.index, values])}\n")
                 self._file.flush()
             except OSError as error:
                 raise cannot_write(self._path, error) from error
-        return [_detection(*one) for one in values]  # as it would come out of the file
+        return [Detection.from_json(one) for one in values]  # as it would come out of the file
 
     def close(self, *, done: bool) -> None:
         """done: the film is, and its faces are in the table."""
@@ -180,32 +180,6 @@ class SearchLog:
         if done:
             with suppress(OSError):
                 self._path.unlink()
-
-
-_Values = tuple[list[float], float | None, list[list[float]] | None, bool, list[float] | None]
-
-
-def _values(face: Detection) -> _Values:
-    points = face.landmarks and [[float(one) for one in point] for point in face.landmarks]
-    score = None if face.score is None else float(face.score)
-    return (
-        [float(one) for one in face.box],
-        score,
-        points,
-        face.whole,
-        face.levels and [*map(float, face.levels)],
-    )
-
-
-def _detection(
-    box: list[float],
-    score: float | None,
-    points: list[list[float]] | None,
-    whole: bool,
-    levels: list[float] | None,
-) -> Detection:
-    landmarks = Landmarks.of(points) if points else None
-    return Detection(Box(*box), score, landmarks, whole, (levels[0], levels[1]) if levels else None)
 
 
 def film_faces(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -10,7 +11,17 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from mien.errors import ConfigError, DataError, ModelError
-from mien.model.metadata import METADATA_KEY, SHIPPED, Metadata, ModelFolder, read_model_folder
+from mien.model.metadata import (
+    INT8_FILE,
+    METADATA_FILE,
+    METADATA_KEY,
+    MODEL_FILE,
+    SHIPPED,
+    Metadata,
+    ModelFolder,
+    file_sha256,
+    read_model_folder,
+)
 from mien.model.preprocess import to_model_inputs
 from mien.model.session import Session, open_session
 
@@ -57,6 +68,19 @@ class Classifier:
         if path.is_relative_to(SHIPPED):
             return _shipped, (path.relative_to(SHIPPED), self._opened[1])
         return Classifier, (path, self._opened[1])
+
+    @property
+    def precision(self) -> str:
+        """The form that runs: float32 or int8."""
+        return "int8" if self.file.name == INT8_FILE else "float32"
+
+    @property
+    def sha256(self) -> str:
+        """Of all files that answers hang on, whichever form runs; of a bare file, of that."""
+        beside = [self.file.with_name(name) for name in (METADATA_FILE, MODEL_FILE, INT8_FILE)]
+        files = beside if self.file in beside else [self.file]
+        told = "".join(file_sha256(file) for file in files if file.is_file())
+        return hashlib.sha256(told.encode()).hexdigest()
 
     def predict(self, crops: Sequence[NDArray[np.uint8]]) -> dict[str, NDArray[np.float32]]:
         """Prepare crops as the network was trained and return their probabilities.

@@ -16,6 +16,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from mien._version import __version__
 from mien.detect.base import Detection, Detector, align
 from mien.detect.mien import MienDetector
 from mien.detect.registry import chosen_file, open_detector
@@ -61,6 +62,7 @@ _DOORS = "a path, an RGB array (height, width, 3) of uint8, the bytes of a pictu
 # A round is decoded while the one before is searched, so at most two are in memory. For each thread eight pictures,
 # enough for one call of the network, and 24 megapixels (72 MB), a photograph of a large camera.
 _PICTURES_EACH, _PIXELS_EACH = 8, 24_000_000
+_DIGEST = 12  # letters of a SHA-256 in `Analyzer.settings`
 T = TypeVar("T")
 Answer = Faces | ImageError
 Warn = Callable[[str], None]
@@ -107,6 +109,22 @@ class Analyzer:
             f"{', '.join(self.head.labels)})"
         )
 
+    def settings(self) -> dict[str, Any]:
+        """Return all that answers hang on, as JSON takes it, each as it came out (never auto, never a path).
+
+        Who goes on with earlier answers keeps them beside those and compares: see `difference`.
+        """
+        return {
+            "mien": __version__,
+            "model": f"{self.metadata.name} {self._classifier.sha256[:_DIGEST]}",
+            "precision": self._classifier.precision,
+            "head": self.head.name,
+            "prior": self.prior.name,
+            "tta": self.tta,
+            "detector": f"{self.detector.name} {self.detector.metadata.get('sha256', '')[:_DIGEST]}".strip(),
+            **vars(self.search),
+        }
+
     def __call__(self, picture: Any) -> Faces:
         """Return the faces in one picture, the largest first.
 
@@ -121,6 +139,8 @@ class Analyzer:
             return self.analyze_pil(picture)
         if hasattr(picture, "shape"):
             return self.analyze(picture)
+        if hasattr(picture, "read"):
+            raise DataError(f"a picture must be {_DOORS}; of an open file give its content: file.read()")
         many = isinstance(picture, Iterable)
         raise DataError(
             f"a picture must be {_DOORS}; got {type(picture).__name__}"
@@ -134,6 +154,7 @@ class Analyzer:
         that OpenCV read is BGR: turn it round first (`image[:, :, ::-1]`). Raises DataError for another shape or
         type.
         """
+        image = _as_array(image)
         faces = self.analyze_batch([image])[0]
         return Faces(faces, image, coarse=faces.coarse)
 
@@ -166,8 +187,7 @@ class Analyzer:
         found: list[tuple[Detection, ...]] = []
         inputs = [to_model_inputs([], self.metadata.preprocess)]
         coarse: list[bool] = []
-        for image in images:
-            _check(image)
+        for image in map(_as_array, images):
             found.append(self.detect(image))
             inputs.append(self._prepare(image, found[-1]))
             coarse.append(self.search.coarse(self.detector, image))
@@ -250,6 +270,18 @@ class Analyzer:
         )
 
 
+def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Return the first setting in which a run differs from an earlier one, for 'was begun …'; '' where none does.
+
+    before, now: as `Analyzer.settings` gives them, whatever else was asked for beside.
+    """
+    for name in {**now, **before}:
+        was, value = before.get(name), now.get(name)
+        if was != value:
+            return f"with {name} {was}, this is {value}: answers would mix"
+    return ""
+
+
 def load(
     model: str | Path | None = None,
     *,
@@ -319,17 +351,43 @@ def model_folder(model: str | Path | None) -> Path:
     return path
 
 
-def _check(image: NDArray[np.uint8]) -> None:
+def _as_array(image: Any) -> NDArray[np.uint8]:
+    """Return an array, or a tensor of another library as one, once it is known to be a picture; else DataError."""
     shape = getattr(image, "shape", None)
-    fits = shape is not None and len(shape) in (2, 3) and shape[2:] in ((), (1,), (3,))
-    if not fits or image.dtype != np.uint8:
-        got = (
-            f"{type(image).__name__}" if shape is None else f"shape {shape} of {getattr(image, 'dtype', '?')}"
-        )
-        raise DataError(
-            "a picture must be an array (height, width), grey, or (height, width, 3), RGB, of uint8 levels "
-            f"0-255, got {got}; for files, bytes and Pillow images use analyze_file, analyze_bytes, analyze_pil"
-        )
+    if shape is not None and not isinstance(image, np.ndarray) and hasattr(image, "__array__"):
+        try:
+            image = np.asarray(image)
+        except (TypeError, ValueError, RuntimeError) as error:  # on a graphics card, or with a gradient
+            raise DataError(
+                f"{type(image).__name__} is no array ({error}); bring it to the CPU first"
+            ) from error
+        shape = image.shape
+    fits = shape is not None and len(shape) in (2, 3) and tuple(shape[2:]) in ((), (1,), (3,))
+    if isinstance(image, np.ndarray) and fits and image.dtype == np.uint8:
+        return image
+    got = (
+        f"{type(image).__name__}"
+        if shape is None
+        else f"shape {tuple(shape)} of {getattr(image, 'dtype', '?')}"
+    )
+    raise DataError(
+        "a picture must be an array (height, width), grey, or (height, width, 3), RGB, of uint8 levels "
+        f"0-255, got {got}; {_how_to_mend(image)}"
+    )
+
+
+def _how_to_mend(image: Any) -> str:
+    if not isinstance(image, np.ndarray):
+        return "for files, bytes and Pillow images use analyze_file, analyze_bytes, analyze_pil"
+    if image.ndim == 4:
+        return "for several pictures use analyze_batch"
+    if image.ndim == 3 and image.shape[0] in (1, 3) and image.shape[2] > 4:
+        return "put the channels last: image.transpose(1, 2, 0)"
+    if image.ndim == 3 and image.shape[2] == 4:
+        return "leave the fourth channel out: image[:, :, :3]"
+    if image.dtype.kind == "f":
+        return "levels from 0 to 1 become such by (255 * image).astype('uint8'), those to 255 by image.astype('uint8')"
+    return "bring its levels to 0-255 and call image.astype('uint8')"
 
 
 class PictureFile(Protocol):

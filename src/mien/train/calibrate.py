@@ -168,10 +168,12 @@ def favourite_score(
 def _targets(
     name: str, labels: tuple[str, ...], split: Split
 ) -> tuple[NDArray[np.bool_], NDArray[np.floating[Any]]]:
-    """Return which faces count, (n,), and what they should be answered with, (n, labels)."""
+    """Return which faces count, (n,), and what they should be answered with, (n, labels).
+
+    Soft labels of a table are their largest share here, as everywhere where answers are judged: see `blended`.
+    """
     if name != "votes":
-        wanted = np.eye(len(labels))[split.labels] if split.shares is None else split.shares
-        return np.ones(len(split), bool), wanted
+        return np.ones(len(split), bool), np.eye(len(labels))[split.labels]
     votes = np.zeros((len(split), len(labels))) if split.votes is None else split.votes
     total = votes.sum(axis=1, keepdims=True)
     return total[:, 0] > 0, votes / np.maximum(total, 1)

@@ -99,14 +99,14 @@ def _as_they_are(pictures: Pictures, how: Preprocess) -> NDArray[np.uint8] | Non
 
 
 def weights_of_classes(
-    labels: NDArray[np.int64], classes: tuple[str, ...], class_weights: str
+    targets: NDArray[np.float32], classes: tuple[str, ...], class_weights: str
 ) -> NDArray[np.float32]:
-    """Return one weight a class, with a mean of 1 over the pictures.
+    """Return one weight a class. A picture's is the mean of those of its classes by their shares; all have a mean of 1.
 
-    class_weights: none, sqrt (proportional to 1 / sqrt(count)) or full (1 / count, scikit-learn's 'balanced').
-    Raises DataError for a class without pictures.
+    targets: (n, classes), rows sum to 1. class_weights: none, sqrt (proportional to 1 / sqrt(count)) or full (1 /
+    count, scikit-learn's 'balanced'); a count is a sum of shares. Raises DataError for a class that no picture shows.
     """
-    counts = np.bincount(labels, minlength=len(classes)).astype(np.float64)
+    counts = targets.sum(axis=0, dtype=np.float64)
     if not counts.all():
         missing = ", ".join(name for name, count in zip(classes, counts, strict=True) if not count)
         raise DataError(
@@ -150,20 +150,21 @@ class Loader:
         self._inputs, self._config, self._heads = inputs, config, heads
         self._size = config.batch_size
         self._drop_rest, self._side, self._views, self._share = drop_rest, size, views, share
-        self._labels, self._shares = split.labels, split.shares
+        hard = np.eye(len(heads[0]), dtype=np.float32)
+        self._targets = hard[split.labels] if split.shares is None else split.shares
         self._votes = split.votes if len(heads) > 1 else None
         weights_of_classes(
-            split.labels, heads[0], config.class_weights
+            self._targets, heads[0], config.class_weights
         )  # complains of an empty class before the start
 
     def __len__(self) -> int:
         """Steps an epoch."""
-        whole, rest = divmod(len(self._labels), self._size)
+        whole, rest = divmod(len(self._targets), self._size)
         return whole + (rest > 0 and not self._drop_rest)
 
     def order(self, number: int) -> NDArray[np.intp]:
         """Return the rows of the split as an epoch takes them; mixup adds others to each."""
-        return np.random.default_rng((self._config.seed, number)).permutation(len(self._labels))
+        return np.random.default_rng((self._config.seed, number)).permutation(len(self._targets))
 
     def epoch(self, number: int, mix: bool, class_weights: str) -> Iterator[Batch]:
         """Yield the batches of one epoch, prepared ahead in another thread.
@@ -172,7 +173,7 @@ class Loader:
         TrainConfig; a later phase may change it.
         """
         seed = self._config.seed
-        weights = weights_of_classes(self._labels, self._heads[0], class_weights)
+        weights = weights_of_classes(self._targets, self._heads[0], class_weights)
         order = self.order(number)
         parts = [order[start : start + self._size] for start in range(0, len(order), self._size)][: len(self)]
         with ThreadPoolExecutor(1, "mien-batches") as pool:
@@ -206,13 +207,9 @@ class Loader:
         inputs = augment(
             self._inputs(indices[rows]), rng, config, None if self._views else self._side, Part(count, rows)
         )
-        labels = self._labels[indices[rows]]
-        classes = len(self._heads[0])
-        wanted = (
-            np.eye(classes, dtype=np.float32)[labels] if self._shares is None else self._shares[indices[rows]]
-        )
-        targets = [wanted * (1 - config.label_smoothing) + config.label_smoothing / classes]
-        weights = [class_weight[labels]]
+        wanted = self._targets[indices[rows]]
+        targets = [wanted * (1 - config.label_smoothing) + config.label_smoothing / wanted.shape[1]]
+        weights = [wanted @ class_weight]
         if self._votes is not None:
             votes = self._votes[indices[rows]]
             total = votes.sum(axis=1, keepdims=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.detect.base import Box, Detection, Detector, Landmarks, resized
+from mien.detect.base import Box, Detection, Detector, Landmarks, resized, scaled
+from mien.detect.search import whole_upright
 from mien.errors import ConfigError, DataError
 from mien.predict.analyzer import Analyzer
 from mien.predict.results import Face
@@ -219,10 +220,9 @@ def detect_in_frame(image: NDArray[np.uint8], analyzer: Analyzer, detect_size: i
 
 def detect_resized(image: NDArray[np.uint8], detector: Detector, detect_size: int) -> tuple[Detection, ...]:
     """Detect faces in a picture shrunk to `detect_size` on its longer side; boxes are in pixels of the picture."""
-    if max(image.shape[:2]) <= detect_size:
-        return detector.detect(image)
-    small, scale = resized(image, detect_size)
-    return tuple(_scaled(face, 1 / scale) for face in detector.detect(small))
+    small, scale = resized(image, detect_size) if max(image.shape[:2]) > detect_size else (image, 1.0)
+    found = (scaled(face, 1 / scale) for face in detector.detect(small))
+    return tuple(whole_upright(image, face) if face.whole else face for face in found)
 
 
 def decided(
@@ -282,21 +282,12 @@ def _largest_first(boxes: Sequence[TrackedBox]) -> tuple[TrackedBox, ...]:
     return tuple(sorted(confirmed, key=lambda box: -box.found.area))
 
 
-def _scaled(face: Detection, scale: float) -> Detection:
-    return _made(np.array(face.box) * scale, face.score, _points(face, scale))
-
-
 def _between(first: Detection, second: Detection, share: float) -> Detection:
     """Return the face `share` of the way from one box to another; as sure as the less sure of both."""
+
+    def mean(begin: Sequence[Any], end: Sequence[Any]) -> NDArray[np.float64]:
+        return (1 - share) * np.asarray(begin, float) + share * np.asarray(end, float)
+
     score = None if first.score is None or second.score is None else min(first.score, second.score)
-    begin, end = _points(first), _points(second)
-    points = None if begin is None or end is None else (1 - share) * begin + share * end
-    return _made((1 - share) * np.array(first.box) + share * np.array(second.box), score, points)
-
-
-def _points(face: Detection, scale: float = 1.0) -> NDArray[np.float64] | None:
-    return None if face.landmarks is None else np.array(face.landmarks, np.float64) * scale
-
-
-def _made(box: NDArray[np.float64], score: float | None, points: NDArray[np.float64] | None) -> Detection:
-    return Detection(Box(*box.tolist()), score, None if points is None else Landmarks.of(points))
+    points = first.landmarks and second.landmarks and Landmarks.of(mean(first.landmarks, second.landmarks))
+    return replace(first, box=Box(*mean(first.box, second.box).tolist()), score=score, landmarks=points)

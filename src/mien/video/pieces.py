@@ -29,7 +29,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.detect.base import Box, Detection, Landmarks
+from mien.detect.base import Detection
 from mien.errors import MienError
 from mien.predict.analyzer import Analyzer
 from mien.video.analyze import (
@@ -141,7 +141,7 @@ def look(
     def find(frame: Frame) -> None:
         if frame.index - first not in faces:
             found = detect_in_frame(frame.image, analyzer, settings.detect_size)
-            faces[frame.index - first] = [_plain(face) for face in found]
+            faces[frame.index - first] = [face.to_json() for face in found]
 
     cuts: list[int] = []
     with open_video(path, stream) as video:
@@ -175,7 +175,7 @@ def wanted(plan: Outline, looks: Sequence[Plain], settings: VideoSettings) -> li
     for frame, boxes in _followed(plan, looks, settings, Clock(1 / plan.fps)):
         if boxes:
             piece = bisect.bisect_right(plan.firsts, frame.index) - 1
-            faces = [_plain(box.found) for box in boxes]
+            faces = [box.found.to_json() for box in boxes]
             found[piece].append([frame.index - plan.firsts[piece], faces])
     return found
 
@@ -191,7 +191,7 @@ def name(
 ) -> list[list[list[float]]]:
     """Return the probabilities of each face of each frame that `wanted` names in one piece; NotAlike."""
     answer: list[list[list[float]]] = []
-    waiting = [(place, [_detection(one) for one in found]) for place, found in faces]
+    waiting = [(place, [Detection.from_json(one) for one in found]) for place, found in faces]
     together = max(1, min(16, _BYTES // max(1, 3 * plan.size_px[0] * plan.size_px[1])))
     with open_video(path, stream) as video:
         images = _images(video, plan, piece, [place for place, _ in waiting]) if waiting else iter(())
@@ -254,7 +254,7 @@ def _followed(
     def find(frame: Frame) -> list[Detection]:
         if (found := faces.pop(frame.index, None)) is None:
             raise NotAlike("in a keyframe of the video nobody has looked for faces")
-        return [_detection(one) for one in found]
+        return [Detection.from_json(one) for one in found]
 
     stride = settings.stride_at(plan.fps)
     for row in decided(keyframes(decided_cuts(frames()), stride, find, settings), settings, 1):
@@ -290,22 +290,3 @@ def _images(video: Video, plan: Outline, piece: int, places: Sequence[int]) -> I
             yield image
             if (next_place := next(waiting, None)) is None:
                 return
-
-
-def _plain(face: Detection) -> list[Any]:
-    points = face.landmarks
-    return [
-        list(face.box), face.score, None if points is None else [list(point) for point in points], face.whole,
-        None if face.levels is None else list(face.levels),
-    ]  # fmt: skip
-
-
-def _detection(plain: Sequence[Any]) -> Detection:
-    box, score, points, whole, levels = plain
-    return Detection(
-        Box(*box),
-        score,
-        None if points is None else Landmarks.of(points),
-        whole,
-        None if levels is None else (levels[0], levels[1]),
-    )

@@ -77,12 +77,12 @@ class FaceHistory:
             self._step_s *= 2
 
     def seen_px(
-        self, edges_s: NDArray[np.float64], hold_s: float
+        self, edges_s: NDArray[np.float64], step_s: float
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Return the mean probabilities in each stretch of time, and whether the face was seen in it.
 
-        edges_s: (n + 1,) growing. Returns (n, labels) and (n,). A frame lasts until the next one, but no longer than
-        `hold_s`; so short videos have no holes between their frames.
+        edges_s: (n + 1,) growing. step_s: from frame to frame. Returns (n, labels) and (n,). A frame lasts until the
+        face's next one, so that short videos have no holes; where that is more than three frames away, `step_s`.
         """
         times, shares = self.times_s, self.shares
         sums = np.vstack([np.zeros((1, self._labels)), np.cumsum(shares, axis=0, dtype=np.float64)])
@@ -90,7 +90,9 @@ class FaceHistory:
         count = end - first
         means = (sums[end] - sums[first]) / np.maximum(count, 1)[:, None]
         before = np.maximum(first - 1, 0)
-        held = (count == 0) & (first > 0) & (edges_s[:-1] - times[before] <= hold_s)
+        gaps = np.append(np.diff(times), np.inf)
+        lasts = np.where(gaps <= _HOLD_FRAMES * step_s, gaps, step_s)
+        held = (count == 0) & (first > 0) & (edges_s[:-1] - times[before] < lasts[before])
         means[held] = shares[before[held]]
         return means.astype(np.float32), (count > 0) | held
 
@@ -163,7 +165,7 @@ def _heading(canvas: Picture, timeline: Timeline, title: str, shown: int) -> Non
 def _row(canvas: Picture, timeline: Timeline, face: FaceHistory, top: int) -> None:
     _portrait(canvas, face, top)
     edges_s = np.linspace(0, timeline.length_s, _WIDTH_PX - _LEFT_PX - _RIGHT_PX + 1)
-    shares, seen = face.seen_px(edges_s, _HOLD_FRAMES * timeline.step_s)
+    shares, seen = face.seen_px(edges_s, timeline.step_s)
     below = top + _STRIP_PX
     band = canvas[below : below + _BAND_PX, _LEFT_PX : _WIDTH_PX - _RIGHT_PX]
     band[:] = _stacked(shares, seen, label_colours(timeline.labels))

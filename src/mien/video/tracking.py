@@ -384,7 +384,8 @@ def with_cuts(frames: Iterable[Frame]) -> Iterator[tuple[Frame, bool]]:
 
     Content-aware detection, as PySceneDetect's adaptive detector does it: a change must take in a fifth of the picture,
     and be large beside the changes around it. The last two frames before the cut must both differ from the first two
-    after it, so that the flash of a camera, which changes one frame alone, is none. Slow dissolves are not found.
+    after it, so that the flash of a camera, which changes one frame alone, is none; and no shift may bring one upon the
+    other, so that a jerk of the camera is none either. Slow dissolves are not found.
     """
     return decided_cuts(possible_cuts(frames))
 
@@ -426,11 +427,45 @@ def _cut(before: list[NDArray[np.float32]], after: list[NDArray[np.float32]]) ->
 
 
 def _is_cut(before: list[NDArray[np.float32]], after: list[NDArray[np.float32]]) -> bool:
-    pairs = [np.abs(one - other) for one in before for other in after]
-    if min(float((pair.max(axis=2) > _LEVELS).mean()) for pair in pairs) < _SHARE:
+    pairs = [(one, other) for one in before for other in after]
+    if any(_changed(one, other) < _SHARE for one, other in pairs):
         return False
     within = max(float(np.abs(shot[0] - shot[-1]).mean()) for shot in (before, after))
-    return min(float(pair.mean()) for pair in pairs) >= _TIMES * within
+    if any(float(np.abs(one - other).mean()) < _TIMES * within for one, other in pairs):
+        return False
+    return all(_changed(_moved(one, other), other) >= _SHARE for one, other in pairs)
+
+
+def _changed(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    """Return the share of the places, of those that both have (NaN: none), whose level differs."""
+    change = np.abs(one - other).max(axis=2)
+    seen = ~np.isnan(change)
+    return float((change > _LEVELS).sum() / seen.sum())
+
+
+def _moved(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Shift a small picture to where it fits another best; what comes in from outside is NaN.
+
+    Its middle is sought in the other, so it moves by a quarter of the picture at most; a parabola through the least
+    squared difference and its neighbours gives parts of a pixel.
+    """
+    width, height = _SIZE_PX
+    across, down = width // 4, height // 4
+    costs = cv2.matchTemplate(other, one[down : height - down, across : width - across], cv2.TM_SQDIFF)
+    row, column = np.unravel_index(costs.argmin(), costs.shape)
+    right = column + _lowest(costs[row], int(column)) - across
+    below = row + _lowest(costs[:, column], int(row)) - down
+    matrix = np.array([[1, 0, right], [0, 1, below]], np.float64)
+    return np.asarray(cv2.warpAffine(one, matrix, _SIZE_PX, borderValue=(math.nan,) * 3), np.float32)
+
+
+def _lowest(costs: NDArray[np.float32], least: int) -> float:
+    """Return how far beside the least of some costs a parabola through it and its neighbours is lowest."""
+    if not 0 < least < len(costs) - 1:
+        return 0.0
+    left, middle, right = costs[least - 1 : least + 2].tolist()
+    bend = left - 2 * middle + right
+    return 0.5 * (left - right) / bend if bend > 0 else 0.0
 
 
 def _small(frame: Frame) -> NDArray[np.float32]:

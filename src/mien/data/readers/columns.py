@@ -28,8 +28,8 @@ _FEW = 8  # different cells in a column that may say something else than a text
 class Columns:
     """The places of the columns that are used; None where there is none. notes: what is said of them.
 
-    several: what cells with several labels mean. numbered: whether 0, 1 and 2 in the column of the split are train,
-    validation and test.
+    label: where there are shares, of the rows that have none. several: what cells with several labels mean. numbered:
+    whether 0, 1 and 2 in the column of the split are train, validation and test.
     """
 
     path: int
@@ -41,6 +41,7 @@ class Columns:
     flags: dict[int, str] = field(default_factory=dict)  # place to what 'yes' means
     group: int | None = None
     box: tuple[int, ...] = ()
+    corners: bool = False  # whether the box is left, top, right, bottom; else left, top, width, height
     notes: list[str] = field(default_factory=list)
 
     def split_word(self, cell: str) -> str | None:
@@ -85,9 +86,7 @@ def choose_columns(
             notes.append(f"no row is {' or '.join(empty)}; these columns are not used")
     if label is None and not shares:
         label = words.need_column(header, words.LABEL_COLUMNS, source, "--label-column")
-    columns = Columns(place, None if shares else label, shares, notes=notes)
-    if shares and label is not None:
-        columns.notes.append(f"the column {header[label]!r} is not used: the soft labels beside it say more")
+    columns = Columns(place, label, shares, notes=notes)
     rest = [
         other
         for name in words.LABEL_COLUMNS
@@ -101,14 +100,16 @@ def choose_columns(
     for used in (place, columns.label):
         if used is not None and (count := list(header).count(header[used])) > 1:
             columns.notes.append(f"the first of {count} columns {clipped(header[used])!r} is used")
-    if columns.label is not None:
+    if columns.label is not None and not shares:
         columns.several = _several_labels(columns, [row[columns.label] for row in rows], config)
     _find_split(columns, header, rows, config, source)
     _find_group(columns, header, rows, config)
-    boxes = [words.pick_column(header, [name]) for name in words.BOX_COLUMNS]
-    if None not in boxes:
-        columns.box = tuple(box for box in boxes if box is not None)
-        columns.notes.append("faces are cut out by the table's boxes")
+    for names in (*words.BOXES, *words.CORNERS):
+        boxes = [words.pick_column(header, [name]) for name in names]
+        if None not in boxes and not columns.box:
+            columns.box = tuple(box for box in boxes if box is not None)
+            columns.corners = names in words.CORNERS
+            columns.notes.append(f"faces are cut out by the table's boxes ({', '.join(names)})")
     return columns
 
 
@@ -200,7 +201,7 @@ def _with_ones(
 def _is_some(cell: str) -> bool:
     """Say whether a cell is more than a zero; what is no number is, so that it is refused where it is read."""
     try:
-        return float(cell or 0) != 0
+        return words.as_float(cell or "0") != 0
     except ValueError:
         return words.yes_or_no(cell) is not False
 

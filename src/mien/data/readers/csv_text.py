@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from mien.errors import DataError
-from mien.files import without_spreadsheet_guard
+from mien.files import clipped, without_spreadsheet_guard
 
 CSV_SUFFIXES = (".csv", ".tsv", ".csv.gz", ".csv.xz", ".tsv.gz", ".tsv.xz")
 _LONGEST_LINE = 10_000_000  # characters; a FER-2013 row has 9,000
@@ -28,16 +28,16 @@ def is_csv(path: Path) -> bool:
     return path.name.lower().endswith(CSV_SUFFIXES)
 
 
-def rows_of(path: Path) -> Iterator[list[str]]:
+def rows_of(path: Path, notes: list[str] | None = None) -> Iterator[list[str]]:
     """Yield the rows of a csv (`.csv`, `.tsv`, `.csv.gz`, `.csv.xz`), its header first.
 
     Columns are separated by what the header has most of: commas, semicolons, tabs or upright bars; or by what Excel's
-    first line `sep=;` says. Raises DataError when the file cannot be opened, is no text, its
+    first line `sep=;` says. notes: see lines_of. Raises DataError when the file cannot be opened, is no text, its
     compression is damaged, or a line or the number of rows is beyond what a table has.
     """
     limit = csv.field_size_limit(_LONGEST_LINE)
     try:
-        lines = lines_of(path)
+        lines = lines_of(path, notes)
         header = next(lines, "")
         if told := re.fullmatch(r'"?sep=(.)"?\s*', header, re.IGNORECASE):
             rows = csv.reader(lines, delimiter=told[1])
@@ -57,11 +57,23 @@ def rows_of(path: Path) -> Iterator[list[str]]:
         csv.field_size_limit(limit)
 
 
-def lines_of(path: Path) -> Iterator[str]:
-    """Yield the lines of a text file, plain or compressed, with the same bounds and errors as rows_of."""
+def lines_of(path: Path, notes: list[str] | None = None) -> Iterator[str]:
+    """Yield the lines of a text file, plain or compressed, with the same bounds and errors as rows_of.
+
+    What is no UTF-8 is read as Windows-1252, which Excel writes as 'CSV' in the Americas and western Europe; notes
+    grows by a line that says so.
+    """
+    given, plain = 0, True
     try:
-        with _opened(path) as text:
-            yield from _lines(text, path)
+        try:
+            with _opened(path) as text:
+                for line in _lines(text, path):
+                    given, plain = given + 1, plain and line.isascii()
+                    yield line
+        except UnicodeDecodeError as error:
+            if not plain or error.encoding != "utf-8":  # some of it is UTF-8: a mixture, or damaged
+                raise
+            yield from _in_windows_1252(path, given, notes)
     except UnicodeDecodeError as error:
         raise DataError(
             f"{path} is not UTF-8 text ({error.reason}); save it as UTF-8 (in Excel: 'CSV UTF-8')"
@@ -70,6 +82,21 @@ def lines_of(path: Path) -> Iterator[str]:
         raise DataError(f"{path} is damaged: {error}; get the file again") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _in_windows_1252(path: Path, given: int, notes: list[str] | None) -> Iterator[str]:
+    """Yield the lines after the first `given`, which are the same in UTF-8."""
+    with _open(path, "rt", "cp1252") as text:
+        for number, line in enumerate(_lines(text, path)):
+            if number < given:
+                continue
+            if notes is not None and (word := re.search(r"\w*[^\x00-\x7f]\w*", line)):
+                notes.append(
+                    f"{path.name} is no UTF-8 and read as Windows-1252; if {clipped(word[0])!r} is not what it "
+                    "should be, save it as UTF-8 (in Excel: 'CSV UTF-8')"
+                )
+                notes = None
+            yield line
 
 
 def _lines(text: IO[str], path: Path) -> Iterator[str]:

@@ -15,7 +15,7 @@ from mien.data.dataset import DECISIONS_FILE, DataConfig
 from mien.data.index import Found, LabelledFile
 from mien.data.readers import public, words
 from mien.data.readers.public import shown_below
-from mien.data.readers.tables import is_table
+from mien.data.readers.table_rows import is_table
 from mien.data.readers.unpack import is_archive
 from mien.errors import DataError
 from mien.files import natural, plain_text
@@ -122,6 +122,13 @@ def _holds_tables(folder: Folder) -> bool:
     return bool(folder.tables) or any(_holds_tables(child) for child in folder.folders)
 
 
+def are_classes(folder: Folder) -> bool:
+    """Say whether some level of folders below is named like expressions."""
+    return _mostly_expressions([child.name for child in folder.filled]) or any(
+        map(are_classes, folder.filled)
+    )
+
+
 def find_in_folders(tree: Tree, config: DataConfig) -> Found | None:
     """Read the folders' names; None where they hold no labelled pictures. DataError where they cannot be understood."""
     reader = _Reader(tree.root.path, config)
@@ -131,6 +138,32 @@ def find_in_folders(tree: Tree, config: DataConfig) -> Found | None:
     files = reader.read(start)
     if not files:
         return None
+    return _finished(tree, reader, files)
+
+
+def find_in_names(tree: Tree, config: DataConfig) -> Found | None:
+    """Read expressions in the names of pictures that lie together (happy_001.jpg), where every name has exactly one.
+
+    None where some have none or two, or where folders may say something else; those named like splits say the splits.
+    """
+    folder = entered(tree.root)
+    splits = _named_splits(folder)
+    if len(splits) != len(folder.filled) or any(part.filled for _, part in splits):
+        return None
+    parts = [("train", folder.pictures), *((split, part.pictures) for split, part in splits)]
+    files = [
+        LabelledFile(path, shown_below(path, tree.root.path), words.expression_in(path.stem), split)
+        for split, pictures in parts
+        for path in pictures
+    ]
+    if not all(file.label for file in files) or len({file.label for file in files}) < 2:
+        return None
+    reader = _Reader(tree.root.path, config)
+    first = files[0]
+    reader.notes.append(
+        f"labels are the expressions in the file names: {first.path.name} is {first.label}; where the names tell "
+        "persons, too, --group keeps each on one side"
+    )
     return _finished(tree, reader, files)
 
 
@@ -171,7 +204,7 @@ class _Reader:
     def read(self, folder: Folder) -> list[LabelledFile]:
         """Return the labelled files of a folder; nothing where there are none."""
         pictures = folder.pictures_below()
-        if (code := public.code_of([path.name for path in pictures])) and not self._are_classes(folder):
+        if (code := public.code_of([path.name for path in pictures])) and not are_classes(folder):
             return self._coded(code, folder, pictures)
         splits = self._split_folders(folder)
         if splits is not None:
@@ -190,11 +223,6 @@ class _Reader:
                 for file in self._of_class(top, label, split)
             ]
         return list(self._classes(folder, "train"))
-
-    def _are_classes(self, folder: Folder) -> bool:
-        """Say whether some level of folders is named like expressions."""
-        names = [child.name for child in folder.filled]
-        return _mostly_expressions(names) or any(self._are_classes(child) for child in folder.filled)
 
     def _coded(self, code: public.NameCode, folder: Folder, pictures: Sequence[Path]) -> list[LabelledFile]:
         def split(path: Path) -> str:
@@ -282,7 +310,7 @@ class _Reader:
                 self._loose(top)
             for second in top.filled:
                 group = top.name if kind == "persons" else ""
-                for file in self._of_class(second, second.name, split):
+                for file in self._of_class(second, _of_two_names(second.name), split):
                     yield replace(file, group=group)
         if kind == "persons":
             self.notes.append(
@@ -331,7 +359,7 @@ class _Reader:
         if len(tops) < 2 or not (nested or all(map(_is_no_class, names))):
             return "classes"
         shared = [name for name, count in Counter(seconds).items() if count > 1]
-        if nested and _mostly_expressions(set(seconds)):
+        if nested and _mostly_expressions({_of_two_names(name) for name in seconds}):
             kind = self._above_classes(names)
             if kind != "parts" or self.config.group:
                 return kind
@@ -366,11 +394,17 @@ class _Reader:
 
     def _refuse_parts(self, folder: Folder, tops: Sequence[Folder], below: Sequence[str] | set[str]) -> None:
         names = _names(tops)
+        what = f"{self._here(folder)} holds {_listed(names)}, and in each are folders such as {_listed(sorted(below))}"
+        sets = f"name one or several as DATA ({tops[0].path} {tops[1].path})"
+        if all(map(words.looks_like_person, below)):
+            raise DataError(
+                f"{what}: {sets}; if the same persons are in several, keep each on one side: --group '^[^/]+/([^/]+)'"
+            )
+        above = "" if folder.path == self._root else f"{re.escape(self._shown(folder))}/"
         raise DataError(
-            f"{self._here(folder)} holds {_listed(names)}, and in each are folders such as {_listed(sorted(below))}: "
-            f"if they are data sets, name one or several as DATA ({tops[0].path} {tops[1].path}); if they are "
-            f"training and test pictures, call them train and test; if persons or films, add --group '^[^/]+'; if "
-            f"they are the classes, say so: --classes {','.join(names[:_LISTED])}"
+            f"{what}: if they are data sets, {sets}; if they are training and test pictures, call them train and "
+            f"test; if persons or films, add --group '^{above}[^/]+'; if they are the classes, say so: --classes "
+            f"{','.join(names[:_LISTED])}"
         )
 
     def _refuse_no_classes(self, folder: Folder, names: Sequence[str]) -> None:
@@ -403,6 +437,11 @@ def _named_splits(folder: Folder) -> list[tuple[str, Folder]]:
 def _mostly_expressions(names: Sequence[str] | set[str]) -> bool:
     found = words.expressions_among(names)
     return found > 1 and 2 * found >= len(names)
+
+
+def _of_two_names(name: str) -> str:
+    """Return the expression in the name of a folder that holds another name, too (aia_anger); else the name itself."""
+    return name if is_expression(name) else words.expression_in(name) or name
 
 
 def _is_no_class(name: str) -> bool:

@@ -1,8 +1,7 @@
-"""A table (CSV, Parquet or JSON Lines) of picture paths and labels, whatever its columns are called."""
+"""A table (`table_rows`) of picture paths and labels, whatever its columns are called."""
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections import Counter
@@ -13,41 +12,20 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from mien.data.dataset import DataConfig
 from mien.data.index import Box, Found, LabelledFile
 from mien.data.readers import words
-from mien.data.readers.columns import Columns, choose_columns, plain_label, share_columns
-from mien.data.readers.csv_text import is_csv, lines_of, rows_of
+from mien.data.readers.columns import Columns, choose_columns, plain_label
 from mien.data.readers.public import AFFECTNET, NO_EXPRESSION, RAFDB, RAFDB_NOTE, is_rafdb
-from mien.data.readers.unpack import parquet_rows
+from mien.data.readers.table_rows import rows_in
 from mien.errors import DataError
 from mien.files import clipped, plain_text
 from mien.images.listing import folder_entries, ignored_folder, is_folder, list_pictures
+from mien.labels import canonical
 
 _AFFECTNET_PATH = "subdirectory_filepath"
 _SUFFIXES = (".jpg", ".png", ".jpeg")  # tried where a table's names have none
 _TRIED = 50  # paths looked at to find out where they start
-_JSON_LINES = (".jsonl", ".ndjson")
+_WHOLE = re.compile(r"/|\\\\|[a-z]:[/\\]|[a-z0-9]{2,}://", re.IGNORECASE)  # a path from a root, an address
+_SUM_TOLERANCE = 0.02  # of shares that were rounded to two or three decimals
 _DEEPEST = 12  # folders of a path that are looked at
-
-
-def is_table(path: Path) -> bool:
-    return is_csv(path) or path.suffix.lower() in (".parquet", *_JSON_LINES)
-
-
-def header_of(path: Path) -> list[str]:
-    """Return a table's first line; nothing where it cannot be read as a table."""
-    try:
-        return next(_rows(path), [])
-    except DataError:
-        return []
-
-
-def has_labels(path: Path) -> bool:
-    """Say whether a table names pictures and their labels, as far as its first line tells."""
-    header = header_of(path)
-    labelled = (
-        words.pick_column(header, words.LABEL_COLUMNS) is not None
-        or len(share_columns(path.name, header, None)) > 1
-    )
-    return labelled and words.pick_column(header, words.PATH_COLUMNS) is not None
 
 
 def find_in_table(path: Path, config: DataConfig, split: str | None = None) -> Found:
@@ -56,7 +34,8 @@ def find_in_table(path: Path, config: DataConfig, split: str | None = None) -> F
     split: the split of rows where the table itself does not say (`train.csv`); None: train. A missing file is listed as
     unreadable; DataError where all are missing.
     """
-    rows = _rows(path)
+    notes: list[str] = []
+    rows = rows_in(path, notes)
     header = next(rows, [])
     table = [(number, row) for number, row in enumerate(rows, start=1) if any(map(str.strip, row))]
     for number, row in table:
@@ -66,58 +45,13 @@ def find_in_table(path: Path, config: DataConfig, split: str | None = None) -> F
                 f"(names with a comma stand in double quotes)"
             )
     columns = choose_columns(path, header, [row for _, row in table], config)
+    columns.notes[:0] = notes
     if not table:
         raise DataError(f"{path} has no rows below its header; nothing to read")
     found = _Rows(path, header, columns, config, split)
     for number, row in table:
         found.add(number, row)
     return found.finished()
-
-
-def _rows(path: Path) -> Iterator[list[str]]:
-    suffix = path.suffix.lower()
-    return (
-        parquet_rows(path)
-        if suffix == ".parquet"
-        else _jsonl_rows(path)
-        if suffix in _JSON_LINES
-        else rows_of(path)
-    )
-
-
-def _jsonl_rows(path: Path) -> Iterator[list[str]]:
-    names = list(
-        dict.fromkeys(name for values in _objects(path) for name in values)
-    )  # some stand in some lines only
-    if names:
-        yield names
-    for values in _objects(path):
-        yield [_json_cell(values.get(name)) for name in names]
-
-
-def _objects(path: Path) -> Iterator[dict[str, object]]:
-    for number, line in enumerate(lines_of(path), start=1):
-        if not line.strip():
-            continue
-        try:
-            values = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise DataError(
-                f"{path.name} line {number} is no JSON ({clipped(str(error))}); mend or delete it"
-            ) from error
-        if not isinstance(values, dict):
-            raise DataError(
-                f"{path.name} line {number} is no object with names and values; mend or delete it"
-            )
-        yield values
-
-
-def _json_cell(value: object) -> str:
-    if isinstance(value, list) and all(isinstance(one, str | int) for one in value):
-        return "|".join(map(str, value))  # several labels
-    if isinstance(value, dict) and isinstance(path := value.get("path", value.get("file_name")), str):
-        return path
-    return "" if value is None else value if isinstance(value, str) else json.dumps(value)
 
 
 class _Rows:
@@ -144,7 +78,9 @@ class _Rows:
         self._multiple: dict[
             int, tuple[str, ...]
         ] = {}  # place among the files to its labels, where they are several
-        self._tied = 0  # rows of soft labels in which several classes have the largest share
+        # Rows of soft labels: whose largest share several classes have, whose label is another, without any shares.
+        self._tied = self._otherwise = self._hard = 0
+        self._sums: list[float] = []
 
     def add(self, number: int, row: Sequence[str]) -> None:
         columns, where = self._columns, f"{self._path.name} row {number}"
@@ -152,11 +88,16 @@ class _Rows:
         if not cell:
             raise DataError(f"{where} has no {clipped(self._header[columns.path])}; mend or delete it")
         shares = self._shares(row, where) if columns.shares else None
-        if columns.shares and shares is None:
+        hard = "" if columns.label is None else plain_label(row[columns.label])
+        if columns.shares and shares is None and not hard:
             self._left_out["all zeros"] += 1
             return
-        self._tied += shares is not None and shares.count(max(shares)) > 1
         label = self._label(row, shares, where)
+        if shares is not None:
+            self._tied += shares.count(max(shares)) > 1
+            self._otherwise += bool(hard) and canonical(self._named(hard)) != canonical(label)
+        elif columns.shares:
+            self._hard += 1
         if self._affectnet and label in NO_EXPRESSION:
             self._left_out[label] += 1
             return
@@ -193,7 +134,7 @@ class _Rows:
         values = []
         for name, place in self._columns.shares.items():
             try:
-                value = float(row[place] or 0)
+                value = words.as_float(row[place] or "0")
             except ValueError:
                 told = words.yes_or_no(row[place])  # True, False
                 value = math.nan if told is None else float(told)
@@ -203,6 +144,7 @@ class _Rows:
                 )
             values.append(value)
         total = sum(values)
+        self._sums += [total] if total > 0 else []
         return tuple(value / total for value in values) if total > 0 else None
 
     def _split(self, row: Sequence[str], where: str) -> str:
@@ -223,10 +165,12 @@ class _Rows:
         if not self._columns.box:
             return None
         try:
-            left, top, width, height = (round(float(row[place])) for place in self._columns.box)
+            left, top, right, bottom = (round(words.as_float(row[place])) for place in self._columns.box)
         except (ValueError, OverflowError) as error:
             raise DataError(f"{where} has a face's box that is no four numbers; mend or delete it") from error
-        return left, top, left + width, top + height
+        if not self._columns.corners:
+            right, bottom = left + right, top + bottom
+        return left, top, right, bottom
 
     def finished(self) -> Found:
         """Find out where the paths start, and say what was decided."""
@@ -237,6 +181,10 @@ class _Rows:
         ]
         if not files:
             raise DataError(f"{self._path} has no row with a label that can be used")
+        if self._columns.box and self._columns.group is None and len(set(self._cells)) < len(files):
+            files = [
+                replace(file, group=cell) for file, cell in zip(files, self._cells, strict=True)
+            ]  # a photograph
         files, told = self._split_by_paths(files)
         notes += [*told, *_contradictions(files)]
         names = [file.path.name for file in files]
@@ -284,6 +232,24 @@ class _Rows:
             yield (
                 f"soft labels from the columns of {', '.join(columns.shares)}; the largest share is the label{tied}"
             )
+            scaled = sum(not math.isclose(one, 1, abs_tol=_SUM_TOLERANCE) for one in self._sums)
+            if 0 < scaled < len(self._sums) / 2:
+                yield f"in {scaled:,} rows the shares do not sum to 1, as they do in the others: they are scaled"
+            if columns.label is not None:
+                name = clipped(self._header[columns.label])
+                used = (
+                    f"counts in the {self._hard:,} rows without shares"
+                    if self._hard
+                    else "is not used: the soft labels beside it say more"
+                )
+                other = (
+                    f"; in {self._otherwise:,} rows it is not the largest share" if self._otherwise else ""
+                )
+                yield f"the column {name!r} {used}{other}"
+            if never := [name for name in columns.shares if name not in {file.label for file in files}]:
+                yield (
+                    f"of no picture {' or '.join(never)} is the label: learnt from shares alone, and not scored"
+                )
         if self._multiple:
             first = clipped(next(cell for cell, labels in columns.several.items() if len(labels) > 1))
             yield (
@@ -332,6 +298,11 @@ class _Rows:
             left, kept = first[0], shortened(first[0])
             return shortened, [
                 f"the paths start elsewhere: {clipped(left)!r} is read as {clipped(_shown_below(kept, self._base))}"
+            ]
+        if not self._root_given and (named := _ByName.below(self._base, self._cells, paths=True)):
+            first_kept = clipped(_shown_below(named(first[0]), self._base))
+            return named, [
+                f"the paths start elsewhere: {clipped(first[0])!r} is read as {first_kept!r}, by its name"
             ]
         if re.match(r"[a-z0-9]{2,}://", first[0], re.IGNORECASE):
             raise DataError(
@@ -433,18 +404,26 @@ class _ByName:
         return self.places.get(cell, self.folder / cell)
 
     @classmethod
-    def below(cls, folder: Path, cells: Sequence[str]) -> _ByName | None:
-        """Look for bare names below a folder; None where less than half are there, or one lies in several places."""
-        wanted = {PureWindowsPath(cell).name for cell in cells}
-        if wanted != set(cells):
+    def below(cls, folder: Path, cells: Sequence[str], *, paths: bool = False) -> _ByName | None:
+        """Look for names below a folder; None where less than half are there, or one lies in several places.
+
+        paths: whether names of whole paths or addresses count (Label Studio's /data/upload/1/a.jpg): no two may have
+        the same, and all must be there.
+        """
+        if paths and not all(map(_WHOLE.match, cells)):
+            return None
+        wanted: dict[str, list[str]] = {}
+        for cell in dict.fromkeys(cells):
+            wanted.setdefault(PureWindowsPath(cell).name, []).append(cell)
+        if any(own != [name] and not (paths and len(own) == 1) for name, own in wanted.items()):
             return None
         places: dict[str, Path] = {}
         for path in list_pictures(folder).pictures:
-            if path.name in wanted:
-                if path.name in places:
+            if own := wanted.get(path.name):
+                if own[0] in places:
                     return None
-                places[path.name] = path
-        return cls(folder, places) if 2 * len(places) >= len(wanted) else None
+                places[own[0]] = path
+        return cls(folder, places) if len(places) * (1 if paths else 2) >= len(wanted) else None
 
 
 def exists(path: Path) -> bool:

@@ -40,7 +40,7 @@ _FILLERS = frozenset((
     "pictures", "photo", "photos", "face", "faces", "folder", "split", "splits", "part", "label", "labels",
     "annotation", "annotations", "list", "metadata", "files", "the", "of", "my", "fer", "ferplus",
     "plus", "ck", "ckplus", "raf",
-    "rafdb", "db", "kdef", "rafd", "jaffe", "affectnet", "expw",
+    "rafdb", "db", "kdef", "rafd", "jaffe", "affectnet", "expw", "aligned", "cropped",
 ))  # fmt: skip
 _GLUED = re.compile(
     r"^(train|training|test|testing|val|valid|validation|dev)(set|data|images?|imgs?|faces?|labels?)$"
@@ -53,7 +53,7 @@ PATH_COLUMNS = (
 )  # fmt: skip
 LABEL_COLUMNS = (
     "label", "emotion", "class", "expression", "labels", "emotions", "class_name", "label_name", "emotion_label",
-    "expression_label", "category", "target", "facial_expression", "class_label", "feeling", "mood", "y",
+    "expression_label", "category", "target", "facial_expression", "class_label", "feeling", "mood", "y", "choice",
 )  # fmt: skip
 SPLIT_COLUMNS = (
     "split", "usage", "set", "subset", "partition", "phase", "fold_name", "data_split", "dataset_split", "train_test",
@@ -97,6 +97,9 @@ GROUP_COLUMNS = (
 )
 _OF_A_GROUP = re.compile(r"_?(id|no|nr|num|number|name|code|key|index)$")  # person_no, VideoName, subjectid
 BOX_COLUMNS = ("face_x", "face_y", "face_width", "face_height")
+# Under these names, too: left, top, width, height, or with the right and lower end.
+BOXES = (BOX_COLUMNS, ("bbox_x", "bbox_y", "bbox_w", "bbox_h"), ("x", "y", "w", "h"))
+CORNERS = (("xmin", "ymin", "xmax", "ymax"), ("x1", "y1", "x2", "y2"), ("left", "top", "right", "bottom"))
 _YES, _NO = ("true", "yes", "y", "t", "1", "1.0"), ("false", "no", "n", "f", "0", "0.0", "")
 
 _FOLD = re.compile(r"^(fold|k|cv|split|part|batch|chunk|shard)[-_ ]?\d{1,3}$", re.IGNORECASE)
@@ -235,3 +238,22 @@ def as_number(label: str) -> str:
     """
     found = re.fullmatch(r"\s*(-?\d{1,9})(?:\.0*)?\s*", label)
     return str(int(found[1])) if found else ""
+
+
+def as_float(cell: str) -> float:
+    """Return a number, with a decimal comma as well: 0,5 as spreadsheets write it in half of Europe. ValueError.
+
+    >>> as_float("0.5"), as_float("0,5")
+    (0.5, 0.5)
+    """
+    return float(cell.replace(",", ".") if re.fullmatch(r"\s*-?\d*,\d+\s*", cell) else cell)
+
+
+def expression_in(name: str) -> str:
+    """Return the only part of a name that is an expression; '' where none or several are.
+
+    >>> expression_in("happy_001"), expression_in("aia_anger_12"), expression_in("happy-sad"), expression_in("IMG_1")
+    ('happy', 'anger', '', '')
+    """
+    found = [part for part in re.split(r"[^a-zA-Z]+", _spaced(name)) if is_expression(part)]
+    return found[0] if len(found) == 1 else ""

@@ -1,0 +1,264 @@
+"""Faces marked with boxes and classes, as for detectors: COCO's .json, Pascal VOC's .xml, YOLO's .txt.
+
+Each box is one face with its label; it is cut out. Any set of one of these forms is read, whoever made it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from mien.data.index import Box, Found, LabelledFile
+from mien.data.readers.csv_text import lines_of
+from mien.data.readers.public import shown_below
+from mien.data.readers.table_rows import name_lists
+from mien.data.readers.words import split_of
+from mien.errors import DataError, ImageError
+from mien.files import clipped, plain_text
+from mien.images.headers import read_header
+
+_MOST_BYTES = 1_000_000_000  # of a COCO file
+_TRIED = 20  # files that are looked at to know the form
+_YOLO_LINE = re.compile(r"\d+(\s+-?[\d.]+(e-?\d+)?){4,}\s*", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class _Marked:
+    """A face in a picture. picture: its path. label: a name, or a number that nothing names."""
+
+    picture: Path
+    label: str
+    box: Box
+
+
+def find_boxes(root: Path, pictures: Sequence[Path], others: Sequence[Path]) -> Found | None:
+    """Read faces with boxes; None where no such files lie beside the pictures, or all boxes have one label.
+
+    pictures, others: all below `root`.
+    """
+    for name, read in (("COCO", _coco), ("Pascal VOC", _voc), ("YOLO", _yolo)):
+        marked = read(root, pictures, others)
+        if marked is None:
+            continue
+        if len({face.label for face in marked}) < 2:  # boxes of faces, whose labels stand elsewhere
+            return None
+        files = []
+        for number, face in enumerate(marked):
+            shown = shown_below(face.picture, root)
+            files.append(
+                LabelledFile(
+                    face.picture, f"{shown} face {number}", face.label, _split(face.picture, root),
+                    group=shown, box=face.box,
+                )
+            )  # fmt: skip
+        if not files:
+            raise DataError(
+                f"{root} is laid out for object detection ({name}), and no picture there has a box"
+            )
+        notes = [f"faces are cut out by the boxes of {name} files"]
+        if rest := len(set(pictures) - {face.picture for face in marked}):
+            notes.append(f"{rest:,} pictures have no box; not used")
+        return Found(plain_text(root.resolve().name), files, tuple(notes))
+    return None
+
+
+def _split(picture: Path, root: Path) -> str:
+    above = picture.relative_to(root).parts[:-1] if picture.is_relative_to(root) else ()
+    return next((found for part in above if (found := split_of(part))), "train")
+
+
+def _coco(root: Path, pictures: Sequence[Path], others: Sequence[Path]) -> list[_Marked] | None:
+    """Lin et al. 2014, arXiv:1405.0312: images, categories, and annotations with bbox (left, top, width, height)."""
+    marked, found = [], False
+    for file in others:
+        if file.suffix.lower() != ".json" or not (told := _coco_file(file)):
+            continue
+        found = True
+        names = {one["id"]: str(one["name"]) for one in told["categories"]}
+        places = _by_name(pictures, near=file)
+        images = {one["id"]: str(one["file_name"]) for one in told["images"]}
+        for number, one in enumerate(told["annotations"], start=1):
+            try:
+                left, top, width, height = map(float, one["bbox"])
+                name, label = images[one["image_id"]], names[one["category_id"]]
+            except (KeyError, TypeError, ValueError) as error:
+                raise DataError(
+                    f"{shown_below(file, root)} annotation {number} is damaged ({error!r}); export it again"
+                ) from error
+            picture = places.get(Path(name).name, file.parent / name)
+            marked.append(_Marked(picture, label, _box(left, top, left + width, top + height)))
+    return marked if found else None
+
+
+def _coco_file(file: Path) -> dict[str, Any] | None:
+    try:
+        if file.stat().st_size > _MOST_BYTES:
+            return None
+        value = json.loads("".join(lines_of(file)))
+        whole = all(isinstance(value[key], list) for key in ("images", "annotations", "categories"))
+    except (DataError, OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return value if whole else None
+
+
+def _by_name(pictures: Sequence[Path], near: Path) -> dict[str, Path]:
+    """Return pictures by their names; where several are called alike, the one beside `near` first."""
+    ordered = sorted(pictures, key=lambda path: path.is_relative_to(near.parent))
+    return {path.name: path for path in ordered}
+
+
+def _voc(root: Path, pictures: Sequence[Path], others: Sequence[Path]) -> list[_Marked] | None:
+    """Everingham et al. 2010: a .xml for each picture, with <object><name> and <bndbox> (from 1, ends included)."""
+    files = [file for file in others if file.suffix.lower() == ".xml"]
+    stems = {path.stem: path for path in pictures}
+    if not any(_voc_root(file) is not None for file in files[:_TRIED]):
+        return None
+    marked = []
+    for file in files:
+        told = _voc_root(file)
+        if told is None:
+            continue
+        picture = stems.get(Path(told.findtext("filename") or file.name).stem) or stems.get(file.stem)
+        for number, one in enumerate(told.iter("object"), start=1):
+            corners = [one.findtext(f"bndbox/{side}") or "" for side in ("xmin", "ymin", "xmax", "ymax")]
+            try:
+                box = _box(*map(float, corners))
+            except ValueError as error:
+                raise DataError(
+                    f"{shown_below(file, root)} object {number} has no box of four numbers; export it again"
+                ) from error
+            if picture is not None:
+                marked.append(_Marked(picture, plain_text((one.findtext("name") or "").strip()), box))
+    return marked
+
+
+def _voc_root(file: Path) -> ElementTree.Element | None:
+    try:
+        text = "".join(lines_of(file))
+        if "<!DOCTYPE" in text:  # entities can unpack without end
+            return None
+        told = ElementTree.fromstring(text)
+    except (DataError, ElementTree.ParseError, ValueError):
+        return None
+    return told if told.tag == "annotation" and told.find("object/bndbox") is not None else None
+
+
+def _yolo(root: Path, pictures: Sequence[Path], others: Sequence[Path]) -> list[_Marked] | None:
+    """A .txt for each picture, beside it or in labels/ for images/: lines of a class's number and a box.
+
+    The box is its centre, width and height in shares of the picture's; a polygon (more numbers) is read as its box.
+    """
+    texts = {file for file in others if file.suffix.lower() == ".txt"}
+    pairs = [(path, text) for path in pictures if (text := _yolo_text(path, root)) in texts]
+    if not pairs or not any(_is_yolo(text) for _, text in pairs[:_TRIED]):
+        return None
+    names = _yolo_names(root, others)
+    marked = []
+    for picture, text in pairs:
+        lines = [line for line in lines_of(text) if line.strip()]
+        size = _size(picture) if lines else None
+        for number, line in enumerate(lines, start=1):
+            if not _YOLO_LINE.fullmatch(line):
+                raise DataError(
+                    f"{shown_below(text, root)} line {number} is {clipped(line.strip())!r}, not the number of a class "
+                    "and a box; mend or delete it"
+                )
+            label, *values = line.split()
+            if size is not None:
+                marked.append(
+                    _Marked(picture, names.get(int(label), label), _scaled(list(map(float, values)), size))
+                )
+    return marked
+
+
+def _yolo_text(picture: Path, root: Path) -> Path:
+    """Return where the boxes of a picture stand: in labels/ where it lies in images/, else beside it."""
+    parts = list(picture.relative_to(root).with_suffix(".txt").parts)
+    places = [place for place, part in enumerate(parts[:-1]) if part.lower() == "images"]
+    if places:
+        parts[places[-1]] = "labels"
+    return root.joinpath(*parts)
+
+
+def _is_yolo(text: Path) -> bool:
+    try:
+        line = next(lines_of(text), "")
+    except DataError:
+        return False
+    return bool(_YOLO_LINE.fullmatch(line)) and all(abs(float(value)) <= 1 for value in line.split()[1:])
+
+
+def _yolo_names(root: Path, others: Sequence[Path]) -> dict[int, str]:
+    """Return what the numbers mean: names in data.yaml (a list on one line or several, or numbered), or classes.txt."""
+    for file in others:
+        if file.suffix.lower() in (".yaml", ".yml") and (names := _names_in_yaml("".join(lines_of(file)))):
+            return names
+    return next((names for _, names in name_lists(root)), {})
+
+
+def _names_in_yaml(text: str) -> dict[int, str]:
+    """Return the names of a YOLO data.yaml.
+
+    >>> _names_in_yaml("nc: 2\\nnames: ['angry', happy]")
+    {0: 'angry', 1: 'happy'}
+    >>> _names_in_yaml("names:\\n- angry\\n- happy\\nnc: 2"), _names_in_yaml("names:\\n  0: angry\\n  1: happy")
+    ({0: 'angry', 1: 'happy'}, {0: 'angry', 1: 'happy'})
+    """
+    if found := re.search(r"^names:\s*\[(.*?)\]", text, re.MULTILINE | re.DOTALL):
+        return {place: name.strip(" '\"\n") for place, name in enumerate(found[1].split(","))}
+    found = re.search(r"^names:[^\S\n]*\n((?:(?:\s+\d+\s*:|\s*-).*\n?)+)", text, re.MULTILINE)
+    if not found:
+        return {}
+    lines = [re.sub(r"\s+#.*", "", line).strip() for line in found[1].splitlines() if line.strip()]
+    return {
+        int(line.partition(":")[0]) if line[0].isdigit() else place: re.sub(r"^(\d+\s*:|-)", "", line).strip(
+            " '\""
+        )
+        for place, line in enumerate(lines)
+    }
+
+
+def _size(picture: Path) -> tuple[int, int] | None:
+    """Return width and height of a picture as it is shown; None where it cannot be read, which indexing reports."""
+    try:
+        header = read_header(picture.read_bytes(), picture.name)
+    except (OSError, ImageError):
+        return None
+    return (header.height, header.width) if header.orientation >= 5 else (header.width, header.height)
+
+
+def _scaled(values: list[float], size: tuple[int, int]) -> Box:
+    width, height = size
+    if len(values) in (4, 5):  # a fifth: how sure a network was
+        x, y, wide, high = values[:4]
+        across, down = [x - wide / 2, x + wide / 2], [y - high / 2, y + high / 2]
+    else:
+        across, down = values[::2], values[1::2]
+    return _box(min(across) * width, min(down) * height, max(across) * width, max(down) * height)
+
+
+def _box(left: float, top: float, right: float, bottom: float) -> Box:
+    return round(left), round(top), round(right), round(bottom)
+
+
+def unread_labels(others: Sequence[Path]) -> Iterator[Path]:
+    """Yield files that may hold labels in a form that is not read, for a message."""
+    for path in others:
+        if path.suffix.lower() in (
+            ".xml",
+            ".json",
+            ".txt",
+            ".xls",
+            ".ods",
+            ".mat",
+            ".pkl",
+            ".npz",
+            ".h5",
+            ".yaml",
+        ):
+            yield path

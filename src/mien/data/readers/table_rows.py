@@ -1,0 +1,264 @@
+"""The rows of a table as text, header first, whatever file holds them: CSV, JSON Lines, JSON, Parquet, Excel."""
+
+from __future__ import annotations
+
+import json
+import re
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from mien.data.readers import words
+from mien.data.readers.columns import share_columns
+from mien.data.readers.csv_text import is_csv, lines_of, rows_of
+from mien.data.readers.unpack import parquet_rows
+from mien.errors import DataError, need
+from mien.files import clipped, plain_text
+from mien.images.listing import PICTURE_SUFFIXES, folder_entries
+
+_JSON_LINES = (".jsonl", ".ndjson")
+_EXCEL = (".xlsx", ".xlsm")
+_LARGEST = 1_000_000_000  # bytes of a JSON file or of a workbook unpacked: both are read whole
+
+
+def is_table(path: Path) -> bool:
+    """Say whether a file is a table, by its suffix; of JSON, which can be anything, only where it holds labels."""
+    suffix = path.suffix.lower()
+    return (
+        is_csv(path)
+        or suffix in (".parquet", *_JSON_LINES)
+        or (suffix in _EXCEL and not path.name.startswith("~$"))  # Excel's mark of a workbook that is open
+        or (suffix == ".json" and has_labels(path))
+    )
+
+
+def header_of(path: Path) -> list[str]:
+    """Return a table's first line; nothing where it cannot be read as a table."""
+    try:
+        if path.suffix.lower() == ".json":
+            status = path.stat()
+            return list(_json_header(path, (status.st_mtime_ns, status.st_size)))
+        return next(rows_in(path), [])
+    except (DataError, OSError):
+        return []
+
+
+def has_labels(path: Path) -> bool:
+    """Say whether a table names pictures and their labels, as far as its first line tells."""
+    return names_labels(header_of(path), path.name)
+
+
+def names_labels(header: list[str], source: str) -> bool:
+    labelled = (
+        words.pick_column(header, words.LABEL_COLUMNS) is not None
+        or len(share_columns(source, header, None)) > 1
+    )
+    return labelled and words.pick_column(header, words.PATH_COLUMNS) is not None
+
+
+def rows_in(path: Path, notes: list[str] | None = None) -> Iterator[list[str]]:
+    """Yield the header and the rows of a table. notes: grows by what was decided about the file itself.
+
+    Raises DataError where it is damaged or no table, MissingExtra without what its form needs.
+    """
+    suffix = path.suffix.lower()
+    if suffix == ".parquet":
+        return parquet_rows(path)
+    if suffix in _EXCEL:
+        return _excel_rows(path, notes)
+    if suffix in _JSON_LINES:
+        return _of_objects(lambda: _objects(path))
+    if suffix == ".json":
+        return _json_rows(path)
+    return rows_of(path, notes)
+
+
+def _of_objects(objects: Callable[[], Iterable[dict[str, object]]]) -> Iterator[list[str]]:
+    names = list(
+        dict.fromkeys(name for values in objects() for name in values)
+    )  # some stand in some rows only
+    if names:
+        yield names
+    for values in objects():
+        yield [_json_cell(values.get(name)) for name in names]
+
+
+def _objects(path: Path) -> Iterator[dict[str, object]]:
+    for number, line in enumerate(lines_of(path), start=1):
+        if not line.strip():
+            continue
+        try:
+            values = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise DataError(
+                f"{path.name} line {number} is no JSON ({clipped(str(error))}); mend or delete it"
+            ) from error
+        if not isinstance(values, dict):
+            raise DataError(
+                f"{path.name} line {number} is no object with names and values; mend or delete it"
+            )
+        yield values
+
+
+def _json_cell(value: object) -> str:
+    if isinstance(value, list) and all(isinstance(one, str | int) for one in value):
+        return "|".join(map(str, value))  # several labels
+    if isinstance(value, dict):
+        if isinstance(path := value.get("path", value.get("file_name")), str):
+            return path
+        if isinstance(choices := value.get("choices"), list):  # Label Studio, of several labels
+            return "|".join(map(str, choices))
+    return "" if value is None else value if isinstance(value, str) else json.dumps(value)
+
+
+@lru_cache(4096)
+def _json_header(path: Path, _written: tuple[int, int]) -> tuple[str, ...]:
+    """Return the names in a JSON file's rows, nothing where it is no table. _written: its time and size."""
+    try:
+        return tuple(next(_json_rows(path), []))
+    except DataError:
+        return ()
+
+
+def _json_rows(path: Path) -> Iterator[list[str]]:
+    """Yield the rows of a JSON array of objects, of an object of columns (as pandas writes it), or of {picture: label}.
+
+    Also where such an array is the only one in an object: {"data": […]}.
+    """
+    if path.stat().st_size > _LARGEST:
+        raise DataError(
+            f"{path} has more than {_LARGEST / 1e9:.0f} GB, too much to be read whole; write .jsonl"
+        )
+    text = "".join(lines_of(path))
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path.name} is no JSON ({clipped(str(error))}); write it again") from error
+    if isinstance(value, dict):
+        lists = [one for one in value.values() if _is_rows(one)]
+        if len(lists) == 1:
+            value = lists[0]
+    if _is_rows(value):
+        yield from _of_objects(lambda: iter(value))
+    elif isinstance(value, dict) and value and all(map(_is_picture, value)):
+        yield ["path", "label"]
+        yield from ([name, _json_cell(label)] for name, label in value.items())
+    elif isinstance(value, dict) and (columns := _columns(value)):
+        yield list(columns)
+        yield from ([_json_cell(cell) for cell in row] for row in zip(*columns.values(), strict=True))
+    else:
+        raise DataError(
+            f"{path.name} is no table; mien reads JSON as a list of objects with a picture and a label: "
+            '[{"path": "1.jpg", "label": "happy"}, …]'
+        )
+
+
+def _is_rows(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(one, dict) for one in value)
+
+
+def _is_picture(name: str) -> bool:
+    return name.lower().endswith(PICTURE_SUFFIXES)
+
+
+def _columns(value: dict[str, object]) -> dict[str, list[object]]:
+    """Return columns of one length; nothing where the object is something else."""
+    found: dict[str, list[object]] = {}
+    for name, column in value.items():
+        if isinstance(column, dict):  # pandas: row to cell
+            found[name] = list(column.values())
+        elif isinstance(column, list):
+            found[name] = column
+        else:
+            return {}
+    return found if len(found) > 1 and len({len(column) for column in found.values()}) == 1 else {}
+
+
+def _excel_rows(path: Path, notes: list[str] | None) -> Iterator[list[str]]:
+    """Yield the rows of the first sheet with pictures and labels, else of the first one; values as they are shown."""
+    openpyxl = need("openpyxl", "excel", "reading an Excel file")
+    try:
+        with zipfile.ZipFile(path) as stored:
+            if sum(member.file_size for member in stored.infolist()) > _LARGEST:
+                raise DataError(f"{path} unpacks to more than {_LARGEST / 1e9:.0f} GB; save it as CSV")
+        book = openpyxl.load_workbook(path, read_only=True, data_only=True)
+    except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(
+            f"{path} is no Excel file that can be read ({clipped(str(error))}); save it again, or as CSV UTF-8"
+        ) from error
+    try:
+        sheets = [sheet for sheet in book.worksheets if next(_cells(sheet), None)]
+        chosen = next((one for one in sheets if names_labels(next(_cells(one)), path.name)), None)
+        if chosen is None and sheets:
+            chosen = sheets[0]
+        if chosen is not None:
+            if notes is not None and len(book.sheetnames) > 1:
+                notes.append(f"read from the sheet {clipped(chosen.title)!r} of {len(book.sheetnames)}")
+            yield from _cells(chosen)
+    finally:
+        book.close()
+
+
+def _cells(sheet: Any) -> Iterator[list[str]]:
+    """Yield the rows from the first that is not empty, as wide as that one."""
+    width = 0
+    for row in sheet.iter_rows(values_only=True):
+        cells = [_excel_cell(value) for value in row]
+        while cells and not cells[-1]:
+            cells.pop()
+        width = width or len(cells)
+        if width:
+            yield cells + [""] * (width - len(cells))
+
+
+def _excel_cell(value: object) -> str:
+    if isinstance(value, float) and value.is_integer():  # Excel knows no whole numbers
+        value = int(value)
+    return "" if value is None else str(value).strip()
+
+
+# What tools write beside classes that are numbers: one name a line, '0 angry', {"angry": 0} or {"0": "angry"}.
+_NAME_LISTS = re.compile(
+    r"(classes|class[_-]?names?|labels?|label[_-]?(names?|map)|categories|names|obj|synsets|classname|emotions)[.](txt|names|json)"
+    r"|(class[_-]?ind(ex|ices)|class[_-]to[_-]idx|idx[_-]to[_-]class|id2label|label2id)[.]json",
+    re.IGNORECASE,
+)
+_LONGEST_LIST = 100_000  # bytes
+
+
+def name_lists(path: Path) -> Iterator[tuple[Path, dict[int, str]]]:
+    """Yield lists that say what numbers mean, in a folder (or in that of a file) and in the one around it."""
+    folder = path if path.is_dir() else path.parent
+    for here in (folder, *sorted(one for one in folder.iterdir() if one.is_dir()), folder.parent):
+        for entry in folder_entries(here) or []:
+            if _NAME_LISTS.fullmatch(entry.name) and (names := _names_in(Path(entry.path))):
+                yield Path(entry.path), names
+
+
+def _names_in(path: Path) -> dict[int, str]:
+    """Return number to name as a list says it; nothing where it is none."""
+    try:
+        if path.stat().st_size > _LONGEST_LIST:
+            return {}
+        lines = [line.strip() for line in lines_of(path)]
+        value = json.loads("".join(lines)) if path.suffix.lower() == ".json" else None
+    except (DataError, OSError, ValueError, RecursionError):
+        return {}
+    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+        lines = value
+    elif isinstance(value, dict):
+        pairs = [(str(one), str(other)) for one, other in value.items()]
+        if all(words.as_number(other) for _, other in pairs):
+            pairs = [(other, one) for one, other in pairs]
+        lines = [" ".join(pair) for pair in pairs]
+    elif path.suffix.lower() == ".json":
+        return {}
+    lines = [plain_text(line) for line in lines if line]
+    numbered = [re.fullmatch(r"(\d{1,6})\s*[ :=,\t]\s*(\S.*)", line) for line in lines]
+    if all(numbered):
+        return {int(found[1]): found[2] for found in numbered if found}
+    return dict(enumerate(lines))
