@@ -598,6 +598,12 @@ def test_numbers_with_their_names_beside_them(write):
         (folder / file).unlink()
     (folder / "classes.txt").write_text("angry\nhappy\n")  # of something else
     assert read(folder).classes == ("0", "1", "2")
+    (folder / "classes.txt").write_text("angry\nhappy\nsad\n")
+    with zipfile.ZipFile(folder / "all.zip", "w") as stored:
+        for name in (*names, "classes.txt"):
+            stored.write(folder / name, f"set/{name}")
+    (folder / "classes.txt").unlink()
+    assert read(folder / "all.zip").classes == ("angry", "happy", "sad")
 
 
 def test_expressions_in_names_of_files_and_of_folders_below_persons(write):

@@ -591,6 +591,8 @@ def test_what_excel_saves_is_read(pictures):
     book = openpyxl.Workbook()
     book.active.append(["how to fill this in"])
     sheet = book.create_sheet("answers")
+    sheet.append(["Study of May"])
+    sheet.append([])
     sheet.append(["Picture", "Label", "Person", None])
     for number in range(8):
         sheet.append([f"pictures/{number}.png", number % 2, float(number // 4)])
@@ -606,6 +608,21 @@ def test_what_excel_saves_is_read(pictures):
         DataError, match=r"is no Excel file that can be read .*; save it again, or as CSV UTF-8"
     ):
         open_dataset(pictures / "answers.xlsx")
+
+
+def test_boxes_that_are_not_used_are_mentioned_or_refused(pictures):
+    def boxed(header: str, cells: str) -> Path:
+        lines = rows().replace("\n", f",{cells}\n")
+        return write(pictures, f"path,label,{header}\n{lines}")
+
+    wide = open_dataset(boxed("x,y,width,height", "2,3,10,20"), carve_validation=False)
+    assert wide.splits["train"].pictures.read(0).shape[:2] == (20, 10)
+    named = open_dataset(boxed("bbox", '"[2,3,10,20]"'), carve_validation=False)
+    assert said(named, "the column 'bbox' is not used, and the pictures are taken whole")
+    with pytest.raises(
+        DataError, match=r"has boxes from 0 to 1 \(xmin, ymin, xmax, ymax\); give them in pixels"
+    ):
+        open_dataset(boxed("xmin,ymin,xmax,ymax", "0.1,0.2,0.5,1"))
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from mien.model.metadata import SHIPPED, read_model_folder
 from mien.settings import to_mapping
 from mien.train.config import TrainConfig
 from mien.train.recipes import config_from, load_recipe, recipe_names
+from mien.train.start import is_pretrained
 
 ORIGINALS = (
     "happy-nothappy", "happy-sad-angry", "happy-sad-angry-vgg16", "lenet5", "fer2013-cnn",
@@ -115,6 +116,21 @@ def test_the_shipped_network_was_trained_by_its_recipe():
     how = {"precision": stored["precision"]}  # depends on the machine, not on what is learnt
     assert {name: asked[name] for name in stored} | how == stored
     assert metadata.preprocess.margin == asked["margin"]
+
+
+def test_on_a_pretrained_base_the_head_learns_by_adamw():
+    """SGD's rate for whole networks makes the loss of a head on frozen features rise before it falls."""
+    for how, wanted in (
+        ({}, ("sgd", 0.08)),
+        ({"network": "wide"}, ("sgd", 0.08)),
+        ({"network": "efficientnet-lite0"}, ("adamw", 0.003)),
+        ({"network": "MobileNetV2", "unfreeze": -1}, ("adamw", 0.0003)),
+        ({"network": "fer2013-vgg16", "weights": "none"}, ("sgd", 0.08)),
+        ({"init_from": "mien"}, ("adamw", 0.003)),
+    ):
+        config = TrainConfig(**how)
+        config = config.for_pictures(28709, pretrained=is_pretrained(config))
+        assert (config.optimizer, pytest.approx(config.learning_rate)) == wanted, how
 
 
 def test_default_is_the_defaults():

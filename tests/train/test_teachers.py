@@ -21,10 +21,13 @@ from mien.model.classifier import Classifier
 from mien.model.metadata import Head, Metadata
 from mien.model.preprocess import Preprocess, to_model_inputs
 from mien.settings import to_mapping
+from mien.terminal import ProgressBar
+from mien.train import transfer
 from mien.train.config import TrainConfig
 from mien.train.ensemble import make_ensemble
 from mien.train.export.keras_io import save_network
 from mien.train.loader import Batch, Inputs, Loader
+from mien.train.loop import predict
 from mien.train.networks.small import build_small
 from mien.train.networks.spec import NetworkRequest
 from mien.train.transfer import Teachers, view_for
@@ -147,6 +150,36 @@ def test_answers_that_were_asked_once_are_mixed_like_labels(faces: Path) -> None
     np.testing.assert_allclose(batch.targets[0], 0.4 * labels + 0.6 * (0.5 * mixed + 0.5 / 3), atol=1e-3)
 
 
+def test_teachers_who_were_interrupted_are_asked_about_the_rest(
+    tmp_path: Path, faces: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, _ = _network(tmp_path / "teacher.keras", Preprocess(size=16))
+    split = open_dataset(faces).split("train")
+    monkeypatch.setattr(transfer, "_PART", 8)
+    asked: list[int] = []
+
+    def ask(temperature: float, most: int) -> np.ndarray:
+        def look(network: keras.Model, inputs: Inputs, *, mirrored: bool = False) -> list[np.ndarray]:
+            if len(asked) == most:
+                raise KeyboardInterrupt
+            asked.append(len(inputs))
+            return predict(network, inputs, mirrored=mirrored)
+
+        teachers = Teachers([str(path)], {"expression": CLASSES}, weight=0.5, temperature=temperature)
+        (answer,) = teachers.answers_to(split, tmp_path / "run", look, ProgressBar(quiet=True))
+        assert answer is not None
+        return answer
+
+    with pytest.raises(KeyboardInterrupt):
+        ask(2.0, 5)
+    assert asked == [8] * 5  # two parts, each mirrored too, and half of a third one
+    whole = ask(2.0, 99)
+    assert sum(asked) == 40 + 2 * (len(split) - 16)
+    count = len(asked)
+    np.testing.assert_array_equal(ask(2.0, count), whole)  # from the file
+    assert np.abs(ask(1.0, 99) - whole).max() > 0.01  # of another temperature they were not
+
+
 def _check_kept_answers(file: Path, teacher: Path, faces: Path) -> None:
     """The mean over a picture and its mirror image, at the usual temperature, in the order of the training part."""
     split = open_dataset(faces).split("train")
@@ -174,6 +207,7 @@ def test_train_with_a_teacher_and_join_from_the_command_line(
     settings = json.loads(Path("two/settings.json").read_text())["settings"]
     assert settings["teacher"] == ["one"]
     _check_kept_answers(Path("two/teachers.npz"), Path("one/best.keras"), faces)
+    assert not Path("two/teachers.parts").exists()
     assert main(["ensemble", "one", "two", "--to", "both", "--quiet"]) == 0
     assert "expression (validation)" in capsys.readouterr().out
     assert main(["evaluate", "both", str(faces), "--resamples", "200"]) == 0

@@ -91,7 +91,7 @@ def _read(path: Path, config: DataConfig, progress: Progress | None) -> RawDatas
     if is_archive(path):
         folder = unpacked(path)
         try:
-            raw = _read_folder(folder, config, progress)
+            raw = _numbers_named(_read_folder(folder, config, progress), folder, config)
         except DataError as error:
             raise DataError(str(error).replace(str(folder), str(path))) from error
         name = plain_text(path.name.partition(".")[0])

@@ -158,12 +158,13 @@ class TrainConfig(DataConfig):
     )
     optimizer: str | None = _optimise(
         None,
-        "optimiser; unset: sgd, but adamw for sets of under 5,000 pictures",
+        "optimiser; unset: sgd, but adamw for sets of under 5,000 pictures and on a pretrained base",
         choices=("sgd", "adam", "adamw"),
     )
     learning_rate: float | None = _common(
         None,
-        "peak learning rate; unset: sgd 0.08 for 128 pictures a step, in proportion; adam 0.001; adamw 0.003",
+        "peak learning rate; unset: sgd 0.08 for 128 pictures a step, in proportion; adam 0.001; adamw 0.003; a tenth "
+        "where layers of a pretrained base learn",
     )
     schedule: str = _optimise(
         "cosine",
@@ -309,8 +310,11 @@ class TrainConfig(DataConfig):
         margin = self.margin if self.margin is not None else start.preprocess.margin if start else 1.0
         return replace(self, faces=faces, detector=detector or "mien", detector_file=file, margin=margin)
 
-    def for_pictures(self, count: int) -> TrainConfig:
+    def for_pictures(self, count: int, *, pretrained: bool = False) -> TrainConfig:
         """Return this config with everything set that depends on the number of training pictures.
+
+        pretrained: whether the network stands on trained weights: then AdamW as well, and gently where those learn too.
+        SGD's rate, which is for a whole network from scratch, is far too high for a head on features that never change.
 
         A small set gets smaller batches and more passes, because what a network needs is optimiser steps: about
         2,000 of them where 150 passes allow it. It also gets AdamW: 30 passes over 272 drawn faces of four classes
@@ -319,9 +323,11 @@ class TrainConfig(DataConfig):
         small = count < SMALL_SET
         batch = self.batch_size or max(16, min(128, 2 ** int(math.log2(max(count // 16, 16)))))
         steps = math.ceil(count / batch)
-        optimizer = self.optimizer or ("adamw" if small else "sgd")
+        optimizer = self.optimizer or ("adamw" if small or pretrained else "sgd")
         decay = {"sgd": 0.005, "adam": 0.0, "adamw": 0.02}[optimizer]
         rate = {"sgd": 0.08 * batch / 128, "adam": 0.001, "adamw": 0.003}[optimizer]
+        if pretrained and self.unfreeze:
+            rate /= 10
         return replace(
             self,
             batch_size=batch,

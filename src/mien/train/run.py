@@ -22,24 +22,22 @@ from mien.data.crops import crop_faces, source_keys, stored_faces, with_margin
 from mien.data.dataset import Dataset
 from mien.data.index import fingerprints_of
 from mien.errors import need
-from mien.files import locked, whole_file
+from mien.files import locked
 from mien.model.metadata import (
     BEST_FILE,
     MODEL_FOLDER,
     Head,
     Metadata,
 )
-from mien.model.preprocess import Preprocess
-from mien.terminal import ProgressBar, clock, counted
+from mien.terminal import ProgressBar, counted
 from mien.train import hosts, run_folder, trackers
 from mien.train.checkpoint import BEST_WEIGHTS_FILE, STATE_FILE, Progress
 from mien.train.config import TrainConfig
 from mien.train.run_folder import OUT_OF_FOLD
-from mien.train.start import heads_for, recorded_metadata, start
+from mien.train.start import heads_for, is_pretrained, recorded_metadata, start
 
 if TYPE_CHECKING:
     from mien.train.folds import FoldAnswers
-    from mien.train.transfer import Teachers
 
 _GOES_ON, _FINISHED = b"goes on", b"finished"  # what the first host tells the others of the run
 _CURVES_EVERY_S = 20.0  # between two drawings of the curves while a training runs
@@ -100,7 +98,7 @@ def train(
     dealt: NDArray[np.int64] | None = None
     if config.folds:
         faces, dealt = _dealt(faces, config)
-    config = config.for_pictures(len(faces.dataset.split("train")))
+    config = config.for_pictures(len(faces.dataset.split("train")), pretrained=is_pretrained(config))
     settings = run_folder.described(config, faces.dataset, data)
     if hosts.several():
         hosts.check(config)
@@ -289,7 +287,7 @@ class _Training:
     def run(self, *, replacing: bool = False) -> Run:
         """Train, or go on. replacing: remove the run that lies there, once nothing can keep this one from starting."""
         from mien.train.loader import Inputs, Loader
-        from mien.train.loop import ClassifierLoop, Validation
+        from mien.train.loop import ClassifierLoop, Validation, predict
         from mien.train.transfer import Teachers, view_for
 
         config, built = self._config, self._built
@@ -335,7 +333,7 @@ class _Training:
         for line in () if self._brief else self._summary(len(loader)):
             self._show.line(line)
         if teachers and not varied:
-            loader.answers = self._answers_of(teachers)
+            loader.answers = teachers.answers_to(train_split, self._out, predict, self._show)
         self._draw_batch(loader)
         self._tracker = trackers.open_tracker(config.tracker, self._out, self._settings)
         loop = ClassifierLoop(
@@ -397,36 +395,6 @@ class _Training:
         lines.append(f"device    {_device(self._devices, self._settings)}")
         lines.append(f"folder    {self._out}")
         return [*lines, *_plan(config, steps)]
-
-    def _answers_of(self, teachers: Teachers) -> list[NDArray[np.float16] | None]:
-        """Return what the teachers say of each training picture and its mirror image, from the run folder if possible.
-
-        So a training that goes on is taught what it was taught, also where a teacher has changed since.
-        """
-        from mien.train.loader import Inputs
-        from mien.train.loop import predict
-
-        file = self._out / run_folder.TEACHERS_FILE
-        heads = list(self._built.heads)
-        if file.is_file():
-            with np.load(file) as kept:
-                return [kept[head] if head in kept.files else None for head in heads]
-        split = self._dataset.split("train")
-
-        def looks(network: Any, how: Preprocess) -> list[list[NDArray[np.float32]]]:
-            inputs = Inputs(split, how)
-            return [predict(network, inputs), predict(network, inputs, mirrored=True)]
-
-        started = time.monotonic()
-        found = [None if one is None else one.astype(np.float16) for one in teachers.answers(looks)]
-        with whole_file(file) as temporary:
-            known = {head: one for head, one in zip(heads, found, strict=True) if one is not None}
-            np.savez(temporary, allow_pickle=False, **known)
-        spent = clock(time.monotonic() - started)
-        self._show.line(
-            f"teachers  asked once about {counted(len(split), 'picture')}, mirrored too, in {spent}"
-        )
-        return found
 
     def _draw_batch(self, loader: Any) -> None:
         from mien.train.trackers import draw_batch

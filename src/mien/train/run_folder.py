@@ -27,7 +27,7 @@ from mien.train.config import TrainConfig
 EPOCHS_FILE, CURVES_FILE = "epochs.csv", "curves.png"
 LAST_FILE, H5_FILE = "last.keras", "best.h5"
 BATCH_FILE, BATCH_NAMES_FILE, SEEN_FILE = "batch.png", "batch.csv", "trained-on.npz"
-MISTAKES_FILE, TEACHERS_FILE = "mistakes.csv", "teachers.npz"
+MISTAKES_FILE, TEACHERS_FILE, TEACHERS_PARTS = "mistakes.csv", "teachers.npz", "teachers.parts"
 OUT_OF_FOLD = "out-of-fold"  # stands for the split in what is said of a run with folds
 FOLDS_FOLDER, ANSWERS_FILE = "folds", "out-of-fold.npz"
 CHECKPOINT, REPORT_FOLDER, TENSORBOARD = "checkpoint", "report", "tensorboard"
@@ -43,7 +43,7 @@ _EXPLAINED = f"""# A mien run
 | `{BATCH_FILE}`, `{BATCH_NAMES_FILE}` | pictures as the network sees them, with their targets; their names |
 | `{MISTAKES_FILE}` | what the newest epoch's network gets wrong on validation; with `--folds` out of fold |
 | `{SEEN_FILE}` | fingerprints of the pictures that it was trained on, so that nobody scores it on them |
-| `{TEACHERS_FILE}` | with `--teacher`: what the teachers said of each training picture |
+| `{TEACHERS_FILE}` | with `--teacher`: what the teachers said of each training picture; at first `{TEACHERS_PARTS}/` |
 | `{BEST_FILE}` | the network of the best epoch on validation, for `keras.models.load_model` |
 | `{LAST_FILE}` | the network of the last epoch |
 | `{MODEL_FOLDER}/` | the model folder: what other mien commands and programs use, with its card |

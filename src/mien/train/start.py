@@ -65,6 +65,20 @@ def start(config: TrainConfig, heads: dict[str, tuple[str, ...]]) -> Start:
     return Start(built, preprocess, heads, lambda _layers: None)
 
 
+def is_pretrained(config: TrainConfig) -> bool:
+    """Say whether a training begins with a base that is trained already."""
+    if config.init_from:
+        return True
+    if config.weights == "none" or config.network == TrainConfig.network:
+        return False
+    from mien.train import backend
+
+    backend.import_keras()
+    from mien.train.networks import network
+
+    return network(config.network).pretrained
+
+
 def _from_trained(config: TrainConfig, heads: dict[str, tuple[str, ...]]) -> Start:
     from mien.train import transfer
 

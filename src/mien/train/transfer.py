@@ -7,8 +7,12 @@ image; or in every epoch about the very variation that the student looks at (Bey
 
 from __future__ import annotations
 
+import hashlib
+import shutil
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -16,17 +20,25 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.data.dataset import Split
+from mien.data.index import fingerprints_of
 from mien.errors import ConfigError, ModelError
+from mien.files import whole_file
 from mien.labels import matching_place
 from mien.model.metadata import BEST_FILE, KERAS_SUFFIXES, MODEL_FILE, Blend, Head, Metadata, model_path
 from mien.model.preprocess import Preprocess
+from mien.terminal import ProgressBar, clock, counted
 from mien.train.export.keras_io import load_network, stored_metadata
 from mien.train.export.onnx import keras_from_onnx
 from mien.train.external_models import Description, adopt_keras, remember, remembered
-from mien.train.loader import Batch, taught
+from mien.train.loader import Batch, Inputs, taught
 from mien.train.networks.backbones import LEVELS
 from mien.train.networks.spec import heads_on
+from mien.train.run_folder import TEACHERS_FILE, TEACHERS_PARTS
 
+_PART = 2048  # pictures about which teachers are asked between two files: a kill loses no more
+_ASKED = "asked"  # in TEACHERS_FILE: of whom, about what
+_Predict = Callable[..., list[NDArray[np.float32]]]  # see `mien.train.loop.predict`
 _SMALLEST = 1e-30  # about where float32 ends: a softmax that says 0 means less than that
 
 
@@ -201,6 +213,7 @@ class Teachers:
         cannot be opened.
         """
         self._weight, self._temperature = weight, temperature
+        self._models, self._heads = list(models), dict(heads)
         self._teachers = [_opened(model, list(heads.values())) for model in models]
 
     @property
@@ -218,21 +231,58 @@ class Teachers:
             said.append(self._answers(teacher, outputs if isinstance(outputs, list) else [outputs]))
         return replace(batch, targets=taught(batch.targets, _means(said), self._weight), views=())
 
-    def answers(
-        self, looks: Callable[[keras.Model, Preprocess], Sequence[Sequence[NDArray[np.floating]]]]
-    ) -> list[NDArray[np.float32] | None]:
-        """Return the mean answer of all teachers to all that they look at, one (n, labels) array a head of the student.
+    def answers_to(
+        self, split: Split, folder: Path, predict: _Predict, show: ProgressBar
+    ) -> list[NDArray[np.float16] | None]:
+        """Return the mean answer to each picture of a split and its mirror image, one (n, labels) array a head.
 
-        None for a head that no teacher knows. looks: gives a network's outputs, one (n, labels) array each, for every
-        look at the same n pictures, prepared as it wants them.
+        None for a head that no teacher knows. They are asked part by part and the parts are kept in the run's folder,
+        so that a kill loses one; and once all are asked, so is the whole: then a training that goes on is taught what
+        it was taught, also where a teacher has changed since.
         """
-        return _means(
-            [
-                self._answers(teacher, outputs)
-                for teacher in self._teachers
-                for outputs in looks(teacher.network, teacher.preprocess)
-            ]
+        file, parts = folder / TEACHERS_FILE, folder / TEACHERS_PARTS
+        asked = repr((self._models, self._temperature, self._heads)).encode()
+        key = hashlib.sha256(asked + b"".join(fingerprints_of(split.pictures).keys)).hexdigest()
+        if file.is_file():
+            with np.load(file) as kept:
+                if _ASKED not in kept.files or str(kept[_ASKED]) == key:  # earlier versions kept no key
+                    return [kept[head] if head in kept.files else None for head in self._heads]
+        started = time.monotonic()
+        same = hashlib.sha256(f"{key}{self._digest()}".encode()).hexdigest()[:16]
+        found: list[dict[str, NDArray[np.float16]]] = []
+        for start in range(0, len(split), _PART):
+            show.step("teachers", start / len(split), f"{start:,} of {len(split):,}", None)
+            place = parts / f"{same}-{start}.npz"
+            if not place.is_file():
+                some = split.take(np.arange(start, min(start + _PART, len(split))))
+                _save(place, self._asked(some, predict))
+            with np.load(place) as kept:
+                found.append({head: kept[head] for head in kept.files})
+        answers = {head: np.concatenate([part[head] for part in found]) for head in found[0]}
+        _save(file, {**answers, _ASKED: np.array(key)})
+        shutil.rmtree(parts, ignore_errors=True)
+        show.line(
+            f"teachers  asked once about {counted(len(split), 'picture')}, mirrored too, in "
+            f"{clock(time.monotonic() - started)}"
         )
+        return [answers.get(head) for head in self._heads]
+
+    def _asked(self, split: Split, predict: _Predict) -> dict[str, NDArray[np.float16]]:
+        said = []
+        for teacher in self._teachers:
+            inputs = Inputs(split, teacher.preprocess)
+            for mirrored in (False, True):
+                said.append(self._answers(teacher, predict(teacher.network, inputs, mirrored=mirrored)))
+        known = zip(self._heads, _means(said), strict=True)
+        return {head: answer.astype(np.float16) for head, answer in known if answer is not None}
+
+    def _digest(self) -> str:
+        """Return a hash of all weights of all teachers: the parts of a teacher that has changed are of no use."""
+        digest = hashlib.sha256()
+        for teacher in self._teachers:
+            for weight in teacher.network.weights:
+                digest.update(np.asarray(keras.ops.convert_to_numpy(weight)).tobytes())
+        return digest.hexdigest()
 
     def _answers(
         self, teacher: _Teacher, outputs: Sequence[NDArray[np.floating]]
@@ -243,6 +293,11 @@ class Teachers:
             else _softened(np.asarray(outputs[found[0]])[:, found[1]], self._temperature)
             for found in teacher.columns
         ]
+
+
+def _save(file: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    with whole_file(file) as temporary:
+        np.savez(temporary, allow_pickle=False, **arrays)
 
 
 def _means(said: Sequence[Sequence[NDArray[np.float32] | None]]) -> list[NDArray[np.float32] | None]:

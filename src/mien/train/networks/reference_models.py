@@ -146,6 +146,7 @@ def _pooled(name: str, application: str) -> NetworkSpec:
         name=name,
         build=partial(build_backbone, application_named(application), name, dropout=0.0),
         preprocess=Preprocess(size=48, colour="grey"),
+        pretrained=True,
         source=f"fourth original: FER-2013, {application} with ImageNet weights",
     )
 
@@ -216,6 +217,7 @@ def _specs() -> list[NetworkSpec]:
             name="happy-sad-angry-vgg16",
             build=build_happy_sad_angry_vgg16,
             preprocess=Preprocess(size=200, colour="rgb"),
+            pretrained=True,
             source="second original: happy / sad / angry, VGG16 with ImageNet weights",
         ),
         _pooled("fer2013-resnet50", "ResNet50"),

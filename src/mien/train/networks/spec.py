@@ -35,6 +35,7 @@ class NetworkSpec:
     build: Callable[[NetworkRequest], Any]  # returns a keras.Model
     preprocess: Preprocess
     several_heads: bool = False  # whether it can carry a second head (the reference models cannot)
+    pretrained: bool = False  # whether it stands on a trained base, unless the request's weights are 'none'
     mixed_pays: bool = (
         True  # whether bfloat16 pays on processors that have it: not with depthwise convolutions
     )
