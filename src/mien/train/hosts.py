@@ -155,7 +155,10 @@ def _said(error: BaseException) -> int:
     if isinstance(error, KeyboardInterrupt):
         print("mien: stopped", file=sys.stderr)
         return stopped_code(error)
-    if isinstance(error, jax.errors.JaxRuntimeError) and several():
+    lost = isinstance(error, jax.errors.JaxRuntimeError) or (
+        isinstance(error, ValueError) and "Gloo " in str(error)  # of a sum that JAX takes at once
+    )
+    if lost and several():
         error = WorkerError(
             f"another host has ended, so {named()} ends as well; give the same command on every host again: it goes "
             "on after the last whole epoch"
