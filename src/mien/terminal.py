@@ -7,10 +7,12 @@ the lasting lines alone. SIGTERM, of `timeout`, a service manager or a container
 from __future__ import annotations
 
 import math
+import os
 import signal
 import sys
 import threading
 import time
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NoReturn
@@ -18,6 +20,7 @@ from typing import NoReturn
 EVERY_S = 0.2  # between two drawings of the moving line
 _CLEAR = "\r\x1b[K"
 _WIDTH = 24  # of the bar, in letters
+_NARROWEST = 6  # where it is left out
 
 OnProgress = Callable[[int, int], None]  # things done, things in all
 OnStage = Callable[[str, int, int], None]  # what is being done, things done, things in all
@@ -56,9 +59,8 @@ class ProgressBar:
         if not self._moving or now - self._drawn < EVERY_S:
             return
         self._drawn = now
-        bar = "━" * round(_WIDTH * share)
         left = "" if left_s is None else f"  {clock(left_s)} left"
-        text = f"{what}  {bar:╌<{_WIDTH}}  {detail}{left}"
+        text = fitted(what, share, f"{detail}{left}", _room())
         print(f"{_CLEAR}{text}", end="", file=sys.stderr, flush=True)
 
     def line(self, text: str) -> None:
@@ -70,6 +72,48 @@ class ProgressBar:
         """Take the bar away."""
         if self._moving:
             print(_CLEAR, end="", file=sys.stderr, flush=True)
+
+
+def say(text: str) -> None:
+    """Print a lasting line on stderr, in the place of a moving line whose work has ended before its time."""
+    terminal = sys.stderr is not None and sys.stderr.isatty()
+    print(f"{_CLEAR if terminal else ''}{text}", file=sys.stderr, flush=True)
+
+
+def fitted(what: str, share: float, detail: str, room: int) -> str:
+    """Return the moving line in at most `room` columns: the bar gives way first, then the end of the line.
+
+    A line that is broken by the terminal is not taken away by the next one.
+
+    >>> fitted("pictures", 0.5, "1 of 2", 24)
+    'pictures  ━━━╌╌╌  1 of 2'
+    >>> fitted("pictures", 0.5, "1 of 2", 20), fitted("pictures", 0.5, "1 of 2", 12)
+    ('pictures  1 of 2', 'pictures  1…')
+    """
+    width = min(_WIDTH, room - _columns(what) - _columns(detail) - 4)
+    bar = f"{'━' * round(width * share):╌<{width}}  " if width >= _NARROWEST else ""
+    text = f"{what}  {bar}{detail}"
+    if _columns(text) <= room:
+        return text
+    while text and _columns(text) >= room:
+        text = text[:-1]
+    return f"{text}…"
+
+
+def _columns(text: str) -> int:
+    """Return how many columns a text takes on a terminal: letters of East Asia take two, accents none."""
+    return sum(
+        0 if unicodedata.combining(letter) else 1 + (unicodedata.east_asian_width(letter) in "WF")
+        for letter in text
+    )
+
+
+def _room() -> int:
+    try:
+        width = os.get_terminal_size(sys.stderr.fileno()).columns
+    except (OSError, ValueError):
+        width = 0
+    return (width or 80) - 3  # so that ^C has room behind it
 
 
 def clock(seconds: float) -> str:

@@ -46,7 +46,7 @@ from mien.files import spreadsheet_safe
 from mien.images.decode import workers
 from mien.model.metadata import INT8_FILE, METADATA_FILE, MODEL_FILE
 from mien.predict.analyzer import difference, load, model_folder
-from mien.terminal import ProgressBar
+from mien.terminal import ProgressBar, counted
 
 RUN_FILE, PLAN_FILE, SHARDS, VIDEOS, FAILURES, SUMMARY = (
     "run.json",
@@ -277,19 +277,24 @@ class _Run:
                 else PictureWork(shard, self.mark)
             )
 
-        with _ray(self.config) as ray:
-            pool = Pool(ray, job, self.config, left, self.bar, worker=Worker, work=work)
-            try:
-                for shard, content in pool.answers(
-                    read_plan(io.BytesIO(self._plan), self._done.__contains__)
-                ):
-                    below = VIDEOS if shard.is_video else SHARDS
-                    self.folder.write(f"{below}/{shard.number:07}.parquet", content)
-                    if shard.is_video:
-                        self.folder.remove_folder(pieces_folder(shard))
-                    progress.shard(stated(io.BytesIO(content))["counts"])
-            finally:
-                pool.close()
+        try:
+            with _ray(self.config, self.bar) as ray:
+                pool = Pool(ray, job, self.config, left, self.bar, worker=Worker, work=work)
+                self.bar.step("shards", progress.share, f"{left:,} are left; models are opened", None)
+                try:
+                    for shard, content in pool.answers(
+                        read_plan(io.BytesIO(self._plan), self._done.__contains__)
+                    ):
+                        below = VIDEOS if shard.is_video else SHARDS
+                        self.folder.write(f"{below}/{shard.number:07}.parquet", content)
+                        if shard.is_video:
+                            self.folder.remove_folder(pieces_folder(shard))
+                        progress.shard(stated(io.BytesIO(content))["counts"])
+                finally:
+                    pool.close()
+        except KeyboardInterrupt:
+            self.bar.line("mien: what is done is kept; the same command goes on")
+            raise
 
     def finish(self) -> Counts:
         """Write the summary and the list of failures."""
@@ -364,6 +369,10 @@ class _Progress:
         detail = f"{self._counts['pictures']:,} pictures  {rate:,.0f}/s{videos}{failed}"
         left_s = took / (self._done - self._before) * (self._of - self._done)
         self._bar.step("shards", self._done / self._of, f"{self._done:,} of {self._of:,}  {detail}", left_s)
+
+    @property
+    def share(self) -> float:
+        return self._done / self._of
 
     def video(self, name: str, done: int, of: int) -> None:
         """Say how far a video is."""
@@ -473,11 +482,16 @@ def _unreachable(address: str) -> str:
 
 
 @contextmanager
-def _ray(config: BatchConfig) -> Iterator[Any]:
-    """Give a Ray to work with: the one of this process, the cluster that was named, or one of this machine's own."""
+def _ray(config: BatchConfig, bar: ProgressBar) -> Iterator[Any]:
+    """Give a Ray to work with: the one of this process, the cluster that was named, or one of this machine's own.
+
+    Says which. A cluster that happens to run on this machine is left alone unless it was named: `ray.init()` would join
+    it, Ray's `local` does not (docs.ray.io, ray.init).
+    """
     address = config.address or os.environ.get("RAY_ADDRESS")
     ray = need("ray", "ray", WHAT)
     if ray.is_initialized():
+        bar.line(f"mien: works on the Ray of this process: {_size(ray)}")
         yield ray
         return
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
@@ -509,7 +523,18 @@ def _ray(config: BatchConfig) -> Iterator[Any]:
     ray._private.worker._worker_logs_enabled = False
     with suppress(ValueError):  # not in the main thread
         signal.signal(signal.SIGTERM, before or signal.SIG_DFL)  # Ray's own would skip what we clean up
+    if not address or address == "local":
+        bar.line(f"mien: Ray starts on this machine, for this run: {_size(ray)}")
+    else:
+        bar.line(f"mien: works on the Ray cluster at {address}: {_size(ray)}")
     try:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _size(ray: Any) -> str:
+    machines = sum(node["Alive"] for node in ray.nodes())
+    return (
+        f"{counted(machines, 'machine')}, {counted(int(ray.cluster_resources().get('CPU', 0)), 'processor')}"
+    )

@@ -17,7 +17,7 @@ from typing import NoReturn
 from mien._version import __version__
 from mien.errors import MienError
 from mien.files import plain_text
-from mien.terminal import stopped_code, terminated_as_by_ctrl_c
+from mien.terminal import say, stopped_code, terminated_as_by_ctrl_c
 
 # Each is a module of this package with HELP (one line), EXAMPLES (text), add_arguments(parser) and run(args) -> int.
 # Importing one must stay light: whatever is heavy is imported inside run().
@@ -133,7 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _stopped(stop)
         if not isinstance(error, MienError):
             raise
-        print(f"mien: {plain_text(str(error))}", file=sys.stderr)  # a path in it may hold anything
+        say(f"mien: {plain_text(str(error))}")  # a path in it may hold anything
         return 2
     except KeyboardInterrupt as stop:
         return _stopped(stop)
@@ -169,7 +169,7 @@ def _stop_behind(error: BaseException) -> KeyboardInterrupt | None:
 
 
 def _stopped(stop: KeyboardInterrupt) -> int:
-    print("mien: stopped", file=sys.stderr)
+    say("mien: stopped")
     return stopped_code(stop)
 
 

@@ -25,7 +25,7 @@ from mien.errors import ConfigError, ImageError, need
 from mien.files import cannot_write, spreadsheet_safe, whole_file
 from mien.predict.analyzer import Analyzer, difference
 from mien.predict.results import Faces, arrow_schema, arrow_table, table_columns, table_rows
-from mien.terminal import percent
+from mien.terminal import percent, say
 
 Results = Iterator[tuple[Source, Faces | ImageError]]
 Writer = Callable[[Results, Sequence[Source], Sequence[str]], None]
@@ -113,7 +113,7 @@ def parquet_writer(path: Path, keep: int = 0) -> Writer:
         except OSError as error:
             raise cannot_write(path, error) from error
         except KeyboardInterrupt:
-            print(f"mien: what is done is kept: --resume {path} goes on", file=sys.stderr)
+            say(f"mien: what is done is kept: --resume {path} goes on")
             raise
         schema = arrow_schema(table_columns(labels))
         pictures = faces_found = 0

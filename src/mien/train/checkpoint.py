@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from mien.errors import ModelError
 from mien.files import whole_file
+from mien.train import hosts
 
 STATE_FILE = "state.npz"
 BEST_WEIGHTS_FILE = "best-weights.npz"  # from which the next phase starts
@@ -70,7 +71,7 @@ def assign(variables: list[Any], values: list[NDArray[Any]]) -> None:
     if [tuple(variable.shape) for variable in variables] != [value.shape for value in values]:
         raise ModelError("the stored training state belongs to another network; use --retrain to start again")
     for variable, value in zip(variables, values, strict=True):
-        variable.assign(value)
+        variable.assign(hosts.spread(value, variable))
 
 
 class MovingAverage:

@@ -79,10 +79,11 @@ class Inputs:
             pass  # map() raises here what a worker raised
         return prepared
 
-    def in_order(self, batch_size: int) -> Iterator[NDArray[np.uint8]]:
-        """Yield all pictures once, in order, the last batch smaller."""
-        for start in range(0, len(self), batch_size):
-            yield self(np.arange(start, min(start + batch_size, len(self))))
+    def in_order(self, batch_size: int, rows: tuple[int, int] | None = None) -> Iterator[NDArray[np.uint8]]:
+        """Yield all pictures once, in order, the last batch smaller. rows: only from the first of these to the end."""
+        first, end = rows or (0, len(self))
+        for start in range(first, end, batch_size):
+            yield self(np.arange(start, min(start + batch_size, end)))
 
 
 def _as_they_are(pictures: Pictures, how: Preprocess) -> NDArray[np.uint8] | None:

@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 from mien.errors import TrainingError
 from mien.model.calibration import negative_log_likelihood
 from mien.terminal import ProgressBar, clock
-from mien.train import backend, checkpoint, schedule
+from mien.train import backend, checkpoint, hosts, schedule
 from mien.train.checkpoint import MovingAverage, Progress, host
 from mien.train.config import TrainConfig
 from mien.train.loader import Batch, Inputs, Loader
@@ -248,7 +248,9 @@ class TrainingLoop(ABC):
         progress, total, seen = self.progress, self.steps, 0
         sums: dict[str, float] = {}
         for step, batch in enumerate(self.batches(progress.epoch)):
-            self.trained.optimizer.learning_rate = self.learning_rate(step / total)
+            hosts.at(progress.epoch + 1, step, f"step {step + 1} of epoch {progress.epoch + 1}")
+            rate = np.array(self.learning_rate(step / total), np.float32)
+            checkpoint.assign([self.trained.optimizer.learning_rate], [rate])
             several = len(batch.targets) > 1
             logs = self.trained.train_on_batch(
                 batch.inputs,
@@ -395,15 +397,30 @@ class ClassifierLoop(TrainingLoop):
             return {}
         if self._frozen:
             answers = self._frozen.predict(self._validation.inputs, self._devices)[0]
+        elif hosts.several():
+            answers = self._predict_with_others(self._validation.inputs)
         else:
             answers = predict(self.network, self._validation.inputs, self._devices)[0]
         self.answers = answers
         targets = np.eye(answers.shape[1])[self._validation.labels]
         loss = negative_log_likelihood(answers, targets)  # nats
         accuracy = float((answers.argmax(axis=1) == self._validation.labels).mean())
+        loss, accuracy = hosts.as_first((loss, accuracy))
         self.check_finite(loss, f"the validation loss of epoch {self.progress.epoch}")
         self._keep(self._is_best(accuracy, loss))
         return {"validation_loss": loss, "validation_accuracy": accuracy}
+
+    def _predict_with_others(self, inputs: Inputs) -> NDArray[np.float32]:
+        """Return the first head's probabilities, (n, labels): each host looks at its share of the pictures."""
+        epoch, parts = self.progress.epoch, [np.empty((0, self.network.outputs[0].shape[-1]), np.float32)]
+        answered = hosts.own_copy(self.network)
+        for number, batch in enumerate(
+            inputs.in_order(_predict_batch(self.network), hosts.own_rows(len(inputs)))
+        ):
+            hosts.at(epoch, len(self._loader) + number, f"validation in epoch {epoch}")
+            parts.append(answered(batch))
+        hosts.at(epoch + 1, -1, f"the end of validation in epoch {epoch}")
+        return hosts.joined_rows(np.concatenate(parts), len(inputs))
 
     def _keep(self, best: bool) -> None:
         self._kept = best
@@ -498,6 +515,11 @@ class _FrozenBase:
         return answers if isinstance(answers, list) else [answers]
 
 
+def _predict_batch(network: keras.Model) -> int:
+    height, width = (int(side) for side in network.input_shape[1:3])
+    return max(1, min(_PREDICT_BATCH, _PREDICT_PIXELS // (height * width)))
+
+
 def predict(
     network: keras.Model, inputs: Inputs, devices: int = 1, *, mirrored: bool = False
 ) -> list[NDArray[np.float32]]:
@@ -506,8 +528,7 @@ def predict(
     mirrored: look at their mirror images instead.
     """
     parts: list[list[NDArray[np.float32]]] = []
-    height, width = network.input_shape[1:3]
-    for batch in inputs.in_order(max(1, min(_PREDICT_BATCH, _PREDICT_PIXELS // (height * width)))):
+    for batch in inputs.in_order(_predict_batch(network)):
         missing = -len(batch) % devices
         padded = np.concatenate([batch, batch[:1].repeat(missing, 0)]) if missing else batch
         if mirrored:

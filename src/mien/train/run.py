@@ -106,13 +106,11 @@ def train(
         if not hosts.is_first():
             return _help(config, faces, out, settings)
     if not retrain and (found := run_folder.finished(out, settings)):
-        if hosts.several():
-            hosts.told(_FINISHED)
-        return Run(out, config, found, trained=False)
+        return _loaded(out, config, found)
     with locked(out, "being trained"):
         # Once more, now that nobody else can be at it.
         if not retrain and (found := run_folder.finished(out, settings)):
-            return Run(out, config, found, trained=False)
+            return _loaded(out, config, found)
         if hosts.several():
             hosts.told(_GOES_ON)
         settings["command"] = command or f"mien train {shlex.quote(str(data))}"
@@ -121,9 +119,17 @@ def train(
         return _Training(config, faces, out, settings, show=show).run(replacing=retrain)
 
 
+def _loaded(out: Path, config: TrainConfig, found: Progress) -> Run:
+    if hosts.several():
+        hosts.told(_FINISHED)
+        hosts.leave()
+    return Run(out, config, found, trained=False)
+
+
 def _help(config: TrainConfig, faces: Faces, out: Path, settings: dict[str, Any]) -> Run:
     """Take part in the first host's training; what would be written is thrown away."""
     if hosts.told(b"") == _FINISHED:
+        hosts.leave()
         return Run(out, config, Progress(), trained=False)
     with tempfile.TemporaryDirectory() as folder:
         config = replace(config, tracker=None)
@@ -416,9 +422,13 @@ class _Training:
     def _save(self, name: str) -> None:
         from mien.train.export.keras_io import save_network
 
-        save_network(self._built.network, self._out / name, self._metadata())
+        if hosts.is_first():
+            with hosts.alone():
+                save_network(self._built.network, self._out / name, self._metadata())
 
     def _note_epoch(self, progress: Progress, answers: NDArray[np.float32] | None) -> None:
+        if not hosts.is_first():
+            return
         run_folder.note_epochs(self._out, progress.history)
         if answers is not None:
             held = self._dataset.split("validation")
