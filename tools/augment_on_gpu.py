@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fer2013_faces import CANVAS, HOW
+from distil import CANVAS, HOW
 
 # Three in ten are damaged in tools/distil.py, whose student starts from a trained network; longer trainings bear more.
 DAMAGED_SHARE = 0.4

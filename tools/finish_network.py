@@ -13,7 +13,7 @@ import argparse
 import datetime
 from pathlib import Path
 
-from fer2013_faces import load_weights
+from distil import load_weights
 from mien.data import open_dataset
 from mien.evaluate.evaluate import evaluate
 from mien.model.metadata import Head, Metadata

@@ -15,7 +15,7 @@ image. The learning rate falls with the time that is spent, not with a number of
 network ends its own share of the time at a rate of zero, however long the others or their compilation took. NAME.npz
 holds a network's averaged weights, also while it trains, with NAME.state.npz beside it until it is done: the same
 command goes on after a kill, and keeps what is done. Teachers are written in half precision, as they have to travel;
-targets.npz is what they say of the pictures as they are, for `tools/distil.py --teachers`.
+targets.npz is what they say of the pictures as they are, for `tools/distil.py --targets`.
 
 What nine minutes give, planned and not measured: on one H100 the first version of this script (JAX 0.11, 16 cores)
 built and traced for 50 s and took .48 s for an epoch of `wide` and .93 s for one of `residual`. That makes some 100
@@ -39,7 +39,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from augment_on_gpu import augmented
-from fer2013_faces import CANVAS, HEADS, HOW, load_weights, unlabelled_faces
+from distil import CANVAS, HEADS, HOW, load_weights, unlabelled_faces
 from mien.files import whole_file
 from mien.labels import FER2013, FERPLUS
 from mien.train.schedule import seconds_of
