@@ -116,11 +116,16 @@ def test_parquet_says_what_is_missing_before_it_begins(capsys: pytest.CaptureFix
     assert not Path("x.parquet").exists()
 
 
-def test_an_output_folder_below_a_file_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    for place in ("many/1.png", "many/1.png/marked"):
-        assert predict("many/2.png", "--save", place) == 2
-        (line,) = capsys.readouterr().err.splitlines()
-        assert line == f"mien: --save needs a folder, {Path('many/1.png')} is a file; name another place"
+def test_a_marked_copy_replaces_no_file(capsys: pytest.CaptureFixture[str]) -> None:
+    there = Path("many/1.png")
+    for place, reason in (
+        (there, f"--save {there} is there already; delete it or name another place"),
+        (there / "marked", f"--save needs a folder, {there} is a file; name another place"),
+    ):
+        before = there.read_bytes()
+        assert predict("many/2.png", "--save", str(place)) == 2
+        assert capsys.readouterr().err.splitlines() == [f"mien: {reason}"]
+        assert there.read_bytes() == before
 
 
 def limited_to(size: int) -> Callable[[], None]:

@@ -217,4 +217,6 @@ def targets_of(sources: list[Source], folder: Path | None) -> list[Path | None]:
     for target in targets:
         if target and real(target) in originals:
             raise ConfigError(f"--save {folder} would write over the picture {target}; name another place")
+    if one_file and folder.exists():
+        raise ConfigError(f"--save {folder} is there already; delete it or name another place")
     return targets
