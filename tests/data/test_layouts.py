@@ -581,6 +581,42 @@ def test_faces_are_cut_out_by_boxes_as_detectors_have_them(write, form):
     )
 
 
+def test_boxes_belong_to_the_picture_of_their_own_split(write):
+    """Pictures are numbered alike in train/ and test/; a picture that is gone is counted."""
+    names = [f"{split}/JPEGImages/{number}.png" for split in ("train", "test") for number in (0, 1)]
+    folder = write(*names)
+    said_of = dict(zip(names, ("happy", "sad", "sad", "happy"), strict=True)) | {
+        "test/JPEGImages/9.png": "sad"
+    }
+    coco = {"train": [], "test": []}
+    for name, label in said_of.items():
+        split, _, picture = name.split("/")
+        (folder / split / "Annotations").mkdir(exist_ok=True)
+        (folder / split / "Annotations" / f"{Path(picture).stem}.xml").write_text(
+            f"<annotation><filename>{picture}</filename><object><name>{label}</name><bndbox><xmin>2</xmin>"
+            "<ymin>2</ymin><xmax>20</xmax><ymax>20</ymax></bndbox></object></annotation>"
+        )
+        coco[split].append((picture, label))
+    kinds = ["happy", "sad"]
+    for form in ("Pascal VOC", "COCO"):
+        dataset = read(folder)
+        found = {name.partition(" face")[0]: label for name, label in labels(dataset).items()}
+        assert found == {name: said_of[name] for name in names}, form
+        assert len(dataset.unreadable) == 1 and "9.png" in str(dataset.unreadable[0]), form
+        for file in folder.rglob("*.xml"):
+            file.unlink()
+        for split, rows in coco.items():
+            told = {
+                "categories": [{"id": number, "name": kind} for number, kind in enumerate(kinds)],
+                "images": [{"id": number, "file_name": picture} for number, (picture, _) in enumerate(rows)],
+                "annotations": [
+                    {"image_id": number, "category_id": kinds.index(label), "bbox": [2, 2, 18, 18]}
+                    for number, (_, label) in enumerate(rows)
+                ],
+            }
+            (folder / split / "all.json").write_text(json.dumps(told))
+
+
 def test_numbers_with_their_names_beside_them(write):
     names = ("0/a.png", "0/b.png", "1/a.png", "2/a.png")
     folder = write(*names)

@@ -9,6 +9,8 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
+from operator import eq
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -80,7 +82,7 @@ def _coco(root: Path, pictures: Sequence[Path], others: Sequence[Path]) -> list[
             continue
         found = True
         names = {one["id"]: str(one["name"]) for one in told["categories"]}
-        places = _by_name(pictures, near=file)
+        places = _by_name(pictures)
         images = {one["id"]: str(one["file_name"]) for one in told["images"]}
         for number, one in enumerate(told["annotations"], start=1):
             try:
@@ -90,7 +92,7 @@ def _coco(root: Path, pictures: Sequence[Path], others: Sequence[Path]) -> list[
                 raise DataError(
                     f"{shown_below(file, root)} annotation {number} is damaged ({error!r}); export it again"
                 ) from error
-            picture = places.get(Path(name).name, file.parent / name)
+            picture = _nearest(places.get(Path(name).name), file) or file.parent / name
             marked.append(_Marked(picture, label, _box(left, top, left + width, top + height)))
     return marked if found else None
 
@@ -106,16 +108,29 @@ def _coco_file(file: Path) -> dict[str, Any] | None:
     return value if whole else None
 
 
-def _by_name(pictures: Sequence[Path], near: Path) -> dict[str, Path]:
-    """Return pictures by their names; where several are called alike, the one beside `near` first."""
-    ordered = sorted(pictures, key=lambda path: path.is_relative_to(near.parent))
-    return {path.name: path for path in ordered}
+def _by_name(pictures: Sequence[Path], *, stem: bool = False) -> dict[str, list[Path]]:
+    places: dict[str, list[Path]] = {}
+    for path in pictures:
+        places.setdefault(path.stem if stem else path.name, []).append(path)
+    return places
+
+
+def _nearest(alike: Sequence[Path] | None, file: Path) -> Path | None:
+    """Return which of the pictures of one name a file speaks of: the one that shares most folders with it.
+
+    train/ and test/ often number their pictures alike.
+    """
+
+    def shared(picture: Path) -> int:
+        return sum(1 for _ in takewhile(bool, map(eq, picture.parts, file.parts)))
+
+    return max(alike, key=shared) if alike else None
 
 
 def _voc(root: Path, pictures: Sequence[Path], others: Sequence[Path]) -> list[_Marked] | None:
     """Everingham et al. 2010: a .xml for each picture, with <object><name> and <bndbox> (from 1, ends included)."""
     files = [file for file in others if file.suffix.lower() == ".xml"]
-    stems = {path.stem: path for path in pictures}
+    stems = _by_name(pictures, stem=True)
     if not any(_voc_root(file) is not None for file in files[:_TRIED]):
         return None
     marked = []
@@ -123,7 +138,8 @@ def _voc(root: Path, pictures: Sequence[Path], others: Sequence[Path]) -> list[_
         told = _voc_root(file)
         if told is None:
             continue
-        picture = stems.get(Path(told.findtext("filename") or file.name).stem) or stems.get(file.stem)
+        named = told.findtext("filename") or f"{file.stem}.jpg"
+        picture = _nearest(stems.get(Path(named).stem) or stems.get(file.stem), file) or file.parent / named
         for number, one in enumerate(told.iter("object"), start=1):
             corners = [one.findtext(f"bndbox/{side}") or "" for side in ("xmin", "ymin", "xmax", "ymax")]
             try:
@@ -132,8 +148,7 @@ def _voc(root: Path, pictures: Sequence[Path], others: Sequence[Path]) -> list[_
                 raise DataError(
                     f"{shown_below(file, root)} object {number} has no box of four numbers; export it again"
                 ) from error
-            if picture is not None:
-                marked.append(_Marked(picture, plain_text((one.findtext("name") or "").strip()), box))
+            marked.append(_Marked(picture, plain_text((one.findtext("name") or "").strip()), box))
     return marked
 
 
