@@ -615,6 +615,13 @@ def test_boxes_belong_to_the_picture_of_their_own_split(write):
                 ],
             }
             (folder / split / "all.json").write_text(json.dumps(told))
+    for file in folder.rglob("*.json"):
+        file.unlink()
+    for name, label in said_of.items():
+        (folder / name).with_suffix(".txt").write_text(f"{kinds.index(label)} 0.5 0.5 0.9 0.9")
+    (folder / names[0]).write_bytes(b"no picture")
+    bad = read(folder).unreadable
+    assert sorted(Path(one.name.partition(" face")[0]).name for one in bad) == ["0.png", "9.jpg"]
 
 
 def test_numbers_with_their_names_beside_them(write):

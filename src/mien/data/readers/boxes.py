@@ -172,11 +172,13 @@ def _yolo(root: Path, pictures: Sequence[Path], others: Sequence[Path]) -> list[
     pairs = [(path, text) for path in pictures if (text := _yolo_text(path, root)) in texts]
     if not pairs or not any(_is_yolo(text) for _, text in pairs[:_TRIED]):
         return None
+    lost = texts.difference(text for _, text in pairs)
+    pairs += [(text.with_suffix(".jpg"), text) for text in sorted(lost) if _is_yolo(text)]
     names = _yolo_names(root, others)
     marked = []
     for picture, text in pairs:
         lines = [line for line in lines_of(text) if line.strip()]
-        size = _size(picture) if lines else None
+        size = _size(picture) if lines else (1, 1)
         for number, line in enumerate(lines, start=1):
             if not _YOLO_LINE.fullmatch(line):
                 raise DataError(
@@ -184,10 +186,9 @@ def _yolo(root: Path, pictures: Sequence[Path], others: Sequence[Path]) -> list[
                     "and a box; mend or delete it"
                 )
             label, *values = line.split()
-            if size is not None:
-                marked.append(
-                    _Marked(picture, names.get(int(label), label), _scaled(list(map(float, values)), size))
-                )
+            marked.append(
+                _Marked(picture, names.get(int(label), label), _scaled(list(map(float, values)), size))
+            )
     return marked
 
 
@@ -238,12 +239,12 @@ def _names_in_yaml(text: str) -> dict[int, str]:
     }
 
 
-def _size(picture: Path) -> tuple[int, int] | None:
-    """Return width and height of a picture as it is shown; None where it cannot be read, which indexing reports."""
+def _size(picture: Path) -> tuple[int, int]:
+    """Return width and height of a picture as it is shown; 1, 1 where it cannot be read, which indexing reports."""
     try:
         header = read_header(picture.read_bytes(), picture.name)
     except (OSError, ImageError):
-        return None
+        return 1, 1
     return (header.height, header.width) if header.orientation >= 5 else (header.width, header.height)
 
 
