@@ -1,13 +1,16 @@
-"""Which precision a training computes in, unless it is told."""
+"""Which precision a training computes in, unless it is told; and on how many devices it can be."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import keras
 import pytest
 
+from mien.errors import ConfigError
 from mien.train import backend
 from mien.train.config import TrainConfig
+from mien.train.run import train
 
 
 @pytest.mark.parametrize(
@@ -32,3 +35,15 @@ def test_mixed_is_only_for_processors_and_networks_that_gain(
     assert backend.precision(TrainConfig(init_from="mien")) == "float32"
     assert backend.precision(TrainConfig(precision="float32")) == "float32"
     assert backend.precision(TrainConfig(precision="mixed")) == "mixed_bfloat16"
+
+
+@pytest.mark.skipif(keras.backend.backend() == "jax", reason="JAX spreads over several devices")
+def test_several_devices_without_jax_are_refused_before_the_data_is_read(tmp_path: Path) -> None:
+    refused = (
+        f"^devices must be 1 or all with the backend {keras.backend.backend()}, which uses one, got 2; "
+        "several share a batch with JAX: pip install jax, and set KERAS_BACKEND=jax$"
+    )
+    with pytest.raises(ConfigError, match=refused):
+        train(TrainConfig(devices="2"), tmp_path / "nothing-here", tmp_path / "run")
+    for one in ("1", "all"):
+        assert len(backend.devices_for(TrainConfig(devices=one))) == 1

@@ -59,34 +59,38 @@ def import_keras() -> Any:
 def prepare(config: TrainConfig) -> int:
     """Set seeds, precision and devices; return the number of devices that share a batch.
 
-    Several devices are used through Keras's distribution API, which needs the JAX backend. Raises ConfigError where
-    more are asked for than there are.
+    Several devices are used through Keras's distribution API, which needs the JAX backend. Raises ConfigError where a
+    batch cannot be shared among them, and what `devices_for` raises.
     """
     keras = import_keras()
     keras.utils.set_random_seed(config.seed)
     keras.config.set_dtype_policy(precision(config))
-    devices, asked = 1, None if config.devices == "all" else int(config.devices)
+    found = devices_for(config)
+    devices = len(found)
     if keras.backend.backend() == "jax":
-        found = _devices(asked)
-        devices = len(found)
         parallel = (
             keras.distribution.DataParallel(devices=found, auto_shard_dataset=False) if devices > 1 else None
         )
         keras.distribution.set_distribution(parallel)
-    if asked and asked > devices:
-        several = (
-            "" if keras.backend.backend() == "jax" else "; several share a batch with JAX: KERAS_BACKEND=jax"
-        )
-        raise ConfigError(
-            f"devices must be at most the {devices} that can be used here, got {asked}{several}"
-        )
     if config.batch_size and config.batch_size % devices:
         raise ConfigError(f"batch_size must be a multiple of the {devices} devices, got {config.batch_size}")
     return devices
 
 
-def _devices(asked: int | None) -> list[str]:
-    """Return JAX's devices by name, the first `asked` of each host, in the order of the hosts."""
+def devices_for(config: TrainConfig) -> list[str]:
+    """Return the devices that share a batch, by JAX's names in the order of the hosts; without JAX one without a name.
+
+    Raises ConfigError where more are asked for than can be used.
+    """
+    asked = None if config.devices == "all" else int(config.devices)
+    name = import_keras().backend.backend()
+    if name != "jax":
+        if asked and asked > 1:
+            raise ConfigError(
+                f"devices must be 1 or all with the backend {name}, which uses one, got {asked}; several share a batch "
+                "with JAX: pip install jax, and set KERAS_BACKEND=jax"
+            )
+        return [""]
     import jax
 
     by_host: dict[int, list[str]] = {}
@@ -94,7 +98,10 @@ def _devices(asked: int | None) -> list[str]:
         by_host.setdefault(device.process_index, []).append(f"{device.platform}:{device.id}")
     if len(by_host) > 1 and len({len(names[:asked]) for names in by_host.values()}) > 1:
         raise ConfigError("every host must have as many devices as the others; --devices 1 takes one of each")
-    return [name for _, names in sorted(by_host.items()) for name in names[:asked]]
+    found = [one for _, names in sorted(by_host.items()) for one in names[:asked]]
+    if asked and asked > len(found):
+        raise ConfigError(f"devices must be at most the {len(found)} that can be used here, got {asked}")
+    return found
 
 
 def forget_networks() -> None:

@@ -90,6 +90,10 @@ def train(
     """
     show = show or ProgressBar(quiet=True)
     trackers.check(config.tracker)
+    if config.devices not in ("all", "1"):  # before a million pictures are looked at
+        from mien.train import backend
+
+        backend.devices_for(config)
     config = config.cutting_like(recorded_metadata(config.init_from) if config.init_from else None)
     faces = opened(config, data, show)
     if faces.stored:  # others who use this network have photographs
