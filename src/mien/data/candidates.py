@@ -36,7 +36,7 @@ _WAVES, _HIGHEST = 8, 10  # waves each way, and the largest sum of both that is 
 _QUERIES, _COLUMNS = 128, 2048  # pictures compared at once, both ways: bounds the memory, fits the caches
 
 # Of the search in cells.
-_CELL_LIKELY, _CELL_SHARE = 0.8, 0.9  # cosine of a candidate, least share of its windows
+_CELL_LIKELY, _CELL_SHARE = 0.74, 0.9  # cosine of a candidate, least share of its windows
 _CELL_SIZE = 256  # pictures of a cell, about
 _CELL_PROBES, _GROUP_PROBES = 6, 4  # cells, and groups of cells, that are looked into
 _CELL_SAMPLE, _CELL_ROUNDS = 16, 6  # pictures a cell that the cells are made from, in how many rounds

@@ -105,7 +105,7 @@ def closest_copies(prints: Fingerprints) -> NearCopies:
     shifts are not looked for. The answer is kept in the cache.
     """
     digests, rows = np.unique(prints.digests, axis=0, return_index=True)
-    key = cache.hash_of("closest copies 2", digests.tobytes())
+    key = cache.hash_of("closest copies 3", digests.tobytes())
     if stored := cache.load("near", key) if len(prints) >= _WORTH_CACHING else None:
         return _renumbered(NearCopies(*(stored[name] for name in _FIELDS)), rows)  # type: ignore[arg-type]
     worth = np.flatnonzero(_worth(prints.thumbnails, rows))
