@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 keras = pytest.importorskip("keras")
+onnx = pytest.importorskip("onnx")
 
 from mien.data.dataset import Split  # noqa: E402
 from mien.errors import ModelError  # noqa: E402
@@ -16,7 +17,8 @@ from mien.model.metadata import INT8_FILE, Head, Metadata, read_model_folder  # 
 from mien.model.preprocess import Preprocess  # noqa: E402
 from mien.train.export.card import record_scores  # noqa: E402
 from mien.train.export.folder import export  # noqa: E402
-from mien.train.export.int8 import add_int8  # noqa: E402
+from mien.train.export.int8 import _quantise, add_int8  # noqa: E402
+from mien.train.networks import network  # noqa: E402
 from mien.train.networks.small import build_small  # noqa: E402
 from mien.train.networks.spec import NetworkRequest  # noqa: E402
 
@@ -106,3 +108,18 @@ def test_an_int8_form_that_loses_too_much_is_not_kept(folder: Path, pixels: np.n
     assert not kept and not (folder / INT8_FILE).exists()
     with pytest.raises(ModelError, match="has no int8 form"):
         Classifier(folder, "int8")
+
+
+def test_nothing_between_convolutions_stays_in_float(tmp_path: Path) -> None:
+    """A float ReLU6 between two int8 convolutions would cost more than int8 saves."""
+    how = Preprocess(size=32, colour="grey")
+    request = NetworkRequest(heads={"expression": LABELS}, preprocess=how)
+    metadata = Metadata(name="tiny", preprocess=how, heads=(Head(name="expression", labels=LABELS),))
+    folder = export(network("face-mobilenet").build(request), tmp_path / "model", metadata)
+    faces = np.random.default_rng(0).integers(0, 256, (64, 32, 32, 1), np.uint8)
+    _quantise(read_model_folder(folder).onnx, tmp_path / "int8.onnx", faces)
+    graph = onnx.load(tmp_path / "int8.onnx").graph
+    made_by = {name: node.op_type for node in graph.node for name in node.output}
+    inner = [node for node in graph.node if node.op_type in ("Conv", "Clip")]
+    assert sum(node.op_type == "Conv" for node in inner) == 23
+    assert {made_by[node.input[0]] for node in inner} <= {"DequantizeLinear", "Conv"}

@@ -29,7 +29,7 @@ from mien.train.export.onnx import INPUT
 MOST_LOST = 0.003  # accuracy that the int8 form may lose on validation
 _FACES, _BATCH = 512, 32  # training faces whose activations set the ranges
 # Convolutions and what lies between them; the heads stay in float32, they cost nothing.
-_OPERATIONS = ["Conv", "MaxPool", "Relu"]
+_OPERATIONS = ["Conv", "MaxPool", "Relu", "Clip"]
 
 
 @dataclass(frozen=True, kw_only=True)
