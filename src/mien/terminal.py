@@ -179,7 +179,8 @@ class _Terminated(KeyboardInterrupt):
 def terminated_as_by_ctrl_c() -> Iterator[list[KeyboardInterrupt]]:
     """Let SIGTERM raise a KeyboardInterrupt inside the block; outside the main thread nothing changes.
 
-    Yields a list of what was raised: a library written in Rust or C may make an error of its own of it.
+    A second one ends the process at once, see `end_at_the_second_ctrl_c`. Yields a list of what was raised: a library
+    written in Rust or C may make an error of its own of it.
     """
     came: list[KeyboardInterrupt] = []
     if threading.current_thread() is not threading.main_thread():
@@ -187,6 +188,8 @@ def terminated_as_by_ctrl_c() -> Iterator[list[KeyboardInterrupt]]:
         return
 
     def terminate(*_: object) -> NoReturn:
+        if came:
+            os._exit(stopped_code(came[-1]))
         came.append(_Terminated())
         raise came[-1]
 
@@ -195,6 +198,23 @@ def terminated_as_by_ctrl_c() -> Iterator[list[KeyboardInterrupt]]:
         yield came
     finally:
         signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+
+def end_at_the_second_ctrl_c() -> None:
+    """Let the first Ctrl-C raise KeyboardInterrupt, as ever, and the next end the process at once.
+
+    Raised while the first one waits for threads, a second KeyboardInterrupt would let Python take them for ended, and
+    C++ would abort what still runs in them. Nothing is lost by it that a kill would not lose. Where Ctrl-C is ignored,
+    as by what a shell starts in the background, it stays so.
+    """
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        return
+
+    def interrupt(*_: object) -> NoReturn:
+        signal.signal(signal.SIGINT, lambda *_: os._exit(128 + signal.SIGINT))
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, interrupt)
 
 
 @contextmanager

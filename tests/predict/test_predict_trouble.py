@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
@@ -188,6 +189,25 @@ def test_ctrl_c_ends_it_with_one_line(folder: Path) -> None:
     assert json.loads(first)["path"] == str(Path("many/0.png"))
     assert len(rest.splitlines()) < 2900
     assert all(cv2.imread(str(path)) is not None for path in Path("marked").iterdir())  # none is half written
+
+
+@posix
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_ctrl_c_ends_it_at_once_and_in_order(folder: Path, sent: signal.Signals) -> None:
+    """It was Aborted, where it came while the first one waited for threads."""
+    for n in range(120, 3000):
+        os.link(folder / f"{n % 50}.png", folder / f"{n}.png")
+    heard: dict[str, Any] = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+    streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    for pause_s in (0.0, 0.02, 0.1):
+        with subprocess.Popen([*COMMAND, "many", "--jsonl"], **streams, **heard) as process:
+            process.stdout.readline()  # type: ignore[union-attr]
+            process.send_signal(sent)
+            time.sleep(pause_s)
+            process.send_signal(sent)
+            _, complaint = process.communicate(timeout=60)
+        assert process.returncode in (128 + sent, -sent)  # -sent: after Python had put its own handlers away
+        assert complaint in ("", "mien: stopped\n")
 
 
 def test_the_bar_counts_and_says_how_long_still(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from typing import NoReturn
 from mien._version import __version__
 from mien.errors import MienError
 from mien.files import plain_text
-from mien.terminal import say, stopped_code, terminated_as_by_ctrl_c
+from mien.terminal import end_at_the_second_ctrl_c, say, stopped_code, terminated_as_by_ctrl_c
 
 # Each is a module of this package with HELP (one line), EXAMPLES (text), add_arguments(parser) and run(args) -> int.
 # Importing one must stay light: whatever is heavy is imported inside run().
@@ -110,20 +110,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns 0, 1 (some inputs failed), 2 (wrong input; one line on stderr), 130 (Ctrl-C) or 143 (SIGTERM).
     """
     _replace_closed_streams()
+    if arguments is None:  # the process is this command
+        end_at_the_second_ctrl_c()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names may have letters that this terminal lacks
     given = _joined(sys.argv[1:] if arguments is None else arguments)
     if not given:
         print(WELCOME, end="")
         return 0
-    if (word := given[0]) not in COMMANDS and not word.startswith("-"):
-        _refuse_command(word)
-    options, unknown = parser(word).parse_known_args(given)
-    if unknown:
-        _refuse(options.parser, unknown)
     came: list[KeyboardInterrupt] = []
     try:
         with terminated_as_by_ctrl_c() as came:
+            options = _parsed(given)
             code = int(options.run(options))
         sys.stdout.flush()  # a full disk shows here at the latest
         return code
@@ -151,6 +149,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not came:
             raise
         return _stopped(came[-1])
+
+
+def _parsed(given: Sequence[str]) -> argparse.Namespace:
+    """Return the options, or end the process as argparse does; imports what the command stands on."""
+    if (word := given[0]) not in COMMANDS and not word.startswith("-"):
+        _refuse_command(word)
+    options, unknown = parser(word).parse_known_args(given)
+    if unknown:
+        _refuse(options.parser, unknown)
+    return options
 
 
 def _stop_behind(error: BaseException) -> KeyboardInterrupt | None:
