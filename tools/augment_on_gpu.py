@@ -7,10 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from mien.model.preprocess import Preprocess
+from distil import CANVAS, HOW
 
-HOW = Preprocess(size=44, resize=48)
-CANVAS = 64  # pixels a side of the pictures here: the network's 48 and 8 around them
 # Three in ten are damaged in tools/distil.py, whose student starts from a trained network; longer trainings bear more.
 DAMAGED_SHARE = 0.4
 

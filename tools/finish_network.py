@@ -13,6 +13,7 @@ import argparse
 import datetime
 from pathlib import Path
 
+from distil import load_weights
 from mien.data import open_dataset
 from mien.evaluate.evaluate import evaluate
 from mien.model.metadata import Head, Metadata
@@ -21,7 +22,6 @@ from mien.train import backend, run_folder
 from mien.train.calibrate import calibrated_metadata
 from mien.train.recipes import config_from, load_recipe
 from mien.train.start import heads_for
-from training_faces import load_weights
 
 
 def main() -> None:

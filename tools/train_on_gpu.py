@@ -38,11 +38,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from augment_on_gpu import CANVAS, HOW, augmented
+from augment_on_gpu import augmented
+from distil import CANVAS, HEADS, HOW, load_weights, unlabelled_faces
 from mien.files import whole_file
 from mien.labels import FER2013, FERPLUS
 from mien.train.schedule import seconds_of
-from training_faces import HEADS, fer2013_faces, load_weights, photographed_faces
 
 ACROSS = 64  # pictures in a row of a mosaic
 STUDENT = "small"
@@ -67,7 +67,7 @@ def main() -> None:
     verbs = parser.add_subparsers(dest="verb", required=True)
     one = verbs.add_parser("pack")
     one.add_argument("data", type=Path)
-    one.add_argument("--photographs", type=Path, help="face set, as for tools/distil.py")
+    one.add_argument("--photographs", type=Path, help="face set, or .npz, as for tools/distil.py")
     one.add_argument("--to", type=Path, default=Path("pack"))
     two = verbs.add_parser("train")
     two.add_argument("pack", type=Path)
@@ -97,12 +97,12 @@ def pack(data: Path, photographs: Path | None, to: Path) -> None:
         ("validation", ".png", [cv2.IMWRITE_PNG_COMPRESSION, 9]),
     ):
         split = dataset.split(name)
-        faces = fer2013_faces(split)
+        faces = np.stack([split.pictures.read(place).reshape(48, 48) for place in range(len(split))])
         for part, some in enumerate(np.array_split(faces, 4)):  # a JPEG has at most 65,535 rows
             cv2.imwrite(str(to / f"{name}{part}{suffix}"), _mosaic(some), options)
         assert split.votes is not None, "FER+'s votes must lie beside the data"
         facts |= {f"{name}_labels": split.labels, f"{name}_votes": split.votes}
-    np.savez_compressed(to / "facts.npz", photographs=photographed_faces(photographs, CANVAS, 48), **facts)
+    np.savez_compressed(to / "facts.npz", photographs=unlabelled_faces(photographs), **facts)
     print(f"{sum(file.stat().st_size for file in to.iterdir()) / 1e6:.1f} MB in {to}")
 
 

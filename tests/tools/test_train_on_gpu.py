@@ -94,7 +94,7 @@ def test_pictures_stay_pictures_and_damage_does_what_it_says(tool: Any) -> None:
 def test_weights_are_found_by_their_path_also_in_older_files(tool: Any, tmp_path: Path) -> None:
     import keras
 
-    load_weights = tool("training_faces").load_weights
+    load_weights = tool("distil").load_weights
     network = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="top")], name="tiny")
     wanted = {"top/kernel": np.arange(6.0).reshape(3, 2), "top/bias": np.array([7.0, 8.0])}
     paths = [one.path for one in network.variables]

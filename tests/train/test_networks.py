@@ -20,24 +20,16 @@ def built(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "parameters"),
-    [
-        ("small", 1_699_559),
-        ("wide", 7_502_415),
-        ("residual", 7_874_847),
-        ("face-mobilenet", 1_634_959),
-        ("face-mobilenet-large", 3_243_663),
-    ],
+    ("name", "parameters"), [("small", 1_699_559), ("wide", 7_502_415), ("residual", 7_874_847)]
 )
 def test_parameters(name, parameters):
     assert built(name).count_params() == parameters
 
 
-@pytest.mark.parametrize("name", ["small", "face-mobilenet"])
-def test_light_and_contrast_make_no_difference(name):
+def test_light_and_contrast_make_no_difference():
     rng = np.random.default_rng(0)
     faces = rng.uniform(40, 200, (4, 44, 44, 1)).astype(np.float32)
-    small = built(name)
+    small = built("small")
     for dimmed in (faces / 4, faces / 4 + 120):
         for one, two in zip(small.predict_on_batch(faces), small.predict_on_batch(dimmed), strict=True):
             np.testing.assert_allclose(one, two, atol=0.02)

@@ -15,9 +15,9 @@ from mien.train.networks.spec import NetworkSpec
 
 def own_networks() -> Mapping[str, NetworkSpec]:
     """Return the networks that mien itself builds, by name."""
-    from mien.train.networks import face_mobilenet, lite0, reference_models, small
+    from mien.train.networks import lite0, reference_models, small
 
-    return {**small.NETWORKS, **face_mobilenet.NETWORKS, **lite0.NETWORKS, **reference_models.NETWORKS}
+    return {**small.NETWORKS, **lite0.NETWORKS, **reference_models.NETWORKS}
 
 
 def network(name: str) -> NetworkSpec:
