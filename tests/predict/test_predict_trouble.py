@@ -192,6 +192,23 @@ def test_ctrl_c_ends_it_with_one_line(folder: Path) -> None:
 
 
 @posix
+def test_a_stopped_run_into_a_file_says_how_it_goes_on(folder: Path) -> None:
+    for n in range(120, 3000):
+        os.link(folder / f"{n % 50}.png", folder / f"{n}.png")
+    command = [*COMMAND, "many", "--resume", "faces.jsonl"]
+    heard: dict[str, Any] = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **heard) as process:
+        until = time.monotonic() + 60
+        while not (Path("faces.jsonl").is_file() and Path("faces.jsonl").stat().st_size):
+            assert time.monotonic() < until and process.poll() is None
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert said.endswith("mien: what is done is kept; the same command goes on\nmien: stopped\n")
+
+
+@posix
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_a_second_ctrl_c_ends_it_at_once_and_in_order(folder: Path, sent: signal.Signals) -> None:
     """It was Aborted, where it came while the first one waited for threads."""

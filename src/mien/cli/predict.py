@@ -109,7 +109,14 @@ def run(options: argparse.Namespace) -> int:
         from mien.cli.predict_output import note_settings
 
         note_settings(options.parquet, analyzer)
-    failed = answer(analyzer, sources, targets, write, bar=bool(options.parquet or options.resume))
+    file = options.resume or options.parquet
+    try:
+        failed = answer(analyzer, sources, targets, write, bar=bool(file))
+    except KeyboardInterrupt:
+        if file:
+            again = "the same command" if options.resume else f"--resume {file}"
+            print(f"mien: what is done is kept; {again} goes on", file=sys.stderr)
+        raise
     if options.save:
         from mien.terminal import counted
 
