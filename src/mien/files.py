@@ -18,6 +18,7 @@ from typing import IO, Any
 
 from mien.errors import ConfigError, OutputError
 
+LOCK_FILE = ".lock"  # of `locked`, while somebody works in the folder
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "|")  # how a spreadsheet's formulas begin
 _LOOK_S = 0.05  # between two looks whether a lock is free
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?%?", re.IGNORECASE)
@@ -170,16 +171,28 @@ def check_replaceable(path: Path, what: str, mark: str, only: Collection[str] = 
     """Raise OutputError where writing a folder at `path` would lose something that is not an older such folder.
 
     what: the folder in words, "a report". mark: the file by which an older one is known. only: all that an older one
-    may hold; left out, it may hold anything.
+    may hold; left out, it may hold anything. Empty folders and locks, which a run that could write nothing leaves
+    behind, are nothing to lose.
     """
     if not path.exists():
         return
-    found = {inside.name for inside in path.iterdir()} if path.is_dir() else {"a file of this name"}
+    found = (
+        {inside.name for inside in path.iterdir() if _holds_files(inside)}
+        if path.is_dir()
+        else {"a file of this name"}
+    )
     other = sorted(found - set(only)) if only else sorted(found if found and mark not in found else ())
     if other:
         raise OutputError(
             f"{path} is there already and is not {what} (it has {', '.join(other[:3])}); name another place"
         )
+
+
+def _holds_files(path: Path) -> bool:
+    """Say whether anything but locks lies at a path or below it."""
+    if path.is_dir() and not path.is_symlink():
+        return any(map(_holds_files, path.iterdir()))
+    return path.name != LOCK_FILE
 
 
 @contextmanager
@@ -190,7 +203,7 @@ def locked(folder: Path, doing: str, *, wait_s: float = 0.0) -> Iterator[None]:
     what takes a moment. The lock is a file `.lock` in the folder that the system itself frees when its process ends,
     however it ends; a file that was left behind is no lock.
     """
-    path = folder / ".lock"
+    path = folder / LOCK_FILE
     missing = [place for place in (folder, *folder.parents) if not place.exists()]
     until = time.monotonic() + wait_s
     try:
@@ -233,8 +246,8 @@ def _lock_file(path: Path) -> IO[str] | None:
         with suppress(OSError):
             if sys.platform == "win32" or os.path.samestat(os.fstat(stream.fileno()), path.stat()):
                 stream.truncate(0)
-                stream.write(f"process {os.getpid()} on {platform.node()}\n")
-                stream.flush()
+                with suppress(OSError):  # a full disk has room for the lock, but not for who holds it
+                    os.write(stream.fileno(), f"process {os.getpid()} on {platform.node()}\n".encode())
                 return stream
         stream.close()
 

@@ -314,6 +314,19 @@ def test_a_killed_run_goes_on(tmp_path: Path) -> None:
         assert read_image(done.faces.crop_path(face)).shape[2] == 3
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="needs the limits of a POSIX shell")
+def test_a_full_disk_leaves_nothing_that_the_next_run_trips_over(photos: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mien.cli.main", "faces", str(photos), "--to", str(tmp_path / "faces")]
+    full = subprocess.run(
+        ["sh", "-c", 'ulimit -f 0; exec "$@"', "sh", *command], capture_output=True, text=True, check=False
+    )
+    assert full.returncode == 2
+    assert full.stderr.splitlines()[-1].startswith(f"mien: cannot write {tmp_path / 'faces'}")
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()], "neither a half file nor a lock"
+    (tmp_path / "faces" / ".lock").touch()  # of one that was killed before it had written anything
+    assert len(extract_faces([photos], tmp_path / "faces").faces) == 6
+
+
 def test_a_stopped_run_keeps_what_is_done(photos: Path, tmp_path: Path) -> None:
     def stop(_: str, done: int, __: int) -> None:
         if done == 3:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mien.data.dataset import Dataset, Split
 from mien.errors import ConfigError
-from mien.files import plain_name, spreadsheet_safe, whole_file
+from mien.files import LOCK_FILE, plain_name, spreadsheet_safe, whole_file
 from mien.model.metadata import BEST_FILE, METADATA_FILE, MODEL_FOLDER, SETTINGS_FILE
 from mien.settings import to_mapping
 from mien.train import checkpoint
@@ -32,7 +32,6 @@ OUT_OF_FOLD = "out-of-fold"  # stands for the split in what is said of a run wit
 FOLDS_FOLDER, ANSWERS_FILE = "folds", "out-of-fold.npz"
 CHECKPOINT, REPORT_FOLDER, TENSORBOARD = "checkpoint", "report", "tensorboard"
 _SOURCES = "sources"  # in SEEN_FILE
-LOCK_FILE = ".lock"  # of `files.locked`, while somebody trains here
 
 _EXPLAINED = f"""# A mien run
 
