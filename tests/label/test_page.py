@@ -9,7 +9,7 @@ import shutil
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +44,15 @@ def browser() -> Iterator[Any]:
 
 @contextmanager
 def opened(
-    browser: Any, server: Labelling, who: str = "ann", width: int = 1280, theme: str = "light"
+    browser: Any,
+    server: Labelling,
+    who: str = "ann",
+    width: int = 1280,
+    theme: str = "light",
+    *,
+    out_of_reach: bool = False,
 ) -> Iterator[Any]:
-    """Open the page in a window of its own, as one person."""
+    """Open the page in a window of its own, as one person. out_of_reach: the server is, at times."""
     context = browser.new_context(
         viewport={"width": width, "height": 820},
         color_scheme=theme,
@@ -65,7 +71,7 @@ def opened(
     yield page
     fits = page.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
     context.close()
-    assert trouble == []
+    assert [line for line in trouble if not out_of_reach or "Failed to load resource" not in line] == []
     assert fits, "the page is wider than the window"
 
 
@@ -218,6 +224,41 @@ def test_the_whole_way_from_photographs_to_a_network(
         for face in answer["faces"][:1]
     ]
     assert sum(right) > 0.8 * len(right) > 19, "it learnt from these, so it knows them"
+
+
+def test_what_is_said_while_the_server_is_out_of_reach_is_stored_later(
+    browser: Any, folder: Path, start_label: StartLabel
+) -> None:
+    waits = "document.getElementById('notice').textContent.includes('waits in this page')"
+    options = ("--no-learn", "--classes", "calm,bored")
+    with ExitStack() as until_the_end:
+        with start_label(folder, *options) as server:
+            page = until_the_end.enter_context(opened(browser, server, out_of_reach=True))
+            page.keyboard.press("1")
+            until(page, STORED)
+            page.context.set_offline(True)
+            for key in ("2", "1", "z", "2"):
+                page.keyboard.press(key)
+            until(page, waits)
+            assert says(page, 1) == "bored", "it shows at once"
+            leaves = "dispatchEvent(new Event('beforeunload', { cancelable: true }))"
+            assert not page.evaluate(leaves), "the browser asks before what waits is lost"
+            assert server.state()["people"] == {"ann": 1}
+            page.context.set_offline(False)
+            until(page, f"{STORED} && document.getElementById('notice').hidden")
+            assert page.evaluate(leaves)
+            labels = [(place, label) for place, label, *_ in server.state()["answers"] if label]
+            assert labels == [(0, "calm"), (1, "bored"), (3, "bored")], (
+                "in their order, one of them taken back"
+            )
+            server.process.send_signal(signal.SIGKILL)
+            server.process.wait()
+            page.keyboard.press("1")
+            until(page, waits)
+        with start_label(folder, *options, "--port", str(server.port)) as server:
+            until(page, f"{STORED} && document.getElementById('notice').hidden")
+            assert server.state()["people"] == {"ann": 4}
+            page.goto("about:blank")
 
 
 def test_mouse_band_filters_classes_and_the_photograph(

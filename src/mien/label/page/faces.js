@@ -3,6 +3,7 @@
 import { Problem, ask } from "../static/api.js";
 
 const POLL_MS = 1500, AWAY_MS = 10_000, WHO = "mien-label-who";
+const NO_ANSWER = new Set([0, 502, 503, 504]); // nobody, a proxy that reaches nobody, a server with too much to do
 
 /** What is known. Arrays go by place: the number of a face in the table, from 0. people: name to word, or null. */
 export const state = {
@@ -74,7 +75,8 @@ export async function follow() {
 }
 
 /**
- * Say something about faces. It shows at once; where the server cannot store it, it is taken off again and the reason is told.
+ * Say something about faces. It shows at once. While the server cannot be reached it waits, and is sent when that answers
+ * again; where the server refuses it, it is taken off again and the reason is told.
  * about: {action, class, target}. Returns whether it was stored.
  */
 export const say = (places, about) => tellOf([...places], () => about, { faces: [...places].map((place) => state.ids[place]), ...about });
@@ -84,12 +86,17 @@ export const sayEach = (classOf) => tellOf([...classOf.keys()], (place) => ({ ac
   { labels: Object.fromEntries([...classOf].map(([place, name]) => [state.ids[place], name])) });
 
 function tellOf(places, aboutOf, body) {
+  const { session, who } = state;
   const before = places.map((place) => [state.label[place], state.status[place], state.people[place]]);
   for (const place of places) foresee(place, aboutOf(place));
   emit("answers", new Set(places));
-  return send("v1/answers", body, () => {
-    places.forEach((place, number) => { [state.label[place], state.status[place], state.people[place]] = before[number]; });
-    emit("answers", new Set(places));
+  return send("v1/answers", { who, ...body }, {
+    lasting: true,
+    takeBack: () => {
+      if (session !== state.session) return; // the faces were loaded anew, without it
+      places.forEach((place, number) => { [state.label[place], state.status[place], state.people[place]] = before[number]; });
+      emit("answers", new Set(places));
+    },
   });
 }
 
@@ -108,13 +115,14 @@ export const editClasses = (about) => send("v1/classes", about);
 
 let queue = Promise.resolve(); // one after the other, in the order of the keys
 
-function send(path, body, takeBack = () => {}) {
+/** lasting: sent again until the server answers; said twice is as said once. Undo is not: it could take back two. */
+function send(path, body, { lasting = false, takeBack = () => {} } = {}) {
   state.waiting += 1;
   emit("progress");
   const sent = queue.then(async () => {
     const begun = performance.now();
     try {
-      const answer = await ask(path, {
+      const answer = await (lasting ? askUntilAnswered : ask)(path, {
         method: "POST", body: JSON.stringify({ who: state.who, since: state.seq, ...body }), type: "application/json",
       });
       const told = await answer.json();
@@ -133,6 +141,18 @@ function send(path, body, takeBack = () => {}) {
   });
   queue = sent;
   return sent;
+}
+
+async function askUntilAnswered(path, options) {
+  for (;;) {
+    try {
+      return await ask(path, options);
+    } catch (error) {
+      if (!NO_ANSWER.has(error.status)) throw error;
+      emit("trouble", `${error.message} What you say meanwhile waits in this page (${state.waiting}) and is stored once it answers.`);
+      await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+    }
+  }
 }
 
 async function accept(told) {

@@ -43,6 +43,7 @@ for (const id of ["show", "order"]) byId(id).addEventListener("change", () => { 
 on("trouble", (line) => tell(byId("notice"), line));
 on("progress", () => { byId("who-name").textContent = state.who; });
 addEventListener("keydown", onKey);
+addEventListener("beforeunload", (event) => { if (state.waiting) event.preventDefault(); }); // it would be lost
 start();
 
 async function start() {
