@@ -78,6 +78,11 @@ def test_the_document_names_every_address_and_refers_to_what_it_has(server: Runn
         assert reference in document["components"]["schemas"]
 
 
+def test_addresses_are_told_from_where_the_document_lies(server: Running) -> None:
+    """Not from the root of the host: behind a proxy there may be a prefix."""
+    assert server.ask("GET", "/openapi.json").json["servers"] == [{"url": "."}]
+
+
 def test_the_typescript_client_is_made_from_this_document(server: Running) -> None:
     """Where this fails: save /openapi.json as the client's openapi.json, its version `any`, and build the client."""
 

@@ -64,6 +64,7 @@ def build(service: Service) -> ASGIApp:
         title="mien",
         version=__version__,
         description=_DESCRIPTION,
+        servers=[{"url": "."}],  # where this description lies, also below a prefix of a proxy
         lifespan=sweeping,
         docs_url=None,  # FastAPI's own pages load scripts from another host; ours: /docs
         redoc_url=None,

@@ -118,6 +118,8 @@ class Analysis(BaseModel):
 
 
 class Links(BaseModel):
+    """Paths below the address of the server."""
+
     self: str
     result: str
 
