@@ -12,7 +12,7 @@ export type VideoState = Schemas["VideoState"];
 export type VideoResult = Schemas["VideoResult"];
 export type Models = Schemas["Models"];
 
-/** What the server says of a request that it does not answer (RFC 9457), in one line. status: of HTTP. */
+/** What the server says of a request that it does not answer (RFC 9457), in one line. status: of HTTP, 0 without an answer. */
 export class MienError extends Error {
   constructor(message: string, readonly status: number) {
     super(message);
@@ -35,84 +35,112 @@ interface Answer<T> {
   response: Response;
 }
 
+/** Each call takes a signal that cancels it; it then rejects with the signal's reason. */
 export class Client {
   private readonly api: Fetching<paths>;
+  private readonly address: string;
   private readonly patience: number;
 
   constructor({ address, token, patience = 60 }: Options) {
     const headers = token ? { Authorization: `Bearer ${token}` } : undefined;
-    this.api = createClient<paths>({ baseUrl: address.replace(/\/+$/, ""), headers });
+    this.address = address.replace(/\/+$/, "");
+    this.api = createClient<paths>({ baseUrl: this.address, headers });
     this.patience = patience;
   }
 
   /** The faces in a picture, the largest first; no face: an empty list. */
-  async analyze(picture: Blob): Promise<Face[]> {
+  async analyze(picture: Blob, signal?: AbortSignal): Promise<Face[]> {
     const found = await this.ask(() =>
       this.api.POST("/v1/analyze", {
         body: picture as never,
         bodySerializer: (body: unknown) => body as Blob,
         headers: { "Content-Type": "application/octet-stream" },
+        signal,
       }),
+      signal,
     );
     const [only] = found.pictures;
     return only && "faces" in only ? only.faces : []; // one that cannot be read alone is an error of the request
   }
 
   /** The faces of each picture; one that cannot be read carries a `problem`. */
-  async analyzeBatch(pictures: Blob[]): Promise<Picture[]> {
+  async analyzeBatch(pictures: Blob[], signal?: AbortSignal): Promise<Picture[]> {
     const found = await this.ask(() => {
       const form = new FormData();
       pictures.forEach((picture, place) => form.append("pictures", picture, `picture ${place + 1}`));
-      return this.api.POST("/v1/analyze", { body: form as never, bodySerializer: (body: unknown) => body as FormData });
-    });
+      return this.api.POST("/v1/analyze", { body: form as never, bodySerializer: (body: unknown) => body as FormData, signal });
+    }, signal);
     return found.pictures;
   }
 
-  /** Follow the faces through a video, and delete it on the server. progress: told the share that is done, 0 to 1. */
-  async analyzeVideo(video: Blob, progress: (share: number) => void = () => {}): Promise<VideoResult> {
+  /**
+   * Follow the faces through a video, and delete it on the server, also when it is cancelled.
+   * progress: told the share that is done, 0 to 1.
+   */
+  async analyzeVideo(video: Blob, progress: (share: number) => void = () => {}, signal?: AbortSignal): Promise<VideoResult> {
     const { id } = await this.ask(() =>
       this.api.POST("/v1/videos", {
         body: video as never,
         bodySerializer: (body: unknown) => body as Blob,
         headers: { "Content-Type": "application/octet-stream" },
+        signal,
       }),
+      signal,
     );
     const job = { params: { path: { job: id } } };
     try {
       for (;;) {
-        const state = await this.ask(() => this.api.GET("/v1/videos/{job}", job));
+        const state = await this.ask(() => this.api.GET("/v1/videos/{job}", { ...job, signal }), signal);
         if (state.problem) throw new MienError(state.problem.detail, state.problem.status);
         if (!["queued", "running"].includes(state.status)) break;
         progress(state.progress);
-        await pause(0.25);
+        await pause(0.25, signal);
       }
-      const result = await this.ask(() => this.api.GET("/v1/videos/{job}/result", job));
+      const result = await this.ask(() => this.api.GET("/v1/videos/{job}/result", { ...job, signal }), signal);
       return result as VideoResult; // CSV comes on request only
     } finally {
-      await this.api.DELETE("/v1/videos/{job}", job);
+      await this.api.DELETE("/v1/videos/{job}", job).catch(() => {}); // out of reach: the server deletes it in time
     }
   }
 
   /** The network, its heads and labels, and the limits of a request. */
-  models(): Promise<Models> {
-    return this.ask(() => this.api.GET("/v1/models"));
+  models(signal?: AbortSignal): Promise<Models> {
+    return this.ask(() => this.api.GET("/v1/models", { signal }), signal);
   }
 
-  private async ask<T>(request: () => Promise<Answer<T>>): Promise<T> {
+  private async ask<T>(request: () => Promise<Answer<T>>, signal?: AbortSignal): Promise<T> {
     const ends = Date.now() + 1000 * this.patience;
     for (;;) {
-      const { data, error, response } = await request();
+      const { data, error, response } = await request().catch((reason: unknown) => {
+        throw signal?.aborted ? signal.reason : this.unanswered(reason);
+      });
       const wait = Number(response.headers.get("retry-after") ?? 1);
       if (response.status !== 503 || Date.now() + 1000 * wait > ends) {
         if (data !== undefined) return data;
         const detail = (error as { detail?: string } | undefined)?.detail;
-        throw new MienError(detail ?? "no reason was given", response.status);
+        throw new MienError(detail ?? `${this.address} is not mien serve: it answers no JSON`, response.status);
       }
-      await pause(wait);
+      await pause(wait, signal);
     }
+  }
+
+  private unanswered(reason: unknown): MienError {
+    if (reason instanceof SyntaxError) return new MienError(`${this.address} is not mien serve: it answers no JSON`, 0);
+    const error = reason as Error & { cause?: Error }; // Node tells why in the cause
+    const why = error.cause?.message || error.message;
+    return new MienError(`${this.address} cannot be asked: ${why}; does mien serve run there?`, 0);
   }
 }
 
-function pause(seconds: number): Promise<void> {
-  return new Promise((done) => setTimeout(done, 1000 * seconds));
+function pause(seconds: number, signal?: AbortSignal): Promise<void> {
+  return new Promise((done, failed) => {
+    const ended = () => {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", ended);
+      if (signal?.aborted) failed(signal.reason);
+      else done();
+    };
+    const timer = setTimeout(ended, signal?.aborted ? 0 : 1000 * seconds);
+    signal?.addEventListener("abort", ended);
+  });
 }

@@ -1,5 +1,5 @@
 // npm test, with the address of a server that runs: MIEN_ADDRESS=http://localhost:8000
-// pictures: two files, MIEN_PICTURES=one.jpg:two.jpg
+// pictures: two files, MIEN_PICTURES=one.jpg:two.jpg; a film of some seconds: MIEN_VIDEO=talk.mp4
 import assert from "node:assert/strict";
 import { openAsBlob } from "node:fs";
 import { test } from "node:test";
@@ -25,4 +25,22 @@ test("what is wrong is one line", async () => {
 
 test("models say what answers", async () => {
   assert.ok((await client.models()).models[0].heads.length > 0);
+});
+
+test("who does not answer is one line", async () => {
+  const nobody = new Client({ address: "http://localhost:9" });
+  await assert.rejects(nobody.models(), (error) => error instanceof MienError && error.status === 0 && /localhost:9 cannot be asked/.test(error.message));
+});
+
+test("a call is cancelled by its signal", async () => {
+  await assert.rejects(client.models(AbortSignal.abort()), { name: "AbortError" });
+});
+
+test("a video tells how far it is, and is cancelled in the middle", { skip: !process.env.MIEN_VIDEO && "needs MIEN_VIDEO" }, async () => {
+  const video = await openAsBlob(process.env.MIEN_VIDEO);
+  const shares = [];
+  assert.ok((await client.analyzeVideo(video, (share) => shares.push(share))).rows.length > 0);
+  assert.ok(shares.length > 0 && shares.every((share, place) => share <= 1 && share >= (shares[place - 1] ?? 0)));
+  const stop = new AbortController();
+  await assert.rejects(client.analyzeVideo(video, () => stop.abort(), stop.signal), { name: "AbortError" });
 });
