@@ -7,9 +7,10 @@ import dataclasses
 import json
 import shutil
 import signal
+import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import pytest
 from mien.cli.main import main
 from mien.faceset.table import FaceSet
 from mien.images import read_image
+from mien.label.store import FILE
 from mien.video.writer import constant_rate, encoder, suffix
 
 from .conftest import MARK, Labelling, StartLabel, write_face_set
@@ -259,6 +261,25 @@ def test_what_is_said_while_the_server_is_out_of_reach_is_stored_later(
             until(page, f"{STORED} && document.getElementById('notice').hidden")
             assert server.state()["people"] == {"ann": 4}
             page.goto("about:blank")
+
+
+def test_why_an_answer_was_refused_is_told_until_one_is_stored(
+    browser: Any, folder: Path, start_label: StartLabel
+) -> None:
+    held = "document.getElementById('notice').textContent.includes('held by another program')"
+    with (
+        start_label(folder, "--no-learn", "--classes", "calm") as server,
+        opened(browser, server, out_of_reach=True) as page,
+    ):
+        with closing(sqlite3.connect(folder / FILE, isolation_level=None)) as holder:
+            holder.execute("BEGIN IMMEDIATE")
+            page.keyboard.press("1")
+            until(page, held)
+            assert says(page, 0) == "", "it is taken off again"
+        page.wait_for_timeout(4000)  # the page asks for news every 1.5 seconds
+        assert page.evaluate(f"{held} && !document.getElementById('notice').hidden")
+        page.keyboard.press("1")
+        until(page, f"{STORED} && document.getElementById('notice').hidden")
 
 
 def test_mouse_band_filters_classes_and_the_photograph(

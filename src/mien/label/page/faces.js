@@ -18,6 +18,8 @@ const bus = new EventTarget();
 /** Events: "loaded", "answers" (detail: a Set of places), "classes", "progress", "guesses", "trouble" (detail: a line). */
 export const on = (name, listener) => bus.addEventListener(name, (event) => listener(event.detail));
 const emit = (name, detail) => bus.dispatchEvent(new CustomEvent(name, { detail }));
+let refused = ""; // why, of rows of the table or what was said last: the line stays until something is stored
+const tellTrouble = () => emit("trouble", refused || state.problem);
 
 export const isAnswered = (place) => state.people[place] !== null;
 export const isDisputed = (place) => isAnswered(place) && !state.label[place] && state.status[place] === "";
@@ -43,9 +45,10 @@ export async function load() {
     label: new Array(count).fill(""), people: new Array(count).fill(null), kept: new Array(count).fill(""), guesses: null,
   });
   state.who ||= stored() ?? told.default_who;
-  if (told.problems?.length) emit("trouble", `${told.problems[0]}${told.problems.length > 1 ? " (and more)" : ""}`);
+  if (told.problems?.length) refused = `${told.problems[0]}${told.problems.length > 1 ? " (and more)" : ""}`;
   take(told.answers);
   summary(told);
+  tellTrouble();
   emit("loaded");
 }
 
@@ -67,7 +70,7 @@ export async function follow() {
     if (state.waiting) continue; // an answer of ours brings the news along
     try {
       await accept(await (await ask(`v1/changes?since=${state.seq}&who=${encodeURIComponent(state.who)}`)).json());
-      emit("trouble", state.problem);
+      tellTrouble();
     } catch (error) {
       emit("trouble", error.message);
     }
@@ -128,14 +131,17 @@ function send(path, body, { lasting = false, takeBack = () => {} } = {}) {
       const told = await answer.json();
       state.storedIn = performance.now() - begun;
       state.waiting -= 1;
+      refused = "";
       await accept(told);
-      emit("trouble", state.problem);
+      tellTrouble();
       return told;
     } catch (error) {
       state.waiting -= 1;
       takeBack();
       emit("progress");
-      emit("trouble", error instanceof Problem ? error.message : String(error));
+      const line = error instanceof Problem ? error.message : String(error);
+      if (error.status) refused = line;
+      emit("trouble", line);
       return null;
     }
   });
