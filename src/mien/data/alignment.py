@@ -24,7 +24,6 @@ Map = NDArray[np.float64]  # (3, 3), from pixels (x, y, 1) of one thumbnail to p
 SURE, DETAILS, NOISY = 0.92, 0.88, 0.80
 _COARSE = 0.78  # correlation at half the resolution that is needed; that saves three quarters of the work
 _LEAST = 0.75  # at the whole
-_STEPS, _GLANCE = 15, 2  # of a fit, at most; after which it is given up where the two are far too unlike
 _TEXTURE = 4.0  # grey levels of deviation that make a block worth comparing
 _TEXTURED = 5  # so many of the 16 blocks are needed
 _OVERLAP = 0.35  # share of a picture that must lie on the other
@@ -60,12 +59,8 @@ def coarsely_aligned(first: NDArray[np.int8], second: NDArray[np.int8], start: M
 
     first, second: (24, 24), as `halved` gives them. start: a first guess.
     """
-    one, other = first.astype(np.float32), second.astype(np.float32)
     there = np.linalg.inv(_HALVED) @ start @ _HALVED
-    likeness, fitted = _fitted(one, other, there, 3, _GLANCE)
-    if likeness < _LEAST:  # most candidates end here, and none of the rest of the fit is wasted on them
-        return None
-    likeness, fitted = _fitted(one, other, fitted, 3)
+    likeness, fitted = _fitted(first.astype(np.float32), second.astype(np.float32), there, 3)
     return None if likeness < _COARSE else _HALVED @ fitted @ np.linalg.inv(_HALVED)
 
 
@@ -77,8 +72,6 @@ def same_shot(
     Returns the map from `first` to `second`, the correlation of the details, and whether the light differs.
     """
     one, other = evened(np.stack([first, second]))
-    if (inside := _inside(start)).any() and _correlation(one[inside], _moved(other, start)[inside]) < _LEAST:
-        return None  # as 87 % of those did that failed below
     likeness, there = _fitted(one, other, start, 1)
     inside = _inside(there)
     if likeness < _LEAST or not _is_scale(there) or inside.mean() < _OVERLAP:
@@ -138,9 +131,9 @@ def alikeness(
     return _correlation(*both[:, inside]), each[1]
 
 
-def _fitted(first: Floats, second: Floats, start: Map, blur: int, steps: int = _STEPS) -> tuple[float, Map]:
+def _fitted(first: Floats, second: Floats, start: Map, blur: int) -> tuple[float, Map]:
     """Return the correlation that ECC reaches and its affine map; -1 where it does not converge."""
-    until = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, steps, 1e-3)
+    until = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 15, 1e-3)
     first_guess = start[:2].astype(np.float32)
     try:
         likeness, fitted = cv2.findTransformECC(
@@ -157,7 +150,7 @@ def _is_scale(there: Map) -> bool:
     return bool(0.3 < long * short < 3.3 and long < _SQUEEZED * short)
 
 
-def _moved(second: NDArray[np.uint8] | Floats, there: Map) -> Floats:
+def _moved(second: NDArray[np.uint8], there: Map) -> Floats:
     """Return a thumbnail as it lies on the first one, (48, 48) float32."""
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     found = cv2.warpAffine(

@@ -105,7 +105,7 @@ def closest_copies(prints: Fingerprints) -> NearCopies:
     shifts are not looked for. The answer is kept in the cache.
     """
     digests, rows = np.unique(prints.digests, axis=0, return_index=True)
-    key = cache.hash_of("closest copies 3", digests.tobytes())
+    key = cache.hash_of("closest copies 4", digests.tobytes())
     if stored := cache.load("near", key) if len(prints) >= _WORTH_CACHING else None:
         return _renumbered(NearCopies(*(stored[name] for name in _FIELDS)), rows)  # type: ignore[arg-type]
     worth = np.flatnonzero(_worth(prints.thumbnails, rows))
@@ -157,7 +157,7 @@ def near_copies_if_quick(prints: Fingerprints, seconds: float = 60.0) -> NearCop
 
 def _near_copies(prints: Fingerprints, progress: Progress | None, seconds: float) -> NearCopies | None:
     digests, rows = np.unique(prints.digests, axis=0, return_index=True)
-    key = cache.hash_of("near copies 5", digests.tobytes())
+    key = cache.hash_of("near copies 4", digests.tobytes())
     stored = cache.load("near", key) if len(prints) >= _WORTH_CACHING else None
     if stored:
         found = NearCopies(*(stored[name] for name in _FIELDS))  # type: ignore[arg-type]
