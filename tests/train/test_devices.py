@@ -95,13 +95,13 @@ def test_a_batch_that_cannot_be_shared_is_refused(tried):
     assert "batch_size must be a multiple of the 3 devices, got 16" in text
 
 
-# Two hosts: processes of this machine that talk to each other.
+# Several hosts: processes of this machine that talk to each other.
 
 
-def host(folder, port, number, *words):
-    """Start one of two hosts on a run of its own settings; `words` are added."""
-    command = ["train", "faces", "--to", "hosts", "--batch-size", "16", *SETTINGS, *words]
-    joining = ["--coordinator", f"127.0.0.1:{port}", "--hosts", "2", "--host", str(number)]
+def host(folder, port, number, count=2, words=("faces", "--to", "hosts", "--batch-size", "16")):
+    """Start one of several hosts."""
+    command = ["train", *words, *SETTINGS]
+    joining = ["--coordinator", f"127.0.0.1:{port}", "--hosts", str(count), "--host", str(number)]
     return subprocess.Popen(
         [sys.executable, "-m", "mien.cli.main", *command, *joining],
         cwd=folder,
@@ -133,6 +133,21 @@ def test_two_hosts_learn_what_one_learns(tried):
     for what in ("loss", "validation_loss", "validation_accuracy"):
         assert losses(folder / "hosts", what) == pytest.approx(losses(folder / "run1", what), rel=1e-3)
     assert (folder / "hosts" / "model" / "model.onnx").exists()
+
+
+def test_a_host_for_which_no_validation_picture_is_left_takes_part(tried):
+    folder, _ = tried
+    draw_dataset(folder / "little", classes=("happy", "sad"), per_class=30, seed=0)
+    for label in ("happy", "sad"):  # one picture of each for validation
+        picture = min((folder / "little" / "test" / label).iterdir())
+        (folder / "little" / "validation" / label).mkdir(parents=True)
+        picture.rename(folder / "little" / "validation" / label / picture.name)
+    port, words = free_port(), ("little", "--to", "three", "--batch-size", "15")
+    each = [host(folder, port, number, 3, words) for number in range(3)]
+    with ThreadPoolExecutor(3) as readers:
+        said = list(readers.map(lambda one: one.communicate(timeout=300)[1], each))
+    assert [process.returncode for process in each] == [0, 0, 0], said
+    assert len(losses(folder / "three", "validation_loss")) == 3
 
 
 def test_who_keeps_the_others_waiting_is_named():
