@@ -30,7 +30,7 @@ from mien.model.classifier import Classifier
 from mien.model.metadata import Head, model_path
 from mien.model.preprocess import Preprocess, to_model_input
 
-MARGINS = (0.9, 0.95, 1.0, 1.05, 1.1, 1.2)
+MARGINS = (0.75, 0.8, 0.85, 0.9, 0.95, 1.0, 1.1)
 CUTS: dict[str, Callable[..., NDArray[np.uint8]]] = {"as is": crop, "level": align}
 SHARES = (0.4, 0.5, 0.6, 0.65, 0.7)  # of the votes in the mixture
 ADJUSTMENTS = (0.0, 0.25, 0.5, 0.75, 1.0)

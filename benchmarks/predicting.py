@@ -44,19 +44,19 @@ found = memory()""",
     "one face, CPU ms": """
 import mien, numpy
 analyzer = mien.load(detector='whole')
-face = numpy.random.default_rng(0).integers(0, 256, (1, 44, 44, 1), numpy.uint8)
+face = numpy.random.default_rng(0).integers(0, 256, (1, *analyzer.metadata.preprocess.shape), numpy.uint8)
 for _ in range(50): analyzer.probabilities(face)
 found = 1000 * cpu(lambda: analyzer.probabilities(face), 500)""",
     "the same in float32, CPU ms": """
 import mien, numpy
 analyzer = mien.load(detector='whole', precision='float32')
-face = numpy.random.default_rng(0).integers(0, 256, (1, 44, 44, 1), numpy.uint8)
+face = numpy.random.default_rng(0).integers(0, 256, (1, *analyzer.metadata.preprocess.shape), numpy.uint8)
 for _ in range(50): analyzer.probabilities(face)
 found = 1000 * cpu(lambda: analyzer.probabilities(face), 300)""",
     "batch of 256, CPU ms a face": """
 import mien, numpy
 analyzer = mien.load(detector='whole')
-faces = numpy.random.default_rng(0).integers(0, 256, (256, 44, 44, 1), numpy.uint8)
+faces = numpy.random.default_rng(0).integers(0, 256, (256, *analyzer.metadata.preprocess.shape), numpy.uint8)
 found = 1000 / 256 * cpu(lambda: analyzer.probabilities(faces), 9)""",
     "512x512 portrait, find and recognise, CPU ms": f"""
 import mien

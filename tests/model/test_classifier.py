@@ -150,7 +150,9 @@ def test_features_in_another_form_are_refused(said: object) -> None:
 def test_the_shipped_network_gives_features(precision: str) -> None:
     """Another linear layer of the folder, the votes head, answers from them what the network answers."""
     classifier = Classifier(SHIPPED / "mien", precision)
-    inputs = np.random.default_rng(0).integers(0, 256, (8, 44, 44, 1)).astype(np.uint8)
+    inputs = (
+        np.random.default_rng(0).integers(0, 256, (8, *classifier.metadata.preprocess.shape)).astype(np.uint8)
+    )
     features, answers = classifier.features_and_probabilities(inputs)
     weights = {
         one.name: onnx.numpy_helper.to_array(one) for one in onnx.load(classifier.file).graph.initializer

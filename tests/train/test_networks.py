@@ -20,7 +20,8 @@ def built(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "parameters"), [("small", 1_699_559), ("wide", 7_502_415), ("residual", 7_874_847)]
+    ("name", "parameters"),
+    [("small", 1_699_559), ("slim", 1_691_595), ("wide", 7_502_415), ("residual", 7_874_847)],
 )
 def test_parameters(name, parameters):
     assert built(name).count_params() == parameters

@@ -1,8 +1,8 @@
 """Networks by name.
 
 In: a name, then a `NetworkRequest` (`spec.py`). Out: a Keras network that takes levels 0-255 and ends in a softmax a
-head. Begin with `network`; looking a name up imports Keras, this package itself does not. `small` is the default and
-holds its teachers, `backbones` is keras.applications, `reference_models` the networks of the projects before mien.
+head. Begin with `network`; looking a name up imports Keras, this package itself does not. `small.py` holds
+mien's own, `backbones` is keras.applications, `reference_models` the networks of the projects before mien.
 """
 
 from __future__ import annotations
