@@ -32,6 +32,7 @@ from mien.faceset.crops import write_crop
 from mien.faceset.extract import Extraction, extract_faces
 from mien.faceset.row import COLUMNS
 from mien.faceset.settings import FacesConfig
+from mien.faceset.sources import shared_groups
 from mien.faceset.table import FaceSet
 from mien.images import read_image
 from mien.images.canvas import write_picture
@@ -408,6 +409,39 @@ def test_pictures_that_are_faces_are_taken_whole(tmp_path: Path) -> None:
     assert face.margin is None
     assert np.array_equal(read_image(done.faces.crop_path(face)), crop)
     assert face.in_crop(230).whole
+
+
+def test_a_live_photo_and_its_film_are_one_group(film: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "DCIM"
+    (folder / "other").mkdir(parents=True)
+    shutil.copy(HOPPER, folder / "IMG_1.JPG")
+    shutil.copy(film, folder / "img_1_HEVC.MOV")
+    write_picture(folder / "IMG_2.jpg", picture(COLLINS, 300)[:, ::-1])
+    write_picture(folder / "other" / "IMG_1.jpg", picture(HOPPER, 300)[20:])
+    done = extract_faces([folder], tmp_path / "faces", spacing=0.5)
+    groups = {Path(face.source).relative_to("../DCIM").as_posix(): face.group for face in done.faces}
+    assert groups == {
+        "IMG_1.JPG": "../DCIM/IMG_1.JPG",
+        "img_1_HEVC.MOV": "../DCIM/IMG_1.JPG",
+        "IMG_2.jpg": "../DCIM/IMG_2.jpg",
+        "other/IMG_1.jpg": "../DCIM/other/IMG_1.jpg",
+    }
+
+
+def test_a_photo_that_comes_after_its_film_joins_its_group(film: Path, tmp_path: Path) -> None:
+    shutil.copy(film, tmp_path / f"IMG_1{film.suffix}")
+    extract_faces([tmp_path / f"IMG_1{film.suffix}"], tmp_path / "faces", per_film=3)
+    shutil.copy(HOPPER, tmp_path / "IMG_1.jpg")
+    done = extract_faces([tmp_path / "IMG_1.jpg"], tmp_path / "faces", per_film=3)
+    assert {Path(face.source).name for face in done.faces} == {"IMG_1.jpg", f"IMG_1{film.suffix}"}
+    assert {face.group for face in done.faces} == {f"../IMG_1{film.suffix}"}
+
+
+def test_names_that_differ_in_the_suffix_alone_are_one_moment() -> None:
+    names = ["a/1.heic", "a/1.JPG", "a/1_HEVC.MOV", "b/1.mov", "scan.001", "scan.002", "v1.2.jpg", "v1.3.jpg"]
+    assert shared_groups([], names) == {"a/1.JPG": "a/1.heic", "a/1_HEVC.MOV": "a/1.heic"}
+    known = [("b/1.jpg", "b/1.jpg"), ("c/1.jpg", "Anna")]  # a group that --group found is no moment's
+    assert shared_groups(known, ["b/1.mov", "c/1.mov"]) == {"b/1.mov": "b/1.jpg"}
 
 
 def test_groups_by_pattern(photos: Path, tmp_path: Path) -> None:
