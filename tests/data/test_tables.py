@@ -144,6 +144,43 @@ def test_tables_that_cannot_be_used(pictures, spoil, words):
         open_dataset(write(pictures, spoil(f"path,label\n{rows()}")))
 
 
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_table_that_does_not_name_its_columns(pictures, swapped):
+    lines = [f"{label},{path}" if swapped else f"{path},{label}" for path, label in map(_cells, rows().split())]
+    dataset = open_dataset(write(pictures, "\n".join(lines)), carve_validation=False)
+    assert dataset.splits["train"].names[0] == "pictures/0.png"  # the first line is a picture like the others
+    assert dataset.splits["train"].labels.tolist() == [1, 0] * 4 and dataset.classes == ("happy", "sad")
+    first = "sad, pictures/0.png" if swapped else "pictures/0.png, sad"
+    order = "label, path" if swapped else "path, label"
+    assert said(dataset, f"its first line is a picture's ({first}); they are read as {order}")
+
+
+def _cells(line: str) -> list[str]:
+    return line.split(",")
+
+
+def test_splits_in_a_table_that_does_not_name_its_columns(pictures):
+    lines = [f"{line},{'test' if number > 5 else 'train'}" for number, line in enumerate(rows().split())]
+    dataset = open_dataset(write(pictures, "\n".join(lines)), carve_validation=False)
+    assert {name: len(split) for name, split in dataset.splits.items()} == {"train": 6, "test": 2}
+
+
+def test_two_tables_that_do_not_name_their_columns(pictures):
+    lines = rows().split()
+    write(pictures, "\n".join(lines[:6]), "train.csv")
+    write(pictures, "\n".join(lines[6:]), "test.csv")
+    dataset = open_dataset(pictures, carve_validation=False)
+    assert {name: len(split) for name, split in dataset.splits.items()} == {"train": 6, "test": 2}
+    assert dataset.splits["train"].labels.tolist() == [1, 0] * 3
+
+
+def test_more_columns_without_names_are_refused(pictures):
+    # As keras-retinanet has them: the box would go unseen.
+    text = "".join(f"pictures/{number}.png,1,1,30,30,happy\n" for number in range(8))
+    with pytest.raises(DataError, match=r"first line is a picture's \(pictures/0\.png, 1, 1, 30, 30, happy\); put a"):
+        open_dataset(write(pictures, text))
+
+
 def test_a_file_of_another_kind(tmp_path):
     with pytest.raises(DataError, match=r"faces\.doc is not in a form that we read; DATA can be a folder"):
         open_dataset(write(tmp_path, "x", "faces.doc"))

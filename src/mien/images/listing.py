@@ -101,6 +101,11 @@ def picture_name(path: Path | str) -> str:
     return _on_one_line(os.fsencode(path).decode("utf-8", "replace"))
 
 
+def is_picture_name(name: str) -> bool:
+    """Say whether a file's name, or what stands for it in a table, ends as a picture's."""
+    return name.strip().lower().endswith(PICTURE_SUFFIXES)
+
+
 def no_picture(path: Path) -> str:
     """Return the kind of a file that is no picture ('video', 'text', '.xyz'); '' where it is, or is meant as, one.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from mien.data.readers.csv_text import is_csv, lines_of, rows_of
 from mien.data.readers.unpack import parquet_rows
 from mien.errors import DataError, need
 from mien.files import clipped, plain_text
-from mien.images.listing import PICTURE_SUFFIXES, folder_entries, is_folder
+from mien.images.listing import folder_entries, is_folder, is_picture_name
 
 _JSON_LINES = (".jsonl", ".ndjson")
 _EXCEL = (".xlsx", ".xlsm")
@@ -68,12 +68,42 @@ def rows_in(path: Path, notes: list[str] | None = None) -> Iterator[list[str]]:
     if suffix == ".parquet":
         return parquet_rows(path)
     if suffix in _EXCEL:
-        return _excel_rows(path, notes)
+        return _with_names(_excel_rows(path, notes), path, notes)
     if suffix in _JSON_LINES:
         return _of_objects(lambda: _objects(path))
     if suffix == ".json":
         return _json_rows(path)
-    return rows_of(path, notes)
+    return _with_names(rows_of(path, notes), path, notes)
+
+
+def _with_names(rows: Iterator[list[str]], path: Path, notes: list[str] | None) -> Iterator[list[str]]:
+    """Put names of columns before the rows of a table whose first line is a picture's already: a.jpg,happy."""
+    first = next(rows, None)
+    if first is None:
+        return
+    if names := _names_of(first):
+        if notes is not None:
+            notes.append(
+                f"{path.name} does not name its columns, as its first line is a picture's "
+                f"({clipped(', '.join(first))}); they are read as {', '.join(names)}"
+            )
+        yield names
+    yield first
+    yield from rows
+
+
+def _names_of(row: Sequence[str]) -> list[str]:
+    """Return names for the columns of a row with a picture and a label, perhaps a split; nothing for any other.
+
+    >>> _names_of(["train", "1.jpg", "happy"]), _names_of(["1.jpg", "happy"]), _names_of(["1.jpg", "2", "happy"])
+    (['split', 'path', 'label'], ['path', 'label'], [])
+    >>> _names_of(["1.jpg", "2.jpg"]), _names_of(["path", "label"])
+    ([], [])
+    """
+    names = ["path" if is_picture_name(cell) else "label" if cell.strip() else "" for cell in row]
+    if len(row) == 3:
+        names = ["split" if words.split_of(cell) else name for name, cell in zip(names, row, strict=True)]
+    return names if sorted(names) in (["label", "path"], ["label", "path", "split"]) else []
 
 
 def _of_objects(objects: Callable[[], Iterable[dict[str, object]]]) -> Iterator[list[str]]:
@@ -143,7 +173,7 @@ def _json_rows(path: Path) -> Iterator[list[str]]:
             value = lists[0]
     if _is_rows(value):
         yield from _of_objects(lambda: iter(value))
-    elif isinstance(value, dict) and value and all(map(_is_picture, value)):
+    elif isinstance(value, dict) and value and all(map(is_picture_name, value)):
         yield ["path", "label"]
         yield from ([name, _json_cell(label)] for name, label in value.items())
     elif isinstance(value, dict) and (columns := _columns(value)):
@@ -158,10 +188,6 @@ def _json_rows(path: Path) -> Iterator[list[str]]:
 
 def _is_rows(value: object) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(one, dict) for one in value)
-
-
-def _is_picture(name: str) -> bool:
-    return name.lower().endswith(PICTURE_SUFFIXES)
 
 
 def _columns(value: dict[str, object]) -> dict[str, list[object]]:

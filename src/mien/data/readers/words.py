@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from mien.errors import DataError
 from mien.files import plain_text
+from mien.images.listing import is_picture_name
 from mien.labels import is_expression
 
 _NAMED, _LONGEST = 12, 24  # columns in a message, before 'and more'; letters of each
@@ -219,6 +220,11 @@ def shown_columns(header: Sequence[str]) -> str:
 def _no_column(header: Sequence[str], names: Sequence[str], source: str, option: str) -> str:
     if not any(word.strip() for word in header):
         return f"{source} is empty or begins with an empty line; its first line must name the columns"
+    if any(map(is_picture_name, header)):
+        return (
+            f"{source} does not name its columns: its first line is a picture's ({shown_columns(header)}); put a line "
+            "above it that names them, such as: path,label"
+        )
     wanted = " or ".join(names[:4]) + (" or the like" if len(names) > 4 else "")
     rest = f", or name the column with {option}" if option else ""
     return (
