@@ -77,6 +77,27 @@ def test_split_folders_by_what_their_names_mean(write, train, other, split):
     assert dataset.classes == ("angry", "happy") and sizes(dataset) == {"train": 2, split: 2}
 
 
+@pytest.mark.parametrize("again", ["Train/Train", "Train/Train_Aligned_Faces", "Train/Train/Train"])
+def test_a_split_folder_that_only_holds_its_like_is_entered(write, again):
+    # As SFEW is given out, and as many a zip unpacks: the classes were 'Train' and 'Val'.
+    root = write(*(f"{again}/{name}" for name in TWO), *(f"Val/Val/{name}" for name in TWO), "Test/Test/1.png")
+    dataset = read(root)
+    assert dataset.classes == ("angry", "happy") and sizes(dataset) == {"train": 2, "validation": 2}
+    assert labels(dataset)[f"{again}/happy/0.png"] == "happy"
+    assert said(dataset, "1 pictures lie in Test/Test/ outside any class folder; they are not used")
+
+
+def test_one_word_of_the_names_tells_splits_where_nothing_else_is_called_train(write):
+    names = ("faces_augmented_train", "faces_augmented_test")
+    dataset = read(write(*(f"{name}/{picture}" for name in names for picture in TWO)))
+    assert dataset.classes == ("angry", "happy") and sizes(dataset) == {"train": 2, "test": 2}
+    assert said(dataset, "faces_augmented_test (test), faces_augmented_train (train)")
+    root = write(*(f"more/{name}/{picture}" for name in ("train", "train_augmented", "test") for picture in TWO))
+    beside = read(root / "more")
+    assert sizes(beside) == {"train": 2, "test": 2}
+    assert said(beside, "train_augmented/ (2 pictures) lies beside the folders of the splits; not used")
+
+
 def test_two_data_sets_side_by_side_are_refused_by_name_and_combined_on_request(write):
     for name in ("first", "second"):
         write(*(f"{name}/{split}/{picture}" for split in ("train", "test") for picture in TWO))

@@ -262,6 +262,8 @@ class _Reader:
                         )
                 if holders[0].pictures:
                     self._loose(holders[0])
+                if rest := [f"{part.name} ({split})" for split, part in splits if not words.split_of(part.name)]:
+                    self.notes.append(f"splits by a word of the folders' names: {_listed(rest)}")
                 return splits
             level = [child for folder in level for child in folder.filled if not child.pictures]
         return None
@@ -276,6 +278,8 @@ class _Reader:
 
     def _classes(self, folder: Folder, split: str) -> Iterator[LabelledFile]:
         """Yield the pictures of a folder, sorted into classes by the level of folders that can be classes."""
+        while len(folder.filled) == 1 and not folder.pictures and _is_again(folder.filled[0], split):
+            folder = folder.filled[0]
         inner = entered(folder)
         if inner is not folder and not {child.name for child in folder.filled} & (
             self.named | self._named_elsewhere
@@ -429,9 +433,23 @@ class _Reader:
 
 
 def _named_splits(folder: Folder) -> list[tuple[str, Folder]]:
-    """Return the folders named like splits; none where folders of another name stand beside ones without classes."""
+    """Return the folders named like splits; none where folders of another name stand beside ones without classes.
+
+    Where none is named like the training split, one word of each name is enough: train_augmented beside test.
+    """
     found = [(split, child) for child in folder.filled if (split := words.split_of(child.name))]
+    if not any(split == "train" for split, _ in found):
+        told = [
+            (split, child) for child in folder.filled if child.filled and (split := words.split_in(child.name))
+        ]
+        if len(told) == len(folder.filled) and len({split for split, _ in told}) > 1:
+            return told
     return found if len(found) == len(folder.filled) or any(child.filled for _, child in found) else []
+
+
+def _is_again(folder: Folder, split: str) -> bool:
+    """Say whether a folder only says the split of the one around it again: Train/Train_Aligned_Faces/Angry."""
+    return words.split_of(folder.name) == split and bool(folder.filled)
 
 
 def _mostly_expressions(names: Sequence[str] | set[str]) -> bool:

@@ -125,12 +125,31 @@ def split_of(word: str) -> str | None:
     plain = word.strip().lower()
     if plain in SPLIT_WORDS:
         return SPLIT_WORDS[plain]
-    parts = [part for part in re.split(r"[^a-z]+", _spaced(word)) if part]
-    glued = [_GLUED.sub(r"\1", part) for part in parts]
-    meant = {SPLIT_WORDS[part] for part in glued if part in SPLIT_WORDS}
-    if len(meant) != 1 or any(part not in SPLIT_WORDS and part not in _FILLERS for part in glued):
+    parts = _parts_of(word)
+    if any(part not in SPLIT_WORDS and part not in _FILLERS for part in parts):
         return None
-    return meant.pop()
+    return _only_split(parts)
+
+
+def split_in(name: str) -> str | None:
+    """Return the only split that a word of a name means, whatever the others are (train_augmented); None for none.
+
+    For names that are no guess, as those beside them have such words, too.
+
+    >>> split_in("train_aug"), split_in("happy test"), split_in("train-test"), split_in("trained")
+    ('train', 'test', None, None)
+    """
+    return _only_split(_parts_of(name))
+
+
+def _parts_of(word: str) -> list[str]:
+    parts = [part for part in re.split(r"[^a-z]+", _spaced(word)) if part]
+    return [_GLUED.sub(r"\1", part) for part in parts]
+
+
+def _only_split(parts: Sequence[str]) -> str | None:
+    meant = {SPLIT_WORDS[part] for part in parts if part in SPLIT_WORDS}
+    return meant.pop() if len(meant) == 1 else None
 
 
 def _spaced(word: str) -> str:
