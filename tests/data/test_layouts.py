@@ -98,6 +98,33 @@ def test_one_word_of_the_names_tells_splits_where_nothing_else_is_called_train(w
     assert said(beside, "train_augmented/ (2 pictures) lies beside the folders of the splits; not used")
 
 
+def test_paths_that_are_named_like_splits_are_parts_of_one_data_set(write):
+    # Both were training: a network learnt its own test pictures.
+    root = write(*(f"{part}/{name}" for part in ("train", "testing") for name in TWO))
+    dataset = read([root / "train", root / "testing"])
+    assert sizes(dataset) == {"train": 2, "test": 2}
+    assert labels(dataset)["testing/happy/0.png"] == "happy"
+    assert said(dataset, "one data set, split by the names of its parts: train (train), testing (test)")
+    own = write(*(f"own/{name}" for name in TWO)) / "own"
+    assert sizes(read([own, root / "testing"])) == {"train": 4}  # somebody's own choice
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("faces.rar", b"Rar!\x1a\x07\x00", "is a rar archive, which mien does not unpack; unpack it and give"),
+        ("faces.7z", b"7z\xbc\xaf\x27\x1c", "is a 7z archive, which"),
+        ("faces", b"PK\x03\x04", "is a zip archive, .*; or, if it is whole, let its name end in .zip"),
+    ],
+)
+def test_archives_of_other_kinds_are_named(tmp_path, name, content, words):
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / name).write_bytes(content + bytes(40))
+    for path in (tmp_path / "set", tmp_path / "set" / name):
+        with pytest.raises(DataError, match=f"{name} {words}"):
+            read(path)
+
+
 def test_two_data_sets_side_by_side_are_refused_by_name_and_combined_on_request(write):
     for name in ("first", "second"):
         write(*(f"{name}/{split}/{picture}" for split in ("train", "test") for picture in TWO))

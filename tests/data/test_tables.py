@@ -159,6 +159,34 @@ def _cells(line: str) -> list[str]:
     return line.split(",")
 
 
+@pytest.mark.parametrize(
+    ("text", "note"),
+    [
+        ("\n\npath,label\n", ""),
+        ("# exported by a tool\n# 2026\npath,label\n", "the columns are named in its line 3"),
+        ("Our labels;\n;\npath;label\n", "labels.csv: the columns are named in its line 3, what is above"),
+    ],
+)
+def test_lines_above_the_names_of_the_columns(pictures, text, note):
+    below = rows().replace(",", ";") if ";" in text else rows()
+    dataset = open_dataset(write(pictures, text + below), carve_validation=False)
+    assert dataset.splits["train"].names[0] == "pictures/0.png"
+    assert dataset.splits["train"].labels.tolist() == [1, 0] * 4
+    assert not note or said(dataset, note)
+
+
+@pytest.mark.parametrize("between", ["\t", " ", "   ", ","])
+def test_a_list_as_txt_that_is_named(pictures, between):
+    file = write(pictures, rows().replace(",", between), "list.txt")
+    dataset = open_dataset(file, carve_validation=False)
+    assert dataset.splits["train"].labels.tolist() == [1, 0] * 4
+    with pytest.raises(DataError, match=r"give that table and their folder: .*list\.txt --root .*pictures"):
+        open_dataset(pictures)
+    write(pictures, "what this is\n", "readme.txt")
+    with pytest.raises(DataError, match="is not in a form that we read"):
+        open_dataset(pictures / "readme.txt")
+
+
 def test_splits_in_a_table_that_does_not_name_its_columns(pictures):
     lines = [f"{line},{'test' if number > 5 else 'train'}" for number, line in enumerate(rows().split())]
     dataset = open_dataset(write(pictures, "\n".join(lines)), carve_validation=False)

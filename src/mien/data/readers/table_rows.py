@@ -7,6 +7,7 @@ import re
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from mien.images.listing import folder_entries, is_folder, is_picture_name
 
 _JSON_LINES = (".jsonl", ".ndjson")
 _EXCEL = (".xlsx", ".xlsm")
-_TITLE_ROWS = 20  # looked at for a sheet's header
+_TITLE_ROWS = 20  # looked at for a table's header
 _LARGEST = 1_000_000_000  # bytes of a JSON file or of a workbook unpacked: both are read whole
 
 
@@ -77,7 +78,15 @@ def rows_in(path: Path, notes: list[str] | None = None) -> Iterator[list[str]]:
 
 
 def _with_names(rows: Iterator[list[str]], path: Path, notes: list[str] | None) -> Iterator[list[str]]:
-    """Put names of columns before the rows of a table whose first line is a picture's already: a.jpg,happy."""
+    """Leave out titles above the names of the columns; put names before a first line that is a picture's: a.jpg,happy.
+
+    Titles: lines above one with columns of pictures and labels, as far as the first lines go.
+    """
+    lines = list(islice(rows, _TITLE_ROWS))
+    start = next((place for place, line in enumerate(lines) if names_labels(line, path.name)), 0)
+    if start and notes is not None:
+        notes.append(f"{path.name}: the columns are named in its line {start + 1}, what is above is left out")
+    rows = chain(lines[start:], rows)
     first = next(rows, None)
     if first is None:
         return
