@@ -60,7 +60,10 @@ def test_a_class_without_training_pictures_is_named(tmp_path, write_faces, capsy
 
 def test_a_class_that_only_shares_know_is_not_missing(tmp_path, write_faces, capsys):
     write_faces(tmp_path, {"faces": 8})
-    rows = [f"faces/{number}.png,{.8 if number % 2 else .1},{.1 if number % 2 else .8},.1" for number in range(8)]
+    rows = [
+        f"faces/{number}.png,{0.8 if number % 2 else 0.1},{0.1 if number % 2 else 0.8},.1"
+        for number in range(8)
+    ]
     (tmp_path / "soft.csv").write_text("\n".join(["path,p_angry,p_happy,p_sad", *rows]))
     assert run(tmp_path / "soft.csv", "--validation-share", "0.3") == 0
     printed = capsys.readouterr().out

@@ -80,7 +80,9 @@ def test_split_folders_by_what_their_names_mean(write, train, other, split):
 @pytest.mark.parametrize("again", ["Train/Train", "Train/Train_Aligned_Faces", "Train/Train/Train"])
 def test_a_split_folder_that_only_holds_its_like_is_entered(write, again):
     # As SFEW is given out, and as many a zip unpacks: the classes were 'Train' and 'Val'.
-    root = write(*(f"{again}/{name}" for name in TWO), *(f"Val/Val/{name}" for name in TWO), "Test/Test/1.png")
+    root = write(
+        *(f"{again}/{name}" for name in TWO), *(f"Val/Val/{name}" for name in TWO), "Test/Test/1.png"
+    )
     dataset = read(root)
     assert dataset.classes == ("angry", "happy") and sizes(dataset) == {"train": 2, "validation": 2}
     assert labels(dataset)[f"{again}/happy/0.png"] == "happy"
@@ -92,7 +94,9 @@ def test_one_word_of_the_names_tells_splits_where_nothing_else_is_called_train(w
     dataset = read(write(*(f"{name}/{picture}" for name in names for picture in TWO)))
     assert dataset.classes == ("angry", "happy") and sizes(dataset) == {"train": 2, "test": 2}
     assert said(dataset, "faces_augmented_test (test), faces_augmented_train (train)")
-    root = write(*(f"more/{name}/{picture}" for name in ("train", "train_augmented", "test") for picture in TWO))
+    root = write(
+        *(f"more/{name}/{picture}" for name in ("train", "train_augmented", "test") for picture in TWO)
+    )
     beside = read(root / "more")
     assert sizes(beside) == {"train": 2, "test": 2}
     assert said(beside, "train_augmented/ (2 pictures) lies beside the folders of the splits; not used")
@@ -112,7 +116,11 @@ def test_paths_that_are_named_like_splits_are_parts_of_one_data_set(write):
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("faces.rar", b"Rar!\x1a\x07\x00", "is a rar archive, which mien does not unpack; unpack it and give"),
+        (
+            "faces.rar",
+            b"Rar!\x1a\x07\x00",
+            "is a rar archive, which mien does not unpack; unpack it and give",
+        ),
         ("faces.7z", b"7z\xbc\xaf\x27\x1c", "is a 7z archive, which"),
         ("faces", b"PK\x03\x04", "is a zip archive, .*; or, if it is whole, let its name end in .zip"),
     ],

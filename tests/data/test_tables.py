@@ -146,7 +146,9 @@ def test_tables_that_cannot_be_used(pictures, spoil, words):
 
 @pytest.mark.parametrize("swapped", [False, True])
 def test_a_table_that_does_not_name_its_columns(pictures, swapped):
-    lines = [f"{label},{path}" if swapped else f"{path},{label}" for path, label in map(_cells, rows().split())]
+    lines = [
+        f"{label},{path}" if swapped else f"{path},{label}" for path, label in map(_cells, rows().split())
+    ]
     dataset = open_dataset(write(pictures, "\n".join(lines)), carve_validation=False)
     assert dataset.splits["train"].names[0] == "pictures/0.png"  # the first line is a picture like the others
     assert dataset.splits["train"].labels.tolist() == [1, 0] * 4 and dataset.classes == ("happy", "sad")
@@ -205,7 +207,9 @@ def test_two_tables_that_do_not_name_their_columns(pictures):
 def test_more_columns_without_names_are_refused(pictures):
     # As keras-retinanet has them: the box would go unseen.
     text = "".join(f"pictures/{number}.png,1,1,30,30,happy\n" for number in range(8))
-    with pytest.raises(DataError, match=r"first line is a picture's \(pictures/0\.png, 1, 1, 30, 30, happy\); put a"):
+    with pytest.raises(
+        DataError, match=r"first line is a picture's \(pictures/0\.png, 1, 1, 30, 30, happy\); put a"
+    ):
         open_dataset(write(pictures, text))
 
 

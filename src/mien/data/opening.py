@@ -92,7 +92,9 @@ def _parts_of_one(raws: Sequence[RawDataset], paths: Sequence[Path]) -> RawDatas
         own = raw.splits["train"]
         names = [f"{plain_text(path.name)}/{name}" for name in own.names]
         parts.append(replace(raw, splits={split or "train": replace(own, names=names)}))
-    listed = ", ".join(f"{plain_text(path.name)} ({split})" for path, split in zip(paths, splits, strict=True))
+    listed = ", ".join(
+        f"{plain_text(path.name)} ({split})" for path, split in zip(paths, splits, strict=True)
+    )
     joined = combine(parts, several=False)
     return replace(joined, name="+".join(dict.fromkeys(raw.name for raw in raws))).noting(
         f"one data set, split by the names of its parts: {listed}"

@@ -54,8 +54,8 @@ class Summary:
 
     counts: split to class to pictures. missing: classes of which the training split (where there is one) has nothing.
     imbalance: how much there is of the largest class over the smallest in that split; None where one is missing.
-    soft: whether pictures there have soft labels, by whose shares they are counted for these two. repeats: split to pictures that
-    repeat another of the same split pixel for pixel. near_pairs: split to pairs of near copies within it;
+    soft: whether pictures there have soft labels, by whose shares they are counted for these two. repeats: split to
+    pictures that repeat another of the same split pixel for pixel. near_pairs: split to pairs of near copies within it;
     near: all such pairs, across splits as well; None where they were not looked for.
     conflicts: pixel copies that carry different labels, each a list of `name (label)`.
     """

@@ -359,7 +359,7 @@ class _Run:
         return rows
 
     def _group(self, source: Source) -> str:
-        """Return the group of a source's faces: what --group finds in its path, else the source or its moment's first."""
+        """Return the group of a source's faces: what --group finds in its path, else the source (of its moment)."""
         text = "" if self._config.group is None else _matched(self._config.group, source)
         self._counts["ungrouped"] += self._config.group is not None and not text
         return text or self._groups.get(source.name, source.name)

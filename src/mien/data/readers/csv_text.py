@@ -32,8 +32,9 @@ def rows_of(path: Path, notes: list[str] | None = None) -> Iterator[list[str]]:
     """Yield the rows of a csv (`.csv`, `.tsv`, `.csv.gz`, `.csv.xz`), its header first.
 
     Columns are separated by what the header has most of: commas, semicolons, tabs or upright bars; or by what Excel's
-    first line `sep=;` says; in a .txt also by blanks. Empty lines before the header are left out. notes: see lines_of. Raises DataError when the file cannot be opened, is no text, its
-    compression is damaged, or a line or the number of rows is beyond what a table has.
+    first line `sep=;` says; in a .txt also by blanks. Empty lines before the header are left out. notes: see lines_of.
+    Raises DataError when the file cannot be opened, is no text, its compression is damaged, or a line or the number of
+    rows is beyond what a table has.
     """
     limit = csv.field_size_limit(_LONGEST_LINE)
     try:
@@ -43,9 +44,7 @@ def rows_of(path: Path, notes: list[str] | None = None) -> Iterator[list[str]]:
             rows = csv.reader(lines, delimiter=told[1])
         else:
             separator = _delimiter(path, header)
-            rows = csv.reader(
-                chain([header], lines), delimiter=separator, skipinitialspace=separator == " "
-            )
+            rows = csv.reader(chain([header], lines), delimiter=separator, skipinitialspace=separator == " ")
         for row in rows:
             # What a crash leaves in a file; the system refuses it in a name.
             if any("\0" in cell for cell in row):

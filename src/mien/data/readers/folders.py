@@ -262,7 +262,9 @@ class _Reader:
                         )
                 if holders[0].pictures:
                     self._loose(holders[0])
-                if rest := [f"{part.name} ({split})" for split, part in splits if not words.split_of(part.name)]:
+                if rest := [
+                    f"{part.name} ({split})" for split, part in splits if not words.split_of(part.name)
+                ]:
                     self.notes.append(f"splits by a word of the folders' names: {_listed(rest)}")
                 return splits
             level = [child for folder in level for child in folder.filled if not child.pictures]
@@ -440,7 +442,9 @@ def _named_splits(folder: Folder) -> list[tuple[str, Folder]]:
     found = [(split, child) for child in folder.filled if (split := words.split_of(child.name))]
     if not any(split == "train" for split, _ in found):
         told = [
-            (split, child) for child in folder.filled if child.filled and (split := words.split_in(child.name))
+            (split, child)
+            for child in folder.filled
+            if child.filled and (split := words.split_in(child.name))
         ]
         if len(told) == len(folder.filled) and len({split for split, _ in told}) > 1:
             return told

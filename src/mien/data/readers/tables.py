@@ -24,6 +24,7 @@ _AFFECTNET_PATH = "subdirectory_filepath"
 _SUFFIXES = (".jpg", ".png", ".jpeg")  # tried where a table's names have none
 _TRIED = 50  # paths looked at to find out where they start
 _WHOLE = re.compile(r"/|\\\\|[a-z]:[/\\]|[a-z0-9]{2,}://", re.IGNORECASE)  # a path from a root, an address
+_HASH = re.compile(r"^[0-9a-f]{8}-")
 _SUM_TOLERANCE = 0.02  # of shares that were rounded to two or three decimals
 _DEEPEST = 12  # folders of a path that are looked at
 
@@ -299,7 +300,11 @@ class _Rows:
             return shortened, [
                 f"the paths start elsewhere: {clipped(left)!r} is read as {clipped(_shown_below(kept, self._base))}"
             ]
-        if not self._root_given and (named := _ByName.below(self._base, self._cells, paths=True)):
+        named = None if self._root_given else _ByName.below(self._base, self._cells, paths=True)
+        if named or (
+            not self._root_given
+            and (named := _ByName.below(self._base, self._cells, paths=True, hashed=True))
+        ):
             first_kept = clipped(_shown_below(named(first[0]), self._base))
             return named, [
                 f"the paths start elsewhere: {clipped(first[0])!r} is read as {first_kept!r}, by its name"
@@ -404,17 +409,20 @@ class _ByName:
         return self.places.get(cell, self.folder / cell)
 
     @classmethod
-    def below(cls, folder: Path, cells: Sequence[str], *, paths: bool = False) -> _ByName | None:
+    def below(
+        cls, folder: Path, cells: Sequence[str], *, paths: bool = False, hashed: bool = False
+    ) -> _ByName | None:
         """Look for names below a folder; None where less than half are there, or one lies in several places.
 
         paths: whether names of whole paths or addresses count (Label Studio's /data/upload/1/a.jpg): no two may have
-        the same, and all must be there.
+        the same, and all must be there. hashed: without the mark that Label Studio puts before what is uploaded.
         """
         if paths and not all(map(_WHOLE.match, cells)):
             return None
         wanted: dict[str, list[str]] = {}
         for cell in dict.fromkeys(cells):
-            wanted.setdefault(PureWindowsPath(cell).name, []).append(cell)
+            name = PureWindowsPath(cell.rpartition("?d=")[2] if paths else cell).name
+            wanted.setdefault(_HASH.sub("", name) if hashed else name, []).append(cell)
         if any(own != [name] and not (paths and len(own) == 1) for name, own in wanted.items()):
             return None
         places: dict[str, Path] = {}

@@ -56,6 +56,7 @@ LABEL_COLUMNS = (
     "label", "emotion", "class", "expression", "labels", "emotions", "class_name", "label_name", "emotion_label",
     "expression_label", "category", "target", "facial_expression", "class_label", "feeling", "mood", "y", "choice",
 )  # fmt: skip
+LABEL_COLUMNS_BESIDE_X = tuple(name for name in LABEL_COLUMNS if name != "y")
 SPLIT_COLUMNS = (
     "split", "usage", "set", "subset", "partition", "phase", "fold_name", "data_split", "dataset_split", "train_test",
     "purpose", "mode", "stage",
@@ -186,6 +187,11 @@ def pick_column(header: Sequence[str], names: Sequence[str]) -> int | None:
     """Return the place of the first of `names` in a table's header, whatever its blanks and capitals."""
     plain = [plain_column(word) for word in header]
     return next((plain.index(name) for name in names if name in plain), None)
+
+
+def label_names(header: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of a column of labels, the likeliest first; 'y' is none beside 'x', where it is a place."""
+    return LABEL_COLUMNS if pick_column(header, ["x"]) is None else LABEL_COLUMNS_BESIDE_X
 
 
 def group_column(word: str) -> str:
