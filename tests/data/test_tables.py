@@ -9,6 +9,7 @@ import lzma
 import shutil
 import tarfile
 import tracemalloc
+import unicodedata
 import zipfile
 from pathlib import Path
 
@@ -187,6 +188,41 @@ def test_a_list_as_txt_that_is_named(pictures, between):
     write(pictures, "what this is\n", "readme.txt")
     with pytest.raises(DataError, match="is not in a form that we read"):
         open_dataset(pictures / "readme.txt")
+
+
+def test_paths_under_another_spelling(tmp_path, write_faces):
+    # As a Windows table names them, and one that was typed elsewhere than on the Mac that made the files.
+    write_faces(tmp_path, {"pictures": 8})
+    decomposed = [unicodedata.normalize("NFD", f"pictures/größe{number}.png") for number in range(4)]
+    for number, name in enumerate(decomposed):
+        (tmp_path / "pictures" / f"{number}.png").rename(tmp_path / name)
+    names = [f"pictures/größe{number}.png" for number in range(4)] + [
+        f"Pictures/{n}.PNG" for n in range(4, 8)
+    ]
+    lines = [f"{name},{'happy' if number % 2 else 'sad'}\n" for number, name in enumerate(names)]
+    dataset = open_dataset(write(tmp_path, "path,label\n" + "".join(lines)), carve_validation=False)
+    assert dataset.splits["train"].labels.tolist() == [1, 0] * 4 and not dataset.unreadable
+    assert said(dataset, "8 paths are found under another spelling, such as")
+    some = "".join(lines).replace("Pictures/7.PNG", "pictures/99.png").replace("Pictures/", "pictures/")
+    dataset = open_dataset(write(tmp_path, "path,label\n" + some), carve_validation=False)
+    assert [bad.name for bad in dataset.unreadable] == ["pictures/99.png"]
+    assert said(dataset, "7 paths are found under another spelling, such as")
+
+
+def test_of_two_pictures_that_are_spelt_alike_none_is_guessed(pictures):
+    shutil.copy(pictures / "pictures/1.png", pictures / "pictures/1.PNG")
+    text = f"path,label\n{rows()}".replace("1.png", "1.Png")
+    assert [bad.name for bad in open_dataset(write(pictures, text)).unreadable] == ["pictures/1.Png"]
+
+
+def test_names_without_suffixes_of_pictures_with_different_ones(pictures):
+    for number in (0, 3):
+        image = cv2.imread(str(pictures / f"pictures/{number}.png"))
+        cv2.imwrite(str(pictures / f"pictures/{number}.bmp"), image)
+        (pictures / f"pictures/{number}.png").unlink()
+    text = f"path,label\n{rows()}".replace(".png", "")
+    dataset = open_dataset(write(pictures, text), carve_validation=False)
+    assert len(dataset.splits["train"]) == 8 and not dataset.unreadable
 
 
 def test_splits_in_a_table_that_does_not_name_its_columns(pictures):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -175,7 +177,9 @@ class _Rows:
 
     def finished(self) -> Found:
         """Find out where the paths start, and say what was decided."""
-        base, notes = self._places()
+        place, notes = self._places()
+        base = _Alike.below(place, self._cells)
+        notes += [base.note()] if base.found else []
         files = [
             LabelledFile(base(cell), file.name, file.label, file.split, file.group, file.box, file.shares)
             for cell, file in zip(self._cells, self._files, strict=True)
@@ -270,7 +274,7 @@ class _Rows:
         if any(exists(start(cell)) for cell in first):
             return start, []
         tries = [_Base(self._base, suffix=suffix) for suffix in _SUFFIXES]
-        tries += [_Base(self._base, slashes=True), _Base(self._base, swap=True)]
+        tries += [_Base(self._base, slashes=True)]
         if not self._root_given:
             tries += [
                 _Base(folder, slashes=slashes) for folder in _below(self._base) for slashes in (False, True)
@@ -292,6 +296,9 @@ class _Rows:
                 f"the pictures of {self._path.name} lie in several folders ({places}); name one with --root"
             )
         if any(exists(start(cell)) for cell in self._cells):
+            return start, []
+        alike = _Alike.below(start, first)
+        if 2 * len(alike.found) >= len(first):
             return start, []
         if not self._root_given and (named := _ByName.below(self._base, self._cells)):
             return named, [f"pictures found by their names below {plain_text(self._base.name)}/"]
@@ -381,21 +388,18 @@ def _equal_shares(labels: Sequence[str], classes: Sequence[str]) -> tuple[float,
 class _Base:
     """How a table's cell becomes a path: from a folder, with a suffix put on, with Windows' slashes turned.
 
-    drop: parts left out at its beginning. swap: small letters in its suffix become capitals, and the other way round.
+    drop: parts left out at its beginning.
     """
 
     folder: Path
     suffix: str = ""
     slashes: bool = False
     drop: int = 0
-    swap: bool = False
 
     def __call__(self, cell: str) -> Path:
         if self.drop:
             return self.folder.joinpath(*_parts(cell)[self.drop :])
-        stem, dot, suffix = cell.rpartition(".")
-        text = stem + dot + suffix.swapcase() if self.swap else cell
-        return self.folder / ((text.replace("\\", "/") if self.slashes else text) + self.suffix)
+        return self.folder / ((cell.replace("\\", "/") if self.slashes else cell) + self.suffix)
 
 
 @dataclass(frozen=True)
@@ -432,6 +436,57 @@ class _ByName:
                     return None
                 places[own[0]] = path
         return cls(folder, places) if len(places) * (1 if paths else 2) >= len(wanted) else None
+
+
+@dataclass(frozen=True)
+class _Alike:
+    """Pictures that lie under another spelling than a table has: capitals, forms of accents, a suffix left out.
+
+    Tables come from systems that do not tell IMG/1.JPG from img/1.jpg, or that write é as two letters.
+    """
+
+    place: _Base | _ByName
+    found: dict[str, Path]
+
+    @property
+    def folder(self) -> Path:
+        return self.place.folder
+
+    def __call__(self, cell: str) -> Path:
+        return self.found.get(cell) or self.place(cell)
+
+    def note(self) -> str:
+        cell, path = next(iter(self.found.items()))
+        return (
+            f"{len(self.found):,} paths are found under another spelling, such as {clipped(plain_text(cell))!r} as "
+            f"{clipped(_shown_below(path, self.folder))!r}"
+        )
+
+    @classmethod
+    def below(cls, place: _Base | _ByName, cells: Sequence[str]) -> _Alike:
+        """Look for the pictures of a table that are not at their place; of two that are alike none is taken."""
+        missing = [cell for cell in dict.fromkeys(cells) if not exists(place(cell))]
+        suffix = place.suffix if isinstance(place, _Base) else ""  # of the others; these may have another one
+        wanted = {
+            cell: key.removesuffix(suffix)
+            for cell in missing
+            if (key := _spelling(place(cell), place.folder))
+        }
+        if not wanted:
+            return cls(place, {})
+        there: dict[str, list[Path]] = {}
+        for path in list_pictures(place.folder).pictures:
+            key = _spelling(path, place.folder)
+            for one in {key, key.rpartition(".")[0]}:
+                there.setdefault(one, []).append(path)
+        alike = {cell: there.get(key, []) for cell, key in wanted.items()}
+        return cls(place, {cell: paths[0] for cell, paths in alike.items() if len(paths) == 1})
+
+
+def _spelling(path: Path, folder: Path) -> str:
+    """Return a path below a folder without what systems do not tell apart; '' for one that leads elsewhere."""
+    below = os.path.relpath(path, folder)
+    return "" if below.startswith("..") else unicodedata.normalize("NFC", Path(below).as_posix()).casefold()
 
 
 def exists(path: Path) -> bool:
