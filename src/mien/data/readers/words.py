@@ -50,11 +50,14 @@ _GLUED = re.compile(
 PATH_COLUMNS = (
     "path", "file", "image", "filename", "file_name", "filepath", "file_path", "image_path", "imagepath", "img_path",
     "pth", "img", "picture", "photo", "image_name", "imagename", "img_name", "image_file", "image_id", "images",
-    "subdirectory_filepath", "relative_path", "name",
+    "image_filename", "img_file", "photo_path", "picture_path", "face_path", "paths", "files", "filepaths", "file_paths",
+    "filenames", "file_names", "image_paths", "subdirectory_filepath", "relative_path", "name",
 )  # fmt: skip
 LABEL_COLUMNS = (
     "label", "emotion", "class", "expression", "labels", "emotions", "class_name", "label_name", "emotion_label",
     "expression_label", "category", "target", "facial_expression", "class_label", "feeling", "mood", "y", "choice",
+    "emotion_name", "expression_name", "emotion_class", "category_name", "emotion_id", "expression_id", "label_id",
+    "class_id", "category_id",
 )  # fmt: skip
 LABEL_COLUMNS_BESIDE_X = tuple(name for name in LABEL_COLUMNS if name != "y")
 SPLIT_COLUMNS = (
@@ -279,9 +282,12 @@ def as_number(label: str) -> str:
 def as_float(cell: str) -> float:
     """Return a number, with a decimal comma as well: 0,5 as spreadsheets write it in half of Europe. ValueError.
 
-    >>> as_float("0.5"), as_float("0,5")
-    (0.5, 0.5)
+    Of a percentage the number before the sign.
+
+    >>> as_float("0.5"), as_float("0,5"), as_float("60 %")
+    (0.5, 0.5, 60.0)
     """
+    cell = cell.strip().removesuffix("%")
     return float(cell.replace(",", ".") if re.fullmatch(r"\s*-?\d*,\d+\s*", cell) else cell)
 
 
