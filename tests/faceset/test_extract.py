@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -519,6 +520,16 @@ def test_a_folder_without_faces_says_what_to_try(
     assert "no face was found; " in out and "--detector whole" in out and "next:" not in out
     assert main(["label", str(tmp_path / "faces"), "--port", "0"]) == 2
     assert "holds no faces; add some with: mien faces PATH" in capsys.readouterr().err
+
+
+def test_a_locked_folder_is_counted_and_the_rest_is_done(
+    locked_folder: Path, run_unprivileged: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    shutil.copy(HOPPER, locked_folder / "a.jpg")
+    done = run_unprivileged("faces", ".", "--to", "faces")
+    assert done.returncode == 0, done.stderr
+    assert "added 1 face" in done.stdout
+    assert "passed over, as neither photographs nor films: 1 folder that cannot be opened" in done.stderr
 
 
 def test_a_photograph_that_vanishes_once_it_is_listed_is_one_line(photos: Path, tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ def _below(folder: Path, add: _Add) -> Counter[str]:
     kinds: Counter[str] = Counter()
 
     def is_face_set(below: Path) -> bool:
-        found = (below / TABLE_FILE).is_file()
+        found = os.path.isfile(below / TABLE_FILE)  # noqa: PTH113 - no error where the folder is locked
         kinds[_FACE_SET] += found
         return found
 

@@ -19,7 +19,14 @@ from mien.data.readers.table_rows import is_table
 from mien.data.readers.unpack import is_archive
 from mien.errors import DataError
 from mien.files import natural, plain_text
-from mien.images.listing import folder_entries, ignored_folder, is_folder, no_picture, passed_over_note
+from mien.images.listing import (
+    CLOSED_FOLDER,
+    folder_entries,
+    ignored_folder,
+    is_folder,
+    no_picture,
+    passed_over_note,
+)
 from mien.labels import is_expression
 
 _DEEPEST = (
@@ -31,12 +38,16 @@ _LISTED = 6  # names in a message
 
 @dataclass
 class Folder:
-    """One folder of a tree: the pictures and other files in it, the folders below it that hold something."""
+    """One folder of a tree: the pictures and other files in it, the folders below it that hold something.
+
+    is_closed: it cannot be opened, so nothing is known of what it holds.
+    """
 
     path: Path
     pictures: list[Path] = field(default_factory=list)
     others: list[Path] = field(default_factory=list)
     folders: list[Folder] = field(default_factory=list)
+    is_closed: bool = False
 
     @property
     def name(self) -> str:
@@ -80,7 +91,11 @@ def walk(path: Path) -> Tree:
         folder, status = Folder(here), here.stat()
         if (identity := (status.st_dev, status.st_ino)) in above:
             return folder
-        for entry in folder_entries(here) or []:
+        entries = folder_entries(here)
+        if entries is None:
+            folder.is_closed = True
+            passed_over[CLOSED_FOLDER] += 1
+        for entry in entries or []:
             place = Path(entry.path)
             if is_folder(entry):
                 if kind := ignored_folder(entry.name):
@@ -290,7 +305,9 @@ class _Reader:
         if folder.pictures:
             self._loose(folder)
         for child in folder.folders:
-            if not child.has_pictures and not _holds_tables(child):
+            if child.is_closed:
+                self.notes.append(f"{self._shown(child)}/ cannot be opened; nothing in it is used")
+            elif not child.has_pictures and not _holds_tables(child):
                 self.notes.append(f"{self._shown(child)}/ holds no pictures; it is not taken for a class")
         tops = []
         for top in folder.filled:

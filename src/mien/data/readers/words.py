@@ -50,8 +50,8 @@ _GLUED = re.compile(
 PATH_COLUMNS = (
     "path", "file", "image", "filename", "file_name", "filepath", "file_path", "image_path", "imagepath", "img_path",
     "pth", "img", "picture", "photo", "image_name", "imagename", "img_name", "image_file", "image_id", "images",
-    "image_filename", "img_file", "photo_path", "picture_path", "face_path", "paths", "files", "filepaths", "file_paths",
-    "filenames", "file_names", "image_paths", "subdirectory_filepath", "relative_path", "name",
+    "image_filename", "img_file", "photo_path", "picture_path", "face_path", "paths", "files", "filepaths",
+    "file_paths", "filenames", "file_names", "image_paths", "subdirectory_filepath", "relative_path", "name",
 )  # fmt: skip
 LABEL_COLUMNS = (
     "label", "emotion", "class", "expression", "labels", "emotions", "class_name", "label_name", "emotion_label",
