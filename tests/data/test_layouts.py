@@ -122,15 +122,29 @@ def test_paths_that_are_named_like_splits_are_parts_of_one_data_set(write):
             "is a rar archive, which mien does not unpack; unpack it and give",
         ),
         ("faces.7z", b"7z\xbc\xaf\x27\x1c", "is a 7z archive, which"),
-        ("faces", b"PK\x03\x04", "is a zip archive, .*; or, if it is whole, let its name end in .zip"),
+        ("faces", b"PK\x03\x04", "is a zip archive; let its name end in .zip"),
+        ("faces.npz", b"PK\x03\x04", "is not read; write the pictures as files"),
+        ("faces.xls", b"\xd0\xcf\x11\xe0", "is not read; save it as .xlsx or as CSV UTF-8"),
+        (
+            "talk.mp4",
+            b"\0\0\0\x18ftypmp42",
+            "is a video; cut its faces out first: mien faces .*talk.mp4 --to",
+        ),
     ],
 )
-def test_archives_of_other_kinds_are_named(tmp_path, name, content, words):
+def test_what_holds_labels_or_pictures_in_another_form_is_told_what_to_do(tmp_path, name, content, words):
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / name).write_bytes(content + bytes(40))
     for path in (tmp_path / "set", tmp_path / "set" / name):
         with pytest.raises(DataError, match=f"{name} {words}"):
             read(path)
+
+
+def test_one_picture_is_no_data_set(write):
+    with pytest.raises(
+        DataError, match=r"a\.png is one picture; give the folder with the folders of all classes"
+    ):
+        read(write("a.png") / "a.png")
 
 
 def test_two_data_sets_side_by_side_are_refused_by_name_and_combined_on_request(write):

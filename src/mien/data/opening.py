@@ -37,7 +37,7 @@ from mien.data.split import carve, leaks
 from mien.errors import DataError
 from mien.files import clipped, joined_paths, plain_text
 from mien.images.headers import HEAD_BYTES, content_kind
-from mien.images.listing import list_pictures
+from mien.images.listing import VIDEO, list_pictures
 
 FORMS = (
     "a folder with one folder of pictures per class; folders train, validation, test (any of them) of such; "
@@ -131,8 +131,8 @@ def _read(path: Path, config: DataConfig, progress: Progress | None) -> RawDatas
     if is_list(path):  # its pictures lie beside it, or in a folder beside its own
         above = path.parent if list_pictures(path.parent).pictures else path.parent.parent
         return _read_folder(above, config, progress)
-    if packed := _packed([path]):
-        raise DataError(packed)
+    if told := _what_to_do([path]):
+        raise DataError(told)
     raise DataError(f"{path} is not in a form that we read; DATA can be {FORMS}")
 
 
@@ -141,17 +141,27 @@ def _is_text_table(path: Path) -> bool:
     return path.suffix.lower() == ".txt" and has_labels(path)
 
 
-def _packed(paths: Sequence[Path]) -> str:
-    """Say what to do about the first archive of a kind that is not unpacked, known by its content; '' without one."""
+def _what_to_do(paths: Sequence[Path]) -> str:
+    """Say what to do about the first file that holds pictures or labels in a form that is not read; '' for none.
+
+    Archives, videos and pictures are known by their content.
+    """
     for path in paths:
         try:
             with path.open("rb") as file:
-                kind, _ = content_kind(file.read(HEAD_BYTES))
+                kind, is_picture = content_kind(file.read(HEAD_BYTES))
         except OSError:
             continue
-        if kind.endswith("archive") and not is_archive(path):
-            named = "; or, if it is whole, let its name end in .zip" if kind == "zip archive" else ""
-            return f"{path} is a {kind}, which mien does not unpack; unpack it and give the folder{named}"
+        if path.suffix.lower() in _UNREAD:
+            return f"{path} is not read; {_UNREAD[path.suffix.lower()]}"
+        if kind == "zip archive" and not path.suffix:
+            return f"{path} is a zip archive; let its name end in .zip"
+        if kind.endswith("archive") and kind != "zip archive" and not is_archive(path):
+            return f"{path} is a {kind}, which mien does not unpack; unpack it and give the folder"
+        if kind == VIDEO:
+            return f"{path} is a video; cut its faces out first: mien faces {path} --to faces"
+        if is_picture:
+            return f"{path} is one picture; give the folder with the folders of all classes, or a table"
     return ""
 
 
@@ -204,8 +214,8 @@ def _read_folder(path: Path, config: DataConfig, progress: Progress | None) -> R
         return _split_archives(path, archives, config, progress)
     if named := find_in_names(tree, config):
         return index_files(path, named, progress)
-    if packed := _packed(start.others):
-        raise DataError(packed)
+    if told := _what_to_do(start.others):
+        raise DataError(told)
     raise DataError(f"{path} holds no labelled pictures (there is: {looks_like(tree)}); DATA can be {FORMS}")
 
 
@@ -315,6 +325,30 @@ def _refuse_labels_elsewhere(path: Path, tree: Tree, file: LabelledFile) -> None
         )
 
 
+_AS_TABLE = "save it as .xlsx or as CSV UTF-8"
+_AS_PICTURES = (
+    "write the pictures as files, in a folder for each class or with a table of paths and labels, as rows of a "
+    "fer2013.csv, or into Parquet"
+)
+_UNREAD = {
+    **dict.fromkeys((".xls", ".xlsb", ".ods", ".numbers"), _AS_TABLE),
+    **dict.fromkeys(
+        (
+            ".npy",
+            ".npz",
+            ".h5",
+            ".hdf5",
+            ".mat",
+            ".pkl",
+            ".pickle",
+            ".pt",
+            ".tfrecord",
+            ".tfrecords",
+            ".feather",
+        ),
+        _AS_PICTURES,
+    ),
+}
 _METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet", ROBOFLOW, "_annotations.csv")
 
 
