@@ -402,6 +402,42 @@ def test_wrong_rows_of_a_table_are_named_and_counted(tmp_path: Path) -> None:
         assert any(part in line for line in done.problems), (part, done.problems)
 
 
+@pytest.mark.parametrize(
+    ("text", "box"),
+    [
+        ("path,xmin,ymin,xmax,ymax\na.jpg,100,90,300,290\n", Box(100, 90, 200, 200)),
+        ("Image;x1;y1;x2;y2\na.jpg;100;90;300;290\n", Box(100, 90, 200, 200)),
+        ("filename,bbox_x,bbox_y,bbox_w,bbox_h\na.jpg,100,90,200,210\n", Box(100, 90, 200, 210)),
+    ],
+)
+def test_boxes_under_the_names_that_tables_have(tmp_path: Path, text: str, box: Box) -> None:
+    shutil.copy(COLLINS, tmp_path / "a.jpg")
+    (tmp_path / "boxes.csv").write_text(text, encoding="utf-8")
+    done = extract_faces([tmp_path / "boxes.csv"], tmp_path / "faces")
+    assert [face.box for face in done.faces] == [box] and not done.problems
+
+
+def test_boxes_in_shares_and_addresses_are_named(tmp_path: Path) -> None:
+    shutil.copy(COLLINS, tmp_path / "a.jpg")
+    rows = ["a.jpg,100,100,200,200", "a.jpg,0.1,0.2,0.5,0.5", "https://a.org/b.jpg,1,1,90,90"]
+    (tmp_path / "boxes.csv").write_text("\n".join(["path,x,y,width,height", *rows]), encoding="utf-8")
+    done = extract_faces([tmp_path / "boxes.csv"], tmp_path / "faces")
+    assert len(done.faces) == 1 and len(done.problems) == 2
+    assert "row 3: its box is ['0.1', '0.2', '0.5', '0.5'], shares of the picture's size" in done.problems[0]
+    assert "row 4: it names an address, and mien fetches nothing" in done.problems[1]
+
+
+def test_labels_of_a_table_are_said_not_to_be_taken_over(tmp_path: Path) -> None:
+    shutil.copy(COLLINS, tmp_path / "a.jpg")
+    shutil.copy(HOPPER, tmp_path / "b.jpg")
+    (tmp_path / "list.csv").write_text("a.jpg,happy\nb.jpg,sad\n", encoding="utf-8")
+    done = extract_faces([tmp_path / "list.csv"], tmp_path / "faces")
+    assert len(done.faces) == 2 and not any(face.label for face in done.faces)
+    assert any(
+        "list.csv: its labels (label) are not taken over; --label takes" in note for note in done.notes
+    )
+
+
 def test_pictures_that_are_faces_are_taken_whole(tmp_path: Path) -> None:
     crop = picture(COLLINS)[20:250, 90:260]
     write_picture(tmp_path / "in" / "a.png", crop)
