@@ -249,6 +249,60 @@ def test_more_columns_without_names_are_refused(pictures):
         open_dataset(write(pictures, text))
 
 
+def test_sheets_that_are_called_like_splits_are_read_together(pictures):
+    openpyxl = pytest.importorskip("openpyxl")
+    lines = [line.split(",") for line in rows().split()]
+
+    def save(**sheets):
+        book = openpyxl.Workbook()
+        book.remove(book.active)
+        for title, cells in sheets.items():
+            sheet = book.create_sheet(title)
+            for row in (["path", "label"], *cells):
+                sheet.append(row)
+        book.save(pictures / "labels.xlsx")
+        return open_dataset(pictures / "labels.xlsx", carve_validation=False)
+
+    dataset = save(Train=lines[:6], Test=lines[6:])
+    assert {name: len(split) for name, split in dataset.splits.items()} == {"train": 6, "test": 2}
+    assert dataset.splits["test"].names == ["pictures/6.png", "pictures/7.png"]
+    assert said(dataset, "read from the sheets 'Train', 'Test'")
+    dataset = save(first=lines[:6], second=lines[6:])
+    assert len(dataset.splits["train"]) == 6
+    assert said(dataset, "'first' of 2; not read, though of pictures and labels, too: 'second'")
+
+
+def test_a_table_in_each_split_folder_beside_its_pictures(tmp_path, write_faces):
+    write_faces(tmp_path, {"train/images": 4, "val/images": 4})
+    for split, labels in (("train", "abab"), ("val", "bbaa")):
+        lines = [f"{number}.png,{label}" for number, label in enumerate(labels)]
+        write(tmp_path / split, "\n".join(["image,emotion", *lines]), "labels.csv")
+    dataset = open_dataset(tmp_path)
+    assert {name: part.labels.tolist() for name, part in dataset.splits.items()} == {
+        "train": [0, 1, 0, 1],
+        "validation": [1, 1, 0, 0],
+    }
+    assert dataset.splits["validation"].names[0] == "val/0.png"
+
+
+def test_tables_of_splits_find_their_pictures_in_the_folders_of_their_splits(tmp_path, write_faces):
+    write_faces(tmp_path, {"train": 4, "test": 4})  # each has a 0.png
+    for split in ("train", "test"):
+        lines = [f"{number}.png,{'ab'[number % 2]}" for number in range(4)]
+        write(tmp_path, "\n".join(["image,emotion", *lines]), f"{split}.csv")
+    dataset = open_dataset(tmp_path, carve_validation=False)
+    for split in ("train", "test"):
+        first = cv2.imread(str(tmp_path / split / "0.png"), cv2.IMREAD_GRAYSCALE)
+        np.testing.assert_array_equal(dataset.splits[split].pictures.read(0), first)
+
+
+def test_a_table_elsewhere_than_the_pictures_is_named(tmp_path, write_faces):
+    write_faces(tmp_path, {"images/train": 2, "images/test": 2, "annotations": 0})
+    write(tmp_path / "annotations", "image,emotion\n0.png,a\n1.png,b\n", "labels.csv")
+    with pytest.raises(DataError, match=r"annotations/labels\.csv says .*: .*labels\.csv --root .*images$"):
+        open_dataset(tmp_path)
+
+
 def test_a_file_of_another_kind(tmp_path):
     with pytest.raises(DataError, match=r"faces\.doc is not in a form that we read; DATA can be a folder"):
         open_dataset(write(tmp_path, "x", "faces.doc"))

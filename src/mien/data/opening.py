@@ -216,6 +216,12 @@ def _read_folder(path: Path, config: DataConfig, progress: Progress | None) -> R
         return index_files(path, named, progress)
     if told := _what_to_do(start.others):
         raise DataError(told)
+    if pictures and (elsewhere := _tables_with_labels(others)):
+        above = os.path.commonpath([picture.parent for picture in pictures])
+        raise DataError(
+            f"{path} has no folders of classes; if {shown_below(elsewhere[0], path)} says the labels, give that table "
+            f"and the folder from which its paths start: {elsewhere[0]} --root {above}"
+        )
     raise DataError(f"{path} holds no labelled pictures (there is: {looks_like(tree)}); DATA can be {FORMS}")
 
 
@@ -234,6 +240,12 @@ def _split_tables(
         for table in child.others
         if split and (table.name.lower() in _METADATA or table.suffix == ".parquet") and has_labels(table)
     ]
+    if not named:  # train/labels.csv beside train/images/
+        named = [
+            (split, own[0])
+            for split, child in parts
+            if split and len(child.filled) < 2 and len(own := _tables_with_labels(child.others)) == 1
+        ]
     if not named:
         of_name = [(split_of(_stem(table)), table) for table in start.others if is_table(table)]
         labelled = [
@@ -259,6 +271,10 @@ def _split_tables(
         raws.append(replace(raw, splits=renamed, name=plain_text(tree.root.path.name)))
     listed = ", ".join(f"{shown_below(table, tree.root.path)} ({split})" for split, table in named)
     return combine(raws, several=False).noting(f"read from the tables {listed}", *_unnamed(tree, files))
+
+
+def _tables_with_labels(paths: Sequence[Path]) -> list[Path]:
+    return [path for path in paths if is_table(path) and has_labels(path)]
 
 
 def _labelled_ones(tables: Sequence[Path]) -> tuple[list[Path], list[str]]:

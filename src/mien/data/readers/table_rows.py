@@ -301,14 +301,39 @@ def _excel_rows(path: Path, notes: list[str] | None) -> Iterator[list[str]]:
         found = [
             (sheet, row) for sheet in book.worksheets if (row := _header_row(sheet, path.name)) is not None
         ]
+        splits = [words.split_of(sheet.title) for sheet, _ in found]
+        if len(set(splits)) > 1 and None not in splits:
+            yield from _of_splits(found, splits, notes)
+            return
         for sheet, row in (
             found[:1] or [(sheet, 0) for sheet in book.worksheets if next(_cells(sheet), None)][:1]
         ):
             if notes is not None and len(book.sheetnames) > 1:
-                notes.append(f"read from the sheet {clipped(sheet.title)!r} of {len(book.sheetnames)}")
+                rest = ", ".join(repr(clipped(other.title)) for other, _ in found[1:])
+                also = f"; not read, though of pictures and labels, too: {rest}" if rest else ""
+                notes.append(f"read from the sheet {clipped(sheet.title)!r} of {len(book.sheetnames)}{also}")
             yield from _cells(sheet, row)
     finally:
         book.close()
+
+
+def _of_splits(
+    sheets: Sequence[tuple[Any, int]], splits: Sequence[str | None], notes: list[str] | None
+) -> Iterator[list[str]]:
+    """Yield the rows of sheets that are called train, test and the like, with a column of the split."""
+    if notes is not None:
+        notes.append(f"read from the sheets {', '.join(repr(clipped(sheet.title)) for sheet, _ in sheets)}")
+    objects: list[dict[str, object]] = []
+    for (sheet, start), split in zip(sheets, splits, strict=True):
+        rows = _cells(sheet, start)
+        header = next(rows, [])
+        for number, row in enumerate(rows, start=1):
+            if any(row[len(header) :]):
+                raise DataError(
+                    f"the sheet {clipped(sheet.title)!r} has more cells in row {number} than names of columns; mend it"
+                )
+            objects.append({"split": split, **dict(zip(header, row, strict=False))})
+    yield from _of_objects(lambda: iter(objects))
 
 
 def _header_row(sheet: Any, source: str) -> int | None:

@@ -69,6 +69,7 @@ class _Rows:
             columns,
             split or "train",
         )
+        self._own_split = split
         self._split_in_paths = split is None and not config.split_column
         self._names = config.label_names
         self._affectnet = words.plain_column(header[columns.path]) == _AFFECTNET_PATH
@@ -281,6 +282,10 @@ class _Rows:
             ]
             tries += [_Base(folder, suffix=suffix) for folder in _below(self._base) for suffix in _SUFFIXES]
         found = [place for place in tries if any(exists(place(cell)) for cell in first)]
+        if self._own_split:  # the pictures of train.csv lie in train/, whatever test/ holds
+            found = [
+                place for place in found if words.split_of(place.folder.name) == self._own_split
+            ] or found
         if found and len({place.folder for place in found}) == 1:
             where = (
                 ""
