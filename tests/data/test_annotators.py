@@ -201,6 +201,46 @@ def test_coco_without_boxes_is_of_whole_pictures(pictures: Path) -> None:
     assert "4 labels of COCO files have no box: their pictures are taken whole" in check(pictures, whole=True)
 
 
+def test_coco_of_splits_that_number_their_pictures_alike(tmp_path: Path, write_faces) -> None:
+    # Both were taken for the pictures of train2017/, and the others left out.
+    write_faces(tmp_path, {"train2017": 4, "val2017": 4, "annotations": 0})
+    for split in ("train2017", "val2017"):
+        write(
+            tmp_path / "annotations" / f"instances_{split}.json",
+            {
+                "images": [{"id": number, "file_name": f"{number}.png"} for number in range(4)],
+                "categories": [{"id": number, "name": name} for number, name in enumerate(LABELS)],
+                "annotations": [
+                    {"image_id": number, "category_id": number % 2, "bbox": BOX} for number in range(4)
+                ],
+            },
+        )
+    dataset = open_dataset(tmp_path)
+    left, top, width, height = BOX
+    for name, folder in (("train", "train2017"), ("validation", "val2017")):
+        split = dataset.splits[name]
+        assert [row.split()[0] for row in split.names] == [f"{folder}/{number}.png" for number in range(4)]
+        cut = read_image(tmp_path / folder / "0.png")[top : top + height, left : left + width]
+        np.testing.assert_array_equal(split.pictures.read(0), cut)
+
+
+@pytest.mark.parametrize("place", [".", "ImageSets/Main"])
+def test_lists_tell_the_splits_of_pictures_with_boxes(pictures: Path, place: str) -> None:
+    (pictures / "labels").mkdir()
+    (pictures / place).mkdir(parents=True, exist_ok=True)
+    (pictures / "data.yaml").write_text(f"names: [{', '.join(LABELS)}]\ntrain: train.txt\nval: val.txt\n")
+    for number in range(4):
+        (pictures / "labels" / f"{number}.txt").write_text(f"{number % 2} 0.475 0.4 0.75 0.5\n")
+    lines = [f"./images/{number}.png\n" if place == "." else f"{number}\n" for number in range(3)]
+    (pictures / place / "train.txt").write_text("".join(lines[:2]))
+    (pictures / place / "trainval.txt").write_text("".join(lines))
+    (pictures / place / "val.txt").write_text(lines[2])
+    dataset = open_dataset(pictures)
+    assert dataset.splits["train"].names == ["images/0.png face 0", "images/1.png face 1"]
+    assert dataset.splits["validation"].names == ["images/2.png face 2"]
+    assert "1 pictures are in none of these lists; not used" in dataset.notes
+
+
 def test_damaged_marks_are_named(pictures: Path) -> None:
     shape = {"label": "happy", "points": [[1]], "shape_type": "rectangle"}
     write(pictures / "images" / "0.json", {"flags": {}, "shapes": [shape], "imagePath": "0.png"})

@@ -10,18 +10,19 @@ import json
 import math
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from operator import eq
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 from xml.etree import ElementTree
 
+from mien.data.dataset import SPLITS
 from mien.data.index import Box, Found, LabelledFile
 from mien.data.readers.csv_text import lines_of
 from mien.data.readers.public import shown_below
 from mien.data.readers.table_rows import name_lists
-from mien.data.readers.words import split_of
+from mien.data.readers.words import split_in, split_of
 from mien.errors import DataError, ImageError
 from mien.files import clipped, plain_text
 from mien.images.headers import read_header
@@ -66,6 +67,10 @@ def find_boxes(root: Path, pictures: Sequence[Path], others: Sequence[Path]) -> 
                     group=shown, box=face.box,
                 )
             )  # fmt: skip
+        told = _splits_listed(files, others)
+        files = (
+            [replace(file, split=told[file.path]) for file in files if file.path in told] if told else files
+        )
         if not files:
             raise DataError(
                 f"{root} is laid out for object detection ({name}), and no picture there has a box"
@@ -74,6 +79,10 @@ def find_boxes(root: Path, pictures: Sequence[Path], others: Sequence[Path]) -> 
         notes = [f"faces are cut out by the boxes of {name} files"] if whole < len(marked) else []
         if whole:
             notes.append(f"{whole:,} labels of {name} files have no box: their pictures are taken whole")
+        if told:
+            notes.append("the splits are those of lists such as train.txt and val.txt")
+            if without := len({face.picture for face in marked} - set(told)):
+                notes.append(f"{without:,} pictures are in none of these lists; not used")
         if rest := len(set(pictures) - {face.picture for face in marked}):
             notes.append(f"{rest:,} pictures have no {'label' if whole else 'box'}; not used")
         return Found(plain_text(root.resolve().name), files, tuple(notes))
@@ -83,6 +92,28 @@ def find_boxes(root: Path, pictures: Sequence[Path], others: Sequence[Path]) -> 
 def _split(picture: Path, root: Path) -> str:
     above = picture.relative_to(root).parts[:-1] if picture.is_relative_to(root) else ()
     return next((found for part in above if (found := split_of(part))), "train")
+
+
+def _splits_listed(files: Sequence[LabelledFile], others: Sequence[Path]) -> dict[Path, str]:
+    """Return the split of each picture that lists name, such as Darknet's train.txt and VOC's ImageSets/Main/val.txt.
+
+    Nothing where folders say the splits, or the lists name one split only; a picture in two lists (trainval.txt) is of
+    the later split.
+    """
+    paths = list(dict.fromkeys(file.path for file in files))
+    stems = {path.stem: path for path in paths}
+    if {file.split for file in files} != {"train"} or len(stems) < len(paths):
+        return {}
+    lists = [
+        (split, file) for file in others if file.suffix.lower() == ".txt" and (split := split_of(file.stem))
+    ]
+    told: dict[Path, str] = {}
+    for split, file in sorted(lists, key=lambda one: SPLITS.index(one[0])):
+        names = [PureWindowsPath(line.strip()).stem for line in lines_of(file) if line.strip()]
+        named = [stems[name] for name in names if name in stems]
+        if 2 * len(named) >= len(names):
+            told |= dict.fromkeys(named, split)
+    return told if len(set(told.values())) > 1 else {}
 
 
 def _coco(root: Path, pictures: Sequence[Path], others: Sequence[Path]) -> list[_Marked] | None:
@@ -132,13 +163,16 @@ def _by_name(pictures: Sequence[Path], *, stem: bool = False) -> dict[str, list[
 def _nearest(alike: Sequence[Path] | None, file: Path) -> Path | None:
     """Return which of the pictures of one name a file speaks of: the one that shares most folders with it.
 
-    train/ and test/ often number their pictures alike.
+    train/ and test/ often number their pictures alike. Of those that share as many, one in a folder of the split that
+    the file's own name tells: annotations/instances_val2017.json is about val2017/.
     """
+    own = split_in(file.stem)
 
-    def shared(picture: Path) -> int:
-        return sum(1 for _ in takewhile(bool, map(eq, picture.parts, file.parts)))
+    def likeness(picture: Path) -> tuple[int, bool]:
+        shared = sum(1 for _ in takewhile(bool, map(eq, picture.parts, file.parts)))
+        return shared, own is not None and any(split_of(part) == own for part in picture.parts[shared:-1])
 
-    return max(alike, key=shared) if alike else None
+    return max(alike, key=likeness) if alike else None
 
 
 def _voc(root: Path, pictures: Sequence[Path], others: Sequence[Path]) -> list[_Marked] | None:
