@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,34 @@ def _no_precision_left_behind() -> Iterator[None]:
     yield
     if keras := sys.modules.get("keras"):
         keras.config.set_dtype_policy("float32")
+
+
+@pytest.fixture
+def locked_folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder with a folder `locked` in it that cannot be opened."""
+    (tmp_path / "locked").mkdir(mode=0)
+    yield tmp_path
+    (tmp_path / "locked").chmod(0o700)
+
+
+@pytest.fixture
+def run_unprivileged(locked_folder: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the command in `locked_folder` without the superuser's right to open everything."""
+    if not hasattr(os, "geteuid") or (os.geteuid() == 0 and not shutil.which("setpriv")):
+        pytest.skip("needs the file rights of a POSIX system, and as the superuser setpriv to give them up")
+    without = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
+
+    def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
+        code = "import sys; from mien.cli.main import main; sys.exit(main(sys.argv[1:]))"
+        return subprocess.run(
+            [*without, sys.executable, "-c", code, *map(str, words)],
+            cwd=locked_folder,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -58,6 +58,26 @@ def test_a_class_without_training_pictures_is_named(tmp_path, write_faces, capsy
     assert "warning: no train picture of calm; add some, merge it" in capsys.readouterr().out
 
 
+def test_a_class_that_only_shares_know_is_not_missing(tmp_path, write_faces, capsys):
+    write_faces(tmp_path, {"faces": 8})
+    rows = [
+        f"faces/{number}.png,{0.8 if number % 2 else 0.1},{0.1 if number % 2 else 0.8},.1"
+        for number in range(8)
+    ]
+    (tmp_path / "soft.csv").write_text("\n".join(["path,p_angry,p_happy,p_sad", *rows]))
+    assert run(tmp_path / "soft.csv", "--validation-share", "0.3") == 0
+    printed = capsys.readouterr().out
+    assert "of no picture sad is the label: learnt from shares alone, and not scored" in printed
+    assert "warning: no" not in printed
+    assert run(tmp_path / "soft.csv", "--json", "--split-column", "none") == 0
+    found = json.loads(capsys.readouterr().out)
+    train = found["counts"]["train"]
+    angry, happy = train["angry"], train["happy"]
+    share = (0.8 * max(angry, happy) + 0.1 * min(angry, happy)) / (0.1 * (angry + happy))
+    assert (found["missing"], train["sad"], found["soft"]) == ([], 0, True)
+    assert found["imbalance"] == pytest.approx(share, rel=1e-5)
+
+
 def test_json_is_json(source, capsys):
     assert run(source, "--json") == 0
     found = json.loads(capsys.readouterr().out)

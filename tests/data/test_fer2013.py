@@ -61,6 +61,22 @@ def test_the_form_of_icml_face_data_with_blanks_in_its_header(tmp_path):
     assert len(dataset.splits["train"]) == 8
 
 
+@pytest.mark.parametrize("form", ['"[{}]"', '"{}"'])
+@pytest.mark.parametrize(("between", "tail"), [(", ", ""), (",", ".0"), ("  ", ".")])
+def test_pixels_as_a_list_is_written(tmp_path, form, between, tail):
+    lines = []
+    for line in rows():
+        emotion, pixels, usage = line.split(",")
+        levels = between.join(level + tail for level in pixels.split())
+        lines.append(f"{emotion},{form.format(levels)},{usage}")
+    dataset = open_dataset(write(tmp_path / "listed.csv", [HEADER, *lines]))
+    expected = np.array(face_text(12).split(), int).reshape(48, 48)
+    np.testing.assert_array_equal(dataset.splits["test"].pictures.read(0), expected)
+    half = [line.replace('"', '"0.5 ', 1) for line in lines]
+    with pytest.raises(DataError, match="row 1 has something else than grey levels"):
+        open_dataset(write(tmp_path / "half.csv", [HEADER, *half]))
+
+
 def test_the_train_csv_of_the_competition_is_all_for_training(tmp_path):
     lines = ["emotion,pixels", *(row.rpartition(",")[0] for row in rows())]
     dataset = open_dataset(write(tmp_path / "train.csv", lines), carve_validation=False)

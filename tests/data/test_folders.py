@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
+from mien.cli.main import main
 from mien.data import DataConfig, open_dataset
 from mien.data.index import FilePictures, InMemoryPictures
 from mien.errors import DataError, ImageError
@@ -231,6 +232,29 @@ def test_empty_folders_and_loose_pictures_are_mentioned(tmp_path, write_faces):
     notes = open_dataset(tmp_path).notes
     assert "train/docs/ holds no pictures; it is not taken for a class" in notes
     assert "3 pictures lie in train/ outside any class folder; they are not used" in notes
+
+
+def test_a_folder_that_cannot_be_opened_is_said_to_be_so(locked_folder, run_unprivileged, write_faces):
+    write_faces(locked_folder, {"happy": 3, "sad": 3})
+    done = run_unprivileged("data", ".", "--quick", "--sheet", "none")
+    assert done.returncode == 0, done.stderr
+    assert "note: locked/ cannot be opened; nothing in it is used" in done.stdout
+    assert "note: passed over, as no pictures: 1 folder that cannot be opened" in done.stdout
+
+
+def test_a_path_in_a_locked_folder_is_one_line(run_unprivileged):
+    done = run_unprivileged("data", "locked/set")
+    assert done.returncode == 2
+    assert done.stderr.endswith("/locked/set cannot be opened: Permission denied\n")
+    assert done.stderr.startswith("mien: ") and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["data", "train", "predict", "video"])
+def test_a_path_that_is_too_long_is_one_line(command, capsys):
+    assert main([command, "x" * 300]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("mien: ") and said.endswith(" cannot be opened: File name too long\n")
+    assert said.count("\n") == 1
 
 
 def test_a_missing_path(tmp_path):

@@ -77,6 +77,76 @@ def test_split_folders_by_what_their_names_mean(write, train, other, split):
     assert dataset.classes == ("angry", "happy") and sizes(dataset) == {"train": 2, split: 2}
 
 
+@pytest.mark.parametrize("again", ["Train/Train", "Train/Train_Aligned_Faces", "Train/Train/Train"])
+def test_a_split_folder_that_only_holds_its_like_is_entered(write, again):
+    # As SFEW is given out, and as many a zip unpacks: the classes were 'Train' and 'Val'.
+    root = write(
+        *(f"{again}/{name}" for name in TWO), *(f"Val/Val/{name}" for name in TWO), "Test/Test/1.png"
+    )
+    dataset = read(root)
+    assert dataset.classes == ("angry", "happy") and sizes(dataset) == {"train": 2, "validation": 2}
+    assert labels(dataset)[f"{again}/happy/0.png"] == "happy"
+    assert said(dataset, "1 pictures lie in Test/Test/ outside any class folder; they are not used")
+
+
+def test_one_word_of_the_names_tells_splits_where_nothing_else_is_called_train(write):
+    names = ("faces_augmented_train", "faces_augmented_test")
+    dataset = read(write(*(f"{name}/{picture}" for name in names for picture in TWO)))
+    assert dataset.classes == ("angry", "happy") and sizes(dataset) == {"train": 2, "test": 2}
+    assert said(dataset, "faces_augmented_test (test), faces_augmented_train (train)")
+    root = write(
+        *(f"more/{name}/{picture}" for name in ("train", "train_augmented", "test") for picture in TWO)
+    )
+    beside = read(root / "more")
+    assert sizes(beside) == {"train": 2, "test": 2}
+    assert said(beside, "train_augmented/ (2 pictures) lies beside the folders of the splits; not used")
+
+
+def test_paths_that_are_named_like_splits_are_parts_of_one_data_set(write):
+    # Both were training: a network learnt its own test pictures.
+    root = write(*(f"{part}/{name}" for part in ("train", "testing") for name in TWO))
+    dataset = read([root / "train", root / "testing"])
+    assert sizes(dataset) == {"train": 2, "test": 2}
+    assert labels(dataset)["testing/happy/0.png"] == "happy"
+    assert said(dataset, "one data set, split by the names of its parts: train (train), testing (test)")
+    own = write(*(f"own/{name}" for name in TWO)) / "own"
+    assert sizes(read([own, root / "testing"])) == {"train": 4}  # somebody's own choice
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        (
+            "faces.rar",
+            b"Rar!\x1a\x07\x00",
+            "is a rar archive, which mien does not unpack; unpack it and give",
+        ),
+        ("faces.7z", b"7z\xbc\xaf\x27\x1c", "is a 7z archive, which"),
+        ("faces", b"PK\x03\x04", "is a zip archive; let its name end in .zip"),
+        ("faces.npz", b"PK\x03\x04", "is not read; write the pictures as files"),
+        ("faces.xls", b"\xd0\xcf\x11\xe0", "is not read; save it as .xlsx or as CSV UTF-8"),
+        (
+            "talk.mp4",
+            b"\0\0\0\x18ftypmp42",
+            "is a video; cut its faces out first: mien faces .*talk.mp4 --to",
+        ),
+    ],
+)
+def test_what_holds_labels_or_pictures_in_another_form_is_told_what_to_do(tmp_path, name, content, words):
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / name).write_bytes(content + bytes(40))
+    for path in (tmp_path / "set", tmp_path / "set" / name):
+        with pytest.raises(DataError, match=f"{name} {words}"):
+            read(path)
+
+
+def test_one_picture_is_no_data_set(write):
+    with pytest.raises(
+        DataError, match=r"a\.png is one picture; give the folder with the folders of all classes"
+    ):
+        read(write("a.png") / "a.png")
+
+
 def test_two_data_sets_side_by_side_are_refused_by_name_and_combined_on_request(write):
     for name in ("first", "second"):
         write(*(f"{name}/{split}/{picture}" for split in ("train", "test") for picture in TWO))

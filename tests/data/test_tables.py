@@ -9,6 +9,7 @@ import lzma
 import shutil
 import tarfile
 import tracemalloc
+import unicodedata
 import zipfile
 from pathlib import Path
 
@@ -142,6 +143,164 @@ BAD = {
 def test_tables_that_cannot_be_used(pictures, spoil, words):
     with pytest.raises(DataError, match=words):
         open_dataset(write(pictures, spoil(f"path,label\n{rows()}")))
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_table_that_does_not_name_its_columns(pictures, swapped):
+    lines = [
+        f"{label},{path}" if swapped else f"{path},{label}" for path, label in map(_cells, rows().split())
+    ]
+    dataset = open_dataset(write(pictures, "\n".join(lines)), carve_validation=False)
+    assert dataset.splits["train"].names[0] == "pictures/0.png"  # the first line is a picture like the others
+    assert dataset.splits["train"].labels.tolist() == [1, 0] * 4 and dataset.classes == ("happy", "sad")
+    first = "sad, pictures/0.png" if swapped else "pictures/0.png, sad"
+    order = "label, path" if swapped else "path, label"
+    assert said(dataset, f"its first line is a picture's ({first}); they are read as {order}")
+
+
+def _cells(line: str) -> list[str]:
+    return line.split(",")
+
+
+@pytest.mark.parametrize(
+    ("text", "note"),
+    [
+        ("\n\npath,label\n", ""),
+        ("# exported by a tool\n# 2026\npath,label\n", "the columns are named in its line 3"),
+        ("Our labels;\n;\npath;label\n", "labels.csv: the columns are named in its line 3, what is above"),
+    ],
+)
+def test_lines_above_the_names_of_the_columns(pictures, text, note):
+    below = rows().replace(",", ";") if ";" in text else rows()
+    dataset = open_dataset(write(pictures, text + below), carve_validation=False)
+    assert dataset.splits["train"].names[0] == "pictures/0.png"
+    assert dataset.splits["train"].labels.tolist() == [1, 0] * 4
+    assert not note or said(dataset, note)
+
+
+@pytest.mark.parametrize("between", ["\t", " ", "   ", ","])
+def test_a_list_as_txt_that_is_named(pictures, between):
+    file = write(pictures, rows().replace(",", between), "list.txt")
+    dataset = open_dataset(file, carve_validation=False)
+    assert dataset.splits["train"].labels.tolist() == [1, 0] * 4
+    with pytest.raises(DataError, match=r"give that table and their folder: .*list\.txt --root .*pictures"):
+        open_dataset(pictures)
+    write(pictures, "what this is\n", "readme.txt")
+    with pytest.raises(DataError, match="is not in a form that we read"):
+        open_dataset(pictures / "readme.txt")
+
+
+def test_paths_under_another_spelling(tmp_path, write_faces):
+    # As a Windows table names them, and one that was typed elsewhere than on the Mac that made the files.
+    write_faces(tmp_path, {"pictures": 8})
+    decomposed = [unicodedata.normalize("NFD", f"pictures/größe{number}.png") for number in range(4)]
+    for number, name in enumerate(decomposed):
+        (tmp_path / "pictures" / f"{number}.png").rename(tmp_path / name)
+    names = [f"pictures/größe{number}.png" for number in range(4)] + [
+        f"Pictures/{n}.PNG" for n in range(4, 8)
+    ]
+    lines = [f"{name},{'happy' if number % 2 else 'sad'}\n" for number, name in enumerate(names)]
+    dataset = open_dataset(write(tmp_path, "path,label\n" + "".join(lines)), carve_validation=False)
+    assert dataset.splits["train"].labels.tolist() == [1, 0] * 4 and not dataset.unreadable
+    assert said(dataset, "8 paths are found under another spelling, such as")
+    some = "".join(lines).replace("Pictures/7.PNG", "pictures/99.png").replace("Pictures/", "pictures/")
+    dataset = open_dataset(write(tmp_path, "path,label\n" + some), carve_validation=False)
+    assert [bad.name for bad in dataset.unreadable] == ["pictures/99.png"]
+    assert said(dataset, "7 paths are found under another spelling, such as")
+
+
+def test_of_two_pictures_that_are_spelt_alike_none_is_guessed(pictures):
+    shutil.copy(pictures / "pictures/1.png", pictures / "pictures/1.PNG")
+    text = f"path,label\n{rows()}".replace("1.png", "1.Png")
+    assert [bad.name for bad in open_dataset(write(pictures, text)).unreadable] == ["pictures/1.Png"]
+
+
+def test_names_without_suffixes_of_pictures_with_different_ones(pictures):
+    for number in (0, 3):
+        image = cv2.imread(str(pictures / f"pictures/{number}.png"))
+        cv2.imwrite(str(pictures / f"pictures/{number}.bmp"), image)
+        (pictures / f"pictures/{number}.png").unlink()
+    text = f"path,label\n{rows()}".replace(".png", "")
+    dataset = open_dataset(write(pictures, text), carve_validation=False)
+    assert len(dataset.splits["train"]) == 8 and not dataset.unreadable
+
+
+def test_splits_in_a_table_that_does_not_name_its_columns(pictures):
+    lines = [f"{line},{'test' if number > 5 else 'train'}" for number, line in enumerate(rows().split())]
+    dataset = open_dataset(write(pictures, "\n".join(lines)), carve_validation=False)
+    assert {name: len(split) for name, split in dataset.splits.items()} == {"train": 6, "test": 2}
+
+
+def test_two_tables_that_do_not_name_their_columns(pictures):
+    lines = rows().split()
+    write(pictures, "\n".join(lines[:6]), "train.csv")
+    write(pictures, "\n".join(lines[6:]), "test.csv")
+    dataset = open_dataset(pictures, carve_validation=False)
+    assert {name: len(split) for name, split in dataset.splits.items()} == {"train": 6, "test": 2}
+    assert dataset.splits["train"].labels.tolist() == [1, 0] * 3
+
+
+def test_more_columns_without_names_are_refused(pictures):
+    # As keras-retinanet has them: the box would go unseen.
+    text = "".join(f"pictures/{number}.png,1,1,30,30,happy\n" for number in range(8))
+    with pytest.raises(
+        DataError, match=r"first line is a picture's \(pictures/0\.png, 1, 1, 30, 30, happy\); put a"
+    ):
+        open_dataset(write(pictures, text))
+
+
+def test_sheets_that_are_called_like_splits_are_read_together(pictures):
+    openpyxl = pytest.importorskip("openpyxl")
+    lines = [line.split(",") for line in rows().split()]
+
+    def save(**sheets):
+        book = openpyxl.Workbook()
+        book.remove(book.active)
+        for title, cells in sheets.items():
+            sheet = book.create_sheet(title)
+            for row in (["path", "label"], *cells):
+                sheet.append(row)
+        book.save(pictures / "labels.xlsx")
+        return open_dataset(pictures / "labels.xlsx", carve_validation=False)
+
+    dataset = save(Train=lines[:6], Test=lines[6:])
+    assert {name: len(split) for name, split in dataset.splits.items()} == {"train": 6, "test": 2}
+    assert dataset.splits["test"].names == ["pictures/6.png", "pictures/7.png"]
+    assert said(dataset, "read from the sheets 'Train', 'Test'")
+    dataset = save(first=lines[:6], second=lines[6:])
+    assert len(dataset.splits["train"]) == 6
+    assert said(dataset, "'first' of 2; not read, though of pictures and labels, too: 'second'")
+
+
+def test_a_table_in_each_split_folder_beside_its_pictures(tmp_path, write_faces):
+    write_faces(tmp_path, {"train/images": 4, "val/images": 4})
+    for split, labels in (("train", "abab"), ("val", "bbaa")):
+        lines = [f"{number}.png,{label}" for number, label in enumerate(labels)]
+        write(tmp_path / split, "\n".join(["image,emotion", *lines]), "labels.csv")
+    dataset = open_dataset(tmp_path)
+    assert {name: part.labels.tolist() for name, part in dataset.splits.items()} == {
+        "train": [0, 1, 0, 1],
+        "validation": [1, 1, 0, 0],
+    }
+    assert dataset.splits["validation"].names[0] == "val/0.png"
+
+
+def test_tables_of_splits_find_their_pictures_in_the_folders_of_their_splits(tmp_path, write_faces):
+    write_faces(tmp_path, {"train": 4, "test": 4})  # each has a 0.png
+    for split in ("train", "test"):
+        lines = [f"{number}.png,{'ab'[number % 2]}" for number in range(4)]
+        write(tmp_path, "\n".join(["image,emotion", *lines]), f"{split}.csv")
+    dataset = open_dataset(tmp_path, carve_validation=False)
+    for split in ("train", "test"):
+        first = cv2.imread(str(tmp_path / split / "0.png"), cv2.IMREAD_GRAYSCALE)
+        np.testing.assert_array_equal(dataset.splits[split].pictures.read(0), first)
+
+
+def test_a_table_elsewhere_than_the_pictures_is_named(tmp_path, write_faces):
+    write_faces(tmp_path, {"images/train": 2, "images/test": 2, "annotations": 0})
+    write(tmp_path / "annotations", "image,emotion\n0.png,a\n1.png,b\n", "labels.csv")
+    with pytest.raises(DataError, match=r"annotations/labels\.csv says .*: .*labels\.csv --root .*images$"):
+        open_dataset(tmp_path)
 
 
 def test_a_file_of_another_kind(tmp_path):

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from mien.faceset.crops import write_crop
 from mien.faceset.extract import Extraction, extract_faces
 from mien.faceset.row import COLUMNS
 from mien.faceset.settings import FacesConfig
+from mien.faceset.sources import shared_groups
 from mien.faceset.table import FaceSet
 from mien.images import read_image
 from mien.images.canvas import write_picture
@@ -400,6 +402,42 @@ def test_wrong_rows_of_a_table_are_named_and_counted(tmp_path: Path) -> None:
         assert any(part in line for line in done.problems), (part, done.problems)
 
 
+@pytest.mark.parametrize(
+    ("text", "box"),
+    [
+        ("path,xmin,ymin,xmax,ymax\na.jpg,100,90,300,290\n", Box(100, 90, 200, 200)),
+        ("Image;x1;y1;x2;y2\na.jpg;100;90;300;290\n", Box(100, 90, 200, 200)),
+        ("filename,bbox_x,bbox_y,bbox_w,bbox_h\na.jpg,100,90,200,210\n", Box(100, 90, 200, 210)),
+    ],
+)
+def test_boxes_under_the_names_that_tables_have(tmp_path: Path, text: str, box: Box) -> None:
+    shutil.copy(COLLINS, tmp_path / "a.jpg")
+    (tmp_path / "boxes.csv").write_text(text, encoding="utf-8")
+    done = extract_faces([tmp_path / "boxes.csv"], tmp_path / "faces")
+    assert [face.box for face in done.faces] == [box] and not done.problems
+
+
+def test_boxes_in_shares_and_addresses_are_named(tmp_path: Path) -> None:
+    shutil.copy(COLLINS, tmp_path / "a.jpg")
+    rows = ["a.jpg,100,100,200,200", "a.jpg,0.1,0.2,0.5,0.5", "https://a.org/b.jpg,1,1,90,90"]
+    (tmp_path / "boxes.csv").write_text("\n".join(["path,x,y,width,height", *rows]), encoding="utf-8")
+    done = extract_faces([tmp_path / "boxes.csv"], tmp_path / "faces")
+    assert len(done.faces) == 1 and len(done.problems) == 2
+    assert "row 3: its box is ['0.1', '0.2', '0.5', '0.5'], shares of the picture's size" in done.problems[0]
+    assert "row 4: it names an address, and mien fetches nothing" in done.problems[1]
+
+
+def test_labels_of_a_table_are_said_not_to_be_taken_over(tmp_path: Path) -> None:
+    shutil.copy(COLLINS, tmp_path / "a.jpg")
+    shutil.copy(HOPPER, tmp_path / "b.jpg")
+    (tmp_path / "list.csv").write_text("a.jpg,happy\nb.jpg,sad\n", encoding="utf-8")
+    done = extract_faces([tmp_path / "list.csv"], tmp_path / "faces")
+    assert len(done.faces) == 2 and not any(face.label for face in done.faces)
+    assert any(
+        "list.csv: its labels (label) are not taken over; --label takes" in note for note in done.notes
+    )
+
+
 def test_pictures_that_are_faces_are_taken_whole(tmp_path: Path) -> None:
     crop = picture(COLLINS)[20:250, 90:260]
     write_picture(tmp_path / "in" / "a.png", crop)
@@ -408,6 +446,39 @@ def test_pictures_that_are_faces_are_taken_whole(tmp_path: Path) -> None:
     assert face.margin is None
     assert np.array_equal(read_image(done.faces.crop_path(face)), crop)
     assert face.in_crop(230).whole
+
+
+def test_a_live_photo_and_its_film_are_one_group(film: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "DCIM"
+    (folder / "other").mkdir(parents=True)
+    shutil.copy(HOPPER, folder / "IMG_1.JPG")
+    shutil.copy(film, folder / "img_1_HEVC.MOV")
+    write_picture(folder / "IMG_2.jpg", picture(COLLINS, 300)[:, ::-1])
+    write_picture(folder / "other" / "IMG_1.jpg", picture(HOPPER, 300)[20:])
+    done = extract_faces([folder], tmp_path / "faces", spacing=0.5)
+    groups = {Path(face.source).relative_to("../DCIM").as_posix(): face.group for face in done.faces}
+    assert groups == {
+        "IMG_1.JPG": "../DCIM/IMG_1.JPG",
+        "img_1_HEVC.MOV": "../DCIM/IMG_1.JPG",
+        "IMG_2.jpg": "../DCIM/IMG_2.jpg",
+        "other/IMG_1.jpg": "../DCIM/other/IMG_1.jpg",
+    }
+
+
+def test_a_photo_that_comes_after_its_film_joins_its_group(film: Path, tmp_path: Path) -> None:
+    shutil.copy(film, tmp_path / f"IMG_1{film.suffix}")
+    extract_faces([tmp_path / f"IMG_1{film.suffix}"], tmp_path / "faces", per_film=3)
+    shutil.copy(HOPPER, tmp_path / "IMG_1.jpg")
+    done = extract_faces([tmp_path / "IMG_1.jpg"], tmp_path / "faces", per_film=3)
+    assert {Path(face.source).name for face in done.faces} == {"IMG_1.jpg", f"IMG_1{film.suffix}"}
+    assert {face.group for face in done.faces} == {f"../IMG_1{film.suffix}"}
+
+
+def test_names_that_differ_in_the_suffix_alone_are_one_moment() -> None:
+    names = ["a/1.heic", "a/1.JPG", "a/1_HEVC.MOV", "b/1.mov", "scan.001", "scan.002", "v1.2.jpg", "v1.3.jpg"]
+    assert shared_groups([], names) == {"a/1.JPG": "a/1.heic", "a/1_HEVC.MOV": "a/1.heic"}
+    known = [("b/1.jpg", "b/1.jpg"), ("c/1.jpg", "Anna")]  # a group that --group found is no moment's
+    assert shared_groups(known, ["b/1.mov", "c/1.mov"]) == {"b/1.mov": "b/1.jpg"}
 
 
 def test_groups_by_pattern(photos: Path, tmp_path: Path) -> None:
@@ -485,6 +556,16 @@ def test_a_folder_without_faces_says_what_to_try(
     assert "no face was found; " in out and "--detector whole" in out and "next:" not in out
     assert main(["label", str(tmp_path / "faces"), "--port", "0"]) == 2
     assert "holds no faces; add some with: mien faces PATH" in capsys.readouterr().err
+
+
+def test_a_locked_folder_is_counted_and_the_rest_is_done(
+    locked_folder: Path, run_unprivileged: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    shutil.copy(HOPPER, locked_folder / "a.jpg")
+    done = run_unprivileged("faces", ".", "--to", "faces")
+    assert done.returncode == 0, done.stderr
+    assert "added 1 face" in done.stdout
+    assert "passed over, as neither photographs nor films: 1 folder that cannot be opened" in done.stderr
 
 
 def test_a_photograph_that_vanishes_once_it_is_listed_is_one_line(photos: Path, tmp_path: Path) -> None:

@@ -43,6 +43,27 @@ def test_a_blend_has_only_those_shares_inside_that_it_did_not_take_out() -> None
     np.testing.assert_allclose(base_rates(blend, COUNTED), [2 / 3, 1 / 3])
 
 
+def trained_on(**data: object) -> Metadata:
+    return Metadata(name="own", preprocess=Preprocess(), heads=(HEAD,), training={"data": data})
+
+
+def test_soft_labels_are_counted_by_their_shares() -> None:
+    # 'sad' is nobody's label, and yet a tenth of what the network was shown.
+    soft = trained_on(
+        counts={"train": {"happy": 400, "sad": 0}}, shares={"train": {"happy": 0.9, "sad": 0.1}}
+    )
+    np.testing.assert_allclose(base_rates(HEAD, soft), [0.9, 0.1])
+
+
+def test_a_label_without_a_picture_is_named() -> None:
+    never = trained_on(counts={"train": {"happy": 400, "sad": 0}})
+    with pytest.raises(ConfigError, match="own saw no picture of sad in training, so its answers cannot be"):
+        reweighting(read_prior("balanced"), HEAD, never)
+    other = trained_on(counts={"train": {"happy": 400, "angry": 3}})
+    with pytest.raises(ConfigError, match="own does not say how often sad of its head 'mood' occurred"):
+        reweighting(read_prior("balanced"), HEAD, other)
+
+
 def test_what_is_no_prior_is_refused_in_one_line() -> None:
     wrong: list[tuple[object, str]] = [
         ("often", "everyday, balanced, or shares"),

@@ -127,6 +127,19 @@ def test_fingerprints_of_what_was_trained_on_are_kept(tmp_path: Path) -> None:
     assert run_folder.seen(tmp_path / "nothing") == frozenset()
 
 
+def test_what_a_run_says_of_soft_labels_are_their_shares() -> None:
+    pictures = InMemoryPictures(np.zeros((2, 8, 8), np.uint8))
+    soft = np.array([[0.8, 0.2, 0], [0.5, 0.4, 0.1]], np.float32)
+    train_split = Split(pictures, np.array([0, 0]), ["a", "b"], shares=soft)
+    hard_split = Split(pictures, np.array([0, 1]), ["c", "d"])
+    dataset = Dataset(
+        "d", Path("d"), ("calm", "sad", "shy"), {"train": train_split, "test": hard_split}, "f00"
+    )
+    about = run_folder.described(TrainConfig(), dataset, Path("d"))["data"]
+    assert about["counts"]["train"] == {"calm": 2, "sad": 0, "shy": 0}
+    assert about["shares"] == {"train": pytest.approx({"calm": 0.65, "sad": 0.3, "shy": 0.05})}
+
+
 def _votes(rows: int) -> Any:
     return np.ones((rows, 8), np.float32)
 

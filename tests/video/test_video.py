@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import threading
 from fractions import Fraction
 from pathlib import Path
@@ -125,6 +126,14 @@ def test_what_is_no_video_is_one_line(
     with pytest.raises(ImageError, match=said) as caught:
         next(analyze_video(path, analyzer))
     assert "\n" not in str(caught.value)
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path, analyzer: Analyzer) -> None:
+    os.mkfifo(tmp_path / "a.mp4")
+    with pytest.raises(
+        ImageError, match="is a pipe, socket or device, in which a video cannot be searched; save it"
+    ):
+        next(analyze_video(tmp_path / "a.mp4", analyzer))
 
 
 def check_squares(frames: list[VideoFrame]) -> None:

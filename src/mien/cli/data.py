@@ -339,6 +339,7 @@ def _metadata(summary: Summary) -> list[str]:
     if summary.imbalance is not None:
         lines.append(
             f"imbalance: the largest class has {summary.imbalance:.1f} times the pictures of the smallest"
+            + (", soft labels counted by their shares" if summary.soft else "")
         )
     lines.append("votes: FER+ raters' votes are there" if summary.votes else "votes: none")
     for split, count in summary.repeats.items():
@@ -376,7 +377,7 @@ def _warnings(summary: Summary) -> list[str]:
 
 def _missing(summary: Summary) -> str:
     split = "train" if "train" in summary.counts else next(iter(summary.counts))
-    names = ", ".join(name for name, count in summary.counts[split].items() if not count)
+    names = ", ".join(summary.missing)
     return f"warning: no {split} picture of {names}; add some, merge it (--merge) or leave it out (--classes)"
 
 

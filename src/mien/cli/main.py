@@ -48,6 +48,7 @@ _SYNONYMS = {
     "outdir": "to",
     "output-dir": "to",
 }  # other programs' words for options
+_CLOSED = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)  # of a path that was given
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of `mien ... > FILE`
 
 NOTE = (
@@ -139,6 +140,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _drop_output()
         return 1
     except OSError as error:
+        if error.errno in _CLOSED and error.filename is not None:
+            say(f"mien: {plain_text(os.fsdecode(error.filename))} cannot be opened: {error.strerror}")
+            return 2
         if error.errno not in _FULL:
             raise
         _drop_output()

@@ -64,6 +64,12 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def amounts(self, classes: int) -> NDArray[np.float64]:
+        """Return how much there is of each class, (classes,): pictures, those with soft labels counted by shares."""
+        if self.shares is None:
+            return np.bincount(self.labels, minlength=classes).astype(np.float64)
+        return np.asarray(self.shares.sum(axis=0, dtype=np.float64), np.float64)
+
     def take(self, indices: NDArray[np.intp]) -> Split:
         """Return the rows at these places, in this order."""
         return Split(

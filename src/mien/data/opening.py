@@ -36,7 +36,8 @@ from mien.data.readers.words import LABEL_COLUMNS, pick_column, renamed, split_o
 from mien.data.split import carve, leaks
 from mien.errors import DataError
 from mien.files import clipped, joined_paths, plain_text
-from mien.images.listing import list_pictures
+from mien.images.headers import HEAD_BYTES, content_kind
+from mien.images.listing import VIDEO, list_pictures
 
 FORMS = (
     "a folder with one folder of pictures per class; folders train, validation, test (any of them) of such; "
@@ -54,7 +55,7 @@ def open_paths(
         raise DataError(f"no DATA is given; it can be {FORMS}")
     source = joined_paths(paths)
     raws = [_numbers_named(_read(own, config, progress), own, config) for own in _absolute(paths)]
-    raw = one_spelling(combine(raws))
+    raw = one_spelling(_parts_of_one(raws, paths) or combine(raws))
     raw = choose_classes(merge_classes(raw, config.merge), config.classes)
     _check_labels(raw, config)
     raw = check_spellings(raw, config.classes)
@@ -70,6 +71,33 @@ def open_paths(
         fingerprint=fingerprint(raw.classes, raw.splits),
         unreadable=raw.unreadable,
         notes=tuple(dict.fromkeys(raw.notes)),
+    )
+
+
+def _parts_of_one(raws: Sequence[RawDataset], paths: Sequence[Path]) -> RawDataset | None:
+    """Take paths that are named like splits (train.csv test.csv) for one data set; None where they are not.
+
+    Only where all are, training among them, and none has splits of its own: the test pictures would be trained on.
+    """
+    splits = [split_of(_stem(path)) for path in _absolute(paths)]
+    if (
+        None in splits
+        or len(set(splits)) < 2
+        or "train" not in splits
+        or any(list(raw.splits) != ["train"] for raw in raws)
+    ):
+        return None
+    parts = []
+    for raw, split, path in zip(raws, splits, paths, strict=True):
+        own = raw.splits["train"]
+        names = [f"{plain_text(path.name)}/{name}" for name in own.names]
+        parts.append(replace(raw, splits={split or "train": replace(own, names=names)}))
+    listed = ", ".join(
+        f"{plain_text(path.name)} ({split})" for path, split in zip(paths, splits, strict=True)
+    )
+    joined = combine(parts, several=False)
+    return replace(joined, name="+".join(dict.fromkeys(raw.name for raw in raws))).noting(
+        f"one data set, split by the names of its parts: {listed}"
     )
 
 
@@ -98,12 +126,43 @@ def _read(path: Path, config: DataConfig, progress: Progress | None) -> RawDatas
         return replace(raw, name=raw.name if raw.name in ("fer2013", "ferplus") else name)
     if is_csv(path) and is_fer2013(next(rows_of(path), [])):
         return read_fer2013(path, config)
-    if is_table(path) or path.suffix.lower() == ".json":
+    if is_table(path) or path.suffix.lower() == ".json" or _is_text_table(path):
         return index_files(path, find_in_table(path, config), progress)
     if is_list(path):  # its pictures lie beside it, or in a folder beside its own
         above = path.parent if list_pictures(path.parent).pictures else path.parent.parent
         return _read_folder(above, config, progress)
+    if told := _what_to_do([path]):
+        raise DataError(told)
     raise DataError(f"{path} is not in a form that we read; DATA can be {FORMS}")
+
+
+def _is_text_table(path: Path) -> bool:
+    """Say whether a .txt that a user names is a table; those that lie in folders are mostly something else."""
+    return path.suffix.lower() == ".txt" and has_labels(path)
+
+
+def _what_to_do(paths: Sequence[Path]) -> str:
+    """Say what to do about the first file that holds pictures or labels in a form that is not read; '' for none.
+
+    Archives, videos and pictures are known by their content.
+    """
+    for path in paths:
+        try:
+            with path.open("rb") as file:
+                kind, is_picture = content_kind(file.read(HEAD_BYTES))
+        except OSError:
+            continue
+        if path.suffix.lower() in _UNREAD:
+            return f"{path} is not read; {_UNREAD[path.suffix.lower()]}"
+        if kind == "zip archive" and not path.suffix:
+            return f"{path} is a zip archive; let its name end in .zip"
+        if kind.endswith("archive") and kind != "zip archive" and not is_archive(path):
+            return f"{path} is a {kind}, which mien does not unpack; unpack it and give the folder"
+        if kind == VIDEO:
+            return f"{path} is a video; cut its faces out first: mien faces {path} --to faces"
+        if is_picture:
+            return f"{path} is one picture; give the folder with the folders of all classes, or a table"
+    return ""
 
 
 def _read_folder(path: Path, config: DataConfig, progress: Progress | None) -> RawDataset:
@@ -155,6 +214,14 @@ def _read_folder(path: Path, config: DataConfig, progress: Progress | None) -> R
         return _split_archives(path, archives, config, progress)
     if named := find_in_names(tree, config):
         return index_files(path, named, progress)
+    if told := _what_to_do(start.others):
+        raise DataError(told)
+    if pictures and (elsewhere := _tables_with_labels(others)):
+        above = os.path.commonpath([picture.parent for picture in pictures])
+        raise DataError(
+            f"{path} has no folders of classes; if {shown_below(elsewhere[0], path)} says the labels, give that table "
+            f"and the folder from which its paths start: {elsewhere[0]} --root {above}"
+        )
     raise DataError(f"{path} holds no labelled pictures (there is: {looks_like(tree)}); DATA can be {FORMS}")
 
 
@@ -173,6 +240,12 @@ def _split_tables(
         for table in child.others
         if split and (table.name.lower() in _METADATA or table.suffix == ".parquet") and has_labels(table)
     ]
+    if not named:  # train/labels.csv beside train/images/
+        named = [
+            (split, own[0])
+            for split, child in parts
+            if split and len(child.filled) < 2 and len(own := _tables_with_labels(child.others)) == 1
+        ]
     if not named:
         of_name = [(split_of(_stem(table)), table) for table in start.others if is_table(table)]
         labelled = [
@@ -200,6 +273,10 @@ def _split_tables(
     return combine(raws, several=False).noting(f"read from the tables {listed}", *_unnamed(tree, files))
 
 
+def _tables_with_labels(paths: Sequence[Path]) -> list[Path]:
+    return [path for path in paths if is_table(path) and has_labels(path)]
+
+
 def _labelled_ones(tables: Sequence[Path]) -> tuple[list[Path], list[str]]:
     """Return the one table that has labels, and a note on the others (a competition's test.csv); else all tables."""
     labelled = [table for table in tables if has_labels(table) or _has_faces(table)]
@@ -223,7 +300,8 @@ def _split_archives(
     if None in splits or len(set(splits)) < len(splits):
         raise DataError(
             f"{path} holds {len(archives)} archives ({listed}), whose names are not one split each (train.zip, "
-            "test.zip); give the path of one, or of several"
+            "test.zip); give the path of one, or of several; if each holds a class, unpack them into folders of "
+            "their names"
         )
     raws = []
     for split, archive in zip(splits, archives, strict=True):
@@ -248,7 +326,7 @@ def _refuse_labels_elsewhere(path: Path, tree: Tree, file: LabelledFile) -> None
     """Say what to give where the only folder of pictures has its labels in a file elsewhere: images/ and labels/."""
     others = tree.root.others_below()
     for table in others:
-        if is_table(table) and has_labels(table):
+        if (is_table(table) and has_labels(table)) or _is_text_table(table):
             raise DataError(
                 f"{path} has one folder of pictures ({file.label}), which is no class by itself; if "
                 f"{shown_below(table, path)} says their labels, give that table and their folder: {table} --root "
@@ -263,6 +341,30 @@ def _refuse_labels_elsewhere(path: Path, tree: Tree, file: LabelledFile) -> None
         )
 
 
+_AS_TABLE = "save it as .xlsx or as CSV UTF-8"
+_AS_PICTURES = (
+    "write the pictures as files, in a folder for each class or with a table of paths and labels, as rows of a "
+    "fer2013.csv, or into Parquet"
+)
+_UNREAD = {
+    **dict.fromkeys((".xls", ".xlsb", ".ods", ".numbers"), _AS_TABLE),
+    **dict.fromkeys(
+        (
+            ".npy",
+            ".npz",
+            ".h5",
+            ".hdf5",
+            ".mat",
+            ".pkl",
+            ".pickle",
+            ".pt",
+            ".tfrecord",
+            ".tfrecords",
+            ".feather",
+        ),
+        _AS_PICTURES,
+    ),
+}
 _METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet", ROBOFLOW, "_annotations.csv")
 
 

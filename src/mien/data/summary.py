@@ -52,9 +52,10 @@ class Sizes:
 class Summary:
     """What `mien data` shows.
 
-    counts: split to class to pictures. imbalance: pictures of the largest class over those of the smallest,
-    in the training split where there is one; None where a class has none. repeats: split to pictures that
-    repeat another of the same split pixel for pixel. near_pairs: split to pairs of near copies within it;
+    counts: split to class to pictures. missing: classes of which the training split (where there is one) has nothing.
+    imbalance: how much there is of the largest class over the smallest in that split; None where one is missing.
+    soft: whether pictures there have soft labels, by whose shares they are counted for these two. repeats: split to
+    pictures that repeat another of the same split pixel for pixel. near_pairs: split to pairs of near copies within it;
     near: all such pairs, across splits as well; None where they were not looked for.
     conflicts: pixel copies that carry different labels, each a list of `name (label)`.
     """
@@ -64,7 +65,9 @@ class Summary:
     fingerprint: str
     classes: tuple[str, ...]
     counts: Mapping[str, Mapping[str, int]]
+    missing: tuple[str, ...]
     imbalance: float | None
+    soft: bool
     sizes: Sizes
     votes: bool
     repeats: Mapping[str, int]
@@ -80,6 +83,7 @@ class Summary:
         return {
             **vars(self),
             "classes": list(self.classes),
+            "missing": list(self.missing),
             "sizes": {
                 key: list(value) if isinstance(value, tuple) else value
                 for key, value in vars(self.sizes).items()
@@ -104,14 +108,17 @@ def summarise(
     near: look for near copies, which takes longest. found: what `find_duplicates` said, where it was asked before.
     """
     duplicates = found or find_duplicates(dataset, near=near, progress=progress)
-    counts = _counts(dataset)
+    main = dataset.splits.get("train") or next(iter(dataset.splits.values()))
+    amounts = main.amounts(len(dataset.classes))
     return Summary(
         name=dataset.name,
         source=str(dataset.source),
         fingerprint=dataset.fingerprint,
         classes=dataset.classes,
-        counts=counts,
-        imbalance=_imbalance(counts),
+        counts=_counts(dataset),
+        missing=tuple(name for name, amount in zip(dataset.classes, amounts, strict=True) if not amount),
+        imbalance=float(amounts.max() / amounts.min()) if amounts.all() else None,
+        soft=main.shares is not None,
         sizes=_sizes(dataset),
         votes=any(split.votes is not None for split in dataset.splits.values()),
         repeats={name: duplicates.redundant(name) for name in dataset.splits},
@@ -130,12 +137,6 @@ def _counts(dataset: Dataset) -> dict[str, dict[str, int]]:
         found = np.bincount(split.labels, minlength=len(dataset.classes)).tolist()
         counts[name] = dict(zip(dataset.classes, found, strict=True))
     return counts
-
-
-def _imbalance(counts: Mapping[str, Mapping[str, int]]) -> float | None:
-    main = counts.get("train") or next(iter(counts.values()))
-    least = min(main.values())
-    return max(main.values()) / least if least else None
 
 
 def _sizes(dataset: Dataset) -> Sizes:

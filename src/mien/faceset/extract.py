@@ -28,7 +28,7 @@ from mien.faceset.crops import Copies, cut_out, row_of, status_of, write_crop
 from mien.faceset.films import FilmReport, SearchLog, content_of_film, film_faces
 from mien.faceset.row import DUPLICATE, SET_ASIDE, SHOWN, FaceRow, content_key
 from mien.faceset.settings import FacesConfig
-from mien.faceset.sources import Entry, Ledger, Source, find_sources
+from mien.faceset.sources import Entry, Ledger, Source, find_sources, shared_groups
 from mien.faceset.table import TABLE_FILE, FaceSet
 from mien.files import check_replaceable, locked, plain_text
 from mien.images.decode import read_bytes
@@ -95,6 +95,7 @@ def extract_faces(
         for line in sources.problems:
             run.problem(line)
         try:
+            run.group_moments([*sources.photos, *sources.films])
             run.photographs(sources.photos)
             for film in sources.films:
                 run.film(film)
@@ -189,6 +190,7 @@ class _Run:
         self._stored_s, self._took_s = time.monotonic(), 0.0
         for line in self.faces.problems:
             self.problem(line)
+        self._groups: Mapping[str, str] = {}
         self._judged_anew()
         self.copies = Copies(self.faces)
 
@@ -196,6 +198,14 @@ class _Run:
         self._problems.append(line)
         if self._warn:
             self._warn(line)
+
+    def group_moments(self, sources: Sequence[Source]) -> None:
+        """Let a live photo and its film, and one photograph in two formats, be one group, also where they were two."""
+        known = ((face.source, face.group) for face in self.faces)
+        self._groups = shared_groups(known, (source.name for source in sources))
+        for face in list(self.faces):
+            if face.group == face.source and face.source in self._groups:
+                self.faces.put(replace(face, group=self._groups[face.source]))
 
     # Photographs
 
@@ -349,12 +359,10 @@ class _Run:
         return rows
 
     def _group(self, source: Source) -> str:
-        """Return the group of a source's faces: what --group finds in its path, else the source itself."""
-        if self._config.group is None:
-            return source.name
-        text = _matched(self._config.group, source)
-        self._counts["ungrouped"] += not text
-        return text or source.name
+        """Return the group of a source's faces: what --group finds in its path, else the source (of its moment)."""
+        text = "" if self._config.group is None else _matched(self._config.group, source)
+        self._counts["ungrouped"] += self._config.group is not None and not text
+        return text or self._groups.get(source.name, source.name)
 
     def label(self, sources: Sequence[Source]) -> None:
         """Give faces the labels that --label finds in the paths of their sources, where nobody labelled them."""

@@ -1,30 +1,32 @@
 """Faces that another command found: what `mien predict` (CSV, JSON, Parquet) and `mien video` (CSV, JSON Lines) wrote.
 
-Other tables of pictures and boxes are read as well. Each row gives the face in its own box, so a group photograph gives
-one crop a row. Rows without a face are left out and counted.
+Other tables of pictures and boxes are read as well, in every form and under all names that labelled tables may have.
+Each row gives the face in its own box, so a group photograph gives one crop a row. Rows without a face are left out and
+counted.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mien.data.readers.csv_text import CSV_SUFFIXES, lines_of, rows_of
-from mien.data.readers.unpack import parquet_rows
-from mien.data.readers.words import PATH_COLUMNS, pick_column
+from mien.data.readers.csv_text import CSV_SUFFIXES, lines_of
+from mien.data.readers.table_rows import rows_in
+from mien.data.readers.words import BOXES, CORNERS, PATH_COLUMNS, label_names, pick_column
 from mien.detect.base import Box, Detection, Landmarks
 from mien.errors import DataError
 from mien.faceset.settings import FacesConfig
 from mien.files import clipped, plain_text
 from mien.images.listing import VIDEO, no_picture
 
-_SUFFIXES = (*CSV_SUFFIXES, ".json", ".jsonl", ".parquet")
-_BOXES = (("x", "y", "width", "height"), ("face_x", "face_y", "face_width", "face_height"))
+_SUFFIXES = (*CSV_SUFFIXES, ".json", ".jsonl", ".parquet", ".xlsx")
+_ADDRESS = re.compile(r"[a-z0-9]{2,}://", re.IGNORECASE)
 _SHOWN = 5  # wrong rows that are named; the rest are counted
 _NO_FACE, _PROBLEM = "without a face", "whose picture could not be read"
 
@@ -53,12 +55,20 @@ def read_faces_table(path: Path, config: FacesConfig) -> TableFaces:
     wrong: list[str] = []
     is_video: bool | None = None
     count = 0
-    for number, record in _records(path):
+    for number, record in _records(path, found.notes):
         count += 1
         if is_video is None:
             is_video = _of_video(path, record)
             if is_video:
                 found.film = _film(path, config)
+            elif (
+                "face" not in record
+                and (place := pick_column(list(record), label_names(list(record)))) is not None
+            ):
+                found.notes.append(
+                    f"{path.name}: its labels ({clipped(list(record)[place])}) are not taken over; --label takes "
+                    f"them from the paths, and mien train {plain_text(str(path))} --faces crop trains on them"
+                )
         if record.get("problem"):
             left_out[_PROBLEM] += 1
             continue
@@ -75,11 +85,11 @@ def read_faces_table(path: Path, config: FacesConfig) -> TableFaces:
     return found
 
 
-def _records(path: Path) -> Iterator[tuple[int, Record]]:
+def _records(path: Path, notes: list[str]) -> Iterator[tuple[int, Record]]:
     """Yield (number, row); a JSON object with several faces gives one each, one without a face itself."""
     name = path.name.lower()
     if not name.endswith((".json", ".jsonl")):
-        rows = parquet_rows(path) if name.endswith(".parquet") else rows_of(path)
+        rows = rows_in(path, notes)
         header = [column.strip().lower() for column in next(rows, [])]
         for number, row in enumerate(rows, start=2):
             if any(row):
@@ -174,6 +184,8 @@ def _take(
         raise DataError("it names no picture")
     if cell == "-":
         raise DataError("its picture came from standard input; save it and name it")
+    if _ADDRESS.match(cell):
+        raise DataError("it names an address, and mien fetches nothing; fetch the picture and give its path")
     picture = _found(Path(cell), path)
     if box is not None:
         faces = found.photos.setdefault(picture, [])
@@ -195,20 +207,30 @@ def _found(path: Path, table: Path) -> Path:
 
 
 def _has_box(record: Record) -> bool:
-    return "box" in record or any(all(name in record for name in names) for names in _BOXES)
+    return "box" in record or _box_names(record) is not None
+
+
+def _box_names(record: Record) -> tuple[str, ...] | None:
+    return next((names for names in (*BOXES, *CORNERS) if all(name in record for name in names)), None)
 
 
 def _box(record: Record) -> Box | None:
     values: Sequence[Any] | None = record.get("box")
-    if values is None:
-        names = next((names for names in _BOXES if all(name in record for name in names)), None)
-        values = [record[name] for name in names] if names else None
+    names = None
+    if values is None and (names := _box_names(record)):
+        values = [record[name] for name in names]
     if values is None or all(value in (None, "") for value in values):
         return None
     numbers = [math.nan if value is None else value for value in map(_float, values)]
+    if names in CORNERS:  # the right and lower end
+        numbers[2:] = [end - start for start, end in zip(numbers[:2], numbers[2:], strict=True)]
     if len(numbers) != 4 or not all(map(math.isfinite, numbers)) or min(numbers[2:]) <= 0:
         raise DataError(
             f"its box is {clipped(str(list(values)))}; four numbers are needed, width and height above 0"
+        )
+    if max(numbers) <= 1:
+        raise DataError(
+            f"its box is {clipped(str(list(values)))}, shares of the picture's size; pixels are needed"
         )
     return Box(*numbers)
 

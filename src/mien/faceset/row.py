@@ -53,7 +53,7 @@ COLUMNS = (
     Column("score", "0 to 1", "how sure the detector is; empty where it cannot say"),
     Column("sharpness", "number from 0", "1000 x variance of the Laplacian over variance of the levels, at 64 pixels"),
     Column("reasons", "words", "what speaks against the face: small, turned, low-contrast, unsure, no-face?"),
-    Column("group", "text", "faces that belong on one side of a split: of one source, or what --group found"),
+    Column("group", "text", "faces that belong on one side of a split: of one source or moment, or what --group found"),
     Column("status", "word", "empty: shown; duplicate, blurred, tiny, doubtful: set aside; no face, cannot tell"),
     Column("duplicate_of", "id", "of a duplicate: the face that it repeats"),
     Column("label", "text", f"the class, where persons agree or most say so; at most {MAX_NAME} letters"),

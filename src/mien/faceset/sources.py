@@ -6,9 +6,9 @@ import csv
 import glob
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from mien.data.readers.csv_text import rows_of
 from mien.detect.base import Detection
@@ -17,7 +17,14 @@ from mien.faceset.from_table import is_faces_table, read_faces_table
 from mien.faceset.settings import FacesConfig
 from mien.faceset.table import TABLE_FILE
 from mien.files import plain_text, spreadsheet_safe, whole_file
-from mien.images.listing import VIDEO, list_pictures, no_picture, passed_over_note
+from mien.images.listing import (
+    PICTURE_SUFFIXES,
+    VIDEO,
+    VIDEO_SUFFIXES,
+    list_pictures,
+    no_picture,
+    passed_over_note,
+)
 
 LEDGER_FILE = "sources.csv"
 _FACE_SET = "folder that is a face set"
@@ -113,7 +120,7 @@ def _below(folder: Path, add: _Add) -> Counter[str]:
     kinds: Counter[str] = Counter()
 
     def is_face_set(below: Path) -> bool:
-        found = (below / TABLE_FILE).is_file()
+        found = os.path.isfile(below / TABLE_FILE)  # noqa: PTH113 - no error where the folder is locked
         kinds[_FACE_SET] += found
         return found
 
@@ -157,6 +164,31 @@ def source_name(path: Path, folder: Path) -> str:
     except ValueError:  # two drives of Windows
         pass
     return Path(target).as_posix()
+
+
+def shared_groups(known: Iterable[tuple[str, str]], sources: Iterable[str]) -> dict[str, str]:
+    """Return the groups of sources that show one moment and are files of their own: a live photo and its film.
+
+    known: (source, group) of faces that are there. Of one moment are files of a folder whose names differ in the suffix
+    only: IMG_1.HEIC, IMG_1.JPG, IMG_1.MOV. The first one's group is that of all; a source alone is not in the answer.
+    """
+    first: dict[str, str] = {}
+    shared = {}
+    for source, group in known:
+        if _moment(group) == _moment(source):
+            first.setdefault(_moment(source), group)
+    for source in sources:
+        if (group := first.setdefault(_moment(source), source)) != source:
+            shared[source] = group
+    return shared
+
+
+def _moment(source: str) -> str:
+    """Return what the files of one moment are called in common. icloudpd puts _HEVC behind the film of a HEIC."""
+    path = PurePosixPath(source)
+    if path.suffix.lower() not in (*PICTURE_SUFFIXES, *VIDEO_SUFFIXES):
+        return source
+    return str(path.with_name(path.stem.lower().removesuffix("_hevc") or path.name))
 
 
 @dataclass(frozen=True)

@@ -227,7 +227,10 @@ def _as_left_behind(data: bytes) -> str:
         return ", a pointer of Git LFS: fetch the file with git lfs pull"
     if head.lstrip().lower().startswith((b"<!doctype html", b"<html")):
         return ", a web page: the download failed; get the file again"
-    return ", zeros only: the copy failed; get the file again" if not any(head) else ""
+    if not any(head):
+        return ", zeros only: the copy failed; get the file again"
+    kind, _ = content_kind(head)
+    return f", a {kind}: unpack it first" if kind.endswith("archive") else ""
 
 
 def open_with_pillow(data: bytes, kind: str, name: str) -> Image.Image:

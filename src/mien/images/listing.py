@@ -33,7 +33,7 @@ SYSTEM_FOLDERS = frozenset(
 )
 _SYSTEM_FILES = frozenset(("thumbs.db", "ehthumbs.db", "desktop.ini", ".ds_store", ".localized", ".nomedia"))
 HIDDEN_FILE, HIDDEN_FOLDER, SYSTEM_FOLDER = "hidden file", "hidden folder", "system folder"
-_CLOSED_FOLDER = "folder that cannot be opened"
+CLOSED_FOLDER = "folder that cannot be opened"
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def walk_pictures(
         here = waiting.pop()
         entries = folder_entries(here)
         if entries is None:
-            passed_over[_CLOSED_FOLDER] += 1
+            passed_over[CLOSED_FOLDER] += 1
             continue
         status = here.stat()
         if (identity := (status.st_dev, status.st_ino)) in seen:
@@ -99,6 +99,11 @@ def walk_pictures(
 def picture_name(path: Path | str) -> str:
     """Return what a picture is called in results: its path, fit for one line whatever bytes it has."""
     return _on_one_line(os.fsencode(path).decode("utf-8", "replace"))
+
+
+def is_picture_name(name: str) -> bool:
+    """Say whether a file's name, or what stands for it in a table, ends as a picture's."""
+    return name.strip().lower().endswith(PICTURE_SUFFIXES)
 
 
 def no_picture(path: Path) -> str:

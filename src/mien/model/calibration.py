@@ -244,8 +244,7 @@ def reweighting(prior: Prior, head: Head, metadata: Metadata) -> NDArray[np.floa
 
     Bayes' rule: p(label | face) is in proportion to p(face | label) p(label), so a probability that was calibrated
     under one prior is divided by that and multiplied by the other (Saerens et al. 2002,
-    doi:10.1162/089976602753284446). Raises ConfigError where the network does not say how often its labels occurred in
-    training.
+    doi:10.1162/089976602753284446). Raises ConfigError as base_rates does.
     """
     if prior.name == EVERYDAY:
         return None
@@ -253,18 +252,28 @@ def reweighting(prior: Prior, head: Head, metadata: Metadata) -> NDArray[np.floa
 
 
 def base_rates(head: Head, metadata: Metadata) -> NDArray[np.float64]:
-    """Return the share of each label that is inside the head's answers, (labels,), summing to one."""
+    """Return the share of each label that is inside the head's answers, (labels,), summing to one.
+
+    Raises ConfigError where the network does not say it of a label, or never saw one.
+    """
     if isinstance(head, Blend) and head.prior:
         # The blend has taken `adjustment` of the training shares out, and divides the logits by its temperature.
         shares = np.array([head.prior[label] for label in head.labels]) ** (1 - head.adjustment)
     else:
         data = metadata.training.get("data")
-        counts = (data or {}).get("counts", {}).get("train", {}) if isinstance(data, Mapping) else {}
-        shares = np.array([float(counts.get(label, 0)) for label in head.labels])
-    if not shares.all():
+        about = data if isinstance(data, Mapping) else {}
+        common = about.get("shares", {}).get("train") or about.get("counts", {}).get("train", {})
+        if unsaid := [label for label in head.labels if label not in common]:
+            raise ConfigError(
+                f"the network {metadata.name} does not say how often {', '.join(unsaid)} of its head {head.name!r} "
+                "occurred in training, so that no other prior can be put in its place; choose another head, or leave "
+                "the prior out"
+            )
+        shares = np.array([float(common[label]) for label in head.labels])
+    if never := [label for label, share in zip(head.labels, shares, strict=True) if not share]:
         raise ConfigError(
-            f"the network {metadata.name} does not say how often the labels of its head {head.name!r} occurred in "
-            "training, so that no other prior can be put in its place; choose another head, or leave the prior out"
+            f"the network {metadata.name} saw no picture of {', '.join(never)} in training, so its answers cannot be "
+            "given another prior; choose another head, or leave the prior out"
         )
     return np.asarray(shares / shares.sum(), np.float64)
 

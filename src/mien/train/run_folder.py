@@ -89,12 +89,21 @@ def described(config: TrainConfig, dataset: Dataset, data: Path) -> dict[str, An
         )
         for name, split in dataset.splits.items()
     }
+    # Of soft labels: what a network learns to be common; the largest shares alone, which are counted, say less.
+    shares = {
+        name: dict(
+            zip(dataset.classes, (split.amounts(len(dataset.classes)) / len(split)).tolist(), strict=True)
+        )
+        for name, split in dataset.splits.items()
+        if split.shares is not None and len(split)
+    }
     about = {
         "path": str(data),
         "name": dataset.name,
         "notes": list(dataset.notes),
         "classes": list(dataset.classes),
         "counts": counts,
+        **({"shares": shares} if shares else {}),
         "fingerprint": dataset.fingerprint,
     }
     return {"settings": to_mapping(config), "data": about}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import queue
+import stat
 import threading
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
@@ -201,6 +202,11 @@ def _check(path: Path) -> None:
     if path.is_dir():
         raise ImageError(f"{path} is a folder; name one video file")
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # would be waited for, perhaps for ever
+            raise ImageError(
+                f"{path} is a pipe, socket or device, in which a video cannot be searched; save it as a file first "
+                "(a camera: mien live)"
+            )
         with path.open("rb") as file:
             head = file.read(_HEAD_BYTES)
     except OSError as error:

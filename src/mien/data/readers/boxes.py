@@ -1,25 +1,28 @@
-"""Faces marked with boxes and classes, as for detectors: COCO's .json, Pascal VOC's .xml, YOLO's .txt.
+"""Faces marked with boxes and classes: COCO's .json, Pascal VOC's and CVAT's .xml, YOLO's .txt, LabelMe's .json.
 
-Each box is one face with its label; it is cut out. Any set of one of these forms is read, whoever made it.
+Each box is one face with its label; it is cut out. A label without a box is that of the whole picture. Any set of one
+of these forms is read, whoever made it.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from operator import eq
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 from xml.etree import ElementTree
 
+from mien.data.dataset import SPLITS
 from mien.data.index import Box, Found, LabelledFile
 from mien.data.readers.csv_text import lines_of
 from mien.data.readers.public import shown_below
 from mien.data.readers.table_rows import name_lists
-from mien.data.readers.words import split_of
+from mien.data.readers.words import split_in, split_of
 from mien.errors import DataError, ImageError
 from mien.files import clipped, plain_text
 from mien.images.headers import read_header
@@ -31,11 +34,11 @@ _YOLO_LINE = re.compile(r"\d+(\s+-?[\d.]+(e-?\d+)?){4,}\s*", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class _Marked:
-    """A face in a picture. picture: its path. label: a name, or a number that nothing names."""
+    """A face in a picture. picture: its path. label: a name, or a number that nothing names. box: None: all of it."""
 
     picture: Path
     label: str
-    box: Box
+    box: Box | None
 
 
 def find_boxes(root: Path, pictures: Sequence[Path], others: Sequence[Path]) -> Found | None:
@@ -43,7 +46,13 @@ def find_boxes(root: Path, pictures: Sequence[Path], others: Sequence[Path]) -> 
 
     pictures, others: all below `root`.
     """
-    for name, read in (("COCO", _coco), ("Pascal VOC", _voc), ("YOLO", _yolo)):
+    for name, read in (
+        ("COCO", _coco),
+        ("Pascal VOC", _voc),
+        ("CVAT", _cvat),
+        ("LabelMe", _labelme),
+        ("YOLO", _yolo),
+    ):
         marked = read(root, pictures, others)
         if marked is None:
             continue
@@ -58,13 +67,24 @@ def find_boxes(root: Path, pictures: Sequence[Path], others: Sequence[Path]) -> 
                     group=shown, box=face.box,
                 )
             )  # fmt: skip
+        told = _splits_listed(files, others)
+        files = (
+            [replace(file, split=told[file.path]) for file in files if file.path in told] if told else files
+        )
         if not files:
             raise DataError(
                 f"{root} is laid out for object detection ({name}), and no picture there has a box"
             )
-        notes = [f"faces are cut out by the boxes of {name} files"]
+        whole = sum(face.box is None for face in marked)
+        notes = [f"faces are cut out by the boxes of {name} files"] if whole < len(marked) else []
+        if whole:
+            notes.append(f"{whole:,} labels of {name} files have no box: their pictures are taken whole")
+        if told:
+            notes.append("the splits are those of lists such as train.txt and val.txt")
+            if without := len({face.picture for face in marked} - set(told)):
+                notes.append(f"{without:,} pictures are in none of these lists; not used")
         if rest := len(set(pictures) - {face.picture for face in marked}):
-            notes.append(f"{rest:,} pictures have no box; not used")
+            notes.append(f"{rest:,} pictures have no {'label' if whole else 'box'}; not used")
         return Found(plain_text(root.resolve().name), files, tuple(notes))
     return None
 
@@ -72,6 +92,28 @@ def find_boxes(root: Path, pictures: Sequence[Path], others: Sequence[Path]) -> 
 def _split(picture: Path, root: Path) -> str:
     above = picture.relative_to(root).parts[:-1] if picture.is_relative_to(root) else ()
     return next((found for part in above if (found := split_of(part))), "train")
+
+
+def _splits_listed(files: Sequence[LabelledFile], others: Sequence[Path]) -> dict[Path, str]:
+    """Return the split of each picture that lists name, such as Darknet's train.txt and VOC's ImageSets/Main/val.txt.
+
+    Nothing where folders say the splits, or the lists name one split only; a picture in two lists (trainval.txt) is of
+    the later split.
+    """
+    paths = list(dict.fromkeys(file.path for file in files))
+    stems = {path.stem: path for path in paths}
+    if {file.split for file in files} != {"train"} or len(stems) < len(paths):
+        return {}
+    lists = [
+        (split, file) for file in others if file.suffix.lower() == ".txt" and (split := split_of(file.stem))
+    ]
+    told: dict[Path, str] = {}
+    for split, file in sorted(lists, key=lambda one: SPLITS.index(one[0])):
+        names = [PureWindowsPath(line.strip()).stem for line in lines_of(file) if line.strip()]
+        named = [stems[name] for name in names if name in stems]
+        if 2 * len(named) >= len(names):
+            told |= dict.fromkeys(named, split)
+    return told if len(set(told.values())) > 1 else {}
 
 
 def _coco(root: Path, pictures: Sequence[Path], others: Sequence[Path]) -> list[_Marked] | None:
@@ -86,14 +128,17 @@ def _coco(root: Path, pictures: Sequence[Path], others: Sequence[Path]) -> list[
         images = {one["id"]: str(one["file_name"]) for one in told["images"]}
         for number, one in enumerate(told["annotations"], start=1):
             try:
-                left, top, width, height = map(float, one["bbox"])
+                box = None
+                if given := one.get("bbox"):
+                    left, top, width, height = map(float, given)
+                    box = _box(left, top, left + width, top + height)
                 name, label = images[one["image_id"]], names[one["category_id"]]
             except (KeyError, TypeError, ValueError) as error:
                 raise DataError(
                     f"{shown_below(file, root)} annotation {number} is damaged ({error!r}); export it again"
                 ) from error
             picture = _nearest(places.get(Path(name).name), file) or file.parent / name
-            marked.append(_Marked(picture, label, _box(left, top, left + width, top + height)))
+            marked.append(_Marked(picture, label, box))
     return marked if found else None
 
 
@@ -118,13 +163,16 @@ def _by_name(pictures: Sequence[Path], *, stem: bool = False) -> dict[str, list[
 def _nearest(alike: Sequence[Path] | None, file: Path) -> Path | None:
     """Return which of the pictures of one name a file speaks of: the one that shares most folders with it.
 
-    train/ and test/ often number their pictures alike.
+    train/ and test/ often number their pictures alike. Of those that share as many, one in a folder of the split that
+    the file's own name tells: annotations/instances_val2017.json is about val2017/.
     """
+    own = split_in(file.stem)
 
-    def shared(picture: Path) -> int:
-        return sum(1 for _ in takewhile(bool, map(eq, picture.parts, file.parts)))
+    def likeness(picture: Path) -> tuple[int, bool]:
+        shared = sum(1 for _ in takewhile(bool, map(eq, picture.parts, file.parts)))
+        return shared, own is not None and any(split_of(part) == own for part in picture.parts[shared:-1])
 
-    return max(alike, key=shared) if alike else None
+    return max(alike, key=likeness) if alike else None
 
 
 def _voc(root: Path, pictures: Sequence[Path], others: Sequence[Path]) -> list[_Marked] | None:
@@ -153,14 +201,103 @@ def _voc(root: Path, pictures: Sequence[Path], others: Sequence[Path]) -> list[_
 
 
 def _voc_root(file: Path) -> ElementTree.Element | None:
+    told = _xml(file)
+    known = told is not None and told.tag == "annotation" and told.find("object/bndbox") is not None
+    return told if known else None
+
+
+def _xml(file: Path) -> ElementTree.Element | None:
     try:
         text = "".join(lines_of(file))
         if "<!DOCTYPE" in text:  # entities can unpack without end
             return None
-        told = ElementTree.fromstring(text)
+        return ElementTree.fromstring(text)
     except (DataError, ElementTree.ParseError, ValueError):
         return None
-    return told if told.tag == "annotation" and told.find("object/bndbox") is not None else None
+
+
+def _cvat(root: Path, pictures: Sequence[Path], others: Sequence[Path]) -> list[_Marked] | None:
+    """CVAT for images 1.1: one .xml with an <image> for each, in it <box>, <polygon> or <tag>, all with a label.
+
+    See https://docs.cvat.ai/docs/manual/advanced/xml_format.
+    """
+    marked, found, places = [], False, _by_name(pictures)
+    for file in others:
+        told = _xml(file) if file.suffix.lower() == ".xml" else None
+        if told is None or told.tag != "annotations" or told.find("image") is None:
+            continue
+        found = True
+        for image in told.iter("image"):
+            named = image.get("name", "")
+            picture = (
+                _nearest(places.get(PurePosixPath(named).name), file.parent / named) or file.parent / named
+            )
+            for number, one in enumerate(image, start=1):
+                if one.tag not in ("box", "polygon", "tag"):
+                    continue
+                try:
+                    box = _of_points(_cvat_points(one)) if one.tag != "tag" else None
+                except ValueError as error:
+                    raise DataError(
+                        f"{shown_below(file, root)} image {clipped(named)} mark {number} has no box; export it again"
+                    ) from error
+                marked.append(_Marked(picture, plain_text(one.get("label", "").strip()), box))
+    return marked if found else None
+
+
+def _cvat_points(one: ElementTree.Element) -> list[tuple[float, float]]:
+    if one.tag == "polygon":
+        pairs = [pair.split(",") for pair in one.get("points", "").split(";")]
+        return [(float(x), float(y)) for x, y in pairs]
+    left, top, right, bottom = (float(one.get(side, "")) for side in ("xtl", "ytl", "xbr", "ybr"))
+    return [(left, top), (right, bottom)]
+
+
+def _labelme(root: Path, pictures: Sequence[Path], others: Sequence[Path]) -> list[_Marked] | None:
+    """LabelMe (https://github.com/wkentaro/labelme): a .json for each picture, of shapes with a label and points.
+
+    Where a picture has no shape and one of its flags is set, that is its label.
+    """
+    files = [file for file in others if file.suffix.lower() == ".json"]
+    if not any(_labelme_file(file) for file in files[:_TRIED]):
+        return None
+    marked, places = [], _by_name(pictures)
+    for file in files:
+        told = _labelme_file(file)
+        if told is None:
+            continue
+        name = PureWindowsPath(str(told.get("imagePath"))).name
+        picture = _nearest(places.get(name), file) or file.parent / name
+        flags = [flag for flag, is_set in (told.get("flags") or {}).items() if is_set]
+        if not told["shapes"] and len(flags) == 1:
+            marked.append(_Marked(picture, plain_text(flags[0]), None))
+        for number, one in enumerate(told["shapes"], start=1):
+            try:
+                points = [(float(x), float(y)) for x, y in one["points"]]
+                if one.get("shape_type") == "circle":  # its centre, and a point on it
+                    (x, y), on = points
+                    around = math.dist((x, y), on)
+                    points = [(x - around, y - around), (x + around, y + around)]
+                marked.append(_Marked(picture, plain_text(str(one["label"]).strip()), _of_points(points)))
+            except (KeyError, TypeError, ValueError) as error:
+                raise DataError(
+                    f"{shown_below(file, root)} shape {number} has no label and points; mend or delete it"
+                ) from error
+    return marked
+
+
+def _labelme_file(file: Path) -> dict[str, Any] | None:
+    try:
+        value = json.loads("".join(lines_of(file)))
+        known = isinstance(value["shapes"], list) and isinstance(value["imagePath"], str)
+    except (DataError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return value if known else None
+
+
+def _of_points(points: Sequence[tuple[float, float]]) -> Box:
+    across, down = zip(*points, strict=True)
+    return _box(min(across), min(down), max(across), max(down))
 
 
 def _yolo(root: Path, pictures: Sequence[Path], others: Sequence[Path]) -> list[_Marked] | None:

@@ -73,7 +73,7 @@ def choose_columns(
         place = words.need_column(header, words.PATH_COLUMNS, source, "--path-column")
     label = words.named_column(header, config.label_column, source) if config.label_column else None
     if label is None:
-        label = words.pick_column(header, words.LABEL_COLUMNS)
+        label = words.pick_column(header, words.label_names(header))
     notes: list[str] = []
     shares = {}
     if not config.label_column:
@@ -86,11 +86,11 @@ def choose_columns(
             shares = {name: place for name, place in shares.items() if name not in empty}
             notes.append(f"no row is {' or '.join(empty)}; these columns are not used")
     if label is None and not shares:
-        label = words.need_column(header, words.LABEL_COLUMNS, source, "--label-column")
+        label = words.need_column(header, words.label_names(header), source, "--label-column")
     columns = Columns(place, label, shares, notes=notes)
     rest = [
         other
-        for name in words.LABEL_COLUMNS
+        for name in words.label_names(header)
         if (other := words.pick_column(header, [name])) not in (None, label, place)
     ]
     if label is not None and rest and not config.label_column:

@@ -32,17 +32,19 @@ def rows_of(path: Path, notes: list[str] | None = None) -> Iterator[list[str]]:
     """Yield the rows of a csv (`.csv`, `.tsv`, `.csv.gz`, `.csv.xz`), its header first.
 
     Columns are separated by what the header has most of: commas, semicolons, tabs or upright bars; or by what Excel's
-    first line `sep=;` says. notes: see lines_of. Raises DataError when the file cannot be opened, is no text, its
-    compression is damaged, or a line or the number of rows is beyond what a table has.
+    first line `sep=;` says; in a .txt also by blanks. Empty lines before the header are left out. notes: see lines_of.
+    Raises DataError when the file cannot be opened, is no text, its compression is damaged, or a line or the number of
+    rows is beyond what a table has.
     """
     limit = csv.field_size_limit(_LONGEST_LINE)
     try:
         lines = lines_of(path, notes)
-        header = next(lines, "")
+        header = next((line for line in lines if line.strip()), "")
         if told := re.fullmatch(r'"?sep=(.)"?\s*', header, re.IGNORECASE):
             rows = csv.reader(lines, delimiter=told[1])
         else:
-            rows = csv.reader(chain([header], lines), delimiter=_delimiter(path, header))
+            separator = _delimiter(path, header)
+            rows = csv.reader(chain([header], lines), delimiter=separator, skipinitialspace=separator == " ")
         for row in rows:
             # What a crash leaves in a file; the system refuses it in a name.
             if any("\0" in cell for cell in row):
@@ -116,7 +118,8 @@ def _delimiter(path: Path, header: str) -> str:
     """Return what separates the columns: what the header has most of. Excel writes semicolons in half of Europe."""
     if path.name.lower().removesuffix(".gz").removesuffix(".xz").endswith(".tsv"):
         return "\t"
-    return max(",;\t|", key=header.count)
+    found = max(",;\t|", key=header.count)
+    return " " if found not in header and path.suffix.lower() == ".txt" else found
 
 
 def _opened(path: Path) -> IO[str]:

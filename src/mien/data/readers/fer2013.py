@@ -13,6 +13,7 @@ import csv
 import json
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ from mien.files import clipped, natural
 from mien.labels import FER2013, FERPLUS, canonical, is_expression
 
 SIDE = 48  # pixels
+_OF_A_LIST = re.compile(r"[\[\],;\n]|\.0*(?!\d)")
 _LEAST_SIDE = 16  # of the csvs of this form with faces of another size
 USAGES = {"train": "Training", "validation": "PublicTest", "test": "PrivateTest"}
 FILE_NAMES = tuple(
@@ -173,6 +175,10 @@ def _with_numbers(rows: Iterator[list[str]]) -> Iterator[tuple[int, list[str]]]:
 
 def _face(text: str, where: str, side: int) -> NDArray[np.uint8]:
     """Return one face. side: that of the first face of the file, which all must have; 0 for the first itself."""
+    if (
+        not text[:1].isdigit() or "," in text or "." in text
+    ):  # a list as Python or NumPy writes it: [12, 13.0, …]
+        text = _OF_A_LIST.sub(" ", text)
     # Checked first, because np.fromstring warns instead of raising when it meets a letter.
     if text.encode("ascii", "replace").translate(None, b"0123456789 \t"):
         raise DataError(

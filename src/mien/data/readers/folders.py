@@ -19,7 +19,14 @@ from mien.data.readers.table_rows import is_table
 from mien.data.readers.unpack import is_archive
 from mien.errors import DataError
 from mien.files import natural, plain_text
-from mien.images.listing import folder_entries, ignored_folder, is_folder, no_picture, passed_over_note
+from mien.images.listing import (
+    CLOSED_FOLDER,
+    folder_entries,
+    ignored_folder,
+    is_folder,
+    no_picture,
+    passed_over_note,
+)
 from mien.labels import is_expression
 
 _DEEPEST = (
@@ -31,12 +38,16 @@ _LISTED = 6  # names in a message
 
 @dataclass
 class Folder:
-    """One folder of a tree: the pictures and other files in it, the folders below it that hold something."""
+    """One folder of a tree: the pictures and other files in it, the folders below it that hold something.
+
+    is_closed: it cannot be opened, so nothing is known of what it holds.
+    """
 
     path: Path
     pictures: list[Path] = field(default_factory=list)
     others: list[Path] = field(default_factory=list)
     folders: list[Folder] = field(default_factory=list)
+    is_closed: bool = False
 
     @property
     def name(self) -> str:
@@ -80,7 +91,11 @@ def walk(path: Path) -> Tree:
         folder, status = Folder(here), here.stat()
         if (identity := (status.st_dev, status.st_ino)) in above:
             return folder
-        for entry in folder_entries(here) or []:
+        entries = folder_entries(here)
+        if entries is None:
+            folder.is_closed = True
+            passed_over[CLOSED_FOLDER] += 1
+        for entry in entries or []:
             place = Path(entry.path)
             if is_folder(entry):
                 if kind := ignored_folder(entry.name):
@@ -262,6 +277,10 @@ class _Reader:
                         )
                 if holders[0].pictures:
                     self._loose(holders[0])
+                if rest := [
+                    f"{part.name} ({split})" for split, part in splits if not words.split_of(part.name)
+                ]:
+                    self.notes.append(f"splits by a word of the folders' names: {_listed(rest)}")
                 return splits
             level = [child for folder in level for child in folder.filled if not child.pictures]
         return None
@@ -276,6 +295,8 @@ class _Reader:
 
     def _classes(self, folder: Folder, split: str) -> Iterator[LabelledFile]:
         """Yield the pictures of a folder, sorted into classes by the level of folders that can be classes."""
+        while len(folder.filled) == 1 and not folder.pictures and _is_again(folder.filled[0], split):
+            folder = folder.filled[0]
         inner = entered(folder)
         if inner is not folder and not {child.name for child in folder.filled} & (
             self.named | self._named_elsewhere
@@ -284,7 +305,9 @@ class _Reader:
         if folder.pictures:
             self._loose(folder)
         for child in folder.folders:
-            if not child.has_pictures and not _holds_tables(child):
+            if child.is_closed:
+                self.notes.append(f"{self._shown(child)}/ cannot be opened; nothing in it is used")
+            elif not child.has_pictures and not _holds_tables(child):
                 self.notes.append(f"{self._shown(child)}/ holds no pictures; it is not taken for a class")
         tops = []
         for top in folder.filled:
@@ -429,9 +452,25 @@ class _Reader:
 
 
 def _named_splits(folder: Folder) -> list[tuple[str, Folder]]:
-    """Return the folders named like splits; none where folders of another name stand beside ones without classes."""
+    """Return the folders named like splits; none where folders of another name stand beside ones without classes.
+
+    Where none is named like the training split, one word of each name is enough: train_augmented beside test.
+    """
     found = [(split, child) for child in folder.filled if (split := words.split_of(child.name))]
+    if not any(split == "train" for split, _ in found):
+        told = [
+            (split, child)
+            for child in folder.filled
+            if child.filled and (split := words.split_in(child.name))
+        ]
+        if len(told) == len(folder.filled) and len({split for split, _ in told}) > 1:
+            return told
     return found if len(found) == len(folder.filled) or any(child.filled for _, child in found) else []
+
+
+def _is_again(folder: Folder, split: str) -> bool:
+    """Say whether a folder only says the split of the one around it again: Train/Train_Aligned_Faces/Angry."""
+    return words.split_of(folder.name) == split and bool(folder.filled)
 
 
 def _mostly_expressions(names: Sequence[str] | set[str]) -> bool:

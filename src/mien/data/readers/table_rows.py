@@ -5,22 +5,24 @@ from __future__ import annotations
 import json
 import re
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
+from itertools import chain, islice, tee
 from pathlib import Path
 from typing import Any
 
 from mien.data.readers import words
+from mien.data.readers.annotators import exported_rows, via_rows
 from mien.data.readers.columns import share_columns
 from mien.data.readers.csv_text import is_csv, lines_of, rows_of
 from mien.data.readers.unpack import parquet_rows
 from mien.errors import DataError, need
 from mien.files import clipped, plain_text
-from mien.images.listing import PICTURE_SUFFIXES, folder_entries, is_folder
+from mien.images.listing import folder_entries, is_folder, is_picture_name
 
 _JSON_LINES = (".jsonl", ".ndjson")
 _EXCEL = (".xlsx", ".xlsm")
-_TITLE_ROWS = 20  # looked at for a sheet's header
+_TITLE_ROWS = 20  # looked at for a table's header
 _LARGEST = 1_000_000_000  # bytes of a JSON file or of a workbook unpacked: both are read whole
 
 
@@ -53,7 +55,7 @@ def has_labels(path: Path) -> bool:
 
 def names_labels(header: list[str], source: str) -> bool:
     labelled = (
-        words.pick_column(header, words.LABEL_COLUMNS) is not None
+        words.pick_column(header, words.label_names(header)) is not None
         or len(share_columns(source, header, None)) > 1
     )
     return labelled and words.pick_column(header, words.PATH_COLUMNS) is not None
@@ -68,22 +70,89 @@ def rows_in(path: Path, notes: list[str] | None = None) -> Iterator[list[str]]:
     if suffix == ".parquet":
         return parquet_rows(path)
     if suffix in _EXCEL:
-        return _excel_rows(path, notes)
+        return _with_names(_excel_rows(path, notes), path, notes)
     if suffix in _JSON_LINES:
         return _of_objects(lambda: _objects(path))
     if suffix == ".json":
         return _json_rows(path)
-    return rows_of(path, notes)
+    return _with_names(rows_of(path, notes), path, notes)
+
+
+def _with_names(rows: Iterator[list[str]], path: Path, notes: list[str] | None) -> Iterator[list[str]]:
+    """Leave out titles above the names of the columns; put names before a first line that is a picture's: a.jpg,happy.
+
+    Titles: lines above one with columns of pictures and labels, as far as the first lines go.
+    """
+    lines = list(islice(rows, _TITLE_ROWS))
+    start = next((place for place, line in enumerate(lines) if names_labels(line, path.name)), 0)
+    if start and notes is not None:
+        notes.append(f"{path.name}: the columns are named in its line {start + 1}, what is above is left out")
+    rows = chain(lines[start:], rows)
+    first = next(rows, None)
+    if first is None:
+        return
+    if "region_shape_attributes" in first:
+        rows, below = tee(rows)
+        if marked := via_rows(first, below):
+            yield from _of_objects(lambda: iter(marked))
+            return
+    if names := _names_of(first):
+        if notes is not None:
+            notes.append(
+                f"{path.name} does not name its columns, as its first line is a picture's "
+                f"({clipped(', '.join(first))}); they are read as {', '.join(names)}"
+            )
+        yield names
+    yield first
+    yield from rows
+
+
+def _names_of(row: Sequence[str]) -> list[str]:
+    """Return names for the columns of a row with a picture and a label, perhaps a split; nothing for any other.
+
+    >>> _names_of(["train", "1.jpg", "happy"]), _names_of(["1.jpg", "happy"]), _names_of(["1.jpg", "2", "happy"])
+    (['split', 'path', 'label'], ['path', 'label'], [])
+    >>> _names_of(["1.jpg", "2.jpg"]), _names_of(["path", "label"])
+    ([], [])
+    """
+    names = ["path" if is_picture_name(cell) else "label" if cell.strip() else "" for cell in row]
+    if len(row) == 3:
+        names = ["split" if words.split_of(cell) else name for name, cell in zip(names, row, strict=True)]
+    return names if sorted(names) in (["label", "path"], ["label", "path", "split"]) else []
 
 
 def _of_objects(objects: Callable[[], Iterable[dict[str, object]]]) -> Iterator[list[str]]:
-    names = list(
-        dict.fromkeys(name for values in objects() for name in values)
-    )  # some stand in some rows only
+    """Yield the names, some of which stand in some rows only, and the rows. Names within names: label.name."""
+    names = list(dict.fromkeys(name for values in objects() for name in _flat(values)))
     if names:
         yield names
     for values in objects():
-        yield [_json_cell(values.get(name)) for name in names]
+        row = _flat(values)
+        yield [_json_cell(row.get(name)) for name in names]
+
+
+def _flat(values: dict[str, object], above: str = "") -> dict[str, object]:
+    """Return an object without objects inside, but for those that `_json_cell` makes one text of.
+
+    >>> _flat({"image": {"path": "1.jpg"}, "label": {"id": 3, "name": "happy"}})
+    {'image': '1.jpg', 'label.id': 3, 'label.name': 'happy'}
+    """
+    flat: dict[str, object] = {}
+    for name, value in values.items():
+        if isinstance(value, dict) and (text := _one_text(value)) is None:
+            flat |= _flat(value, f"{above}{name}.")
+        else:
+            flat[above + name] = text if isinstance(value, dict) else value
+    return flat
+
+
+def _one_text(value: dict[str, object]) -> str | None:
+    """Return what an object stands for: the path of a picture, or what was chosen in Label Studio; None for others."""
+    if isinstance(path := value.get("path", value.get("file_name")), str):
+        return path
+    if isinstance(choices := value.get("choices"), list):
+        return "|".join(map(str, choices))
+    return None
 
 
 def _objects(path: Path) -> Iterator[dict[str, object]]:
@@ -106,11 +175,6 @@ def _objects(path: Path) -> Iterator[dict[str, object]]:
 def _json_cell(value: object) -> str:
     if isinstance(value, list) and all(isinstance(one, str | int) for one in value):
         return "|".join(map(str, value))  # several labels
-    if isinstance(value, dict):
-        if isinstance(path := value.get("path", value.get("file_name")), str):
-            return path
-        if isinstance(choices := value.get("choices"), list):  # Label Studio, of several labels
-            return "|".join(map(str, choices))
     return "" if value is None else value if isinstance(value, str) else json.dumps(value)
 
 
@@ -124,9 +188,10 @@ def _json_header(path: Path, _written: tuple[int, int]) -> tuple[str, ...]:
 
 
 def _json_rows(path: Path) -> Iterator[list[str]]:
-    """Yield the rows of a JSON array of objects, of an object of columns (as pandas writes it), or of {picture: label}.
+    """Yield the rows of a JSON array of objects or of [picture, label], or of an object of one of several kinds.
 
-    Also where such an array is the only one in an object: {"data": […]}.
+    Such an array among others: {"data": […]}, {"train": […], "test": […]}; pictures to their labels or to more about
+    them; labels to their pictures; columns, as pandas writes them.
     """
     if path.stat().st_size > _LARGEST:
         raise DataError(
@@ -137,15 +202,10 @@ def _json_rows(path: Path) -> Iterator[list[str]]:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path.name} is no JSON ({clipped(str(error))}); write it again") from error
-    if isinstance(value, dict):
-        lists = [one for one in value.values() if _is_rows(one)]
-        if len(lists) == 1:
-            value = lists[0]
-    if _is_rows(value):
-        yield from _of_objects(lambda: iter(value))
-    elif isinstance(value, dict) and value and all(map(_is_picture, value)):
-        yield ["path", "label"]
-        yield from ([name, _json_cell(label)] for name, label in value.items())
+    if (objects := _objects_in(value, path.name)) is not None:
+        yield from _of_objects(lambda: iter(objects))
+    elif isinstance(value, list) and value and all(map(_is_list_of_texts, value)):
+        yield from _with_names(iter(value), path, None)
     elif isinstance(value, dict) and (columns := _columns(value)):
         yield list(columns)
         yield from ([_json_cell(cell) for cell in row] for row in zip(*columns.values(), strict=True))
@@ -156,12 +216,58 @@ def _json_rows(path: Path) -> Iterator[list[str]]:
         )
 
 
+def _objects_in(value: object, source: str) -> list[dict[str, object]] | None:
+    """Return the rows that are objects; None where there are none."""
+    if (rows := exported_rows(value)) is not None:
+        return rows
+    if isinstance(value, dict):
+        value = _only_rows(value, source) or _of_pictures(value)
+    return value if isinstance(value, list) and _is_rows(value) else None
+
+
+def _of_pictures(value: dict[str, object]) -> list[dict[str, object]]:
+    """Return a row for each picture of {picture: label}, {picture: {…}} or {label: [picture, …]}; none for others."""
+    if all(map(is_picture_name, value)):
+        return [
+            {"path": name, **(about if isinstance(about, dict) else {"label": about})}
+            for name, about in value.items()
+        ]
+    if all(map(_are_pictures, value.values())):
+        return [
+            {"path": name, "label": label}
+            for label, names in value.items()
+            for name in names  # type: ignore[attr-defined]
+        ]
+    return []
+
+
+def _only_rows(value: dict[str, Any], source: str) -> list[dict[str, object]] | None:
+    """Return the rows in an object: its only array of objects, that of pictures and labels, or one for each split."""
+    found = {name: one for name, one in value.items() if _is_rows(one)}
+    splits = {name: words.split_of(name) for name in found}
+    if len(found) > 1 and len(found) == len(value) and all(splits.values()):
+        return [{"split": splits[name], **row} for name, rows in found.items() for row in rows]
+    if not found and _is_rows(about := list(value.values())) and names_labels(_names_in_rows(about), source):
+        return about  # as pandas writes it by rows: {"0": {"path": …, "label": …}, …}
+    if len(found) > 1:
+        found = {name: rows for name, rows in found.items() if names_labels(_names_in_rows(rows), source)}
+    return next(iter(found.values())) if len(found) == 1 else None
+
+
+def _names_in_rows(rows: list[dict[str, object]]) -> list[str]:
+    return next(_of_objects(lambda: iter(rows)), [])
+
+
+def _is_list_of_texts(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(one, str) for one in value)
+
+
+def _are_pictures(value: object) -> bool:
+    return _is_list_of_texts(value) and all(map(is_picture_name, value))  # type: ignore[call-overload]
+
+
 def _is_rows(value: object) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(one, dict) for one in value)
-
-
-def _is_picture(name: str) -> bool:
-    return name.lower().endswith(PICTURE_SUFFIXES)
 
 
 def _columns(value: dict[str, object]) -> dict[str, list[object]]:
@@ -195,14 +301,39 @@ def _excel_rows(path: Path, notes: list[str] | None) -> Iterator[list[str]]:
         found = [
             (sheet, row) for sheet in book.worksheets if (row := _header_row(sheet, path.name)) is not None
         ]
+        splits = [words.split_of(sheet.title) for sheet, _ in found]
+        if len(set(splits)) > 1 and None not in splits:
+            yield from _of_splits(found, splits, notes)
+            return
         for sheet, row in (
             found[:1] or [(sheet, 0) for sheet in book.worksheets if next(_cells(sheet), None)][:1]
         ):
             if notes is not None and len(book.sheetnames) > 1:
-                notes.append(f"read from the sheet {clipped(sheet.title)!r} of {len(book.sheetnames)}")
+                rest = ", ".join(repr(clipped(other.title)) for other, _ in found[1:])
+                also = f"; not read, though of pictures and labels, too: {rest}" if rest else ""
+                notes.append(f"read from the sheet {clipped(sheet.title)!r} of {len(book.sheetnames)}{also}")
             yield from _cells(sheet, row)
     finally:
         book.close()
+
+
+def _of_splits(
+    sheets: Sequence[tuple[Any, int]], splits: Sequence[str | None], notes: list[str] | None
+) -> Iterator[list[str]]:
+    """Yield the rows of sheets that are called train, test and the like, with a column of the split."""
+    if notes is not None:
+        notes.append(f"read from the sheets {', '.join(repr(clipped(sheet.title)) for sheet, _ in sheets)}")
+    objects: list[dict[str, object]] = []
+    for (sheet, start), split in zip(sheets, splits, strict=True):
+        rows = _cells(sheet, start)
+        header = next(rows, [])
+        for number, row in enumerate(rows, start=1):
+            if any(row[len(header) :]):
+                raise DataError(
+                    f"the sheet {clipped(sheet.title)!r} has more cells in row {number} than names of columns; mend it"
+                )
+            objects.append({"split": split, **dict(zip(header, row, strict=False))})
+    yield from _of_objects(lambda: iter(objects))
 
 
 def _header_row(sheet: Any, source: str) -> int | None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +26,7 @@ _AFFECTNET_PATH = "subdirectory_filepath"
 _SUFFIXES = (".jpg", ".png", ".jpeg")  # tried where a table's names have none
 _TRIED = 50  # paths looked at to find out where they start
 _WHOLE = re.compile(r"/|\\\\|[a-z]:[/\\]|[a-z0-9]{2,}://", re.IGNORECASE)  # a path from a root, an address
+_HASH = re.compile(r"^[0-9a-f]{8}-")
 _SUM_TOLERANCE = 0.02  # of shares that were rounded to two or three decimals
 _DEEPEST = 12  # folders of a path that are looked at
 
@@ -66,6 +69,7 @@ class _Rows:
             columns,
             split or "train",
         )
+        self._own_split = split
         self._split_in_paths = split is None and not config.split_column
         self._names = config.label_names
         self._affectnet = words.plain_column(header[columns.path]) == _AFFECTNET_PATH
@@ -174,7 +178,9 @@ class _Rows:
 
     def finished(self) -> Found:
         """Find out where the paths start, and say what was decided."""
-        base, notes = self._places()
+        place, notes = self._places()
+        base = _Alike.below(place, self._cells)
+        notes += [base.note()] if base.found else []
         files = [
             LabelledFile(base(cell), file.name, file.label, file.split, file.group, file.box, file.shares)
             for cell, file in zip(self._cells, self._files, strict=True)
@@ -269,13 +275,17 @@ class _Rows:
         if any(exists(start(cell)) for cell in first):
             return start, []
         tries = [_Base(self._base, suffix=suffix) for suffix in _SUFFIXES]
-        tries += [_Base(self._base, slashes=True), _Base(self._base, swap=True)]
+        tries += [_Base(self._base, slashes=True)]
         if not self._root_given:
             tries += [
                 _Base(folder, slashes=slashes) for folder in _below(self._base) for slashes in (False, True)
             ]
             tries += [_Base(folder, suffix=suffix) for folder in _below(self._base) for suffix in _SUFFIXES]
         found = [place for place in tries if any(exists(place(cell)) for cell in first)]
+        if self._own_split:  # the pictures of train.csv lie in train/, whatever test/ holds
+            found = [
+                place for place in found if words.split_of(place.folder.name) == self._own_split
+            ] or found
         if found and len({place.folder for place in found}) == 1:
             where = (
                 ""
@@ -292,6 +302,9 @@ class _Rows:
             )
         if any(exists(start(cell)) for cell in self._cells):
             return start, []
+        alike = _Alike.below(start, first)
+        if 2 * len(alike.found) >= len(first):
+            return start, []
         if not self._root_given and (named := _ByName.below(self._base, self._cells)):
             return named, [f"pictures found by their names below {plain_text(self._base.name)}/"]
         if shortened := self._shortened(first):
@@ -299,7 +312,11 @@ class _Rows:
             return shortened, [
                 f"the paths start elsewhere: {clipped(left)!r} is read as {clipped(_shown_below(kept, self._base))}"
             ]
-        if not self._root_given and (named := _ByName.below(self._base, self._cells, paths=True)):
+        named = None if self._root_given else _ByName.below(self._base, self._cells, paths=True)
+        if named or (
+            not self._root_given
+            and (named := _ByName.below(self._base, self._cells, paths=True, hashed=True))
+        ):
             first_kept = clipped(_shown_below(named(first[0]), self._base))
             return named, [
                 f"the paths start elsewhere: {clipped(first[0])!r} is read as {first_kept!r}, by its name"
@@ -376,21 +393,18 @@ def _equal_shares(labels: Sequence[str], classes: Sequence[str]) -> tuple[float,
 class _Base:
     """How a table's cell becomes a path: from a folder, with a suffix put on, with Windows' slashes turned.
 
-    drop: parts left out at its beginning. swap: small letters in its suffix become capitals, and the other way round.
+    drop: parts left out at its beginning.
     """
 
     folder: Path
     suffix: str = ""
     slashes: bool = False
     drop: int = 0
-    swap: bool = False
 
     def __call__(self, cell: str) -> Path:
         if self.drop:
             return self.folder.joinpath(*_parts(cell)[self.drop :])
-        stem, dot, suffix = cell.rpartition(".")
-        text = stem + dot + suffix.swapcase() if self.swap else cell
-        return self.folder / ((text.replace("\\", "/") if self.slashes else text) + self.suffix)
+        return self.folder / ((cell.replace("\\", "/") if self.slashes else cell) + self.suffix)
 
 
 @dataclass(frozen=True)
@@ -404,17 +418,20 @@ class _ByName:
         return self.places.get(cell, self.folder / cell)
 
     @classmethod
-    def below(cls, folder: Path, cells: Sequence[str], *, paths: bool = False) -> _ByName | None:
+    def below(
+        cls, folder: Path, cells: Sequence[str], *, paths: bool = False, hashed: bool = False
+    ) -> _ByName | None:
         """Look for names below a folder; None where less than half are there, or one lies in several places.
 
         paths: whether names of whole paths or addresses count (Label Studio's /data/upload/1/a.jpg): no two may have
-        the same, and all must be there.
+        the same, and all must be there. hashed: without the mark that Label Studio puts before what is uploaded.
         """
         if paths and not all(map(_WHOLE.match, cells)):
             return None
         wanted: dict[str, list[str]] = {}
         for cell in dict.fromkeys(cells):
-            wanted.setdefault(PureWindowsPath(cell).name, []).append(cell)
+            name = PureWindowsPath(cell.rpartition("?d=")[2] if paths else cell).name
+            wanted.setdefault(_HASH.sub("", name) if hashed else name, []).append(cell)
         if any(own != [name] and not (paths and len(own) == 1) for name, own in wanted.items()):
             return None
         places: dict[str, Path] = {}
@@ -424,6 +441,57 @@ class _ByName:
                     return None
                 places[own[0]] = path
         return cls(folder, places) if len(places) * (1 if paths else 2) >= len(wanted) else None
+
+
+@dataclass(frozen=True)
+class _Alike:
+    """Pictures that lie under another spelling than a table has: capitals, forms of accents, a suffix left out.
+
+    Tables come from systems that do not tell IMG/1.JPG from img/1.jpg, or that write é as two letters.
+    """
+
+    place: _Base | _ByName
+    found: dict[str, Path]
+
+    @property
+    def folder(self) -> Path:
+        return self.place.folder
+
+    def __call__(self, cell: str) -> Path:
+        return self.found.get(cell) or self.place(cell)
+
+    def note(self) -> str:
+        cell, path = next(iter(self.found.items()))
+        return (
+            f"{len(self.found):,} paths are found under another spelling, such as {clipped(plain_text(cell))!r} as "
+            f"{clipped(_shown_below(path, self.folder))!r}"
+        )
+
+    @classmethod
+    def below(cls, place: _Base | _ByName, cells: Sequence[str]) -> _Alike:
+        """Look for the pictures of a table that are not at their place; of two that are alike none is taken."""
+        missing = [cell for cell in dict.fromkeys(cells) if not exists(place(cell))]
+        suffix = place.suffix if isinstance(place, _Base) else ""  # of the others; these may have another one
+        wanted = {
+            cell: key.removesuffix(suffix)
+            for cell in missing
+            if (key := _spelling(place(cell), place.folder))
+        }
+        if not wanted:
+            return cls(place, {})
+        there: dict[str, list[Path]] = {}
+        for path in list_pictures(place.folder).pictures:
+            key = _spelling(path, place.folder)
+            for one in {key, key.rpartition(".")[0]}:
+                there.setdefault(one, []).append(path)
+        alike = {cell: there.get(key, []) for cell, key in wanted.items()}
+        return cls(place, {cell: paths[0] for cell, paths in alike.items() if len(paths) == 1})
+
+
+def _spelling(path: Path, folder: Path) -> str:
+    """Return a path below a folder without what systems do not tell apart; '' for one that leads elsewhere."""
+    below = os.path.relpath(path, folder)
+    return "" if below.startswith("..") else unicodedata.normalize("NFC", Path(below).as_posix()).casefold()
 
 
 def exists(path: Path) -> bool:

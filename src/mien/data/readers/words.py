@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from mien.errors import DataError
 from mien.files import plain_text
+from mien.images.listing import is_picture_name
 from mien.labels import is_expression
 
 _NAMED, _LONGEST = 12, 24  # columns in a message, before 'and more'; letters of each
@@ -49,12 +50,16 @@ _GLUED = re.compile(
 PATH_COLUMNS = (
     "path", "file", "image", "filename", "file_name", "filepath", "file_path", "image_path", "imagepath", "img_path",
     "pth", "img", "picture", "photo", "image_name", "imagename", "img_name", "image_file", "image_id", "images",
-    "subdirectory_filepath", "relative_path", "name",
+    "image_filename", "img_file", "photo_path", "picture_path", "face_path", "paths", "files", "filepaths",
+    "file_paths", "filenames", "file_names", "image_paths", "subdirectory_filepath", "relative_path", "name",
 )  # fmt: skip
 LABEL_COLUMNS = (
     "label", "emotion", "class", "expression", "labels", "emotions", "class_name", "label_name", "emotion_label",
     "expression_label", "category", "target", "facial_expression", "class_label", "feeling", "mood", "y", "choice",
+    "emotion_name", "expression_name", "emotion_class", "category_name", "emotion_id", "expression_id", "label_id",
+    "class_id", "category_id",
 )  # fmt: skip
+LABEL_COLUMNS_BESIDE_X = tuple(name for name in LABEL_COLUMNS if name != "y")
 SPLIT_COLUMNS = (
     "split", "usage", "set", "subset", "partition", "phase", "fold_name", "data_split", "dataset_split", "train_test",
     "purpose", "mode", "stage",
@@ -124,12 +129,31 @@ def split_of(word: str) -> str | None:
     plain = word.strip().lower()
     if plain in SPLIT_WORDS:
         return SPLIT_WORDS[plain]
-    parts = [part for part in re.split(r"[^a-z]+", _spaced(word)) if part]
-    glued = [_GLUED.sub(r"\1", part) for part in parts]
-    meant = {SPLIT_WORDS[part] for part in glued if part in SPLIT_WORDS}
-    if len(meant) != 1 or any(part not in SPLIT_WORDS and part not in _FILLERS for part in glued):
+    parts = _parts_of(word)
+    if any(part not in SPLIT_WORDS and part not in _FILLERS for part in parts):
         return None
-    return meant.pop()
+    return _only_split(parts)
+
+
+def split_in(name: str) -> str | None:
+    """Return the only split that a word of a name means, whatever the others are (train_augmented); None for none.
+
+    For names that are no guess, as those beside them have such words, too.
+
+    >>> split_in("train_aug"), split_in("happy test"), split_in("train-test"), split_in("trained")
+    ('train', 'test', None, None)
+    """
+    return _only_split(_parts_of(name))
+
+
+def _parts_of(word: str) -> list[str]:
+    parts = [part for part in re.split(r"[^a-z]+", _spaced(word)) if part]
+    return [_GLUED.sub(r"\1", part) for part in parts]
+
+
+def _only_split(parts: Sequence[str]) -> str | None:
+    meant = {SPLIT_WORDS[part] for part in parts if part in SPLIT_WORDS}
+    return meant.pop() if len(meant) == 1 else None
 
 
 def _spaced(word: str) -> str:
@@ -166,6 +190,11 @@ def pick_column(header: Sequence[str], names: Sequence[str]) -> int | None:
     """Return the place of the first of `names` in a table's header, whatever its blanks and capitals."""
     plain = [plain_column(word) for word in header]
     return next((plain.index(name) for name in names if name in plain), None)
+
+
+def label_names(header: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of a column of labels, the likeliest first; 'y' is none beside 'x', where it is a place."""
+    return LABEL_COLUMNS if pick_column(header, ["x"]) is None else LABEL_COLUMNS_BESIDE_X
 
 
 def group_column(word: str) -> str:
@@ -219,6 +248,11 @@ def shown_columns(header: Sequence[str]) -> str:
 def _no_column(header: Sequence[str], names: Sequence[str], source: str, option: str) -> str:
     if not any(word.strip() for word in header):
         return f"{source} is empty or begins with an empty line; its first line must name the columns"
+    if any(map(is_picture_name, header)):
+        return (
+            f"{source} does not name its columns: its first line is a picture's ({shown_columns(header)}); put a line "
+            "above it that names them, such as: path,label"
+        )
     wanted = " or ".join(names[:4]) + (" or the like" if len(names) > 4 else "")
     rest = f", or name the column with {option}" if option else ""
     return (
@@ -248,9 +282,12 @@ def as_number(label: str) -> str:
 def as_float(cell: str) -> float:
     """Return a number, with a decimal comma as well: 0,5 as spreadsheets write it in half of Europe. ValueError.
 
-    >>> as_float("0.5"), as_float("0,5")
-    (0.5, 0.5)
+    Of a percentage the number before the sign.
+
+    >>> as_float("0.5"), as_float("0,5"), as_float("60 %")
+    (0.5, 0.5, 60.0)
     """
+    cell = cell.strip().removesuffix("%")
     return float(cell.replace(",", ".") if re.fullmatch(r"\s*-?\d*,\d+\s*", cell) else cell)
 
 
