@@ -80,6 +80,28 @@ def test_classes_for_many_faces_are_one_answer(server: Labelling) -> None:
     assert "cem" not in server.state()["people"]
 
 
+def test_what_is_sent_again_under_one_key_counts_once(server: Labelling) -> None:
+    def told_twice(path: str, key: str, **body: object) -> dict:
+        first, again = (server.post(path, who="dot", idempotency_key=key, **body) for _ in range(2))
+        assert (first.status, again.status) == (200, 200)
+        assert first.json["seq"] == again.json["seq"], "nothing was added"
+        return again.json
+
+    told_twice("/v1/answers", "1", faces=["id-012"], action="label", **{"class": "calm"})
+    told_twice("/v1/answers", "2", labels={"id-012": "bored", "id-013": "fresh"})
+    told_twice("/v1/classes", "3", action="rename", name="fresh", to="freshest")
+    undone = told_twice("/v1/undo", "4")
+    assert (undone["undone"], undone["class"]) == ("rename", "fresh")
+    undone = told_twice("/v1/undo", "5")
+    assert (undone["undone"], undone["faces"]) == ("label", [12, 13]), "also where a class came with it"
+    assert answers(server.state())[12] == ("calm", "", {"dot": "calm"})
+    told_twice("/v1/undo", "6")
+    assert "dot" not in server.state()["people"]
+    for key in (7, "k" * 101):
+        wrong = server.post("/v1/undo", who="dot", idempotency_key=key)
+        assert wrong.status == 422 and wrong.line.startswith("idempotency_key: ")
+
+
 def test_classes_come_go_by_other_names_and_merge(server: Labelling) -> None:
     server.say("ann", ["id-010"], "label", "開心, very\n")
     assert answers(server.state())[10][0] == "開心, very"

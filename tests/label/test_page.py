@@ -263,6 +263,44 @@ def test_what_is_said_while_the_server_is_out_of_reach_is_stored_later(
             page.goto("about:blank")
 
 
+def test_an_answer_whose_reply_was_lost_is_stored_once(
+    browser: Any, folder: Path, start_label: StartLabel
+) -> None:
+    """It reaches the server and is stored; the reply breaks off, so the page sends it again."""
+    lost: list[str] = []
+
+    def lose_the_first(route: Any) -> None:
+        answer = route.fetch()
+        assert answer.status == 200
+        if route.request.url in lost:
+            route.fulfill(response=answer)
+        else:
+            lost.append(route.request.url)
+            route.abort("connectionreset")
+
+    with (
+        start_label(folder, "--no-learn", "--classes", "calm,bored") as server,
+        opened(browser, server, out_of_reach=True) as page,
+    ):
+        for address in ("answers", "undo", "classes"):
+            page.route(f"**/v1/{address}", lose_the_first)
+        page.keyboard.press("1")
+        until(page, STORED)
+        session = server.state()["session"]
+        history = server.ask("GET", f"/v1/history/0?session={session}").json["history"]
+        assert [(one["who"], one["class"]) for one in history] == [("ann", "calm")]
+        page.keyboard.press("2")
+        until(page, f"{STORED} && document.querySelector('#face-1 .says').textContent === 'bored'")
+        page.keyboard.press("z")  # its reply is lost as well
+        until(page, "document.getElementById('status').textContent === 'Taken back: bored'")
+        assert server.state()["people"] == {"ann": 1}, "one press takes back one answer"
+        page.keyboard.press("n")
+        page.fill("#class-name", "keen")
+        page.keyboard.press("Enter")
+        until(page, "document.querySelectorAll('.chip').length === 3 && document.getElementById('notice').hidden")
+        assert len(lost) == 3
+
+
 def test_why_an_answer_was_refused_is_told_until_one_is_stored(
     browser: Any, folder: Path, start_label: StartLabel
 ) -> None:

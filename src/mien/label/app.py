@@ -49,6 +49,8 @@ _REPORT_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox; frame-ancestors 'none'"
 )
 
+_LONGEST_KEY = 100
+
 router = APIRouter(prefix="/v1")
 
 
@@ -172,7 +174,11 @@ async def changes(request: Request, since: int = 0, who: str = "") -> Response:
 
 @router.post("/answers")
 async def answers(request: Request) -> Response:
-    """Store an answer: {who, faces, action, class, target}, or {who, labels: {id: class}}; on disk when answered."""
+    """Store an answer: {who, faces, action, class, target}, or {who, labels: {id: class}}; on disk when answered.
+
+    As everything that stores something, it may bring an idempotency_key, unlike any other: sent again under the same, it
+    is stored once.
+    """
     service, body = _service(request), await _body(request)
     if "labels" in body:
         return await _label_each(service, body)
@@ -181,22 +187,22 @@ async def answers(request: Request) -> Response:
     ids = body.get("faces")
     if not isinstance(ids, list) or not all(isinstance(one, str) for one in ids):
         raise ApiError("faces: a list of ids is needed", 422)
-    since = _since(body)
+    since, key = _since(body), _key(body)
 
     def store() -> dict[str, Any]:
-        service.wall.answer(ids, who, action, class_ or None, target)
+        service.wall.answer(ids, who, action, class_ or None, target, key)
         return {**service.wall.changes(since, who), **_aside(service)}
 
     return await _json(store)
 
 
 async def _label_each(service: LabelService, body: dict[str, Any]) -> Response:
-    who, since, labels = _text(body, "who"), _since(body), body["labels"]
+    who, since, key, labels = _text(body, "who"), _since(body), _key(body), body["labels"]
     if not isinstance(labels, dict) or not all(isinstance(label, str) for label in labels.values()):
         raise ApiError("labels: an object from ids to classes is needed", 422)
 
     def store() -> dict[str, Any]:
-        service.wall.label_each(labels, who)
+        service.wall.label_each(labels, who, key)
         return {**service.wall.changes(since, who), **_aside(service)}
 
     return await _json(store)
@@ -206,9 +212,9 @@ async def _label_each(service: LabelService, body: dict[str, Any]) -> Response:
 async def undo(request: Request) -> Response:
     """Take back what a person did last: {who}."""
     service, body = _service(request), await _body(request)
-    who, since = _text(body, "who"), _since(body)
+    who, since, key = _text(body, "who"), _since(body), _key(body)
     return await _json(
-        lambda: {**service.wall.undo(who), **service.wall.changes(since, who), **_aside(service)}
+        lambda: {**service.wall.undo(who, key), **service.wall.changes(since, who), **_aside(service)}
     )
 
 
@@ -217,10 +223,10 @@ async def classes(request: Request) -> Response:
     """Add, rename or merge classes: {who, action, name, to}."""
     service, body = _service(request), await _body(request)
     who, action, name, to = (_text(body, key, "") for key in ("who", "action", "name", "to"))
-    since = _since(body)
+    since, key = _since(body), _key(body)
 
     def edit() -> dict[str, Any]:
-        service.wall.edit_classes(who, action, name, to)
+        service.wall.edit_classes(who, action, name, to, key)
         return {**service.wall.changes(since, who), **_aside(service)}
 
     return await _json(edit)
@@ -393,3 +399,10 @@ def _text(body: dict[str, Any], key: str, default: str | None = None) -> str:
 def _since(body: dict[str, Any]) -> int:
     value = body.get("since", 0)
     return value if isinstance(value, int) else 0
+
+
+def _key(body: dict[str, Any]) -> str:
+    key = _text(body, "idempotency_key", "")
+    if len(key) > _LONGEST_KEY:
+        raise ApiError(f"idempotency_key: at most {_LONGEST_KEY} letters are taken, got {len(key)}", 422)
+    return key

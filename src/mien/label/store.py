@@ -52,6 +52,9 @@ CREATE TRIGGER answers_remain BEFORE DELETE ON answers BEGIN SELECT RAISE(ABORT,
 -- What the table's labels were when mien last wrote it; previous: until that writing is known to have succeeded.
 CREATE TABLE written (face TEXT PRIMARY KEY, label TEXT NOT NULL, previous TEXT) WITHOUT ROWID;
 """
+# Which batch was stored under a key. A file from before it has none until it is opened for writing; an older mien takes no
+# notice of it.
+_KEYS = "CREATE TABLE IF NOT EXISTS idempotency_keys (key TEXT PRIMARY KEY, batch INTEGER NOT NULL) WITHOUT ROWID"
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,7 @@ class Store:
         self.path = path
         self._connection, self._writable = connection, writable
         self._lock = threading.RLock()
+        self._key = ""
         self._seen = 0
         self._rows: list[Row] = []
         self._of_face: dict[str, list[Row]] = {}
@@ -102,6 +106,7 @@ class Store:
                 _check(path, connection)
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute("PRAGMA synchronous = FULL")
+                connection.execute(_KEYS)
                 store = cls(path, connection, writable=True)
                 store.refresh()
             except BaseException:
@@ -152,6 +157,27 @@ class Store:
         return self._seen
 
     # Saying something
+
+    @contextmanager
+    def under(self, key: str) -> Iterator[bool]:
+        """Store what the block says under a key of its sender's, who may have to send it again: no reply came.
+
+        Yields whether something was stored under that key before, by whichever process; the block then says nothing.
+        key: unlike any other; empty for none.
+        """
+        with self._lock, _worded(self.path):
+            before, self._key = self._key, key
+            try:
+                yield bool(key) and self._stored_under(key) is not None
+            finally:
+                self._key = before
+
+    def undone_under(self, key: str) -> tuple[Row | None, set[str]]:
+        """Return what `undo` returned when it was called under a key."""
+        with self._lock, _worded(self.path):
+            self.refresh()
+            undo = next((row for row in self._rows if row.batch == self._stored_under(key)), None)
+            return self._batch(int(undo.target or 0)) if undo else (None, set())
 
     def answer(
         self, faces: Sequence[str], who: str, action: str, class_: str | None = None, target: str = ""
@@ -213,7 +239,8 @@ class Store:
     def undo(self, who: str) -> tuple[Row | None, set[str]]:
         """Take back what a person said last and has not taken back yet, however long ago.
 
-        Returns the first row of it, None where nothing is left, and the ids of the faces that are concerned.
+        Returns the first row of it (of those about faces, where there are any), None where nothing is left, and the ids of
+        the faces that are concerned.
         """
         who = person_name(who)
         with self._lock:
@@ -229,7 +256,7 @@ class Store:
             if last is None:
                 return None, set()
             changed = self._add(who, [("", UNDO, None, str(last.batch))])
-            return next(row for row in self._rows if row.batch == last.batch), changed
+            return self._batch(last.batch)[0], changed
 
     def refresh(self) -> set[str]:
         """Take in what others wrote; returns the ids of the faces about which something else may now be true."""
@@ -361,12 +388,30 @@ class Store:
             raise OutputError(f"{self.path} was opened for reading; open it with Store.open")
         at = datetime.now(UTC).isoformat(timespec="milliseconds")
         with self._transaction() as connection:
+            if self._key and self._stored_under(self._key) is not None:
+                return self.refresh()  # by another process, since the block began
             ((last,),) = connection.execute("SELECT coalesce(max(seq), 0) FROM answers")
+            if self._key:
+                connection.execute("INSERT INTO idempotency_keys VALUES (?, ?)", (self._key, last + 1))
             connection.executemany(
                 "INSERT INTO answers (batch, face, who, at, action, class, target) VALUES (?, ?, ?, ?, ?, ?, ?)",
                 [(last + 1, face, who, at, action, class_, target) for face, action, class_, target in rows],
             )
         return self.refresh()
+
+    def _stored_under(self, key: str) -> int | None:
+        """Return the batch that was stored under a key; None: nothing was."""
+        found = self._connection.execute("SELECT batch FROM idempotency_keys WHERE key = ?", (key,)).fetchone()
+        return None if found is None else int(found[0])
+
+    def _batch(self, number: int) -> tuple[Row | None, set[str]]:
+        """Return the first row of what was said at one press of a key, of those about faces where there are any.
+
+        And the ids of the faces that it is about.
+        """
+        rows = [row for row in self._rows if row.batch == number]
+        about_faces = [row for row in rows if row.face]
+        return next(iter(about_faces or rows), None), {row.face for row in about_faces}
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:

@@ -6,7 +6,8 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -92,24 +93,28 @@ class Wall:
         """Return the status that holds: what people said counts more than what the detector thought."""
         return self.agreed(face).status_over(face.status)
 
-    # What the page does
+    # What the page does. key: under which it sends what it says, again where no reply came: stored once, `Store.under`.
 
-    def answer(self, faces: Sequence[str], who: str, action: str, class_: str | None, target: str) -> None:
+    def answer(
+        self, faces: Sequence[str], who: str, action: str, class_: str | None, target: str, key: str = ""
+    ) -> None:
         """Store an answer about faces, by id; see Store.answer."""
-        self._check([*faces, *([target] if target else [])])
-        with self._lock:
-            self._changed(self.store.answer(faces, who, action, class_, target))
+        with self._once(key) as new:
+            if new:
+                self._check([*faces, *([target] if target else [])])
+                self._changed(self.store.answer(faces, who, action, class_, target))
 
-    def label_each(self, labels: Mapping[str, str], who: str) -> None:
+    def label_each(self, labels: Mapping[str, str], who: str, key: str = "") -> None:
         """Store classes for faces, by id, as one answer."""
-        self._check(labels)
-        with self._lock:
-            self._changed(self.store.label_each(labels, who))
+        with self._once(key) as new:
+            if new:
+                self._check(labels)
+                self._changed(self.store.label_each(labels, who))
 
-    def undo(self, who: str) -> dict[str, Any]:
+    def undo(self, who: str, key: str = "") -> dict[str, Any]:
         """Take back what a person did last; says what it was, and about which faces."""
-        with self._lock:
-            row, changed = self.store.undo(who)
+        with self._once(key) as new:
+            row, changed = self.store.undo(who) if new else self.store.undone_under(key)
             self._changed(changed)
         if row is None:
             return {"undone": None, "faces": []}
@@ -119,9 +124,11 @@ class Wall:
             "faces": sorted(self.place[face] for face in changed if face in self.place) if row.face else [],
         }
 
-    def edit_classes(self, who: str, action: str, name: str, to: str) -> None:
+    def edit_classes(self, who: str, action: str, name: str, to: str, key: str = "") -> None:
         """Add, rename or merge classes."""
-        with self._lock:
+        with self._once(key) as new:
+            if not new:
+                return
             if action == "add":
                 self.store.add_classes([name], who)
                 self._changed(set())
@@ -131,6 +138,14 @@ class Wall:
                 self._changed(self.store.merge(name, to, who))
             else:
                 raise ConfigError(f"classes can be added, renamed and merged; got {clipped(action)!r}")
+
+    @contextmanager
+    def _once(self, key: str) -> Iterator[bool]:
+        """Yield whether what the block stores is new; where it is not, it says nothing and what others said is taken in."""
+        with self._lock, self.store.under(key) as stored:
+            if stored and (changed := self.store.refresh()):
+                self._changed(changed)
+            yield not stored
 
     def _check(self, faces: Collection[str]) -> None:
         if not faces:

@@ -93,13 +93,10 @@ function tellOf(places, aboutOf, body) {
   const before = places.map((place) => [state.label[place], state.status[place], state.people[place]]);
   for (const place of places) foresee(place, aboutOf(place));
   emit("answers", new Set(places));
-  return send("v1/answers", { who, ...body }, {
-    lasting: true,
-    takeBack: () => {
-      if (session !== state.session) return; // the faces were loaded anew, without it
-      places.forEach((place, number) => { [state.label[place], state.status[place], state.people[place]] = before[number]; });
-      emit("answers", new Set(places));
-    },
+  return send("v1/answers", { who, ...body }, () => {
+    if (session !== state.session) return; // the faces were loaded anew, without it
+    places.forEach((place, number) => { [state.label[place], state.status[place], state.people[place]] = before[number]; });
+    emit("answers", new Set(places));
   });
 }
 
@@ -118,32 +115,35 @@ export const editClasses = (about) => send("v1/classes", about);
 
 let queue = Promise.resolve(); // one after the other, in the order of the keys
 
-/** lasting: sent again until the server answers; said twice is as said once. Undo is not: it could take back two. */
-function send(path, body, { lasting = false, takeBack = () => {} } = {}) {
+/** Send again until the server answers: it may have stored what it could not reply to, and stores nothing twice under one key. */
+function send(path, body, takeBack = () => {}) {
+  const key = [...crypto.getRandomValues(new Uint32Array(4))].map((part) => part.toString(36)).join("-");
+  const said = { who: state.who, idempotency_key: key, ...body };
   state.waiting += 1;
   emit("progress");
   const sent = queue.then(async () => {
     const begun = performance.now();
+    let told;
     try {
-      const answer = await (lasting ? askUntilAnswered : ask)(path, {
-        method: "POST", body: JSON.stringify({ who: state.who, since: state.seq, ...body }), type: "application/json",
-      });
-      const told = await answer.json();
-      state.storedIn = performance.now() - begun;
-      state.waiting -= 1;
-      refused = "";
-      await accept(told);
-      tellTrouble();
-      return told;
+      told = await askUntilAnswered(path, () => ({ method: "POST", body: JSON.stringify({ since: state.seq, ...said }), type: "application/json" }));
     } catch (error) {
       state.waiting -= 1;
       takeBack();
       emit("progress");
-      const line = error instanceof Problem ? error.message : String(error);
-      if (error.status) refused = line;
-      emit("trouble", line);
+      refused = error.message;
+      tellTrouble();
       return null;
     }
+    state.storedIn = performance.now() - begun;
+    state.waiting -= 1;
+    refused = "";
+    try {
+      await accept(told);
+      tellTrouble();
+    } catch (error) { // of loading the faces anew: what was said is stored, and the next news try again
+      emit("trouble", error.message);
+    }
+    return told;
   });
   queue = sent;
   return sent;
@@ -152,10 +152,11 @@ function send(path, body, { lasting = false, takeBack = () => {} } = {}) {
 async function askUntilAnswered(path, options) {
   for (;;) {
     try {
-      return await ask(path, options);
+      return await (await ask(path, options())).json();
     } catch (error) {
-      if (!NO_ANSWER.has(error.status)) throw error;
-      emit("trouble", `${error.message} What you say meanwhile waits in this page (${state.waiting}) and is stored once it answers.`);
+      if (error instanceof Problem && !NO_ANSWER.has(error.status)) throw error;
+      const line = error instanceof Problem ? error.message : "The server's answer broke off.";
+      emit("trouble", `${line} What you say meanwhile waits in this page (${state.waiting}) and is stored once it answers.`);
       await new Promise((resolve) => setTimeout(resolve, POLL_MS));
     }
   }
