@@ -69,7 +69,8 @@ def opened(
     page.on("dialog", lambda dialog: trouble.append(f"dialog {dialog.message}"))
     page.add_init_script(f"if (location.host) localStorage.setItem('mien-label-who', '{who}')")
     page.goto(f"http://127.0.0.1:{server.port}/")
-    page.wait_for_selector(".tile img[src], #empty:not([hidden])")
+    # The first that fits is waited for, and a tile that is kept for later use stays hidden however long one waits.
+    page.wait_for_selector(".tile:not([hidden]) img[src], #empty:not([hidden])")
     yield page
     fits = page.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
     context.close()
@@ -370,6 +371,38 @@ def test_a_phone(browser: Any, folder: Path, start_label: StartLabel) -> None:
         page.fill("#find-name", "ss 21")
         page.keyboard.press("Enter")
         until(page, "[...document.querySelectorAll('.says')].some((one) => one.textContent === 'class 21')")
+
+
+def test_a_press_is_about_the_face_under_it_also_where_the_wall_is_laid_out_anew_meanwhile(
+    browser: Any, folder: Path, start_label: StartLabel
+) -> None:
+    """Tiles are used again for other faces: by number, the tile that was pressed shows another face at the end."""
+    with start_label(folder, "--no-learn", "--classes", "calm") as server, opened(browser, server) as page:
+        box = page.locator("#face-3").bounding_box()
+        page.mouse.move(box["x"] + 20, box["y"] + 20)
+        page.mouse.down()
+        for width in (1180, 1000):
+            page.set_viewport_size({"width": width, "height": 700})
+            page.wait_for_timeout(100)
+        page.mouse.up()
+        assert page.get_attribute(".tile.here", "id") == "face-3"
+
+
+def test_the_wall_stays_where_it_was_while_another_view_is_shown(
+    browser: Any, folder: Path, start_label: StartLabel
+) -> None:
+    with start_label(folder, "--no-learn", "--classes", "calm") as server, opened(browser, server) as page:
+        page.evaluate("document.getElementById('size').value = 320")
+        page.keyboard.press("+")
+        page.keyboard.press("End")
+        before = page.evaluate("document.getElementById('wall').scrollTop")
+        assert before > 300
+        page.click("#tab-check")
+        page.wait_for_timeout(200)
+        page.click("#tab-faces")
+        page.wait_for_timeout(200)
+        assert page.evaluate("document.getElementById('wall').scrollTop") == before
+        assert page.is_visible("#face-23 img")
 
 
 def test_a_wall_of_thousands_has_no_holes(browser: Any, tmp_path: Path, start_label: StartLabel) -> None:

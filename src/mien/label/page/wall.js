@@ -122,6 +122,7 @@ export class Wall {
   // Where things are
 
   measure() {
+    if (!this.scroller.clientWidth) return; // another view is shown; where the wall is scrolled to stays
     const wide = this.scroller.clientWidth - 2 * GAP;
     this.columns = Math.max(1, Math.floor((wide + GAP) / (this.size + GAP)));
     this.side = Math.floor((wide + GAP) / this.columns) - GAP;
@@ -132,8 +133,12 @@ export class Wall {
     this.ratio = Math.max(1, this.tall / TALLEST_PX);
     this.canvas.style.height = `${Math.ceil(this.tall / this.ratio)}px`;
     this.scroller.style.setProperty("--side", `${this.side}px`);
-    useCrops(this.side, (place) => this.repaintOne(place));
-    this.drop();
+    const laidOut = `${this.columns} ${this.side} ${devicePixelRatio}`;
+    if (laidOut !== this.laidOut) { // a window that only grew higher leaves the tiles where they are
+      this.laidOut = laidOut;
+      useCrops(this.side, (place) => this.repaintOne(place));
+      this.drop();
+    }
     this.draw();
   }
 
@@ -249,11 +254,11 @@ export class Wall {
     };
     this.scroller.addEventListener("pointerdown", (event) => {
       if (event.button !== 0 || event.clientX > this.scroller.getBoundingClientRect().left + this.scroller.clientWidth) return;
-      const tile = event.target.closest?.(".tile");
-      press = { tile, touch: event.pointerType === "touch", from: at(event), moved: false, add: event.shiftKey || event.ctrlKey || event.metaKey };
+      const place = event.target.closest?.(".tile")?.place; // now: tiles are used again for other faces
+      press = { place, touch: event.pointerType === "touch", from: at(event), moved: false, add: event.shiftKey || event.ctrlKey || event.metaKey };
       if (press.touch) {
         press.hold = setTimeout(() => {
-          if (tile && press) { this.go(this.where.get(tile.place), { quiet: true }); this.events.opened(tile.place); press = null; }
+          if (press && this.where.has(place)) { this.go(this.where.get(place), { quiet: true }); this.events.opened(place); press = null; }
         }, HOLD_MS);
       }
     });
@@ -275,13 +280,14 @@ export class Wall {
     addEventListener("pointerup", (event) => {
       if (!press) return;
       clearTimeout(press.hold);
-      const { tile, moved, touch } = press;
+      const { place, moved, touch } = press;
       press = null;
       this.rubber.hidden = true;
       if (moved) return;
-      if (!tile) { if (!touch) this.choose([]); return; }
-      const number = this.where.get(tile.place);
-      if (touch || event.ctrlKey || event.metaKey) this.toggle(tile.place);
+      if (place === undefined) { if (!touch) this.choose([]); return; }
+      const number = this.where.get(place);
+      if (number === undefined) return; // it went out of the view while it was pressed
+      if (touch || event.ctrlKey || event.metaKey) this.toggle(place);
       else if (event.shiftKey) this.go(number, { choose: true, quiet: true });
       else this.go(number, { quiet: true });
     });
