@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import io
 import os
 import signal
 import sqlite3
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -324,17 +325,70 @@ def test_what_cannot_be_opened_is_one_line(folder: Path, capsys: pytest.CaptureF
     assert "the name of a class has 1 to 100 letters" in line(str(folder), "--classes", "x" * 300)
 
 
-def test_faces_that_are_added_meanwhile_appear(folder: Path, start_label: StartLabel) -> None:
-    with start_label(folder, "--no-learn") as server:
-        before = server.state()
-        other = FaceSet.open(folder)
+def news(server: Labelling, since: int) -> dict:
+    return server.ask("GET", f"/v1/changes?since={since}").json
 
+
+def waited(what: Callable[[], bool], seconds: float = 60) -> None:
+    ends = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < ends
+        time.sleep(0.2)
+
+
+def test_what_is_written_to_the_table_meanwhile_shows_by_itself(
+    folder: Path, start_label: StartLabel
+) -> None:
+    """Faces that `mien faces` adds, and labels that are edited by hand: nobody need answer anything first."""
+    with start_label(folder, "--no-learn", "--classes", "calm") as server:
+        before = server.state()
+        server.say("ann", ["id-003"], "label", "calm")
+        other = FaceSet.open(folder)
         other.add([dataclasses.replace(other.faces[0], id="new", file="crops/001.png")])
         other.write()
-        server.say("ann", ["id-000"], "label", "calm")
-        ends = time.monotonic() + 30
-        while (after := server.state())["session"] == before["session"]:
-            assert time.monotonic() < ends
-            time.sleep(0.2)
-        assert after["id"][-1] == "new"
+        waited(lambda: news(server, 0)["session"] != before["session"])
+        after = server.state()
+        assert after["id"] == [*before["id"], "new"]
         assert server.say("ann", ["new"], "label", "calm").status == 200
+        waited(lambda: FaceSet.open(folder)["new"].label == "calm" and ",calm," in table(folder))
+
+        lines = table(folder).splitlines(keepends=True)
+        column = next(csv.reader(lines[:1])).index("label")
+        cells = next(csv.reader([lines[8]]))
+        assert (cells[0], cells[column]) == ("id-007", "")
+        cells[column] = "typed"
+        rows = io.StringIO()
+        csv.writer(rows, lineterminator="\n").writerow(cells)
+        (folder / "faces.csv").write_text("".join([*lines[:8], rows.getvalue(), *lines[9:]]), "utf-8")
+        waited(lambda: answers(news(server, 0)).get(7, ("",))[0] == "typed")
+        assert "typed" in server.state()["classes"]
+        assert server.state()["session"] == after["session"], "the places of the faces are as they were"
+
+
+def table(folder: Path) -> str:
+    return (folder / "faces.csv").read_text("utf-8")
+
+
+def test_rows_that_vanish_or_cannot_be_read_are_told_and_cost_no_answer(
+    folder: Path, start_label: StartLabel
+) -> None:
+    with start_label(folder, "--no-learn", "--classes", "calm,bored") as server:
+        session = server.state()["session"]
+        server.say("ann", ["id-003", "id-020"], "label", "calm")
+        waited(lambda: ",calm," in table(folder))
+        whole = table(folder)
+        (folder / "faces.csv").write_text("no table", "utf-8")
+        waited(lambda: "faces.csv is no table of a face set" in news(server, 0)["problem"])
+        assert server.state()["session"] == session, "what was there stays"
+        assert server.say("ann", ["id-004"], "label", "bored").status == 200
+        lines = whole.splitlines(keepends=True)
+        (folder / "faces.csv").write_text("".join([*lines[:1], *lines[11:]]), "utf-8")
+        waited(lambda: news(server, 0)["session"] != session)
+        state = server.state()
+        assert state["id"] == [f"id-{number:03}" for number in range(10, 24)]
+        assert answers(news(server, 0)) == {10: ("calm", "", {"ann": "calm"})}, "by the places of now"
+        waited(lambda: news(server, 0)["problem"] == "")
+        assert server.say("ann", ["id-003"], "label", "bored").status == 422
+        (folder / "faces.csv").write_text(whole, "utf-8")
+        waited(lambda: len(server.state()["id"]) == 24)
+        assert answers(server.state())[4][0] == "bored"

@@ -298,7 +298,10 @@ def test_an_answer_whose_reply_was_lost_is_stored_once(
         page.keyboard.press("n")
         page.fill("#class-name", "keen")
         page.keyboard.press("Enter")
-        until(page, "document.querySelectorAll('.chip').length === 3 && document.getElementById('notice').hidden")
+        until(
+            page,
+            "document.querySelectorAll('.chip').length === 3 && document.getElementById('notice').hidden",
+        )
         assert len(lost) == 3
 
 
@@ -403,6 +406,38 @@ def test_the_wall_stays_where_it_was_while_another_view_is_shown(
         page.wait_for_timeout(200)
         assert page.evaluate("document.getElementById('wall').scrollTop") == before
         assert page.is_visible("#face-23 img")
+
+
+def test_faces_that_are_added_meanwhile_stand_behind_the_others(
+    browser: Any, folder: Path, start_label: StartLabel
+) -> None:
+    with (
+        start_label(folder, "--no-learn", "--classes", "calm,bored") as server,
+        opened(browser, server) as page,
+    ):
+        page.keyboard.press("1")
+        until(page, STORED)
+        page.keyboard.press("Shift+ArrowRight")
+        page.select_option("#order", "sharp")
+        before = page.inner_text("#shown")
+        first = page.get_attribute(".tile.here", "id")
+        other = FaceSet.open(folder)
+        row = other.faces[0]
+        other.add(
+            [
+                dataclasses.replace(row, id=f"new {number}", label="", status="", sharpness=99.0)
+                for number in (0, 1)
+            ]
+        )
+        other.write()
+        until(page, "document.getElementById('shown').textContent.includes('of 24 faces chosen')")
+        assert (before, page.inner_text("#shown")) == ("2 of 22 faces chosen", "2 of 24 faces chosen")
+        assert page.get_attribute(".tile.here", "id") == first, "nothing moves under a hand"
+        assert page.is_visible("#face-25 img")
+        page.keyboard.press("2")
+        until(page, STORED)
+        said = {place: label for place, label, *_ in server.state()["answers"] if label}
+        assert said == {0: "calm", 1: "bored", 2: "bored"}
 
 
 def test_a_wall_of_thousands_has_no_holes(browser: Any, tmp_path: Path, start_label: StartLabel) -> None:

@@ -54,7 +54,9 @@ CREATE TABLE written (face TEXT PRIMARY KEY, label TEXT NOT NULL, previous TEXT)
 """
 # Which batch was stored under a key. A file from before it has none until it is opened for writing; an older mien takes no
 # notice of it.
-_KEYS = "CREATE TABLE IF NOT EXISTS idempotency_keys (key TEXT PRIMARY KEY, batch INTEGER NOT NULL) WITHOUT ROWID"
+_KEYS = (
+    "CREATE TABLE IF NOT EXISTS idempotency_keys (key TEXT PRIMARY KEY, batch INTEGER NOT NULL) WITHOUT ROWID"
+)
 
 
 @dataclass(frozen=True)
@@ -401,7 +403,9 @@ class Store:
 
     def _stored_under(self, key: str) -> int | None:
         """Return the batch that was stored under a key; None: nothing was."""
-        found = self._connection.execute("SELECT batch FROM idempotency_keys WHERE key = ?", (key,)).fetchone()
+        found = self._connection.execute(
+            "SELECT batch FROM idempotency_keys WHERE key = ?", (key,)
+        ).fetchone()
         return None if found is None else int(found[0])
 
     def _batch(self, number: int) -> tuple[Row | None, set[str]]:

@@ -16,7 +16,7 @@ let copies = { state: "none", pairs: [] }, problem = "", timer = 0;
 
 export function setUpCheck() {
   addEventListener("check", () => { open = true; gather(); if (kind === "copies") lookForCopies(); });
-  on("guesses", () => { if (open && at >= queue.length) gather(); });
+  for (const news of ["guesses", "grown"]) on(news, () => { if (open && at >= queue.length) gather(); });
   on("answers", () => { if (open) draw(); });
   on("loaded", () => { for (const address of large.values()) URL.revokeObjectURL(address); large.clear(); if (open) gather(); });
 }

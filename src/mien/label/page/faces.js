@@ -15,7 +15,10 @@ export const state = {
 };
 
 const bus = new EventTarget();
-/** Events: "loaded", "answers" (detail: a Set of places), "classes", "progress", "guesses", "trouble" (detail: a line). */
+/**
+ * Events: "loaded" (detail: where a face of a place before is now, -1 for nowhere), "grown" (detail: the place of the first new
+ * face), "answers" (detail: a Set of places), "classes", "progress", "guesses", "trouble" (detail: a line).
+ */
 export const on = (name, listener) => bus.addEventListener(name, (event) => listener(event.detail));
 const emit = (name, detail) => bus.dispatchEvent(new CustomEvent(name, { detail }));
 let refused = ""; // why, of rows of the table or what was said last: the line stays until something is stored
@@ -37,19 +40,23 @@ export function guessOf(place) {
 
 export async function load() {
   const told = await (await ask("v1/faces")).json();
-  const count = told.id.length;
+  const count = told.id.length, before = state.ids;
+  // Faces that came behind all others leave every place, guess and picture as it is.
+  const grown = before.length > 0 && before.length <= count && before.every((id, place) => id === told.id[place]);
   Object.assign(state, {
     session: told.session, folder: told.folder, count, ids: told.id, source: told.source, sources: told.sources,
     group: told.group, groups: told.groups, time: told.time_s, track: told.track, sharpness: told.sharpness,
     score: told.score, table: told.status, twin: told.duplicate_of, found: told.duplicate_of.slice(), compared: new Array(count).fill(false), status: told.status.slice(),
-    label: new Array(count).fill(""), people: new Array(count).fill(null), kept: new Array(count).fill(""), guesses: null,
+    label: new Array(count).fill(""), people: new Array(count).fill(null), kept: new Array(count).fill(""),
+    guesses: grown ? state.guesses : null,
   });
   state.who ||= stored() ?? told.default_who;
   if (told.problems?.length) refused = `${told.problems[0]}${told.problems.length > 1 ? " (and more)" : ""}`;
   take(told.answers);
   summary(told);
   tellTrouble();
-  emit("loaded");
+  if (grown) emit("grown", before.length);
+  else emit("loaded", (place) => told.id.indexOf(before[place]));
 }
 
 function stored() {
@@ -193,7 +200,7 @@ function summary(told) {
     pace: told.pace_s ?? state.pace, learner: told.learner ?? null, training: told.training ?? null,
   });
   if (renamed) emit("classes");
-  if (told.learner && told.learner.version !== (state.guesses?.version ?? 0)) loadGuesses();
+  if (told.learner?.version && told.learner.version !== state.guesses?.version) loadGuesses();
   emit("progress");
 }
 

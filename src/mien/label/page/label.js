@@ -35,7 +35,23 @@ setUpButtons();
 setUpSize();
 setUpWho();
 byId("mascot").append(glyph("happy", labelColours(["happy"])[0], { size: 30 }));
-on("loaded", () => { forgetCrops(); byId("folder").textContent = state.folder; document.title = `${state.folder} · mien label`; show(); });
+on("loaded", (nowAt) => {
+  forgetCrops();
+  byId("folder").textContent = state.folder;
+  document.title = `${state.folder} · mien label`;
+  const here = nowAt(wall.place);
+  wall.choose([]); // what was chosen by place would be other faces
+  show(here);
+});
+on("grown", (from) => {
+  // Behind all that is shown, in their order: nothing moves under a hand.
+  places = [...places, ...placesShown().filter((place) => place >= from)];
+  wall.extend(places);
+  wall.repaint(new Set(places));
+  tellEmpty();
+  tellTidy();
+  tellChosen();
+});
 on("answers", (changed) => { wall.repaint(changed); tellTidy(); });
 on("classes", () => wall.repaint(new Set(places)));
 on("guesses", () => { if (!presort()) wall.repaint(new Set(places)); tellTidy(); tellChosen(); });
@@ -62,10 +78,14 @@ function show(keep) {
   wall.show(places, keep);
   // What the key C will confirm is plain to see, and a face can be taken out with Ctrl and a click.
   if (byId("order").value === "surest") wall.choose(places.filter((place) => isOpen(place) && guessOf(place)).slice(0, FIFTY));
-  byId("empty").hidden = places.length > 0;
-  byId("empty").textContent = whyEmpty();
+  tellEmpty();
   tellTidy();
   tellChosen();
+}
+
+function tellEmpty() {
+  byId("empty").hidden = places.length > 0;
+  byId("empty").textContent = whyEmpty();
 }
 
 /** Sort the wall once there is something to sort by, unless the work has begun: nothing must move under a hand. */

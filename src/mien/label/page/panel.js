@@ -15,7 +15,7 @@ let shown = -1, timer = 0;
 
 export function setUpPanel() {
   on("answers", (places) => { if (places.has(shown)) drawFacts(); later(); });
-  on("classes", later);
+  for (const news of ["classes", "grown"]) on(news, later);
   on("progress", () => { if (state.waiting) byId("stored").textContent = "storing …"; later(); });
   on("loaded", () => { for (const one of photographs.values()) if (one.address) URL.revokeObjectURL(one.address); photographs.clear(); shown = -1; later(); });
 }

@@ -43,6 +43,14 @@ export class Wall {
     this.events.moved(this.place);
   }
 
+  /** Show further faces behind those that are shown. places: all, in their order. */
+  extend(places) {
+    this.view = places;
+    this.where = new Map(places.map((place, number) => [place, number]));
+    this.measure();
+    if (this.cursor < 0 && places.length) this.go(0);
+  }
+
   setSize(size) {
     const keep = this.cursor >= 0 ? this.cursor : this.first();
     this.size = size;
