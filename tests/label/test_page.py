@@ -51,12 +51,13 @@ def opened(
     who: str = "ann",
     width: int = 1280,
     theme: str = "light",
+    height: int = 820,
     *,
     out_of_reach: bool = False,
 ) -> Iterator[Any]:
     """Open the page in a window of its own, as one person. out_of_reach: the server is, at times."""
     context = browser.new_context(
-        viewport={"width": width, "height": 820},
+        viewport={"width": width, "height": height},
         color_scheme=theme,
         has_touch=width < 500,
         reduced_motion="reduce",
@@ -360,6 +361,31 @@ def test_mouse_band_filters_classes_and_the_photograph(
         photo = page.locator("#photo-large .whole img").bounding_box()
         assert (mark["x"] - photo["x"]) / photo["width"] == pytest.approx(0.1, abs=0.01)
         assert mark["height"] / photo["height"] == pytest.approx(0.5, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("width", "height"), [(1280, 720), (1366, 768), (1920, 1080), (1100, 700), (1024, 640), (390, 844), (844, 390)]
+)
+def test_how_far_the_work_is_stays_in_sight(
+    browser: Any, folder: Path, start_label: StartLabel, width: int, height: int
+) -> None:
+    """Below the photograph, above the foot, whatever the window; and faces above all that."""
+    options = ("--no-learn", "--classes", ",".join(f"a longer class {number}" for number in range(9)))
+    with start_label(folder, *options) as server:
+        for who in ("ann", "ben"):
+            server.say(who, ["id-000"], "label", "a longer class 1" if who == "ann" else "a longer class 2")
+        with opened(browser, server, width=width, height=height) as page:
+            page.select_option("#show", "all")
+            page.click("#face-0")
+            until(page, "document.getElementById('progress').textContent.includes('1 of 23')")
+            if width > 980:
+                until(page, "document.querySelector('#photo .whole img')?.complete")
+                assert "ben" in page.inner_text("#photo .facts")
+            bottom = page.evaluate("document.querySelector('#progress > p').getBoundingClientRect().bottom")
+            foot = page.evaluate("document.getElementById('dock').getBoundingClientRect().top")
+            assert bottom <= foot, "the line of what is left to do"
+            assert page.evaluate("document.getElementById('wall').clientHeight") > 100
+            assert page.evaluate("document.getElementById('dock').getBoundingClientRect().bottom") <= height
 
 
 def test_a_phone(browser: Any, folder: Path, start_label: StartLabel) -> None:

@@ -176,6 +176,7 @@ def test_the_api_is_described_without_another_host(open_page: Open, server: str)
     page = open_page("/default/analyze_v1_analyze_post", address=f"{server}docs")
     page.get_by_text("Send one picture as bytes, or several as a form").wait_for()
     assert page.locator(".opblock").count() >= 9
+    assert "this server, at the address of this page" in page.inner_text(".servers")
 
 
 def analysed(server: str, picture: bytes) -> dict[str, Any]:
