@@ -184,6 +184,35 @@ def test_others_are_kept_out(server: Labelling) -> None:
             b'{"who": "ann", "faces": ["id-001"], "action": "label"}',
             "the name of a class has 1 to 100 letters",
         ),
+        (
+            b'{"who": "ann\\ud800", "faces": ["id-001"], "action": "no face"}',
+            "the body has halves of letters",
+        ),
+        (
+            b'{"who": "ann", "faces": ["\\uDC00"], "action": "no face"}',
+            "the body has halves of letters",
+        ),
+        (
+            b'{"who": "a\\u0000", "faces": ["id-001"], "action": "no face"}',
+            "the name of a person has letters that can be shown",
+        ),
+        (
+            b'{"who": " table ", "faces": ["id-001"], "action": "no face"}',
+            "'table' stands for whoever edits the table",
+        ),
+        (b'{"who": "ann", "faces": ["id-001"], "action": "duplicate"}', "'duplicate' is about two faces"),
+        (
+            b'{"who": "ann", "faces": ["id-001"], "action": "distinct", "target": "id-001"}',
+            "'distinct' is about two faces",
+        ),
+        (
+            b'{"who": "ann", "faces": ["id-001"], "action": "keep"}',
+            "the name of a class has 1 to 100 letters",
+        ),
+        (
+            b'{"who": "ann", "faces": ["id-001"], "action": "no face", "since": "7"}',
+            "since: a whole number is needed",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(server: Labelling, body: bytes, line: str) -> None:
@@ -191,6 +220,43 @@ def test_what_is_wrong_is_said_in_one_line(server: Labelling, body: bytes, line:
     assert answer.status in (400, 422) and answer.line.startswith(line)
     huge = server.ask("POST", "/v1/answers", b" " * 5_000_000, Content_Type="application/json")
     assert huge.status == 413
+
+
+def test_wrong_addresses_and_orders_are_told(server: Labelling) -> None:
+    assert server.post("/v1/training", cancel="yes").line == "cancel: true or false is needed"
+    assert server.ask("GET", "/v1/faces/").status == 404, (
+        "no redirection, which would lose https behind a proxy"
+    )
+    assert "openapi" not in server.ask("GET", "/docs").line, "there is none here"
+
+
+def test_no_two_classes_differ_by_small_and_large_letters(server: Labelling) -> None:
+    server.say("fay", ["id-014"], "label", "CALM")
+    told = server.post("/v1/answers", who="fay", labels={"id-015": "Bored", "id-016": "Odd", "id-017": "odd"})
+    state = answers(told.json)
+    assert [state[place][0] for place in (15, 16, 17)] == ["bored", "Odd", "Odd"]
+    assert answers(server.state())[14][0] == "calm"
+    assert told.json["classes"] == ["calm", "bored", "Odd"]
+    for _ in range(2):
+        server.post("/v1/undo", who="fay")
+    assert server.state()["classes"] == ["calm", "bored"]
+
+
+def test_an_answer_by_a_name_that_another_person_has_just_changed(server: Labelling) -> None:
+    """A page hears of it a second later; what is said meanwhile must not bring the old class back."""
+    server.say("gil", ["id-018"], "label", "keen")
+    since = server.state()["seq"]
+    server.post("/v1/classes", who="hal", action="rename", name="keen", to="eager")
+    late = {"who": "gil", "faces": ["id-019"], "action": "label", "class": "keen"}
+    told = server.post("/v1/answers", **late, since=since).json
+    assert (answers(told)[19][0], told["classes"]) == ("eager", ["calm", "bored", "eager"])
+    told = server.post("/v1/answers", who="gil", labels={"id-019": "keen"}, since=since).json
+    assert told["classes"] == ["calm", "bored", "eager"]
+    told = server.post("/v1/answers", **late, since=told["seq"]).json
+    assert told["classes"] == ["calm", "bored", "eager", "keen"], "who knows of it means a new one"
+    for who in ("gil", "gil", "gil", "hal", "gil"):
+        server.post("/v1/undo", who=who)
+    assert server.state()["classes"] == ["calm", "bored"]
 
 
 @pytest.mark.parametrize(

@@ -364,7 +364,8 @@ def test_mouse_band_filters_classes_and_the_photograph(
 
 
 @pytest.mark.parametrize(
-    ("width", "height"), [(1280, 720), (1366, 768), (1920, 1080), (1100, 700), (1024, 640), (390, 844), (844, 390)]
+    ("width", "height"),
+    [(1280, 720), (1366, 768), (1920, 1080), (1100, 700), (1024, 640), (390, 844), (844, 390)],
 )
 def test_how_far_the_work_is_stays_in_sight(
     browser: Any, folder: Path, start_label: StartLabel, width: int, height: int

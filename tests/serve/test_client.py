@@ -57,7 +57,9 @@ def test_a_video(client: Client, server: Running, tmp_path: Path) -> None:
 
 
 def test_a_video_goes_on_over_a_short_outage(server: Running, tmp_path: Path) -> None:
-    clip = write_video(tmp_path / "clip.mp4", [scene([(0, 0, 40 + n)], size=(64, 48), side=48) for n in range(12)])
+    clip = write_video(
+        tmp_path / "clip.mp4", [scene([(0, 0, 40 + n)], size=(64, 48), side=48) for n in range(12)]
+    )
     relay = Relay(server.port)
     address = f"http://localhost:{relay.port}"
     outages: list[float] = []
@@ -77,7 +79,9 @@ def test_a_video_goes_on_over_a_short_outage(server: Running, tmp_path: Path) ->
         begun = time.monotonic()
         with pytest.raises(ServerError, match="cannot be asked") as lost:
             Client(address, patience_s=2).analyze_video(clip, once(30))
-        assert outages == [30] and lost.value.status == 0, "the reason is the outage, not that nothing can be deleted"
+        assert outages == [30] and lost.value.status == 0, (
+            "the reason is the outage, not that nothing can be deleted"
+        )
         with pytest.raises(ServerError, match="cannot be asked"):
             Client(address).models()  # one that was never reached may have a wrong address: told at once
         assert time.monotonic() - begun < 25

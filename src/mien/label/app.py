@@ -109,7 +109,14 @@ def run(folder: Path, config: LabelConfig, ready: Callable[[str], None]) -> int:
 
 def build(service: LabelService) -> ASGIApp:
     """Return the application with its layer."""
-    app = FastAPI(title="mien label", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(
+        title="mien label",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,  # behind a proxy that ends TLS it would lead to plain http
+    )
     app.state.service = service
     add_handlers(app)
     app.include_router(router)
@@ -190,7 +197,7 @@ async def answers(request: Request) -> Response:
     since, key = _since(body), _key(body)
 
     def store() -> dict[str, Any]:
-        service.wall.answer(ids, who, action, class_ or None, target, key)
+        service.wall.answer(ids, who, action, class_ or None, target, key=key, since=since)
         return {**service.wall.changes(since, who), **_aside(service)}
 
     return await _json(store)
@@ -202,7 +209,7 @@ async def _label_each(service: LabelService, body: dict[str, Any]) -> Response:
         raise ApiError("labels: an object from ids to classes is needed", 422)
 
     def store() -> dict[str, Any]:
-        service.wall.label_each(labels, who, key)
+        service.wall.label_each(labels, who, key=key, since=since)
         return {**service.wall.changes(since, who), **_aside(service)}
 
     return await _json(store)
@@ -214,7 +221,7 @@ async def undo(request: Request) -> Response:
     service, body = _service(request), await _body(request)
     who, since, key = _text(body, "who"), _since(body), _key(body)
     return await _json(
-        lambda: {**service.wall.undo(who, key), **service.wall.changes(since, who), **_aside(service)}
+        lambda: {**service.wall.undo(who, key=key), **service.wall.changes(since, who), **_aside(service)}
     )
 
 
@@ -226,7 +233,7 @@ async def classes(request: Request) -> Response:
     since, key = _since(body), _key(body)
 
     def edit() -> dict[str, Any]:
-        service.wall.edit_classes(who, action, name, to, key)
+        service.wall.edit_classes(who, action, name, to, key=key)
         return {**service.wall.changes(since, who), **_aside(service)}
 
     return await _json(edit)
@@ -261,7 +268,9 @@ async def training(request: Request) -> Response:
 async def train(request: Request) -> Response:
     """Start a training, {epochs, folds}, or cancel the one that runs, {cancel: true}."""
     service, body = _service(request), await _body(request)
-    epochs, folds, cancel = body.get("epochs"), body.get("folds", 0), body.get("cancel") is True
+    epochs, folds, cancel = body.get("epochs"), body.get("folds", 0), body.get("cancel", False)
+    if not isinstance(cancel, bool):
+        raise ApiError("cancel: true or false is needed", 422)
     for name, value in (("epochs", epochs), ("folds", folds)):
         if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
             raise ApiError(f"{name}: a whole number is needed", 422)
@@ -384,6 +393,11 @@ async def _body(request: Request) -> dict[str, Any]:
         raise ApiError("the body is not JSON; send an object", 400) from error
     if not isinstance(body, dict):
         raise ApiError("the body must be a JSON object", 422)
+    if b"\\u" in data:
+        try:
+            json.dumps(body, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:  # half of a pair; no file and no database could keep it
+            raise ApiError("the body has halves of letters (lone surrogates); leave them out", 422) from error
     return body
 
 
@@ -398,7 +412,9 @@ def _text(body: dict[str, Any], key: str, default: str | None = None) -> str:
 
 def _since(body: dict[str, Any]) -> int:
     value = body.get("since", 0)
-    return value if isinstance(value, int) else 0
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ApiError("since: a whole number is needed", 422)
+    return value
 
 
 def _key(body: dict[str, Any]) -> str:

@@ -188,16 +188,20 @@ class Store:
 
         action: one of ABOUT_FACES. `label` and `settle` need a class, which joins the list where it is new; `settle`
         puts aside what was said before, and takes 'cannot tell' and 'no face' too. `duplicate` and `distinct` need
-        target, the other face; `keep` confirms a label that is doubted. All of it is on disk when this returns, or none
-        of it. Raises ConfigError, OutputError.
+        target, the other face; `keep` needs the class that is doubted, and confirms it. All of it is on disk when this
+        returns, or none of it. Raises ConfigError, OutputError.
         """
         if action not in ABOUT_FACES:
             raise ConfigError(f"there is no answer {clipped(action)!r}; there are: {', '.join(ABOUT_FACES)}")
         who = person_name(who)
         settles_none = action == SETTLE and class_ in (CANNOT_TELL, NO_FACE)
-        if action in (LABEL, SETTLE) and not settles_none:
-            class_ = class_name(class_ or "")
+        if action in (SAME, DISTINCT) and (not target or target in faces):
+            raise ConfigError(f"{action!r} is about two faces: give the other one as target")
         with self._lock:
+            if action in (LABEL, SETTLE, KEEP) and not settles_none:
+                class_ = self._spelled(class_name(class_ or ""))
+            elif not settles_none:
+                class_ = None
             rows = [(face, action, class_, target or None) for face in faces]
             if action in (LABEL, SETTLE) and not settles_none and class_ not in self.classes:
                 rows.insert(0, ("", ADD, class_, None))
@@ -205,8 +209,10 @@ class Store:
 
     def label_each(self, labels: Mapping[str, str], who: str) -> set[str]:
         """Store one person's classes for faces, by id, as one answer, which one undo takes back; see `answer`."""
-        named = {face: class_name(label) for face, label in labels.items()}
         with self._lock:
+            named = {face: self._spelled(class_name(label)) for face, label in labels.items()}
+            spelled = {same_letters(name): name for name in reversed(named.values())}
+            named = {face: spelled[same_letters(name)] for face, name in named.items()}
             new = [name for name in dict.fromkeys(named.values()) if name not in self.classes]
             rows = [("", ADD, name, None) for name in new]
             return self._add(
@@ -221,6 +227,15 @@ class Store:
                 self._check_new(name)
             if new:
                 self._add(person_name(who), [("", ADD, name, None) for name in new])
+
+    def name_now(self, name: str, since: int) -> str:
+        """Return what a class is called now that had a name when row `since` was the last: others rename and merge."""
+        with self._lock:
+            for row in self._about_classes:
+                moved = row.seq > since and row.action in (RENAME, MERGE) and row.batch not in self._undone
+                if moved and row.class_ == name and row.target:
+                    name = row.target
+        return name
 
     def rename(self, old: str, new: str, who: str) -> set[str]:
         """Give a class another name, in all answers; returns the ids of the faces that are concerned."""
@@ -371,6 +386,10 @@ class Store:
 
     # Inside
 
+    def _spelled(self, name: str) -> str:
+        """Return a class as the list spells it: no two differ by small and large letters alone."""
+        return next((known for known in self.classes if same_letters(known) == same_letters(name)), name)
+
     def _check_known(self, name: str) -> None:
         if name not in self.classes:
             raise ConfigError(
@@ -512,20 +531,20 @@ class Store:
 
 def class_name(text: str) -> str:
     """Return a class's name as it is stored, on one line; ConfigError for one that cannot be a class."""
-    name = plain_text(" ".join(text.split()))
-    if "\ufffd" in name:
-        raise ConfigError(
-            f"the name of a class has letters that can be shown, got {clipped(text)!r}; leave out the others"
-        )
-    return _name(name, "a class", (CANNOT_TELL, NO_FACE))
+    return _name(text, "a class", (CANNOT_TELL, NO_FACE))
 
 
 def person_name(text: str) -> str:
     """Return a person's name as it is stored; ConfigError for one that cannot be shown."""
-    return _name(plain_text(" ".join(text.split())), "a person", ())
+    return _name(text, "a person", ())
 
 
-def _name(name: str, whose: str, reserved: Collection[str]) -> str:
+def _name(text: str, whose: str, reserved: Collection[str]) -> str:
+    name = plain_text(" ".join(text.split()))
+    if "\ufffd" in name:
+        raise ConfigError(
+            f"the name of {whose} has letters that can be shown, got {clipped(text)!r}; leave out the others"
+        )
     if not name or len(name) > MAX_NAME:
         raise ConfigError(
             f"the name of {whose} has 1 to {MAX_NAME} letters, got {clipped(name, 40)!r}; choose another"

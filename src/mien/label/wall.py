@@ -16,7 +16,7 @@ from mien.faceset.row import FaceRow
 from mien.faceset.table import TABLE_FILE, FaceSet, stamp_of
 from mien.files import clipped, plain_text
 from mien.label.agreement import NOTHING, Agreed
-from mien.label.store import Store
+from mien.label.store import TABLE, Store, person_name
 
 _TABLE_S = 4.0  # of quiet before the table is written, and at most ten times that without
 _LOOK_S = 2.0  # between two looks at whether somebody else has written it
@@ -98,26 +98,40 @@ class Wall:
         return self.agreed(face).status_over(face.status)
 
     # What the page does. key: under which it sends what it says, again where no reply came: stored once, `Store.under`.
+    # since: the last row that it knew when somebody said so; classes that had other names then go by those of now.
 
     def answer(
-        self, faces: Sequence[str], who: str, action: str, class_: str | None, target: str, key: str = ""
+        self,
+        faces: Sequence[str],
+        who: str,
+        action: str,
+        class_: str | None,
+        target: str,
+        *,
+        key: str = "",
+        since: int | None = None,
     ) -> None:
         """Store an answer about faces, by id; see Store.answer."""
-        with self._once(key) as new:
+        with self._once(key, who) as new:
             if new:
                 self._check([*faces, *([target] if target else [])])
-                self._changed(self.store.answer(faces, who, action, class_, target))
+                self._changed(
+                    self.store.answer(faces, who, action, class_ and self._name_now(class_, since), target)
+                )
 
-    def label_each(self, labels: Mapping[str, str], who: str, key: str = "") -> None:
+    def label_each(
+        self, labels: Mapping[str, str], who: str, *, key: str = "", since: int | None = None
+    ) -> None:
         """Store classes for faces, by id, as one answer."""
-        with self._once(key) as new:
+        with self._once(key, who) as new:
             if new:
                 self._check(labels)
-                self._changed(self.store.label_each(labels, who))
+                named = {face: self._name_now(label, since) for face, label in labels.items()}
+                self._changed(self.store.label_each(named, who))
 
-    def undo(self, who: str, key: str = "") -> dict[str, Any]:
+    def undo(self, who: str, *, key: str = "") -> dict[str, Any]:
         """Take back what a person did last; says what it was, and about which faces."""
-        with self._once(key) as new:
+        with self._once(key, who) as new:
             row, changed = self.store.undo(who) if new else self.store.undone_under(key)
             self._changed(changed)
         if row is None:
@@ -128,9 +142,9 @@ class Wall:
             "faces": sorted(self.place[face] for face in changed if face in self.place) if row.face else [],
         }
 
-    def edit_classes(self, who: str, action: str, name: str, to: str, key: str = "") -> None:
+    def edit_classes(self, who: str, action: str, name: str, to: str, *, key: str = "") -> None:
         """Add, rename or merge classes."""
-        with self._once(key) as new:
+        with self._once(key, who) as new:
             if not new:
                 return
             if action == "add":
@@ -143,9 +157,14 @@ class Wall:
             else:
                 raise ConfigError(f"classes can be added, renamed and merged; got {clipped(action)!r}")
 
+    def _name_now(self, class_: str, since: int | None) -> str:
+        return class_ if since is None else self.store.name_now(class_, since)
+
     @contextmanager
-    def _once(self, key: str) -> Iterator[bool]:
+    def _once(self, key: str, who: str) -> Iterator[bool]:
         """Yield whether what the block stores is new; where it is not, it says nothing and what others said is taken in."""
+        if person_name(who) == TABLE:
+            raise ConfigError(f"{TABLE!r} stands for whoever edits the table; choose another name")
         with self._lock, self.store.under(key) as stored:
             if stored and (changed := self.store.refresh()):
                 self._changed(changed)

@@ -110,7 +110,9 @@ class Client:
             return dict(self._ask_again(f"/v1/videos/{job}/result"))
         finally:
             with suppress(MienError):  # the result is here, or an error is on its way
-                self._once("DELETE", f"/v1/videos/{job}", None, self._headers, min(self._timeout_s, _FORGET_S))
+                self._once(
+                    "DELETE", f"/v1/videos/{job}", None, self._headers, min(self._timeout_s, _FORGET_S)
+                )
 
     def models(self) -> dict[str, Any]:
         """Return what `/v1/models` says: the network, its heads and labels, the limits of a request."""

@@ -125,14 +125,15 @@ let queue = Promise.resolve(); // one after the other, in the order of the keys
 /** Send again until the server answers: it may have stored what it could not reply to, and stores nothing twice under one key. */
 function send(path, body, takeBack = () => {}) {
   const key = [...crypto.getRandomValues(new Uint32Array(4))].map((part) => part.toString(36)).join("-");
-  const said = { who: state.who, idempotency_key: key, ...body };
+  // since: what is known now, so that the server knows which names of classes are meant, whenever it hears of it
+  const said = JSON.stringify({ who: state.who, since: state.seq, idempotency_key: key, ...body });
   state.waiting += 1;
   emit("progress");
   const sent = queue.then(async () => {
     const begun = performance.now();
     let told;
     try {
-      told = await askUntilAnswered(path, () => ({ method: "POST", body: JSON.stringify({ since: state.seq, ...said }), type: "application/json" }));
+      told = await askUntilAnswered(path, { method: "POST", body: said, type: "application/json" });
     } catch (error) {
       state.waiting -= 1;
       takeBack();
@@ -159,7 +160,7 @@ function send(path, body, takeBack = () => {}) {
 async function askUntilAnswered(path, options) {
   for (;;) {
     try {
-      return await (await ask(path, options())).json();
+      return await (await ask(path, options)).json();
     } catch (error) {
       if (error instanceof Problem && !NO_ANSWER.has(error.status)) throw error;
       const line = error instanceof Problem ? error.message : "The server's answer broke off.";
