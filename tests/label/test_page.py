@@ -306,6 +306,62 @@ def test_an_answer_whose_reply_was_lost_is_stored_once(
         assert len(lost) == 3
 
 
+def test_pictures_that_did_not_come_are_asked_for_again(
+    browser: Any, tmp_path: Path, start_label: StartLabel
+) -> None:
+    write_face_set(tmp_path / "set", 240)
+    with (
+        start_label(tmp_path / "set", "--no-learn", "--classes", "calm") as server,
+        opened(browser, server, out_of_reach=True) as page,
+    ):
+        page.context.set_offline(True)
+        page.keyboard.press("End")
+        until(page, "document.querySelector('#photo-frame p') !== null")  # it says why there is no photograph
+        assert page.locator("#face-239 img").get_attribute("src") is None
+        page.context.set_offline(False)
+        until(page, "[...document.querySelectorAll('.tile:not([hidden]) img')].every((one) => one.src)")
+        page.keyboard.press("ArrowLeft")
+        page.keyboard.press("ArrowRight")
+        until(page, "document.querySelector('#photo .whole img')?.complete")
+
+
+def test_what_a_screen_reader_and_the_tab_key_meet(
+    browser: Any, folder: Path, start_label: StartLabel
+) -> None:
+    with (
+        start_label(folder, "--no-learn", "--classes", "calm,bored") as server,
+        opened(browser, server) as page,
+        opened(browser, server, "ben") as ben,
+    ):
+        face = page.locator(".tile.here")
+        assert [face.get_attribute(f"aria-{name}") for name in ("posinset", "setsize")] == ["1", "23"]
+        assert page.get_attribute("#wall", "aria-activedescendant") == "face-0"
+        nameless = """[...document.querySelectorAll('button, select, input, a, [role]')]
+            .filter((one) => one.offsetParent && !(one.getAttribute('aria-label') || one.innerText.trim() || one.closest('label')
+                || one.getAttribute('role') === 'status' || one.getAttribute('role') === 'alert'))
+            .map((one) => one.outerHTML)"""
+        server.say("cem", ["id-006"], "duplicate", target="id-007")
+        server.say("cem", ["id-008"], "duplicate", target="id-009")
+        for tab in ("check", "train", "faces"):
+            page.click(f"#tab-{tab}")
+            assert page.evaluate(nameless) == []
+            current = page.evaluate(
+                "[...document.querySelectorAll('[aria-current=page]')].map((one) => one.id)"
+            )
+            assert current == [f"tab-{tab}"]
+        page.dispatch_event("#show", "pointerdown")
+        page.select_option("#show", "all")
+        page.keyboard.press("2")  # it is about the face, not about the list
+        until(page, f"{STORED} && document.querySelector('#face-0 .says').textContent === 'bored'")
+        page.click("#tab-check")
+        page.locator("#view-check .tabs button").nth(2).focus()
+        ben.keyboard.press("1")
+        until(page, "document.querySelector('#view-check') !== null")
+        page.wait_for_timeout(2500)
+        focused = "document.activeElement.textContent"
+        assert page.evaluate(focused).startswith("Copies and leaks"), "also after somebody else's answer"
+
+
 def test_why_an_answer_was_refused_is_told_until_one_is_stored(
     browser: Any, folder: Path, start_label: StartLabel
 ) -> None:

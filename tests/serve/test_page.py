@@ -418,6 +418,25 @@ def test_a_video_is_cancelled_here_and_on_the_server_and_what_is_none_says_so(
     assert "not a video" in page.inner_text("#video-notice")
 
 
+def test_a_video_goes_on_over_a_dropped_connection(open_page: Open, folder: Path) -> None:
+    page = open_page("video", allowed="Failed to load resource")
+    dropped: list[str] = []
+
+    def drop_some(route: Any) -> None:
+        if route.request.method == "GET" and len(dropped) < 2:
+            dropped.append(route.request.url)
+            route.abort("connectionreset")
+        else:
+            route.continue_()
+
+    page.route("**/v1/videos/*", drop_some)
+    page.set_input_files("#video-file", write_webm(folder / "dropped.webm", 24))
+    until(page, "document.getElementById('video-notice').textContent.includes('Trying again')")
+    page.wait_for_selector("#video-work:not([hidden])")
+    assert len(dropped) == 2 and not page.is_visible("#video-notice")
+    assert len(json.loads(saved(page, "#video-json")[1])["rows"]) == 24
+
+
 def test_a_server_with_a_token_is_asked_once(open_page: Open, folder: Path) -> None:
     with serving(folder / "model", "--token", TOKEN) as address:
         page = open_page("photo", address=address, allowed="status of 401")

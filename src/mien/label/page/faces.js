@@ -1,9 +1,8 @@
 // All faces and what was said about them, as the server told; and telling it more. Everybody who shows something listens.
 
-import { Problem, ask } from "../static/api.js";
+import { Problem, ask, mayPass } from "../static/api.js";
 
 const POLL_MS = 1500, AWAY_MS = 10_000, WHO = "mien-label-who";
-const NO_ANSWER = new Set([0, 502, 503, 504]); // nobody, a proxy that reaches nobody, a server with too much to do
 
 /** What is known. Arrays go by place: the number of a face in the table, from 0. people: name to word, or null. */
 export const state = {
@@ -162,7 +161,7 @@ async function askUntilAnswered(path, options) {
     try {
       return await (await ask(path, options)).json();
     } catch (error) {
-      if (error instanceof Problem && !NO_ANSWER.has(error.status)) throw error;
+      if (!mayPass(error)) throw error;
       const line = error instanceof Problem ? error.message : "The server's answer broke off.";
       emit("trouble", `${line} What you say meanwhile waits in this page (${state.waiting}) and is stored once it answers.`);
       await new Promise((resolve) => setTimeout(resolve, POLL_MS));

@@ -32,6 +32,7 @@ setUpCheck();
 setUpTraining(toFace);
 setUpTabs();
 setUpButtons();
+setUpLists();
 setUpSize();
 setUpWho();
 byId("mascot").append(glyph("happy", labelColours(["happy"])[0], { size: 30 }));
@@ -188,7 +189,7 @@ function toFace(place) {
 function open(name) {
   for (const other of Object.keys(VIEWS)) {
     byId(`view-${other}`).hidden = other !== name;
-    byId(`tab-${other}`).setAttribute("aria-selected", String(other === name));
+    byId(`tab-${other}`).setAttribute("aria-current", other === name ? "page" : "false");
   }
   byId("dock").hidden = name !== "faces";
   if (name === "faces") { leaveCheck(); wall.measure(); wall.scroller.focus({ preventScroll: true }); }
@@ -254,6 +255,16 @@ function setUpButtons() {
   // A button keeps the focus, and the next key would be about it instead of the wall.
   byId("dock").addEventListener("click", (event) => event.detail && wall.scroller.focus({ preventScroll: true }));
   document.querySelector(".brand").addEventListener("click", (event) => { event.preventDefault(); view({ show: "open" }); show(); });
+}
+
+/** After a choice by mouse or finger the keys are about the faces again; who goes by keys stays in the list. */
+function setUpLists() {
+  for (const list of document.querySelectorAll(".toolbar select, .filters select")) {
+    let pointed = false;
+    list.addEventListener("pointerdown", () => { pointed = true; });
+    list.addEventListener("keydown", () => { pointed = false; });
+    list.addEventListener("change", () => { if (pointed) wall.scroller.focus({ preventScroll: true }); pointed = false; });
+  }
 }
 
 function setUpSize() {

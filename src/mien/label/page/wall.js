@@ -242,6 +242,8 @@ export class Wall {
     tile.classList.toggle("done", words.kind !== "guess" && words.kind !== "none");
     tile.classList.toggle("aside", words.kind === "aside" || words.kind === "no face");
     tile.setAttribute("aria-selected", String(chosen || number === this.cursor));
+    tile.setAttribute("aria-posinset", number + 1); // only what is near the window exists
+    tile.setAttribute("aria-setsize", this.view.length);
     tile.setAttribute("aria-label", `Face ${place + 1}: ${words.told}`);
     says.className = `says ${words.kind.replace(" ", "-")}`;
     says.textContent = words.text;
