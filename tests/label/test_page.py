@@ -49,10 +49,10 @@ def opened(
     browser: Any,
     server: Labelling,
     who: str = "ann",
-    width: int = 1280,
-    theme: str = "light",
-    height: int = 820,
     *,
+    width: int = 1280,
+    height: int = 820,
+    theme: str = "light",
     out_of_reach: bool = False,
 ) -> Iterator[Any]:
     """Open the page in a window of its own, as one person. out_of_reach: the server is, at times."""
@@ -521,6 +521,28 @@ def test_faces_that_are_added_meanwhile_stand_behind_the_others(
         until(page, STORED)
         said = {place: label for place, label, *_ in server.state()["answers"] if label}
         assert said == {0: "calm", 1: "bored", 2: "bored"}
+
+
+def test_a_long_press_shows_the_photograph_until_it_is_closed(
+    browser: Any, folder: Path, start_label: StartLabel
+) -> None:
+    is_open = "document.getElementById('photo-dialog').open"
+    with (
+        start_label(folder, "--no-learn", "--classes", "calm") as server,
+        opened(browser, server, width=390) as page,
+    ):
+        box = page.locator("#face-2").bounding_box()
+        finger = page.context.new_cdp_session(page)
+        spot = {"x": box["x"] + 30, "y": box["y"] + 30}
+        finger.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [spot]})
+        until(page, is_open)
+        finger.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+        page.wait_for_timeout(500)
+        assert page.evaluate(is_open), "also after the finger has left the glass"
+        until(page, "document.querySelector('#photo-large .whole img')?.complete")
+        page.touchscreen.tap(5, 5)  # beside it
+        until(page, f"!{is_open}")
+        assert page.inner_text("#shown") == "23 faces", "nothing was chosen by it"
 
 
 def test_a_wall_of_thousands_has_no_holes(browser: Any, tmp_path: Path, start_label: StartLabel) -> None:

@@ -183,8 +183,8 @@ async def changes(request: Request, since: int = 0, who: str = "") -> Response:
 async def answers(request: Request) -> Response:
     """Store an answer: {who, faces, action, class, target}, or {who, labels: {id: class}}; on disk when answered.
 
-    As everything that stores something, it may bring an idempotency_key, unlike any other: sent again under the same, it
-    is stored once.
+    As everything that stores something, it may bring an idempotency_key, unlike any other: sent again under the same,
+    it is stored once.
     """
     service, body = _service(request), await _body(request)
     if "labels" in body:

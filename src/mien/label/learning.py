@@ -90,7 +90,7 @@ class Learning:
             self._thread.join(20)
 
     def told(self) -> dict[str, Any]:
-        """Return how far the work is, for every answer to the page. version: 0 until there are guesses about its faces."""
+        """Return how far the work is, for every answer to the page. version: 0 without guesses about these faces."""
         return {
             "version": self.guesses.version if self.guesses.session == self.wall.session else 0,
             "step": self.step,

@@ -52,8 +52,8 @@ CREATE TRIGGER answers_remain BEFORE DELETE ON answers BEGIN SELECT RAISE(ABORT,
 -- What the table's labels were when mien last wrote it; previous: until that writing is known to have succeeded.
 CREATE TABLE written (face TEXT PRIMARY KEY, label TEXT NOT NULL, previous TEXT) WITHOUT ROWID;
 """
-# Which batch was stored under a key. A file from before it has none until it is opened for writing; an older mien takes no
-# notice of it.
+# Which batch was stored under a key. A file from before it has none until it is opened for writing; an older mien takes
+# no notice of it.
 _KEYS = (
     "CREATE TABLE IF NOT EXISTS idempotency_keys (key TEXT PRIMARY KEY, batch INTEGER NOT NULL) WITHOUT ROWID"
 )
@@ -256,8 +256,8 @@ class Store:
     def undo(self, who: str) -> tuple[Row | None, set[str]]:
         """Take back what a person said last and has not taken back yet, however long ago.
 
-        Returns the first row of it (of those about faces, where there are any), None where nothing is left, and the ids of
-        the faces that are concerned.
+        Returns the first row of it (of those about faces, where there are any), None where nothing is left, and the ids
+        of the faces that are concerned.
         """
         who = person_name(who)
         with self._lock:

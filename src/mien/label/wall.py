@@ -162,7 +162,7 @@ class Wall:
 
     @contextmanager
     def _once(self, key: str, who: str) -> Iterator[bool]:
-        """Yield whether what the block stores is new; where it is not, it says nothing and what others said is taken in."""
+        """Yield whether what the block stores is new; it stores nothing where it is not. What others said is taken in."""
         if person_name(who) == TABLE:
             raise ConfigError(f"{TABLE!r} stands for whoever edits the table; choose another name")
         with self._lock, self.store.under(key) as stored:

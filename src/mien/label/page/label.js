@@ -249,7 +249,9 @@ function setUpButtons() {
   byId("keys").addEventListener("click", () => byId("keys-dialog").showModal());
   byId("photo").addEventListener("click", () => wall.place >= 0 && openPhotograph(wall.place));
   for (const id of ["keys-dialog", "photo-dialog"]) {
-    byId(id).addEventListener("click", (event) => event.target === byId(id) && byId(id).close()); // beside it
+    let beside = false; // pressed there as well: the finger whose long press opened it leaves the glass over it
+    byId(id).addEventListener("pointerdown", (event) => { beside = event.target === byId(id); });
+    byId(id).addEventListener("click", (event) => { if (beside && event.target === byId(id)) byId(id).close(); beside = false; });
   }
   byId("photo-dialog").addEventListener("close", () => wall.scroller.focus({ preventScroll: true }));
   // A button keeps the focus, and the next key would be about it instead of the wall.
