@@ -250,7 +250,9 @@ def test_an_answer_by_a_name_that_another_person_has_just_changed(server: Labell
     late = {"who": "gil", "faces": ["id-019"], "action": "label", "class": "keen"}
     told = server.post("/v1/answers", **late, since=since).json
     assert (answers(told)[19][0], told["classes"]) == ("eager", ["calm", "bored", "eager"])
-    told = server.post("/v1/answers", who="gil", labels={"id-019": "keen"}, since=since).json
+    told = server.post(
+        "/v1/answers", who="gil", labels={"id-019": "keen"}, known=since, since=told["seq"]
+    ).json
     assert told["classes"] == ["calm", "bored", "eager"]
     told = server.post("/v1/answers", **late, since=told["seq"]).json
     assert told["classes"] == ["calm", "bored", "eager", "keen"], "who knows of it means a new one"

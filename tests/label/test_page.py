@@ -67,7 +67,8 @@ def opened(
     page.set_default_timeout(1000 * PATIENCE_S)
     page.on("console", lambda said: trouble.append(said.text) if said.type == "error" else None)
     page.on("pageerror", lambda error: trouble.append(str(error)))
-    page.on("dialog", lambda dialog: trouble.append(f"dialog {dialog.message}"))
+    leaves = lambda dialog: out_of_reach and dialog.type == "beforeunload"  # noqa: E731
+    page.on("dialog", lambda one: one.accept() if leaves(one) else trouble.append(f"dialog {one.message}"))
     page.add_init_script(f"if (location.host) localStorage.setItem('mien-label-who', '{who}')")
     page.goto(f"http://127.0.0.1:{server.port}/")
     # The first that fits is waited for, and a tile that is kept for later use stays hidden however long one waits.
@@ -337,8 +338,8 @@ def test_what_a_screen_reader_and_the_tab_key_meet(
         assert [face.get_attribute(f"aria-{name}") for name in ("posinset", "setsize")] == ["1", "23"]
         assert page.get_attribute("#wall", "aria-activedescendant") == "face-0"
         nameless = """[...document.querySelectorAll('button, select, input, a, [role]')]
-            .filter((one) => one.offsetParent && !(one.getAttribute('aria-label') || one.innerText.trim() || one.closest('label')
-                || one.getAttribute('role') === 'status' || one.getAttribute('role') === 'alert'))
+            .filter((one) => one.offsetParent && !(one.getAttribute('aria-label') || one.innerText.trim()
+                || one.closest('label') || ['status', 'alert'].includes(one.getAttribute('role'))))
             .map((one) => one.outerHTML)"""
         server.say("cem", ["id-006"], "duplicate", target="id-007")
         server.say("cem", ["id-008"], "duplicate", target="id-009")
@@ -360,6 +361,37 @@ def test_what_a_screen_reader_and_the_tab_key_meet(
         page.wait_for_timeout(2500)
         focused = "document.activeElement.textContent"
         assert page.evaluate(focused).startswith("Copies and leaks"), "also after somebody else's answer"
+
+
+def test_what_waits_outlives_a_reload(browser: Any, folder: Path, start_label: StartLabel) -> None:
+    reached: list[str] = []
+
+    def lose(route: Any) -> None:
+        reached.append(str(route.fetch().status))  # it is stored, and nobody hears of it
+        route.abort("connectionreset")
+
+    with (
+        start_label(folder, "--no-learn", "--classes", "calm,bored") as server,
+        opened(browser, server, out_of_reach=True) as page,
+    ):
+        page.route("**/v1/answers", lose)
+        for key in "121":
+            page.keyboard.press(key)
+        until(page, "document.getElementById('notice').textContent.includes('waits in this page (3)')")
+        assert reached[:1] == ["200"]
+        page.unroute("**/v1/answers")
+        page.reload()
+        page.wait_for_selector(".tile:not([hidden]) img[src]")
+        until(page, f"{STORED} && document.getElementById('notice').hidden")
+        state = server.state()
+        assert [(place, label) for place, label, *_ in state["answers"] if label] == [
+            (0, "calm"),
+            (1, "bored"),
+            (2, "calm"),
+        ]
+        history = server.ask("GET", f"/v1/history/0?session={state['session']}").json["history"]
+        assert len(history) == 1, "the one that had been stored is not stored again"
+        assert page.evaluate("sessionStorage.getItem('mien-label-waiting')") == "[]"
 
 
 def test_why_an_answer_was_refused_is_told_until_one_is_stored(

@@ -194,22 +194,23 @@ async def answers(request: Request) -> Response:
     ids = body.get("faces")
     if not isinstance(ids, list) or not all(isinstance(one, str) for one in ids):
         raise ApiError("faces: a list of ids is needed", 422)
-    since, key = _since(body), _key(body)
+    since, known, key = _since(body), _known(body), _key(body)
 
     def store() -> dict[str, Any]:
-        service.wall.answer(ids, who, action, class_ or None, target, key=key, since=since)
+        service.wall.answer(ids, who, action, class_ or None, target, key=key, known=known)
         return {**service.wall.changes(since, who), **_aside(service)}
 
     return await _json(store)
 
 
 async def _label_each(service: LabelService, body: dict[str, Any]) -> Response:
-    who, since, key, labels = _text(body, "who"), _since(body), _key(body), body["labels"]
+    who, labels = _text(body, "who"), body["labels"]
+    since, known, key = _since(body), _known(body), _key(body)
     if not isinstance(labels, dict) or not all(isinstance(label, str) for label in labels.values()):
         raise ApiError("labels: an object from ids to classes is needed", 422)
 
     def store() -> dict[str, Any]:
-        service.wall.label_each(labels, who, key=key, since=since)
+        service.wall.label_each(labels, who, key=key, known=known)
         return {**service.wall.changes(since, who), **_aside(service)}
 
     return await _json(store)
@@ -411,9 +412,18 @@ def _text(body: dict[str, Any], key: str, default: str | None = None) -> str:
 
 
 def _since(body: dict[str, Any]) -> int:
-    value = body.get("since", 0)
+    return _whole(body, "since", 0)
+
+
+def _known(body: dict[str, Any]) -> int:
+    """Return the last row that the page knew when somebody said something; it may be sent much later."""
+    return _whole(body, "known", _since(body))
+
+
+def _whole(body: dict[str, Any], key: str, default: int) -> int:
+    value = body.get(key, default)
     if not isinstance(value, int) or isinstance(value, bool):
-        raise ApiError("since: a whole number is needed", 422)
+        raise ApiError(f"{key}: a whole number is needed", 422)
     return value
 
 

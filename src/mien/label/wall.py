@@ -98,7 +98,7 @@ class Wall:
         return self.agreed(face).status_over(face.status)
 
     # What the page does. key: under which it sends what it says, again where no reply came: stored once, `Store.under`.
-    # since: the last row that it knew when somebody said so; classes that had other names then go by those of now.
+    # known: the last row that it knew when somebody said so; classes that had other names then go by those of now.
 
     def answer(
         self,
@@ -109,24 +109,24 @@ class Wall:
         target: str,
         *,
         key: str = "",
-        since: int | None = None,
+        known: int | None = None,
     ) -> None:
         """Store an answer about faces, by id; see Store.answer."""
         with self._once(key, who) as new:
             if new:
                 self._check([*faces, *([target] if target else [])])
                 self._changed(
-                    self.store.answer(faces, who, action, class_ and self._name_now(class_, since), target)
+                    self.store.answer(faces, who, action, class_ and self._name_now(class_, known), target)
                 )
 
     def label_each(
-        self, labels: Mapping[str, str], who: str, *, key: str = "", since: int | None = None
+        self, labels: Mapping[str, str], who: str, *, key: str = "", known: int | None = None
     ) -> None:
         """Store classes for faces, by id, as one answer."""
         with self._once(key, who) as new:
             if new:
                 self._check(labels)
-                named = {face: self._name_now(label, since) for face, label in labels.items()}
+                named = {face: self._name_now(label, known) for face, label in labels.items()}
                 self._changed(self.store.label_each(named, who))
 
     def undo(self, who: str, *, key: str = "") -> dict[str, Any]:
@@ -157,12 +157,12 @@ class Wall:
             else:
                 raise ConfigError(f"classes can be added, renamed and merged; got {clipped(action)!r}")
 
-    def _name_now(self, class_: str, since: int | None) -> str:
-        return class_ if since is None else self.store.name_now(class_, since)
+    def _name_now(self, class_: str, known: int | None) -> str:
+        return class_ if known is None else self.store.name_now(class_, known)
 
     @contextmanager
     def _once(self, key: str, who: str) -> Iterator[bool]:
-        """Yield whether what the block stores is new; it stores nothing where it is not. What others said is taken in."""
+        """Yield whether what the block stores is new: it must store nothing where it is not."""
         if person_name(who) == TABLE:
             raise ConfigError(f"{TABLE!r} stands for whoever edits the table; choose another name")
         with self._lock, self.store.under(key) as stored:

@@ -9,7 +9,7 @@ export const state = {
   session: "", folder: "", seq: 0, count: 0, ids: [], source: [], sources: [], group: [], groups: [], time: [], track: [],
   sharpness: [], score: [], table: [], twin: [], found: [], compared: [], label: [], status: [], people: [], kept: [],
   classes: [], everybody: {}, agreement: {}, pace: null, who: "", waiting: 0, problem: "",
-  guesses: null, // {version, classes, of: [], share: [], helpful: [], alike: [], doubts: [[place, class, percent]], likely}
+  guesses: null, // {session, version, classes, of: [], share: [], helpful: [], alike: [], doubts: [[place, class, percent]], likely}
   learner: null, // {step, note, done, total, accuracy, expected, curve, …}
 };
 
@@ -56,6 +56,7 @@ export async function load() {
   tellTrouble();
   if (grown) emit("grown", before.length);
   else emit("loaded", (place) => told.id.indexOf(before[place]));
+  if (!before.length) sendLeftovers();
 }
 
 function stored() {
@@ -121,20 +122,40 @@ export const editClasses = (about) => send("v1/classes", about);
 
 let queue = Promise.resolve(); // one after the other, in the order of the keys
 
+// What waits is kept until it is stored, so that it outlives a reload, and a tab that a phone has put away. [folder, path, what]
+const WAITING = "mien-label-waiting";
+const unsent = [];
+const keepUnsent = () => { try { sessionStorage.setItem(WAITING, JSON.stringify(unsent)); } catch { /* blocked or full: then it waits here alone */ } };
+
+/** Send what waited when the page was left; what had been stored by then is not stored twice. */
+function sendLeftovers() {
+  let left = [];
+  try { left = JSON.parse(sessionStorage.getItem(WAITING) ?? "[]"); } catch { /* nothing that can be used */ }
+  for (const [folder, path, said] of left) if (folder === state.folder) enqueue(path, said);
+  keepUnsent();
+}
+
 /** Send again until the server answers: it may have stored what it could not reply to, and stores nothing twice under one key. */
-function send(path, body, takeBack = () => {}) {
+function send(path, body, takeBack) {
   const key = [...crypto.getRandomValues(new Uint32Array(4))].map((part) => part.toString(36)).join("-");
-  // since: what is known now, so that the server knows which names of classes are meant, whenever it hears of it
-  const said = JSON.stringify({ who: state.who, since: state.seq, idempotency_key: key, ...body });
+  // known: what is known now, so that the server sees which names of classes are meant, whenever it hears of it
+  return enqueue(path, { who: state.who, known: state.seq, idempotency_key: key, ...body }, takeBack);
+}
+
+function enqueue(path, said, takeBack = () => {}) {
+  const entry = [state.folder, path, said];
+  unsent.push(entry);
+  keepUnsent();
+  const done = () => { state.waiting -= 1; unsent.splice(unsent.indexOf(entry), 1); keepUnsent(); };
   state.waiting += 1;
   emit("progress");
   const sent = queue.then(async () => {
     const begun = performance.now();
     let told;
     try {
-      told = await askUntilAnswered(path, { method: "POST", body: said, type: "application/json" });
+      told = await askUntilAnswered(path, () => ({ method: "POST", body: JSON.stringify({ ...said, since: state.seq }), type: "application/json" }));
     } catch (error) {
-      state.waiting -= 1;
+      done();
       takeBack();
       emit("progress");
       refused = error.message;
@@ -142,7 +163,7 @@ function send(path, body, takeBack = () => {}) {
       return null;
     }
     state.storedIn = performance.now() - begun;
-    state.waiting -= 1;
+    done();
     refused = "";
     try {
       await accept(told);
@@ -159,7 +180,7 @@ function send(path, body, takeBack = () => {}) {
 async function askUntilAnswered(path, options) {
   for (;;) {
     try {
-      return await (await ask(path, options)).json();
+      return await (await ask(path, options())).json();
     } catch (error) {
       if (!mayPass(error)) throw error;
       const line = error instanceof Problem ? error.message : "The server's answer broke off.";
@@ -200,7 +221,8 @@ function summary(told) {
     pace: told.pace_s ?? state.pace, learner: told.learner ?? null, training: told.training ?? null,
   });
   if (renamed) emit("classes");
-  if (told.learner?.version && told.learner.version !== state.guesses?.version) loadGuesses();
+  const [version, known] = [told.learner?.version, state.guesses];
+  if (version && (version !== known?.version || state.session !== known.session)) loadGuesses();
   emit("progress");
 }
 
@@ -209,10 +231,11 @@ let loading = false;
 async function loadGuesses() {
   if (loading) return;
   loading = true;
+  const { session } = state;
   try {
-    const told = await (await ask(`v1/guesses?session=${state.session}`)).json();
+    const told = await (await ask(`v1/guesses?session=${session}`)).json();
     state.guesses = {
-      version: told.version, classes: told.classes, of: told.guess, share: told.share, helpful: told.helpful,
+      session, version: told.version, classes: told.classes, of: told.guess, share: told.share, helpful: told.helpful,
       alike: told.alike, doubts: told.doubts, likely: told.likely,
     };
     emit("guesses");
