@@ -395,3 +395,14 @@ def test_a_database_from_before_keys_were_kept_opens(store: Store, tmp_path: Pat
         (version,) = earlier.execute("PRAGMA user_version").fetchone()
         assert version == 1, "an older mien still opens it"
     earlier.close()
+
+
+def test_a_class_is_one_however_its_letters_are_typed(store: Store) -> None:
+    store.add_classes(["Calm"], "ann")
+    store.answer(["a"], "ann", LABEL, "calm")
+    store.label_each({"b": "CALM", "c": "odd", "d": "Odd"}, "ann")
+    assert labels(store) == {"a": "Calm", "b": "Calm", "c": "odd", "d": "odd"}
+    assert store.classes == ("Calm", "odd")
+    assert store.take_edits({"a": "calm", "b": "ODD"}) == {"b"}, "by hand, in the table"
+    assert store.take_edits({"a": "calm", "b": "ODD"}) == set(), "once"
+    assert labels(store)["b"] == "odd"

@@ -297,7 +297,8 @@ class Store:
             return {
                 face: label
                 for face, label in labels.items()
-                if label not in known.get(face, ("", None)) and label != self.agreed.get(face, NOTHING).label
+                if label not in known.get(face, ("", None))
+                and self._spelled(label) != self.agreed.get(face, NOTHING).label
             }
 
     def take_edits(self, labels: Mapping[str, str]) -> set[str]:
