@@ -65,8 +65,14 @@ def plain_text(text: str) -> str:
 
     >>> plain_text("happy\\x1b[31m\\n")
     'happy\\ufffd[31m\\ufffd'
+    >>> plain_text("\\udcff") == "\\ufffd" and set(plain_text("\\ud800")) == {"\\ufffd"}
+    True
     """
-    text = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    try:
+        data = text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # half of a pair, which JSON can spell, is no letter either
+        data = text.encode("utf-8", "surrogatepass")
+    text = data.decode("utf-8", "replace")
     if text.isprintable() and text.isascii():
         return text
     return "".join(map(_printable, unicodedata.normalize("NFC", text)))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import io
 import os
 import signal
 import sqlite3
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -78,6 +79,28 @@ def test_classes_for_many_faces_are_one_answer(server: Labelling) -> None:
     assert server.post("/v1/answers", who="cem", labels={"id-020": 7}).status == 422
     assert server.post("/v1/answers", who="cem", labels={"elsewhere": "calm"}).status == 422
     assert "cem" not in server.state()["people"]
+
+
+def test_what_is_sent_again_under_one_key_counts_once(server: Labelling) -> None:
+    def told_twice(path: str, key: str, **body: object) -> dict:
+        first, again = (server.post(path, who="dot", idempotency_key=key, **body) for _ in range(2))
+        assert (first.status, again.status) == (200, 200)
+        assert first.json["seq"] == again.json["seq"], "nothing was added"
+        return again.json
+
+    told_twice("/v1/answers", "1", faces=["id-012"], action="label", **{"class": "calm"})
+    told_twice("/v1/answers", "2", labels={"id-012": "bored", "id-013": "fresh"})
+    told_twice("/v1/classes", "3", action="rename", name="fresh", to="freshest")
+    undone = told_twice("/v1/undo", "4")
+    assert (undone["undone"], undone["class"]) == ("rename", "fresh")
+    undone = told_twice("/v1/undo", "5")
+    assert (undone["undone"], undone["faces"]) == ("label", [12, 13]), "also where a class came with it"
+    assert answers(server.state())[12] == ("calm", "", {"dot": "calm"})
+    told_twice("/v1/undo", "6")
+    assert "dot" not in server.state()["people"]
+    for key in (7, "k" * 101):
+        wrong = server.post("/v1/undo", who="dot", idempotency_key=key)
+        assert wrong.status == 422 and wrong.line.startswith("idempotency_key: ")
 
 
 def test_classes_come_go_by_other_names_and_merge(server: Labelling) -> None:
@@ -161,6 +184,35 @@ def test_others_are_kept_out(server: Labelling) -> None:
             b'{"who": "ann", "faces": ["id-001"], "action": "label"}',
             "the name of a class has 1 to 100 letters",
         ),
+        (
+            b'{"who": "ann\\ud800", "faces": ["id-001"], "action": "no face"}',
+            "the body has halves of letters",
+        ),
+        (
+            b'{"who": "ann", "faces": ["\\uDC00"], "action": "no face"}',
+            "the body has halves of letters",
+        ),
+        (
+            b'{"who": "a\\u0000", "faces": ["id-001"], "action": "no face"}',
+            "the name of a person has letters that can be shown",
+        ),
+        (
+            b'{"who": " table ", "faces": ["id-001"], "action": "no face"}',
+            "'table' stands for whoever edits the table",
+        ),
+        (b'{"who": "ann", "faces": ["id-001"], "action": "duplicate"}', "'duplicate' is about two faces"),
+        (
+            b'{"who": "ann", "faces": ["id-001"], "action": "distinct", "target": "id-001"}',
+            "'distinct' is about two faces",
+        ),
+        (
+            b'{"who": "ann", "faces": ["id-001"], "action": "keep"}',
+            "the name of a class has 1 to 100 letters",
+        ),
+        (
+            b'{"who": "ann", "faces": ["id-001"], "action": "no face", "since": "7"}',
+            "since: a whole number is needed",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(server: Labelling, body: bytes, line: str) -> None:
@@ -168,6 +220,45 @@ def test_what_is_wrong_is_said_in_one_line(server: Labelling, body: bytes, line:
     assert answer.status in (400, 422) and answer.line.startswith(line)
     huge = server.ask("POST", "/v1/answers", b" " * 5_000_000, Content_Type="application/json")
     assert huge.status == 413
+
+
+def test_wrong_addresses_and_orders_are_told(server: Labelling) -> None:
+    assert server.post("/v1/training", cancel="yes").line == "cancel: true or false is needed"
+    assert server.ask("GET", "/v1/faces/").status == 404, (
+        "no redirection, which would lose https behind a proxy"
+    )
+    assert "openapi" not in server.ask("GET", "/docs").line, "there is none here"
+
+
+def test_no_two_classes_differ_by_small_and_large_letters(server: Labelling) -> None:
+    server.say("fay", ["id-014"], "label", "CALM")
+    told = server.post("/v1/answers", who="fay", labels={"id-015": "Bored", "id-016": "Odd", "id-017": "odd"})
+    state = answers(told.json)
+    assert [state[place][0] for place in (15, 16, 17)] == ["bored", "Odd", "Odd"]
+    assert answers(server.state())[14][0] == "calm"
+    assert told.json["classes"] == ["calm", "bored", "Odd"]
+    for _ in range(2):
+        server.post("/v1/undo", who="fay")
+    assert server.state()["classes"] == ["calm", "bored"]
+
+
+def test_an_answer_by_a_name_that_another_person_has_just_changed(server: Labelling) -> None:
+    """A page hears of it a second later; what is said meanwhile must not bring the old class back."""
+    server.say("gil", ["id-018"], "label", "keen")
+    since = server.state()["seq"]
+    server.post("/v1/classes", who="hal", action="rename", name="keen", to="eager")
+    late = {"who": "gil", "faces": ["id-019"], "action": "label", "class": "keen"}
+    told = server.post("/v1/answers", **late, since=since).json
+    assert (answers(told)[19][0], told["classes"]) == ("eager", ["calm", "bored", "eager"])
+    told = server.post(
+        "/v1/answers", who="gil", labels={"id-019": "keen"}, known=since, since=told["seq"]
+    ).json
+    assert told["classes"] == ["calm", "bored", "eager"]
+    told = server.post("/v1/answers", **late, since=told["seq"]).json
+    assert told["classes"] == ["calm", "bored", "eager", "keen"], "who knows of it means a new one"
+    for who in ("gil", "gil", "gil", "hal", "gil"):
+        server.post("/v1/undo", who=who)
+    assert server.state()["classes"] == ["calm", "bored"]
 
 
 @pytest.mark.parametrize(
@@ -302,17 +393,70 @@ def test_what_cannot_be_opened_is_one_line(folder: Path, capsys: pytest.CaptureF
     assert "the name of a class has 1 to 100 letters" in line(str(folder), "--classes", "x" * 300)
 
 
-def test_faces_that_are_added_meanwhile_appear(folder: Path, start_label: StartLabel) -> None:
-    with start_label(folder, "--no-learn") as server:
-        before = server.state()
-        other = FaceSet.open(folder)
+def news(server: Labelling, since: int) -> dict:
+    return server.ask("GET", f"/v1/changes?since={since}").json
 
+
+def waited(what: Callable[[], bool], seconds: float = 60) -> None:
+    ends = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < ends
+        time.sleep(0.2)
+
+
+def test_what_is_written_to_the_table_meanwhile_shows_by_itself(
+    folder: Path, start_label: StartLabel
+) -> None:
+    """Faces that `mien faces` adds, and labels that are edited by hand: nobody need answer anything first."""
+    with start_label(folder, "--no-learn", "--classes", "calm") as server:
+        before = server.state()
+        server.say("ann", ["id-003"], "label", "calm")
+        other = FaceSet.open(folder)
         other.add([dataclasses.replace(other.faces[0], id="new", file="crops/001.png")])
         other.write()
-        server.say("ann", ["id-000"], "label", "calm")
-        ends = time.monotonic() + 30
-        while (after := server.state())["session"] == before["session"]:
-            assert time.monotonic() < ends
-            time.sleep(0.2)
-        assert after["id"][-1] == "new"
+        waited(lambda: news(server, 0)["session"] != before["session"])
+        after = server.state()
+        assert after["id"] == [*before["id"], "new"]
         assert server.say("ann", ["new"], "label", "calm").status == 200
+        waited(lambda: FaceSet.open(folder)["new"].label == "calm" and ",calm," in table(folder))
+
+        lines = table(folder).splitlines(keepends=True)
+        column = next(csv.reader(lines[:1])).index("label")
+        cells = next(csv.reader([lines[8]]))
+        assert (cells[0], cells[column]) == ("id-007", "")
+        cells[column] = "typed"
+        rows = io.StringIO()
+        csv.writer(rows, lineterminator="\n").writerow(cells)
+        (folder / "faces.csv").write_text("".join([*lines[:8], rows.getvalue(), *lines[9:]]), "utf-8")
+        waited(lambda: answers(news(server, 0)).get(7, ("",))[0] == "typed")
+        assert "typed" in server.state()["classes"]
+        assert server.state()["session"] == after["session"], "the places of the faces are as they were"
+
+
+def table(folder: Path) -> str:
+    return (folder / "faces.csv").read_text("utf-8")
+
+
+def test_rows_that_vanish_or_cannot_be_read_are_told_and_cost_no_answer(
+    folder: Path, start_label: StartLabel
+) -> None:
+    with start_label(folder, "--no-learn", "--classes", "calm,bored") as server:
+        session = server.state()["session"]
+        server.say("ann", ["id-003", "id-020"], "label", "calm")
+        waited(lambda: ",calm," in table(folder))
+        whole = table(folder)
+        (folder / "faces.csv").write_text("no table", "utf-8")
+        waited(lambda: "faces.csv is no table of a face set" in news(server, 0)["problem"])
+        assert server.state()["session"] == session, "what was there stays"
+        assert server.say("ann", ["id-004"], "label", "bored").status == 200
+        lines = whole.splitlines(keepends=True)
+        (folder / "faces.csv").write_text("".join([*lines[:1], *lines[11:]]), "utf-8")
+        waited(lambda: news(server, 0)["session"] != session)
+        state = server.state()
+        assert state["id"] == [f"id-{number:03}" for number in range(10, 24)]
+        assert answers(news(server, 0)) == {10: ("calm", "", {"ann": "calm"})}, "by the places of now"
+        waited(lambda: news(server, 0)["problem"] == "")
+        assert server.say("ann", ["id-003"], "label", "bored").status == 422
+        (folder / "faces.csv").write_text(whole, "utf-8")
+        waited(lambda: len(server.state()["id"]) == 24)
+        assert answers(server.state())[4][0] == "bored"

@@ -49,14 +49,15 @@ def opened(
     browser: Any,
     server: Labelling,
     who: str = "ann",
-    width: int = 1280,
-    theme: str = "light",
     *,
+    width: int = 1280,
+    height: int = 820,
+    theme: str = "light",
     out_of_reach: bool = False,
 ) -> Iterator[Any]:
     """Open the page in a window of its own, as one person. out_of_reach: the server is, at times."""
     context = browser.new_context(
-        viewport={"width": width, "height": 820},
+        viewport={"width": width, "height": height},
         color_scheme=theme,
         has_touch=width < 500,
         reduced_motion="reduce",
@@ -66,10 +67,12 @@ def opened(
     page.set_default_timeout(1000 * PATIENCE_S)
     page.on("console", lambda said: trouble.append(said.text) if said.type == "error" else None)
     page.on("pageerror", lambda error: trouble.append(str(error)))
-    page.on("dialog", lambda dialog: trouble.append(f"dialog {dialog.message}"))
+    leaves = lambda dialog: out_of_reach and dialog.type == "beforeunload"  # noqa: E731
+    page.on("dialog", lambda one: one.accept() if leaves(one) else trouble.append(f"dialog {one.message}"))
     page.add_init_script(f"if (location.host) localStorage.setItem('mien-label-who', '{who}')")
     page.goto(f"http://127.0.0.1:{server.port}/")
-    page.wait_for_selector(".tile img[src], #empty:not([hidden])")
+    # The first that fits is waited for, and a tile that is kept for later use stays hidden however long one waits.
+    page.wait_for_selector(".tile:not([hidden]) img[src], #empty:not([hidden])")
     yield page
     fits = page.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
     context.close()
@@ -263,6 +266,134 @@ def test_what_is_said_while_the_server_is_out_of_reach_is_stored_later(
             page.goto("about:blank")
 
 
+def test_an_answer_whose_reply_was_lost_is_stored_once(
+    browser: Any, folder: Path, start_label: StartLabel
+) -> None:
+    """It reaches the server and is stored; the reply breaks off, so the page sends it again."""
+    lost: list[str] = []
+
+    def lose_the_first(route: Any) -> None:
+        answer = route.fetch()
+        assert answer.status == 200
+        if route.request.url in lost:
+            route.fulfill(response=answer)
+        else:
+            lost.append(route.request.url)
+            route.abort("connectionreset")
+
+    with (
+        start_label(folder, "--no-learn", "--classes", "calm,bored") as server,
+        opened(browser, server, out_of_reach=True) as page,
+    ):
+        for address in ("answers", "undo", "classes"):
+            page.route(f"**/v1/{address}", lose_the_first)
+        page.keyboard.press("1")
+        until(page, STORED)
+        session = server.state()["session"]
+        history = server.ask("GET", f"/v1/history/0?session={session}").json["history"]
+        assert [(one["who"], one["class"]) for one in history] == [("ann", "calm")]
+        page.keyboard.press("2")
+        until(page, f"{STORED} && document.querySelector('#face-1 .says').textContent === 'bored'")
+        page.keyboard.press("z")  # its reply is lost as well
+        until(page, "document.getElementById('status').textContent === 'Taken back: bored'")
+        assert server.state()["people"] == {"ann": 1}, "one press takes back one answer"
+        page.keyboard.press("n")
+        page.fill("#class-name", "keen")
+        page.keyboard.press("Enter")
+        until(
+            page,
+            "document.querySelectorAll('.chip').length === 3 && document.getElementById('notice').hidden",
+        )
+        assert len(lost) == 3
+
+
+def test_pictures_that_did_not_come_are_asked_for_again(
+    browser: Any, tmp_path: Path, start_label: StartLabel
+) -> None:
+    write_face_set(tmp_path / "set", 240)
+    with (
+        start_label(tmp_path / "set", "--no-learn", "--classes", "calm") as server,
+        opened(browser, server, out_of_reach=True) as page,
+    ):
+        page.context.set_offline(True)
+        page.keyboard.press("End")
+        until(page, "document.querySelector('#photo-frame p') !== null")  # it says why there is no photograph
+        assert page.locator("#face-239 img").get_attribute("src") is None
+        page.context.set_offline(False)
+        until(page, "[...document.querySelectorAll('.tile:not([hidden]) img')].every((one) => one.src)")
+        page.keyboard.press("ArrowLeft")
+        page.keyboard.press("ArrowRight")
+        until(page, "document.querySelector('#photo .whole img')?.complete")
+
+
+def test_what_a_screen_reader_and_the_tab_key_meet(
+    browser: Any, folder: Path, start_label: StartLabel
+) -> None:
+    with (
+        start_label(folder, "--no-learn", "--classes", "calm,bored") as server,
+        opened(browser, server) as page,
+        opened(browser, server, "ben") as ben,
+    ):
+        face = page.locator(".tile.here")
+        assert [face.get_attribute(f"aria-{name}") for name in ("posinset", "setsize")] == ["1", "23"]
+        assert page.get_attribute("#wall", "aria-activedescendant") == "face-0"
+        nameless = """[...document.querySelectorAll('button, select, input, a, [role]')]
+            .filter((one) => one.offsetParent && !(one.getAttribute('aria-label') || one.innerText.trim()
+                || one.closest('label') || ['status', 'alert'].includes(one.getAttribute('role'))))
+            .map((one) => one.outerHTML)"""
+        server.say("cem", ["id-006"], "duplicate", target="id-007")
+        server.say("cem", ["id-008"], "duplicate", target="id-009")
+        for tab in ("check", "train", "faces"):
+            page.click(f"#tab-{tab}")
+            assert page.evaluate(nameless) == []
+            current = page.evaluate(
+                "[...document.querySelectorAll('[aria-current=page]')].map((one) => one.id)"
+            )
+            assert current == [f"tab-{tab}"]
+        page.dispatch_event("#show", "pointerdown")
+        page.select_option("#show", "all")
+        page.keyboard.press("2")  # it is about the face, not about the list
+        until(page, f"{STORED} && document.querySelector('#face-0 .says').textContent === 'bored'")
+        page.click("#tab-check")
+        page.locator("#view-check .tabs button").nth(2).focus()
+        ben.keyboard.press("1")
+        until(page, "document.querySelector('#view-check') !== null")
+        page.wait_for_timeout(2500)
+        focused = "document.activeElement.textContent"
+        assert page.evaluate(focused).startswith("Copies and leaks"), "also after somebody else's answer"
+
+
+def test_what_waits_outlives_a_reload(browser: Any, folder: Path, start_label: StartLabel) -> None:
+    reached: list[str] = []
+
+    def lose(route: Any) -> None:
+        reached.append(str(route.fetch().status))  # it is stored, and nobody hears of it
+        route.abort("connectionreset")
+
+    with (
+        start_label(folder, "--no-learn", "--classes", "calm,bored") as server,
+        opened(browser, server, out_of_reach=True) as page,
+    ):
+        page.route("**/v1/answers", lose)
+        for key in "121":
+            page.keyboard.press(key)
+        until(page, "document.getElementById('notice').textContent.includes('waits in this page (3)')")
+        assert reached[:1] == ["200"]
+        page.unroute("**/v1/answers")
+        page.reload()
+        page.wait_for_selector(".tile:not([hidden]) img[src]")
+        until(page, f"{STORED} && document.getElementById('notice').hidden")
+        state = server.state()
+        assert [(place, label) for place, label, *_ in state["answers"] if label] == [
+            (0, "calm"),
+            (1, "bored"),
+            (2, "calm"),
+        ]
+        history = server.ask("GET", f"/v1/history/0?session={state['session']}").json["history"]
+        assert len(history) == 1, "the one that had been stored is not stored again"
+        assert page.evaluate("sessionStorage.getItem('mien-label-waiting')") == "[]"
+
+
 def test_why_an_answer_was_refused_is_told_until_one_is_stored(
     browser: Any, folder: Path, start_label: StartLabel
 ) -> None:
@@ -320,6 +451,32 @@ def test_mouse_band_filters_classes_and_the_photograph(
         assert mark["height"] / photo["height"] == pytest.approx(0.5, abs=0.01)
 
 
+@pytest.mark.parametrize(
+    ("width", "height"),
+    [(1280, 720), (1366, 768), (1920, 1080), (1100, 700), (1024, 640), (390, 844), (844, 390)],
+)
+def test_how_far_the_work_is_stays_in_sight(
+    browser: Any, folder: Path, start_label: StartLabel, width: int, height: int
+) -> None:
+    """Below the photograph, above the foot, whatever the window; and faces above all that."""
+    options = ("--no-learn", "--classes", ",".join(f"a longer class {number}" for number in range(9)))
+    with start_label(folder, *options) as server:
+        for who in ("ann", "ben"):
+            server.say(who, ["id-000"], "label", "a longer class 1" if who == "ann" else "a longer class 2")
+        with opened(browser, server, width=width, height=height) as page:
+            page.select_option("#show", "all")
+            page.click("#face-0")
+            until(page, "document.getElementById('progress').textContent.includes('1 of 23')")
+            if width > 980:
+                until(page, "document.querySelector('#photo .whole img')?.complete")
+                assert "ben" in page.inner_text("#photo .facts")
+            bottom = page.evaluate("document.querySelector('#progress > p').getBoundingClientRect().bottom")
+            foot = page.evaluate("document.getElementById('dock').getBoundingClientRect().top")
+            assert bottom <= foot, "the line of what is left to do"
+            assert page.evaluate("document.getElementById('wall').clientHeight") > 100
+            assert page.evaluate("document.getElementById('dock').getBoundingClientRect().bottom") <= height
+
+
 def test_a_phone(browser: Any, folder: Path, start_label: StartLabel) -> None:
     options = ("--no-learn", "--classes", ",".join(f"class {number}" for number in range(40)))
     with start_label(folder, *options) as server, opened(browser, server, width=390) as page:
@@ -332,6 +489,92 @@ def test_a_phone(browser: Any, folder: Path, start_label: StartLabel) -> None:
         page.fill("#find-name", "ss 21")
         page.keyboard.press("Enter")
         until(page, "[...document.querySelectorAll('.says')].some((one) => one.textContent === 'class 21')")
+
+
+def test_a_press_is_about_the_face_under_it_also_where_the_wall_is_laid_out_anew_meanwhile(
+    browser: Any, folder: Path, start_label: StartLabel
+) -> None:
+    """Tiles are used again for other faces: by number, the tile that was pressed shows another face at the end."""
+    with start_label(folder, "--no-learn", "--classes", "calm") as server, opened(browser, server) as page:
+        box = page.locator("#face-3").bounding_box()
+        page.mouse.move(box["x"] + 20, box["y"] + 20)
+        page.mouse.down()
+        for width in (1180, 1000):
+            page.set_viewport_size({"width": width, "height": 700})
+            page.wait_for_timeout(100)
+        page.mouse.up()
+        assert page.get_attribute(".tile.here", "id") == "face-3"
+
+
+def test_the_wall_stays_where_it_was_while_another_view_is_shown(
+    browser: Any, folder: Path, start_label: StartLabel
+) -> None:
+    with start_label(folder, "--no-learn", "--classes", "calm") as server, opened(browser, server) as page:
+        page.evaluate("document.getElementById('size').value = 320")
+        page.keyboard.press("+")
+        page.keyboard.press("End")
+        before = page.evaluate("document.getElementById('wall').scrollTop")
+        assert before > 300
+        page.click("#tab-check")
+        page.wait_for_timeout(200)
+        page.click("#tab-faces")
+        page.wait_for_timeout(200)
+        assert page.evaluate("document.getElementById('wall').scrollTop") == before
+        assert page.is_visible("#face-23 img")
+
+
+def test_faces_that_are_added_meanwhile_stand_behind_the_others(
+    browser: Any, folder: Path, start_label: StartLabel
+) -> None:
+    with (
+        start_label(folder, "--no-learn", "--classes", "calm,bored") as server,
+        opened(browser, server) as page,
+    ):
+        page.keyboard.press("1")
+        until(page, STORED)
+        page.keyboard.press("Shift+ArrowRight")
+        page.select_option("#order", "sharp")
+        before = page.inner_text("#shown")
+        first = page.get_attribute(".tile.here", "id")
+        other = FaceSet.open(folder)
+        row = other.faces[0]
+        other.add(
+            [
+                dataclasses.replace(row, id=f"new {number}", label="", status="", sharpness=99.0)
+                for number in (0, 1)
+            ]
+        )
+        other.write()
+        until(page, "document.getElementById('shown').textContent.includes('of 24 faces chosen')")
+        assert (before, page.inner_text("#shown")) == ("2 of 22 faces chosen", "2 of 24 faces chosen")
+        assert page.get_attribute(".tile.here", "id") == first, "nothing moves under a hand"
+        assert page.is_visible("#face-25 img")
+        page.keyboard.press("2")
+        until(page, STORED)
+        said = {place: label for place, label, *_ in server.state()["answers"] if label}
+        assert said == {0: "calm", 1: "bored", 2: "bored"}
+
+
+def test_a_long_press_shows_the_photograph_until_it_is_closed(
+    browser: Any, folder: Path, start_label: StartLabel
+) -> None:
+    is_open = "document.getElementById('photo-dialog').open"
+    with (
+        start_label(folder, "--no-learn", "--classes", "calm") as server,
+        opened(browser, server, width=390) as page,
+    ):
+        box = page.locator("#face-2").bounding_box()
+        finger = page.context.new_cdp_session(page)
+        spot = {"x": box["x"] + 30, "y": box["y"] + 30}
+        finger.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [spot]})
+        until(page, is_open)
+        finger.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+        page.wait_for_timeout(500)
+        assert page.evaluate(is_open), "also after the finger has left the glass"
+        until(page, "document.querySelector('#photo-large .whole img')?.complete")
+        page.touchscreen.tap(5, 5)  # beside it
+        until(page, f"!{is_open}")
+        assert page.inner_text("#shown") == "23 faces", "nothing was chosen by it"
 
 
 def test_a_wall_of_thousands_has_no_holes(browser: Any, tmp_path: Path, start_label: StartLabel) -> None:

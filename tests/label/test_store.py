@@ -340,3 +340,69 @@ def test_rows_cannot_be_changed_by_mistake(store: Store, tmp_path: Path) -> None
             with pytest.raises(sqlite3.IntegrityError, match="answers are only added"):
                 other.execute(line)
     other.close()
+
+
+def test_what_is_sent_again_under_its_key_is_stored_once(store: Store, tmp_path: Path) -> None:
+    def told(one: Store, key: str) -> list[str]:
+        with one.under(key) as stored:
+            if not stored:
+                one.answer(["a"], "ann", LABEL, "calm")
+        return [row.action for row in one.history("a")]
+
+    assert told(store, "k1") == ["label"]
+    assert told(store, "k1") == ["label"]
+    with Store.open(tmp_path) as other:  # a server that was started anew, or another on the same folder
+        assert told(other, "k1") == ["label"]
+        with other.under("k2") as stored:
+            assert not stored
+            told_meanwhile = told(store, "k2")
+            other.answer(["a"], "ann", LABEL, "bored")  # the transaction itself looks once more
+        assert told_meanwhile == ["label", "label"] == [row.action for row in other.history("a")]
+        assert labels(other) == {"a": "calm"}
+    assert told(store, "") == ["label"] * 3
+    assert told(store, "") == ["label"] * 4, "without a key, everything counts"
+
+
+def test_an_undo_that_is_sent_again_takes_back_one_answer(store: Store) -> None:
+    store.answer(["a", "b"], "ann", LABEL, "calm")
+    store.answer(["b"], "ann", LABEL, "bored")
+    with store.under("z") as stored:
+        assert not stored
+        row, _ = store.undo("ann")
+    assert row is not None and (row.class_, row.action) == ("bored", LABEL)
+    with store.under("z") as stored:
+        assert stored
+        assert store.undone_under("z") == (row, {"b"})
+    assert labels(store) == {"a": "calm", "b": "calm"}
+
+
+def test_a_database_from_before_keys_were_kept_opens(store: Store, tmp_path: Path) -> None:
+    store.answer(["a"], "ann", LABEL, "calm")
+    store.close()
+    with sqlite3.connect(tmp_path / FILE) as earlier:
+        earlier.execute("DROP TABLE idempotency_keys")
+    earlier.close()
+    before = (tmp_path / FILE).read_bytes()
+    reading = Store.read(tmp_path)
+    assert reading is not None and labels(reading) == {"a": "calm"}
+    reading.close()
+    assert (tmp_path / FILE).read_bytes() == before, "reading changes nothing"
+    with Store.open(tmp_path) as again, again.under("k") as stored:
+        assert not stored
+        assert labels(again) == {"a": "calm"}
+        again.answer(["a"], "ann", LABEL, "bored")
+    with sqlite3.connect(tmp_path / FILE) as earlier:
+        (version,) = earlier.execute("PRAGMA user_version").fetchone()
+        assert version == 1, "an older mien still opens it"
+    earlier.close()
+
+
+def test_a_class_is_one_however_its_letters_are_typed(store: Store) -> None:
+    store.add_classes(["Calm"], "ann")
+    store.answer(["a"], "ann", LABEL, "calm")
+    store.label_each({"b": "CALM", "c": "odd", "d": "Odd"}, "ann")
+    assert labels(store) == {"a": "Calm", "b": "Calm", "c": "odd", "d": "odd"}
+    assert store.classes == ("Calm", "odd")
+    assert store.take_edits({"a": "calm", "b": "ODD"}) == {"b"}, "by hand, in the table"
+    assert store.take_edits({"a": "calm", "b": "ODD"}) == set(), "once"
+    assert labels(store)["b"] == "odd"

@@ -6,9 +6,11 @@ import http.client
 import json
 import os
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
@@ -110,6 +112,66 @@ def png(level: int, size: tuple[int, int] = (24, 16)) -> bytes:
 
 def jpeg(level: int, size: tuple[int, int] = (64, 48)) -> bytes:
     return cv2.imencode(".jpg", np.full((size[1], size[0], 3), level, np.uint8))[1].tobytes()
+
+
+class Relay:
+    """Passes connections on to a server, and can be out of reach for a while. port: where it listens."""
+
+    def __init__(self, server_port: int) -> None:
+        self._server_port = server_port
+        self._up = threading.Event()
+        self._sockets: list[socket.socket] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self._up.set()
+        self._threads: list[threading.Thread] = []
+        self._start(self._accept)
+
+    def _start(self, work: Callable[..., None], *parts: socket.socket) -> None:
+        self._threads.append(threading.Thread(target=work, args=parts, daemon=True))
+        self._threads[-1].start()
+
+    def go_away(self, seconds: float) -> None:
+        """Break every connection, and each that comes within some seconds."""
+        self._up.clear()
+        self._break()
+        back = threading.Timer(seconds, self._up.set)
+        back.daemon = True
+        back.start()
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)  # which ends what waits for it
+        self._break()
+        for thread in self._threads:
+            thread.join(30)
+        for one in (self._listener, *self._sockets):
+            one.close()
+
+    def _break(self) -> None:
+        for one in self._sockets:
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                here, _ = self._listener.accept()
+                if not self._up.is_set():
+                    here.close()
+                    continue
+                there = socket.create_connection(("127.0.0.1", self._server_port))
+                self._sockets += [here, there]
+                self._start(self._pass, here, there)
+                self._start(self._pass, there, here)
+
+    @staticmethod
+    def _pass(source: socket.socket, to: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                to.sendall(data)
+        for one in (source, to):
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
 
 
 Start = Callable[..., AbstractContextManager[Running]]

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -15,7 +20,7 @@ from mien.predict.analyzer import Analyzer
 from mien.serve.client import Client, ServerError
 
 from ..video.video_files import scene, write_video
-from .conftest import Running, Start, png
+from .conftest import Relay, Running, Start, png
 
 TOKEN = "a-token.of_twenty~letters"
 
@@ -49,6 +54,62 @@ def test_a_video(client: Client, server: Running, tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="the video is "):
         client.analyze_video(b"no video" * 20)
     assert server.left_files() == [], "results are deleted when they were fetched"
+
+
+def test_a_video_goes_on_over_a_short_outage(server: Running, tmp_path: Path) -> None:
+    clip = write_video(
+        tmp_path / "clip.mp4", [scene([(0, 0, 40 + n)], size=(64, 48), side=48) for n in range(12)]
+    )
+    relay = Relay(server.port)
+    address = f"http://localhost:{relay.port}"
+    outages: list[float] = []
+
+    def once(seconds: float) -> Callable[[float], None]:
+        def told(_: float) -> None:
+            if not outages:
+                outages.append(seconds)
+                relay.go_away(seconds)
+
+        return told
+
+    try:
+        found = Client(address).analyze_video(clip, once(2.5))
+        assert outages == [2.5] and len(found["rows"]) == 12
+        outages.clear()
+        begun = time.monotonic()
+        with pytest.raises(ServerError, match="cannot be asked") as lost:
+            Client(address, patience_s=2).analyze_video(clip, once(30))
+        assert outages == [30] and lost.value.status == 0, (
+            "the reason is the outage, not that nothing can be deleted"
+        )
+        with pytest.raises(ServerError, match="cannot be asked"):
+            Client(address).models()  # one that was never reached may have a wrong address: told at once
+        assert time.monotonic() - begun < 25
+    finally:
+        relay.close()
+
+
+@pytest.mark.parametrize(
+    ("answer", "line"),
+    [
+        (b"503 Busy\r\nRetry-After: Fri, 27 Nov 2026 21:00:00 GMT", "is not mien serve: it answers no JSON"),
+        (b"502 Bad Gateway", r"a proxy at .* cannot reach mien serve \(it answers 502\)"),
+    ],
+)
+def test_what_a_proxy_answers_is_understood(answer: bytes, line: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    with proxy.accept()[0] as connection:
+                        connection.recv(65536)
+                        connection.sendall(b"HTTP/1.1 " + answer + b"\r\nContent-Length: 6\r\n\r\n<html>")
+
+        threading.Thread(target=serve, daemon=True).start()
+        with pytest.raises(ServerError, match=line):
+            Client(f"http://localhost:{proxy.getsockname()[1]}", patience_s=1.5).models()
+        proxy.shutdown(socket.SHUT_RDWR)
 
 
 def test_many_at_once_on_asyncio(client: Client, server: Running) -> None:

@@ -176,6 +176,7 @@ def test_the_api_is_described_without_another_host(open_page: Open, server: str)
     page = open_page("/default/analyze_v1_analyze_post", address=f"{server}docs")
     page.get_by_text("Send one picture as bytes, or several as a form").wait_for()
     assert page.locator(".opblock").count() >= 9
+    assert "this server, at the address of this page" in page.inner_text(".servers")
 
 
 def analysed(server: str, picture: bytes) -> dict[str, Any]:
@@ -415,6 +416,25 @@ def test_a_video_is_cancelled_here_and_on_the_server_and_what_is_none_says_so(
     )
     page.wait_for_selector("#video-notice:not([hidden])")
     assert "not a video" in page.inner_text("#video-notice")
+
+
+def test_a_video_goes_on_over_a_dropped_connection(open_page: Open, folder: Path) -> None:
+    page = open_page("video", allowed="Failed to load resource")
+    dropped: list[str] = []
+
+    def drop_some(route: Any) -> None:
+        if route.request.method == "GET" and len(dropped) < 2:
+            dropped.append(route.request.url)
+            route.abort("connectionreset")
+        else:
+            route.continue_()
+
+    page.route("**/v1/videos/*", drop_some)
+    page.set_input_files("#video-file", write_webm(folder / "dropped.webm", 24))
+    until(page, "document.getElementById('video-notice').textContent.includes('Trying again')")
+    page.wait_for_selector("#video-work:not([hidden])")
+    assert len(dropped) == 2 and not page.is_visible("#video-notice")
+    assert len(json.loads(saved(page, "#video-json")[1])["rows"]) == 24
 
 
 def test_a_server_with_a_token_is_asked_once(open_page: Open, folder: Path) -> None:

@@ -25,7 +25,10 @@ export interface Options {
   address: string;
   /** What the server was started with, or this client's own. */
   token?: string;
-  /** Seconds for which a request is repeated while the server has too much to do. Default: 60. */
+  /**
+   * Seconds for which a request is repeated while the server has too much to do; and for which a video that it works on is
+   * asked after again when the connection drops or the server is started anew, counted from its last answer. Default: 60.
+   */
   patience?: number;
 }
 
@@ -34,6 +37,10 @@ interface Answer<T> {
   error?: unknown;
   response: Response;
 }
+
+const RETRY_S = 1; // between two tries to reach a server
+const FORGET_MS = 5000; // to delete a result that has been fetched: the server does it by itself in time
+const NO_ANSWER = [0, 502, 504]; // of nobody, of a proxy that reaches nobody
 
 /** Each call takes a signal that cancels it; it then rejects with the signal's reason. */
 export class Client {
@@ -74,7 +81,8 @@ export class Client {
   }
 
   /**
-   * Follow the faces through a video, and delete it on the server, also when it is cancelled.
+   * Follow the faces through a video, and delete it on the server, also when it is cancelled. Once the video is there, it goes on
+   * over outages that are shorter than `patience`.
    * progress: told the share that is done, 0 to 1.
    */
   async analyzeVideo(video: Blob, progress: (share: number) => void = () => {}, signal?: AbortSignal): Promise<VideoResult> {
@@ -90,16 +98,16 @@ export class Client {
     const job = { params: { path: { job: id } } };
     try {
       for (;;) {
-        const state = await this.ask(() => this.api.GET("/v1/videos/{job}", { ...job, signal }), signal);
+        const state = await this.askAgain(() => this.api.GET("/v1/videos/{job}", { ...job, signal }), signal);
         if (state.problem) throw new MienError(state.problem.detail, state.problem.status);
         if (!["queued", "running"].includes(state.status)) break;
         progress(state.progress);
         await pause(0.25, signal);
       }
-      const result = await this.ask(() => this.api.GET("/v1/videos/{job}/result", { ...job, signal }), signal);
+      const result = await this.askAgain(() => this.api.GET("/v1/videos/{job}/result", { ...job, signal }), signal);
       return result as VideoResult; // CSV comes on request only
     } finally {
-      await this.api.DELETE("/v1/videos/{job}", job).catch(() => {}); // out of reach: the server deletes it in time
+      await this.api.DELETE("/v1/videos/{job}", { ...job, signal: AbortSignal.timeout(FORGET_MS) }).catch(() => {});
     }
   }
 
@@ -108,24 +116,44 @@ export class Client {
     return this.ask(() => this.api.GET("/v1/models", { signal }), signal);
   }
 
+  /** Ask over short outages as well. */
+  private async askAgain<T>(request: () => Promise<Answer<T>>, signal?: AbortSignal): Promise<T> {
+    const ends = Date.now() + 1000 * this.patience;
+    for (;;) {
+      try {
+        return await this.ask(request, signal);
+      } catch (error) {
+        if (!(error instanceof MienError && NO_ANSWER.includes(error.status)) || Date.now() + 1000 * RETRY_S > ends) throw error;
+      }
+      await pause(RETRY_S, signal);
+    }
+  }
+
   private async ask<T>(request: () => Promise<Answer<T>>, signal?: AbortSignal): Promise<T> {
     const ends = Date.now() + 1000 * this.patience;
     for (;;) {
       const { data, error, response } = await request().catch((reason: unknown) => {
         throw signal?.aborted ? signal.reason : this.unanswered(reason);
       });
-      const wait = Number(response.headers.get("retry-after") ?? 1);
+      const asked = response.headers.get("retry-after") ?? "";
+      const wait = /^\d+$/.test(asked) ? Number(asked) : 1; // a proxy may send a date
       if (response.status !== 503 || Date.now() + 1000 * wait > ends) {
         if (data !== undefined) return data;
         const detail = (error as { detail?: string } | undefined)?.detail;
-        throw new MienError(detail ?? `${this.address} is not mien serve: it answers no JSON`, response.status);
+        throw new MienError(detail ?? this.noJson(response.status), response.status);
       }
       await pause(wait, signal);
     }
   }
 
+  private noJson(status: number): string {
+    return NO_ANSWER.includes(status) && status
+      ? `a proxy at ${this.address} cannot reach mien serve (it answers ${status}); does it run there?`
+      : `${this.address} is not mien serve: it answers no JSON`;
+  }
+
   private unanswered(reason: unknown): MienError {
-    if (reason instanceof SyntaxError) return new MienError(`${this.address} is not mien serve: it answers no JSON`, 0);
+    if (reason instanceof SyntaxError) return new MienError(this.noJson(0), 0);
     const error = reason as Error & { cause?: Error }; // Node tells why in the cause
     const why = error.cause?.message || error.message;
     return new MienError(`${this.address} cannot be asked: ${why}; does mien serve run there?`, 0);

@@ -91,6 +91,11 @@ class FaceSet:
         return opened
 
     @property
+    def stamp(self) -> tuple[int, int, int] | None:
+        """What `stamp_of` said of the file when it was read or written here last; None: never."""
+        return self._stamp
+
+    @property
     def faces(self) -> list[FaceRow]:
         return list(self._faces.values())
 
@@ -157,7 +162,7 @@ class FaceSet:
         """
         path = self.folder / TABLE_FILE
         with _writing(self.folder):
-            if path.is_file() and _stamp(path) != self._stamp:
+            if path.is_file() and stamp_of(path) != self._stamp:
                 self._take_in()
             with (
                 self._recorded(),
@@ -165,7 +170,7 @@ class FaceSet:
                 temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
             ):
                 self._write_to(file)
-            self._stamp, self._read = _stamp(path), dict(self._faces)
+            self._stamp, self._read = stamp_of(path), dict(self._faces)
         return path
 
     def _repr_html_(self) -> str:
@@ -203,7 +208,7 @@ class FaceSet:
 
     def _load(self) -> None:
         path = self.folder / TABLE_FILE
-        self._stamp = _stamp(path)
+        self._stamp = stamp_of(path)
         table = _read_table(path)
         self.problems, self._unread, self._extra = tuple(table.problems), table.unread, table.extra
         self._faces = {face.id: face for face in table.faces}
@@ -322,7 +327,8 @@ def _parsed(path: Path, file: TextIO, first: str) -> _Table:
     return table
 
 
-def _stamp(path: Path) -> tuple[int, int, int]:
+def stamp_of(path: Path) -> tuple[int, int, int]:
+    """Return what changes with every writing of a file, without reading it. OSError where there is none."""
     status = path.stat()
     return status.st_mtime_ns, status.st_size, status.st_ino
 

@@ -49,6 +49,8 @@ _REPORT_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox; frame-ancestors 'none'"
 )
 
+_LONGEST_KEY = 100
+
 router = APIRouter(prefix="/v1")
 
 
@@ -107,7 +109,14 @@ def run(folder: Path, config: LabelConfig, ready: Callable[[str], None]) -> int:
 
 def build(service: LabelService) -> ASGIApp:
     """Return the application with its layer."""
-    app = FastAPI(title="mien label", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(
+        title="mien label",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,  # behind a proxy that ends TLS it would lead to plain http
+    )
     app.state.service = service
     add_handlers(app)
     app.include_router(router)
@@ -172,7 +181,11 @@ async def changes(request: Request, since: int = 0, who: str = "") -> Response:
 
 @router.post("/answers")
 async def answers(request: Request) -> Response:
-    """Store an answer: {who, faces, action, class, target}, or {who, labels: {id: class}}; on disk when answered."""
+    """Store an answer: {who, faces, action, class, target}, or {who, labels: {id: class}}; on disk when answered.
+
+    As everything that stores something, it may bring an idempotency_key, unlike any other: sent again under the same,
+    it is stored once.
+    """
     service, body = _service(request), await _body(request)
     if "labels" in body:
         return await _label_each(service, body)
@@ -181,22 +194,23 @@ async def answers(request: Request) -> Response:
     ids = body.get("faces")
     if not isinstance(ids, list) or not all(isinstance(one, str) for one in ids):
         raise ApiError("faces: a list of ids is needed", 422)
-    since = _since(body)
+    since, known, key = _since(body), _known(body), _key(body)
 
     def store() -> dict[str, Any]:
-        service.wall.answer(ids, who, action, class_ or None, target)
+        service.wall.answer(ids, who, action, class_ or None, target, key=key, known=known)
         return {**service.wall.changes(since, who), **_aside(service)}
 
     return await _json(store)
 
 
 async def _label_each(service: LabelService, body: dict[str, Any]) -> Response:
-    who, since, labels = _text(body, "who"), _since(body), body["labels"]
+    who, labels = _text(body, "who"), body["labels"]
+    since, known, key = _since(body), _known(body), _key(body)
     if not isinstance(labels, dict) or not all(isinstance(label, str) for label in labels.values()):
         raise ApiError("labels: an object from ids to classes is needed", 422)
 
     def store() -> dict[str, Any]:
-        service.wall.label_each(labels, who)
+        service.wall.label_each(labels, who, key=key, known=known)
         return {**service.wall.changes(since, who), **_aside(service)}
 
     return await _json(store)
@@ -206,9 +220,9 @@ async def _label_each(service: LabelService, body: dict[str, Any]) -> Response:
 async def undo(request: Request) -> Response:
     """Take back what a person did last: {who}."""
     service, body = _service(request), await _body(request)
-    who, since = _text(body, "who"), _since(body)
+    who, since, key = _text(body, "who"), _since(body), _key(body)
     return await _json(
-        lambda: {**service.wall.undo(who), **service.wall.changes(since, who), **_aside(service)}
+        lambda: {**service.wall.undo(who, key=key), **service.wall.changes(since, who), **_aside(service)}
     )
 
 
@@ -217,10 +231,10 @@ async def classes(request: Request) -> Response:
     """Add, rename or merge classes: {who, action, name, to}."""
     service, body = _service(request), await _body(request)
     who, action, name, to = (_text(body, key, "") for key in ("who", "action", "name", "to"))
-    since = _since(body)
+    since, key = _since(body), _key(body)
 
     def edit() -> dict[str, Any]:
-        service.wall.edit_classes(who, action, name, to)
+        service.wall.edit_classes(who, action, name, to, key=key)
         return {**service.wall.changes(since, who), **_aside(service)}
 
     return await _json(edit)
@@ -255,7 +269,9 @@ async def training(request: Request) -> Response:
 async def train(request: Request) -> Response:
     """Start a training, {epochs, folds}, or cancel the one that runs, {cancel: true}."""
     service, body = _service(request), await _body(request)
-    epochs, folds, cancel = body.get("epochs"), body.get("folds", 0), body.get("cancel") is True
+    epochs, folds, cancel = body.get("epochs"), body.get("folds", 0), body.get("cancel", False)
+    if not isinstance(cancel, bool):
+        raise ApiError("cancel: true or false is needed", 422)
     for name, value in (("epochs", epochs), ("folds", folds)):
         if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
             raise ApiError(f"{name}: a whole number is needed", 422)
@@ -378,6 +394,11 @@ async def _body(request: Request) -> dict[str, Any]:
         raise ApiError("the body is not JSON; send an object", 400) from error
     if not isinstance(body, dict):
         raise ApiError("the body must be a JSON object", 422)
+    if b"\\u" in data:
+        try:
+            json.dumps(body, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:  # half of a pair; no file and no database could keep it
+            raise ApiError("the body has halves of letters (lone surrogates); leave them out", 422) from error
     return body
 
 
@@ -391,5 +412,23 @@ def _text(body: dict[str, Any], key: str, default: str | None = None) -> str:
 
 
 def _since(body: dict[str, Any]) -> int:
-    value = body.get("since", 0)
-    return value if isinstance(value, int) else 0
+    return _whole(body, "since", 0)
+
+
+def _known(body: dict[str, Any]) -> int:
+    """Return the last row that the page knew when somebody said something; it may be sent much later."""
+    return _whole(body, "known", _since(body))
+
+
+def _whole(body: dict[str, Any], key: str, default: int) -> int:
+    value = body.get(key, default)
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ApiError(f"{key}: a whole number is needed", 422)
+    return value
+
+
+def _key(body: dict[str, Any]) -> str:
+    key = _text(body, "idempotency_key", "")
+    if len(key) > _LONGEST_KEY:
+        raise ApiError(f"idempotency_key: at most {_LONGEST_KEY} letters are taken, got {len(key)}", 422)
+    return key

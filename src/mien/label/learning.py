@@ -46,11 +46,13 @@ Floats = NDArray[np.float32]
 class Guesses:
     """What the page shows of what was learnt. All by place; version: grows with every fit.
 
+    session: of the wall, whose places these are.
     guess: number of a class, -1 for none; share: its probability in percent. helpful: places, the most helpful first.
     alike: places in the order of what the shipped network sees, so that faces that are alike stand together.
     """
 
     version: int = 0
+    session: str = ""
     classes: tuple[str, ...] = ()
     guess: Sequence[int] = ()
     share: Sequence[int] = ()
@@ -88,9 +90,9 @@ class Learning:
             self._thread.join(20)
 
     def told(self) -> dict[str, Any]:
-        """Return how far the work is, for every answer to the page."""
+        """Return how far the work is, for every answer to the page. version: 0 without guesses about these faces."""
         return {
-            "version": self.guesses.version,
+            "version": self.guesses.version if self.guesses.session == self.wall.session else 0,
             "step": self.step,
             "note": self.note,
             "done": self._done,
@@ -165,6 +167,7 @@ class Learning:
         if self._ending.is_set():
             return
         self.step = "learning"
+        session = self.wall.session  # before the faces: at worst these guesses are never shown
         faces, classes = list(self.wall.faces), self.wall.store.classes
         number = {name: place for place, name in enumerate(classes)}
         agreed = [self.wall.agreed(face) for face in faces]
@@ -197,6 +200,7 @@ class Learning:
         doubts, likely = _doubts(learner, own, [agreed[place].kept for place in places], classes)
         self.guesses = Guesses(
             version=self.guesses.version + 1,
+            session=session,
             classes=classes,
             guess=guess.tolist(),
             share=share.tolist(),

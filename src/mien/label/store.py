@@ -52,6 +52,11 @@ CREATE TRIGGER answers_remain BEFORE DELETE ON answers BEGIN SELECT RAISE(ABORT,
 -- What the table's labels were when mien last wrote it; previous: until that writing is known to have succeeded.
 CREATE TABLE written (face TEXT PRIMARY KEY, label TEXT NOT NULL, previous TEXT) WITHOUT ROWID;
 """
+# Which batch was stored under a key. A file from before it has none until it is opened for writing; an older mien takes
+# no notice of it.
+_KEYS = (
+    "CREATE TABLE IF NOT EXISTS idempotency_keys (key TEXT PRIMARY KEY, batch INTEGER NOT NULL) WITHOUT ROWID"
+)
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,7 @@ class Store:
         self.path = path
         self._connection, self._writable = connection, writable
         self._lock = threading.RLock()
+        self._key = ""
         self._seen = 0
         self._rows: list[Row] = []
         self._of_face: dict[str, list[Row]] = {}
@@ -102,6 +108,7 @@ class Store:
                 _check(path, connection)
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute("PRAGMA synchronous = FULL")
+                connection.execute(_KEYS)
                 store = cls(path, connection, writable=True)
                 store.refresh()
             except BaseException:
@@ -153,6 +160,27 @@ class Store:
 
     # Saying something
 
+    @contextmanager
+    def under(self, key: str) -> Iterator[bool]:
+        """Store what the block says under a key of its sender's, who may have to send it again: no reply came.
+
+        Yields whether something was stored under that key before, by whichever process; the block then says nothing.
+        key: unlike any other; empty for none.
+        """
+        with self._lock, _worded(self.path):
+            before, self._key = self._key, key
+            try:
+                yield bool(key) and self._stored_under(key) is not None
+            finally:
+                self._key = before
+
+    def undone_under(self, key: str) -> tuple[Row | None, set[str]]:
+        """Return what `undo` returned when it was called under a key."""
+        with self._lock, _worded(self.path):
+            self.refresh()
+            undo = next((row for row in self._rows if row.batch == self._stored_under(key)), None)
+            return self._batch(int(undo.target or 0)) if undo else (None, set())
+
     def answer(
         self, faces: Sequence[str], who: str, action: str, class_: str | None = None, target: str = ""
     ) -> set[str]:
@@ -160,16 +188,20 @@ class Store:
 
         action: one of ABOUT_FACES. `label` and `settle` need a class, which joins the list where it is new; `settle`
         puts aside what was said before, and takes 'cannot tell' and 'no face' too. `duplicate` and `distinct` need
-        target, the other face; `keep` confirms a label that is doubted. All of it is on disk when this returns, or none
-        of it. Raises ConfigError, OutputError.
+        target, the other face; `keep` needs the class that is doubted, and confirms it. All of it is on disk when this
+        returns, or none of it. Raises ConfigError, OutputError.
         """
         if action not in ABOUT_FACES:
             raise ConfigError(f"there is no answer {clipped(action)!r}; there are: {', '.join(ABOUT_FACES)}")
         who = person_name(who)
         settles_none = action == SETTLE and class_ in (CANNOT_TELL, NO_FACE)
-        if action in (LABEL, SETTLE) and not settles_none:
-            class_ = class_name(class_ or "")
+        if action in (SAME, DISTINCT) and (not target or target in faces):
+            raise ConfigError(f"{action!r} is about two faces: give the other one as target")
         with self._lock:
+            if action in (LABEL, SETTLE, KEEP) and not settles_none:
+                class_ = self._spelled(class_name(class_ or ""))
+            elif not settles_none:
+                class_ = None
             rows = [(face, action, class_, target or None) for face in faces]
             if action in (LABEL, SETTLE) and not settles_none and class_ not in self.classes:
                 rows.insert(0, ("", ADD, class_, None))
@@ -177,8 +209,10 @@ class Store:
 
     def label_each(self, labels: Mapping[str, str], who: str) -> set[str]:
         """Store one person's classes for faces, by id, as one answer, which one undo takes back; see `answer`."""
-        named = {face: class_name(label) for face, label in labels.items()}
         with self._lock:
+            named = {face: self._spelled(class_name(label)) for face, label in labels.items()}
+            spelled = {same_letters(name): name for name in reversed(named.values())}
+            named = {face: spelled[same_letters(name)] for face, name in named.items()}
             new = [name for name in dict.fromkeys(named.values()) if name not in self.classes]
             rows = [("", ADD, name, None) for name in new]
             return self._add(
@@ -193,6 +227,15 @@ class Store:
                 self._check_new(name)
             if new:
                 self._add(person_name(who), [("", ADD, name, None) for name in new])
+
+    def name_now(self, name: str, since: int) -> str:
+        """Return what a class is called now that had a name when row `since` was the last: others rename and merge."""
+        with self._lock:
+            for row in self._about_classes:
+                moved = row.seq > since and row.action in (RENAME, MERGE) and row.batch not in self._undone
+                if moved and row.class_ == name and row.target:
+                    name = row.target
+        return name
 
     def rename(self, old: str, new: str, who: str) -> set[str]:
         """Give a class another name, in all answers; returns the ids of the faces that are concerned."""
@@ -213,7 +256,8 @@ class Store:
     def undo(self, who: str) -> tuple[Row | None, set[str]]:
         """Take back what a person said last and has not taken back yet, however long ago.
 
-        Returns the first row of it, None where nothing is left, and the ids of the faces that are concerned.
+        Returns the first row of it (of those about faces, where there are any), None where nothing is left, and the ids
+        of the faces that are concerned.
         """
         who = person_name(who)
         with self._lock:
@@ -229,7 +273,7 @@ class Store:
             if last is None:
                 return None, set()
             changed = self._add(who, [("", UNDO, None, str(last.batch))])
-            return next(row for row in self._rows if row.batch == last.batch), changed
+            return self._batch(last.batch)[0], changed
 
     def refresh(self) -> set[str]:
         """Take in what others wrote; returns the ids of the faces about which something else may now be true."""
@@ -253,7 +297,8 @@ class Store:
             return {
                 face: label
                 for face, label in labels.items()
-                if label not in known.get(face, ("", None)) and label != self.agreed.get(face, NOTHING).label
+                if label not in known.get(face, ("", None))
+                and self._spelled(label) != self.agreed.get(face, NOTHING).label
             }
 
     def take_edits(self, labels: Mapping[str, str]) -> set[str]:
@@ -342,6 +387,10 @@ class Store:
 
     # Inside
 
+    def _spelled(self, name: str) -> str:
+        """Return a class as the list spells it: no two differ by small and large letters alone."""
+        return next((known for known in self.classes if same_letters(known) == same_letters(name)), name)
+
     def _check_known(self, name: str) -> None:
         if name not in self.classes:
             raise ConfigError(
@@ -361,12 +410,32 @@ class Store:
             raise OutputError(f"{self.path} was opened for reading; open it with Store.open")
         at = datetime.now(UTC).isoformat(timespec="milliseconds")
         with self._transaction() as connection:
+            if self._key and self._stored_under(self._key) is not None:
+                return self.refresh()  # by another process, since the block began
             ((last,),) = connection.execute("SELECT coalesce(max(seq), 0) FROM answers")
+            if self._key:
+                connection.execute("INSERT INTO idempotency_keys VALUES (?, ?)", (self._key, last + 1))
             connection.executemany(
                 "INSERT INTO answers (batch, face, who, at, action, class, target) VALUES (?, ?, ?, ?, ?, ?, ?)",
                 [(last + 1, face, who, at, action, class_, target) for face, action, class_, target in rows],
             )
         return self.refresh()
+
+    def _stored_under(self, key: str) -> int | None:
+        """Return the batch that was stored under a key; None: nothing was."""
+        found = self._connection.execute(
+            "SELECT batch FROM idempotency_keys WHERE key = ?", (key,)
+        ).fetchone()
+        return None if found is None else int(found[0])
+
+    def _batch(self, number: int) -> tuple[Row | None, set[str]]:
+        """Return the first row of what was said at one press of a key, of those about faces where there are any.
+
+        And the ids of the faces that it is about.
+        """
+        rows = [row for row in self._rows if row.batch == number]
+        about_faces = [row for row in rows if row.face]
+        return next(iter(about_faces or rows), None), {row.face for row in about_faces}
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -463,20 +532,20 @@ class Store:
 
 def class_name(text: str) -> str:
     """Return a class's name as it is stored, on one line; ConfigError for one that cannot be a class."""
-    name = plain_text(" ".join(text.split()))
-    if "\ufffd" in name:
-        raise ConfigError(
-            f"the name of a class has letters that can be shown, got {clipped(text)!r}; leave out the others"
-        )
-    return _name(name, "a class", (CANNOT_TELL, NO_FACE))
+    return _name(text, "a class", (CANNOT_TELL, NO_FACE))
 
 
 def person_name(text: str) -> str:
     """Return a person's name as it is stored; ConfigError for one that cannot be shown."""
-    return _name(plain_text(" ".join(text.split())), "a person", ())
+    return _name(text, "a person", ())
 
 
-def _name(name: str, whose: str, reserved: Collection[str]) -> str:
+def _name(text: str, whose: str, reserved: Collection[str]) -> str:
+    name = plain_text(" ".join(text.split()))
+    if "\ufffd" in name:
+        raise ConfigError(
+            f"the name of {whose} has letters that can be shown, got {clipped(text)!r}; leave out the others"
+        )
     if not name or len(name) > MAX_NAME:
         raise ConfigError(
             f"the name of {whose} has 1 to {MAX_NAME} letters, got {clipped(name, 40)!r}; choose another"

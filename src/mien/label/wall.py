@@ -6,18 +6,20 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from mien.errors import ConfigError, DataError, MienError
 from mien.faceset.row import FaceRow
-from mien.faceset.table import FaceSet
+from mien.faceset.table import TABLE_FILE, FaceSet, stamp_of
 from mien.files import clipped, plain_text
 from mien.label.agreement import NOTHING, Agreed
-from mien.label.store import Store
+from mien.label.store import TABLE, Store, person_name
 
 _TABLE_S = 4.0  # of quiet before the table is written, and at most ten times that without
+_LOOK_S = 2.0  # between two looks at whether somebody else has written it
 
 
 class Wall:
@@ -33,13 +35,15 @@ class Wall:
         self._lock = threading.RLock()
         self._listeners: list[Callable[[], None]] = []
         self._log: list[
-            tuple[int, frozenset[int]]
-        ] = []  # seq, and the places about which something else is true
+            tuple[int, frozenset[str]]
+        ] = []  # seq, and the faces about which something else is true
         self._begun_seq = store.seq
         self._stale_table = threading.Event()
-        self._problem = ""
+        self._unwritten = self._unread = (
+            ""  # why the table is not written, why what others wrote is not taken in
+        )
         self._ending = threading.Event()
-        self._writer = threading.Thread(target=self._write_table_now_and_then, name="table", daemon=True)
+        self._writer = threading.Thread(target=self._keep_table, name="table", daemon=True)
 
     @classmethod
     def open(cls, folder: Path, classes: Sequence[str], who: str) -> Wall:
@@ -68,10 +72,11 @@ class Wall:
 
     def _take(self, faceset: FaceSet) -> None:
         """Show the faces of a table. What the page has loaded before names other places."""
-        self.faceset = faceset
+        # The session first: who reads it, and the faces after it, never takes older faces for newer ones.
+        self.session = secrets.token_hex(8)
+        self.faceset, self._stamp = faceset, faceset.stamp
         self.faces: list[FaceRow] = faceset.faces
         self.place = {face.id: place for place, face in enumerate(self.faces)}
-        self.session = secrets.token_hex(8)
         self._by_file: tuple[str, dict[str, int]] = ("", {})
 
     def place_of_file(self) -> dict[str, int]:
@@ -82,7 +87,7 @@ class Wall:
         return self._by_file[1]
 
     def on_answer(self, listener: Callable[[], None]) -> None:
-        """Have a function called after each change, in the thread that made it."""
+        """Have a function called after each change, of answers or of faces, in the thread that made it."""
         self._listeners.append(listener)
 
     def agreed(self, face: FaceRow) -> Agreed:
@@ -92,24 +97,42 @@ class Wall:
         """Return the status that holds: what people said counts more than what the detector thought."""
         return self.agreed(face).status_over(face.status)
 
-    # What the page does
+    # What the page does. key: under which it sends what it says, again where no reply came: stored once, `Store.under`.
+    # known: the last row that it knew when somebody said so; classes that had other names then go by those of now.
 
-    def answer(self, faces: Sequence[str], who: str, action: str, class_: str | None, target: str) -> None:
+    def answer(
+        self,
+        faces: Sequence[str],
+        who: str,
+        action: str,
+        class_: str | None,
+        target: str,
+        *,
+        key: str = "",
+        known: int | None = None,
+    ) -> None:
         """Store an answer about faces, by id; see Store.answer."""
-        self._check([*faces, *([target] if target else [])])
-        with self._lock:
-            self._changed(self.store.answer(faces, who, action, class_, target))
+        with self._once(key, who) as new:
+            if new:
+                self._check([*faces, *([target] if target else [])])
+                self._changed(
+                    self.store.answer(faces, who, action, class_ and self._name_now(class_, known), target)
+                )
 
-    def label_each(self, labels: Mapping[str, str], who: str) -> None:
+    def label_each(
+        self, labels: Mapping[str, str], who: str, *, key: str = "", known: int | None = None
+    ) -> None:
         """Store classes for faces, by id, as one answer."""
-        self._check(labels)
-        with self._lock:
-            self._changed(self.store.label_each(labels, who))
+        with self._once(key, who) as new:
+            if new:
+                self._check(labels)
+                named = {face: self._name_now(label, known) for face, label in labels.items()}
+                self._changed(self.store.label_each(named, who))
 
-    def undo(self, who: str) -> dict[str, Any]:
+    def undo(self, who: str, *, key: str = "") -> dict[str, Any]:
         """Take back what a person did last; says what it was, and about which faces."""
-        with self._lock:
-            row, changed = self.store.undo(who)
+        with self._once(key, who) as new:
+            row, changed = self.store.undo(who) if new else self.store.undone_under(key)
             self._changed(changed)
         if row is None:
             return {"undone": None, "faces": []}
@@ -119,9 +142,11 @@ class Wall:
             "faces": sorted(self.place[face] for face in changed if face in self.place) if row.face else [],
         }
 
-    def edit_classes(self, who: str, action: str, name: str, to: str) -> None:
+    def edit_classes(self, who: str, action: str, name: str, to: str, *, key: str = "") -> None:
         """Add, rename or merge classes."""
-        with self._lock:
+        with self._once(key, who) as new:
+            if not new:
+                return
             if action == "add":
                 self.store.add_classes([name], who)
                 self._changed(set())
@@ -132,6 +157,19 @@ class Wall:
             else:
                 raise ConfigError(f"classes can be added, renamed and merged; got {clipped(action)!r}")
 
+    def _name_now(self, class_: str, known: int | None) -> str:
+        return class_ if known is None else self.store.name_now(class_, known)
+
+    @contextmanager
+    def _once(self, key: str, who: str) -> Iterator[bool]:
+        """Yield whether what the block stores is new: it must store nothing where it is not."""
+        if person_name(who) == TABLE:
+            raise ConfigError(f"{TABLE!r} stands for whoever edits the table; choose another name")
+        with self._lock, self.store.under(key) as stored:
+            if stored and (changed := self.store.refresh()):
+                self._changed(changed)
+            yield not stored
+
     def _check(self, faces: Collection[str]) -> None:
         if not faces:
             raise ConfigError("about which faces? send at least one id")
@@ -140,10 +178,11 @@ class Wall:
                 raise ConfigError(f"there is no face {clipped(face)!r} in this face set; load the page anew")
 
     def _changed(self, faces: Iterable[str]) -> None:
-        self._log.append(
-            (self.store.seq, frozenset(self.place[face] for face in faces if face in self.place))
-        )
+        self._log.append((self.store.seq, frozenset(faces)))
         self._stale_table.set()
+        self._tell()
+
+    def _tell(self) -> None:
         for listener in self._listeners:
             listener()
 
@@ -184,12 +223,13 @@ class Wall:
         with self._lock:
             if changed := self.store.refresh():  # by another process on the same folder
                 self._changed(changed)
-            places = set().union(*(places for seq, places in self._log if seq > since))
+            faces: set[str] = set().union(*(faces for seq, faces in self._log if seq > since))
             if since < self._begun_seq:
-                places |= {self.place[face] for face in self.store.agreed if face in self.place}
+                faces |= self.store.agreed.keys()
+            places = sorted(self.place[face] for face in faces if face in self.place)
             return {
                 "session": self.session,
-                "answers": self._answers(sorted(places)),
+                "answers": self._answers(places),
                 "pace_s": self.store.pace_s(who) if who else None,
                 **self.summary(),
             }
@@ -201,7 +241,7 @@ class Wall:
             "classes": list(self.store.classes),
             "people": self.store.people(),
             "agreement": {"alpha": alpha, "faces": both},
-            "problem": self._problem,
+            "problem": self.problem,
         }
 
     def history(self, place: int) -> list[dict[str, Any]]:
@@ -246,37 +286,74 @@ class Wall:
         faceset = FaceSet.open(self.folder)
         faceset.write()
         with self._lock:
-            if [face.id for face in faceset.faces] != [face.id for face in self.faces]:
-                self._take(faceset)
+            self._take_in(faceset)
             if changed := self.store.refresh():
                 self._changed(changed)
+        self._unread = ""
 
-    def _write_table_now_and_then(self) -> None:
+    def read_table(self) -> bool:
+        """Take in what others wrote into `faces.csv`, and return whether they wrote anything since it was looked at.
+
+        Raises MienError where it cannot be read.
+        """
+        with suppress(OSError):  # it is gone: reading it says so
+            if stamp_of(self.folder / TABLE_FILE) == self._stamp:
+                return False
+        faceset = FaceSet.open(self.folder)
+        with self._lock:
+            self._take_in(faceset)
+            if changed := self.store.take_edits({face.id: face.label for face in faceset.faces}):
+                self._changed(changed)
+        self._unread = ""
+        return True
+
+    def _take_in(self, faceset: FaceSet) -> None:
+        """Show the faces of a table that was read again, where they are others than before."""
+        self._stamp = faceset.stamp
+        if [face.id for face in faceset.faces] != [face.id for face in self.faces]:
+            self._take(faceset)
+            self._tell()
+
+    def _keep_table(self) -> None:
+        """Write the table after answers, and read it where others have written it, for as long as the server runs."""
         took_s = 0.0
         while True:
-            self._stale_table.wait()
-            quiet_s = max(_TABLE_S, 10 * took_s)  # of a large set not too often
-            deadline = time.monotonic() + 10 * quiet_s
-            while not self._ending.is_set() and self._stale_table.is_set() and time.monotonic() < deadline:
-                self._stale_table.clear()
-                self._ending.wait(quiet_s)
-            self._stale_table.clear()
+            if self._stale_table.wait(max(_LOOK_S, 10 * took_s)):
+                took_s = self._write_after_quiet(took_s)
+                if self._ending.is_set():
+                    return
+                continue
             begun = time.monotonic()
-            try:
-                self.write_table()
-                self._problem = ""
-            except MienError as error:
-                self._problem = f"the answers are stored, but the table is not: {error}"
-            except Exception as error:  # whatever it is, the thread must go on, and people must know
-                self._problem = f"the answers are stored, but the table is not: {type(error).__name__}"
-                logging.getLogger("mien").exception("the table cannot be written")
-            took_s = time.monotonic() - begun
-            if self._ending.is_set():
-                return
+            self._unread = self._said(self.read_table, "what others wrote into the table is not shown")
+            if self._unread:
+                self._stamp = None  # so that it is tried again
+            took_s = max(time.monotonic() - begun, took_s / 2)  # of a large set not too often
+
+    def _write_after_quiet(self, took_s: float) -> float:
+        quiet_s = max(_TABLE_S, 10 * took_s)
+        deadline = time.monotonic() + 10 * quiet_s
+        while not self._ending.is_set() and self._stale_table.is_set() and time.monotonic() < deadline:
+            self._stale_table.clear()
+            self._ending.wait(quiet_s)
+        self._stale_table.clear()
+        begun = time.monotonic()
+        self._unwritten = self._said(self.write_table, "the answers are stored, but the table is not")
+        return time.monotonic() - begun
+
+    def _said(self, act: Callable[[], object], what: str) -> str:
+        """Do something with the table; return in one line what went wrong, empty for nothing: the thread must go on."""
+        try:
+            act()
+        except MienError as error:
+            return f"{what}: {error}"
+        except Exception as error:  # whatever it is, people must know
+            logging.getLogger("mien").exception(what)
+            return f"{what}: {type(error).__name__}"
+        return ""
 
     @property
     def problem(self) -> str:
-        return self._problem
+        return self._unwritten or self._unread
 
 
 class _Numbers:

@@ -64,7 +64,8 @@ def build(service: Service) -> ASGIApp:
         title="mien",
         version=__version__,
         description=_DESCRIPTION,
-        servers=[{"url": "."}],  # where this description lies, also below a prefix of a proxy
+        # Where this description lies, also below a prefix of a proxy.
+        servers=[{"url": ".", "description": "this server, at the address of this page"}],
         lifespan=sweeping,
         docs_url=None,  # FastAPI's own pages load scripts from another host; ours: /docs
         redoc_url=None,

@@ -8,7 +8,7 @@ import json
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,6 +20,9 @@ from mien.predict.results import Face
 
 Sent = str | Path | bytes
 _POLL_S = 0.25
+_NO_ANSWER = (0, 502, 504)  # of nobody, of a proxy that reaches nobody
+_RETRY_S = 1.0  # between two tries to reach a server
+_FORGET_S = 5.0  # to delete a result that has been fetched: the server does it by itself in time
 
 
 class ServerError(MienError):
@@ -35,7 +38,8 @@ class Client:
 
     address: as https://faces.example.org, perhaps with a path that a proxy wants. token: what the server was started
     with. timeout_s: for each piece of an answer. patience_s: for which requests are repeated, as the server says, while
-    it has too much to do.
+    it has too much to do; and for which a video that it works on is asked after again when the connection drops or the
+    server is started anew, counted from its last answer.
     """
 
     def __init__(
@@ -98,43 +102,60 @@ class Client:
         data, _ = _content(video)
         job = self._ask("POST", "/v1/videos", data, {"Content-Type": "application/octet-stream"})["id"]
         try:
-            while (state := self._ask("GET", f"/v1/videos/{job}"))["status"] in ("queued", "running"):
+            while (state := self._ask_again(f"/v1/videos/{job}"))["status"] in ("queued", "running"):
                 progress(state["progress"])
                 time.sleep(_POLL_S)
             if "problem" in state:
                 raise _error(state["problem"])
-            return dict(self._ask("GET", f"/v1/videos/{job}/result"))
+            return dict(self._ask_again(f"/v1/videos/{job}/result"))
         finally:
-            self._ask("DELETE", f"/v1/videos/{job}")
+            with suppress(MienError):  # the result is here, or an error is on its way
+                self._once(
+                    "DELETE", f"/v1/videos/{job}", None, self._headers, min(self._timeout_s, _FORGET_S)
+                )
 
     def models(self) -> dict[str, Any]:
         """Return what `/v1/models` says: the network, its heads and labels, the limits of a request."""
         return dict(self._ask("GET", "/v1/models"))
+
+    def _ask_again(self, path: str) -> Any:
+        """Return what is to be had at an address, over short outages as well."""
+        ends = time.monotonic() + self._patience_s
+        while True:
+            try:
+                return self._ask("GET", path)
+            except ServerError as error:
+                if error.status not in _NO_ANSWER or time.monotonic() + _RETRY_S > ends:
+                    raise
+            time.sleep(_RETRY_S)
 
     def _ask(self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] = {}) -> Any:
         """Return the answer's JSON; ask again for as long as the server is busy and patience lasts."""
         ends = time.monotonic() + self._patience_s
         while True:
             status, found, data = self._once(method, path, body, {**self._headers, **headers})
-            wait_s = next(
-                (float(value) for name, value in found.items() if name.lower() == "retry-after"), 1.0
-            )
+            wait_s = _wait_s(found)
             if status != 503 or time.monotonic() + wait_s > ends:
                 break
             time.sleep(wait_s)
         try:
             answer = json.loads(data) if data else None
         except ValueError:
-            raise ServerError(f"{self._address} is not mien serve: it answers no JSON", status) from None
+            raise ServerError(_no_json(self._address, status), status) from None
         if status >= 400:
-            raise _error(answer)
+            raise _error(answer, status)
         return answer
 
     def _once(
-        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]
+        self,
+        method: str,
+        path: str,
+        body: bytes | None,
+        headers: Mapping[str, str],
+        timeout_s: float | None = None,
     ) -> tuple[int, Mapping[str, str], bytes]:
         kind = http.client.HTTPSConnection if self._parts.scheme == "https" else http.client.HTTPConnection
-        connection = kind(self._parts.hostname or "", self._parts.port, timeout=self._timeout_s)
+        connection = kind(self._parts.hostname or "", self._parts.port, timeout=timeout_s or self._timeout_s)
         try:
             with closing(connection):
                 connection.request(method, self._parts.path.rstrip("/") + path, body, dict(headers))
@@ -187,11 +208,25 @@ def _part(line: str, field: str, name: str, data: bytes) -> bytes:
     return head.encode() + data + b"\r\n"
 
 
-def _error(problem: Any) -> MienError:
-    """Return the error that a problem (RFC 9457) stands for."""
+def _no_json(address: str, status: int) -> str:
+    if status in _NO_ANSWER:
+        return f"a proxy at {address} cannot reach mien serve (it answers {status}); does it run there?"
+    return f"{address} is not mien serve: it answers no JSON"
+
+
+def _wait_s(headers: Mapping[str, str]) -> float:
+    """Return the seconds that `Retry-After` asks for; a second where it has none, or a date, as a proxy may send."""
+    value = next((value for name, value in headers.items() if name.lower() == "retry-after"), "")
+    return float(value) if value.isascii() and value.isdigit() else 1.0
+
+
+def _error(problem: Any, status: int = 0) -> MienError:
+    """Return the error that a problem (RFC 9457) stands for; status: of the answer that brought it."""
     known = isinstance(problem, dict)
     line, status = (
-        (problem.get("detail", ""), problem.get("status", 0)) if known else ("no reason was given", 0)
+        (problem.get("detail", ""), problem.get("status", status))
+        if known
+        else ("no reason was given", status)
     )
     return ImageError(line) if status == 422 else ServerError(line, status)
 

@@ -82,7 +82,8 @@ def add_handlers(app: FastAPI) -> None:
             404: f"there is nothing at {request.url.path}",
             405: f"{request.method} is not for this address",
         }
-        line = f"{words.get(error.status_code, error.detail)}; what there is: openapi.json"
+        known = "; what there is: openapi.json" if request.app.openapi_url else ""
+        line = f"{words.get(error.status_code, error.detail)}{known}"
         headers = dict(error.headers or {})
         if error.status_code == 405 and (methods := _allowed(request)):
             headers["Allow"] = methods

@@ -16,7 +16,7 @@ let copies = { state: "none", pairs: [] }, problem = "", timer = 0;
 
 export function setUpCheck() {
   addEventListener("check", () => { open = true; gather(); if (kind === "copies") lookForCopies(); });
-  on("guesses", () => { if (open && at >= queue.length) gather(); });
+  for (const news of ["guesses", "grown"]) on(news, () => { if (open && at >= queue.length) gather(); });
   on("answers", () => { if (open) draw(); });
   on("loaded", () => { for (const address of large.values()) URL.revokeObjectURL(address); large.clear(); if (open) gather(); });
 }
@@ -102,11 +102,14 @@ function draw() {
   const view = byId("view-check");
   const doubts = (state.guesses?.doubts ?? []).length;
   const twins = state.twin.filter((twin, place) => twin >= 0 && state.status[place] === "duplicate" && !state.compared[place]).length;
-  const tab = (name, text) => make("button", { "aria-selected": String(kind === name), onclick: () => { kind = name; gather(); if (name === "copies") lookForCopies(); } }, text);
+  const tab = (name, text) => make("button", { "aria-pressed": String(kind === name), onclick: () => { kind = name; gather(); if (name === "copies") lookForCopies(); } }, text);
   const head = make("div", { class: "check-head" },
     make("div", { class: "tabs" }, tab("doubts", `Labels in doubt${doubts ? ` · ${doubts}` : ""}`), tab("twins", `Repeated faces${twins ? ` · ${twins}` : ""}`), tab("copies", `Copies and leaks${copies.pairs.length ? ` · ${copies.pairs.length}` : ""}`)),
     make("p", { class: "quiet" }, queue.length ? `${Math.min(at + 1, queue.length)} of ${queue.length}` : ""));
+  const buttons = () => [...view.querySelectorAll("button")];
+  const focused = buttons().indexOf(document.activeElement);
   view.replaceChildren(head, body());
+  if (focused >= 0) buttons()[focused]?.focus(); // who goes by Tab stays where they are, also when others answer
 }
 
 function body() {
@@ -184,7 +187,7 @@ function picture(place) {
     ask(`v1/crop/${place}?session=${state.session}`).then((answer) => answer.blob()).then((blob) => {
       if (!large.has(place)) large.set(place, URL.createObjectURL(blob));
       image.src = large.get(place);
-    }, () => { image.alt = "The crop is missing"; });
+    }, (error) => { image.alt = error.message; });
   }
   return image;
 }

@@ -37,7 +37,7 @@ export function setUpClasses(give) {
   };
   on("classes", draw);
   on("loaded", draw);
-  on("answers", () => { due ||= requestAnimationFrame(recount); });
+  for (const news of ["answers", "grown"]) on(news, () => { due ||= requestAnimationFrame(recount); });
   byId("class-cancel").addEventListener("click", () => byId("class-dialog").close(""));
   byId("merge-cancel").addEventListener("click", () => byId("merge-dialog").close(""));
 }

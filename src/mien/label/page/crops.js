@@ -4,7 +4,7 @@ import { ask } from "../static/api.js";
 import { state } from "./faces.js";
 
 const SIDES = [96, 192, 384];
-const MOST = 60, AT_ONCE = 3, KEPT = 6000;
+const MOST = 60, AT_ONCE = 3, KEPT = 6000, RETRY_MS = 1500;
 const kept = new Map(); // "side/place" to address of a blob; "" where the crop cannot be read. Oldest use first.
 const wanted = new Map(); // key to place; the last asked for is the first to be fetched
 let running = 0, timer = 0, side = 96, show = () => {};
@@ -66,7 +66,8 @@ async function fetchBatch(batch, side_, session) {
   try {
     data = await (await ask(`v1/small?session=${session}&side=${side_}&faces=${places.join(",")}`)).arrayBuffer();
   } catch {
-    return; // asked for again when it is in sight again
+    setTimeout(() => { for (const place of places) show(place); }, RETRY_MS); // which asks again for those in sight
+    return;
   }
   const view = new DataView(data);
   let at = 0;

@@ -1,21 +1,23 @@
 // All faces and what was said about them, as the server told; and telling it more. Everybody who shows something listens.
 
-import { Problem, ask } from "../static/api.js";
+import { Problem, ask, mayPass } from "../static/api.js";
 
 const POLL_MS = 1500, AWAY_MS = 10_000, WHO = "mien-label-who";
-const NO_ANSWER = new Set([0, 502, 503, 504]); // nobody, a proxy that reaches nobody, a server with too much to do
 
 /** What is known. Arrays go by place: the number of a face in the table, from 0. people: name to word, or null. */
 export const state = {
   session: "", folder: "", seq: 0, count: 0, ids: [], source: [], sources: [], group: [], groups: [], time: [], track: [],
   sharpness: [], score: [], table: [], twin: [], found: [], compared: [], label: [], status: [], people: [], kept: [],
   classes: [], everybody: {}, agreement: {}, pace: null, who: "", waiting: 0, problem: "",
-  guesses: null, // {version, classes, of: [], share: [], helpful: [], alike: [], doubts: [[place, class, percent]], likely}
+  guesses: null, // {session, version, classes, of: [], share: [], helpful: [], alike: [], doubts: [[place, class, percent]], likely}
   learner: null, // {step, note, done, total, accuracy, expected, curve, …}
 };
 
 const bus = new EventTarget();
-/** Events: "loaded", "answers" (detail: a Set of places), "classes", "progress", "guesses", "trouble" (detail: a line). */
+/**
+ * Events: "loaded" (detail: where a face of a place before is now, -1 for nowhere), "grown" (detail: the place of the first new
+ * face), "answers" (detail: a Set of places), "classes", "progress", "guesses", "trouble" (detail: a line).
+ */
 export const on = (name, listener) => bus.addEventListener(name, (event) => listener(event.detail));
 const emit = (name, detail) => bus.dispatchEvent(new CustomEvent(name, { detail }));
 let refused = ""; // why, of rows of the table or what was said last: the line stays until something is stored
@@ -37,19 +39,24 @@ export function guessOf(place) {
 
 export async function load() {
   const told = await (await ask("v1/faces")).json();
-  const count = told.id.length;
+  const count = told.id.length, before = state.ids;
+  // Faces that came behind all others leave every place, guess and picture as it is.
+  const grown = before.length > 0 && before.length <= count && before.every((id, place) => id === told.id[place]);
   Object.assign(state, {
     session: told.session, folder: told.folder, count, ids: told.id, source: told.source, sources: told.sources,
     group: told.group, groups: told.groups, time: told.time_s, track: told.track, sharpness: told.sharpness,
     score: told.score, table: told.status, twin: told.duplicate_of, found: told.duplicate_of.slice(), compared: new Array(count).fill(false), status: told.status.slice(),
-    label: new Array(count).fill(""), people: new Array(count).fill(null), kept: new Array(count).fill(""), guesses: null,
+    label: new Array(count).fill(""), people: new Array(count).fill(null), kept: new Array(count).fill(""),
+    guesses: grown ? state.guesses : null,
   });
   state.who ||= stored() ?? told.default_who;
   if (told.problems?.length) refused = `${told.problems[0]}${told.problems.length > 1 ? " (and more)" : ""}`;
   take(told.answers);
   summary(told);
   tellTrouble();
-  emit("loaded");
+  if (grown) emit("grown", before.length);
+  else emit("loaded", (place) => told.id.indexOf(before[place]));
+  if (!before.length) sendLeftovers();
 }
 
 function stored() {
@@ -93,13 +100,10 @@ function tellOf(places, aboutOf, body) {
   const before = places.map((place) => [state.label[place], state.status[place], state.people[place]]);
   for (const place of places) foresee(place, aboutOf(place));
   emit("answers", new Set(places));
-  return send("v1/answers", { who, ...body }, {
-    lasting: true,
-    takeBack: () => {
-      if (session !== state.session) return; // the faces were loaded anew, without it
-      places.forEach((place, number) => { [state.label[place], state.status[place], state.people[place]] = before[number]; });
-      emit("answers", new Set(places));
-    },
+  return send("v1/answers", { who, ...body }, () => {
+    if (session !== state.session) return; // the faces were loaded anew, without it
+    places.forEach((place, number) => { [state.label[place], state.status[place], state.people[place]] = before[number]; });
+    emit("answers", new Set(places));
   });
 }
 
@@ -118,32 +122,56 @@ export const editClasses = (about) => send("v1/classes", about);
 
 let queue = Promise.resolve(); // one after the other, in the order of the keys
 
-/** lasting: sent again until the server answers; said twice is as said once. Undo is not: it could take back two. */
-function send(path, body, { lasting = false, takeBack = () => {} } = {}) {
+// What waits is kept until it is stored, so that it outlives a reload, and a tab that a phone has put away. [folder, path, what]
+const WAITING = "mien-label-waiting";
+const unsent = [];
+const keepUnsent = () => { try { sessionStorage.setItem(WAITING, JSON.stringify(unsent)); } catch { /* blocked or full: then it waits here alone */ } };
+
+/** Send what waited when the page was left; what had been stored by then is not stored twice. */
+function sendLeftovers() {
+  let left = [];
+  try { left = JSON.parse(sessionStorage.getItem(WAITING) ?? "[]"); } catch { /* nothing that can be used */ }
+  for (const [folder, path, said] of left) if (folder === state.folder) enqueue(path, said);
+  keepUnsent();
+}
+
+/** Send again until the server answers: it may have stored what it could not reply to, and stores nothing twice under one key. */
+function send(path, body, takeBack) {
+  const key = [...crypto.getRandomValues(new Uint32Array(4))].map((part) => part.toString(36)).join("-");
+  // known: what is known now, so that the server sees which names of classes are meant, whenever it hears of it
+  return enqueue(path, { who: state.who, known: state.seq, idempotency_key: key, ...body }, takeBack);
+}
+
+function enqueue(path, said, takeBack = () => {}) {
+  const entry = [state.folder, path, said];
+  unsent.push(entry);
+  keepUnsent();
+  const done = () => { state.waiting -= 1; unsent.splice(unsent.indexOf(entry), 1); keepUnsent(); };
   state.waiting += 1;
   emit("progress");
   const sent = queue.then(async () => {
     const begun = performance.now();
+    let told;
     try {
-      const answer = await (lasting ? askUntilAnswered : ask)(path, {
-        method: "POST", body: JSON.stringify({ who: state.who, since: state.seq, ...body }), type: "application/json",
-      });
-      const told = await answer.json();
-      state.storedIn = performance.now() - begun;
-      state.waiting -= 1;
-      refused = "";
-      await accept(told);
-      tellTrouble();
-      return told;
+      told = await askUntilAnswered(path, () => ({ method: "POST", body: JSON.stringify({ ...said, since: state.seq }), type: "application/json" }));
     } catch (error) {
-      state.waiting -= 1;
+      done();
       takeBack();
       emit("progress");
-      const line = error instanceof Problem ? error.message : String(error);
-      if (error.status) refused = line;
-      emit("trouble", line);
+      refused = error.message;
+      tellTrouble();
       return null;
     }
+    state.storedIn = performance.now() - begun;
+    done();
+    refused = "";
+    try {
+      await accept(told);
+      tellTrouble();
+    } catch (error) { // of loading the faces anew: what was said is stored, and the next news try again
+      emit("trouble", error.message);
+    }
+    return told;
   });
   queue = sent;
   return sent;
@@ -152,10 +180,11 @@ function send(path, body, { lasting = false, takeBack = () => {} } = {}) {
 async function askUntilAnswered(path, options) {
   for (;;) {
     try {
-      return await ask(path, options);
+      return await (await ask(path, options())).json();
     } catch (error) {
-      if (!NO_ANSWER.has(error.status)) throw error;
-      emit("trouble", `${error.message} What you say meanwhile waits in this page (${state.waiting}) and is stored once it answers.`);
+      if (!mayPass(error)) throw error;
+      const line = error instanceof Problem ? error.message : "The server's answer broke off.";
+      emit("trouble", `${line} What you say meanwhile waits in this page (${state.waiting}) and is stored once it answers.`);
       await new Promise((resolve) => setTimeout(resolve, POLL_MS));
     }
   }
@@ -192,7 +221,8 @@ function summary(told) {
     pace: told.pace_s ?? state.pace, learner: told.learner ?? null, training: told.training ?? null,
   });
   if (renamed) emit("classes");
-  if (told.learner && told.learner.version !== (state.guesses?.version ?? 0)) loadGuesses();
+  const [version, known] = [told.learner?.version, state.guesses];
+  if (version && (version !== known?.version || state.session !== known.session)) loadGuesses();
   emit("progress");
 }
 
@@ -201,10 +231,11 @@ let loading = false;
 async function loadGuesses() {
   if (loading) return;
   loading = true;
+  const { session } = state;
   try {
-    const told = await (await ask(`v1/guesses?session=${state.session}`)).json();
+    const told = await (await ask(`v1/guesses?session=${session}`)).json();
     state.guesses = {
-      version: told.version, classes: told.classes, of: told.guess, share: told.share, helpful: told.helpful,
+      session, version: told.version, classes: told.classes, of: told.guess, share: told.share, helpful: told.helpful,
       alike: told.alike, doubts: told.doubts, likely: told.likely,
     };
     emit("guesses");

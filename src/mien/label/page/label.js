@@ -32,10 +32,27 @@ setUpCheck();
 setUpTraining(toFace);
 setUpTabs();
 setUpButtons();
+setUpLists();
 setUpSize();
 setUpWho();
 byId("mascot").append(glyph("happy", labelColours(["happy"])[0], { size: 30 }));
-on("loaded", () => { forgetCrops(); byId("folder").textContent = state.folder; document.title = `${state.folder} · mien label`; show(); });
+on("loaded", (nowAt) => {
+  forgetCrops();
+  byId("folder").textContent = state.folder;
+  document.title = `${state.folder} · mien label`;
+  const here = nowAt(wall.place);
+  wall.choose([]); // what was chosen by place would be other faces
+  show(here);
+});
+on("grown", (from) => {
+  // Behind all that is shown, in their order: nothing moves under a hand.
+  places = [...places, ...placesShown().filter((place) => place >= from)];
+  wall.extend(places);
+  wall.repaint(new Set(places));
+  tellEmpty();
+  tellTidy();
+  tellChosen();
+});
 on("answers", (changed) => { wall.repaint(changed); tellTidy(); });
 on("classes", () => wall.repaint(new Set(places)));
 on("guesses", () => { if (!presort()) wall.repaint(new Set(places)); tellTidy(); tellChosen(); });
@@ -62,10 +79,14 @@ function show(keep) {
   wall.show(places, keep);
   // What the key C will confirm is plain to see, and a face can be taken out with Ctrl and a click.
   if (byId("order").value === "surest") wall.choose(places.filter((place) => isOpen(place) && guessOf(place)).slice(0, FIFTY));
-  byId("empty").hidden = places.length > 0;
-  byId("empty").textContent = whyEmpty();
+  tellEmpty();
   tellTidy();
   tellChosen();
+}
+
+function tellEmpty() {
+  byId("empty").hidden = places.length > 0;
+  byId("empty").textContent = whyEmpty();
 }
 
 /** Sort the wall once there is something to sort by, unless the work has begun: nothing must move under a hand. */
@@ -168,7 +189,7 @@ function toFace(place) {
 function open(name) {
   for (const other of Object.keys(VIEWS)) {
     byId(`view-${other}`).hidden = other !== name;
-    byId(`tab-${other}`).setAttribute("aria-selected", String(other === name));
+    byId(`tab-${other}`).setAttribute("aria-current", other === name ? "page" : "false");
   }
   byId("dock").hidden = name !== "faces";
   if (name === "faces") { leaveCheck(); wall.measure(); wall.scroller.focus({ preventScroll: true }); }
@@ -228,12 +249,24 @@ function setUpButtons() {
   byId("keys").addEventListener("click", () => byId("keys-dialog").showModal());
   byId("photo").addEventListener("click", () => wall.place >= 0 && openPhotograph(wall.place));
   for (const id of ["keys-dialog", "photo-dialog"]) {
-    byId(id).addEventListener("click", (event) => event.target === byId(id) && byId(id).close()); // beside it
+    let beside = false; // pressed there as well: the finger whose long press opened it leaves the glass over it
+    byId(id).addEventListener("pointerdown", (event) => { beside = event.target === byId(id); });
+    byId(id).addEventListener("click", (event) => { if (beside && event.target === byId(id)) byId(id).close(); beside = false; });
   }
   byId("photo-dialog").addEventListener("close", () => wall.scroller.focus({ preventScroll: true }));
   // A button keeps the focus, and the next key would be about it instead of the wall.
   byId("dock").addEventListener("click", (event) => event.detail && wall.scroller.focus({ preventScroll: true }));
   document.querySelector(".brand").addEventListener("click", (event) => { event.preventDefault(); view({ show: "open" }); show(); });
+}
+
+/** After a choice by mouse or finger the keys are about the faces again; who goes by keys stays in the list. */
+function setUpLists() {
+  for (const list of document.querySelectorAll(".toolbar select, .filters select")) {
+    let pointed = false;
+    list.addEventListener("pointerdown", () => { pointed = true; });
+    list.addEventListener("keydown", () => { pointed = false; });
+    list.addEventListener("change", () => { if (pointed) wall.scroller.focus({ preventScroll: true }); pointed = false; });
+  }
 }
 
 function setUpSize() {

@@ -1,6 +1,6 @@
 // Beside the wall: the photograph of the chosen face, and how far the work is.
 
-import { ask } from "../static/api.js";
+import { ask, mayPass } from "../static/api.js";
 import { css } from "../static/colours.js";
 import { byId, clock, count, icon, make } from "../static/dom.js";
 import { glyph } from "../static/glyphs.js";
@@ -15,7 +15,7 @@ let shown = -1, timer = 0;
 
 export function setUpPanel() {
   on("answers", (places) => { if (places.has(shown)) drawFacts(); later(); });
-  on("classes", later);
+  for (const news of ["classes", "grown"]) on(news, later);
   on("progress", () => { if (state.waiting) byId("stored").textContent = "storing …"; later(); });
   on("loaded", () => { for (const one of photographs.values()) if (one.address) URL.revokeObjectURL(one.address); photographs.clear(); shown = -1; later(); });
 }
@@ -26,19 +26,19 @@ export function showFace(place) {
   clearTimeout(timer);
   if (place < 0) { byId("photo").replaceChildren(); return; }
   drawFacts();
-  if (photographs.has(place)) drawPhotograph(byId("photo-frame"), place);
+  if (photographs.has(place) && !photographs.get(place).passes) drawPhotograph(byId("photo-frame"), place);
   else timer = setTimeout(() => photograph(place).then(() => shown === place && drawPhotograph(byId("photo-frame"), place)), WAIT_MS);
 }
 
 async function photograph(place) {
-  if (photographs.has(place)) return;
+  if (photographs.has(place) && !photographs.get(place).passes) return;
   let found;
   try {
     const answer = await ask(`v1/photograph/${place}?session=${state.session}`);
     const box = (answer.headers.get("X-Face-Box") ?? "").split(",").filter(Boolean).map(Number);
     found = { address: URL.createObjectURL(await answer.blob()), box };
   } catch (error) {
-    found = { problem: error.message };
+    found = { problem: error.message, passes: mayPass(error) };
   }
   photographs.set(place, found);
   for (const [old, { address }] of photographs) {
@@ -53,6 +53,7 @@ function drawPhotograph(frame, place) {
   if (!frame) return;
   const found = photographs.get(place);
   if (found.problem) {
+    frame.querySelector("p")?.remove();
     frame.append(make("p", { class: "small quiet" }, found.problem));
     return;
   }

@@ -9,7 +9,7 @@ import { on, state } from "./faces.js";
 
 const POLL_MS = 1500, FEW = 20, LEAST = 2, FOLDS = 5, MISTAKES = 24, BATCH_COLUMNS = 8;
 const [WIDE, HIGH, LEFT, LOW] = [260, 130, 36, 16];
-let open = false, told = { state: "none" }, problem = "", timer = 0, batch = "", more = false, goTo = () => {};
+let open = false, told = { state: "none" }, problem = "", timer = 0, batch = "", more = false, away = false, goTo = () => {};
 const crops = new Map(); // place to address of a small crop
 
 /** face: called with a place, to show that face on the wall. */
@@ -33,8 +33,11 @@ async function look() {
     told = await (await ask("v1/training")).json();
     if (told.batch && batch !== `${told.folder} ${told.fold}`) await fetchBatch();
     await fetchCrops(shownMistakes().map(([place]) => place));
+    if (away) problem = "";
+    away = false;
   } catch (error) {
     problem = error.message;
+    away = true; // the line goes once the server answers; why a training was refused stays
   }
   if (!open) return;
   draw();

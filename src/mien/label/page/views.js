@@ -33,11 +33,12 @@ export function setUpViews(changed) {
     mark();
     changed();
   });
-  on("loaded", () => {
+  const drawSources = () => {
     fill("by-source", numbered(state.sources, state.source, nameOf));
     fill("by-group", numbered(state.groups, state.group));
-    drawClasses();
-  });
+  };
+  on("loaded", () => { drawSources(); drawClasses(); });
+  on("grown", drawSources);
   on("classes", drawClasses);
   on("progress", drawPeople);
   on("guesses", drawOrders);

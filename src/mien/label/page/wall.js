@@ -43,6 +43,14 @@ export class Wall {
     this.events.moved(this.place);
   }
 
+  /** Show further faces behind those that are shown. places: all, in their order. */
+  extend(places) {
+    this.view = places;
+    this.where = new Map(places.map((place, number) => [place, number]));
+    this.measure();
+    if (this.cursor < 0 && places.length) this.go(0);
+  }
+
   setSize(size) {
     const keep = this.cursor >= 0 ? this.cursor : this.first();
     this.size = size;
@@ -122,6 +130,7 @@ export class Wall {
   // Where things are
 
   measure() {
+    if (!this.scroller.clientWidth) return; // another view is shown; where the wall is scrolled to stays
     const wide = this.scroller.clientWidth - 2 * GAP;
     this.columns = Math.max(1, Math.floor((wide + GAP) / (this.size + GAP)));
     this.side = Math.floor((wide + GAP) / this.columns) - GAP;
@@ -132,8 +141,12 @@ export class Wall {
     this.ratio = Math.max(1, this.tall / TALLEST_PX);
     this.canvas.style.height = `${Math.ceil(this.tall / this.ratio)}px`;
     this.scroller.style.setProperty("--side", `${this.side}px`);
-    useCrops(this.side, (place) => this.repaintOne(place));
-    this.drop();
+    const laidOut = `${this.columns} ${this.side} ${devicePixelRatio}`;
+    if (laidOut !== this.laidOut) { // a window that only grew higher leaves the tiles where they are
+      this.laidOut = laidOut;
+      useCrops(this.side, (place) => this.repaintOne(place));
+      this.drop();
+    }
     this.draw();
   }
 
@@ -229,6 +242,8 @@ export class Wall {
     tile.classList.toggle("done", words.kind !== "guess" && words.kind !== "none");
     tile.classList.toggle("aside", words.kind === "aside" || words.kind === "no face");
     tile.setAttribute("aria-selected", String(chosen || number === this.cursor));
+    tile.setAttribute("aria-posinset", number + 1); // only what is near the window exists
+    tile.setAttribute("aria-setsize", this.view.length);
     tile.setAttribute("aria-label", `Face ${place + 1}: ${words.told}`);
     says.className = `says ${words.kind.replace(" ", "-")}`;
     says.textContent = words.text;
@@ -249,11 +264,11 @@ export class Wall {
     };
     this.scroller.addEventListener("pointerdown", (event) => {
       if (event.button !== 0 || event.clientX > this.scroller.getBoundingClientRect().left + this.scroller.clientWidth) return;
-      const tile = event.target.closest?.(".tile");
-      press = { tile, touch: event.pointerType === "touch", from: at(event), moved: false, add: event.shiftKey || event.ctrlKey || event.metaKey };
+      const place = event.target.closest?.(".tile")?.place; // now: tiles are used again for other faces
+      press = { place, touch: event.pointerType === "touch", from: at(event), moved: false, add: event.shiftKey || event.ctrlKey || event.metaKey };
       if (press.touch) {
         press.hold = setTimeout(() => {
-          if (tile && press) { this.go(this.where.get(tile.place), { quiet: true }); this.events.opened(tile.place); press = null; }
+          if (press && this.where.has(place)) { this.go(this.where.get(place), { quiet: true }); this.events.opened(place); press = null; }
         }, HOLD_MS);
       }
     });
@@ -275,13 +290,14 @@ export class Wall {
     addEventListener("pointerup", (event) => {
       if (!press) return;
       clearTimeout(press.hold);
-      const { tile, moved, touch } = press;
+      const { place, moved, touch } = press;
       press = null;
       this.rubber.hidden = true;
       if (moved) return;
-      if (!tile) { if (!touch) this.choose([]); return; }
-      const number = this.where.get(tile.place);
-      if (touch || event.ctrlKey || event.metaKey) this.toggle(tile.place);
+      if (place === undefined) { if (!touch) this.choose([]); return; }
+      const number = this.where.get(place);
+      if (number === undefined) return; // it went out of the view while it was pressed
+      if (touch || event.ctrlKey || event.metaKey) this.toggle(place);
       else if (event.shiftKey) this.go(number, { choose: true, quiet: true });
       else this.go(number, { quiet: true });
     });

@@ -13,6 +13,29 @@ export class Problem extends Error {
   }
 }
 
+const NO_ANSWER = new Set([0, 502, 503, 504]); // nobody, a proxy that reaches nobody, a server with too much to do
+const OUTAGE_MS = 60_000, RETRY_MS = 1000;
+
+/** Whether an error may pass by itself: the server, or the way to it, is away for a moment, or its answer broke off. */
+export const mayPass = (error) => (error instanceof Problem ? NO_ANSWER.has(error.status) : error.name !== "AbortError");
+
+/** Do what asks the server, again over outages shorter than a minute. away: called meanwhile with a line, "" at the end. */
+export async function overOutages(request, away) {
+  const ends = performance.now() + OUTAGE_MS;
+  for (let said = false; ;) {
+    try {
+      const found = await request();
+      if (said) away("");
+      return found;
+    } catch (error) {
+      if (!mayPass(error) || performance.now() > ends) throw error;
+      said = true;
+      away(`${error instanceof Problem ? error.message : "The server's answer broke off."} Trying again …`);
+    }
+    await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+  }
+}
+
 const address = (path) => new URL(path, document.baseURI);
 export const token = () => sessionStorage.getItem(KEY) ?? "";
 const headers = () => (token() ? { Authorization: `Bearer ${token()}` } : {});

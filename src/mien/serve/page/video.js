@@ -1,7 +1,7 @@
 // Videos: sent and analysed with progress, then played with the faces drawn over them and a timeline below.
 
 import { drawFaces, sharp } from "./annotate.js";
-import { dropVideo, lineOf, sendVideo, tooLarge, videoResult, videoState } from "./api.js";
+import { dropVideo, lineOf, overOutages, sendVideo, tooLarge, videoResult, videoState } from "./api.js";
 import { Cards } from "./bars.js";
 import { announce, byId, count, save, shape, stem, tell } from "./dom.js";
 import { Rows, Timeline, portraits } from "./timeline.js";
@@ -54,7 +54,7 @@ export async function takeVideo(file) {
     }
     await finished(mine);
     if (mine !== job) return;
-    mine.rows = new Rows(await (await videoResult(mine.id, "json")).json());
+    mine.rows = new Rows(await overOutages(async () => (await videoResult(mine.id, "json")).json(), away(mine)));
     if (mine === job) show(mine);
   } catch (error) {
     if (mine !== job || error.name === "AbortError") return;
@@ -63,9 +63,12 @@ export async function takeVideo(file) {
   }
 }
 
+/** Tells meanwhile that the server is out of reach: the video goes on there. */
+const away = (mine) => (line) => mine === job && tell(byId("video-notice"), line);
+
 async function finished(mine) {
   while (mine === job) {
-    const state = await videoState(mine.id);
+    const state = await overOutages(() => videoState(mine.id), away(mine));
     if (state.status === "done" || mine !== job) return;
     if (state.status === "failed") throw new Error(lineOf(state.problem) ?? "The video could not be analysed.");
     if (state.status === "cancelled") throw new Error("The video was cancelled on the server.");
