@@ -1,11 +1,12 @@
 """Make a model folder of weights that were trained elsewhere: calibrated on validation, exported, in int8 as well.
 
-    python tools/finish_network.py mien.npz fer2013.csv --recipe mien --network slim --size 48 --to model \
+    python tools/finish_network.py mien.npz fer2013.csv --recipe mien --network slim --size 48 --margin 1 --to model \
         --how "tools/distil.py"
 
-WEIGHTS is an .npz of arrays by Keras path, as `tools/train_on_gpu.py` and `tools/distil.py` write it. Network, size and
-mixture come from the recipe, unless they are named. --how is recorded in model.json: what trained the weights. How much
-less sure it should be of small and doubtful faces is fitted afterwards: `tools/fit_quality.py`.
+WEIGHTS is an .npz of arrays by Keras path, as `tools/train_on_gpu.py` and `tools/distil.py` write it. Network, size,
+margin and mixture come from the recipe, unless they are named. --how is recorded in model.json: what trained the
+weights. Afterwards `tools/refit_blend.py` tries other mixtures, and `tools/fit_quality.py` fits how much less sure the
+network should be of small and doubtful faces.
 """
 
 from __future__ import annotations
@@ -35,10 +36,11 @@ def main() -> None:
     parser.add_argument("--recipe", default="mien")
     parser.add_argument("--network", help="another than the recipe's")
     parser.add_argument("--size", type=int, help="another than the recipe's, pixels a side")
+    parser.add_argument("--margin", type=float, help="another than the recipe's, times the face box")
     parser.add_argument("--to", type=Path, required=True)
     parser.add_argument("--how", required=True)
     options = parser.parse_args()
-    others = {"network": options.network, "size": options.size}
+    others = {name: getattr(options, name) for name in ("network", "size", "margin")}
     given = {name: value for name, value in others.items() if value is not None}
     config = config_from(load_recipe(options.recipe), given).cutting_like(None)
     dataset = open_dataset(options.data, config)
