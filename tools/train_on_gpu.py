@@ -2,7 +2,8 @@
 
     python tools/train_on_gpu.py pack fer2013.csv --photographs faces --to pack              # here, 40 to 60 MB
     KERAS_BACKEND=jax python tools/train_on_gpu.py train pack --to out --time-limit 9m       # there
-    python tools/finish_network.py out/small.npz fer2013.csv --recipe mien --to model --how "tools/train_on_gpu.py"
+    python tools/finish_network.py out/small.npz fer2013.csv --recipe mien --size 48 --margin 1 --to model \
+        --how "tools/train_on_gpu.py"
 
 `pack` stores FER-2013 as mosaics (Training as JPEG of quality 96, PublicTest as PNG), its FER+ votes and the grey faces
 of a face set (`mien faces PHOTOS --to faces`), whose labels nobody needs. `train` needs NumPy, OpenCV, JAX, this

@@ -169,9 +169,9 @@ def test_words_that_make_no_sense(source, tmp_path):
 def test_labels_that_are_likely_wrong(tmp_path, capsys):
     """Of 48 faces two carry the other label: they lead the list, the list is applied, and they are gone."""
     pytest.importorskip("cleanlab")
-    run("get", "drawn", "--to", tmp_path / "set", "--per-class", "30", "--classes", "happy,surprise")
+    run("get", "drawn", "--to", tmp_path / "set", "--per-class", "30", "--classes", "angry,surprise")
     planted = []
-    for number, (true, wrong) in enumerate((("happy", "surprise"), ("surprise", "happy"))):
+    for number, (true, wrong) in enumerate((("angry", "surprise"), ("surprise", "angry"))):
         face = sorted((tmp_path / "set/train" / true).iterdir())[number]
         face.rename(tmp_path / "set/train" / wrong / f"=planted{number}.png")
         planted.append(f"=planted{number}.png")
@@ -180,10 +180,10 @@ def test_labels_that_are_likely_wrong(tmp_path, capsys):
     assert "labels are likely wrong; first" in capsys.readouterr().out
     header, *rows = (out / "label-errors.csv").read_text().splitlines()
     assert header == "split,name,label,suggestion,margin,learnt,network,decision" and len(rows) == 60
-    assert all(any(name in row for row in rows[:30]) for name in planted)
+    assert all(any(name in row for row in rows[:10]) for name in planted)
     assert rows[-1].endswith(",")
     assert read_image(out / "label-errors.png").ndim == 3
-    decisions = {"=planted0": "happy", "=planted1": "drop"}
+    decisions = {"=planted0": "angry", "=planted1": "drop"}
     kept = [
         row.removesuffix("drop") + next((what for name, what in decisions.items() if name in row), "")
         for row in rows
