@@ -68,7 +68,9 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--teachers", default="mien")
     parser.add_argument(
-        "--targets", type=Path, help="where the teachers' answers are kept; made when missing"
+        "--targets",
+        type=Path,
+        help="where the teachers' answers are kept, or those to FER-2013's faces alone; made when missing",
     )
     parser.add_argument("--network", default="slim")
     parser.add_argument("--from", dest="start", default="mien", help="model folder, or weights by Keras path")
@@ -84,7 +86,7 @@ def main() -> None:
     dataset = open_dataset(options.data)
     faces = canvas(dataset.split("train"))
     pictures = np.concatenate([faces, unlabelled_faces(options.photographs)])
-    targets = _kept_targets(options.targets, options.teachers.split(","), pictures)
+    targets = _kept_targets(options.targets, options.teachers.split(","), pictures, len(faces))
     student = _student(options.network, options.start)
     _train(student, pictures, targets, dataset, options)
 
@@ -144,10 +146,18 @@ def built(name: str, file: Path | None = None) -> Any:
     return model
 
 
-def _kept_targets(file: Path | None, teachers: Sequence[str], pictures: NDArray[np.uint8]) -> list[Floats]:
-    """Return what `_soft_targets` does, from the file where it holds as many answers as there are pictures."""
+def _kept_targets(
+    file: Path | None, teachers: Sequence[str], pictures: NDArray[np.uint8], labelled: int
+) -> list[Floats]:
+    """Return what `_soft_targets` does, from the file where it holds as many answers as there are pictures.
+
+    Where it holds those to the labelled pictures alone, teachers are asked about the others.
+    """
     if file and file.exists():
         stored = [np.load(file)[name].astype(np.float32) for name in HEADS]
+        if len(stored[0]) == labelled < len(pictures):
+            others = _soft_targets(teachers, pictures[labelled:])
+            return [np.concatenate(pair) for pair in zip(stored, others, strict=True)]
         if len(stored[0]) != len(pictures):
             raise SystemExit(f"{file} has answers to {len(stored[0]):,} pictures, not {len(pictures):,}")
         return stored
@@ -173,9 +183,11 @@ def _soft_targets(teachers: Sequence[str], pictures: NDArray[np.uint8]) -> list[
         for start in range(0, len(pictures), 256):
             faces = middle(pictures[start : start + 256])
             for view in (faces, np.ascontiguousarray(faces[:, :, ::-1])):
-                answer = (
-                    model.predict_on_batch(view) if model else list(folder.probabilities(view).values())  # type: ignore[union-attr]
-                )
+                if model:
+                    answer = model.predict_on_batch(view)
+                else:  # a folder cuts and scales faces as its network takes them
+                    said = folder.predict(list(view.astype(np.uint8)))  # type: ignore[union-attr]
+                    answer = [said[name] for name in HEADS]
                 for total, one in zip(sums, answer, strict=True):
                     total[start : start + 256] += np.asarray(one)
         print(f"{teacher}: answers to {len(pictures):,} pictures and their mirror images", flush=True)

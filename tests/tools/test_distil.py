@@ -1,0 +1,39 @@
+"""What teachers say is kept, completed for photographs, and asked of a model folder as it cuts faces itself."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mien.model.classifier import Classifier
+from mien.model.metadata import model_path
+
+pytest.importorskip("keras", reason="needs the train extra")
+
+TOOLS = Path(__file__).parents[2] / "tools"
+
+
+@pytest.fixture
+def distil(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(TOOLS)
+    return importlib.import_module("distil")
+
+
+def test_answers_to_labelled_faces_are_completed_for_photographs(distil: Any, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    pictures = rng.integers(0, 256, (5, 64, 64)).astype(np.uint8)
+    kept = {name: rng.dirichlet(np.ones(len(labels)), 3) for name, labels in distil.HEADS.items()}
+    np.savez(tmp_path / "targets.npz", **kept)
+    found = distil._kept_targets(tmp_path / "targets.npz", ["mien"], pictures, 3)
+    faces = pictures[3:, 8:56, 8:56]
+    network = Classifier(model_path("mien"), "float32")
+    views = [network.predict(list(view)) for view in (faces, faces[:, :, ::-1])]
+    for (name, given), one in zip(kept.items(), found, strict=True):
+        np.testing.assert_allclose(one[:3], given, atol=1e-6)
+        np.testing.assert_allclose(one[3:], (views[0][name] + views[1][name]) / 2, atol=1e-6)
+    with pytest.raises(SystemExit, match="has answers to 3 pictures, not 5"):
+        distil._kept_targets(tmp_path / "targets.npz", ["mien"], pictures, 4)
