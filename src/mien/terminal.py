@@ -77,7 +77,8 @@ class ProgressBar:
 def say(text: str) -> None:
     """Print a lasting line on stderr, in the place of a moving line whose work has ended before its time."""
     terminal = sys.stderr is not None and sys.stderr.isatty()
-    print(f"{_CLEAR if terminal else ''}{text}", file=sys.stderr, flush=True)
+    # One write, as a second Ctrl-C may end the process between the line and its end.
+    print(f"{_CLEAR if terminal else ''}{text}\n", end="", file=sys.stderr, flush=True)
 
 
 def fitted(what: str, share: float, detail: str, room: int) -> str:

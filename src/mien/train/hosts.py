@@ -153,7 +153,7 @@ def _said(error: BaseException) -> int:
     import jax
 
     if isinstance(error, KeyboardInterrupt):
-        print("mien: stopped", file=sys.stderr)
+        print("mien: stopped\n", end="", file=sys.stderr)
         return stopped_code(error)
     lost = isinstance(error, jax.errors.JaxRuntimeError) or (
         isinstance(error, ValueError) and "Gloo " in str(error)  # of a sum that JAX takes at once
