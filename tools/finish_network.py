@@ -71,7 +71,7 @@ def main() -> None:
         heads=tuple(Head(name=name, labels=labels) for name, labels in heads.items()),
         network={"name": built.name},
         training={
-            **run_folder.described(config, dataset, options.data),
+            **run_folder.described(config, dataset, Path(options.data.name)),  # no path of this machine ships
             "command": options.how,
             "versions": backend.versions(),
         },

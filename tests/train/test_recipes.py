@@ -1,6 +1,7 @@
 """Recipes: what the originals' files say, and what is said about a wrong file."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
@@ -117,6 +118,7 @@ def test_the_shipped_network_was_trained_by_its_recipe():
     last_steps = {"network": "slim", "size": 48, "margin": 1.0, "blend": 0.65}  # see docs/models-changelog.md
     assert {name: asked[name] for name in stored} | how | last_steps == stored
     assert metadata.preprocess.margin == last_steps["margin"]
+    assert not Path(metadata.training["data"]["path"]).is_absolute()  # says nothing of whose machine it was
 
 
 def test_on_a_pretrained_base_the_head_learns_by_adamw():
