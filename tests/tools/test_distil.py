@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +13,9 @@ from mien.model.metadata import model_path
 
 pytest.importorskip("keras", reason="needs the train extra")
 
-TOOLS = Path(__file__).parents[2] / "tools"
 
-
-@pytest.fixture
-def distil(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(TOOLS)
-    return importlib.import_module("distil")
-
-
-def test_answers_to_labelled_faces_are_completed_for_photographs(distil: Any, tmp_path: Path) -> None:
+def test_answers_to_labelled_faces_are_completed_for_photographs(tool: Any, tmp_path: Path) -> None:
+    distil = tool("distil")
     rng = np.random.default_rng(0)
     pictures = rng.integers(0, 256, (5, 64, 64)).astype(np.uint8)
     kept = {name: rng.dirichlet(np.ones(len(labels)), 3) for name, labels in distil.HEADS.items()}

@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 pytest.importorskip("keras", reason="needs the train extra")
-
-TOOLS = Path(__file__).parents[2] / "tools"
-
-
-@pytest.fixture
-def tool(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(TOOLS)
-    return importlib.import_module
 
 
 def test_a_channel_that_is_a_sum_of_others_goes_and_is_told_by_them(tool: Any) -> None:

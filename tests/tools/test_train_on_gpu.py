@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,14 +13,6 @@ from mien.labels import FERPLUS
 
 pytest.importorskip("keras", reason="needs the train extra")
 pytest.importorskip("jax", reason="the training on an accelerator is JAX's")
-
-TOOLS = Path(__file__).parents[2] / "tools"
-
-
-@pytest.fixture
-def tool(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(TOOLS)
-    return importlib.import_module
 
 
 def test_what_is_packed_is_what_is_unpacked(tool: Any, tmp_path: Path) -> None:
