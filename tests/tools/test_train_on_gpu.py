@@ -62,15 +62,15 @@ def test_pictures_stay_pictures_and_damage_does_what_it_says(tool: Any) -> None:
     def column(*values: float) -> Any:
         return np.reshape(np.array(values, np.float32), (-1, 1, 1))
 
-    some = np.stack([pictures[0, :44, :44], pictures[0, :44, :44], np.full((44, 44), 120)]).astype(np.float32)
-    given = jax.random.key(1), pictures, some, column(44, 22, 14), column(0.01, 15, 8)
+    some = np.stack([pictures[0, :48, :48], pictures[0, :48, :48], np.full((48, 48), 120)]).astype(np.float32)
+    given = jax.random.key(1), pictures, some, column(48, 24, 14), column(0.01, 15, 8)
     quickly: Any = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
     results = jax.jit(all_of).lower(*given).compile(compiler_options=quickly)(*given)
     varied, fewer, compressed = map(np.asarray, results)
-    assert varied.shape == (8, 44, 44, 1) and varied.dtype == np.float32
+    assert varied.shape == (8, 48, 48, 1) and varied.dtype == np.float32
     assert varied.min() >= 0 and varied.max() <= 255 and 20 < varied.std() < 110
     np.testing.assert_allclose(fewer[0], some[0], atol=0.01)  # as many pixels as there are
-    cells = some[1].reshape(22, 2, 22, 2).mean(axis=(1, 3))
+    cells = some[1].reshape(24, 2, 24, 2).mean(axis=(1, 3))
     assert fewer[1][0, 0] == pytest.approx(cells[0, 0], abs=0.01)
     nearest = 0.75 * (0.75 * cells[0, 0] + 0.25 * cells[0, 1]) + 0.25 * (
         0.75 * cells[1, 0] + 0.25 * cells[1, 1]
