@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+import wave
 from pathlib import Path
 
 import cv2
@@ -23,6 +24,7 @@ from mien.cli.main import main
 from mien.errors import ConfigError, ImageError
 from mien.video import writer
 from mien.video.camera import Camera, open_camera
+from mien.video.reader import open_video
 
 from ..model.tiny_onnx import write_folder
 from .rtsp_server import rtsp_camera
@@ -431,6 +433,40 @@ def test_a_list_of_other_files_is_no_video(clip: Path, capsys: pytest.CaptureFix
     Path("photo.jpg").write_bytes(b"\xff\xd8\xff nothing more")
     assert video("photo.jpg") == 2
     assert "for pictures there is: mien predict photo.jpg" in capsys.readouterr().err
+
+
+def box(kind: bytes, *parts: bytes) -> bytes:
+    inside = b"".join(parts)
+    return (8 + len(inside)).to_bytes(4, "big") + kind + inside
+
+
+def track(handler: bytes) -> bytes:
+    return box(b"trak", box(b"mdia", box(b"hdlr", bytes(8), handler, bytes(13))))
+
+
+def test_a_file_with_only_sound_is_told_from_a_broken_video(capsys: pytest.CaptureFixture[str]) -> None:
+    with wave.open("voice.wav", "wb") as file:
+        file.setparams((1, 2, 8000, 0, "NONE", ""))
+        file.writeframes(bytes(16000))
+    begin, data = box(b"ftyp", b"isom", bytes(4)), box(b"mdat", bytes(3000))
+    Path("voice.mp4").write_bytes(begin + data + box(b"moov", track(b"soun")))
+    Path("film.mp4").write_bytes(begin + data + box(b"moov", track(b"soun"), track(b"vide")))
+    Path("cut.mp4").write_bytes(begin + data[:2000])
+    matroska = b"\x1a\x45\xdf\xa3" + bytes(40) + b"\x86\x86A_OPUS" + bytes(40)
+    Path("voice.webm").write_bytes(matroska)
+    Path("film.webm").write_bytes(matroska + b"\x86\x85V_VP9" + bytes(40))
+    for name in ("voice.wav", "voice.mp4", "voice.webm"):
+        assert video(name) == 2
+        assert f"{name} holds sound and no picture; name a video file" in capsys.readouterr().err
+        with (
+            pytest.raises(ImageError, match="the video holds sound and no picture"),
+            Path(name).open("rb") as file,
+            open_video(Path("the video"), file),
+        ):
+            pass
+    for name in ("film.mp4", "cut.mp4", "film.webm"):
+        assert video(name) == 2
+        assert f"ffmpeg -i {name} converted.mp4" in capsys.readouterr().err
 
 
 def test_a_camera_in_the_network_is_seen() -> None:
