@@ -1,14 +1,19 @@
-"""The frame of a film in which a face was found is the frame that is shown."""
+"""What is shown of a face: the frame of a film in which it was found, and its photograph."""
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import mien
 from mien.detect.base import Box
 from mien.errors import DataError, ImageError
+from mien.faceset.extract import extract_faces
 from mien.faceset.row import FaceRow
 from mien.faceset.table import FaceSet
 from mien.images.decode import decode_image
@@ -53,3 +58,21 @@ def test_what_has_changed_since_is_said(tmp_path: Path) -> None:
         with pytest.raises(DataError, match=line):
             pictures.photograph(faces, FaceRow(id="a", file="a.png", source=source, box=Box(200, 10, 20, 20)))
     pictures.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a file system that takes any bytes as a name")
+def test_a_photograph_whose_name_is_no_text_is_shown(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9 \xff.jpg")
+    (tmp_path / "in").mkdir()
+    portrait = Path(mien.__file__).parent / "samples" / "eileen-collins.jpg"
+    shutil.copy(portrait, tmp_path / "in" / name)
+    faces = extract_faces([tmp_path / "in"], tmp_path / "faces").faces
+    (face,) = FaceSet.open(tmp_path / "faces").faces
+    assert face.source == "../in/caf\\xe9 \\xff.jpg"
+    assert faces.source_path(face) == tmp_path / "faces" / ".." / "in" / name
+    pictures = Pictures()
+    data, box = pictures.photograph(faces, face)
+    pictures.close()
+    assert data.startswith(b"\xff\xd8") and 0 < box[0] < 0.5
+    (tmp_path / "in" / "caf\\xe9 \\xff.jpg").touch()  # a name that is meant as it stands
+    assert faces.source_path(face) == tmp_path / "faces" / face.source

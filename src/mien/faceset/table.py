@@ -13,6 +13,8 @@ A table without the other files but its crops is complete by itself.
 from __future__ import annotations
 
 import csv
+import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -46,6 +48,7 @@ from mien.label.store import Store
 TABLE_FILE, CROPS = "faces.csv", "crops"
 _LONGEST_CELL = 1_000_000  # characters
 _IN_NOTEBOOK = 40  # crops that a notebook shows
+_ESCAPED_BYTE = re.compile(rb"\\x([89a-f][0-9a-f])")  # as "backslashreplace" writes a byte that is no UTF-8
 _LOCK_S = 30.0  # how long to wait for another process that is writing the table
 
 _Unread = tuple[dict[str, str], list[str]]  # a wrong row: its cells by column, and those beyond the last
@@ -141,7 +144,15 @@ class FaceSet:
 
     def source_path(self, face: FaceRow) -> Path | None:
         """Return where the photograph or film was, whether it is there still or not; None where the table has none."""
-        return self.folder / face.source if face.source else None
+        if not face.source:
+            return None
+        path = self.folder / face.source
+        if (
+            "\\x" in face.source and not path.exists()
+        ):  # bytes of a name that are no text: see `sources.source_name`
+            name = _ESCAPED_BYTE.sub(lambda byte: bytes.fromhex(byte[1].decode()), face.source.encode())
+            path = self.folder / os.fsdecode(name)
+        return path
 
     def add(self, rows: Iterable[FaceRow]) -> int:
         """Add faces, and return how many were new. One whose id is there already stays as it is, labels and all."""
