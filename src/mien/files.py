@@ -6,14 +6,15 @@ import errno
 import os
 import platform
 import re
+import shlex
 import shutil
 import sys
 import time
 import unicodedata
 import uuid
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, Any
 
 from mien.errors import ConfigError, OutputError
@@ -22,6 +23,10 @@ LOCK_FILE = ".lock"  # of `locked`, while somebody works in the folder
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "|")  # how a spreadsheet's formulas begin
 _LOOK_S = 0.05  # between two looks whether a lock is free
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?%?", re.IGNORECASE)
+
+_PATH_BEGINS = re.compile(
+    r"(?<=[=,:;])(?=/(?!/)|[A-Za-z]:[\\/])"
+)  # within a word, as in --to=/home/ann or /a:/b
 
 FORBIDDEN_IN_NAMES = re.compile(
     r'[<>:"/\\|?*\x00-\x1f]'
@@ -55,6 +60,47 @@ def separate_paths(path: Path) -> list[Path]:
     if len(words) < 2 or os.path.lexists(path):
         return [path]
     return [Path(word) for word in words if word]
+
+
+def without_folders(value: Any) -> Any:
+    """Return settings with the last part alone of each absolute path, lists of paths included.
+
+    Model folders and reports are passed on, and a path says whose machine they were made on. A relative path stays.
+
+    >>> without_folders({"teacher": ["/home/ann/runs/first", "runs/second"], "epochs": 3})
+    {'teacher': ['first', 'runs/second'], 'epochs': 3}
+    """
+    if isinstance(value, Mapping):
+        return {name: without_folders(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_folders(inner) for inner in value]
+    if not isinstance(value, str | Path):
+        return value
+    return "".join(map(_last_part, _PATH_BEGINS.split(str(value))))
+
+
+def _last_part(word: str) -> str:
+    for path in (
+        PurePosixPath(word),
+        PureWindowsPath(word),
+    ):  # a path is private on whichever system it is read
+        if path.is_absolute():
+            return path.name or word
+    return word
+
+
+def command_without_folders(command: str) -> str:
+    """Return a command as `without_folders` has its words.
+
+    >>> command_without_folders("mien train '/home/ann/my faces' --to=/tmp/run --network slim")
+    "mien train 'my faces' --to=run --network slim"
+    """
+    try:
+        words = shlex.split(command)
+    except ValueError:  # written by hand, with a quote that does not match
+        return command
+    told = [str(without_folders(word)) for word in words]
+    return command if told == words else shlex.join(told)
 
 
 def plain_text(text: str) -> str:

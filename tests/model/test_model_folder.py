@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,33 @@ def test_facts_survive_a_round_trip_exactly(tmp_path: Path) -> None:
     assert Metadata.from_dict(METADATA.to_dict()) == METADATA
     assert Metadata.from_json(METADATA.to_json(), tmp_path) == METADATA
     assert read_model_folder(write_folder(tmp_path / "model")).metadata == METADATA
+
+
+def test_paths_of_the_machine_do_not_travel_and_their_run_knows_them(tmp_path: Path) -> None:
+    settings = {
+        "init_from": "runs/first",
+        "teacher": ["/home/ann/runs/a", "b"],
+        "detector_file": "/home/ann/det",
+    }
+    data = {"path": "/home/ann/lab:/home/ann/web", "name": "lab+web", "classes": ["/", "sad"]}
+    command = "mien train '/home/ann/my faces' --to=/home/ann/run --teacher /home/ann/runs/a,b"
+    training = {"settings": settings, "data": data, "command": command}
+    (tmp_path / "run").mkdir()
+    write_folder(tmp_path / "run" / "model", replace(METADATA, training=training))
+    for file in (tmp_path / "run" / "model").iterdir():
+        assert b"/home/ann" not in file.read_bytes()
+    told = read_model_folder(tmp_path / "run" / "model").metadata.training
+    assert told == {
+        "settings": {"init_from": "runs/first", "teacher": ["a", "b"], "detector_file": "det"},
+        "data": {"path": "lab:web", "name": "lab+web", "classes": ["/", "sad"]},
+        "command": "mien train 'my faces' --to=run --teacher a,b",
+    }
+    (tmp_path / "run" / "settings.json").write_text(json.dumps(training))
+    known = read_model_folder(tmp_path / "run" / "model").metadata.training
+    assert known == {**told, "settings": settings, "data": data}
+    other = {**training, "settings": {**settings, "epochs": 3}, "data": {**data, "name": "other"}}
+    (tmp_path / "run" / "settings.json").write_text(json.dumps(other))  # of another training
+    assert read_model_folder(tmp_path / "run" / "model").metadata.training == told
 
 
 def test_numbers_of_numpy_and_nan_become_json() -> None:

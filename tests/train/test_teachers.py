@@ -99,7 +99,9 @@ def test_an_ensemble_answers_with_the_mean_of_its_members(tmp_path: Path, faces:
     alike = Preprocess(size=16, colour="grey")
     written = [_network(tmp_path / f"{seed}.keras", alike, seed=seed, data=faces) for seed in (1, 2)]
     out = tmp_path / "both"
-    metadata = make_ensemble([str(path) for path, _ in written], out)
+    with pytest.raises(ConfigError, match=r"was trained on \w+, which is not there; name .* with --data"):
+        make_ensemble([str(path) for path, _ in written], out)  # a path of the machine does not travel
+    metadata = make_ensemble([str(path) for path, _ in written], out, data=faces)
     head = metadata.heads[0]
     assert metadata.training["ensemble"] == ["1", "2"]
     assert head.temperature != 1.0  # calibrated as a whole
@@ -120,7 +122,7 @@ def test_members_of_other_sizes_colours_and_orders_fit_together(tmp_path: Path, 
         for place, (how, labels) in enumerate(zip(hows, orders, strict=True))
     ]
     out = tmp_path / "both"
-    metadata = make_ensemble([str(path) for path, _ in written], out)
+    metadata = make_ensemble([str(path) for path, _ in written], out, data=faces)
     assert (metadata.preprocess.size, metadata.preprocess.colour) == (24, "rgb")
     assert metadata.heads[0].labels == CLASSES
     # One grey level everywhere, so that no filter of a resize can make a difference.

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 
 import numpy as np
 import pytest
@@ -66,7 +67,7 @@ def uninterrupted(faces, tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_the_run_folder_is_whole(uninterrupted):
+def test_the_run_folder_is_whole(uninterrupted, faces):
     names = {path.name for path in uninterrupted.iterdir()}
     assert names == {
         "README.md", "settings.json", "epochs.csv", "curves.png", "batch.png", "trained-on.npz",
@@ -82,6 +83,14 @@ def test_the_run_folder_is_whole(uninterrupted):
     assert settings["settings"]["size"] == 16
     assert settings["data"]["counts"]["train"].keys() == {"happy", "sad"}
     assert settings["command"].startswith("mien train")
+    assert settings["data"]["path"] == str(faces)
+    about = json.loads((uninterrupted / "model" / "model.json").read_text())["training"]
+    assert about["data"]["path"] == faces.name == "faces"
+    assert about["command"] == f"mien train faces --to whole {' '.join(TINY)}"
+    with zipfile.ZipFile(uninterrupted / "best.keras") as archive:
+        inside = [archive.read(name) for name in archive.namelist()]
+    for content in (*inside, *(path.read_bytes() for path in (uninterrupted / "model").iterdir())):
+        assert str(faces.parent.parent).encode() not in content
 
 
 @pytest.mark.slow
@@ -97,6 +106,9 @@ def test_python_trains_and_evaluates_as_the_commands_do(uninterrupted, faces, tm
     report = package.evaluate(run.model, faces, tta="flip", to=tmp_path / "report")
     written = json.loads((tmp_path / "report" / "report.json").read_text())
     assert written["tta"]["tta"] == "flip"
+    assert (written["data"]["path"], written["model"]["path"]) == ("faces", "model")
+    for file in (tmp_path / "report").iterdir():
+        assert str(faces.parent).encode() not in file.read_bytes()
     assert written["scores"]["accuracy"] == report.scores.accuracy >= 0.5
     answers = [
         face.emotion for face in package.load(run.folder, detector="whole")(next(faces.rglob("*.png")))

@@ -26,7 +26,7 @@ from mien.detect.mien import METADATA_FILE, MienDetector
 from mien.detect.registry import open_detector
 from mien.detect.training.photos import Photos, read_photos
 from mien.errors import ConfigError, OutputError
-from mien.files import whole_folder
+from mien.files import whole_folder, without_folders
 from mien.images.canvas import outline, write_picture
 from mien.settings import setting, to_mapping
 
@@ -108,8 +108,8 @@ def evaluate_detectors(
 def _write(report: DetectorReport, config: DetectorEvaluation, data: Path, out: Path) -> None:
     with whole_folder(out) as temporary:
         values = {
-            "data": str(data),
-            "settings": to_mapping(config),
+            "data": without_folders(data),
+            "settings": without_folders(to_mapping(config)),
             "fingerprint": report.photos.fingerprint(),
             "detectors": values_of(report.measured),
         }

@@ -36,7 +36,7 @@ from mien.evaluate.render import REPORT_JSON, write_report
 from mien.evaluate.report import DataSummary, Mistake, ModelSummary, Predictions, Report
 from mien.evaluate.selection import choose_split, first_names, trained_on
 from mien.evaluate.significance import group_numbers
-from mien.files import check_replaceable
+from mien.files import check_replaceable, without_folders
 from mien.labels import FERPLUS
 from mien.settings import to_options
 from mien.terminal import OnStage
@@ -142,7 +142,7 @@ def _fold_answers(scorer: Scorer, split: Split) -> Probabilities:
 
 def _unreadable(dataset: Dataset) -> str:
     names = [found.name for found in dataset.unreadable]
-    look = f"mien data {shlex.quote(str(dataset.source))}"
+    look = f"mien data {shlex.quote(without_folders(dataset.source))}"
     return f"cannot be read, left out: {first_names(names)}; {look} says why" if names else ""
 
 
@@ -294,7 +294,7 @@ def _notes(scorer: Scorer, dataset: Dataset, name: str, match: Match) -> tuple[s
 def _model_summary(scorer: Scorer, match: Match) -> ModelSummary:
     return ModelSummary(
         name=scorer.metadata.name,
-        path=str(scorer.path),
+        path=without_folders(scorer.path),
         kind=scorer.kind,
         labels=match.head.labels,
         head=match.head.name,
@@ -310,7 +310,7 @@ def _data_summary(
     counts = np.bincount(dataset.split(name).labels, minlength=len(dataset.classes)).tolist()
     return DataSummary(
         name=dataset.name,
-        path=str(dataset.source),
+        path=without_folders(dataset.source),
         split=name,
         counts=dict(zip(dataset.classes, counts, strict=True)),
         splits={key: len(part) for key, part in dataset.splits.items()},

@@ -18,6 +18,7 @@ import numpy as np
 from mien._version import __version__
 from mien.errors import ModelError
 from mien.evaluate.models import Scorer
+from mien.files import command_without_folders
 from mien.model.classifier import Classifier
 
 _WARM_UP, _LEAST, _SECONDS = 3, 10, 0.5  # runs before the clock counts, fewest runs, time to spend
@@ -95,7 +96,12 @@ def _timed(scorer: Scorer) -> float:
 def provenance(command: str) -> dict[str, object]:
     """Return command, date (ISO 8601, UTC), versions and machine as plain values."""
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    return {"command": command, "date": now, "versions": versions(), "machine": machine()}
+    return {
+        "command": command_without_folders(command),
+        "date": now,
+        "versions": versions(),
+        "machine": machine(),
+    }
 
 
 def versions() -> dict[str, str]:

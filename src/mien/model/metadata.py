@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.errors import ConfigError, ModelError
+from mien.files import command_without_folders, without_folders
 from mien.model.preprocess import Preprocess
 
 FORMAT = 1  # version of model.json; a reader refuses newer ones
@@ -282,8 +283,24 @@ class Metadata:
         raw = tuple(Head(name=head.name, labels=head.labels) for head in self.heads)
         return replace(self, heads=raw, blend=None, features=None, quality=None)
 
+    def of_run(self, run: Path) -> Metadata:
+        """Return the metadata with the paths that do not travel, as settings.json of their own run has them."""
+        try:
+            stored = json.loads((run / SETTINGS_FILE).read_text(encoding="utf-8"))
+        except (OSError, ValueError):  # no run, or a damaged one
+            return self
+        paths = {
+            name: stored[name]
+            for name in ("settings", "data")
+            if name in stored and _travelling({name: stored[name]}) == {name: self.training.get(name)}
+        }
+        return replace(self, training={**self.training, **paths})
+
     def to_dict(self) -> dict[str, Any]:
-        """Return what JSON takes: tuples become lists, a NaN or infinity becomes None (JSON has neither)."""
+        """Return what JSON takes: tuples become lists, a NaN or infinity becomes None (JSON has neither).
+
+        Paths of this machine stay behind.
+        """
         return {
             "format": FORMAT,
             "name": self.name,
@@ -293,7 +310,7 @@ class Metadata:
             "features": vars(self.features) if self.features else None,
             "quality": dict(vars(self.quality)) if self.quality else None,
             "network": _plain(self.network),
-            "training": _plain(self.training),
+            "training": _travelling(_plain(self.training)),
             "scores": _plain(self.scores),
             "licences": _plain(self.licences),
             "created": self.created,
@@ -374,6 +391,18 @@ def _check_kinds(values: Mapping[str, Any]) -> None:
         raise ModelError("scores of the model must be a list of objects")
 
 
+def _travelling(training: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is said of a training, each absolute path in it by its last part: model folders are passed on."""
+    told = dict(training)
+    if "settings" in told:
+        told["settings"] = without_folders(told["settings"])
+    if isinstance(about := told.get("data"), Mapping) and "path" in about:
+        told["data"] = {**about, "path": without_folders(about["path"])}
+    if isinstance(told.get("command"), str):
+        told["command"] = command_without_folders(told["command"])
+    return told
+
+
 def _plain(value: Any) -> Any:
     """Return nested metadata as JSON values; numpy numbers become Python's."""
     if isinstance(value, Mapping):
@@ -425,6 +454,8 @@ def read_model_folder(folder: Path) -> ModelFolder:
         raise ModelError(f"{source}: {error}") from error
     for name, written in hashes.items():
         _check_hash(folder / name, written)
+    if folder.name == MODEL_FOLDER:
+        metadata = metadata.of_run(folder.parent)
     return ModelFolder(
         metadata=metadata,
         onnx=folder / MODEL_FILE,

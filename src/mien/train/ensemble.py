@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from mien.data.dataset import Dataset
 from mien.errors import ConfigError
+from mien.files import separate_paths
 from mien.model.metadata import Head, Metadata
 from mien.model.preprocess import Preprocess
 from mien.settings import from_mapping
@@ -208,5 +209,9 @@ def _data_of(member: _Member) -> Path:
     if not path:
         raise ConfigError(
             f"{member.name} does not say what it was trained on; name labelled faces with --data"
+        )
+    if lacking := [part for part in separate_paths(Path(path)) if not part.exists()]:
+        raise ConfigError(
+            f"{member.name} was trained on {lacking[0]}, which is not there; name labelled faces with --data"
         )
     return Path(path)

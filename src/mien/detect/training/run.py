@@ -27,7 +27,7 @@ from mien.detect.training.config import DetectorConfig
 from mien.detect.training.photos import Photos, read_photos
 from mien.detect.training.sampler import HardNegatives, Sampler
 from mien.errors import ConfigError
-from mien.files import whole_file
+from mien.files import whole_file, without_folders
 from mien.model.metadata import SETTINGS_FILE
 from mien.settings import to_mapping
 from mien.terminal import ProgressBar
@@ -196,7 +196,7 @@ def _metadata_of(config: DetectorConfig, train: Photos) -> dict[str, Any]:
     return {
         "photographs": len(train),
         "faces": sum(len(row.boxes) for row in train.rows),
-        "settings": to_mapping(config),
+        "settings": without_folders(to_mapping(config)),
         "versions": backend.versions(),
     }
 

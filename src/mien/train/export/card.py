@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from mien.errors import need
-from mien.files import markdown_text, plain_text, whole_folder
+from mien.files import command_without_folders, markdown_text, plain_text, whole_folder
 from mien.model.metadata import (
     CARD_FILE,
     INT8_FILE,
@@ -286,7 +286,7 @@ def _reproduce(metadata: Metadata) -> str:
     settings = training.get("settings", {})
     parts = []
     if training.get("command"):
-        parts.append(f"```sh\n{plain_text(str(training['command']))}\n```")
+        parts.append(f"```sh\n{plain_text(command_without_folders(str(training['command'])))}\n```")
     told = []
     if "seed" in settings:
         told.append(f"seed {settings['seed']}")

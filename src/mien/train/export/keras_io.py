@@ -76,7 +76,7 @@ def stored_metadata(path: Path) -> Metadata | None:
         raise ModelError(
             f"{path} is damaged or not a {path.suffix} file ({error}); was it cut off? Copy or save it again"
         ) from error
-    return None if text is None else Metadata.from_json(text, path)
+    return None if text is None else Metadata.from_json(text, path).of_run(path.parent)
 
 
 def _in_zip(path: Path) -> str | None:
