@@ -94,6 +94,9 @@ def says(page: Any, place: int) -> str:
 STORED = "document.getElementById('stored').textContent === 'all stored'"
 
 
+HEADINGS = (
+    "[...document.querySelectorAll('h1')].filter((one) => one.checkVisibility()).map((one) => one.innerText)"
+)
 CLASSES = ("happy", "surprise")
 
 
@@ -346,6 +349,7 @@ def test_what_a_screen_reader_and_the_tab_key_meet(
         for tab in ("check", "train", "faces"):
             page.click(f"#tab-{tab}")
             assert page.evaluate(nameless) == []
+            assert page.evaluate(HEADINGS) == ["Label faces"]
             current = page.evaluate(
                 "[...document.querySelectorAll('[aria-current=page]')].map((one) => one.id)"
             )

@@ -206,9 +206,12 @@ def until(page: Any, expression: str) -> None:
 def test_photo(open_page: Open, server: str, theme: str, width: int) -> None:
     page = open_page("photo", theme, width)
     assert page.get_attribute("html", "data-theme") == theme
+    heading = page.locator("h1:visible")
+    assert heading.inner_text().replace("\xa0", " ") == "What does this face show?"
     page.click(f"[data-sample='{PORTRAIT.name}']")
     box = page.locator(".box")
     box.wait_for()
+    assert heading.inner_text() == "What these faces show"
     known = analysed(server, PORTRAIT.read_bytes())
     (face,) = known["pictures"][0]["faces"]
     shares = sorted(face["probabilities"].items(), key=lambda pair: -pair[1])
