@@ -25,7 +25,7 @@ from typing import Any
 import cv2
 from pyarrow import parquet
 
-from mien.batch.run import store_folder
+from mien.batch.pool import store_folder
 from mien.images.listing import list_pictures
 
 MIEN = (sys.executable, "-m", "mien.cli.main")

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from batch_cluster import MIEN, QUIET, make_pictures, parent
-from mien.batch.run import store_folder
+from mien.batch.pool import store_folder
 
 SHARD = 100
 

@@ -36,6 +36,7 @@ ray = pytest.importorskip("ray")
 from mien.batch import run as batch_run  # noqa: E402
 from mien.batch import storage as batch_storage  # noqa: E402
 from mien.batch.part import Job, Part  # noqa: E402
+from mien.batch.pool import store_folder  # noqa: E402
 from mien.batch.run import batch  # noqa: E402
 from mien.batch.worker import Worker  # noqa: E402
 
@@ -84,7 +85,7 @@ def cluster() -> Iterator[str]:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
     quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
-    store = {"object_store_memory": 100 << 20, "_plasma_directory": batch_run.store_folder()}
+    store = {"object_store_memory": 100 << 20, "_plasma_directory": store_folder()}
     ray.init(address="local", num_cpus=2, **store, **quiet)
     yield ray.get_runtime_context().gcs_address
     ray.shutdown()

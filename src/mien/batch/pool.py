@@ -1,4 +1,4 @@
-"""Actors of Ray that answer shards: each has one part at a time, and who dies is replaced.
+"""Ray, and its actors that answer shards: each has one part at a time, and who dies is replaced.
 
 So nothing piles up, whoever is slow, and it is known what an actor was at when it died. A part whose actor died is
 tried again, of pictures in smaller and smaller pieces; what was alone with two actors that died is reported.
@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import socket
+import sys
+import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, Protocol
 
 from mien.batch.config import BatchConfig
@@ -19,8 +24,12 @@ from mien.batch.part import DEATHS_ALONE, METADATA_KEY, Answer, Counts, Job, Par
 from mien.batch.plan import Shard
 from mien.batch.storage import WHAT
 from mien.errors import ConfigError, MienError, WorkerError, need
-from mien.terminal import ProgressBar
+from mien.images.decode import workers
+from mien.terminal import ProgressBar, counted
 
+_STORE_BYTES = 128 << 20  # of Ray's object store on this machine; finished tables alone go through it
+_STARTS = 3  # tries; Ray gives its processes half a minute
+_CONNECT_S = 10.0  # for the address of a cluster to answer
 _PIECES = 16  # that a part is cut into when its actor died
 _DEATHS_IN_A_ROW = 20  # and two for each actor, without any answer between: then something else is wrong
 _DEATHS_AT_FIRST = 3  # where no actor has ever been ready
@@ -252,6 +261,96 @@ def joined(parts: list[bytes], run: str) -> bytes:
         counts.update(json.loads(table.schema.metadata[METADATA_KEY])["counts"])
         tables.append(table.replace_schema_metadata())
     return encoded(arrow.concat_tables(tables), counts, run)
+
+
+def prepare_environment(config: BatchConfig) -> None:
+    """Set what Ray reads when it is imported."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would tell its maker that it was used
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # silences a warning about its future
+    if (config.address or os.environ.get("RAY_ADDRESS")) and (Path.home() / ".ray" / "auth_token").is_file():
+        # A cluster that was started where there is a token asks for it; Ray sends it only where it is told to.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+
+
+def store_folder() -> str | None:
+    """Return where Ray's object store must lie; None where Ray may choose.
+
+    Ray takes shared memory wherever it is large enough, and its node dies where that cannot be written, as in some
+    containers: all that is seen then is that the node 'timed out during startup'.
+    """
+    chooses = sys.platform != "linux" or os.access("/dev/shm", os.W_OK)
+    return None if chooses else tempfile.gettempdir()
+
+
+def _unreachable(address: str) -> str:
+    """Return why nobody listens at HOST:PORT; '' where somebody does. Ray itself tries for minutes."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or "/" in host:  # auto; ray://…
+        return ""
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
+    except (OSError, OverflowError) as error:
+        return f"{one_line(error)}; see that a cluster runs there, and that the port is the one of `ray start --head`"
+    return ""
+
+
+@contextmanager
+def connected(config: BatchConfig, bar: ProgressBar) -> Iterator[Any]:
+    """Give a Ray to work with: the one of this process, the cluster that was named, or one of this machine's own.
+
+    Says which. A cluster that happens to run on this machine is left alone unless it was named: `ray.init()` would join
+    it, Ray's `local` does not (docs.ray.io, ray.init).
+    """
+    address = config.address or os.environ.get("RAY_ADDRESS")
+    ray = need("ray", "ray", WHAT)
+    if ray.is_initialized():
+        bar.line(f"mien: works on the Ray of this process: {_size(ray)}")
+        yield ray
+        return
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    if not address or address == "local":
+        room = workers()
+        if config.cpus_per_actor > room:
+            raise ConfigError(
+                f"cpus_per_actor is {config.cpus_per_actor}, this machine has {room} processors; ask for fewer"
+            )
+        quiet |= {"num_cpus": room, "include_dashboard": False, "object_store_memory": _STORE_BYTES}
+        quiet |= {"_plasma_directory": store_folder()}
+    elif problem := _unreachable(address):
+        raise WorkerError(f"Ray cannot be reached at {address}: {problem}")
+    before = signal.getsignal(signal.SIGTERM)
+    for tried in range(1, _STARTS + 1):
+        try:
+            ray.init(address=address or "local", **quiet)
+            break
+        except Exception as error:  # its own kind, where its processes start too slowly, as on a busy machine
+            ray.shutdown()
+            if tried < _STARTS and "timed out during startup" in str(error):
+                continue
+            raise WorkerError(
+                f"Ray cannot be reached at {address}: {one_line(error)}"
+                if address
+                else f"Ray does not start: {one_line(error)}"
+            ) from error
+    # Ray prints on stdout, where our results go, that a process died; we say so ourselves. There is no option.
+    ray._private.worker._worker_logs_enabled = False
+    with suppress(ValueError):  # not in the main thread
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)  # Ray's own would skip what we clean up
+    if not address or address == "local":
+        bar.line(f"mien: Ray starts on this machine, for this run: {_size(ray)}")
+    else:
+        bar.line(f"mien: works on the Ray cluster at {address}: {_size(ray)}")
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def _size(ray: Any) -> str:
+    machines = sum(node["Alive"] for node in ray.nodes())
+    return (
+        f"{counted(machines, 'machine')}, {counted(int(ray.cluster_resources().get('CPU', 0)), 'processor')}"
+    )
 
 
 def _room(ray: Any, cpus: int) -> int:

@@ -19,15 +19,11 @@ import inspect
 import io
 import json
 import os
-import signal
-import socket
-import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,30 +32,20 @@ from mien._version import __version__
 from mien.batch.config import BatchConfig
 from mien.batch.part import METADATA_KEY, Counts, Job
 from mien.batch.plan import Listed, Shard, read_plan, table_mark, write_plan
-from mien.batch.pool import PictureWork, Pool, Work, one_line
+from mien.batch.pool import PictureWork, Pool, Work, connected, prepare_environment
 from mien.batch.storage import WHAT, Storage, Target, is_address
 from mien.batch.videos import VideoWork, pieces_folder
 from mien.batch.worker import Worker
 from mien.detect.mien import METADATA_FILE as DETECTOR_METADATA
-from mien.errors import ConfigError, DataError, OutputError, WorkerError, need
+from mien.errors import ConfigError, DataError, OutputError, need
 from mien.files import spreadsheet_safe
-from mien.images.decode import workers
 from mien.model.metadata import INT8_FILE, METADATA_FILE, MODEL_FILE
 from mien.predict.analyzer import difference, load, model_folder
-from mien.terminal import ProgressBar, counted
+from mien.terminal import ProgressBar
 
-RUN_FILE, PLAN_FILE, SHARDS, VIDEOS, FAILURES, SUMMARY = (
-    "run.json",
-    "plan.parquet",
-    "shards",
-    "videos",
-    "failures.csv",
-    "summary.json",
-)
+RUN_FILE, PLAN_FILE, SUMMARY, FAILURES = "run.json", "plan.parquet", "summary.json", "failures.csv"
+SHARDS, VIDEOS = "shards", "videos"
 _FORMAT = 3
-_STORE_BYTES = 128 << 20  # of Ray's object store on this machine; finished tables alone go through it
-_STARTS = 3  # tries; Ray gives its processes half a minute
-_CONNECT_S = 10.0  # for the address of a cluster to answer
 _READERS = 16  # files of the run read at a time: in a bucket each is a request
 
 
@@ -92,7 +78,7 @@ def batch(
     cluster fails; the same call goes on then.
     """
     config = config or BatchConfig()
-    _prepare_environment(config)
+    prepare_environment(config)
     need("ray", "ray", WHAT)
     folder = Target(to)
     if not folder.is_address and Path(folder.word).is_file():
@@ -278,7 +264,7 @@ class _Run:
             )
 
         try:
-            with _ray(self.config, self.bar) as ray:
+            with connected(self.config, self.bar) as ray:
                 pool = Pool(ray, job, self.config, left, self.bar, worker=Worker, work=work)
                 self.bar.step("shards", progress.share, f"{left:,} are left; models are opened", None)
                 try:
@@ -448,93 +434,3 @@ def _sha256(*parts: bytes) -> str:
     for part in parts:
         digest.update(part)
     return digest.hexdigest()
-
-
-def _prepare_environment(config: BatchConfig) -> None:
-    """Set what Ray reads when it is imported."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would tell its maker that it was used
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # silences a warning about its future
-    if (config.address or os.environ.get("RAY_ADDRESS")) and (Path.home() / ".ray" / "auth_token").is_file():
-        # A cluster that was started where there is a token asks for it; Ray sends it only where it is told to.
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
-
-
-def store_folder() -> str | None:
-    """Return where Ray's object store must lie; None where Ray may choose.
-
-    Ray takes shared memory wherever it is large enough, and its node dies where that cannot be written, as in some
-    containers: all that is seen then is that the node 'timed out during startup'.
-    """
-    chooses = sys.platform != "linux" or os.access("/dev/shm", os.W_OK)
-    return None if chooses else tempfile.gettempdir()
-
-
-def _unreachable(address: str) -> str:
-    """Return why nobody listens at HOST:PORT; '' where somebody does. Ray itself tries for minutes."""
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal() or "/" in host:  # auto; ray://…
-        return ""
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
-    except (OSError, OverflowError) as error:
-        return f"{one_line(error)}; see that a cluster runs there, and that the port is the one of `ray start --head`"
-    return ""
-
-
-@contextmanager
-def _ray(config: BatchConfig, bar: ProgressBar) -> Iterator[Any]:
-    """Give a Ray to work with: the one of this process, the cluster that was named, or one of this machine's own.
-
-    Says which. A cluster that happens to run on this machine is left alone unless it was named: `ray.init()` would join
-    it, Ray's `local` does not (docs.ray.io, ray.init).
-    """
-    address = config.address or os.environ.get("RAY_ADDRESS")
-    ray = need("ray", "ray", WHAT)
-    if ray.is_initialized():
-        bar.line(f"mien: works on the Ray of this process: {_size(ray)}")
-        yield ray
-        return
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-    if not address or address == "local":
-        room = workers()
-        if config.cpus_per_actor > room:
-            raise ConfigError(
-                f"cpus_per_actor is {config.cpus_per_actor}, this machine has {room} processors; ask for fewer"
-            )
-        quiet |= {"num_cpus": room, "include_dashboard": False, "object_store_memory": _STORE_BYTES}
-        quiet |= {"_plasma_directory": store_folder()}
-    elif problem := _unreachable(address):
-        raise WorkerError(f"Ray cannot be reached at {address}: {problem}")
-    before = signal.getsignal(signal.SIGTERM)
-    for tried in range(1, _STARTS + 1):
-        try:
-            ray.init(address=address or "local", **quiet)
-            break
-        except Exception as error:  # its own kind, where its processes start too slowly, as on a busy machine
-            ray.shutdown()
-            if tried < _STARTS and "timed out during startup" in str(error):
-                continue
-            raise WorkerError(
-                f"Ray cannot be reached at {address}: {one_line(error)}"
-                if address
-                else f"Ray does not start: {one_line(error)}"
-            ) from error
-    # Ray prints on stdout, where our results go, that a process died; we say so ourselves. There is no option.
-    ray._private.worker._worker_logs_enabled = False
-    with suppress(ValueError):  # not in the main thread
-        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)  # Ray's own would skip what we clean up
-    if not address or address == "local":
-        bar.line(f"mien: Ray starts on this machine, for this run: {_size(ray)}")
-    else:
-        bar.line(f"mien: works on the Ray cluster at {address}: {_size(ray)}")
-    try:
-        yield ray
-    finally:
-        ray.shutdown()
-
-
-def _size(ray: Any) -> str:
-    machines = sum(node["Alive"] for node in ray.nodes())
-    return (
-        f"{counted(machines, 'machine')}, {counted(int(ray.cluster_resources().get('CPU', 0)), 'processor')}"
-    )
