@@ -169,7 +169,8 @@ def newcomer(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
 def _label(folder: Path) -> None:
     """Say what a person would on the page of `mien label`; the drawn faces lie in folders of their expressions."""
     from mien.faceset.table import FaceSet
-    from mien.label.store import LABEL, Store
+    from mien.label.history import LABEL
+    from mien.label.store import Store
 
     with Store.open(folder) as store:
         for face in FaceSet.open(folder).shown():

@@ -13,7 +13,7 @@ from mien.data.drawn import draw_face
 from mien.faceset.row import FaceRow
 from mien.faceset.table import FaceSet
 from mien.label.copies import PIXEL_COPY, CopySearch
-from mien.label.store import DISTINCT, LABEL, SAME
+from mien.label.history import DISTINCT, LABEL, SAME
 from mien.label.wall import Wall
 
 

@@ -15,8 +15,8 @@ from mien.data.drawn import draw_face
 from mien.faceset.row import FaceRow
 from mien.faceset.table import FaceSet
 from mien.label.agreement import NO_FACE
+from mien.label.history import KEEP, LABEL
 from mien.label.learning import CACHE, Learning
-from mien.label.store import KEEP, LABEL
 from mien.label.wall import Wall
 
 EACH = 20

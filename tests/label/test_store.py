@@ -16,16 +16,8 @@ import pytest
 from mien.errors import ConfigError, DataError, OutputError
 from mien.label import store as store_module
 from mien.label.agreement import CANNOT_TELL, NO_FACE, Agreement
-from mien.label.store import (
-    CLEAR,
-    DISTINCT,
-    FILE,
-    KEEP,
-    LABEL,
-    SAME,
-    SETTLE,
-    Store,
-)
+from mien.label.history import CLEAR, DISTINCT, KEEP, LABEL, SAME, SETTLE
+from mien.label.store import FILE, Store
 
 
 @pytest.fixture
@@ -230,7 +222,8 @@ def test_the_pace_is_the_person_s_own_without_breaks(store: Store, monkeypatch: 
 KILLED = """
 import sys
 from pathlib import Path
-from mien.label.store import Store, LABEL
+from mien.label.history import LABEL
+from mien.label.store import Store
 store = Store.open(Path(sys.argv[1]))
 for number in range(100_000):
     store.answer([str(number)], "ann", LABEL, "calm")
@@ -257,7 +250,8 @@ FULL = """
 import resource, sys
 from pathlib import Path
 from mien.errors import OutputError
-from mien.label.store import Store, LABEL
+from mien.label.history import LABEL
+from mien.label.store import Store
 store = Store.open(Path(sys.argv[1]))
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
 for number in range(100_000):

@@ -11,7 +11,7 @@ import pytest
 from mien.cli.main import parser
 from mien.errors import ConfigError
 from mien.label import training as training_module
-from mien.label.store import LABEL
+from mien.label.history import LABEL
 from mien.label.training import Training
 from mien.label.wall import Wall
 from mien.train import run_folder

@@ -35,9 +35,10 @@ from mien.faceset.row import FaceRow
 from mien.faceset.table import FaceSet
 from mien.files import locked, spreadsheet_safe, whole_file
 from mien.images.canvas import write_picture
-from mien.label import store as store_words
+from mien.label import history
 from mien.label.agreement import CANNOT_TELL
-from mien.label.store import DISTINCT, SAME, SETTLE, Store
+from mien.label.history import DISTINCT, SAME, SETTLE
+from mien.label.store import Store
 
 KEEP, CHANGE, DROP = "keep", "change", "drop"
 LABEL, COPY = "label", "copy"
@@ -232,7 +233,7 @@ def _answer(data: Path, decisions: Sequence[Decision]) -> Path:
                 if copies:
                     store.answer(copies, _WHO, SAME if one.action == DROP else DISTINCT, target=original)
             elif one.action == KEEP:
-                store.answer(mine, _WHO, store_words.KEEP, one.label)
+                store.answer(mine, _WHO, history.KEEP, one.label)
             else:
                 store.answer(mine, _WHO, SETTLE, one.to if one.action == CHANGE else CANNOT_TELL)
     FaceSet.open(folder).write()

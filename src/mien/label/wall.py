@@ -16,7 +16,8 @@ from mien.faceset.row import FaceRow
 from mien.faceset.table import TABLE_FILE, FaceSet, stamp_of
 from mien.files import clipped, plain_text
 from mien.label.agreement import NOTHING, Agreed
-from mien.label.store import TABLE, Store, person_name
+from mien.label.history import TABLE
+from mien.label.store import Store, person_name
 
 _TABLE_S = 4.0  # of quiet before the table is written, and at most ten times that without
 _LOOK_S = 2.0  # between two looks at whether somebody else has written it
