@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 import mien
 from mien.errors import ImageError, OutputError
 from mien.images import decode_image
+from mien.images.prefetch import _rounds
 from mien.model.classifier import Classifier
-from mien.predict.analyzer import Analyzer, _rounds, analyze_many
+from mien.predict.analyzer import Analyzer, analyze_many
 from mien.predict.results import Face
 
 from ..model.tiny_onnx import write_folder
@@ -40,7 +41,7 @@ class Held:
 
 @pytest.fixture(autouse=True)
 def _three_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mien.predict.analyzer.workers", lambda: THREADS)
+    monkeypatch.setattr("mien.images.prefetch.workers", lambda: THREADS)
 
 
 @pytest.fixture

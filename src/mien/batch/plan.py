@@ -23,7 +23,8 @@ from mien.batch.storage import WHAT, Storage, is_address, reason
 from mien.data.readers import words
 from mien.errors import DataError, need
 from mien.files import natural
-from mien.images.listing import PICTURE_SUFFIXES, VIDEO_SUFFIXES, no_picture, walk_pictures
+from mien.images.kinds import PICTURE_SUFFIXES, VIDEO_SUFFIXES
+from mien.images.listing import no_picture, walk_pictures
 
 PICTURE, ROWS, TAR, NO_PATH, VIDEO = "picture", "rows", "tar", "no path", "video"
 _TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")

@@ -26,8 +26,8 @@ from mien.batch.videos import answered_video
 from mien.data.readers.unpack import WholeMember
 from mien.errors import ImageError, ModelError, need
 from mien.files import cache_folder
-from mien.images.headers import HEAD_BYTES, content_kind
-from mien.images.listing import PICTURE_SUFFIXES, picture_name
+from mien.images.kinds import HEAD_BYTES, PICTURE_SUFFIXES, content_kind
+from mien.images.listing import picture_name
 from mien.predict.analyzer import Analyzer, analyze_many, load
 from mien.predict.results import Faces, arrow_schema, arrow_table, table_columns, table_rows
 

@@ -15,14 +15,8 @@ from typing import TYPE_CHECKING
 from mien.errors import ImageError
 from mien.files import natural
 from mien.images.decode import read_bytes
-from mien.images.listing import (
-    PICTURE_SUFFIXES,
-    VIDEO_SUFFIXES,
-    list_pictures,
-    no_picture,
-    passed_over_note,
-    picture_name,
-)
+from mien.images.kinds import PICTURE_SUFFIXES, VIDEO_SUFFIXES
+from mien.images.listing import list_pictures, no_picture, passed_over_note, picture_name
 from mien.model.metadata import KERAS_SUFFIXES
 from mien.settings import add_settings
 from mien.train.external_models import Description

@@ -36,8 +36,8 @@ from mien.data.readers.words import LABEL_COLUMNS, pick_column, renamed, split_o
 from mien.data.split import carve, leaks
 from mien.errors import DataError
 from mien.files import clipped, joined_paths, plain_text
-from mien.images.headers import HEAD_BYTES, content_kind
-from mien.images.listing import VIDEO, list_pictures
+from mien.images.kinds import HEAD_BYTES, VIDEO, content_kind
+from mien.images.listing import list_pictures
 
 FORMS = (
     "a folder with one folder of pictures per class; folders train, validation, test (any of them) of such; "

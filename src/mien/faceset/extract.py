@@ -1,6 +1,6 @@
 """Photographs, folders, films and tables in, a face set out: `mien faces` and `mien.faces`.
 
-Sources stream through: photographs are decoded and searched in parallel (`mien.predict.analyzer`), films one after the
+Sources stream through: photographs are decoded and searched in parallel (`mien.images.prefetch`), films one after the
 other, their frames in parallel (`films.py`). Crops are written at once; table and list of sources every few seconds. So
 a run that was killed goes on where it was when it is given again, and a second run adds what is new.
 """
@@ -32,7 +32,7 @@ from mien.faceset.sources import Entry, Ledger, Source, find_sources, shared_gro
 from mien.faceset.table import TABLE_FILE, FaceSet
 from mien.files import check_replaceable, locked, plain_text
 from mien.images.decode import read_bytes
-from mien.predict.analyzer import Picture, process_many
+from mien.images.prefetch import Picture, process_many
 from mien.settings import from_mapping
 from mien.terminal import OnStage
 

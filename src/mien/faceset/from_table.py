@@ -23,7 +23,8 @@ from mien.detect.base import Box, Detection, Landmarks
 from mien.errors import DataError
 from mien.faceset.settings import FacesConfig
 from mien.files import clipped, plain_text
-from mien.images.listing import VIDEO, no_picture
+from mien.images.kinds import VIDEO
+from mien.images.listing import no_picture
 
 _SUFFIXES = (*CSV_SUFFIXES, ".json", ".jsonl", ".parquet", ".xlsx")
 _ADDRESS = re.compile(r"[a-z0-9]{2,}://", re.IGNORECASE)

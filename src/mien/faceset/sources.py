@@ -17,14 +17,8 @@ from mien.faceset.from_table import is_faces_table, read_faces_table
 from mien.faceset.settings import FacesConfig
 from mien.faceset.table import TABLE_FILE
 from mien.files import plain_text, spreadsheet_safe, whole_file
-from mien.images.listing import (
-    PICTURE_SUFFIXES,
-    VIDEO,
-    VIDEO_SUFFIXES,
-    list_pictures,
-    no_picture,
-    passed_over_note,
-)
+from mien.images.kinds import PICTURE_SUFFIXES, VIDEO, VIDEO_SUFFIXES
+from mien.images.listing import list_pictures, no_picture, passed_over_note
 
 LEDGER_FILE = "sources.csv"
 _FACE_SET = "folder that is a face set"

@@ -1,8 +1,9 @@
 """Decoding pictures: each kind of input has its own door; below them everything is an RGB or grey array.
 
 In go paths, bytes or Pillow images; out come upright uint8 arrays, with a warning where a file is written oddly, or one
-ImageError. Begin with `decode.py`, which also finds out what is damaged; `headers.py` knows kinds and sizes before
-anything is decoded, `listing.py` which files of a folder are pictures; `canvas.py` draws.
+ImageError. Begin with `decode.py`, which also finds out what is damaged. `kinds.py` and `headers.py` know what a file
+is, and its size, before anything is decoded; `listing.py` which files of a folder are pictures; `prefetch.py` decodes
+many in parallel; `canvas.py` draws.
 """
 
 from mien.images.decode import (

@@ -1,4 +1,4 @@
-"""What a picture file says of itself before it is decoded: kind, size, rotation, and where its parts lie.
+"""What a picture file says of itself before it is decoded: size, rotation, and where its parts lie.
 
 Of JPEG, PNG and WebP read by hand, the rest by Pillow. Before decoding, because a few bytes can claim gigabytes of
 pixels; and as the decoder reads it, because a limit that looks at another size than the decoder is none.
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from mien.errors import ImageError
 from mien.images.avif import as_still, coded_pixels
+from mien.images.kinds import HEAD_BYTES, brands, content_kind
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -37,49 +38,12 @@ _MARKER = re.compile(rb"\xff[^\x00\xff]")
 _MOST_PARTS = 100_000
 # Scans of a JPEG; each costs a pass over all pixels. libjpeg writes ten, mozjpeg's search a few more.
 _MOST_SCANS = 32
-_PNM = re.compile(rb"P[1-6](?:\s|#[^\n]*\n)+(\d+)(?:\s|#[^\n]*\n)+(\d+)\s")
 _MOST_PLAIN_PNM_BYTES = 8_000_000  # numbers as text, which Pillow reads in Python
 _ORIENTATION, _TILE_WIDTH, _TILE_LENGTH = 274, 322, 323  # TIFF tags
 _MOST_TILE_PIXELS = 1 << 22
 _MOST_CODED = (
     4  # pictures of the claimed size in an AVIF: colours, transparency, a thumbnail, the tiles' margins
 )
-# HEIF's (ISO/IEC 23008-12) and AVIF's; the brands of videos are too many to list.
-_PICTURE_BRANDS = (
-    b"heic",
-    b"heix",
-    b"heim",
-    b"heis",
-    b"hevc",
-    b"hevx",
-    b"mif1",
-    b"mif2",
-    b"msf1",
-    b"avif",
-    b"avis",
-)
-HEAD_BYTES = 1024  # of a file, enough to tell its kind
-# Raw photographs of cameras. Most are TIFF files, of which decoders read only the thumbnail.
-RAW_SUFFIXES = (
-    ".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dng", ".erf", ".iiq", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw",
-    ".rw2", ".rwl", ".sr2", ".srw", ".x3f",
-)  # fmt: skip
-_PICTURES = (  # kinds that are read, or refused with a reason; at an offset, these bytes
-    ("JPEG", 0, b"\xff\xd8\xff"), ("PNG", 0, b"\x89PNG\r\n\x1a\n"), ("GIF", 0, b"GIF87a"), ("GIF", 0, b"GIF89a"),
-    ("WebP", 8, b"WEBP"), ("TIFF", 0, b"II*\0"), ("TIFF", 0, b"MM\0*"), ("JPEG 2000", 4, b"jP  \r\n\x87\n"),
-    ("JPEG 2000", 0, b"\xff\x4f\xff\x51"), ("Sun raster", 0, b"\x59\xa6\x6a\x95"), ("QOI", 0, b"qoif"),
-    ("PSD", 0, b"8BPS\0\1"), ("JPEG XL", 0, b"\xff\x0a"), ("JPEG XL", 4, b"JXL \r\n\x87\n"),
-)  # fmt: skip
-_OTHERS = (
-    ("PDF", 0, b"%PDF"), ("zip archive", 0, b"PK\3\4"), ("zip archive", 0, b"PK\5\6"),
-    ("gzip archive", 0, b"\x1f\x8b"), ("7z archive", 0, b"7z\xbc\xaf\x27\x1c"), ("rar archive", 0, b"Rar!"),
-    ("video", 0, b"\x1a\x45\xdf\xa3"), ("video", 8, b"AVI "), ("video", 0, b"\0\0\1\xba"), ("video", 0, b"\0\0\1\xb3"),
-    ("video", 0, b"FLV\1"), ("audio", 8, b"WAVE"), ("audio", 0, b"ID3"), ("audio", 0, b"OggS"), ("audio", 0, b"fLaC"),
-    ("audio", 0, b"\xff\xfb"), ("HDF5", 0, b"\x89HDF\r\n\x1a\n"), ("NumPy", 0, b"\x93NUMPY"), ("Parquet", 0, b"PAR1"),
-    ("icon", 0, b"\0\0\1\0"), ("camera raw", 0, b"FUJIFILMCCD-RAW"), ("xz archive", 0, b"\xfd7zXZ\0"),
-    ("program", 0, b"\x7fELF"), ("program", 0, b"MZ"), ("SQLite", 0, b"SQLite format 3"),
-)  # fmt: skip
-_BMP_HEADERS = tuple(struct.pack("<I", size) for size in (12, 16, 40, 52, 56, 64, 108, 124))
 _PILLOW = {
     "GIF": ("GifImagePlugin", "GifImageFile"), "BMP": ("BmpImagePlugin", "BmpImageFile"),
     "TIFF": ("TiffImagePlugin", "TiffImageFile"), "PNM": ("PpmImagePlugin", "PpmImageFile"),
@@ -117,43 +81,6 @@ class Header:
     last_scan: int = 0
     complete: bool = True
     parts: tuple[tuple[int, int], ...] = ()
-
-
-def content_kind(head: bytes) -> tuple[str, bool]:
-    """Tell a file's kind by its first HEAD_BYTES; the second says whether it is a picture. Unknown is ('', False).
-
-    Pictures that only newer programs read (HEIC, JPEG XL) count as pictures: opening one says what to do.
-    """
-    if not head:
-        return "empty", False
-    for kind, at, magic in _PICTURES:
-        if head[at : at + len(magic)] == magic and (kind != "WebP" or head[:4] == b"RIFF"):
-            return kind, True
-    if head[:2] == b"BM" and head[6:10] == bytes(4) and head[14:18] in _BMP_HEADERS:
-        return "BMP", True
-    if _PNM.match(head) or head[:3] == b"P7\n":
-        return "PNM", True
-    if head[4:8] == b"ftyp":
-        is_picture = not _brands(head).isdisjoint(_PICTURE_BRANDS)
-        return ("HEIF" if is_picture else "video"), is_picture
-    for kind, at, magic in _OTHERS:
-        if head[at : at + len(magic)] == magic:
-            return kind, False
-    return ("text" if _is_text(head) else ""), False
-
-
-def _brands(head: bytes) -> set[bytes]:
-    """Return the brands of a file of boxes (ISO/IEC 14496-12), which may be a picture or a video."""
-    (size,) = struct.unpack_from(">I", head)
-    return {head[8:12], *(head[at : at + 4] for at in range(16, min(size, len(head), HEAD_BYTES) - 3, 4))}
-
-
-def _is_text(head: bytes) -> bool:
-    try:
-        head[:-3].decode()  # a letter may be cut at the end
-    except UnicodeDecodeError:
-        return False
-    return b"\0" not in head
 
 
 def read_header(data: bytes, name: str) -> Header:
@@ -276,7 +203,7 @@ def _heif(data: bytes, name: str) -> str:
     """Return AVIF, or raise ImageError: of the pictures in boxes (ISO/IEC 23008-12), Pillow reads that."""
     from PIL import features
 
-    if b"avif" in _brands(data) or b"avis" in _brands(data):
+    if b"avif" in brands(data) or b"avis" in brands(data):
         if features.check("avif"):
             return "AVIF"
         raise ImageError(

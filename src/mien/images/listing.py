@@ -13,20 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mien.files import natural
-from mien.images.headers import HEAD_BYTES, RAW_SUFFIXES, content_kind
+from mien.images.kinds import HEAD_BYTES, PICTURE_SUFFIXES, RAW_SUFFIXES, VIDEO, VIDEO_SUFFIXES, content_kind
 
-# Named like pictures: they count as pictures unseen, so that a damaged one is reported with its reason and not passed
-# over.
-PICTURE_SUFFIXES = (
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".pjpeg", ".pjp", ".png", ".apng", ".gif", ".webp", ".bmp", ".dib",
-    ".tif", ".tiff", ".pbm", ".pgm", ".ppm", ".pnm", ".pam", ".avif", ".avifs", ".jp2", ".j2k", ".jpf", ".jpx",
-    ".j2c", ".jpc", ".ras", ".sr", ".heic", ".heif", ".hif", ".jxl", ".tga", ".psd", ".qoi",
-)  # fmt: skip
-VIDEO = "video"
-# Of those kinds that are not known by their first bytes.
-VIDEO_SUFFIXES = (
-    ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".wmv", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts", ".ogv", ".3gp",
-)  # fmt: skip
 # Left behind by systems and storage boxes; what lies in them is no data of the user's.
 SYSTEM_FOLDERS = frozenset(
     ("@eadir", "$recycle.bin", "system volume information", "__macosx", "lost+found", "#recycle", "#snapshot")
@@ -99,11 +87,6 @@ def walk_pictures(
 def picture_name(path: Path | str) -> str:
     """Return what a picture is called in results: its path, fit for one line whatever bytes it has."""
     return _on_one_line(os.fsencode(path).decode("utf-8", "replace"))
-
-
-def is_picture_name(name: str) -> bool:
-    """Say whether a file's name, or what stands for it in a table, ends as a picture's."""
-    return name.strip().lower().endswith(PICTURE_SUFFIXES)
 
 
 def no_picture(path: Path) -> str:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 import os
 import queue
-import re
 import stat
-import struct
 import threading
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -20,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.errors import ImageError
-from mien.images.headers import HEAD_BYTES, content_kind
+from mien.images.kinds import is_sound
 from mien.images.listing import no_picture
 
 T = TypeVar("T")
@@ -33,11 +31,6 @@ _BACK_S, _LEAP_S = 0.5, 600.0
 # A container's length counts its audio as well, which may be a little longer than the pictures.
 _CUT_S, _CUT_SHARE = 0.5, 0.02
 _HEAD_BYTES = 4096
-_TRACKS_BYTES = 1 << 20  # within which a file names its tracks
-_MOST_BOXES = 1000
-_MATROSKA_CODEC = re.compile(rb"\x86[\x81-\xbf]([AV])_")  # CodecID, an element of up to 63 letters
-_MP4_HANDLER = re.compile(rb"hdlr.{8}(soun|vide)", re.DOTALL)
-_SOUND = (b"#!AMR", b"\xff\xf1", b"\xff\xf9")  # AMR and AAC, which `content_kind` does not know
 OPTIONS_VARIABLE = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 # What FFmpeg may take a file for, and open meanwhile: no playlists (HLS, DASH, concat), which name other files.
 ONLY_CONTAINERS = (
@@ -148,7 +141,9 @@ def open_video(path: Path, stream: IO[bytes] | None = None) -> Iterator[Video]:
                 raise ImageError(
                     f"{path} is named or made like a picture; for pictures there is: mien predict {path}"
                 )
-            if _is_sound(path, stream):
+            with path.open("rb") if stream is None else nullcontext(stream) as file:
+                sound = is_sound(file)
+            if sound:
                 raise ImageError(f"{path} holds sound and no picture; name a video file")
             raise ImageError(
                 f"{path} is not a video that can be decoded; is it a whole one? to convert it: ffmpeg -i {path} "
@@ -230,40 +225,6 @@ def _check_head(path: Path, head: bytes) -> None:
     # FFmpeg would draw a text as a film of letters, or follow a playlist to wherever it leads.
     if b"\0" not in head and _is_text(head):
         raise ImageError(f"{path} is a text, not a video; name a video file")
-
-
-def _is_sound(path: Path, stream: IO[bytes] | None) -> bool:
-    """Say whether a file that OpenCV cannot open holds nothing but sound, as recordings of a voice do."""
-    with path.open("rb") if stream is None else nullcontext(stream) as file:
-        file.seek(0)
-        head = file.read(_TRACKS_BYTES)
-        if head.startswith(b"\x1a\x45\xdf\xa3"):  # Matroska, WebM: codecs are named A_OPUS, V_VP9
-            codecs = set(_MATROSKA_CODEC.findall(head))
-        elif head[4:8] == b"ftyp":
-            codecs = set(_MP4_HANDLER.findall(_movie_box(file)))
-        else:
-            known = content_kind(head[:HEAD_BYTES])[0] == "audio"
-            return (known or head.startswith(_SOUND) or head[8:12] == b"AIFF") and b"theora" not in head
-    return bool(codecs & {b"A", b"soun"}) and not codecs & {b"V", b"vide"}
-
-
-def _movie_box(file: IO[bytes]) -> bytes:
-    """Return the part of an MP4 that names its tracks, which may lie at the end (ISO/IEC 14496-12, 8.2); b'': none."""
-    at = 0
-    for _ in range(_MOST_BOXES):
-        file.seek(at)
-        head = file.read(16)
-        if len(head) < 8:
-            break
-        length, kind = struct.unpack(">I4s", head[:8])
-        if length == 1 and len(head) == 16:
-            (length,) = struct.unpack(">Q", head[8:])
-        if kind == b"moov":
-            return head + file.read(_TRACKS_BYTES)
-        at += max(length, 8)
-        if not length:  # up to the end
-            break
-    return b""
 
 
 def _is_text(head: bytes) -> bool:

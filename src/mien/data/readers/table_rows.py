@@ -18,7 +18,8 @@ from mien.data.readers.csv_text import is_csv, lines_of, rows_of
 from mien.data.readers.unpack import parquet_rows
 from mien.errors import DataError, need
 from mien.files import clipped, plain_text
-from mien.images.listing import folder_entries, is_folder, is_picture_name
+from mien.images.kinds import is_picture_name
+from mien.images.listing import folder_entries, is_folder
 
 _JSON_LINES = (".jsonl", ".ndjson")
 _EXCEL = (".xlsx", ".xlsm")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from mien.errors import DataError
 from mien.files import plain_text
-from mien.images.listing import is_picture_name
+from mien.images.kinds import is_picture_name
 from mien.labels import is_expression
 
 _NAMED, _LONGEST = 12, 24  # columns in a message, before 'and more'; letters of each
