@@ -28,7 +28,7 @@ from mien.faceset.crops import Copies, cut_out, row_of, status_of, write_crop
 from mien.faceset.films import FilmReport, SearchLog, content_of_film, film_faces
 from mien.faceset.row import DUPLICATE, SET_ASIDE, SHOWN, FaceRow, content_key
 from mien.faceset.settings import FacesConfig
-from mien.faceset.sources import Entry, Ledger, Source, find_sources, shared_groups
+from mien.faceset.sources import Entry, Ledger, Source, find_sources, search_key, shared_groups
 from mien.faceset.table import TABLE_FILE, FaceSet
 from mien.files import check_replaceable, locked, plain_text
 from mien.images.decode import read_bytes
@@ -157,7 +157,6 @@ class _Photo:
 class _Answer:
     """What came of a photograph. faces: rows with their thumbnails. outside: boxes of a table that are not in it."""
 
-    place: int
     faces: list[tuple[FaceRow, Pixels]] = field(default_factory=list)
     found: int = 0
     outside: int = 0
@@ -210,7 +209,10 @@ class _Run:
     # Photographs
 
     def photographs(self, sources: Sequence[Source]) -> None:
-        files = [_Photo(source, self.ledger, self._search_key(source)) for source in sources]
+        files = [
+            _Photo(source, self.ledger, search_key(source, self._config, self._detector))
+            for source in sources
+        ]
 
         def work(pictures: list[Picture]) -> list[_Answer]:
             return [self._looked_at(picture, files[picture.place]) for picture in pictures]
@@ -227,9 +229,9 @@ class _Run:
     def _looked_at(self, picture: Picture, file: _Photo) -> _Answer:
         """Find and cut the faces of a photograph, and write their crops. In one of several threads."""
         if isinstance(picture.decoded, ImageError):
-            return _Answer(picture.place, error=picture.decoded)
+            return _Answer(error=picture.decoded)
         pixels, source = picture.decoded.pixels, file.source
-        answer = _Answer(picture.place, warning=picture.decoded.warning)
+        answer = _Answer(warning=picture.decoded.warning)
         found = source.faces
         if found is None:
             found = self._search(self._detector, pixels)
@@ -269,7 +271,7 @@ class _Run:
 
     def film(self, source: Source) -> None:
         """Add the faces of a film. Where a run was killed within it, what it had searched is not searched again."""
-        seen = _Seen(source, self._search_key(source))
+        seen = _Seen(source, search_key(source, self._config, self._detector))
         if seen.is_unchanged(self.ledger):
             self._counts["known"] += 1
             return
@@ -385,27 +387,6 @@ class _Run:
                 self._counts["labelled"] += 1
                 self.faces.put(replace(face, label=label))
 
-    def _search_key(self, source: Source) -> str:
-        """Return the settings by which faces are found, as sources.csv has them; others mean another search."""
-        config = self._config
-        films = ""
-        if source.is_film:
-            films = f" every {config.every:g} s, {config.per_track} a track, {config.spacing:g} s apart"
-            films += f", {config.per_film} in all"
-        if source.faces is not None:
-            return f"table {content_key(repr([tuple(face.box) for face in source.faces]).encode())}"
-        if source.frames is not None:
-            return f"table {content_key(repr(sorted(source.frames.items())).encode())}{films}"
-        known = self._detector.metadata
-        size = f" at {config.detect_size} px" if config.detect_size else ""
-        return (
-            f"{known.get('name', self._detector.name)} {known.get('sha256', '')[:8]}".strip() + size + films
-        )
-
-    def _limits(self) -> str:
-        config = self._config
-        return f"size {config.min_size:g}, score {config.min_score:g}, sharpness {config.min_sharpness:g}"
-
     def _enter(self, seen: _Seen, content: str, rows: Sequence[FaceRow] = (), problem: str = "") -> None:
         source, status = seen.source, seen.status
         before = self.ledger.get(source.name)
@@ -416,7 +397,9 @@ class _Run:
         if before and before.content == content:  # another search of the same
             count, aside = count + before.faces, aside + before.set_aside
         self.ledger.put(
-            Entry(source.name, content, size, modified, count, aside, seen.search, self._limits(), problem)
+            Entry(
+                source.name, content, size, modified, count, aside, seen.search, self._config.limits, problem
+            )
         )
 
     def _take_known(self, seen: _Seen, content: str) -> None:
@@ -438,7 +421,7 @@ class _Run:
 
     def _judged_anew(self) -> None:
         """Say again what is set aside where a limit is another one than before; what people decided stays."""
-        entries = [entry for entry in self.ledger if entry.limits != self._limits()]
+        entries = [entry for entry in self.ledger if entry.limits != self._config.limits]
         names = {entry.source for entry in entries}
         for face in self.faces:
             if face.source not in names or face.label or face.votes or face.status not in (SHOWN, *SET_ASIDE):
@@ -451,7 +434,7 @@ class _Run:
                 self._counts["judged"] += 1
                 self.faces.put(replace(face, status=status))
         for entry in entries:
-            self.ledger.put(replace(entry, limits=self._limits()))
+            self.ledger.put(replace(entry, limits=self._config.limits))
 
     def store(self) -> None:
         """Write table, list of sources and hashes. In this order: what only the list had would be lost."""

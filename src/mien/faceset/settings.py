@@ -83,3 +83,8 @@ class FacesConfig:
                 raise ConfigError(
                     f"{name} {getattr(self, name)!r} is no regular expression ({error})"
                 ) from error
+
+    @property
+    def limits(self) -> str:
+        """What is set aside, in words, as sources.csv has it."""
+        return f"size {self.min_size:g}, score {self.min_score:g}, sharpness {self.min_sharpness:g}"

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from mien.data.readers.csv_text import rows_of
-from mien.detect.base import Detection
+from mien.detect.base import Detection, Detector
 from mien.errors import DataError
 from mien.faceset.from_table import is_faces_table, read_faces_table
+from mien.faceset.row import content_key
 from mien.faceset.settings import FacesConfig
 from mien.faceset.table import TABLE_FILE
 from mien.files import plain_text, spreadsheet_safe, whole_file
@@ -183,6 +184,21 @@ def _moment(source: str) -> str:
     if path.suffix.lower() not in (*PICTURE_SUFFIXES, *VIDEO_SUFFIXES):
         return source
     return str(path.with_name(path.stem.lower().removesuffix("_hevc") or path.name))
+
+
+def search_key(source: Source, config: FacesConfig, detector: Detector) -> str:
+    """Return the settings by which faces are found, as sources.csv has them; others mean another search."""
+    films = ""
+    if source.is_film:
+        films = f" every {config.every:g} s, {config.per_track} a track, {config.spacing:g} s apart"
+        films += f", {config.per_film} in all"
+    if source.faces is not None:
+        return f"table {content_key(repr([tuple(face.box) for face in source.faces]).encode())}"
+    if source.frames is not None:
+        return f"table {content_key(repr(sorted(source.frames.items())).encode())}{films}"
+    known = detector.metadata
+    size = f" at {config.detect_size} px" if config.detect_size else ""
+    return f"{known.get('name', detector.name)} {known.get('sha256', '')[:8]}".strip() + size + films
 
 
 @dataclass(frozen=True)
