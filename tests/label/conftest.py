@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from mien.detect.base import Box
 from mien.faceset.row import FaceRow
 from mien.faceset.table import FaceSet
 
-from ..serve.conftest import Answer, Running, _port
+from ..serve.conftest import Answer, Running, ended, port_of
 
 MARK = "<img src=x onerror=alert(1)>"  # in the name of a file
 
@@ -92,17 +92,8 @@ def start_label(tmp_path_factory: pytest.TempPathFactory) -> StartLabel:
             command = ["sh", "-c", f'{before}; exec "$@"', "sh", *command]
         with log.open("w") as stderr:
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=stderr, text=True)
-        try:
-            yield Labelling(process, _port(process, log), folder, log, folder)
-        finally:
-            with suppress(ProcessLookupError):
-                process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-                raise
+        with ended(process, signal.SIGTERM):
+            yield Labelling(process, port_of(process, log), folder, log, folder)
         assert "Traceback" not in log.read_text(), log.read_text()
 
     return started

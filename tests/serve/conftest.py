@@ -212,22 +212,29 @@ def start(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Start:
                 stderr=stderr,
                 text=True,
             )
-        try:
-            yield Running(process, _port(process, log), place, log)
-        finally:
-            with suppress(ProcessLookupError):
-                process.send_signal(signal.SIGINT)
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-                raise
+        with ended(process, signal.SIGINT):
+            yield Running(process, port_of(process, log), place, log)
 
     return started
 
 
-def _port(process: subprocess.Popen[str], log: Path) -> int:
+@contextmanager
+def ended(process: subprocess.Popen[str], by: signal.Signals) -> Iterator[None]:
+    """End a server with the block; it has half a minute."""
+    try:
+        yield
+    finally:
+        with suppress(ProcessLookupError):
+            process.send_signal(by)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise
+
+
+def port_of(process: subprocess.Popen[str], log: Path) -> int:
     ends = time.monotonic() + STARTS_S
     while "listening on http://" not in (text := log.read_text()):
         assert process.poll() is None and time.monotonic() < ends, text

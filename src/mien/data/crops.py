@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Generic, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,42 +20,18 @@ from mien.detect.base import Box, Detection, Detector, align
 from mien.errors import DataError
 from mien.faceset.row import FaceRow, content_key
 
-
-@dataclass(frozen=True, eq=False)
-class FacePictures:
-    """The faces in pictures, cut out when they are read: in memory there are only their places."""
-
-    pictures: Pictures
-    faces: tuple[Detection, ...]  # one a picture
-    margin: float
-
-    def __len__(self) -> int:
-        return len(self.faces)
-
-    @property
-    def fingerprints(self) -> Fingerprints:
-        """Of the whole pictures, by which copies are known."""
-        return fingerprints_of(self.pictures)
-
-    def read(self, index: int) -> NDArray[np.uint8]:
-        """Return the square around one face: (side, side, 3) uint8, RGB."""
-        return align(self.pictures.read(index), self.faces[index], self.margin)
-
-    def take(self, indices: NDArray[np.intp]) -> FacePictures:
-        """Return the faces at these places, in this order."""
-        return FacePictures(self.pictures.take(indices), tuple(self.faces[i] for i in indices), self.margin)
+F = TypeVar("F", Detection, FaceRow)
 
 
 @dataclass(frozen=True, eq=False)
-class StoredFaces:
-    """The faces in the crops of a face set, which show some of what is around them: cut and turned when they are read.
+class _CutFaces(Generic[F]):
+    """Faces that are cut out of pictures when they are read: in memory there are only their places.
 
-    faces: one a picture, in pixels of its crop as `FaceRow.in_crop` says them for a crop of one pixel a side. margin:
-    side of what is cut out over the longer side of the face's box, as for a photograph.
+    faces: one a picture. margin: side of what is cut out over the longer side of the face's box.
     """
 
     pictures: Pictures
-    faces: tuple[FaceRow, ...]
+    faces: tuple[F, ...]
     margin: float = 1.0
 
     def __len__(self) -> int:
@@ -62,17 +39,33 @@ class StoredFaces:
 
     @property
     def fingerprints(self) -> Fingerprints:
-        """Of the whole crops, whatever is cut out of them."""
+        """Of the whole pictures, by which copies are known, whatever is cut out of them."""
         return fingerprints_of(self.pictures)
+
+    def take(self, indices: NDArray[np.intp]) -> Self:
+        """Return the faces at these places, in this order."""
+        faces = tuple(self.faces[place] for place in indices)
+        return replace(self, pictures=self.pictures.take(indices), faces=faces)
+
+
+class FacePictures(_CutFaces[Detection]):
+    """The faces in photographs."""
+
+    def read(self, index: int) -> NDArray[np.uint8]:
+        """Return the square around one face: (side, side, 3) uint8, RGB."""
+        return align(self.pictures.read(index), self.faces[index], self.margin)
+
+
+class StoredFaces(_CutFaces[FaceRow]):
+    """The faces in the crops of a face set, which show some of what is around them: cut and turned when they are read.
+
+    faces: in pixels of the crop as `FaceRow.in_crop` says them for a crop of one pixel a side.
+    """
 
     def read(self, index: int) -> NDArray[np.uint8]:
         """Return the square around one face: (side, side, 3) uint8, RGB; grey ones as they are."""
         crop = self.pictures.read(index)
         return align(crop, self.faces[index].in_crop(max(crop.shape[:2])), self.margin)
-
-    def take(self, indices: NDArray[np.intp]) -> StoredFaces:
-        """Return the faces at these places, in this order."""
-        return StoredFaces(self.pictures.take(indices), tuple(self.faces[i] for i in indices), self.margin)
 
 
 def stored_faces(pictures: Pictures) -> NDArray[np.bool_]:
@@ -89,11 +82,7 @@ def stored_faces(pictures: Pictures) -> NDArray[np.bool_]:
 def source_keys(pictures: Pictures) -> list[str]:
     """Return for each picture what its source is known by: of a face of a face set, as its id says it, '' of others."""
     if isinstance(pictures, JoinedPictures):
-        found = [source_keys(source) for source in pictures.sources]
-        return [
-            found[part][row]
-            for part, row in zip(pictures.parts.tolist(), pictures.rows.tolist(), strict=True)
-        ]
+        return _of_each(pictures, source_keys)
     if isinstance(pictures, StoredFaces):
         return [face.id.rpartition("-")[0] for face in pictures.faces]
     return [""] * len(pictures)
@@ -102,15 +91,18 @@ def source_keys(pictures: Pictures) -> list[str]:
 def file_keys(pictures: Pictures) -> list[str]:
     """Return for each picture the key of its file's content, as `source_keys` has it; '' where there is no file."""
     if isinstance(pictures, JoinedPictures):
-        found = [file_keys(source) for source in pictures.sources]
-        return [
-            found[part][row]
-            for part, row in zip(pictures.parts.tolist(), pictures.rows.tolist(), strict=True)
-        ]
+        return _of_each(pictures, file_keys)
     if not isinstance(pictures, FilePictures):
         return [""] * len(pictures)
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         return list(pool.map(_file_key, pictures.paths))
+
+
+def _of_each(pictures: JoinedPictures, keys: Callable[[Pictures], list[str]]) -> list[str]:
+    """Return the keys of joined pictures, each as its own source has it."""
+    found = [keys(source) for source in pictures.sources]
+    places = zip(pictures.parts.tolist(), pictures.rows.tolist(), strict=True)
+    return [found[part][row] for part, row in places]
 
 
 def _file_key(path: Path) -> str:
