@@ -45,7 +45,7 @@ def pipeline(folder: Path, options: dict[str, Any]) -> dict[str, float]:
 def epoch(folder: Path, options: dict[str, Any]) -> dict[str, float]:
     """Train with the loop behind `mien train`, validation and state included. Costs of the last epoch."""
     from mien.terminal import ProgressBar
-    from mien.train.loop import ClassifierLoop, Validation
+    from mien.train.classifier_loop import ClassifierLoop, Validation
 
     dataset = open_dataset(folder, settings(options["recipe"]))
     train, valid = dataset.split("train"), dataset.split("validation")

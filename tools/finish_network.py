@@ -47,11 +47,11 @@ def main() -> None:
     config = config.for_pictures(len(dataset.split("train")))
     backend.prepare(config)
 
+    from mien.train.classifier_loop import predict
     from mien.train.export.card import record_scores
     from mien.train.export.folder import export
     from mien.train.export.int8 import add_int8
     from mien.train.loader import Inputs
-    from mien.train.loop import predict
     from mien.train.networks import network
     from mien.train.networks.spec import NetworkRequest
 

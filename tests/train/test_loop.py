@@ -114,7 +114,7 @@ def test_a_frozen_base_is_split_from_any_chain_above_it() -> None:
     """As in happy-sad-angry-vgg16, whose top begins with a convolution; dropout stays with what learns."""
     import keras
 
-    from mien.train.loop import _FrozenBase
+    from mien.train.classifier_loop import _FrozenBase
 
     def network(side: int) -> keras.Model:
         """side: of the convolution that learns."""

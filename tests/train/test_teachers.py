@@ -23,11 +23,11 @@ from mien.model.preprocess import Preprocess, to_model_inputs
 from mien.settings import to_mapping
 from mien.terminal import ProgressBar
 from mien.train import transfer
+from mien.train.classifier_loop import predict
 from mien.train.config import TrainConfig
 from mien.train.ensemble import make_ensemble
 from mien.train.export.keras_io import save_network
 from mien.train.loader import Batch, Inputs, Loader
-from mien.train.loop import predict
 from mien.train.networks.small import build_small
 from mien.train.networks.spec import NetworkRequest
 from mien.train.transfer import Teachers, view_for

@@ -25,12 +25,11 @@ from mien.model.preprocess import Preprocess
 from mien.settings import from_mapping
 from mien.terminal import ProgressBar
 from mien.train.calibrate import calibrated_metadata
+from mien.train.classifier_loop import predict
 from mien.train.config import TrainConfig
 from mien.train.export.folder import export
 from mien.train.loader import Inputs
-from mien.train.loop import predict
-from mien.train.run import opened
-from mien.train.start import heads_for
+from mien.train.start import heads_for, opened
 from mien.train.transfer import columns_of, open_network
 
 _LEAST = 1e-8  # added to probabilities before their logarithm

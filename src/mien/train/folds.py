@@ -11,6 +11,7 @@ A fold is a run folder of its own below RUN/folds, so a training that is killed 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.data.classes import join_splits
 from mien.data.dataset import Dataset, Split
 from mien.data.index import fingerprints_of
 from mien.data.split import kept_together
@@ -41,6 +43,12 @@ class FoldAnswers:
     keys: NDArray[np.uint8]
     fold: NDArray[np.int64]
     answers: tuple[NDArray[np.float32], ...]
+
+    @classmethod
+    def of(cls, split: Split, fold: NDArray[np.int64], answers: Sequence[NDArray[np.float32]]) -> FoldAnswers:
+        """Bring answers to the pictures of a split together with what the pictures are known by."""
+        keys = np.frombuffer(b"".join(fingerprints_of(split.pictures).keys), np.uint8).reshape(-1, 16)
+        return cls(keys, fold, tuple(answers))
 
     @property
     def count(self) -> int:
@@ -82,6 +90,22 @@ class FoldAnswers:
         if blend := metadata.blend:
             found[blend.name] = blend.of(found, metadata.heads)
         return found
+
+
+def pooled(dataset: Dataset, config: TrainConfig) -> tuple[Dataset, NDArray[np.int64]]:
+    """Put training and validation pictures together and deal them to folds: the data, and (n,) from 0."""
+    parts = [("", dataset.splits[name]) for name in ("train", "validation") if name in dataset.splits]
+    pool = join_splits(parts, len(dataset.classes))
+    dealt, problems = deal(pool, dataset.classes, config.folds, config.split_seed)
+    sizes = np.bincount(dealt, minlength=config.folds).tolist()
+    note = (
+        f"{len(pool):,} pictures are dealt to {config.folds} folds ({', '.join(map(str, sizes))}); groups and copies, "
+        "near ones as well, are never parted"
+    )
+    splits = {"train": pool, **{name: part for name, part in dataset.splits.items() if name == "test"}}
+    fingerprint = hashlib.sha256(dataset.fingerprint.encode() + dealt.tobytes()).hexdigest()
+    notes = (*dataset.notes, note, *problems)
+    return replace(dataset, splits=splits, fingerprint=fingerprint, notes=notes), dealt
 
 
 def deal(

@@ -3,38 +3,29 @@
 from __future__ import annotations
 
 import datetime
-import hashlib
 import os
 import shlex
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.data import open_dataset
-from mien.data.classes import join_splits
-from mien.data.crops import crop_faces, source_keys, stored_faces, with_margin
-from mien.data.dataset import Dataset
+from mien.data.crops import source_keys
 from mien.data.index import fingerprints_of
 from mien.errors import need
 from mien.files import locked
-from mien.model.metadata import (
-    BEST_FILE,
-    MODEL_FOLDER,
-    Head,
-    Metadata,
-)
+from mien.model.metadata import BEST_FILE, MODEL_FOLDER, Head, Metadata
 from mien.terminal import ProgressBar, counted
 from mien.train import hosts, run_folder, trackers
 from mien.train.checkpoint import BEST_WEIGHTS_FILE, STATE_FILE, Progress
 from mien.train.config import TrainConfig
 from mien.train.run_folder import OUT_OF_FOLD
-from mien.train.start import heads_for, is_pretrained, recorded_metadata, start
+from mien.train.start import Faces, heads_for, is_pretrained, limited, opened, recorded_metadata, start
 
 if TYPE_CHECKING:
     from mien.train.folds import FoldAnswers
@@ -56,20 +47,6 @@ class Run:
     def model(self) -> Path:
         """The exported model folder."""
         return self.folder / MODEL_FOLDER
-
-
-@dataclass(frozen=True)
-class Faces:
-    """The pictures of a training. detector: facts about the one that cut them out; cut, lost: pictures.
-
-    stored: how many are faces of a face set, which were found before.
-    """
-
-    dataset: Dataset
-    detector: Mapping[str, Any] = field(default_factory=dict)
-    cut: int = 0
-    lost: tuple[str, ...] = ()
-    stored: int = 0
 
 
 def train(
@@ -98,10 +75,14 @@ def train(
     faces = opened(config, data, show)
     if faces.stored:  # others who use this network have photographs
         config = replace(config, faces="crop")
-    faces = replace(faces, dataset=_limited(faces.dataset, config))
+    faces = replace(faces, dataset=limited(faces.dataset, config))
     dealt: NDArray[np.int64] | None = None
     if config.folds:
-        faces, dealt = _dealt(faces, config)
+        from mien.train import folds
+
+        folds.check_folds(config)
+        dataset, dealt = folds.pooled(faces.dataset, config)
+        faces = replace(faces, dataset=dataset)
     config = config.for_pictures(len(faces.dataset.split("train")), pretrained=is_pretrained(config))
     settings = run_folder.described(config, faces.dataset, data)
     if hosts.several():
@@ -140,50 +121,6 @@ def _help(config: TrainConfig, faces: Faces, out: Path, settings: dict[str, Any]
         quiet = ProgressBar(quiet=True)
         helped = _Training(config, faces, Path(folder) / out.name, settings, show=quiet).run()
     return replace(helped, folder=out)
-
-
-def opened(config: TrainConfig, data: Path, show: ProgressBar) -> Faces:
-    """Open DATA as the settings say, faces cut out where they ask for it; say what was left out."""
-    config = config.cutting_like(None)
-    assert config.detector is not None
-    assert config.margin is not None
-    dataset = open_dataset(data, config, carve_validation=not config.folds)
-    for bad in dataset.unreadable:
-        show.line(f"cannot be read, left out: {bad.name}: {bad.reason}")
-    dataset = with_margin(dataset, config.margin)
-    stored = sum(int(stored_faces(split.pictures).sum()) for split in dataset.splits.values())
-    if config.faces == "whole" or stored == sum(map(len, dataset.splits.values())):
-        return Faces(dataset, stored=stored)
-    from mien.detect.registry import open_detector
-
-    found = open_detector(config.detector, Path(config.detector_file) if config.detector_file else None)
-    cropped, lost = crop_faces(dataset, found, config.margin)
-    for name in lost:
-        show.line(f"no face found, left out: {name}")
-    cut = sum(map(len, cropped.splits.values())) - stored
-    return Faces(cropped, dict(found.metadata), cut, lost, stored)
-
-
-def _dealt(faces: Faces, config: TrainConfig) -> tuple[Faces, NDArray[np.int64]]:
-    """Put training and validation pictures together and deal them to folds: (n,) from 0; see `mien.train.folds`."""
-    from mien.train import folds
-
-    folds.check_folds(config)
-    dataset = faces.dataset
-    parts = [(name, dataset.splits[name]) for name in ("train", "validation") if name in dataset.splits]
-    pool = join_splits([("", part) for _, part in parts], len(dataset.classes))
-    dealt, problems = folds.deal(pool, dataset.classes, config.folds, config.split_seed)
-    sizes = np.bincount(dealt, minlength=config.folds).tolist()
-    note = (
-        f"{len(pool):,} pictures are dealt to {config.folds} folds ({', '.join(map(str, sizes))}); groups and copies, "
-        "near ones as well, are never parted"
-    )
-    splits = {"train": pool, **{name: part for name, part in dataset.splits.items() if name == "test"}}
-    fingerprint = hashlib.sha256(dataset.fingerprint.encode() + dealt.tobytes()).hexdigest()
-    dataset = replace(
-        dataset, splits=splits, fingerprint=fingerprint, notes=(*dataset.notes, note, *problems)
-    )
-    return replace(faces, dataset=dataset), dealt
 
 
 def _train_in_folds(
@@ -227,8 +164,7 @@ def _train_in_folds(
         for whole, head in zip(answers, found.answers, strict=True):
             whole[held] = head
     pool = faces.dataset.split("train")
-    keys = np.frombuffer(b"".join(fingerprints_of(pool.pictures).keys), np.uint8).reshape(-1, 16)
-    judged = folds.FoldAnswers(keys, dealt, tuple(answers))
+    judged = folds.FoldAnswers.of(pool, dealt, answers)
     judged.write(out / run_folder.ANSWERS_FILE)
     run_folder.write_mistakes(
         out, pool, faces.dataset.classes, answers[0], config.in_phases()[-1].epochs or 1
@@ -236,14 +172,6 @@ def _train_in_folds(
     show.line(f"all {len(pool):,} pictures")
     final = replace(folds.for_fold(config), folds=config.folds)
     return _Training(final, faces, out, settings, show=show, judged=judged, brief=True).run()
-
-
-def _limited(dataset: Dataset, config: TrainConfig) -> Dataset:
-    train_split = dataset.split("train")
-    if config.limit is None or config.limit >= len(train_split):
-        return dataset
-    drawn = np.random.default_rng(config.seed).permutation(len(train_split))[: config.limit]
-    return replace(dataset, splits={**dataset.splits, "train": train_split.take(np.sort(drawn))})
 
 
 class _Training:
@@ -290,8 +218,8 @@ class _Training:
 
     def run(self, *, replacing: bool = False) -> Run:
         """Train, or go on. replacing: remove the run that lies there, once nothing can keep this one from starting."""
+        from mien.train.classifier_loop import ClassifierLoop, Validation, predict
         from mien.train.loader import Inputs, Loader
-        from mien.train.loop import ClassifierLoop, Validation, predict
         from mien.train.transfer import Teachers, view_for
 
         config, built = self._config, self._built
@@ -460,23 +388,22 @@ class _Training:
 
     def answered(self, fold: int) -> FoldAnswers:
         """Return what the network that was kept says of the pictures that were held out."""
+        from mien.train.classifier_loop import predict
         from mien.train.export.keras_io import load_network
         from mien.train.folds import FoldAnswers
-        from mien.train.loop import predict
 
         assert self._validation
         best, _ = load_network(self._out / BEST_FILE)
-        answers = predict(best, self._validation.inputs)
         held = self._dataset.split("validation")
-        keys = np.frombuffer(b"".join(fingerprints_of(held.pictures).keys), np.uint8).reshape(-1, 16)
-        return FoldAnswers(keys, np.full(len(held), fold, np.int64), tuple(answers))
+        numbers = np.full(len(held), fold, np.int64)
+        return FoldAnswers.of(held, numbers, predict(best, self._validation.inputs))
 
     def _finish(self, progress: Progress) -> None:
         """Export the best network, calibrated on validation, and draw the curves."""
         from mien.train.calibrate import calibrated_metadata
+        from mien.train.classifier_loop import predict
         from mien.train.export.folder import export
         from mien.train.export.keras_io import load_network, save_network
-        from mien.train.loop import predict
 
         best, _ = load_network(self._out / BEST_FILE)
         results = {

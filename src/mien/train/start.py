@@ -1,12 +1,16 @@
-"""What a training starts from: a network of ours, a backbone of others, or a trained network."""
+"""What a training starts from: its pictures, and a network of ours, a backbone of others, or a trained network."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from mien.data import open_dataset
+from mien.data.crops import crop_faces, stored_faces, with_margin
 from mien.data.dataset import Dataset
 from mien.errors import ConfigError, ModelError
 from mien.labels import FER2013, FERPLUS
@@ -20,7 +24,53 @@ from mien.model.metadata import (
     read_model_folder,
 )
 from mien.model.preprocess import Preprocess
+from mien.terminal import ProgressBar
 from mien.train.config import TrainConfig
+
+
+@dataclass(frozen=True)
+class Faces:
+    """The pictures of a training. detector: facts about the one that cut them out; cut, lost: pictures.
+
+    stored: how many are faces of a face set, which were found before.
+    """
+
+    dataset: Dataset
+    detector: Mapping[str, Any] = field(default_factory=dict)
+    cut: int = 0
+    lost: tuple[str, ...] = ()
+    stored: int = 0
+
+
+def opened(config: TrainConfig, data: Path, show: ProgressBar) -> Faces:
+    """Open DATA as the settings say, faces cut out where they ask for it; say what was left out."""
+    config = config.cutting_like(None)
+    assert config.detector is not None
+    assert config.margin is not None
+    dataset = open_dataset(data, config, carve_validation=not config.folds)
+    for bad in dataset.unreadable:
+        show.line(f"cannot be read, left out: {bad.name}: {bad.reason}")
+    dataset = with_margin(dataset, config.margin)
+    stored = sum(int(stored_faces(split.pictures).sum()) for split in dataset.splits.values())
+    if config.faces == "whole" or stored == sum(map(len, dataset.splits.values())):
+        return Faces(dataset, stored=stored)
+    from mien.detect.registry import open_detector
+
+    found = open_detector(config.detector, Path(config.detector_file) if config.detector_file else None)
+    cropped, lost = crop_faces(dataset, found, config.margin)
+    for name in lost:
+        show.line(f"no face found, left out: {name}")
+    cut = sum(map(len, cropped.splits.values())) - stored
+    return Faces(cropped, dict(found.metadata), cut, lost, stored)
+
+
+def limited(dataset: Dataset, config: TrainConfig) -> Dataset:
+    """Return the data with as many training pictures as the settings want, drawn with the seed."""
+    train_split = dataset.split("train")
+    if config.limit is None or config.limit >= len(train_split):
+        return dataset
+    drawn = np.random.default_rng(config.seed).permutation(len(train_split))[: config.limit]
+    return replace(dataset, splits={**dataset.splits, "train": train_split.take(np.sort(drawn))})
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ from mien.train.run_folder import TEACHERS_FILE, TEACHERS_PARTS
 
 _PART = 2048  # pictures about which teachers are asked between two files: a kill loses no more
 _ASKED = "asked"  # in TEACHERS_FILE: of whom, about what
-_Predict = Callable[..., list[NDArray[np.float32]]]  # see `mien.train.loop.predict`
+_Predict = Callable[..., list[NDArray[np.float32]]]  # see `mien.train.classifier_loop.predict`
 _SMALLEST = 1e-30  # about where float32 ends: a softmax that says 0 means less than that
 
 
