@@ -142,6 +142,31 @@ def test_options_are_not_abbreviated_but_named(
     assert error == f"mien {command}: error: no option {short.partition('=')[0]}; {meant}"
 
 
+def test_a_file_whose_name_begins_with_a_hyphen_is_told_how_to_be_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "-a=b.jpg").touch()
+    with pytest.raises(SystemExit):
+        main(["predict", "-a=b.jpg"])
+    assert capsys.readouterr().err.splitlines()[-1].endswith("for the file of that name write ./-a=b.jpg")
+
+
+@pytest.mark.parametrize(
+    ("name", "option"), [("mine.h5", "--h5"), ("mine.tflite", "--litert"), ("mine.KERAS", "--keras")]
+)
+def test_an_export_to_a_file_is_told_the_option_that_writes_it(
+    name: str, option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A folder mine.tflite was written, and for mine.h5 a folder proposed."""
+    with pytest.raises(SystemExit):
+        main(["export", "mien", "--to", name])
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.endswith(
+        f"argument --to: '{name}' is named like a file; such a file is written by {option} {name}"
+    )
+
+
 def test_a_word_too_many_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["demo", "photo.jpg"])

@@ -103,6 +103,12 @@ def test_a_command_in_the_documents_is_one_that_mien_takes(
         assert stop.code == 0, capsys.readouterr().err  # --help and --version end with 0
 
 
+def test_what_a_page_installs_first_comes_from_the_copy() -> None:
+    """`pip install "mien[ray]"` adds to a mien that is there; on a new machine it asks an index, which has none."""
+    asked = [line for block in ALL if block.language == "console" for line in block.text.splitlines()]
+    assert [line for line in asked if re.match(r"pip install .*\bmien\b", line)] == []
+
+
 def test_every_command_is_in_the_readme() -> None:
     assert set(re.findall(r"`mien ([\w-]+)`", PAGES[0].read_text(encoding="utf-8"))) == set(COMMANDS)
 

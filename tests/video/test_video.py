@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import io
 import os
 import threading
 from fractions import Fraction
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -17,12 +19,20 @@ from mien.images.canvas import RAIL, label_colours
 from mien.model.classifier import Classifier
 from mien.predict.analyzer import Analyzer
 from mien.video.analyze import VideoFrame, VideoSettings, analyze_video
-from mien.video.reader import Clock, open_video, prefetch
+from mien.video.reader import Clock, Video, open_video, prefetch
 from mien.video.timeline import Timeline, draw_timeline
 from mien.video.writer import BackgroundWriter, ConstantFrameRate, constant_rate
 
 from ..model.tiny_onnx import write_folder
-from .video_files import Squares, scene, turned, with_shares_of_time, without_first_cluster, write_video
+from .video_files import (
+    Squares,
+    scene,
+    stretched,
+    turned,
+    with_shares_of_time,
+    without_first_cluster,
+    write_video,
+)
 
 
 @pytest.fixture
@@ -65,6 +75,52 @@ def test_a_portrait_is_upright(tmp_path: Path) -> None:
         assert video.size_px == (96, 160)
     assert image.shape == (160, 96, 3)
     assert (image[5, 90, 0] > 200, image[5, 5, 0] > 50) == (True, False)  # the corner came from the left
+
+
+def test_pixels_that_are_no_squares_are_shown_as_players_show_them(tmp_path: Path) -> None:
+    """A squeezed face has another expression: a neutral one was answered with surprise."""
+    path = write_video(tmp_path / "a.mp4", [scene([(100, 8, 250)])] * 2)
+    path.write_bytes(stretched(path.read_bytes(), 2))
+    with open_video(path) as video:
+        image = next(video.frames()).image
+        assert (video.size_px, image.shape) == ((320, 96), (96, 320, 3))
+        assert (image[20, 195, 0] < 50, image[20, 205, 0] > 200, image[20, 243, 0] > 200) == (
+            True,
+            True,
+            True,
+        )
+    with open_video(path) as video:
+        assert video.at(0.0).shape == (96, 320, 3)
+
+
+def test_an_interlaced_video_is_read_right_or_refused(tmp_path: Path) -> None:
+    """OpenCV 4.13 gives old memory for each of its frames, which may be of another video, and says nothing."""
+    frames = [scene([(100 * n, 8, 250)], (720, 576), 90) for n in range(4)]
+    path = write_video(tmp_path / "a film.avi", frames, 25.0, "dvsd")  # DV is always interlaced
+
+    def corners(video: Video) -> list[list[bool]]:
+        return [
+            [frame.image[50, x * 16 // 15, 0] > 150 for x in (50, 150, 250, 350)] for frame in video.frames()
+        ]
+
+    with path.open("rb") as file:
+        for stream in (io.BytesIO(file.read()), file, None):
+            with open_video(path, stream) as video:
+                if stream is None:
+                    path.unlink()  # as the server does
+                assert video.size_px == (768, 576)
+                if tuple(map(int, cv2.__version__.split(".")[:2])) < (4, 13):
+                    np.testing.assert_array_equal(corners(video), np.eye(4, dtype=bool))
+                    continue
+                with pytest.raises(ImageError, match="is interlaced") as caught:
+                    corners(video)
+            assert f"ffmpeg -i '{path}' -vf yadif converted.mp4" in str(caught.value)
+
+
+def test_a_picture_that_stands_still_is_no_sign_of_interlacing(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", [scene([(8, 8, 250)])] * 6)
+    with open_video(path) as video:
+        assert [frame.image[20, 20, 0] > 200 for frame in video.frames()] == [True] * 6
 
 
 def test_clocks_that_fail() -> None:

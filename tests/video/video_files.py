@@ -77,6 +77,13 @@ def turned(data: bytes) -> bytes:
     return data[:place] + matrix + data[place + 36 :]
 
 
+def stretched(data: bytes, across: int) -> bytes:
+    """Ask players of an MP4 to show it so many times as wide, as recorders with pixels that are no squares do."""
+    place = data.index(b"tkhd") + 4 + 40
+    matrix = struct.pack(">9I", across << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 0x40000000)
+    return data[:place] + matrix + data[place + 36 :]
+
+
 def without_first_cluster(data: bytes) -> tuple[bytes, int]:
     """Blank the first cluster of a Matroska file, so that its clock begins later; how many frames that held as well."""
     begin = data.index(CLUSTER)

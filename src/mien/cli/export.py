@@ -28,6 +28,9 @@ EXAMPLES = """examples:
 """
 
 
+_FILES = {"litert": ".tflite", "h5": ".h5", "keras": ".keras"}  # option -> what it writes
+
+
 @dataclass(frozen=True, kw_only=True)
 class ExportConfig(DataConfig, Description):
     """How --int8 reads its DATA, and what is to be known of a network that mien did not save."""
@@ -40,7 +43,7 @@ class ExportConfig(DataConfig, Description):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="run folder, model folder, .keras, .h5 or .onnx file")
-    parser.add_argument("--to", type=new_folder, metavar="DIR", help="write a model folder here")
+    parser.add_argument("--to", type=_model_folder, metavar="DIR", help="write a model folder here")
     parser.add_argument(
         "--int8",
         type=Path,
@@ -88,9 +91,18 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _model_folder(text: str) -> Path:
+    for name, suffix in _FILES.items():
+        if Path(text).suffix.lower() == suffix and not Path(text).is_dir():
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is named like a file; such a file is written by --{name} {text}"
+            )
+    return new_folder(text)
+
+
 def _check_suffixes(options: argparse.Namespace) -> None:
     """Refuse a file name that would be read as another format, before any work."""
-    for name, suffix in (("litert", ".tflite"), ("h5", ".h5"), ("keras", ".keras")):
+    for name, suffix in _FILES.items():
         path = getattr(options, name)
         if path and path.suffix != suffix:
             raise ConfigError(f"--{name} must name a file that ends in {suffix}, got {path}")

@@ -29,7 +29,7 @@ _SAVED_AS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")  # other
 
 # Of files that people expect of a command which writes a folder, beside pictures and films.
 _FILE_SUFFIXES = (
-    ".csv", ".tsv", ".txt", ".json", ".jsonl", ".parquet", ".html", ".pdf", ".onnx", ".keras", ".h5", ".zip",
+    ".csv", ".tsv", ".txt", ".json", ".jsonl", ".parquet", ".html", ".pdf", ".onnx", ".keras", ".h5", ".tflite", ".zip",
 )  # fmt: skip
 
 

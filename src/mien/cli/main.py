@@ -195,7 +195,10 @@ def _refuse_command(word: str) -> NoReturn:
 
 def _refuse(command: argparse.ArgumentParser, words: Sequence[str]) -> NoReturn:
     """End as argparse does, but with the usage of the command itself and the option that may have been meant."""
-    word = next((word for word in words if word.startswith("-")), words[0]).partition("=")[0]
+    word = next((word for word in words if word.startswith("-")), words[0])
+    if word.startswith("-") and Path(word).exists():
+        command.error(f"no option {word}; for the file of that name write ./{word}")
+    word = word.partition("=")[0]
     known = re.findall(r"(?<![\w-])--([a-z][\w-]*)", command.format_help())
     # Without the hyphens, which all have in common, and closer than by default: --csv is not --actors.
     name = word.lstrip("-")

@@ -108,7 +108,7 @@ def _cascade_file() -> Path:
     if not hasattr(cv2, "CascadeClassifier") or not path.is_file():
         raise MissingExtra(
             f"the face detector 'haar' needs OpenCV 4 and its cascade files, this is {cv2.__version__}; "
-            'install it with: pip install "opencv-python-headless>=4.10,<5", or use the face detector yunet'
+            'install it with: pip install "opencv-python-headless>=4.11,<5", or use the face detector yunet'
         )
     return path
 

@@ -326,7 +326,7 @@ class Metadata:
         if stored["format"] > FORMAT:
             raise ModelError(
                 f"the metadata of the model have format {stored['format']}, this version of mien reads up to "
-                f"{FORMAT}; update mien: pip install --upgrade mien"
+                f"{FORMAT}; update mien: pip install . in a newer copy of it"
             )
         body = {key: value for key, value in stored.items() if key != "format"}
         values = known_fields(cls, body, ("name", "preprocess", "heads"), "the metadata of the model")
