@@ -45,7 +45,7 @@ HOW = Preprocess(
 MARGIN = 0.9  # side of what the network takes over the longer side of the face box, the recipe's
 CANVAS = 64  # pixels a side of the pictures here: the network's 48 and 8 around them
 BATCH, UNLABELLED = 128, 24
-LABELS_SHARE, SMOOTHING = 0.5, 0.1
+SMOOTHING = 0.1
 MOMENTUM, DECAY, EMA, EMA_STEPS = 0.9, 3e-4, 0.998, 8
 # Three pictures in ten are damaged, the others varied as in the recipe: with all of them damaged and a rate of .03
 # the network lost three points of PublicTest after seven of 16 epochs, and was given up.
@@ -79,6 +79,12 @@ def main() -> None:
     )
     parser.add_argument("--learning-rate", type=float, default=0.03, help="its height (default: %(default)s)")
     parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument(
+        "--labels-share",
+        type=float,
+        default=0.5,
+        help="of labels and votes in what is learnt; the rest is what teachers say (default: %(default)s)",
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--to", type=Path, required=True)
     options = parser.parse_args()
@@ -212,7 +218,7 @@ def _train(model: Any, pictures: NDArray[np.uint8], soft: list[Floats], dataset:
     import keras
 
     split, valid = dataset.split("train"), dataset.split("validation")
-    held, wanted = middle(canvas(valid)), _wanted(split, soft)
+    held, wanted = middle(canvas(valid)), _wanted(split, soft, options.labels_share)
     steps, labelled = len(split) // BATCH, len(split)
     optimizer = keras.optimizers.SGD(options.learning_rate, momentum=MOMENTUM, nesterov=True)
     optimizer.build(model.trainable_variables)
@@ -245,21 +251,18 @@ def _train(model: Any, pictures: NDArray[np.uint8], soft: list[Floats], dataset:
             varied = np.empty((len(chosen), *HOW.shape), np.float32)
             for some, config in ((damaged, DAMAGE), (~damaged, VARIED)):
                 varied[some] = augment(pictures[chosen[some]][..., None], rng, config, HOW.size)
-            weights = np.where(chosen < labelled, 1, 1 - LABELS_SHARE).astype(np.float32)
-            return varied, [head[chosen] for head in wanted], weights
+            return varied, [head[chosen] for head in wanted]
 
         with ThreadPoolExecutor(1) as pool:
             ahead = pool.submit(batch, 0)
             for step in range(steps):
-                inputs, targets, weights = ahead.result()
+                inputs, targets = ahead.result()
                 if step + 1 < steps:
                     ahead = pool.submit(batch, step + 1)
                 at = (epoch + step / steps) / options.epochs
                 warm = min(1.0, epoch + (step + 1) / steps)
                 optimizer.learning_rate = options.learning_rate / 2 * (1 + np.cos(np.pi * at)) * warm
-                logs = model.train_on_batch(
-                    inputs, targets, sample_weight=[weights, weights], return_dict=True
-                )
+                logs = model.train_on_batch(inputs, targets, return_dict=True)
                 losses.append(float(logs["loss"]))
                 taken += 1
                 if taken % EMA_STEPS == 0:
@@ -283,7 +286,7 @@ def _train(model: Any, pictures: NDArray[np.uint8], soft: list[Floats], dataset:
         )
 
 
-def _wanted(split: Any, soft: list[Floats]) -> list[Floats]:
+def _wanted(split: Any, soft: list[Floats], labels_share: float) -> list[Floats]:
     """Mix labels and votes into the teachers' answers, where there are any."""
     labels = np.eye(len(FER2013), dtype=np.float32)[split.labels]
     labels = labels * (1 - SMOOTHING) + SMOOTHING / len(FER2013)
@@ -291,7 +294,7 @@ def _wanted(split: Any, soft: list[Floats]) -> list[Floats]:
     votes = np.where(total > 0, split.votes / np.maximum(total, 1), soft[1][: len(split)])
     wanted = [head.copy() for head in soft]
     for head, known in zip(wanted, (labels, votes), strict=True):
-        head[: len(split)] = LABELS_SHARE * known + (1 - LABELS_SHARE) * head[: len(split)]
+        head[: len(split)] = labels_share * known + (1 - labels_share) * head[: len(split)]
     return [head.astype(np.float32) for head in wanted]
 
 
