@@ -24,9 +24,8 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r", "|")  # how a spreadsheet's formulas 
 _LOOK_S = 0.05  # between two looks whether a lock is free
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?%?", re.IGNORECASE)
 
-_PATH_BEGINS = re.compile(
-    r"(?<=[=,:;])(?=/(?!/)|[A-Za-z]:[\\/])"
-)  # within a word, as in --to=/home/ann or /a:/b
+# Where a path begins within a word, as in --to=/home/ann or /a:/b.
+_PATH_BEGINS = re.compile(r"(?<=[=,:;])(?=/(?!/)|[A-Za-z]:[\\/])")
 
 FORBIDDEN_IN_NAMES = re.compile(
     r'[<>:"/\\|?*\x00-\x1f]'
@@ -80,10 +79,8 @@ def without_folders(value: Any) -> Any:
 
 
 def _last_part(word: str) -> str:
-    for path in (
-        PurePosixPath(word),
-        PureWindowsPath(word),
-    ):  # a path is private on whichever system it is read
+    # A path is private on whichever system it is read.
+    for path in (PurePosixPath(word), PureWindowsPath(word)):
         if path.is_absolute():
             return path.name or word
     return word
@@ -92,7 +89,7 @@ def _last_part(word: str) -> str:
 def command_without_folders(command: str) -> str:
     """Return a command as `without_folders` has its words.
 
-    >>> command_without_folders("mien train '/home/ann/my faces' --to=/tmp/run --network slim")
+    >>> command_without_folders("mien train '/home/ann/my faces' --to=/home/ann/run --network slim")
     "mien train 'my faces' --to=run --network slim"
     """
     try:

@@ -147,9 +147,8 @@ class FaceSet:
         if not face.source:
             return None
         path = self.folder / face.source
-        if (
-            "\\x" in face.source and not path.exists()
-        ):  # bytes of a name that are no text: see `sources.source_name`
+        # Bytes of a name that are no text: see `sources.source_name`.
+        if "\\x" in face.source and not path.exists():
             name = _ESCAPED_BYTE.sub(lambda byte: bytes.fromhex(byte[1].decode()), face.source.encode())
             path = self.folder / os.fsdecode(name)
         return path

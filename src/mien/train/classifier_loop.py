@@ -27,7 +27,7 @@ from mien.train.transfer import Teachers
 _PREDICT_BATCH = 256
 _PREDICT_PIXELS = (
     _PREDICT_BATCH * 64**2
-)  # of a batch: 20 pictures of 224 pixels, since VGG16 takes 40 MB for one
+)  # of a batch: 20 pictures of 224 pixels, as VGG16 takes 40 MB for one
 
 
 @dataclass(frozen=True, eq=False)

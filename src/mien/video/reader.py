@@ -6,14 +6,10 @@ import math
 import os
 import queue
 import shlex
-import shutil
 import stat
-import subprocess
-import sys
-import tempfile
 import threading
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -25,6 +21,7 @@ from numpy.typing import NDArray
 from mien.errors import ImageError
 from mien.images.kinds import is_sound
 from mien.images.listing import no_picture
+from mien.video.interlaced import READS_INTERLACED, is_interlaced, same_picture
 
 T = TypeVar("T")
 _WAIT_S = 0.05  # how often a waiting thread looks whether it should end
@@ -38,23 +35,6 @@ _CUT_S, _CUT_SHARE = 0.5, 0.02
 _HEAD_BYTES = 4096
 # Width over height of a pixel: below the first it changes no answer, beyond the others no camera made it.
 _SQUARE, _NARROWEST, _WIDEST = 0.02, 0.25, 4.0
-_ROWS_APART = 61  # between rows that are compared first, to see whether two frames are the same
-# From 4.13 on, OpenCV returns old memory for a frame that is marked as interlaced: it does not look whether FFmpeg
-# refused to convert it, which is told on stderr alone. So another process, whose stderr is ours to read, decodes a
-# second of the video.
-_CONVERTS_ALL_BELOW = (4, 13)
-_LISTENED_S, _LISTENED_FRAMES = 0.5, 30
-_LISTENED = """
-import sys, cv2
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-capture = cv2.VideoCapture(sys.argv[1], cv2.CAP_FFMPEG)
-if float(sys.argv[2]) > 0:
-    capture.set(cv2.CAP_PROP_POS_MSEC, float(sys.argv[2]))
-for _ in range(int(sys.argv[3])):
-    if not capture.read()[0]:
-        break
-"""
-_REFUSAL = b"[swscaler"  # FFmpeg's part that converts colours
 LOG_VARIABLE = "OPENCV_FFMPEG_LOGLEVEL"
 OPTIONS_VARIABLE = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 # What FFmpeg may take a file for, and open meanwhile: no playlists (HLS, DASH, concat), which name other files.
@@ -88,11 +68,11 @@ class Video:
         self._capture = capture
         self._source = source
         self._before: NDArray[np.uint8] | None = None
-        self._trusted = _opencv() < _CONVERTS_ALL_BELOW
-        self._stretch = stretch(capture)
+        self._may_be_interlaced = not READS_INTERLACED
+        self._pixel_scale = square_pixel_scale(capture)
         self.size_px = (
-            round(capture.get(cv2.CAP_PROP_FRAME_WIDTH) * self._stretch[0]),
-            round(capture.get(cv2.CAP_PROP_FRAME_HEIGHT) * self._stretch[1]),
+            round(capture.get(cv2.CAP_PROP_FRAME_WIDTH) * self._pixel_scale[0]),
+            round(capture.get(cv2.CAP_PROP_FRAME_HEIGHT) * self._pixel_scale[1]),
         )
         fps = capture.get(cv2.CAP_PROP_FPS)
         self.fps = fps if _SLOWEST_FPS <= fps <= _FASTEST_FPS else _USUAL_FPS
@@ -130,10 +110,10 @@ class Video:
         done, bgr = self._capture.retrieve()
         if not done:
             return None
-        image = self._upright(bgr)
-        if not self._trusted:
-            if self._before is not None and _same(self._before, image):
-                self._trust()
+        image = self._rgb(bgr)
+        if self._may_be_interlaced:
+            if self._before is not None and same_picture(self._before, image):
+                self._refuse_interlaced()
             self._before = image
         return image
 
@@ -147,89 +127,45 @@ class Video:
         found, bgr = self._capture.read()
         if not found:
             raise ImageError(f"{self.path} has no frame at {time_s:.1f} s that can be decoded")
-        return self._upright(bgr)
+        return self._rgb(bgr)
 
     def begin_s(self) -> float:
         """Return when the first frame, just read, is shown. Matroska's length counts from 0, not from there."""
         begin_s = self._capture.get(cv2.CAP_PROP_PTS) / self.fps
         return max(0.0, begin_s) if math.isfinite(begin_s) else 0.0
 
-    def _upright(self, bgr: NDArray[Any]) -> NDArray[np.uint8]:
+    def _rgb(self, bgr: NDArray[Any]) -> NDArray[np.uint8]:
         """Return what OpenCV decoded as RGB with square pixels."""
         image = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
-        if self._stretch != (1.0, 1.0):
-            across, down = self._stretch
+        if self._pixel_scale != (1.0, 1.0):
+            across, down = self._pixel_scale
             image = cv2.resize(image, None, fx=across, fy=down, interpolation=cv2.INTER_LINEAR)
         return np.asarray(image, np.uint8)
 
-    def _trust(self) -> None:
-        """Decide, at the first frame that is the same as the one before it, whether it was decoded; ImageError."""
-        self._trusted, self._before = True, None
-        begin_s = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000 - _LISTENED_S
-        if _refuses(self.path, self._source, begin_s):
+    def _refuse_interlaced(self) -> None:
+        """Find out, at the first frame equal to the one before it, whether FFmpeg decodes them; ImageError."""
+        self._may_be_interlaced, self._before = False, None
+        at_s = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+        environment = {OPTIONS_VARIABLE: ONLY_CONTAINERS, **os.environ}
+        # Errors are told by default, and with no number that it may be set to.
+        environment.pop(LOG_VARIABLE, None)
+        if is_interlaced(self.path, self._source, at_s, environment):
             raise ImageError(
                 f"{self.path} is interlaced, and OpenCV {cv2.__version__} cannot read such a video; convert it first: "
                 f"ffmpeg -i {shlex.quote(str(self.path))} -vf yadif converted.mp4"
             )
 
 
-def stretch(capture: cv2.VideoCapture) -> tuple[float, float]:
+def square_pixel_scale(capture: cv2.VideoCapture) -> tuple[float, float]:
     """Return by what width and height of a decoded frame are multiplied to make its pixels square; none shrinks."""
     over, under = capture.get(cv2.CAP_PROP_SAR_NUM), capture.get(cv2.CAP_PROP_SAR_DEN)
     shape = over / under if over > 0 and under > 0 else 1.0
-    if (
-        round(capture.get(cv2.CAP_PROP_ORIENTATION_META)) % 180
-    ):  # OpenCV has turned the frame, and not its pixels
+    # OpenCV has turned the frame, and not the shape of its pixels.
+    if round(capture.get(cv2.CAP_PROP_ORIENTATION_META)) % 180:
         shape = 1 / shape
     if not _NARROWEST <= shape <= _WIDEST or abs(shape - 1) < _SQUARE:
         return 1.0, 1.0
     return (shape, 1.0) if shape > 1 else (1.0, 1 / shape)
-
-
-def _opencv() -> tuple[int, ...]:
-    return tuple(int(part) for part in cv2.__version__.split(".")[:2])
-
-
-def _same(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> bool:
-    return np.array_equal(one[::_ROWS_APART], other[::_ROWS_APART]) and np.array_equal(one, other)
-
-
-def _refuses(path: Path, source: IO[bytes], begin_s: float) -> bool:
-    """Return whether FFmpeg refuses to convert a frame of the second from `begin_s` on."""
-    with ExitStack() as stack:
-        inherited: tuple[int, ...] = ()
-        try:
-            number = source.fileno()
-        except OSError:  # no file: its bytes come from elsewhere
-            copy = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mien-"))) / "video"
-            here = source.tell()
-            source.seek(0)
-            with copy.open("wb") as file:
-                shutil.copyfileobj(source, file)
-            source.seek(here)
-            path = copy
-        else:
-            if os.name == "posix":  # the server's file has lost its name by now
-                inherited, path = (number,), Path(f"/dev/fd/{number}")
-                # On a Mac the other process shares our place in the file.
-                stack.callback(os.lseek, number, os.lseek(number, 0, os.SEEK_CUR), os.SEEK_SET)
-        # -P: no file of the folder that the user is in is taken for OpenCV.
-        words = [sys.executable, "-P", "-c", _LISTENED, str(path.absolute())]
-        loud = {OPTIONS_VARIABLE: ONLY_CONTAINERS, **os.environ}
-        loud.pop(LOG_VARIABLE, None)  # errors are told by default, and with no number that it may be set to
-        process = stack.enter_context(
-            subprocess.Popen(
-                [*words, str(1000 * begin_s), str(_LISTENED_FRAMES)],
-                env=loud,
-                pass_fds=inherited,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-            )
-        )
-        stack.callback(process.kill)
-        assert process.stderr is not None
-        return any(_REFUSAL in line for line in process.stderr)
 
 
 def missing(path: Path, fps: float, length_s: float | None, clock: Clock, begin_s: float) -> str:
@@ -263,8 +199,8 @@ def open_video(path: Path, stream: IO[bytes] | None = None) -> Iterator[Video]:
             if sound:
                 raise ImageError(f"{path} holds sound and no picture; name a video file")
             raise ImageError(
-                f"{path} is not a video that can be decoded; is it a whole one? to convert it: ffmpeg -i {path} "
-                "converted.mp4"
+                f"{path} is not a video that can be decoded; is it a whole one? to convert it: "
+                f"ffmpeg -i {shlex.quote(str(path))} converted.mp4"
             )
         with nullcontext(stream) if stream is not None else path.open("rb") as source:
             yield Video(path, capture, source)
