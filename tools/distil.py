@@ -93,7 +93,7 @@ def main() -> None:
     faces = canvas(dataset.split("train"))
     pictures = np.concatenate([faces, unlabelled_faces(options.photographs)])
     targets = _kept_targets(options.targets, options.teachers.split(","), pictures, len(faces))
-    student = _student(options.network, options.start)
+    student = student_of(options.network, options.start)
     _train(student, pictures, targets, dataset, options)
 
 
@@ -200,7 +200,7 @@ def _soft_targets(teachers: Sequence[str], pictures: NDArray[np.uint8]) -> list[
     return [(total / (2 * len(teachers))).astype(np.float32) for total in sums]
 
 
-def _student(name: str, start: str) -> Any:
+def student_of(name: str, start: str) -> Any:
     """Return that network with the weights of a trained one, whatever size it was trained at."""
     from mien.train import transfer
 

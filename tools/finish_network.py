@@ -13,12 +13,15 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from distil import load_weights
 from mien.data import open_dataset
 from mien.evaluate.evaluate import evaluate
-from mien.model.metadata import Head, Metadata
+from mien.files import whole_folder
+from mien.model.metadata import INT8_FILE, Head, Metadata, read_model_folder
 from mien.model.preprocess import Preprocess
 from mien.train import backend, run_folder
 from mien.train.calibrate import calibrated_metadata
@@ -37,6 +40,10 @@ def main() -> None:
     parser.add_argument("--network", help="another than the recipe's")
     parser.add_argument("--size", type=int, help="another than the recipe's, pixels a side")
     parser.add_argument("--margin", type=float, help="another than the recipe's, times the face box")
+    parser.add_argument("--name", help="another than the recipe's")
+    parser.add_argument(
+        "--int8-only", action="store_true", help="leave out the float32 form, four times as large"
+    )
     parser.add_argument("--to", type=Path, required=True)
     parser.add_argument("--how", required=True)
     options = parser.parse_args()
@@ -66,7 +73,7 @@ def main() -> None:
     built = spec.build(NetworkRequest(heads=heads, preprocess=how, dropout=config.dropout, l2=config.l2))
     load_weights(built, options.weights)
     metadata = Metadata(
-        name=options.recipe,
+        name=options.name or options.recipe,
         preprocess=how,
         heads=tuple(Head(name=name, labels=labels) for name, labels in heads.items()),
         network={"name": built.name},
@@ -88,9 +95,22 @@ def main() -> None:
             options.to, dataset.split("train"), dataset.split("validation"), seed=config.seed
         )
         print(f"int8: {100 * found.lost:+.2f} points lost, {'kept' if kept else 'not kept'}")
+        if options.int8_only and kept:
+            int8_alone(options.to)
     report = evaluate(options.to, options.data)
     record_scores(options.to, report.recorded())
     print(report.headline())
+
+
+def int8_alone(folder: Path) -> None:
+    """Take the float32 form out of a model folder."""
+    from mien.train.export.card import describe
+
+    metadata = read_model_folder(folder).metadata
+    with whole_folder(folder) as temporary:
+        shutil.copyfile(folder / INT8_FILE, temporary / INT8_FILE)
+        network = {name: value for name, value in metadata.network.items() if name != "bytes"}
+        describe(temporary, replace(metadata, network=network))
 
 
 if __name__ == "__main__":

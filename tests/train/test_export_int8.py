@@ -12,15 +12,17 @@ onnx = pytest.importorskip("onnx")
 
 from mien.data.dataset import Split  # noqa: E402
 from mien.errors import ModelError  # noqa: E402
+from mien.evaluate.models import open_model  # noqa: E402
 from mien.model.classifier import Classifier  # noqa: E402
-from mien.model.metadata import INT8_FILE, Head, Metadata, read_model_folder  # noqa: E402  # noqa: E402
+from mien.model.metadata import INT8_FILE, MODEL_FILE, Head, Metadata, read_model_folder  # noqa: E402
 from mien.model.preprocess import Preprocess  # noqa: E402
-from mien.train.export.card import record_scores  # noqa: E402
+from mien.train.export.card import describe, record_scores  # noqa: E402
 from mien.train.export.folder import export  # noqa: E402
 from mien.train.export.int8 import _quantise, add_int8  # noqa: E402
 from mien.train.networks import network  # noqa: E402
 from mien.train.networks.small import build_small  # noqa: E402
 from mien.train.networks.spec import NetworkRequest  # noqa: E402
+from mien.train.transfer import open_network  # noqa: E402
 
 LABELS = ("a", "b", "c")
 
@@ -93,6 +95,27 @@ def test_a_changed_or_missing_int8_file_is_noticed(folder: Path, pixels: np.ndar
     file.unlink()
     with pytest.raises(ModelError, match=r"SHA-256 missing"):
         Classifier(folder)
+
+
+def test_the_int8_form_alone_is_enough_to_answer(folder: Path, pixels: np.ndarray) -> None:
+    never = np.full(len(pixels), -1)
+    add_int8(folder, _split(pixels, never), _split(pixels, never))
+    both = Classifier(folder).probabilities(pixels)["expression"]
+    metadata = read_model_folder(folder).metadata
+    (folder / MODEL_FILE).unlink()
+    with pytest.raises(ModelError, match=r"model\.onnx is not the file .*SHA-256 missing"):
+        read_model_folder(folder)  # one that was lost is not one that never was there
+    describe(folder, metadata)
+    alone = Classifier(folder)
+    assert alone.precision == "int8" and read_model_folder(folder).onnx is None
+    np.testing.assert_array_equal(alone.probabilities(pixels)["expression"], both)
+    assert open_model(folder).metadata == alone.metadata
+    with pytest.raises(ModelError, match="no float32 form; leave the precision out, or use int8"):
+        Classifier(folder, "float32")
+    with pytest.raises(ModelError, match="int8 form alone, which can answer but not be trained on"):
+        open_network(str(folder))
+    record_scores(folder, ())
+    assert Classifier(folder).precision == "int8"
 
 
 def test_an_int8_form_that_loses_too_much_is_not_kept(folder: Path, pixels: np.ndarray) -> None:

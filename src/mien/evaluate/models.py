@@ -31,6 +31,7 @@ from mien.model.metadata import (
     MODEL_FOLDER,
     Head,
     Metadata,
+    is_model_folder,
     model_path,
 )
 from mien.model.preprocess import Preprocess, to_model_input
@@ -158,7 +159,7 @@ def _open_folder(folder: Path, config: EvaluateConfig) -> Scorer:
         return _open_onnx(folder / MODEL_FOLDER, "run", config)
     if (folder / BEST_FILE).is_file():
         return _open_keras(folder / BEST_FILE, "run", config)
-    if (folder / MODEL_FILE).is_file():
+    if is_model_folder(folder):
         return _open_onnx(folder, "model folder", config)
     raise ModelError(
         f"{folder} is neither a run (no {MODEL_FOLDER}/{MODEL_FILE} and no {BEST_FILE}) nor a model folder "

@@ -36,7 +36,7 @@ class Classifier:
     path: a model folder, or a bare `.onnx` file of ours (its hash cannot be checked then). Raises ModelError
     when it is missing, damaged, not ONNX, or when the network does not have the heads that its metadata name.
     precision: 'auto' is the int8 form of a model folder that has one (see `mien.train.export.int8`), else float32;
-    'int8' and 'float32' ask for one. Raises ConfigError for another, ModelError where a folder has no int8 form.
+    'int8' and 'float32' ask for one. Raises ConfigError for another, ModelError where a folder lacks that form.
     One thread: two that spin are slower beside any other work; spread faces over processes instead.
     """
 
@@ -156,9 +156,12 @@ def _chunks(inputs: NDArray[np.uint8 | np.float32]) -> list[NDArray[np.uint8 | n
 
 
 def _form(folder: ModelFolder, precision: str) -> Path:
-    if precision == "int8" and folder.int8 is None:
-        raise ModelError(f"{folder.onnx.parent} has no int8 form; leave the precision out, or use float32")
-    return folder.onnx if precision == "float32" or folder.int8 is None else folder.int8
+    forms = {"float32": folder.onnx, "int8": folder.int8}
+    file = forms.get(precision, folder.int8 or folder.onnx)
+    if file is None:
+        other = "int8" if precision == "float32" else "float32"
+        raise ModelError(f"{folder.path} has no {precision} form; leave the precision out, or use {other}")
+    return file
 
 
 def _shipped(name: Path, precision: str) -> Classifier:

@@ -420,34 +420,33 @@ def _plain(value: Any) -> Any:
 class ModelFolder:
     """A model folder whose network files are those that its model.json describes.
 
-    onnx, sha256: of the float32 network. int8: the int8 form, None where the folder has none.
+    onnx: the float32 network; int8: its int8 form. A folder has one of them or both.
     """
 
+    path: Path
     metadata: Metadata
-    onnx: Path
-    sha256: str
-    int8: Path | None = None
+    onnx: Path | None
+    int8: Path | None
 
 
 def read_model_folder(folder: Path) -> ModelFolder:
-    """Read model.json and check model.onnx against it.
+    """Read model.json and check the network files against it.
 
     Raises ModelError when a file is missing, when model.json cannot be read or is of a newer format, and when
     one byte of a network file has changed.
     """
     if not folder.is_dir():
         raise ModelError(f"there is no model folder {folder}; make one with: mien export RUN --to {folder}")
-    for name in (METADATA_FILE, MODEL_FILE):
-        if not (folder / name).is_file():
-            raise ModelError(
-                f"{folder} is not a model folder: {name} is missing; a model folder holds {MODEL_FILE}, "
-                f"{METADATA_FILE} and {CARD_FILE}, as `mien export` writes them"
-            )
+    if not is_model_folder(folder):
+        missing = MODEL_FILE if (folder / METADATA_FILE).is_file() else METADATA_FILE
+        raise ModelError(
+            f"{folder} is not a model folder: {missing} is missing; a model folder holds {MODEL_FILE}, "
+            f"{METADATA_FILE} and {CARD_FILE}, as `mien export` writes them"
+        )
     source = folder / METADATA_FILE
     stored = dict(parse_metadata(_read_text(source), source))
-    hashes = {MODEL_FILE: stored.pop("sha256", None)}
-    if int8 := stored.pop("sha256_int8", None):
-        hashes[INT8_FILE] = int8
+    written = {MODEL_FILE: stored.pop("sha256", None), INT8_FILE: stored.pop("sha256_int8", None)}
+    hashes = {name: one for name, one in written.items() if one} or {MODEL_FILE: None}
     try:
         metadata = Metadata.from_dict(stored)
     except ModelError as error:
@@ -457,11 +456,17 @@ def read_model_folder(folder: Path) -> ModelFolder:
     if folder.name == MODEL_FOLDER:
         metadata = metadata.of_run(folder.parent)
     return ModelFolder(
+        path=folder,
         metadata=metadata,
-        onnx=folder / MODEL_FILE,
-        sha256=str(hashes[MODEL_FILE]),
+        onnx=folder / MODEL_FILE if MODEL_FILE in hashes else None,
         int8=folder / INT8_FILE if INT8_FILE in hashes else None,
     )
+
+
+def is_model_folder(folder: Path) -> bool:
+    """Whether model.json and a network file lie in `folder`."""
+    networks = (folder / name for name in (MODEL_FILE, INT8_FILE))
+    return (folder / METADATA_FILE).is_file() and any(file.is_file() for file in networks)
 
 
 def _check_hash(file: Path, written: Any) -> None:
@@ -496,10 +501,11 @@ def shipped_models() -> dict[str, Path]:
 
 
 def write_metadata(folder: Path, metadata: Metadata) -> None:
-    """Write model.json beside a model.onnx, and perhaps a model-int8.onnx, that lie in `folder` already."""
-    stored = {**metadata.to_dict(), "sha256": file_sha256(folder / MODEL_FILE)}
-    if (folder / INT8_FILE).is_file():
-        stored["sha256_int8"] = file_sha256(folder / INT8_FILE)
+    """Write model.json beside a model.onnx, a model-int8.onnx or both, that lie in `folder` already."""
+    stored = metadata.to_dict()
+    for key, name in (("sha256", MODEL_FILE), ("sha256_int8", INT8_FILE)):
+        if (folder / name).is_file():
+            stored[key] = file_sha256(folder / name)
     text = json.dumps(stored, indent=2, ensure_ascii=False, allow_nan=False)
     (folder / METADATA_FILE).write_text(text + "\n", encoding="utf-8")
 

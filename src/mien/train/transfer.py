@@ -25,7 +25,16 @@ from mien.data.index import fingerprints_of
 from mien.errors import ConfigError, ModelError
 from mien.files import whole_file
 from mien.labels import matching_place
-from mien.model.metadata import BEST_FILE, KERAS_SUFFIXES, MODEL_FILE, Blend, Head, Metadata, model_path
+from mien.model.metadata import (
+    BEST_FILE,
+    KERAS_SUFFIXES,
+    MODEL_FILE,
+    Blend,
+    Head,
+    Metadata,
+    is_model_folder,
+    model_path,
+)
 from mien.model.preprocess import Preprocess
 from mien.terminal import ProgressBar, clock, counted
 from mien.train.export.keras_io import load_network, stored_metadata
@@ -53,6 +62,11 @@ def open_network(model: str, told: Description | None = None) -> tuple[keras.Mod
         path = path / BEST_FILE
     elif (path / MODEL_FILE).is_file():
         path = path / MODEL_FILE
+    elif is_model_folder(path):
+        raise ModelError(
+            f"{path.name} has its int8 form alone, which can answer but not be trained on or changed; name mien, a "
+            f"run, or a model folder with a {MODEL_FILE}"
+        )
     if path.suffix == ".onnx":
         return keras_from_onnx(path)
     network, metadata = load_network(path)

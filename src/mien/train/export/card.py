@@ -147,7 +147,14 @@ def _title(metadata: Metadata) -> str:
         ("Network", str(network.get("name", "unknown"))),
         ("Parameters", number(network.get("parameters"))),
         ("Multiply-accumulates a face", number(network.get("macs"))),
-        ("Size of " + MODEL_FILE, _megabytes(network.get("bytes"))),
+        *(
+            (f"Size of {name}", _megabytes(size))
+            for name, size in (
+                (MODEL_FILE, network.get("bytes")),
+                (INT8_FILE, network.get("int8", {}).get("bytes")),
+            )
+            if size
+        ),
         ("Made", metadata.created or "unknown"),
     ]
     intro = (

@@ -69,6 +69,8 @@ def add_int8(
     cannot quantise the network.
     """
     model = read_model_folder(folder)
+    if model.onnx is None:
+        raise ModelError(f"{folder} has its int8 form already, and no other")
     drawn = np.random.default_rng(seed).permutation(len(train))[:_FACES]
     faces = _prepared(train, np.sort(drawn), model.metadata.preprocess)
     with whole_folder(folder) as temporary:
