@@ -1,6 +1,6 @@
 """How often the expression is right in labelled photographs, the whole way, beside the package `fer`.
 
-    python benchmarks/photographs.py LABELS.csv PHOTOS
+    python benchmarks/photographs.py LABELS.csv PHOTOS --models mien,mien-large
     python benchmarks/photographs.py LABELS.csv PHOTOS --peer ENVIRONMENT/bin/python
 
 LABELS.csv has the columns file and emotion, of FER-2013's seven; PHOTOS is the folder that the files are relative to.
@@ -13,14 +13,15 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 OURS = """
-import mien
-analyzer = mien.load()
+import mien, os
+analyzer = mien.load(os.environ["MODEL"])
 def answer(file):
     faces = analyzer.analyze_file(file)
     area = lambda face: face.box[2] * face.box[3]
@@ -47,6 +48,7 @@ def main() -> None:
     )
     parser.add_argument("labels", type=Path)
     parser.add_argument("photos", type=Path)
+    parser.add_argument("--models", default="mien")
     parser.add_argument("--peer", help="the Python of an environment where `fer` is installed")
     options = parser.parse_args()
     with options.labels.open(newline="", encoding="utf-8") as file:
@@ -54,7 +56,9 @@ def main() -> None:
     files = [str(options.photos / row["file"]) for row in rows]
     truth = [row["emotion"] for row in rows]
     print(f"{len(rows)} photographs{'':10}a face is found    of those right    balanced    of all right")
-    print(_line("mien", _answers(sys.executable, OURS, files), truth))
+    for model in options.models.split(","):
+        os.environ["MODEL"] = model
+        print(_line(model, _answers(sys.executable, OURS, files), truth), flush=True)
     if options.peer:
         print(_line("fer", _answers(options.peer, FER, files), truth))
 

@@ -179,13 +179,12 @@ def _kept_targets(
 
 def _soft_targets(teachers: Sequence[str], pictures: NDArray[np.uint8]) -> list[Floats]:
     """Return the mean answer of the teachers to each picture and its mirror image, one (n, labels) array a head."""
-    from mien.model.classifier import Classifier
     from mien.model.metadata import model_path
 
     sums = [np.zeros((len(pictures), len(labels))) for labels in HEADS.values()]
     for teacher in teachers:
         model = built(Path(teacher).stem.split("-")[0], Path(teacher)) if teacher.endswith(".npz") else None
-        folder = None if model else Classifier(model_path(teacher), "float32")
+        folder = None if model else _most_exact(model_path(teacher))
         for start in range(0, len(pictures), 256):
             faces = middle(pictures[start : start + 256])
             for view in (faces, np.ascontiguousarray(faces[:, :, ::-1])):
@@ -198,6 +197,13 @@ def _soft_targets(teachers: Sequence[str], pictures: NDArray[np.uint8]) -> list[
                     total[start : start + 256] += np.asarray(one)
         print(f"{teacher}: answers to {len(pictures):,} pictures and their mirror images", flush=True)
     return [(total / (2 * len(teachers))).astype(np.float32) for total in sums]
+
+
+def _most_exact(folder: Path) -> Any:
+    from mien.model.classifier import Classifier
+    from mien.model.metadata import MODEL_FILE
+
+    return Classifier(folder, "float32" if (folder / MODEL_FILE).is_file() else "auto")
 
 
 def student_of(name: str, start: str) -> Any:

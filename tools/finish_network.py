@@ -3,7 +3,8 @@
     python tools/finish_network.py mien.npz fer2013.csv --recipe mien --network slim --size 48 --margin 1 --to model \
         --how "tools/distil.py"
 
-WEIGHTS is an .npz of arrays by Keras path, as `tools/train_on_gpu.py` and `tools/distil.py` write it. Network, size,
+WEIGHTS is an .npz of arrays by Keras path, as `tools/train_on_gpu.py` and `tools/distil.py` write it; of several, one
+of which was trained on from the other, the mean is taken (Wortsman et al. 2022, arXiv:2203.05482). Network, size,
 margin and mixture come from the recipe, unless they are named. --how is recorded in model.json: what trained the
 weights. Afterwards `tools/refit_blend.py` tries other mixtures, and `tools/fit_quality.py` fits how much less sure the
 network should be of small and doubtful faces.
@@ -16,6 +17,8 @@ import datetime
 import shutil
 from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from distil import load_weights
 from mien.data import open_dataset
@@ -34,7 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("weights", type=Path)
+    parser.add_argument("weights", help="file, or several with commas between them")
     parser.add_argument("data", type=Path)
     parser.add_argument("--recipe", default="mien")
     parser.add_argument("--network", help="another than the recipe's")
@@ -71,7 +74,11 @@ def main() -> None:
         margin=config.margin or 1.0,
     )
     built = spec.build(NetworkRequest(heads=heads, preprocess=how, dropout=config.dropout, l2=config.l2))
-    load_weights(built, options.weights)
+    several = []
+    for file in options.weights.split(","):
+        load_weights(built, Path(file))
+        several.append(built.get_weights())
+    built.set_weights([np.mean(one, axis=0) for one in zip(*several, strict=True)])
     metadata = Metadata(
         name=options.name or options.recipe,
         preprocess=how,

@@ -11,9 +11,11 @@ import numpy as np
 import onnx
 import pytest
 
+import mien
 from mien.errors import ModelError
 from mien.model.classifier import Classifier
 from mien.model.metadata import (
+    CARD_FILE,
     Blend,
     Head,
     Metadata,
@@ -163,6 +165,19 @@ def test_a_shipped_name_is_no_folder_that_happens_to_lie_here(
     monkeypatch.chdir(tmp_path)
     assert model_path("mien") == shipped_models()["mien"]
     assert model_path("./mien") == Path("mien")
+
+
+@pytest.mark.parametrize("name", ["mien", "mien-large"])
+def test_what_ships_is_small_and_answers_as_its_card_says(name: str) -> None:
+    folder = read_model_folder(shipped_models()[name])
+    assert folder.metadata.name == name and folder.int8 is not None
+    assert folder.int8.stat().st_size < 8 * 2**20
+    assert (folder.onnx is None) == (name == "mien-large")
+    card, scores = (folder.path / CARD_FILE).read_text(), folder.metadata.scores
+    assert f"# {name}\n" in card and f"{100 * scores[0]['accuracy']:.1f}" in card
+    assert not Path(folder.metadata.training["data"]["path"]).is_absolute()
+    smile = mien.load(name)(Path(mien.__file__).parent / "samples" / "eileen-collins.jpg")
+    assert [face.emotion for face in smile] == ["happy"]
 
 
 def test_a_model_goes_by_path_or_is_refused_with_the_shipped_names(tmp_path: Path) -> None:

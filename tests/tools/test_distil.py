@@ -29,3 +29,25 @@ def test_answers_to_labelled_faces_are_completed_for_photographs(tool: Any, tmp_
         np.testing.assert_allclose(one[3:], (views[0][name] + views[1][name]) / 2, atol=1e-6)
     with pytest.raises(SystemExit, match="has answers to 3 pictures, not 5"):
         distil._kept_targets(tmp_path / "targets.npz", ["mien"], pictures, 4)
+
+
+def test_weights_are_found_by_their_path_also_in_older_files(tool: Any, tmp_path: Path) -> None:
+    import keras
+
+    load_weights = tool("distil").load_weights
+    network = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="top")], name="tiny")
+    wanted = {"top/kernel": np.arange(6.0).reshape(3, 2), "top/bias": np.array([7.0, 8.0])}
+    paths = [one.path for one in network.variables]
+    stored = dict(zip(paths, wanted.values(), strict=True))
+    for older in (False, True):
+        named = {
+            f"{place:04}:{path}" if older else path: one for place, (path, one) in enumerate(stored.items())
+        }
+        np.savez(tmp_path / "tiny.npz", **named)
+        network.set_weights([np.zeros((3, 2)), np.zeros(2)])
+        load_weights(network, tmp_path / "tiny.npz")
+        for one, two in zip(network.get_weights(), wanted.values(), strict=True):
+            np.testing.assert_array_equal(one, two)
+    np.savez(tmp_path / "half.npz", **{paths[0]: wanted["top/kernel"]})
+    with pytest.raises(SystemExit, match=r"half\.npz has no .*bias; is it of a network 'tiny'\?"):
+        load_weights(network, tmp_path / "half.npz")

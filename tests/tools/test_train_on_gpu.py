@@ -151,25 +151,3 @@ def test_pictures_stay_pictures_and_damage_does_what_it_says(tool: Any) -> None:
     assert 10 < np.abs(compressed[1] - some[1]).mean() < 60
     for flat in (fewer[2], compressed[2]):
         assert np.ptp(flat) < 0.01
-
-
-def test_weights_are_found_by_their_path_also_in_older_files(tool: Any, tmp_path: Path) -> None:
-    import keras
-
-    load_weights = tool("distil").load_weights
-    network = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="top")], name="tiny")
-    wanted = {"top/kernel": np.arange(6.0).reshape(3, 2), "top/bias": np.array([7.0, 8.0])}
-    paths = [one.path for one in network.variables]
-    stored = dict(zip(paths, wanted.values(), strict=True))
-    for older in (False, True):
-        named = {
-            f"{place:04}:{path}" if older else path: one for place, (path, one) in enumerate(stored.items())
-        }
-        np.savez(tmp_path / "tiny.npz", **named)
-        network.set_weights([np.zeros((3, 2)), np.zeros(2)])
-        load_weights(network, tmp_path / "tiny.npz")
-        for one, two in zip(network.get_weights(), wanted.values(), strict=True):
-            np.testing.assert_array_equal(one, two)
-    np.savez(tmp_path / "half.npz", **{paths[0]: wanted["top/kernel"]})
-    with pytest.raises(SystemExit, match=r"half\.npz has no .*bias; is it of a network 'tiny'\?"):
-        load_weights(network, tmp_path / "half.npz")

@@ -310,8 +310,12 @@ def _reproduce(metadata: Metadata) -> str:
     if not parts:
         return "The metadata do not say how this network was trained."
     parts.append(
-        f"Every setting is in `{METADATA_FILE}`. Another machine or other versions give a "
-        "similar network, not the same numbers."
+        (
+            f"Every setting is in `{METADATA_FILE}`."
+            if training.get("epochs")
+            else f"What trained it has settings of its own; those in `{METADATA_FILE}` say how it reads and answers."
+        )
+        + " Another machine or other versions give a similar network, not the same numbers."
     )
     return "\n\n".join(parts)
 
