@@ -112,7 +112,7 @@ def test_the_int8_form_alone_is_enough_to_answer(folder: Path, pixels: np.ndarra
     assert open_model(folder).metadata == alone.metadata
     with pytest.raises(ModelError, match="no float32 form; leave the precision out, or use int8"):
         Classifier(folder, "float32")
-    with pytest.raises(ModelError, match="int8 form alone, which can answer but not be trained on"):
+    with pytest.raises(ModelError, match="int8 form alone: it answers, but cannot be trained on, teach"):
         open_network(str(folder))
     record_scores(folder, ())
     assert Classifier(folder).precision == "int8"

@@ -64,8 +64,8 @@ def open_network(model: str, told: Description | None = None) -> tuple[keras.Mod
         path = path / MODEL_FILE
     elif is_model_folder(path):
         raise ModelError(
-            f"{path.name} has its int8 form alone, which can answer but not be trained on or changed; name mien, a "
-            f"run, or a model folder with a {MODEL_FILE}"
+            f"{path.name} has its int8 form alone: it answers, but cannot be trained on, teach, be joined or exported; "
+            f"name mien, a run, or a model folder with a {MODEL_FILE}"
         )
     if path.suffix == ".onnx":
         return keras_from_onnx(path)
