@@ -303,6 +303,7 @@ class _Step:
         self.told: Any = None
         self.loss = torch.zeros((), device=device)
         self.graph: Any = None
+        self.warmed = 0  # steps taken before the recording
 
     def epoch(self, rates: NDArray[np.float32], mix: bool, told: Any) -> float:
         """Take an epoch's steps at these rates; returns the mean loss.
@@ -347,21 +348,19 @@ class _Step:
             self._run()
         elif self.graph is not None:
             self.graph.replay()
-        elif self.warm < WARM_STEPS:  # algorithms are chosen and memory is taken before the recording
+        elif self.warmed < WARM_STEPS:  # algorithms are chosen and memory is taken before the recording
             stream = torch.cuda.Stream()
             stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(stream):
                 self._run()
             torch.cuda.current_stream().wait_stream(stream)
-            self.warm += 1
+            self.warmed += 1
         else:
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph):
                 self._run()
             self.graph = graph
             self.graph.replay()
-
-    warm = 0
 
     def _run(self) -> None:
         with torch.no_grad():
