@@ -83,6 +83,16 @@ def test_the_int8_form_answers_nearly_alike_and_is_what_opens(folder: Path, pixe
     assert read_model_folder(folder).int8 is not None
 
 
+def test_the_layer_that_sees_one_channel_stays_in_float32(folder: Path, pixels: np.ndarray) -> None:
+    never = np.full(len(pixels), -1)
+    add_int8(folder, _split(pixels, never), _split(pixels, never))
+    graph = onnx.load(folder / INT8_FILE).graph
+    producers = {name: node.op_type for node in graph.node for name in node.output}
+    convolutions = [node for node in graph.node if node.op_type == "Conv"]
+    coarse = [producers.get(node.input[1]) == "DequantizeLinear" for node in convolutions]
+    assert coarse == [False] + [True] * 9
+
+
 def test_a_changed_or_missing_int8_file_is_noticed(folder: Path, pixels: np.ndarray) -> None:
     never = np.full(len(pixels), -1)
     add_int8(folder, _split(pixels, never), _split(pixels, never))
@@ -135,11 +145,11 @@ def test_an_int8_form_that_loses_too_much_is_not_kept(folder: Path, pixels: np.n
 
 def test_nothing_between_convolutions_stays_in_float(tmp_path: Path) -> None:
     """A float ReLU6 between two int8 convolutions would cost more than int8 saves."""
-    how = Preprocess(size=32, colour="grey")
+    how = Preprocess(size=32, colour="rgb")
     request = NetworkRequest(heads={"expression": LABELS}, preprocess=how, weights="none")
     metadata = Metadata(name="tiny", preprocess=how, heads=(Head(name="expression", labels=LABELS),))
     folder = export(network("efficientnet-lite0").build(request), tmp_path / "model", metadata)
-    faces = np.random.default_rng(0).integers(0, 256, (64, 32, 32, 1), np.uint8)
+    faces = np.random.default_rng(0).integers(0, 256, (64, 32, 32, 3), np.uint8)
     _quantise(read_model_folder(folder).onnx, tmp_path / "int8.onnx", faces)
     graph = onnx.load(tmp_path / "int8.onnx").graph
     made_by = {name: node.op_type for node in graph.node for name in node.output}

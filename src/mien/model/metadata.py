@@ -137,7 +137,7 @@ class Blend(Head):
                 places = [head.labels.index(label) for label in self.labels]
                 mean += share * _scaled(answers[head.name][:, places].astype(np.float64))
         if self.adjustment:
-            mean = _scaled(mean * np.array([self.prior[label] for label in self.labels]) ** -self.adjustment)
+            mean *= np.array([self.prior[label] for label in self.labels]) ** -self.adjustment
         mixed: NDArray[np.float32] = _scaled(mean ** (1 / self.temperature)).astype(np.float32)
         return mixed
 
@@ -151,8 +151,11 @@ def _numbers(stored: Any) -> dict[str, float]:
 def _scaled(weights: NDArray[np.float64]) -> NDArray[np.float64]:
     """Let each row sum to one; a row of zeros (another head's label was certain) becomes even."""
     total = weights.sum(axis=1, keepdims=True)
-    even = np.full_like(weights, 1 / weights.shape[1])
-    shares: NDArray[np.float64] = np.divide(weights, total, out=even, where=total > 0)
+    shares: NDArray[np.float64]
+    if total.all():
+        shares = weights / total
+    else:
+        shares = np.divide(weights, total, out=np.full_like(weights, 1 / weights.shape[1]), where=total > 0)
     return shares
 
 

