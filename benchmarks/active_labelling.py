@@ -35,7 +35,7 @@ from mien.data.duplicates import copies_of_training, groups_of_copies, near_copi
 from mien.detect.registry import open_detector
 from mien.label.active import Learner, fit, order
 from mien.model.classifier import Classifier
-from mien.model.metadata import model_path
+from mien.model.folder import model_path
 from mien.model.preprocess import to_model_inputs
 from mien.terminal import columns
 

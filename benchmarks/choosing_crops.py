@@ -27,7 +27,8 @@ from mien.detect.registry import open_detector
 from mien.images import read_image
 from mien.labels import canonical
 from mien.model.classifier import Classifier
-from mien.model.metadata import Head, model_path
+from mien.model.folder import model_path
+from mien.model.metadata import Head
 from mien.model.preprocess import Preprocess, to_model_input
 
 MARGINS = (0.75, 0.8, 0.85, 0.9, 0.95, 1.0, 1.1)

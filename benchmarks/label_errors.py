@@ -25,7 +25,7 @@ from mien.data.duplicates import copies_of_training, groups_of_copies, near_copi
 from mien.data.label_errors import in_classes, rank_labels, seen_by
 from mien.labels import FERPLUS
 from mien.model.classifier import Classifier
-from mien.model.metadata import model_path
+from mien.model.folder import model_path
 from mien.terminal import columns
 
 

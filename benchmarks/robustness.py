@@ -31,7 +31,7 @@ from mien.detect.registry import open_detector
 from mien.images import read_image
 from mien.labels import canonical
 from mien.model.classifier import Classifier
-from mien.model.metadata import model_path
+from mien.model.folder import model_path
 
 Picture = NDArray[np.uint8]
 

@@ -179,7 +179,7 @@ def _kept_targets(
 
 def _soft_targets(teachers: Sequence[str], pictures: NDArray[np.uint8]) -> list[Floats]:
     """Return the mean answer of the teachers to each picture and its mirror image, one (n, labels) array a head."""
-    from mien.model.metadata import model_path
+    from mien.model.folder import model_path
 
     sums = [np.zeros((len(pictures), len(labels))) for labels in HEADS.values()]
     for teacher in teachers:
@@ -201,7 +201,7 @@ def _soft_targets(teachers: Sequence[str], pictures: NDArray[np.uint8]) -> list[
 
 def _most_exact(folder: Path) -> Any:
     from mien.model.classifier import Classifier
-    from mien.model.metadata import MODEL_FILE
+    from mien.model.folder import MODEL_FILE
 
     return Classifier(folder, "float32" if (folder / MODEL_FILE).is_file() else "auto")
 

@@ -24,7 +24,8 @@ from distil import load_weights
 from mien.data import open_dataset
 from mien.evaluate.evaluate import evaluate
 from mien.files import whole_folder
-from mien.model.metadata import INT8_FILE, Head, Metadata, read_model_folder
+from mien.model.folder import INT8_FILE, read_model_folder
+from mien.model.metadata import Head, Metadata
 from mien.model.preprocess import Preprocess
 from mien.train import backend, run_folder
 from mien.train.calibrate import calibrated_metadata

@@ -32,7 +32,8 @@ from mien.model.calibration import (
     quality_temperature,
     with_temperature,
 )
-from mien.model.metadata import Quality, model_path
+from mien.model.folder import model_path
+from mien.model.metadata import Quality
 from mien.predict.analyzer import Analyzer
 from mien.train.calibrate import favourites
 from mien.train.export.card import rewrite_metadata

@@ -404,7 +404,7 @@ _PNGS = tuple(map(_small_png, range(len(_ROWS))))
 def make_model(rng: Random, _: object) -> bytes:
     """Return the text of a model.json (first byte 0) or a detector.json (1), changed."""
     from mien.detect.mien import SHIPPED as DETECTOR
-    from mien.model.metadata import shipped_models
+    from mien.model.folder import shipped_models
 
     which = int(rng.integers(2))
     source = DETECTOR / "detector.json" if which else shipped_models()["mien"] / "model.json"
@@ -463,7 +463,7 @@ def read_model(content: bytes) -> str:
     from mien.detect.mien import SHIPPED as DETECTOR
     from mien.detect.mien import read_detector
     from mien.model.classifier import Classifier
-    from mien.model.metadata import shipped_models
+    from mien.model.folder import shipped_models
 
     source = DETECTOR if content[0] else shipped_models()["mien"]
     with tempfile.TemporaryDirectory() as folder:

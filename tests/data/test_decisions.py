@@ -34,7 +34,7 @@ from mien.errors import ConfigError, DataError
 from mien.faceset.row import FaceRow
 from mien.faceset.table import FaceSet
 from mien.label.store import Store
-from mien.model.metadata import model_path
+from mien.model.folder import model_path
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from mien.data.label_errors import (
 )
 from mien.errors import DataError
 from mien.model.classifier import Classifier
-from mien.model.metadata import model_path, read_model_folder
+from mien.model.folder import model_path, read_model_folder
 
 pytest.importorskip("cleanlab", reason="looking for wrong labels takes the training extra")
 MIEN = model_path("mien")

@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from mien.model.metadata import METADATA_KEY, Head, Metadata, write_metadata
+from mien.model.folder import write_metadata
+from mien.model.metadata import METADATA_KEY, Head, Metadata
 from mien.model.preprocess import Preprocess
 
 # Logit of each class at a mean level: the class whose level is nearest has the highest one.

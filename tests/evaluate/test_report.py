@@ -24,7 +24,7 @@ from mien.evaluate.config import EvaluateConfig
 from mien.evaluate.evaluate import evaluate
 from mien.evaluate.report import Report
 from mien.faceset.row import content_key
-from mien.model.metadata import read_model_folder
+from mien.model.folder import read_model_folder
 from mien.train import run_folder
 from mien.train.export.card import model_card
 

@@ -12,7 +12,8 @@ import pytest
 
 from mien.errors import DataError, ModelError
 from mien.model.classifier import Classifier
-from mien.model.metadata import MODEL_FILE, SHIPPED, Features, Head, write_metadata
+from mien.model.folder import MODEL_FILE, SHIPPED, write_metadata
+from mien.model.metadata import Features, Head
 
 from .tiny_onnx import LABELS, METADATA, brightness_network, expected, write_folder
 

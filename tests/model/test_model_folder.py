@@ -14,16 +14,8 @@ import pytest
 import mien
 from mien.errors import ModelError
 from mien.model.classifier import Classifier
-from mien.model.metadata import (
-    CARD_FILE,
-    Blend,
-    Head,
-    Metadata,
-    model_path,
-    read_model_folder,
-    shipped_models,
-    write_metadata,
-)
+from mien.model.folder import CARD_FILE, model_path, read_model_folder, shipped_models, write_metadata
+from mien.model.metadata import Blend, Head, Metadata
 
 from .tiny_onnx import METADATA, write_folder
 

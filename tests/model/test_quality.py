@@ -16,7 +16,8 @@ from mien.detect.base import Box, Detection
 from mien.errors import ModelError
 from mien.model.calibration import quality_temperature, with_temperature
 from mien.model.classifier import Classifier
-from mien.model.metadata import CARD_FILE, METADATA_FILE, MODEL_FILE, Quality, read_model_folder
+from mien.model.folder import CARD_FILE, METADATA_FILE, MODEL_FILE, read_model_folder
+from mien.model.metadata import Quality
 from mien.predict.analyzer import Analyzer
 from mien.train.export.card import rewrite_metadata
 

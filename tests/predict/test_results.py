@@ -16,7 +16,7 @@ from PIL import Image
 import mien
 from mien.errors import DataError, MissingExtra
 from mien.images import read_image
-from mien.model.metadata import SHIPPED
+from mien.model.folder import SHIPPED
 from mien.predict.analyzer import Analyzer
 from mien.predict.results import COLUMNS, Faces
 

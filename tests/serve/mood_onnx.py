@@ -9,7 +9,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from mien.labels import FER2013
-from mien.model.metadata import METADATA_KEY, MODEL_FILE, Head, Metadata, write_metadata
+from mien.model.folder import MODEL_FILE, write_metadata
+from mien.model.metadata import METADATA_KEY, Head, Metadata
 from mien.model.preprocess import Preprocess
 
 SIZE = 28

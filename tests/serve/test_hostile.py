@@ -21,7 +21,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from mien.errors import ImageError
-from mien.model.metadata import MODEL_FILE, write_metadata
+from mien.model.folder import MODEL_FILE, write_metadata
 from mien.serve.config import ServeConfig
 from mien.serve.decoder import Decoder
 from mien.serve.fair_queue import picture

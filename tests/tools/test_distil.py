@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mien.model.classifier import Classifier
-from mien.model.metadata import model_path
+from mien.model.folder import model_path
 
 pytest.importorskip("keras", reason="needs the train extra")
 

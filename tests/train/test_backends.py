@@ -11,7 +11,7 @@ from mien.data import open_dataset
 from mien.data.drawn import draw_dataset
 from mien.model.calibration import with_temperature
 from mien.model.classifier import Classifier
-from mien.model.metadata import read_model_folder
+from mien.model.folder import read_model_folder
 from mien.model.preprocess import to_model_inputs
 from mien.terminal import ProgressBar
 from mien.train.config import TrainConfig

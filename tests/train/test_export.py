@@ -15,7 +15,8 @@ from keras import layers
 from mien.errors import ModelError, OutputError
 from mien.model.calibration import with_temperature, without_smoothing
 from mien.model.classifier import Classifier
-from mien.model.metadata import Head, Metadata, read_model_folder
+from mien.model.folder import read_model_folder
+from mien.model.metadata import Head, Metadata
 from mien.model.preprocess import Preprocess
 from mien.train.export.folder import export
 from mien.train.export.keras_io import float32_clone

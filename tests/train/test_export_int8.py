@@ -14,7 +14,8 @@ from mien.data.dataset import Split  # noqa: E402
 from mien.errors import ModelError  # noqa: E402
 from mien.evaluate.models import open_model  # noqa: E402
 from mien.model.classifier import Classifier  # noqa: E402
-from mien.model.metadata import INT8_FILE, MODEL_FILE, Head, Metadata, read_model_folder  # noqa: E402
+from mien.model.folder import INT8_FILE, MODEL_FILE, read_model_folder  # noqa: E402
+from mien.model.metadata import Head, Metadata  # noqa: E402
 from mien.model.preprocess import Preprocess  # noqa: E402
 from mien.train.export.card import describe, record_scores  # noqa: E402
 from mien.train.export.folder import export  # noqa: E402

@@ -21,7 +21,7 @@ from onnx import TensorProto, helper, numpy_helper
 from mien.cli.main import main
 from mien.errors import ConfigError, ModelError
 from mien.model.classifier import Classifier
-from mien.model.metadata import read_model_folder
+from mien.model.folder import read_model_folder
 from mien.train.config import TrainConfig
 from mien.train.external_models import Description, adopt_keras, adopt_onnx, remember, remembered
 from mien.train.run import train

@@ -13,7 +13,7 @@ from mien.data.drawn import draw_dataset
 from mien.detect.base import Box
 from mien.faceset.row import FaceRow
 from mien.faceset.table import FaceSet
-from mien.model.metadata import read_model_folder
+from mien.model.folder import read_model_folder
 
 
 @pytest.fixture

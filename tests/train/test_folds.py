@@ -15,7 +15,7 @@ from mien.data.dataset import Split
 from mien.data.drawn import draw_dataset
 from mien.data.index import InMemoryPictures, fingerprints_of
 from mien.errors import ConfigError, DataError
-from mien.model.metadata import read_model_folder
+from mien.model.folder import read_model_folder
 from mien.train.config import TrainConfig
 from mien.train.folds import FoldAnswers, check_folds, deal
 

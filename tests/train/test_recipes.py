@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mien.errors import ConfigError
-from mien.model.metadata import SHIPPED, read_model_folder
+from mien.model.folder import SHIPPED, read_model_folder
 from mien.settings import to_mapping
 from mien.train.config import TrainConfig
 from mien.train.recipes import config_from, load_recipe, recipe_names

@@ -17,7 +17,7 @@ from mien.data.index import InMemoryPictures
 from mien.errors import ConfigError
 from mien.files import locked
 from mien.labels import FER2013, FERPLUS
-from mien.model.metadata import MODEL_FOLDER
+from mien.model.folder import MODEL_FOLDER
 from mien.train import checkpoint, run_folder
 from mien.train.config import TrainConfig
 from mien.train.run import train

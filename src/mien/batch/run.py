@@ -39,7 +39,7 @@ from mien.batch.worker import Worker
 from mien.detect.mien import METADATA_FILE as DETECTOR_METADATA
 from mien.errors import ConfigError, DataError, OutputError, need
 from mien.files import spreadsheet_safe
-from mien.model.metadata import INT8_FILE, METADATA_FILE, MODEL_FILE
+from mien.model.folder import INT8_FILE, METADATA_FILE, MODEL_FILE
 from mien.predict.analyzer import difference, load, model_folder
 from mien.terminal import ProgressBar
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from mien.cli.inputs import new_folder
 from mien.evaluate.config import EvaluateConfig
 from mien.files import joined_paths, plain_name
-from mien.model.metadata import SETTINGS_FILE
+from mien.model.folder import SETTINGS_FILE
 from mien.settings import add_settings, from_options
 from mien.terminal import ProgressBar
 

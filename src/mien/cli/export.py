@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from mien.cli.inputs import new_folder
 from mien.data.dataset import DataConfig, Dataset
 from mien.errors import ConfigError, need
-from mien.model.metadata import METADATA_FILE, MODEL_FOLDER, Metadata, read_model_folder
+from mien.model.folder import METADATA_FILE, MODEL_FOLDER, read_model_folder
+from mien.model.metadata import Metadata
 from mien.settings import add_settings, from_mapping, given, setting
 from mien.train.external_models import LABELS_OF_BOTH, Description
 

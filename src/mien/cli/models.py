@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from mien.model.metadata import CARD_FILE, read_model_folder, shipped_models
+    from mien.model.folder import CARD_FILE, read_model_folder, shipped_models
     from mien.predict.analyzer import model_folder
 
     folders = [model_folder(options.model)] if options.model else list(shipped_models().values())

@@ -23,17 +23,8 @@ from mien.errors import DataError, ModelError
 from mien.evaluate.config import EvaluateConfig
 from mien.labels import matching_place
 from mien.model.classifier import Classifier
-from mien.model.metadata import (
-    BEST_FILE,
-    KERAS_SUFFIXES,
-    METADATA_KEY,
-    MODEL_FILE,
-    MODEL_FOLDER,
-    Head,
-    Metadata,
-    is_model_folder,
-    model_path,
-)
+from mien.model.folder import BEST_FILE, MODEL_FILE, MODEL_FOLDER, is_model_folder, model_path
+from mien.model.metadata import KERAS_SUFFIXES, METADATA_KEY, Head, Metadata
 from mien.model.preprocess import Preprocess, to_model_input
 from mien.terminal import OnProgress
 from mien.train import run_folder

@@ -28,7 +28,7 @@ from mien.images.decode import read_image
 from mien.label import active
 from mien.label.wall import Wall
 from mien.model.classifier import Classifier
-from mien.model.metadata import file_sha256
+from mien.model.folder import file_sha256
 from mien.model.preprocess import to_model_inputs
 from mien.predict.analyzer import model_folder
 

@@ -19,7 +19,7 @@ from typing import Any
 from mien.errors import ConfigError
 from mien.files import plain_text, without_spreadsheet_guard
 from mien.label.wall import Wall
-from mien.model.metadata import MODEL_FOLDER
+from mien.model.folder import MODEL_FOLDER
 from mien.settings import joined_words
 
 # As mien.train.run_folder has them; importing it takes a second.

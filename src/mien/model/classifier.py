@@ -11,17 +11,16 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from mien.errors import ConfigError, DataError, ModelError
-from mien.model.metadata import (
+from mien.model.folder import (
     INT8_FILE,
     METADATA_FILE,
-    METADATA_KEY,
     MODEL_FILE,
     SHIPPED,
-    Metadata,
     ModelFolder,
     file_sha256,
     read_model_folder,
 )
+from mien.model.metadata import METADATA_KEY, Metadata
 from mien.model.preprocess import to_model_inputs
 from mien.model.session import Session, open_session
 

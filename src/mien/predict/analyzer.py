@@ -37,15 +37,8 @@ from mien.model.calibration import (
     with_temperature,
 )
 from mien.model.classifier import Classifier
-from mien.model.metadata import (
-    KERAS_SUFFIXES,
-    METADATA_FILE,
-    MODEL_FOLDER,
-    SETTINGS_FILE,
-    Head,
-    Metadata,
-    model_path,
-)
+from mien.model.folder import METADATA_FILE, MODEL_FOLDER, SETTINGS_FILE, model_path
+from mien.model.metadata import KERAS_SUFFIXES, Head, Metadata
 from mien.model.preprocess import to_model_inputs
 from mien.predict.results import Face, Faces, Probabilities, is_uncertain, reasons
 

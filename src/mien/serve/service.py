@@ -13,7 +13,7 @@ from pathlib import Path
 from anyio import to_thread
 from fastapi import Request, WebSocket
 
-from mien.model.metadata import CARD_FILE
+from mien.model.folder import CARD_FILE
 from mien.predict.analyzer import Analyzer, load, model_folder
 from mien.serve.auth import Key, key_of, read_keys
 from mien.serve.batcher import Answer, Batcher

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from mien.errors import ConfigError, MienError, ModelError
 from mien.files import cache_folder, clipped, whole_file, whole_folder
-from mien.model.metadata import METADATA_KEY, MODEL_FILE, Head, Metadata
+from mien.model.folder import MODEL_FILE
+from mien.model.metadata import METADATA_KEY, Head, Metadata
 from mien.model.preprocess import COLOURS, Preprocess
 from mien.settings import from_mapping, setting, to_mapping
 

@@ -19,7 +19,8 @@ from mien.data.crops import source_keys
 from mien.data.index import fingerprints_of
 from mien.errors import need
 from mien.files import locked
-from mien.model.metadata import BEST_FILE, MODEL_FOLDER, Head, Metadata
+from mien.model.folder import BEST_FILE, MODEL_FOLDER
+from mien.model.metadata import Head, Metadata
 from mien.terminal import ProgressBar, counted
 from mien.train import hosts, run_folder, trackers
 from mien.train.checkpoint import BEST_WEIGHTS_FILE, STATE_FILE, Progress

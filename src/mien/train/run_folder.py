@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from mien.data.dataset import Dataset, Split
 from mien.errors import ConfigError
 from mien.files import LOCK_FILE, plain_name, spreadsheet_safe, whole_file
-from mien.model.metadata import BEST_FILE, METADATA_FILE, MODEL_FOLDER, SETTINGS_FILE
+from mien.model.folder import BEST_FILE, METADATA_FILE, MODEL_FOLDER, SETTINGS_FILE
 from mien.settings import to_mapping
 from mien.train import checkpoint
 from mien.train.checkpoint import Progress

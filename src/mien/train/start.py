@@ -14,15 +14,8 @@ from mien.data.crops import crop_faces, stored_faces, with_margin
 from mien.data.dataset import Dataset
 from mien.errors import ConfigError, ModelError
 from mien.labels import FER2013, FERPLUS
-from mien.model.metadata import (
-    BEST_FILE,
-    KERAS_SUFFIXES,
-    METADATA_FILE,
-    MODEL_FOLDER,
-    Metadata,
-    model_path,
-    read_model_folder,
-)
+from mien.model.folder import BEST_FILE, METADATA_FILE, MODEL_FOLDER, model_path, read_model_folder
+from mien.model.metadata import KERAS_SUFFIXES, Metadata
 from mien.model.preprocess import Preprocess
 from mien.terminal import ProgressBar
 from mien.train.config import TrainConfig

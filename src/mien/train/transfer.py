@@ -25,16 +25,8 @@ from mien.data.index import fingerprints_of
 from mien.errors import ConfigError, ModelError
 from mien.files import whole_file
 from mien.labels import matching_place
-from mien.model.metadata import (
-    BEST_FILE,
-    KERAS_SUFFIXES,
-    MODEL_FILE,
-    Blend,
-    Head,
-    Metadata,
-    is_model_folder,
-    model_path,
-)
+from mien.model.folder import BEST_FILE, MODEL_FILE, is_model_folder, model_path
+from mien.model.metadata import KERAS_SUFFIXES, Blend, Head, Metadata
 from mien.model.preprocess import Preprocess
 from mien.terminal import ProgressBar, clock, counted
 from mien.train.export.keras_io import load_network, stored_metadata

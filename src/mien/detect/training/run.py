@@ -28,7 +28,7 @@ from mien.detect.training.photos import Photos, read_photos
 from mien.detect.training.sampler import HardNegatives, Sampler
 from mien.errors import ConfigError
 from mien.files import whole_file, without_folders
-from mien.model.metadata import SETTINGS_FILE
+from mien.model.folder import SETTINGS_FILE
 from mien.settings import to_mapping
 from mien.terminal import ProgressBar
 from mien.train import backend, checkpoint, run_folder

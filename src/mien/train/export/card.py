@@ -12,18 +12,15 @@ import numpy as np
 
 from mien.errors import need
 from mien.files import command_without_folders, markdown_text, plain_text, whole_folder
-from mien.model.metadata import (
+from mien.model.folder import (
     CARD_FILE,
     INT8_FILE,
     METADATA_FILE,
-    METADATA_KEY,
     MODEL_FILE,
-    Blend,
-    Head,
-    Metadata,
     read_model_folder,
     write_metadata,
 )
+from mien.model.metadata import METADATA_KEY, Blend, Head, Metadata
 from mien.model.preprocess import Preprocess
 from mien.terminal import counted
 

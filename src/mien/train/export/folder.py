@@ -19,13 +19,8 @@ from mien.errors import ModelError
 from mien.files import check_replaceable, whole_folder
 from mien.model.calibration import calibrated
 from mien.model.classifier import Classifier
-from mien.model.metadata import (
-    CARD_FILE,
-    INT8_FILE,
-    METADATA_FILE,
-    MODEL_FILE,
-    Metadata,
-)
+from mien.model.folder import CARD_FILE, INT8_FILE, METADATA_FILE, MODEL_FILE
+from mien.model.metadata import Metadata
 from mien.train.export.card import describe
 from mien.train.export.keras_io import computes_in_float32, float32_clone
 from mien.train.export.onnx import add_features, count_macs, to_onnx, trace

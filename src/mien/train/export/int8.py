@@ -21,7 +21,8 @@ from mien.data.dataset import Split
 from mien.errors import ModelError
 from mien.files import whole_folder
 from mien.model.classifier import Classifier
-from mien.model.metadata import INT8_FILE, METADATA_KEY, read_model_folder
+from mien.model.folder import INT8_FILE, read_model_folder
+from mien.model.metadata import METADATA_KEY
 from mien.model.preprocess import Preprocess, to_model_inputs
 from mien.train.export.card import describe
 from mien.train.export.onnx import INPUT

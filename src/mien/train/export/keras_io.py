@@ -14,6 +14,7 @@ import keras
 
 from mien.errors import ModelError, OutputError
 from mien.files import whole_file
+from mien.model.folder import with_run_paths
 from mien.model.metadata import METADATA_KEY, Metadata
 
 SUFFIXES = (".keras", ".h5")
@@ -76,7 +77,7 @@ def stored_metadata(path: Path) -> Metadata | None:
         raise ModelError(
             f"{path} is damaged or not a {path.suffix} file ({error}); was it cut off? Copy or save it again"
         ) from error
-    return None if text is None else Metadata.from_json(text, path).of_run(path.parent)
+    return None if text is None else with_run_paths(Metadata.from_json(text, path), path.parent)
 
 
 def _in_zip(path: Path) -> str | None:
