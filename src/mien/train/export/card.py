@@ -272,11 +272,19 @@ def _calibration(metadata: Metadata, head: Head) -> str:
 def _quality(metadata: Metadata) -> str:
     if not (quality := metadata.quality):
         return ""
+    small = f"{quality.size:g} * ln({quality.below_px:g} / pixels)" if quality.size else ""
+    doubtful = f"{quality.score:g} * ({quality.below_score:g} - score)" if quality.score else ""
+    faces = [
+        f"faces of less than {quality.below_px:g} pixels" if small else "",
+        f"faces of which mien's detector is less sure than {quality.below_score:g}" if doubtful else "",
+    ]
+    told = " and ".join(filter(None, faces))
     return (
-        f"Faces of less than {quality.below_px:g} pixels, and those of which mien's face detector is less sure than "
-        f"{quality.below_score:g}, are answered less surely: their logits are divided by exp({quality.size:g} * ln("
-        f"{quality.below_px:g} / pixels) + {quality.score:g} * ({quality.below_score:g} - score)), each term where it "
-        "is above zero. A classifier that gets crops alone does not do this."
+        f"{told.capitalize()} are answered less surely: their logits are divided by "
+        f"exp({' + '.join(filter(None, (small, doubtful)))}), each term where it is above zero. A classifier that gets "
+        "crops alone does not do this."
+        if told
+        else ""
     )
 
 
