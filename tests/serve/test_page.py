@@ -294,10 +294,11 @@ def test_the_theme_is_switched_and_stays(open_page: Open) -> None:
     page.click("#about")
     assert "Article 5(1)(f)" in page.inner_text("#about-dialog")
     page.keyboard.press("Escape")
-    assert not page.is_visible("#about-dialog")
+    page.wait_for_selector("#about-dialog", state="hidden")
     page.focus("#tab-photo")
     page.keyboard.press("ArrowRight")
-    assert page.is_visible("#camera-go") and page.url.endswith("#camera")
+    page.wait_for_selector("#camera-go")
+    assert page.url.endswith("#camera")
 
 
 @pytest.mark.parametrize(("theme", "width"), [LOOKS[0], LOOKS[3]])
@@ -318,7 +319,7 @@ def test_camera(open_page: Open, theme: str, width: int) -> None:
     else:
         pytest.fail(f"mirrored and plain, the overlay lies at {overlays}")
     page.click("#camera-stop")
-    assert page.is_visible("#camera-go")
+    page.wait_for_selector("#camera-go")
     assert page.evaluate("document.getElementById('camera-video').srcObject") is None
     assert page.locator("#camera-cards .card").count() == 0
 
@@ -397,7 +398,7 @@ def test_video(open_page: Open, folder: Path, theme: str, width: int) -> None:
     rows = list(csv.DictReader(io.StringIO(text.decode())))
     assert name == "short.csv" and len(rows) == sum(len(row["faces"]) for row in result["rows"])
     page.click("#video-again")
-    assert page.is_visible("#video-choose")
+    page.wait_for_selector("#video-choose")
 
 
 def test_a_video_is_cancelled_here_and_on_the_server_and_what_is_none_says_so(
@@ -411,7 +412,8 @@ def test_a_video_is_cancelled_here_and_on_the_server_and_what_is_none_says_so(
     with page.expect_response(lambda answer: answer.request.method == "DELETE") as dropped:
         page.click("#video-cancel")
     assert dropped.value.status == 204
-    assert page.is_visible("#video-choose") and not page.is_visible("#video-notice")
+    page.wait_for_selector("#video-choose")
+    page.wait_for_selector("#video-notice", state="hidden")
     state = page.evaluate("job => fetch(`v1/videos/${job}`).then(answer => answer.json())", job)
     assert state["status"] in ("cancelled", 404)
     page.set_input_files(
