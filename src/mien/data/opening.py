@@ -18,19 +18,11 @@ from mien.data.readers.columns import ROBOFLOW
 from mien.data.readers.csv_text import is_csv, rows_of
 from mien.data.readers.face_sets import is_face_set, read_face_set
 from mien.data.readers.fer2013 import FILE_NAMES, is_fer2013, read_fer2013
-from mien.data.readers.folders import (
-    Folder,
-    Tree,
-    are_classes,
-    entered,
-    find_in_folders,
-    find_in_names,
-    looks_like,
-    walk,
-)
+from mien.data.readers.folders import are_classes, entered, find_in_folders, find_in_names
 from mien.data.readers.public import find_listed, is_list, shown_below
 from mien.data.readers.table_rows import has_labels, header_of, is_table, name_lists
 from mien.data.readers.tables import find_in_table
+from mien.data.readers.tree import Folder, Tree, looks_like, walk
 from mien.data.readers.unpack import is_archive, unpacked
 from mien.data.readers.words import LABEL_COLUMNS, pick_column, renamed, split_of
 from mien.data.split import carve, leaks

@@ -8,133 +8,41 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
-from mien.data.dataset import DECISIONS_FILE, DataConfig
+from mien.data.dataset import DataConfig
 from mien.data.index import Found, LabelledFile
 from mien.data.readers import public, words
 from mien.data.readers.public import shown_below
-from mien.data.readers.table_rows import is_table
-from mien.data.readers.unpack import is_archive
+from mien.data.readers.tree import Folder, Tree, holds_tables
 from mien.errors import DataError
 from mien.files import natural, plain_text
-from mien.images.listing import (
-    CLOSED_FOLDER,
-    folder_entries,
-    ignored_folder,
-    is_folder,
-    no_picture,
-    passed_over_note,
-)
+from mien.images.listing import passed_over_note
 from mien.labels import is_expression
 
-_DEEPEST = (
-    6  # folders between the one given and its train folder (Kaggle sets: images/train, NAME/NAME/train)
-)
+# Folders between the one given and its train folder (Kaggle sets: images/train, NAME/NAME/train).
+_DEEPEST = 6
 _KAGGLE_PREFIXES = ("Training_", "PublicTest_", "PrivateTest_")
 _LISTED = 6  # names in a message
-
-
-@dataclass
-class Folder:
-    """One folder of a tree: the pictures and other files in it, the folders below it that hold something.
-
-    is_closed: it cannot be opened, so nothing is known of what it holds.
-    """
-
-    path: Path
-    pictures: list[Path] = field(default_factory=list)
-    others: list[Path] = field(default_factory=list)
-    folders: list[Folder] = field(default_factory=list)
-    is_closed: bool = False
-
-    @property
-    def name(self) -> str:
-        return plain_text(self.path.name)
-
-    def pictures_below(self) -> list[Path]:
-        """All pictures in this folder and below it."""
-        return [*self.pictures, *(path for child in self.folders for path in child.pictures_below())]
-
-    def others_below(self) -> list[Path]:
-        return [*self.others, *(path for child in self.folders for path in child.others_below())]
-
-    @property
-    def filled(self) -> list[Folder]:
-        """The folders right below that hold pictures, at any depth."""
-        return [child for child in self.folders if child.has_pictures]
-
-    @property
-    def has_pictures(self) -> bool:
-        return bool(self.pictures) or any(child.has_pictures for child in self.folders)
-
-    @property
-    def tables(self) -> list[Path]:
-        """The tables and archives right in this folder."""
-        return [path for path in self.others if is_table(path) or is_archive(path)]
-
-
-@dataclass
-class Tree:
-    """A folder with all below it. passed_over: files that are no pictures, and folders not entered, by kind."""
-
-    root: Folder
-    passed_over: Counter[str]
-
-
-def walk(path: Path) -> Tree:
-    """List what lies in a folder and below it; system and hidden folders are not entered, links in a circle end."""
-    passed_over: Counter[str] = Counter()
-
-    def visit(here: Path, above: tuple[tuple[int, int], ...]) -> Folder:
-        folder, status = Folder(here), here.stat()
-        if (identity := (status.st_dev, status.st_ino)) in above:
-            return folder
-        entries = folder_entries(here)
-        if entries is None:
-            folder.is_closed = True
-            passed_over[CLOSED_FOLDER] += 1
-        for entry in entries or []:
-            place = Path(entry.path)
-            if is_folder(entry):
-                if kind := ignored_folder(entry.name):
-                    passed_over[kind] += 1
-                else:
-                    folder.folders.append(visit(place, (*above, identity)))
-            elif entry.name == DECISIONS_FILE:
-                pass  # mien's own
-            elif kind := no_picture(place):
-                if kind != "hidden file":
-                    folder.others.append(place)
-                    passed_over[kind] += 1
-            else:
-                folder.pictures.append(place)
-        return folder
-
-    return Tree(visit(path, ()), passed_over)
 
 
 def entered(folder: Folder) -> Folder:
     """Go down through folders that only wrap another one, to where something is decided."""
     for _ in range(_DEEPEST):
         held = [
-            child for child in folder.folders if child.has_pictures or child.tables or _holds_tables(child)
+            child for child in folder.folders if child.has_pictures or child.tables or holds_tables(child)
         ]
         wraps = not folder.pictures and not folder.tables and len(held) == 1
         if (
             not wraps
             or words.split_of(held[0].name)
             or is_expression(held[0].name)
-            or not (held[0].filled or held[0].tables or _holds_tables(held[0]))
+            or not (held[0].filled or held[0].tables or holds_tables(held[0]))
         ):
             break
         folder = held[0]
     return folder
-
-
-def _holds_tables(folder: Folder) -> bool:
-    return bool(folder.tables) or any(_holds_tables(child) for child in folder.folders)
 
 
 def are_classes(folder: Folder) -> bool:
@@ -307,7 +215,7 @@ class _Reader:
         for child in folder.folders:
             if child.is_closed:
                 self.notes.append(f"{self._shown(child)}/ cannot be opened; nothing in it is used")
-            elif not child.has_pictures and not _holds_tables(child):
+            elif not child.has_pictures and not holds_tables(child):
                 self.notes.append(f"{self._shown(child)}/ holds no pictures; it is not taken for a class")
         tops = []
         for top in folder.filled:
@@ -532,12 +440,3 @@ def _kaggle_parts(files: list[LabelledFile]) -> list[LabelledFile]:
 
 def _is_kaggle_fer2013(files: Sequence[LabelledFile]) -> bool:
     return all(file.path.name.startswith(_KAGGLE_PREFIXES) for file in files)
-
-
-def looks_like(tree: Tree) -> str:
-    """Say what lies in a folder, for the message when no data set is found."""
-    root = tree.root
-    found = Counter(path.suffix.lower() or "no suffix" for path in (*root.pictures, *root.others))
-    if root.folders:
-        found["folders" if len(root.folders) > 1 else "folder"] = len(root.folders)
-    return ", ".join(f"{count} {plain_text(what)}" for what, count in sorted(found.items())) or "nothing"
