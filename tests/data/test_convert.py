@@ -67,6 +67,9 @@ def test_classes_that_fer2013_has_no_number_for(tmp_path, write_faces):
     write_faces(tmp_path / "set", {"happy": 2, "nothappy": 2})
     with pytest.raises(DataError, match="FER-2013's form has no number for nothappy"):
         convert.to_csv(open_dataset(tmp_path / "set"), tmp_path / "out.csv")
+    write_faces(tmp_path / "two", {"happy": 2, "joy": 2})
+    with pytest.raises(DataError, match="happy, joy are one of FER-2013's; join them with --merge"):
+        convert.to_csv(open_dataset(tmp_path / "two"), tmp_path / "out.csv")
     assert not (tmp_path / "out.csv").exists()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import importlib.util
+import io
 import json
 import lzma
 import shutil
@@ -657,13 +658,28 @@ def test_archives_are_read_without_unpacking_by_hand(tmp_path, write_faces, suff
             open_dataset(path)
 
 
-def test_an_archive_writes_nowhere_else(tmp_path, write_faces):
+@pytest.mark.parametrize("suffix", [".zip", ".tar"])
+def test_an_archive_writes_nowhere_else_and_what_has_no_place_is_counted(tmp_path, write_faces, suffix):
     write_faces(tmp_path / "in", {"happy": 2, "sad": 2})
-    path = packed(tmp_path / "in", tmp_path / "faces.zip")
-    with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr("../../escaped.png", b"x")
-        archive.writestr("/tmp-absolute.png", b"x")
-    assert len(open_dataset(path, carve_validation=False).splits["train"]) == 4
+    away = str(tmp_path / "escaped.png")
+    names = ["../../escaped.png", "/tmp-absolute.png", f"/{away}", f"///{away}", f"/{away}".replace("/", "\\")]
+    names += [f"happy/{'n' * 252}.png"]  # a byte too long
+    pictures = sorted((tmp_path / "in").rglob("*.png"))
+    content = {str(one.relative_to(tmp_path / "in")): one.read_bytes() for one in pictures}
+    content |= dict.fromkeys((f"happy/{'n' * 251}.png", *names), pictures[0].read_bytes())
+    path = tmp_path / f"faces{suffix}"
+    with zipfile.ZipFile(path, "w") if suffix == ".zip" else tarfile.open(path, "w") as archive:
+        for name, data in content.items():
+            if suffix == ".zip":
+                archive.writestr(name, data)
+                continue
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    for _ in range(2):
+        dataset = open_dataset(path, carve_validation=False)
+        assert len(dataset.splits["train"]) == 5
+        assert any(note.startswith("6 members of faces are links") for note in dataset.notes)
     assert not [*tmp_path.parent.rglob("escaped.png")] and not Path("/tmp-absolute.png").exists()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from pathlib import Path
 
@@ -164,6 +165,8 @@ def test_labels_are_found_in_any_spelling_and_others_refused() -> None:
     head = METADATA.head("mood")
     assert find_label(head, "angry") == 0
     assert find_label(head, " Happy") == 1
+    both = dataclasses.replace(head, labels=("joy", "happy"))
+    assert [find_label(both, name) for name in ("happy", "joy")] == [1, 0]
     with pytest.raises(ConfigError, match=r"'mood' has no label 'sad'; it has: Anger, happy"):
         find_label(head, "sad")
 

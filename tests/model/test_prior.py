@@ -77,6 +77,13 @@ def test_what_is_no_prior_is_refused_in_one_line() -> None:
             read_prior(given)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="the prior names tired; the labels are: happy, sad"):
         Prior("tired=1", {"tired": 1.0}).over(HEAD.labels)
+    own = ("happy", "joy", "sad")  # somebody's own classes: the very name comes first
+    assert read_prior("happy=0.6,joy=0.3").over(own).tolist() == pytest.approx([0.6, 0.3, 0.1])
+    assert read_prior("happy=0.8").over(own).tolist() == pytest.approx([0.8, 0.1, 0.1])
+    assert read_prior("a=b=0.5").over(("a=b", "c")).tolist() == [0.5, 0.5]
+    for twice in ("happy=0.5,happy=0.2", {"happy": 0.5, "joy": 0.2}):
+        with pytest.raises(ConfigError, match="gives happy two shares; give it one"):
+            read_prior(twice).over(HEAD.labels)
     silent = Metadata(name="silent", preprocess=Preprocess(), heads=(HEAD,))
     with pytest.raises(ConfigError, match="does not say how often"):
         reweighting(read_prior("balanced"), HEAD, silent)

@@ -76,7 +76,7 @@ def to_csv(dataset: Dataset, file: Path) -> int:
     """Write Kaggle's FER-2013 form: emotion 0-6, 48x48 grey levels, Usage. Returns the number of rows.
 
     Larger pictures are shrunk and colour is taken away, as for a network of that input. Raises DataError
-    where a class is none of FER-2013's seven, OutputError where the file exists already.
+    where a class is none of FER-2013's seven or two are the same, OutputError where the file exists already.
     """
     unknown = [name for name in dataset.classes if canonical(name) not in FER2013]
     if unknown:
@@ -88,6 +88,10 @@ def to_csv(dataset: Dataset, file: Path) -> int:
         raise OutputError(f"{file} exists already and is not overwritten; name another file or delete it")
     how = Preprocess(size=SIDE, colour="grey")
     emotions = [FER2013.index(canonical(name)) for name in dataset.classes]
+    if len(set(emotions)) < len(emotions):
+        raise DataError(
+            f"several of the classes {', '.join(dataset.classes)} are one of FER-2013's; join them with --merge first"
+        )
     faces = (
         (emotions[label], to_model_input(dataset.splits[split].pictures.read(row), how), split)
         for split, row, label in _rows(dataset)

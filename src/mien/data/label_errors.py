@@ -35,7 +35,7 @@ from mien.data.summary import sheet_of
 from mien.errors import DataError, need
 from mien.files import spreadsheet_safe, whole_file
 from mien.images.canvas import write_picture
-from mien.labels import canonical
+from mien.labels import matching_place
 from mien.model.classifier import Classifier
 from mien.model.linear_head import fit_linear_head
 from mien.model.metadata import Metadata
@@ -267,12 +267,16 @@ def out_of_fold(
 def in_classes(
     metadata: Metadata, outputs: Mapping[str, NDArray[np.float32]], classes: Sequence[str]
 ) -> NDArray[np.float32] | None:
-    """Return the network's default answer, (n, classes) in the data's order; None where it lacks a class."""
+    """Return the network's default answer, (n, classes) in the data's order; None where two classes share a label.
+
+    Or where one has none.
+    """
     head = metadata.head()
-    known = [canonical(label) for label in head.labels]
-    if any(canonical(name) not in known for name in classes):
+    found = [matching_place(name, head.labels) for name in classes]
+    places = [place for place in found if place is not None]
+    if len(set(places)) < len(found):
         return None
-    chosen = outputs[head.name][:, [known.index(canonical(name)) for name in classes]]
+    chosen = outputs[head.name][:, places]
     return np.asarray(chosen / np.maximum(chosen.sum(axis=1, keepdims=True), 1e-9), np.float32)
 
 

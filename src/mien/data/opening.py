@@ -109,13 +109,15 @@ def _read(path: Path, config: DataConfig, progress: Progress | None) -> RawDatas
     if not path.exists():
         raise DataError(f"there is no file or folder {clipped(str(path), 300)}; DATA can be {FORMS}")
     if is_archive(path):
-        folder = unpacked(path)
+        folder, left_out = unpacked(path)
         try:
             raw = _numbers_named(_read_folder(folder, config, progress), folder, config)
         except DataError as error:
             raise DataError(str(error).replace(str(folder), str(path))) from error
         name = plain_text(path.name.partition(".")[0])
-        return replace(raw, name=raw.name if raw.name in ("fer2013", "ferplus") else name)
+        raw = replace(raw, name=raw.name if raw.name in ("fer2013", "ferplus") else name)
+        kinds = "links, devices or files whose names lead out of it or are too long"
+        return raw.noting(f"{left_out:,} members of {name} are {kinds}; left out") if left_out else raw
     if is_csv(path) and is_fer2013(next(rows_of(path), [])):
         return read_fer2013(path, config)
     if is_table(path) or path.suffix.lower() == ".json" or _is_text_table(path):

@@ -39,6 +39,7 @@ _TILE_PX, _SHARED_PX = 1280, 192
 _COARSE = 2.0  # a picture this many times as large is searched coarsely
 # Where nothing was found: the levels between these percentiles are stretched over all, then the picture is turned.
 _PERCENTILES = (1.0, 99.0)
+_PALE = 128  # levels: a picture of more is turned as it is, and its faces are not of low contrast
 _STRETCHED_SCORE, _TURNED_SCORE = 0.6, 0.7  # what counts as a face then
 _TURNS = (90, 270, 45, 315, 180)  # degrees, anticlockwise
 _TURNED_PX = 640  # longer side of the picture in turned looks
@@ -47,10 +48,7 @@ _DOUBTFUL, _BETTER = 0.72, 0.1
 # The least for a picture that is said to be a face: of 150 faces of FER-2013 and 100 cut from photographs 3 and 0 % are
 # turned that should not be, 83 and 88 % of those upside down, 85 and 89 % of those that lie on their side are.
 _WHOLE_TURNED_SCORE = 0.5
-_AROUND, _AROUND_PX = (
-    2.5,
-    224,
-)  # the square round it in sides of its box, and the size at which it is looked at
+_AROUND, _AROUND_PX = 2.5, 224  # the square round it in sides of its box; the size at which it is looked at
 
 
 @dataclass(frozen=True)
@@ -91,7 +89,7 @@ class PhotoSearch:
 
     def coarse(self, detector: Detector, image: Picture) -> bool:
         """Say whether the picture was searched at half its size or less, so that small faces may have been missed."""
-        searched = max(self.detect_size or 0, _TILE_PX) if self.detect_size is None else self.detect_size
+        searched = self.detect_size or _TILE_PX
         return detector.name != "whole" and max(image.shape[:2]) >= _COARSE * searched
 
     def _first(self, detector: Detector, image: Picture) -> tuple[Detection, ...]:
@@ -131,10 +129,11 @@ def second_look(detector: Detector, image: Picture) -> tuple[Detection, ...]:
     view, scale = resized(image, min(max(image.shape[:2]), _TILE_PX))
     view = squeeze_channel(view)
     low, high = (float(level) for level in np.percentile(view, _PERCENTILES))
-    levels = (low, high) if high - low >= 1 else None
-    view = stretch_levels(view, levels)
-    found = [face for face in detector.detect(view) if (face.score or 0) >= _STRETCHED_SCORE]
+    stretched = stretch_levels(view, (low, high) if high - low >= 1 else None)
+    found = [face for face in detector.detect(stretched) if (face.score or 0) >= _STRETCHED_SCORE]
+    levels = (low, high) if 1 <= high - low < _PALE else None
     if not found:
+        view = stretch_levels(view, levels)
         view, more = resized(view, min(max(view.shape[:2]), _TURNED_PX))
         scale *= more
         # All turns, because a face that lies sideways is also seen, less surely, upside down.

@@ -20,7 +20,7 @@ from mien.detect.registry import WholePicture
 from mien.errors import ConfigError, DataError, need
 from mien.evaluate.models import match_classes
 from mien.explain.occlusion import Answers, Faithfulness, measure_faithfulness, rise
-from mien.labels import canonical
+from mien.labels import matching_place
 from mien.model.classifier import Classifier
 from mien.model.metadata import KERAS_SUFFIXES, Head, Metadata
 from mien.model.preprocess import to_model_input
@@ -114,10 +114,10 @@ class Explainer:
 
 def find_label(head: Head, label: str) -> int:
     """Return the place of a label in a head, in any spelling that mien knows; ConfigError where it has none."""
-    for place, known in enumerate(head.labels):
-        if canonical(known) == canonical(label):
-            return place
-    raise ConfigError(f"the head {head.name!r} has no label {label!r}; it has: {', '.join(head.labels)}")
+    place = matching_place(label, head.labels)
+    if place is None:
+        raise ConfigError(f"the head {head.name!r} has no label {label!r}; it has: {', '.join(head.labels)}")
+    return place
 
 
 def cell_means(values: NDArray[np.float32], cells: int = GRID) -> list[list[float]]:

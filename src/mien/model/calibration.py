@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.errors import ConfigError
-from mien.labels import canonical
+from mien.labels import matching_place
 from mien.model.metadata import Blend, Head, Metadata, Quality
 
 _TINY = 1e-12
@@ -200,15 +200,22 @@ class Prior:
             raise ConfigError(f"the shares of a prior must sum to one at most, got {sum(numbers):g}")
 
     def over(self, labels: tuple[str, ...]) -> NDArray[np.float64]:
-        """Return the share of each label, (labels,), summing to one; ConfigError for a label that is not among them."""
-        places = {canonical(label): place for place, label in enumerate(labels)}
-        given = {canonical(label): float(share) for label, share in self.shares.items()}
-        if unknown := sorted(set(given) - set(places)):
-            raise ConfigError(f"the prior names {', '.join(unknown)}; the labels are: {', '.join(labels)}")
+        """Return the share of each label, (labels,), summing to one.
+
+        A name is the label that it is written as, else the one label that it means (`joy` for happy). Raises
+        ConfigError for a name that is no label, or two for one.
+        """
+        given: dict[int, float] = {}
+        for name, share in self.shares.items():
+            place = matching_place(name, labels)
+            if place is None:
+                raise ConfigError(f"the prior names {name}; the labels are: {', '.join(labels)}")
+            if place in given:
+                raise ConfigError(f"the prior gives {labels[place]} two shares; give it one")
+            given[place] = float(share)
         rest = len(labels) - len(given)
         shares = np.full(len(labels), (1 - sum(given.values())) / rest if rest else 0.0)
-        for label, share in given.items():
-            shares[places[label]] = share
+        shares[list(given)] = list(given.values())
         shares = np.maximum(shares, _LEAST)
         return np.asarray(shares / shares.sum(), np.float64)
 
@@ -229,12 +236,14 @@ def read_prior(given: str | Mapping[str, float] | Prior | None) -> Prior:
         return Prior(given)
     shares: dict[str, float] = {}
     for part in given.split(","):
-        label, equals, share = part.partition("=")
+        label, share = (word.strip() for word in part.rpartition("=")[::2])
+        if label in shares:
+            raise ConfigError(f"the prior gives {label} two shares; give it one")
         try:
-            shares[label.strip()] = float(share)
+            shares[label] = float(share)
         except ValueError:
             raise ConfigError(_wanted(given)) from None
-        if not equals or not label.strip():
+        if not label:
             raise ConfigError(_wanted(given))
     return Prior(_spelt(shares), shares)
 

@@ -1,14 +1,15 @@
 """Archives (zip, tar) and pictures inside Parquet files: unpacked once, into the folder for caches, and read there.
 
 What is unpacked is named by the content of what it came from, so the second read finds it. An archive is taken apart by
-name: members that would lie outside the folder, links and devices are left out, and what it claims to hold must fit on
-the disk before anything is written.
+name: members that would lie outside the folder, links and devices are left out and counted, and what it claims to hold
+must fit on the disk before anything is written.
 """
 
 from __future__ import annotations
 
 import json
 import lzma
+import os
 import re
 import shutil
 import tarfile
@@ -36,6 +37,8 @@ _DAMAGE = (
 )
 _SPARE_BYTES = 200_000_000  # left free on the disk
 _AT_ONCE = 256  # rows of a Parquet file
+_LONGEST_BYTES = 255  # of one file's or folder's name, on the disks of Linux, macOS and Windows
+_LEFT_OUT = ".left-out"  # the file that counts members without a place, where there were any
 
 
 class WholeMember(tarfile.TarInfo):
@@ -59,26 +62,35 @@ def is_archive(path: Path) -> bool:
     return path.name.lower().endswith(ARCHIVE_SUFFIXES)
 
 
-def unpacked(path: Path) -> Path:
-    """Return the folder in which the files of an archive lie; DataError where it is damaged, locked or too large."""
+def unpacked(path: Path) -> tuple[Path, int]:
+    """Return the folder in which the files of an archive lie, and how many members were left out.
+
+    Raises DataError where it is damaged, locked or too large.
+    """
     folder = _place(path)
-    if folder.is_dir():
-        return folder
+    if not folder.is_dir():
+        _unpack(path, folder)
+    count = folder / _LEFT_OUT
+    return folder, int(count.read_text()) if count.is_file() else 0
+
+
+def _unpack(path: Path, folder: Path) -> None:
     with whole_folder(folder) as inside:
         try:
             if path.name.lower().endswith(".zip"):
                 with zipfile.ZipFile(path) as stored:
-                    _unpack_zip(stored, inside, path)
+                    left_out = _unpack_zip(stored, inside, path)
             else:
                 with tarfile.open(path, tarinfo=WholeMember) as tar:
-                    _unpack_tar(tar, inside, path)
+                    left_out = _unpack_tar(tar, inside, path)
         except _DAMAGE as error:
             if isinstance(error, DataError):
                 raise
             raise DataError(
                 f"{path} cannot be unpacked: {clipped(str(error))}; get the file again"
             ) from error
-    return folder
+        if left_out:
+            (inside / _LEFT_OUT).write_text(str(left_out))
 
 
 def _place(path: Path) -> Path:
@@ -88,7 +100,8 @@ def _place(path: Path) -> Path:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-def _unpack_zip(stored: zipfile.ZipFile, folder: Path, path: Path) -> None:
+def _unpack_zip(stored: zipfile.ZipFile, folder: Path, path: Path) -> int:
+    left_out = 0
     members = [info for info in stored.infolist() if not info.is_dir()]
     _check_room(sum(info.file_size for info in members), path, folder)
     if any(info.flag_bits & 1 for info in members):
@@ -97,9 +110,13 @@ def _unpack_zip(stored: zipfile.ZipFile, folder: Path, path: Path) -> None:
         if target := _target(folder, info.filename):
             with stored.open(info) as source:  # ends at the size that was counted above
                 _write(source, target)
+        else:
+            left_out += 1
+    return left_out
 
 
-def _unpack_tar(tar: tarfile.TarFile, folder: Path, path: Path) -> None:
+def _unpack_tar(tar: tarfile.TarFile, folder: Path, path: Path) -> int:
+    left_out = 0
     room = shutil.disk_usage(folder).free - _SPARE_BYTES
     for number, info in enumerate(tar):
         room -= info.size
@@ -108,6 +125,9 @@ def _unpack_tar(tar: tarfile.TarFile, folder: Path, path: Path) -> None:
         if info.isreg() and (target := _target(folder, info.name)) and (source := tar.extractfile(info)):
             with source:
                 _write(source, target)
+        else:
+            left_out += not info.isdir()
+    return left_out
 
 
 def _check_room(needed: int, path: Path, folder: Path) -> None:
@@ -122,11 +142,16 @@ def _check_room(needed: int, path: Path, folder: Path) -> None:
 def _target(folder: Path, name: str) -> Path | None:
     """Return where a member goes; None for a name that leads out of the folder or that no file can have."""
     parts = PurePosixPath(name.replace("\\", "/")).parts
-    if not parts or any(
-        part in ("..", "/") or ":" in part or "\0" in part or len(part) > 200 for part in parts
-    ):
+    if not parts or not all(map(_is_file_name, parts)) or parts[-1] == _LEFT_OUT:
         return None
-    return folder.joinpath(*parts)
+    target = folder.joinpath(*parts)
+    return target if target.is_relative_to(folder) else None
+
+
+def _is_file_name(part: str) -> bool:
+    # A first part of slashes alone ("/", "//") stands for the root, and a joined path would begin anew there.
+    bad = part == ".." or "/" in part or "\0" in part or (os.name == "nt" and ":" in part)
+    return not bad and len(os.fsencode(part)) <= _LONGEST_BYTES
 
 
 def _write(source: IO[bytes], target: Path) -> None:
@@ -210,7 +235,7 @@ def _pictures_folder(file: Any, path: Path, kinds: list[str]) -> Path:
 def _tail(value: Any) -> str:
     """Return the picture's own name, to be put behind its number: persons and films are often known by it."""
     name = str(value.get("path") or "") if isinstance(value, dict) else ""
-    return re.sub(r"[^\w.-]", "_", f"-{PurePosixPath(name).name[-80:]}") if name else ""
+    return re.sub(r"[^\w.-]", "_", f"-{PurePosixPath(name).name[-60:]}") if name else ""
 
 
 def _elsewhere(value: Any, path: Path) -> bytes:
