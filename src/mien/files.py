@@ -347,12 +347,24 @@ def _short(name: str) -> str:
 def cache_folder() -> Path:
     """Return where caches lie: $MIEN_CACHE, or the platform's folder for caches of this user."""
     if chosen := os.environ.get("MIEN_CACHE"):
-        return Path(chosen).expanduser()
+        return expanded(chosen)
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches" / "mien"
     if sys.platform == "win32":
         return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "mien" / "Cache"
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mien"
+
+
+def expanded(path: str | Path) -> Path:
+    """Return a path with `~` at its beginning replaced by somebody's home folder.
+
+    A file or folder whose own name begins so (Excel's ~$faces.xlsx) is itself, and so is what names nobody's home.
+    """
+    path = Path(path)
+    try:
+        return path if os.path.lexists(path) else path.expanduser()
+    except RuntimeError:
+        return path
 
 
 def cannot_write(path: Path, error: OSError) -> OutputError:

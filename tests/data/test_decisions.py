@@ -97,6 +97,9 @@ def test_a_later_decision_replaces_an_earlier_one(data):
     file = remember(data, [about_label(dataset, *where, DROP)])
     remember(data, [about_label(dataset, *where, KEEP)])
     assert len(read_decisions(file)) == 1 and labels(data)["happy/3.png"] == "happy"
+    with file.open("a", encoding="utf-8") as stream:
+        stream.write("\n,,,,,,,,\n")  # as editors and spreadsheets leave them
+    assert len(read_decisions(file)) == 1
 
 
 def test_of_copies_one_is_dropped_or_both_are_kept(data):

@@ -662,7 +662,13 @@ def test_archives_are_read_without_unpacking_by_hand(tmp_path, write_faces, suff
 def test_an_archive_writes_nowhere_else_and_what_has_no_place_is_counted(tmp_path, write_faces, suffix):
     write_faces(tmp_path / "in", {"happy": 2, "sad": 2})
     away = str(tmp_path / "escaped.png")
-    names = ["../../escaped.png", "/tmp-absolute.png", f"/{away}", f"///{away}", f"/{away}".replace("/", "\\")]
+    names = [
+        "../../escaped.png",
+        "/tmp-absolute.png",
+        f"/{away}",
+        f"///{away}",
+        f"/{away}".replace("/", "\\"),
+    ]
     names += [f"happy/{'n' * 252}.png"]  # a byte too long
     pictures = sorted((tmp_path / "in").rglob("*.png"))
     content = {str(one.relative_to(tmp_path / "in")): one.read_bytes() for one in pictures}

@@ -507,6 +507,68 @@ def test_labels_by_pattern(photos: Path, tmp_path: Path) -> None:
     assert [face.id for face in beside.faces if face.label == "group"] == [largest.id]
 
 
+def test_a_label_that_is_no_class_is_one_line(tmp_path: Path) -> None:
+    for folder in ("no face", "calm"):
+        (tmp_path / folder).mkdir()
+    shutil.copy(HOPPER, tmp_path / "no face" / "a.jpg")
+    shutil.copy(COLLINS, tmp_path / "calm" / "b.jpg")
+    done = extract_faces(
+        [tmp_path / "no face", tmp_path / "calm"], tmp_path / "faces", label="([^/]+)/[^/]+$"
+    )
+    (problem,) = done.problems
+    assert "a.jpg is not labelled by --label: 'no face' is an answer of its own" in problem
+    again = FaceSet.open(tmp_path / "faces")
+    assert (again.problems, sorted(face.label for face in again)) == ((), ["", "calm"])
+
+
+def test_a_broken_photograph_that_is_there_twice_is_told_each_time(tmp_path: Path) -> None:
+    for name in ("a.jpg", "b.jpg", "c.jpg"):
+        (tmp_path / name).write_bytes(HOPPER.read_bytes()[:3000])
+    for _ in range(2):
+        done = extract_faces(sorted(tmp_path.glob("*.jpg")), tmp_path / "faces")
+        assert [Path(line.split(" ")[0]).name for line in done.problems] == ["a.jpg", "b.jpg", "c.jpg"]
+        assert (done.photographs, done.known) == (3, 0)
+
+
+def test_names_that_begin_with_a_tilde(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(HOPPER, "~x.jpg")
+    assert len(extract_faces("~x.jpg", "~faces").faces) == 1
+    with pytest.raises(DataError, match="no file or folder ~nobody/a.jpg"):
+        extract_faces("~nobody/a.jpg", "faces")
+
+
+def test_a_photograph_and_its_table_are_one_and_a_wrong_unit_takes_no_memory(tmp_path: Path) -> None:
+    shutil.copy(HOPPER, tmp_path / "a.jpg")
+    box = mien.load()(tmp_path / "a.jpg")[0].box
+    lines = ["path,x,y,width,height", "a.jpg," + ",".join(map(str, box)), "a.jpg,-9000,-9000,18400,18400"]
+    (tmp_path / "boxes.csv").write_text("\n".join(lines))
+    for paths in ([tmp_path / "a.jpg", tmp_path / "boxes.csv"], [tmp_path / "boxes.csv", tmp_path]):
+        done = extract_faces(paths, tmp_path / "faces")
+        assert len(done.faces) == 1 and done.photographs + done.known == 1
+    assert any(
+        "1 of its boxes lie outside of it or are far larger" in line
+        for line in extract_faces(tmp_path / "boxes.csv", tmp_path / "other").problems
+    )
+
+
+def test_an_empty_folder_is_told_wherever_it_is_named(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    done = extract_faces([HOPPER, tmp_path / "empty", HOPPER.parent], tmp_path / "faces")
+    assert [line.endswith(f"in the folder {tmp_path / 'empty'}") for line in done.problems] == [True]
+
+
+def test_a_copy_of_a_photograph_whose_name_is_no_text_is_no_renaming(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    odd = os.path.join(os.fsencode(tmp_path / "in"), b"caf\xe9.jpg")
+    shutil.copy(HOPPER, odd)
+    extract_faces([tmp_path / "in"], tmp_path / "faces")
+    shutil.copy(HOPPER, tmp_path / "in" / "copy.jpg")
+    done = extract_faces([tmp_path / "in"], tmp_path / "faces")
+    assert [face.source for face in done.faces] == ["../in/caf\\xe9.jpg"]
+    assert not any("another name" in note for note in done.notes)
+
+
 def test_wrong_input_is_one_line(photos: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "film.mp4").write_bytes(b"\0\0\0\x18ftypmp42 and nothing else")

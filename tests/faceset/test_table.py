@@ -57,6 +57,29 @@ def test_every_column_survives_writing_and_reading(tmp_path: Path) -> None:
     assert rows[0][header.index("person")] == "'=17"  # no spreadsheet runs it
 
 
+def test_columns_without_a_name_or_with_one_that_is_there_are_kept(tmp_path: Path) -> None:
+    written(tmp_path, FULL)
+    path = tmp_path / TABLE_FILE
+    header, row = path.read_text(encoding="utf-8").splitlines()
+    path.write_text(f"{header},,note,note,,Label\n{row},my remark,first,second,,mine\n", encoding="utf-8")
+    for _ in range(2):
+        (face,) = FaceSet.open(tmp_path)
+        assert face.label == FULL.label
+        assert list(face.extra.values()) == ["=17", "my remark", "first", "second", "mine"]
+        FaceSet.open(tmp_path).write()
+    named = path.read_text(encoding="utf-8").splitlines()[0].removeprefix(header)
+    assert named == f",column {header.count(',') + 2},note,note 2,label 2"
+
+
+def test_a_landmark_that_is_no_number_is_a_wrong_row(tmp_path: Path) -> None:
+    written(tmp_path, FULL)
+    path = tmp_path / TABLE_FILE
+    path.write_text(path.read_text(encoding="utf-8").replace("58", "nan"), encoding="utf-8")
+    assert "a landmark is no place" in FaceSet.open(tmp_path).problems[0]
+    with pytest.raises(DataError, match="must be places"):
+        Detection(Box(0, 0, 9, 9), 0.9, Landmarks.of([(float("nan"), 1)] * 5))
+
+
 def test_the_table_as_dicts_and_data_frame(tmp_path: Path) -> None:
     faces = written(tmp_path, FULL, FaceRow(id="aa-2", file="crops/aa-2.png"))
     first, second = faces.to_dicts()

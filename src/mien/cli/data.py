@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from mien.cli.inputs import new_folder
 from mien.data.dataset import DataConfig, Dataset
 from mien.errors import ConfigError, OutputError
-from mien.files import file_name
+from mien.files import expanded, file_name
 from mien.settings import add_settings, from_options
 from mien.terminal import ProgressBar, clock
 
@@ -203,7 +203,7 @@ def _remember(options: argparse.Namespace, dataset: Dataset, config: DataConfig)
     of_copies = "other_name" in next(rows_of(options.remember), [])
     decisions = (decisions_in_copies if of_copies else decisions_in)(dataset, options.remember)
     named = config.decisions if config.decisions != "none" else None
-    file = remember(Path(options.words[0]).expanduser(), decisions, Path(named) if named else None)
+    file = remember(expanded(options.words[0]), decisions, Path(named) if named else None)
     return f"{len(decisions)} decisions are in {file}; they count whenever these pictures are opened"
 
 

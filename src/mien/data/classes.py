@@ -14,7 +14,7 @@ from mien.data.dataset import SPLITS, RawDataset, Split, Unreadable, in_order
 from mien.data.index import JoinedPictures
 from mien.errors import DataError
 from mien.files import natural
-from mien.labels import FERPLUS, canonical, matching_place, same_letters, word_form
+from mien.labels import FERPLUS, canonical, same_letters, word_form
 
 _COPY = re.compile(r"(?i)( - copy)?( copy)?( ?\(\d+\))?$")  # what Windows and macOS add to a folder's name
 
@@ -56,12 +56,13 @@ def choose_classes(raw: RawDataset, wanted: Sequence[str]) -> RawDataset:
 
 def find_class(name: str, classes: Sequence[str]) -> int:
     """Return the place of a class by its exact name or by a spelling that means the same expression."""
-    place = matching_place(name, classes)
-    if place is None:
-        several = sum(canonical(known) == canonical(name) for known in classes) > 1
-        problem = f"several classes like {name!r}" if several else f"no class {name!r}"
-        raise DataError(f"the data has {problem}; its classes are: {', '.join(classes)}")
-    return place
+    if name in classes:
+        return list(classes).index(name)
+    alike = [place for place, known in enumerate(classes) if canonical(known) == canonical(name)]
+    if len(alike) == 1:
+        return alike[0]
+    problem = f"several classes like {name!r}" if alike else f"no class {name!r}"
+    raise DataError(f"the data has {problem}; its classes are: {', '.join(classes)}")
 
 
 def one_spelling(raw: RawDataset) -> RawDataset:

@@ -33,7 +33,7 @@ from mien.data.summary import sheet_of
 from mien.errors import ConfigError, DataError
 from mien.faceset.row import FaceRow
 from mien.faceset.table import FaceSet
-from mien.files import locked, spreadsheet_safe, whole_file
+from mien.files import expanded, locked, spreadsheet_safe, whole_file
 from mien.images.canvas import write_picture
 from mien.label import history
 from mien.label.agreement import CANNOT_TELL
@@ -129,6 +129,8 @@ def read_decisions(file: Path) -> Decisions:
         raise DataError(f"{file} is no file of decisions: it needs the columns about, action, digest")
     found = []
     for number, row in enumerate(rows, start=2):
+        if not any(map(str.strip, row)):  # as a spreadsheet or an editor leaves them
+            continue
         cells = dict(zip(header, row, strict=False))
         try:
             found.append(Decision(**{name: cells.get(name, "") for name in names}))
@@ -146,7 +148,7 @@ def decisions_for(paths: Sequence[Path], config: DataConfig) -> Decisions:
         if not file.is_file():
             raise DataError(f"there is no file of decisions {file}; leave --decisions out, or name one")
         return read_decisions(file)
-    places = [path.expanduser().absolute() for path in paths]
+    places = [expanded(path).absolute() for path in paths]
     files = dict.fromkeys(map(decisions_file, places))
     found = [one for file in files for one in read_decisions(file).by_key.values()]
     return Decisions.of([*found, *(one for path in places if is_face_set(path) for one in _answered(path))])

@@ -27,7 +27,7 @@ from mien.data.readers.unpack import is_archive, unpacked
 from mien.data.readers.words import LABEL_COLUMNS, pick_column, renamed, split_of
 from mien.data.split import carve, leaks
 from mien.errors import DataError
-from mien.files import clipped, joined_paths, plain_text
+from mien.files import clipped, expanded, joined_paths, plain_text
 from mien.images.kinds import HEAD_BYTES, VIDEO, content_kind
 from mien.images.listing import list_pictures
 
@@ -94,7 +94,7 @@ def _parts_of_one(raws: Sequence[RawDataset], paths: Sequence[Path]) -> RawDatas
 
 
 def _absolute(paths: Sequence[Path]) -> list[Path]:
-    return [path.expanduser().absolute() for path in paths]
+    return [expanded(path).absolute() for path in paths]
 
 
 def _read(path: Path, config: DataConfig, progress: Progress | None) -> RawDataset:

@@ -133,6 +133,8 @@ def checked(box: Sequence[float], score: float | None, points: Any) -> tuple[Box
     if score is not None and not 0 <= score <= 1:
         raise DataError(f"the score of a face must be from 0 to 1, got {score}")
     landmarks = points if points is None or isinstance(points, Landmarks) else Landmarks.of(points)
+    if landmarks is not None and not np.isfinite(landmarks).all():
+        raise DataError(f"the landmarks of a face must be places, got {landmarks}")
     return box if isinstance(box, Box) else Box(*box), landmarks
 
 

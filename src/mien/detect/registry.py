@@ -33,7 +33,7 @@ from mien.detect.base import (
 )
 from mien.detect.mien import METADATA_FILE, MienDetector
 from mien.errors import ConfigError, MissingExtra, ModelError
-from mien.files import cache_folder, whole_file
+from mien.files import cache_folder, expanded, whole_file
 
 # The Haar cascade.
 _CASCADE_FILE = "haarcascade_frontalface_alt2.xml"
@@ -295,7 +295,7 @@ def chosen_file(named: Path | None = None) -> Path | None:
     if named is not None:
         return named
     if chosen := os.environ.get(VARIABLE):
-        path = Path(chosen).expanduser()
+        path = expanded(chosen)
         if not path.is_file():
             raise ModelError(f"{VARIABLE} names {path}, and there is no such file; correct it or unset it")
         return path

@@ -29,10 +29,11 @@ from mien.faceset.films import FilmReport, SearchLog, content_of_film, film_face
 from mien.faceset.row import DUPLICATE, SET_ASIDE, SHOWN, FaceRow, content_key
 from mien.faceset.settings import FacesConfig
 from mien.faceset.sources import Entry, Ledger, Source, find_sources, search_key, shared_groups
-from mien.faceset.table import TABLE_FILE, FaceSet
-from mien.files import check_replaceable, locked, plain_text
+from mien.faceset.table import TABLE_FILE, FaceSet, source_file
+from mien.files import check_replaceable, expanded, locked, plain_text
 from mien.images.decode import read_bytes
 from mien.images.prefetch import Picture, process_many
+from mien.label.store import class_name
 from mien.settings import from_mapping
 from mien.terminal import OnStage
 
@@ -83,7 +84,7 @@ def extract_faces(
     if config is not None and settings:
         raise ConfigError(f"give config or settings by name, not both (got {', '.join(settings)})")
     chosen = config or from_mapping(FacesConfig, settings, "mien.faces")
-    folder = Path(to).expanduser()
+    folder = expanded(to)
     if isinstance(detector, str):
         detector = open_detector(detector, None if detector_file is None else Path(detector_file))
     check_replaceable(folder, "a face set", TABLE_FILE)
@@ -190,6 +191,7 @@ class _Run:
         for line in self.faces.problems:
             self.problem(line)
         self._groups: Mapping[str, str] = {}
+        self._unreadable: dict[str, str] = {}  # contents, to the first photograph that has it
         self._judged_anew()
         self.copies = Copies(self.faces)
 
@@ -248,6 +250,11 @@ class _Run:
 
     def _take(self, file: _Photo, answer: _Answer) -> None:
         source = file.source
+        if isinstance(answer.error, _SeenError) and answer.error.content in self._unreadable:
+            first = self._unreadable[answer.error.content]
+            answer = _Answer(
+                error=ImageError(f"{source.title} is the same file as {first}, which cannot be used")
+            )
         if isinstance(answer.error, _SeenError):
             self._counts["known"] += 1
             if answer.error.content:
@@ -257,12 +264,16 @@ class _Run:
         if answer.error:
             self.problem(str(answer.error))
             self._enter(file.seen, "", problem=str(answer.error))
+            if file.content_key:
+                self.ledger.forget(file.content_key, file.seen.search)
+                self._unreadable[file.content_key] = source.title
             return
         if answer.warning:
             self._notes.append(answer.warning)
         if answer.outside:
             self.problem(
-                f"{source.title}: {answer.outside} of its boxes lie outside of it; is it the picture of the table?"
+                f"{source.title}: {answer.outside} of its boxes lie outside of it or are far larger; is it the picture "
+                "of the table?"
             )
         self._counts["without"] += not answer.found
         self._enter(file.seen, file.content_key, self._added(answer.faces))
@@ -370,7 +381,13 @@ class _Run:
         """Give faces the labels that --label finds in the paths of their sources, where nobody labelled them."""
         if self._config.label is None:
             return
-        labels = {source.name: _matched(self._config.label, source) for source in sources}
+        labels = {}
+        for source in sources:
+            text = _matched(self._config.label, source)
+            try:
+                labels[source.name] = class_name(text) if text else ""
+            except ConfigError as error:
+                self.problem(f"{source.title} is not labelled by --label: {error}")
         self._counts["unlabelled"] += sum(not label for label in labels.values())
         faces = sorted(self.faces, key=lambda face: face.box.width * face.box.height if face.box else 0.0)
         largest = {face.source: face.id for face in faces}
@@ -407,7 +424,11 @@ class _Run:
         source = seen.source
         other = self.ledger.of_content(content)
         self._enter(seen, content)
-        if other is None or other.source == source.name or (self.faces.folder / other.source).exists():
+        if (
+            other is None
+            or other.source == source.name
+            or source_file(self.faces.folder, other.source).exists()
+        ):
             return
         self._counts["renamed"] += 1
         self.ledger.rename(other, source.name)
@@ -487,10 +508,10 @@ def _matched(pattern: str, source: Source) -> str:
 
 
 def _is_inside(box: Box, picture: Pixels) -> bool:
-    """Say whether the middle of a box lies in a picture."""
+    """Say whether the middle of a box lies in a picture, and it is not far larger, as one in a wrong unit is."""
     x, y = box.x + box.width / 2, box.y + box.height / 2
     height, width = picture.shape[:2]
-    return bool(0 <= x < width and 0 <= y < height)
+    return bool(0 <= x < width and 0 <= y < height and max(box.width, box.height) <= 2 * max(width, height))
 
 
 def _match(box: Box, time_s: float | None, faces: Sequence[FaceRow], within_s: float = 0.0) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
-from mien.detect.base import Box, Detection, Landmarks, Point, scaled
+from mien.detect.base import Box, Detection, Landmarks, Point, scaled, square
 from mien.errors import DataError
 from mien.files import FORMULA, clipped, spreadsheet_safe
 from mien.label.agreement import CANNOT_TELL, NO_FACE, Agreed
@@ -119,6 +119,10 @@ class FaceRow:
             raise DataError(f"score is {self.score}; it must be from 0 to 1")
         if self.box is not None and not (all(map(math.isfinite, self.box)) and min(self.box[2:]) > 0):
             raise DataError(f"the box is {tuple(self.box)}; width and height must be above 0")
+        if self.landmarks is not None and not all(
+            math.isfinite(value) for point in self.landmarks for value in point
+        ):
+            raise DataError("a landmark is no place; its x and y must be numbers")
 
     @property
     def is_labelled(self) -> bool:
@@ -141,9 +145,7 @@ class FaceRow:
         """
         if self.box is None or self.margin is None:
             return Detection(Box(0.0, 0.0, float(side_px), float(side_px)), self.score, None, whole=True)
-        x, y, width, height = self.box
-        side = max(1, round(self.margin * max(width, height)))  # as mien.detect.base.square has it
-        left, top = round(x + (width - side) / 2), round(y + (height - side) / 2)
+        left, top, side = square(self.box, self.margin)
         scale = side_px / side
         found = Detection(self.box, self.score, self.landmarks)
         return scaled(found, scale, -left * scale, -top * scale)

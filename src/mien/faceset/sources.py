@@ -17,7 +17,7 @@ from mien.faceset.from_table import is_faces_table, read_faces_table
 from mien.faceset.row import content_key
 from mien.faceset.settings import FacesConfig
 from mien.faceset.table import TABLE_FILE
-from mien.files import plain_text, spreadsheet_safe, whole_file
+from mien.files import expanded, plain_text, spreadsheet_safe, whole_file
 from mien.images.kinds import PICTURE_SUFFIXES, VIDEO, VIDEO_SUFFIXES
 from mien.images.listing import list_pictures, no_picture, passed_over_note
 
@@ -42,6 +42,11 @@ class Source:
     frames: Frames | None = None
 
     @property
+    def is_told(self) -> bool:
+        """Whether a table says where its faces are."""
+        return self.faces is not None or self.frames is not None
+
+    @property
     def title(self) -> str:
         """What messages call it."""
         return plain_text(str(self.path))
@@ -49,7 +54,10 @@ class Source:
 
 @dataclass
 class Sources:
-    """Each photograph and film once. problems: a line for each path that names none. notes: what was passed over."""
+    """Each photograph and film once, or once a table that has its faces.
+
+    problems: a line for each path that names none. notes: what was passed over.
+    """
 
     photos: list[Source] = field(default_factory=list)
     films: list[Source] = field(default_factory=list)
@@ -65,15 +73,12 @@ def find_sources(paths: Sequence[str | Path], folder: Path, config: FacesConfig)
     """
     found = Sources()
     passed_over: Counter[str] = Counter()
-    seen: set[str] = set()
 
     def add(path: Path, *, film: bool) -> None:
-        if (real := os.path.realpath(path)) not in seen:
-            seen.add(real)
-            (found.films if film else found.photos).append(Source(path, source_name(path, folder), film))
+        (found.films if film else found.photos).append(Source(path, source_name(path, folder), film))
 
     for word in map(str, paths):
-        named = list(_named(Path(word).expanduser()))
+        named = list(_named(expanded(word)))
         if not named:
             found.problems.append(
                 f"there is no file or folder {plain_text(word)}; name photographs, films, folders or tables"
@@ -84,10 +89,9 @@ def find_sources(paths: Sequence[str | Path], folder: Path, config: FacesConfig)
                     f"{plain_text(str(path))} is a face set already; name the photographs and films"
                 )
             elif path.is_dir():
-                before = len(seen)
-                kinds = _below(path, add)
+                count, kinds = _below(path, add)
                 passed_over.update(kinds)
-                if len(seen) == before and not found.photos and not found.films:
+                if not count:
                     found.problems.append(
                         f"there is no photograph or film in the folder {plain_text(str(path))}"
                     )
@@ -99,9 +103,22 @@ def find_sources(paths: Sequence[str | Path], folder: Path, config: FacesConfig)
                     passed_over[kind] += 1
                 else:
                     add(path, film=kind == VIDEO)
+    found.photos[:] = _once(found.photos)
+    found.films[:] = _once(found.films)
     if note := passed_over_note(passed_over).replace("as no pictures", "as neither photographs nor films"):
         found.notes.append(note)
     return found
+
+
+def _once(sources: Sequence[Source]) -> list[Source]:
+    """Leave out sources that are named again; where a table has the faces of a photograph or film, the table wins."""
+    told = {os.path.realpath(one.path) for one in sources if one.is_told}
+    rest = {os.path.realpath(one.path): one for one in reversed(sources) if not one.is_told}
+    return [
+        one
+        for one in sources
+        if one.is_told or ((place := os.path.realpath(one.path)) not in told and rest[place] is one)
+    ]
 
 
 def _named(path: Path) -> Iterator[Path]:
@@ -111,7 +128,8 @@ def _named(path: Path) -> Iterator[Path]:
         yield from map(Path, sorted(glob.glob(str(path), recursive=True)))  # noqa: PTH207 - takes absolute patterns
 
 
-def _below(folder: Path, add: _Add) -> Counter[str]:
+def _below(folder: Path, add: _Add) -> tuple[int, Counter[str]]:
+    """Add what lies below a folder; return how many photographs and films, and what was passed over, by kind."""
     kinds: Counter[str] = Counter()
 
     def is_face_set(below: Path) -> bool:
@@ -125,7 +143,7 @@ def _below(folder: Path, add: _Add) -> Counter[str]:
     for path in listing.videos:
         add(path, film=True)
     kinds.update({kind: count for kind, count in listing.passed_over.items() if kind != VIDEO})
-    return +kinds
+    return len(listing.pictures) + len(listing.videos), +kinds
 
 
 def _take_table(path: Path, folder: Path, config: FacesConfig, found: Sources) -> None:
@@ -258,6 +276,10 @@ class Ledger:
     def expect(self, content: str, search: str) -> None:
         """Take a content for known while it is still being looked at."""
         self._contents.add((content, search))
+
+    def forget(self, content: str, search: str) -> None:
+        """Take back `expect`: looking at it failed."""
+        self._contents.discard((content, search))
 
     def put(self, entry: Entry) -> None:
         self._entries[entry.source] = entry

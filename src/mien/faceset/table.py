@@ -37,6 +37,7 @@ from mien.faceset.row import (
 from mien.files import (
     cannot_write,
     clipped,
+    expanded,
     locked,
     spreadsheet_safe,
     whole_file,
@@ -80,7 +81,7 @@ class FaceSet:
         folder: with `faces.csv` in it; or that file. create: an empty set where there is no table yet. Raises
         DataError, in one line, where there is none, or it is no such table at all.
         """
-        folder = Path(folder).expanduser()
+        folder = expanded(folder)
         if folder.name == TABLE_FILE and not folder.is_dir():
             folder = folder.parent
         opened = cls(folder)
@@ -146,12 +147,7 @@ class FaceSet:
         """Return where the photograph or film was, whether it is there still or not; None where the table has none."""
         if not face.source:
             return None
-        path = self.folder / face.source
-        # Bytes of a name that are no text: see `sources.source_name`.
-        if "\\x" in face.source and not path.exists():
-            name = _ESCAPED_BYTE.sub(lambda byte: bytes.fromhex(byte[1].decode()), face.source.encode())
-            path = self.folder / os.fsdecode(name)
-        return path
+        return source_file(self.folder, face.source)
 
     def add(self, rows: Iterable[FaceRow]) -> int:
         """Add faces, and return how many were new. One whose id is there already stays as it is, labels and all."""
@@ -306,13 +302,13 @@ def _parsed(path: Path, file: TextIO, first: str) -> _Table:
     delimiter = "," if "," in first else ";" if ";" in first else "\t" if "\t" in first else ","
     rows = csv.reader(file, delimiter=delimiter)
     header = [name.strip() for name in next(rows, [])]
-    names = [name.lower() if name.lower() in NAMES else name for name in header]
+    names = _column_names(header)
     if missing := [name for name in NEEDED if name not in names]:
         raise DataError(
             f"{path} is no table of a face set: its first line has no column {missing[0]!r} (it has "
             f"{clipped(', '.join(header)) or 'nothing'}); mien faces {path} --to DIR makes a face set of other tables"
         )
-    table = _Table(extra=[name for name in names if name and name not in NAMES])
+    table = _Table(extra=[name for name in names if name not in NAMES])
     number_of: Callable[[str], float] = decimal_comma if delimiter == ";" else float
     ids: dict[str, int] = {}
     for number, cells in enumerate(rows, start=2):
@@ -334,7 +330,32 @@ def _parsed(path: Path, file: TextIO, first: str) -> _Table:
             continue
         ids[row.id] = number
         table.faces.append(row)
+    empty = {name for name, given in zip(names, header, strict=True) if not given}
+    empty.difference_update(*(face.extra for face in table.faces), *(cells for cells, _ in table.unread))
+    table.extra = [name for name in table.extra if name not in empty]
     return table
+
+
+def _column_names(header: Sequence[str]) -> list[str]:
+    """Return a name for each column, none twice: ours in small letters, "column 7" for none, "note 2" for another."""
+    names: list[str] = []
+    for place, given in enumerate(header, start=1):
+        plain = given.lower() if given.lower() in NAMES else given or f"column {place}"
+        name, count = plain, 1
+        while name in names:
+            count += 1
+            name = f"{plain} {count}"
+        names.append(name)
+    return names
+
+
+def source_file(folder: Path, source: str) -> Path:
+    """Return where a source is that a face set's tables name: `sources.source_name`, undone."""
+    path = folder / source
+    if "\\x" in source and not path.exists():  # bytes of a name that are no text
+        name = _ESCAPED_BYTE.sub(lambda byte: bytes.fromhex(byte[1].decode()), source.encode())
+        path = folder / os.fsdecode(name)
+    return path
 
 
 def stamp_of(path: Path) -> tuple[int, int, int]:

@@ -45,7 +45,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
 from mien.errors import ConfigError, need
-from mien.files import cannot_write, clipped, lock_file
+from mien.files import cannot_write, clipped, expanded, lock_file
 from mien.serve.auth import LIMITS, Key
 from mien.serve.problems import ApiError
 
@@ -351,7 +351,7 @@ def _is_free(path: Path) -> bool:
 
 def _url(address: str) -> URL:
     if "://" not in address:
-        return URL.create("sqlite", database=str(Path(address).expanduser().absolute()))
+        return URL.create("sqlite", database=str(expanded(address).absolute()))
     try:
         url = make_url(address)
     except (ArgumentError, ValueError):

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from mien.data.readers import words
 from mien.errors import DataError
-from mien.files import clipped, plain_text
+from mien.files import clipped, expanded, plain_text
 from mien.images.listing import folder_entries, ignored_folder, is_folder, list_pictures
 
 _SUFFIXES = (".jpg", ".png", ".jpeg")  # tried where a table's names have none
@@ -42,7 +42,7 @@ class _Search:
 
     def __init__(self, table: Path, cells: Sequence[str], root: str | None, split: str | None) -> None:
         self._path, self._cells, self._own_split = table, cells, split
-        self._base = Path(root).expanduser() if root else table.parent
+        self._base = expanded(root) if root else table.parent
         self._root_given = bool(root)
 
     def found(self) -> tuple[_Base | _ByName, list[str]]:
