@@ -252,6 +252,45 @@ def test_damaged_marks_are_named(pictures: Path) -> None:
     )
     with pytest.raises(DataError, match=r"a\.xml image 0\.png mark 1 has no box; export it again"):
         open_dataset(pictures)
+    (pictures / "a.xml").unlink()
+    coco = {"images": [{"id": 1}], "annotations": [], "categories": []}
+    for name, value in {
+        "has a category or picture without id and name": coco,
+        "annotation 1 is damaged": {"images": [], "annotations": ["a"], "categories": []},
+    }.items():
+        write(pictures / "coco.json", value)
+        with pytest.raises(DataError, match=name):
+            open_dataset(pictures)
+
+
+FRAME = {"rectanglelabels": ["happy"], "x": 1, "y": 2, "width": 3}
+DAMAGED = {
+    "Label Studio, a rectangle without height": [
+        {"data": {"image": "0.png"}, "annotations": [{"result": [{"value": FRAME}]}]}
+    ],
+    "VIA, no region": {"0.png9": {"filename": "0.png", "regions": [None]}},
+    "VIA, half a circle": {
+        "0.png9": {"filename": "0.png", "regions": [{"shape_attributes": {"cx": 1, "r": 2}}]}
+    },
+}
+
+
+@pytest.mark.parametrize("value", DAMAGED.values(), ids=DAMAGED.keys())
+def test_a_damaged_export_is_named_and_does_not_hinder_folders_beside_it(
+    tmp_path: Path, write_faces, value: object
+) -> None:
+    write_faces(tmp_path, {"happy": 3, "sad": 3})
+    write(tmp_path / "project.json", value)
+    assert open_dataset(tmp_path).classes == ("happy", "sad")
+    with pytest.raises(DataError, match=r"project\.json: a mark that an annotation tool exported is damaged"):
+        open_dataset(tmp_path / "project.json")
+
+
+def test_other_files_beside_pictures_are_no_marks(tmp_path: Path, write_faces) -> None:
+    write_faces(tmp_path, {"happy": 3, "sad": 3})
+    write(tmp_path / "happy" / "0.json", {"flags": ["a"], "shapes": [], "imagePath": "0.png"})
+    (tmp_path / "happy" / "0.txt").write_text("3 1.2.3 4 5 6\n")
+    assert open_dataset(tmp_path).classes == ("happy", "sad")
 
 
 def test_y_beside_x_is_a_place_and_no_label(pictures: Path) -> None:

@@ -80,6 +80,16 @@ def test_folders_that_would_be_one(tmp_path, write_faces):
         convert.to_folders(dataset, tmp_path / "out")
 
 
+def test_names_of_soft_labels_stay_as_they_are(tmp_path, write_faces):
+    write_faces(tmp_path, {"pictures": 4})
+    rows = "".join(f"pictures/{n}.png,0.{n + 1},0.5\n" for n in range(4))
+    (tmp_path / "soft.csv").write_text("path,p_Very Happy,P_Half-Sad\n" + rows)
+    dataset = open_dataset(tmp_path / "soft.csv")
+    assert dataset.classes == ("Half-Sad", "Very Happy")
+    convert.to_table(dataset, tmp_path / "out")
+    assert open_dataset(tmp_path / "out").classes == dataset.classes
+
+
 def test_nothing_is_overwritten(source, tmp_path):
     dataset = open_dataset(source)
     for write, target in ((convert.to_folders, source), (convert.to_table, source)):

@@ -604,9 +604,9 @@ BOXED = {
         f"{n}.xml": "<annotation><filename>{}.png</filename>{}</annotation>".format(
             n,
             "".join(
-                f"<object><name>{label}</name><bndbox><xmin>{box[0]}</xmin><ymin>{box[1]}</ymin><xmax>{box[2]}</xmax>"
-                f"<ymax>{box[3]}</ymax></bndbox></object>"
-                for label, box in faces
+                f"<object><name>{label}</name><bndbox><xmin>{left + 1}</xmin><ymin>{top + 1}</ymin>"
+                f"<xmax>{right}</xmax><ymax>{bottom}</ymax></bndbox></object>"
+                for label, (left, top, right, bottom) in faces
             ),
         )
         for n, faces in enumerate([

@@ -784,6 +784,19 @@ def test_what_excel_saves_is_read(pictures):
     train = dataset.splits["train"]
     assert said(dataset, "read from the sheet 'answers' of 2") and dataset.classes == ("calm", "glad")
     assert train.labels.tolist() == [0, 1] * 4 and list(train.groups or ()) == ["0"] * 4 + ["1"] * 4
+    whole = (pictures / "answers.xlsx").read_bytes()
+    random = np.random.default_rng(0)
+    said_so = 0
+    for _ in range(60):
+        damaged = bytearray(whole)
+        for place in random.integers(0, len(whole), 3):
+            damaged[place] ^= 0x55
+        (pictures / "answers.xlsx").write_bytes(damaged)
+        try:
+            open_dataset(pictures / "answers.xlsx", carve_validation=False)
+        except DataError:
+            said_so += 1
+    assert said_so > 10
     (pictures / "answers.xlsx").write_bytes(b"PK no workbook")
     with pytest.raises(
         DataError, match=r"is no Excel file that can be read .*; save it again, or as CSV UTF-8"

@@ -10,12 +10,23 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from mien.errors import DataError
+
 Row = dict[str, object]
 _VIA_CSV = ("filename", "file_attributes", "region_shape_attributes", "region_attributes")
 
 
 def exported_rows(value: object) -> list[Row] | None:
-    """Return the rows of a JSON file of one of these tools; None for any other."""
+    """Return the rows of a JSON file of one of these tools; None for any other. DataError where one is damaged."""
+    try:
+        return _exported(value)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            f"a mark that an annotation tool exported is damaged ({error!r}); export it again"
+        ) from error
+
+
+def _exported(value: object) -> list[Row] | None:
     if isinstance(value, list) and value and all(map(_is_task, value)):
         return _marked_ones(row for task in value for row in _of_task(task))
     if isinstance(value, dict):
@@ -38,7 +49,10 @@ def via_rows(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[Row] 
         except (ValueError, IndexError, RecursionError):
             return None
         regions = [{"shape_attributes": shape, "region_attributes": region}] if shape else []
-        found += _of_via({"filename": name, "file_attributes": about, "regions": regions})
+        try:
+            found += _of_via({"filename": name, "file_attributes": about, "regions": regions})
+        except (AttributeError, KeyError, TypeError, ValueError):
+            return None
     return _marked_ones(found)
 
 

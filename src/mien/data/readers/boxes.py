@@ -29,7 +29,7 @@ from mien.images.headers import read_header
 
 _MOST_BYTES = 1_000_000_000  # of a COCO file
 _TRIED = 20  # files that are looked at to know the form
-_YOLO_LINE = re.compile(r"\d+(\s+-?[\d.]+(e-?\d+)?){4,}\s*", re.IGNORECASE)
+_YOLO_LINE = re.compile(r"\d+(\s+-?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?){4,}\s*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -123,9 +123,14 @@ def _coco(root: Path, pictures: Sequence[Path], others: Sequence[Path]) -> list[
         if file.suffix.lower() != ".json" or not (told := _coco_file(file)):
             continue
         found = True
-        names = {one["id"]: str(one["name"]) for one in told["categories"]}
         places = _by_name(pictures)
-        images = {one["id"]: str(one["file_name"]) for one in told["images"]}
+        try:
+            names = {one["id"]: str(one["name"]) for one in told["categories"]}
+            images = {one["id"]: str(one["file_name"]) for one in told["images"]}
+        except (KeyError, TypeError) as error:
+            raise DataError(
+                f"{shown_below(file, root)} has a category or picture without id and name ({error!r}); export it again"
+            ) from error
         for number, one in enumerate(told["annotations"], start=1):
             try:
                 box = None
@@ -133,7 +138,7 @@ def _coco(root: Path, pictures: Sequence[Path], others: Sequence[Path]) -> list[
                     left, top, width, height = map(float, given)
                     box = _box(left, top, left + width, top + height)
                 name, label = images[one["image_id"]], names[one["category_id"]]
-            except (KeyError, TypeError, ValueError) as error:
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
                 raise DataError(
                     f"{shown_below(file, root)} annotation {number} is damaged ({error!r}); export it again"
                 ) from error
@@ -191,7 +196,8 @@ def _voc(root: Path, pictures: Sequence[Path], others: Sequence[Path]) -> list[_
         for number, one in enumerate(told.iter("object"), start=1):
             corners = [one.findtext(f"bndbox/{side}") or "" for side in ("xmin", "ymin", "xmax", "ymax")]
             try:
-                box = _box(*map(float, corners))
+                left, top, right, bottom = map(float, corners)
+                box = _box(max(left - 1, 0), max(top - 1, 0), right, bottom)
             except ValueError as error:
                 raise DataError(
                     f"{shown_below(file, root)} object {number} has no box of four numbers; export it again"
@@ -268,7 +274,8 @@ def _labelme(root: Path, pictures: Sequence[Path], others: Sequence[Path]) -> li
             continue
         name = PureWindowsPath(str(told.get("imagePath"))).name
         picture = _nearest(places.get(name), file) or file.parent / name
-        flags = [flag for flag, is_set in (told.get("flags") or {}).items() if is_set]
+        given = told.get("flags")
+        flags = [flag for flag, is_set in given.items() if is_set] if isinstance(given, dict) else []
         if not told["shapes"] and len(flags) == 1:
             marked.append(_Marked(picture, plain_text(flags[0]), None))
         for number, one in enumerate(told["shapes"], start=1):
@@ -279,7 +286,7 @@ def _labelme(root: Path, pictures: Sequence[Path], others: Sequence[Path]) -> li
                     around = math.dist((x, y), on)
                     points = [(x - around, y - around), (x + around, y + around)]
                 marked.append(_Marked(picture, plain_text(str(one["label"]).strip()), _of_points(points)))
-            except (KeyError, TypeError, ValueError) as error:
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
                 raise DataError(
                     f"{shown_below(file, root)} shape {number} has no label and points; mend or delete it"
                 ) from error

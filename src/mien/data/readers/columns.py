@@ -173,7 +173,7 @@ def share_columns(source: str, header: Sequence[str], label: int | None) -> dict
     named = [(place, words.plain_column(name)) for place, name in enumerate(header)]
     for prefix in _SHARE_PREFIXES:
         shares = {
-            name.removeprefix(prefix): place
+            header[place].strip()[len(prefix) :]: place  # the class's own name, as it is written
             for place, name in named
             if name.startswith(prefix) and name != prefix
         }

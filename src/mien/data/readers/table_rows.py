@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import re
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from functools import lru_cache
 from itertools import chain, islice, tee
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 from mien.data.readers import words
 from mien.data.readers.annotators import exported_rows, via_rows
@@ -24,6 +27,19 @@ from mien.images.listing import folder_entries, is_folder
 _JSON_LINES = (".jsonl", ".ndjson")
 _EXCEL = (".xlsx", ".xlsm")
 _TITLE_ROWS = 20  # looked at for a table's header
+_EXCEL_DAMAGE = (
+    OSError,
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    NotImplementedError,  # of zipfile, for a way of packing that is none
+    ElementTree.ParseError,
+    AttributeError,
+    IndexError,
+    KeyError,
+    TypeError,
+    ValueError,
+)
 _LARGEST = 1_000_000_000  # bytes of a JSON file or of a workbook unpacked: both are read whole
 
 
@@ -203,7 +219,11 @@ def _json_rows(path: Path) -> Iterator[list[str]]:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path.name} is no JSON ({clipped(str(error))}); write it again") from error
-    if (objects := _objects_in(value, path.name)) is not None:
+    try:
+        objects = _objects_in(value, path.name)
+    except DataError as error:
+        raise DataError(f"{path.name}: {error}") from error
+    if objects is not None:
         yield from _of_objects(lambda: iter(objects))
     elif isinstance(value, list) and value and all(map(_is_list_of_texts, value)):
         yield from _with_names(iter(value), path, None)
@@ -291,31 +311,28 @@ def _excel_rows(path: Path, notes: list[str] | None) -> Iterator[list[str]]:
         with zipfile.ZipFile(path) as stored:
             if sum(member.file_size for member in stored.infolist()) > _LARGEST:
                 raise DataError(f"{path} unpacks to more than {_LARGEST / 1e9:.0f} GB; save it as CSV")
-        book = openpyxl.load_workbook(path, read_only=True, data_only=True)
-    except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
+        with closing(openpyxl.load_workbook(path, read_only=True, data_only=True)) as book:
+            yield from _of_sheets(book, path, notes)
+    except _EXCEL_DAMAGE as error:  # sheets are read while their rows are asked for
         if isinstance(error, DataError):
             raise
         raise DataError(
             f"{path} is no Excel file that can be read ({clipped(str(error))}); save it again, or as CSV UTF-8"
         ) from error
-    try:
-        found = [
-            (sheet, row) for sheet in book.worksheets if (row := _header_row(sheet, path.name)) is not None
-        ]
-        splits = [words.split_of(sheet.title) for sheet, _ in found]
-        if len(set(splits)) > 1 and None not in splits:
-            yield from _of_splits(found, splits, notes)
-            return
-        for sheet, row in (
-            found[:1] or [(sheet, 0) for sheet in book.worksheets if next(_cells(sheet), None)][:1]
-        ):
-            if notes is not None and len(book.sheetnames) > 1:
-                rest = ", ".join(repr(clipped(other.title)) for other, _ in found[1:])
-                also = f"; not read, though of pictures and labels, too: {rest}" if rest else ""
-                notes.append(f"read from the sheet {clipped(sheet.title)!r} of {len(book.sheetnames)}{also}")
-            yield from _cells(sheet, row)
-    finally:
-        book.close()
+
+
+def _of_sheets(book: Any, path: Path, notes: list[str] | None) -> Iterator[list[str]]:
+    found = [(sheet, row) for sheet in book.worksheets if (row := _header_row(sheet, path.name)) is not None]
+    splits = [words.split_of(sheet.title) for sheet, _ in found]
+    if len(set(splits)) > 1 and None not in splits:
+        yield from _of_splits(found, splits, notes)
+        return
+    for sheet, row in found[:1] or [(sheet, 0) for sheet in book.worksheets if next(_cells(sheet), None)][:1]:
+        if notes is not None and len(book.sheetnames) > 1:
+            rest = ", ".join(repr(clipped(other.title)) for other, _ in found[1:])
+            also = f"; not read, though of pictures and labels, too: {rest}" if rest else ""
+            notes.append(f"read from the sheet {clipped(sheet.title)!r} of {len(book.sheetnames)}{also}")
+        yield from _cells(sheet, row)
 
 
 def _of_splits(
