@@ -14,6 +14,7 @@ import tarfile
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
@@ -386,6 +387,14 @@ def test_every_picture_once_whatever_names_it(here: Path) -> None:
     Path("latin.csv").write_text("path\nä.jpg\n", encoding="latin-1")
     with pytest.raises(DataError, match=r"latin\.csv: .*invalid UTF8 data; save it as UTF-8 \(in Excel"):
         shards(here, "latin.csv")
+    Path("twice.csv").write_text("path,path\na.jpg,b.jpg\n", encoding="utf-8")
+    with pytest.raises(
+        DataError, match=r"twice\.csv has several columns 'path'; give each a name of its own"
+    ):
+        shards(here, "twice.csv")
+    Path("films.csv").write_text("path\nphotos/a/1.jpg\nfilm.mp4\n", encoding="utf-8")
+    found = write_plan(here / "plan.parquet", ["films.csv"], Storage(here), size=4, videos=False)
+    assert (found.pictures, found.videos, dict(found.passed_over)) == (1, 0, {"video": 1})
     Path("empty.csv").touch()
     with pytest.raises(DataError, match=r"the table empty\.csv is empty"):
         shards(here, "empty.csv")
@@ -402,6 +411,15 @@ def test_every_picture_once_whatever_names_it(here: Path) -> None:
     assert (found.pictures, found.shards, found.named_twice) == (8, 2, 5)
     assert dict(found.passed_over) == {"text": 2}
     assert found.problems == ["no picture, table or tar file matches none/*.jpg"]
+
+
+def test_actors_that_start_at_once_leave_one_model(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MIEN_CACHE", str(here / "cache"))
+    given = job(here)
+    with ThreadPoolExecutor(4) as pool:
+        opened = list(pool.map(lambda _: Worker().open(given), range(4)))
+    assert len(opened) == 4
+    assert [one.name for one in (here / "cache" / "batch").iterdir()] == [given.digest]
 
 
 def test_other_file_systems(here: Path) -> None:

@@ -99,7 +99,7 @@ def test_a_token_is_asked_for(start: Start) -> None:
 @pytest.mark.slow
 def test_an_allowed_origin_may_ask(start: Start) -> None:
     page = "https://page.example"
-    with start("--allow-origin", page, "--allow-host", "faces.example") as server:
+    with start("--allow-origin", "https://Page.example", "--allow-host", "Faces.example:8000") as server:
         asked = {"Origin": page, "Access-Control-Request-Method": "POST"}
         answer = server.ask("OPTIONS", "/v1/analyze", **asked)
         assert (answer.status, answer.headers["access-control-allow-origin"]) == (200, page)

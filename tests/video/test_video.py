@@ -223,9 +223,11 @@ def test_frames_are_searched_small_and_boxes_are_not(tmp_path: Path, analyzer: A
 
 
 def test_a_stride_lasts_a_fifteenth_of_a_second() -> None:
-    counts = [VideoSettings().stride_at(fps) for fps in (1, 10, 24, 25, 29.97, 60, 120)]
+    counts = [VideoSettings().stride_at(fps, (1920, 1080)) for fps in (1, 10, 24, 25, 29.97, 60, 120)]
     assert counts == [1, 1, 2, 2, 2, 4, 8]
-    assert VideoSettings(stride=5).stride_at(30) == 5
+    assert VideoSettings(stride=5).stride_at(30, (3840, 2160)) == 5
+    assert VideoSettings(stride=500).stride_at(30, (640, 360)) == 388  # a GB of frames
+    assert VideoSettings(stride=500).stride_at(30, (30000, 30000)) == 1
 
 
 def test_smoothing_can_be_switched_off(tmp_path: Path, analyzer: Analyzer) -> None:
@@ -292,7 +294,14 @@ def test_threads_pass_errors_on_and_end() -> None:
 
 @pytest.mark.parametrize(
     ("fps", "rate"),
-    [(30000 / 1001, Fraction(30000, 1001)), (25, 25), (10, 30), (15.25, Fraction(61, 2)), (120, 60), (1, 24)],
+    [
+        *(
+            (30000 / 1001, Fraction(30000, 1001)),
+            (24000 / 1001, Fraction(24000, 1001)),
+            (60.02, Fraction(3001, 50)),
+        ),
+        *((25, 25), (10, 30), (15.25, Fraction(61, 2)), (120, 60), (1, 24)),
+    ],
 )
 def test_the_rate_that_is_written(fps: float, rate: Fraction) -> None:
     assert constant_rate(fps) == rate

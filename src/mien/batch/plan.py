@@ -120,10 +120,12 @@ def write_plan(
                 elif low.endswith(_TABLES):
                     listed.tables[name] = table_mark(name, storage)
                     for item in _rows_of_table(name, source, storage, column, size):
-                        if item.kind == PICTURE and item.file.lower().endswith(VIDEO_SUFFIXES):
+                        if item.kind != PICTURE or not item.file.lower().endswith(VIDEO_SUFFIXES):
+                            plan.add(item)
+                        elif videos:
                             films.append(item._replace(kind=VIDEO))
                         else:
-                            plan.add(item)
+                            listed.passed_over[VIDEO] += 1
                 else:
                     plan.add(Item(PICTURE, source, name))
             if plan.items + len(films) == before:
@@ -425,6 +427,8 @@ def picture_column(schema: Any, table: str, column: str | None) -> PictureColumn
     by_words = words.pick_column(names, words.PATH_COLUMNS)
     paths = [names[by_words]] if by_words is not None else []
     for name in [column] if column else [*(n for n in names if n.lower() in _BYTES_COLUMNS), *paths]:
+        if names.count(name) > 1:
+            raise DataError(f"{table} has several columns {name!r}; give each a name of its own")
         kind = str(schema.field(name).type)
         if kind in ("binary", "large_binary") or kind.startswith("fixed_size_binary"):
             return PictureColumn(name, "")

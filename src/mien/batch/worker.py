@@ -6,12 +6,13 @@ What travels is names, the bytes of the model, and finished tables: never a deco
 from __future__ import annotations
 
 import os
+import shutil
 import tarfile
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -136,8 +137,10 @@ def _opened(job: Job) -> Analyzer:
         for name, content in job.files.items():
             (made / name).parent.mkdir(exist_ok=True)
             (made / name).write_bytes(content)
-        with suppress(OSError):  # another actor of this machine was first
+        try:
             made.rename(place)
+        except OSError:  # another actor of this machine was first
+            shutil.rmtree(made, ignore_errors=True)
     options = dict(job.options)
     for name in ("model", "detector_file"):
         if options.get(name):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from mien.data.index import FilePictures, Fingerprints, JoinedPictures, fingerpr
 from mien.detect.base import Box, Detection, Detector, align
 from mien.errors import DataError
 from mien.faceset.row import FaceRow, content_key
+from mien.images.decode import workers
 
 F = TypeVar("F", Detection, FaceRow)
 
@@ -94,7 +94,7 @@ def file_keys(pictures: Pictures) -> list[str]:
         return _of_each(pictures, file_keys)
     if not isinstance(pictures, FilePictures):
         return [""] * len(pictures)
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(workers()) as pool:
         return list(pool.map(_file_key, pictures.paths))
 
 
@@ -178,7 +178,7 @@ def _largest(pictures: Pictures, detector: Detector) -> list[Detection | None]:
             return Detection(Box(0.0, 0.0, side, side), whole=True)
         return next(iter(detector.detect(pictures.read(index))), None)
 
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(workers()) as pool:
         return list(pool.map(search, range(len(pictures))))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -37,6 +36,7 @@ from mien.evaluate.report import DataSummary, Mistake, ModelSummary, Predictions
 from mien.evaluate.selection import choose_split, first_names, trained_on
 from mien.evaluate.significance import group_numbers
 from mien.files import check_replaceable, without_folders
+from mien.images.decode import workers
 from mien.labels import FERPLUS
 from mien.settings import to_options
 from mien.terminal import OnStage
@@ -209,7 +209,7 @@ _QUALITY_PX = 112  # side at which sharpness is measured, as in face sets
 def _quality(probabilities: NDArray[np.float32], split: Split) -> tuple[QualityGroup, ...]:
     """Return calibration by what the pictures are like: size, light, contrast, sharpness."""
     rows = np.unique(np.linspace(0, len(split) - 1, min(len(split), _MEASURED)).astype(int))
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(workers()) as pool:
         found = np.array(list(pool.map(lambda row: _qualities(split.pictures.read(int(row))), rows)))
     names = (
         "smallest / largest",

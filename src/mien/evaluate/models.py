@@ -7,7 +7,6 @@ are brought together by name (`match_classes`).
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from mien.data.dataset import Pictures, Split
 from mien.errors import DataError, ModelError
 from mien.evaluate.config import EvaluateConfig
+from mien.images.decode import workers
 from mien.labels import matching_place
 from mien.model.classifier import Classifier
 from mien.model.folder import BEST_FILE, MODEL_FILE, MODEL_FOLDER, is_model_folder, model_path
@@ -221,7 +221,7 @@ def batches(inputs: NDArray[np.uint8]) -> Iterator[NDArray[np.float32]]:
 def prepared_chunks(pictures: Pictures, how: Preprocess) -> Iterator[NDArray[np.uint8]]:
     """Yield all pictures once, in order, prepared as `how` says: (chunk, size, size, channels) uint8."""
     step = max(_BATCH, _CHUNK_BYTES // (how.size * how.size * how.channels))
-    with ThreadPoolExecutor(os.cpu_count() or 1, "mien-read") as pool:
+    with ThreadPoolExecutor(workers(), "mien-read") as pool:
         for start in range(0, len(pictures), step):
             places = range(start, min(start + step, len(pictures)))
             prepared = np.empty((len(places), *how.shape), np.uint8)

@@ -81,7 +81,7 @@ def build(service: Service) -> ASGIApp:
     if config.allow_origin:
         return CORSMiddleware(
             layered,
-            allow_origins=config.allow_origin,
+            allow_origins=config.origins,
             allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["Authorization", "Content-Type"],
             expose_headers=["Retry-After"],

@@ -14,7 +14,7 @@ from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from mien.errors import ConfigError
-from mien.serve.config import ServeConfig, check_token
+from mien.serve.config import ServeConfig, check_token, host_name
 from mien.serve.problems import ApiError
 from mien.settings import from_mapping
 
@@ -87,9 +87,9 @@ def authorize(scope: Scope, config: ServeConfig, keys: Sequence[Key] = ()) -> No
     """
     headers = Headers(scope=scope)
     host = headers.get("host", "")
-    if config.hosts and _name(host) not in config.hosts:
+    if config.hosts and host_name(host) not in config.hosts:
         raise ApiError(
-            f"this server is not called {_name(host)!r}; it is {', '.join(config.hosts)}; another name is allowed "
+            f"this server is not called {host_name(host)!r}; it is {', '.join(config.hosts)}; another name is allowed "
             "with --allow-host",
             421,
         )
@@ -115,10 +115,10 @@ def authorize(scope: Scope, config: ServeConfig, keys: Sequence[Key] = ()) -> No
 
 def _is_known(origin: str, host: str, config: ServeConfig) -> bool:
     """Say whether a page is ours (whatever the scheme: TLS may end before us) or was allowed."""
-    if origin in config.allow_origin:
+    if origin.lower() in config.origins:
         return True
     try:
-        return urlsplit(origin).netloc == host
+        return urlsplit(origin).netloc.lower() == host.lower()
     except ValueError:  # such as `http://[`
         return False
 
@@ -126,12 +126,6 @@ def _is_known(origin: str, host: str, config: ServeConfig) -> bool:
 def _given(scope: Scope, headers: Headers) -> str:
     kind, _, given = headers.get("authorization", "").partition(" ")
     return given.strip() if kind.lower() == "bearer" else _from_subprotocol(scope.get("subprotocols", ()))
-
-
-def _name(host: str) -> str:
-    """Return a Host header without its port: `[::1]:8000` is `[::1]`."""
-    name, colon, port = host.rpartition(":")
-    return (name if colon and port.isdigit() else host).lower()
 
 
 def _from_subprotocol(offered: Iterable[str]) -> str:

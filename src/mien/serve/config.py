@@ -149,12 +149,24 @@ class ServeConfig:
 
     @property
     def hosts(self) -> tuple[str, ...]:
-        """Names, without port, by which the server may be called; empty: any."""
-        return (*_LOCAL_NAMES, *self.allow_host) if self.is_local else self.allow_host
+        """Names, in small letters and without port, by which the server may be called; empty: any."""
+        given = tuple(map(host_name, self.allow_host))
+        return (*_LOCAL_NAMES, *given) if self.is_local else given
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """Origins of other pages whose scripts may ask, as browsers write them."""
+        return tuple(origin.lower() for origin in self.allow_origin)
 
     @property
     def max_pixels(self) -> int:
         return self.max_megapixels * MEGA
+
+
+def host_name(host: str) -> str:
+    """Return what a Host header names, in small letters and without its port: `[::1]:8000` is `[::1]`."""
+    name, colon, port = host.rpartition(":")
+    return (name if colon and port.isdigit() and not name.endswith(":") else host).lower()
 
 
 def check_token(token: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from mien.data.dataset import Pictures, Split
 from mien.data.index import InMemoryPictures
 from mien.errors import DataError
+from mien.images.decode import workers
 from mien.model.preprocess import Preprocess, to_model_input
 from mien.train.augment import Part, augment, centre
 from mien.train.config import TrainConfig
@@ -48,7 +48,7 @@ class Inputs:
     def __init__(self, split: Split, how: Preprocess) -> None:
         self._pictures = split.pictures
         self._how = how
-        self._workers = os.cpu_count() or 1
+        self._workers = workers()
         self._pool = ThreadPoolExecutor(self._workers, "mien-read")
         self._held = _as_they_are(split.pictures, how)
         if self._held is None and len(split) * how.size**2 * how.channels <= MEMORY_LIMIT:

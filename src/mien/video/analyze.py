@@ -34,6 +34,7 @@ _SMALLEST_PX = 64
 _TIME_DIGITS = 4  # of seconds in JSON and CSV: a tenth of a millisecond
 _PREFETCH, _TOGETHER = 8, 4  # frames decoded in advance; keyframes whose faces go to the network in one call
 _BYTES = 1 << 25  # of frames in each of these two places: fewer of them where frames are large
+_WAITING_BYTES = 1 << 30  # of frames that wait for the keyframes that say whose faces are in them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +42,9 @@ class VideoSettings:
     """What can be chosen about the analysis of a video. Raises ConfigError."""
 
     stride: int | None = setting(
-        None, "look for faces in every Nth frame and interpolate between; none: about 15 times a second"
+        None,
+        "look for faces in every Nth frame and interpolate between, more often where a GB holds no more frames; none: "
+        "about 15 times a second",
     )
     detect_size: int = setting(640, "longer side in pixels to which a frame is shrunk for finding faces")
     smoothing: bool = setting(True, "average each face's probabilities over time")
@@ -67,9 +70,11 @@ class VideoSettings:
     def tracker(self) -> TrackerSettings:
         return TrackerSettings(min_hits=self.min_hits, max_age_s=self.max_age_s)
 
-    def stride_at(self, fps: float) -> int:
-        """Return how many frames lie from one keyframe to the next."""
-        return self.stride or max(1, round(fps / _KEYFRAMES_PER_S))
+    def stride_at(self, fps: float, size_px: tuple[int, int]) -> int:
+        """Return how many frames of that size lie from one keyframe to the next."""
+        asked = self.stride or max(1, round(fps / _KEYFRAMES_PER_S))
+        waiting = 3 * max(1, size_px[0] * size_px[1]) * (_undecided(self) + 2)
+        return max(1, min(asked, _WAITING_BYTES // waiting))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +120,7 @@ def analyze_frames(
 ) -> Generator[VideoFrame]:
     """Like analyze_video, for a video that is open. A thread decodes ahead; memory does not grow with the length."""
     settings = settings or VideoSettings()
-    stride = settings.stride_at(video.fps)
+    stride = settings.stride_at(video.fps, video.size_px)
     frame_bytes = max(1, 3 * video.size_px[0] * video.size_px[1])
     together = max(1, min(_TOGETHER, _BYTES // (frame_bytes * stride)))
     smoothed = Smoothed(analyzer, settings)
@@ -231,15 +236,19 @@ def decided(
     """Yield rows of `together` keyframes with the one that follows (None: there is none), once it is known whose faces
     are confirmed. Later keyframes say so, and where faces are until then: so many a keyframe waits for.
     """
-    undecided = max(1, settings.min_hits - 1)
     waiting: list[Keyframe] = []
     for keyframe in found:
         waiting.append(keyframe)
-        if len(waiting) == undecided + together:
+        if len(waiting) == _undecided(settings) + together:
             yield waiting[: together + 1]
             del waiting[:together]
     for start in range(0, len(waiting), together):
         yield [*waiting, None][start : start + together + 1]
+
+
+def _undecided(settings: VideoSettings) -> int:
+    """Return how many keyframes wait until it is known whose faces are confirmed."""
+    return max(1, settings.min_hits - 1)
 
 
 def scenes(row: Sequence[Keyframe | None]) -> list[tuple[Frame, tuple[TrackedBox, ...]]]:

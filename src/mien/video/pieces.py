@@ -118,7 +118,7 @@ def look(
     frames: [time by the file, possible cut] of each. seam, after: a checksum of each of the first three, and
     [time, possible cut, checksum] of each of the three that follow. faces: by number within the piece.
     """
-    stride, first, end_s = settings.stride_at(plan.fps), plan.firsts[piece], plan.end_s(piece)
+    stride, first, end_s = settings.stride_at(plan.fps, plan.size_px), plan.firsts[piece], plan.end_s(piece)
     stamps: list[float] = []
     sums: dict[int, int] = {}
     faces: dict[int, list[Any]] = {}
@@ -256,7 +256,7 @@ def _followed(
             raise NotAlike("in a keyframe of the video nobody has looked for faces")
         return [Detection.from_json(one) for one in found]
 
-    stride = settings.stride_at(plan.fps)
+    stride = settings.stride_at(plan.fps, plan.size_px)
     for row in decided(keyframes(decided_cuts(frames()), stride, find, settings), settings, 1):
         yield from scenes(row)
 

@@ -252,14 +252,16 @@ def _run(program: str, *words: str) -> tuple[str, str]:
 
 T = TypeVar("T")
 _SLOWEST, _FASTEST = 24, 60  # frames a second of what is written
+_SLACK = 0.03  # so that 23.976 and a telephone's 60.02 stay what they are
 
 
 def constant_rate(fps: float) -> Fraction:
-    """Return the frame rate to write: the video's own, or a multiple or part of it, from 24 to 60 a second.
+    """Return the frame rate to write: the video's own, or a multiple or part of it, from about 24 to 60 a second.
 
     A multiple, because the average of a variable rate hides faster stretches. 29.97 becomes 30000/1001.
     """
-    factor = math.ceil(_SLOWEST / fps) if fps < _SLOWEST else 1 / math.ceil(fps / _FASTEST)
+    more, less = math.ceil(_SLOWEST / fps - _SLACK), math.ceil(fps / _FASTEST - _SLACK)
+    factor = more if more > 1 else 1 / less
     return Fraction(fps * factor).limit_denominator(1001)
 
 

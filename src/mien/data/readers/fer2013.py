@@ -89,7 +89,7 @@ def read_fer2013(path: Path, config: DataConfig | None = None) -> RawDataset:
         splits[name] = Split(
             pictures.take(rows), labels[rows], row_names, None if votes is None else votes[rows]
         )
-    name = "fer2013" if path.name in FILE_NAMES else path.name.partition(".")[0]
+    name = "fer2013" if path.name.lower() in FILE_NAMES else path.name.partition(".")[0]
     return RawDataset(name, classes, in_order(splits), notes=(note,) if note else (), refused=refused)
 
 
