@@ -58,9 +58,8 @@ def epoch(folder: Path, options: dict[str, Any]) -> dict[str, float]:
     import keras
 
     classes = tuple(sorted(path.name for path in (folder / "train").iterdir()))
-    network, config = built(
-        options["recipe"], classes, precision="float32"
-    )  # as Keras does unless it is told
+    # As Keras does unless it is told.
+    network, config = built(options["recipe"], classes, precision="float32")
     config = config.for_pictures(options["faces"])
     assert config.batch_size is not None  # for_pictures sets it
     size, colour = int(network.input_shape[1]), "grey" if network.input_shape[-1] == 1 else "rgb"

@@ -32,11 +32,8 @@ from mien.video.reader import open_video
 from mien.video.tracking import Smoother
 
 HALF_LIVES_S = (None, 0.05, 0.1, 0.15, 0.2, 0.25, 0.4, 0.6)
-LABEL, LEAST, STILL = (
-    "happy",
-    0.2,
-    1e-6,
-)  # STILL: the smile's strength changes by less than this in a still stretch
+# STILL: the smile's strength changes by less than this in a still stretch.
+LABEL, LEAST, STILL = ("happy", 0.2, 1e-6)
 Track = tuple[NDArray[np.float64], NDArray[np.float64]]  # seconds (n,), probabilities (n, labels)
 Spoiler = Callable[[NDArray[np.uint8], np.random.Generator], NDArray[np.uint8]]
 

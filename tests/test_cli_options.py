@@ -62,9 +62,8 @@ def test_every_setting_is_an_option_with_its_default(command: str, kind: type) -
             "an option that is left out must not overwrite a recipe's value"
         )
         shown = (option.help or "").replace("%%", "%")
-        told = (
-            field.default in (None, ()) and "unset: " in shown
-        )  # 'default: none' beside it would contradict it
+        # 'default: none' beside it would contradict it.
+        told = field.default in (None, ()) and "unset: " in shown
         assert shown == field.metadata["help"] + ("" if told else f" (default: {described(field.default)})")
 
 

@@ -80,9 +80,8 @@ def run(step: Step) -> tuple[Step, bool, float]:
     """Run one step from the repository's root. Returns it, whether it passed and how long it took, in seconds."""
     start = time.perf_counter()
     program, *rest = step.command
-    said = (
-        None if step.alone else subprocess.PIPE
-    )  # what two steps say at a time is printed one after the other
+    # What two steps say at a time is printed one after the other.
+    said = None if step.alone else subprocess.PIPE
     heading = f"\n=== {step.heading}: {' '.join(step.command)}"
     if step.alone:
         print(heading, flush=True)

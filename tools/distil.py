@@ -39,9 +39,8 @@ from mien.train.augment import augment
 from mien.train.config import TrainConfig
 
 HEADS = {"fer2013": FER2013, "votes": FERPLUS}
-HOW = Preprocess(
-    size=48
-)  # all of the picture, see docs/models-changelog.md: 48 halves evenly to 3, and 44 does not
+# All of the picture, see docs/models-changelog.md: 48 halves evenly to 3, and 44 does not.
+HOW = Preprocess(size=48)
 MARGIN = 0.9  # side of what the network takes over the longer side of the face box, the recipe's
 CANVAS = 64  # pixels a side of the pictures here: the network's 48 and 8 around them
 BATCH, UNLABELLED = 128, 24

@@ -27,9 +27,8 @@ _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?%?", re.IGNORECASE)
 # Where a path begins within a word, as in --to=/home/ann or /a:/b.
 _PATH_BEGINS = re.compile(r"(?<=[=,:;])(?=/(?!/)|[A-Za-z]:[\\/])")
 
-FORBIDDEN_IN_NAMES = re.compile(
-    r'[<>:"/\\|?*\x00-\x1f]'
-)  # in names of files and folders, on one system or another
+# In names of files and folders, on one system or another.
+FORBIDDEN_IN_NAMES = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
 
 
 def plain_name(path: Path) -> str:

@@ -493,9 +493,8 @@ def test_a_folder_of_a_run_in_a_bucket(here: Path) -> None:
         ):
             pass
         lock = json.loads(to.read(".lock"))
-        to.write(
-            ".lock", json.dumps({**lock, "at_s": time.time() - 500}).encode()
-        )  # nobody renews it any more
+        # Nobody renews it any more.
+        to.write(".lock", json.dumps({**lock, "at_s": time.time() - 500}).encode())
         with other.held():
             assert other.read("shards/0000001.parquet") == b"one"
     assert to.contents() == ["pieces", "run.json", "shards"]
@@ -564,9 +563,8 @@ def test_a_disk_that_is_full_is_one_line_and_the_rest_is_done_later(here: Path) 
         batch_storage.whole_file = whole
     assert [path.name for path in (here / "out" / "shards").iterdir()] == ["0000000.parquet"]
     (here / "out" / "shards" / "0000000.parquet").write_bytes(b"PAR1")  # as after a loss of power
-    (here / "out" / "shards" / ".0000001.1a2b3c4d.parquet").write_bytes(
-        b"PAR1"
-    )  # as after a kill while it wrote
+    # As after a kill while it wrote.
+    (here / "out" / "shards" / ".0000001.1a2b3c4d.parquet").write_bytes(b"PAR1")
     batch_storage.whole_file, full_at = full, "summary.json"
     try:  # what a kill there would leave as well
         with pytest.raises(OutputError, match="No space left on device"):

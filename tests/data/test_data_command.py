@@ -206,7 +206,7 @@ def test_a_list_as_csv_goes_to_standard_output_alone(tmp_path, capsys):
 
 def test_sheets_show_the_faces(tmp_path, write_faces, face):
     from mien.data import open_dataset
-    from mien.data.summary import CELL, captioned_sheet, contact_sheet
+    from mien.data.summary import CELL, contact_sheet, sheet_of
 
     write_faces(tmp_path, {"été": 2, "面": 3}, size=CELL)
     dataset = open_dataset(tmp_path, carve_validation=False)
@@ -218,7 +218,8 @@ def test_sheets_show_the_faces(tmp_path, write_faces, face):
     # A class without a picture, as soft labels may have one, is a title alone.
     more = contact_sheet(replace(dataset, classes=(*dataset.classes, "wut")), per_class=2)
     assert more.shape[0] < sheet.shape[0] + CELL and more.shape[1] == sheet.shape[1]
-    captioned = captioned_sheet(dataset.splits["train"], [0, 1, 2], ["is a\nor b?"] * 3, across=2)
+    faces = [dataset.splits["train"].pictures.read(row) for row in range(3)]
+    captioned = sheet_of(faces, ["is a\nor b?"] * 3, across=2)
     assert captioned.shape == (2 * 8 + 2 * (2 * 17 + 128) + 4, 2 * 8 + 2 * 128 + 4, 3)
 
 

@@ -46,9 +46,8 @@ def test_faces_are_smooth_because_they_are_shrunk_by_area() -> None:
     small = draw_face("happy", np.random.default_rng(1), 24)
     large = draw_face("happy", np.random.default_rng(1), 192)
     shrunk = cv2.resize(large, (24, 24), interpolation=cv2.INTER_AREA)
-    assert (
-        np.abs(small.astype(int) - shrunk).mean() < 6
-    )  # only grain differs: the person does not depend on the size
+    # Only grain differs: the person does not depend on the size.
+    assert np.abs(small.astype(int) - shrunk).mean() < 6
 
 
 def test_skin_goes_from_very_dark_to_very_light_and_shows() -> None:

@@ -937,9 +937,8 @@ def test_columns_of_ones_whatever_the_classes_are_called(pictures):
         "happy",
         "angry",
     ]
-    words = listed(
-        pictures, "filename,happy,sad", lambda n: f"pictures/{n}.png,{n % 2 == 0},{n % 2 == 1}"
-    )  # True, False
+    # True, False.
+    words = listed(pictures, "filename,happy,sad", lambda n: f"pictures/{n}.png,{n % 2 == 0},{n % 2 == 1}")
     assert words.splits["train"].labels.tolist() == [0, 1] * 4
     unlabelled = listed(pictures, "filename,happy,sad,Unlabeled", lambda n: f"pictures/{n}.png,{ones(n)}")
     assert unlabelled.classes == ("happy", "sad") and said(unlabelled, "left out: 2 all zeros")

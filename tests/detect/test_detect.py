@@ -169,9 +169,8 @@ def test_yunet_finds_box_and_landmarks_largest_first(hopper: Picture, yunet_file
     assert face.score is not None
     assert 0.9 < face.score <= 1
     assert face.landmarks is not None
-    np.testing.assert_allclose(
-        face.landmarks[:2], EYES, atol=6
-    )  # her right eye is on the left of the picture
+    # Her right eye is on the left of the picture.
+    np.testing.assert_allclose(face.landmarks[:2], EYES, atol=6)
     points = np.array(face.landmarks)
     assert points[0, 0] < points[2, 0] < points[1, 0]
     assert points[3, 0] < points[4, 0]

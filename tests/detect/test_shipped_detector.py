@@ -173,9 +173,8 @@ def test_two_heads_that_overlap_are_two_faces(portraits: dict[str, Picture], det
 
 def test_a_face_cut_by_the_border_is_found(portraits: dict[str, Picture], detector: Detector) -> None:
     x, y, width, height = (int(value) for value in FACES["hopper"])
-    cut = np.ascontiguousarray(
-        portraits["hopper"][y - 60 :, x + width // 4 :]
-    )  # a quarter of the face is outside
+    # A quarter of the face is outside.
+    cut = np.ascontiguousarray(portraits["hopper"][y - 60 :, x + width // 4 :])
     (face,) = detector.detect(cut)
     assert face.box[0] < 0.1 * width
     assert face.box[1] == pytest.approx(60, abs=0.25 * height)

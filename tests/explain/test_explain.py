@@ -50,9 +50,8 @@ def test_the_map_lies_where_the_network_looks(explainer: Explainer) -> None:
     row, column = np.unravel_index(saliency.values.argmax(), saliency.values.shape)
     assert row < SIZE // 2 <= column
     assert saliency.values[QUARTER].min() > 0
-    assert (
-        saliency.values[QUARTER].sum() > 0.6 * saliency.values.clip(0).sum()
-    )  # by chance 0.25; cells reach over the edge
+    # By chance 0.25; cells reach over the edge.
+    assert saliency.values[QUARTER].sum() > 0.6 * saliency.values.clip(0).sum()
     far = saliency.values[SIZE // 2 + 4 :, : SIZE // 2 - 4]  # no cell there reaches the quarter: chance alone
     assert np.abs(far).max() < 0.15 * saliency.values.max()
     assert saliency.faithfulness.holds
@@ -73,9 +72,8 @@ def test_a_value_is_the_difference_between_seen_and_covered(explainer: Explainer
     hidden = np.zeros((2, SIZE, SIZE), bool)
     hidden[1][QUARTER] = True
     whole, without = probability_occluded(explainer._answers, FACE, hidden, 1)
-    assert (
-        0.3 * (whole - without) < saliency.values.max() < whole - without
-    )  # a cell is smaller than the quarter
+    # A cell is smaller than the quarter.
+    assert 0.3 * (whole - without) < saliency.values.max() < whole - without
 
 
 def test_a_covered_place_has_the_mean_level_of_the_probability(analyzer: Analyzer) -> None:

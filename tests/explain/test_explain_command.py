@@ -65,9 +65,8 @@ def test_the_numbers_are_json_and_no_picture_is_written(capsys: pytest.CaptureFi
     (face,) = told["faces"]
     assert (face["label"], face["decision"], face["head"]) == ("dark", "bright", "light")
     assert np.shape(face["grid"]) == (8, 8)
-    assert (
-        np.argmin(face["grid"]) // 8 < 4 <= np.argmin(face["grid"]) % 8
-    )  # what is bright speaks against dark
+    # What is bright speaks against dark.
+    assert np.argmin(face["grid"]) // 8 < 4 <= np.argmin(face["grid"]) % 8
     assert set(face["faithfulness"]) == {
         "drop", "random_drop", "beaten", "deletion", "insertion", "random_curve", "holds",
     }  # fmt: skip

@@ -166,9 +166,8 @@ def test_the_whole_way_from_photographs_to_a_network(
                 )
             ann.keyboard.press({"1": "2", "2": "1"}[key] if number == 8 else key)  # a slip of the finger
         until(ann, STORED)
-        until(
-            ben, f"document.getElementById('progress').textContent.startsWith('{todo} of {todo}')"
-        )  # not a key of his
+        # Not a key of his.
+        until(ben, f"document.getElementById('progress').textContent.startsWith('{todo} of {todo}')")
         for page in (ann, ben):
             page.select_option("#show", "all")
         ben.keyboard.press("Home")

@@ -53,7 +53,7 @@ def test_undo_goes_back_across_restarts_and_touches_nobody_else(store: Store, tm
     assert again.agreed["a"].label == "bored"
     row, changed = again.undo("ann")
     assert row is not None and (row.class_, changed) == ("bored", {"a"})
-    assert again.agreed["a"].votes == {"calm": 1, "bored": 1} and again.agreed["a"].is_disputed
+    assert again.agreed["a"].votes == {"calm": 1, "bored": 1} and not again.agreed["a"].label
     again.close()
     again = Store.open(tmp_path)
     assert again.undo("ann")[1] == {"a", "b"}
@@ -68,14 +68,14 @@ def test_several_people(store: Store) -> None:
         store.answer(["a"], who, LABEL, word)
     assert (store.agreed["a"].label, store.agreed["a"].votes) == ("calm", {"calm": 2, "bored": 1})
     store.answer(["a"], "ben", CANNOT_TELL)
-    assert store.agreed["a"].is_disputed, "who cannot tell abstains"
+    assert not store.agreed["a"].label, "who cannot tell abstains"
     store.answer(["a"], "dee", SETTLE, "bored")
     assert (store.agreed["a"].label, store.agreed["a"].who) == ("bored", "dee")
     store.answer(["a"], "ann", CLEAR)
     assert store.agreed["a"].label == "bored"
     store.answer(["b"], "ann", NO_FACE)
     store.answer(["b"], "ben", LABEL, "calm")
-    assert store.agreed["b"].is_disputed
+    assert not store.agreed["b"].label
     assert store.people() == {"dee": 1, "ann": 1, "ben": 1}
     assert store.alpha()[1] == 2, "what settled a face is no independent answer"
 

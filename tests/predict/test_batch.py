@@ -114,9 +114,8 @@ def test_it_looks_two_rounds_ahead_and_not_further(analyzer: Analyzer) -> None:
     ahead = []
     for done, _ in enumerate(analyze_many(analyzer, files)):
         ahead.append(len(files[0].read) - done)
-    assert (
-        max(ahead) <= 3 * 8 * THREADS + 1
-    )  # one answered, one searched, one read, and the file that began the next
+    # One answered, one searched, one read, and the file that began the next.
+    assert max(ahead) <= 3 * 8 * THREADS + 1
     assert sorted(files[0].read) == sorted(file.title for file in files)  # each once
 
 

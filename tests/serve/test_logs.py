@@ -31,9 +31,8 @@ def test_each_request_is_a_line_of_json_that_says_nothing_of_the_client(start: S
         server.ask("POST", "/v1/analyze", png(9), X_Request_Id="from-the-proxy.1")
         answer = server.ask("GET", "/v1/videos/nobodys?name=secret", X_Request_Id="two words")
         first, second = requests_of(server, 2)
-        assert all(
-            json.loads(line) for line in server.log.read_text().splitlines()
-        )  # nothing else among them
+        # Nothing else among them.
+        assert all(json.loads(line) for line in server.log.read_text().splitlines())
     assert first.pop("time").endswith("+00:00")
     assert 0 < first.pop("seconds") < 60
     assert first == {

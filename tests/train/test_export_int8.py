@@ -69,9 +69,8 @@ def _split(pixels: np.ndarray, labels: np.ndarray) -> Split:
 
 def test_the_int8_form_answers_nearly_alike_and_is_what_opens(folder: Path, pixels: np.ndarray) -> None:
     exact = Classifier(folder).probabilities(pixels)["expression"]
-    never = np.full(
-        len(pixels), exact.argmax(axis=1).min() - 1
-    )  # no answer is right in either form: nothing is lost
+    # No answer is right in either form: nothing is lost.
+    never = np.full(len(pixels), exact.argmax(axis=1).min() - 1)
     found, kept = add_int8(folder, _split(pixels, never), _split(pixels, never))
     assert kept and found.lost == 0
     coarse = Classifier(folder).probabilities(pixels)["expression"]

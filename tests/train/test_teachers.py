@@ -213,6 +213,5 @@ def test_train_with_a_teacher_and_join_from_the_command_line(
     assert main(["ensemble", "one", "two", "--to", "both", "--quiet"]) == 0
     assert "expression (validation)" in capsys.readouterr().out
     assert main(["evaluate", "both", str(faces), "--resamples", "200"]) == 0
-    assert (
-        main(["train", str(faces), "--to", "three", *tiny, "--teacher", "both"]) == 0
-    )  # an ensemble can teach
+    # An ensemble can teach.
+    assert main(["train", str(faces), "--to", "three", *tiny, "--teacher", "both"]) == 0

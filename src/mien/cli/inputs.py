@@ -16,7 +16,7 @@ from mien.errors import ImageError
 from mien.files import natural
 from mien.images.decode import read_bytes
 from mien.images.kinds import PICTURE_SUFFIXES, VIDEO_SUFFIXES
-from mien.images.listing import list_pictures, no_picture, passed_over_note, picture_name
+from mien.images.listing import list_pictures, no_picture, on_one_line, passed_over_note, picture_name
 from mien.model.metadata import KERAS_SUFFIXES
 from mien.settings import add_settings
 from mien.train.external_models import Description
@@ -249,16 +249,12 @@ def _source(path: Path, place: Path) -> Source:
     return Source(picture_name(path), path, place)
 
 
-def _on_one_line(name: str) -> str:
-    return "".join(letter if letter.isprintable() else "?" for letter in name)
-
-
 def _in_order(path: Path) -> tuple[tuple[tuple[int, int, str], ...], ...]:
     return tuple(natural(part) for part in path.parts)
 
 
 def _nothing(word: str) -> str:
-    name = _on_one_line(word)
+    name = on_one_line(word)
     if Path(word).is_dir():
         return f"there is no picture in the folder {name}"
     if glob.has_magic(word):

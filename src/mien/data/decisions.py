@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from mien.data.crops import StoredFaces
-from mien.data.dataset import DECISIONS_FILE, DataConfig, Dataset, RawDataset, Split
+from mien.data.dataset import DECISIONS_FILE, SPLITS, DataConfig, Dataset, RawDataset, Split
 from mien.data.duplicates import Duplicates
 from mien.data.index import fingerprints_of
 from mien.data.readers.csv_text import rows_of
@@ -44,11 +44,6 @@ KEEP, CHANGE, DROP = "keep", "change", "drop"
 LABEL, COPY = "label", "copy"
 _WHO = "mien data"  # who answers in a face set
 _WAIT_S = 30.0  # for another process that remembers something
-_ORDER = (
-    "train",
-    "validation",
-    "test",
-)  # of two pixel copies the later one stays, so that training gives way
 DROP_OTHER = "drop other"
 COPY_COLUMNS = ("split", "name", "label", "other_split", "other_name", "other_label", "kind", "decision")
 PIXEL_COPY = "pixel copy"
@@ -297,7 +292,8 @@ def applied(raw: RawDataset, decisions: Decisions) -> RawDataset:
     once = {one.digest for one in decisions.by_key.values() if _drops_copy(one) and one.digest == one.other}
     seen: set[str] = set()
     splits = {}
-    for name in sorted(raw.splits, key=_ORDER.index, reverse=True):
+    # Of two pixel copies the one in the later split stays, so that training gives way.
+    for name in sorted(raw.splits, key=SPLITS.index, reverse=True):
         split = raw.splits[name]
         labels, kept, changed = split.labels.copy(), np.ones(len(split), bool), []
         for row, digest in enumerate(digests_of(split)):

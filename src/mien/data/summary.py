@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mien.data.dataset import Dataset, Progress, Split, Unreadable
+from mien.data.dataset import Dataset, Progress, Unreadable
 from mien.data.duplicates import Duplicates, find_duplicates
 from mien.data.index import fingerprints_of, joined
 from mien.images.canvas import Picture, beside, fitted, framed, paper, stacked, text_block
@@ -185,13 +185,6 @@ def contact_sheet(dataset: Dataset, *, per_class: int = 12, seed: int = 0) -> Pi
         cells = [fitted(face, CELL) for face in faces] or [paper(1, CELL)]
         rows.append(_titled(f"{name}: {len(places)}", _row(cells, per_class)))
     return framed(stacked(rows, _GAP), _MARGIN)
-
-
-def captioned_sheet(
-    split: Split, rows: Sequence[int], captions: Sequence[str], *, across: int = 8
-) -> Picture:
-    """Return the given pictures of a split, each with its caption (which may have lines) above: RGB uint8."""
-    return sheet_of([split.pictures.read(row) for row in rows], captions, across=across)
 
 
 def sheet_of(pictures: Sequence[Picture], captions: Sequence[str], *, across: int = 8) -> Picture:

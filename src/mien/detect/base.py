@@ -124,6 +124,13 @@ class Detection:
         return cls(box, score, points, whole, None if levels is None else (levels[0], levels[1]), *turns)
 
 
+def detection_of_row(row: NDArray[np.float32], scale: float) -> Detection:
+    """Return the face that a row says, (15,): box, five landmarks, score, in a picture that was scaled so."""
+    values = [float(value) for value in row[:14] / scale]
+    points = Landmarks.of(list(zip(values[4::2], values[5::2], strict=True)))
+    return Detection(Box(*values[:4]), min(max(float(row[14]), 0.0), 1.0), points)
+
+
 def checked(box: Sequence[float], score: float | None, points: Any) -> tuple[Box, Landmarks | None]:
     """Return a face's box and landmarks by name; DataError for values that cannot be right."""
     if len(box) != 4 or not all(map(math.isfinite, box)) or min(box[2:]) <= 0:

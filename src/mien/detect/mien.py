@@ -19,12 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.detect.base import (
-    Box,
     Detection,
     ImagePyramid,
-    Landmarks,
     Rows,
     align,
+    detection_of_row,
     iou,
     largest_first,
     place_of_aligned,
@@ -63,10 +62,8 @@ _AGAIN_MOST = 64  # boxes, the surest first: bounds the time of a picture full o
 # face needs this score: badges, buttons and helmets are more common there than faces in the background. On the
 # validation photographs this drops five false positives and three faces.
 _PORTRAIT, _MUCH_SMALLER, _BESIDE = 0.15, 0.55, 0.6
-_SMALLEST, _LARGEST = (
-    -4.0,
-    5.0,
-)  # of the logarithms; keeps a network that went wrong from answering with infinities
+# Of the logarithms; keeps a network that went wrong from answering with infinities.
+_SMALLEST, _LARGEST = -4.0, 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,7 +220,7 @@ class MienDetector:
         rows = rows[rows[:, -1] >= self._threshold]
         if self._twice:
             rows = _suppress_small_low_scores(rows, _PORTRAIT * max(image.shape[:2]), settings.high_threshold)
-        return largest_first([_face(row, first_scale) for row in rows])
+        return largest_first([detection_of_row(row, first_scale) for row in rows])
 
     def face_score(self, image: NDArray[np.uint8]) -> float:
         """Return how sure the network is that a picture which is said to be a face shows one, 0 to 1: a single look.
@@ -266,7 +263,7 @@ class MienDetector:
             if least >= 1:
                 break  # here and in all rows below
             looks += 1
-            again = self._rescore_crop(image, _face(row, 1.0), float(least))
+            again = self._rescore_crop(image, detection_of_row(row, 1.0), float(least))
             if again is not None:
                 score, points = again
                 middle = (row[4:14] + points.ravel()) / 2
@@ -349,12 +346,6 @@ def _suppress_small_low_scores(rows: Rows, portrait_px: float, sure: float) -> R
         return rows
     kept: Rows = rows[(scores >= _BESIDE) | (sides >= _MUCH_SMALLER * largest)]
     return kept
-
-
-def _face(row: Rows, scale: float) -> Detection:
-    values = [float(value) for value in row[:14] / scale]
-    points = Landmarks.of(list(zip(values[4::2], values[5::2], strict=True)))
-    return Detection(Box(*values[:4]), min(max(float(row[14]), 0.0), 1.0), points)
 
 
 def encode(boxes: Rows, landmarks: Rows, centres: Rows, stride: int) -> Rows:

@@ -24,7 +24,7 @@ from mien.detect.base import (
     Detection,
     Detector,
     ImagePyramid,
-    Landmarks,
+    detection_of_row,
     largest_first,
     resized,
     squeeze_channel,
@@ -228,7 +228,9 @@ class YuNetDetector:
             return ()
         image, first_scale = _PYRAMID.shrink(squeeze_channel(image))
         bgr = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR if image.ndim == 2 else cv2.COLOR_RGB2BGR)
-        return suppress_contained([_yunet_face(row, first_scale) for row in _PYRAMID.search(bgr, self._look)])
+        return suppress_contained(
+            [detection_of_row(row, first_scale) for row in _PYRAMID.search(bgr, self._look)]
+        )
 
     def _look(self, bgr: NDArray[np.uint8], longest_px: int) -> NDArray[np.float32]:
         """Return (n, 15): box, five landmarks, score, in pixels of `bgr`."""
@@ -260,12 +262,6 @@ def _not_thin(view: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return view
     padded: NDArray[np.uint8] = cv2.copyMakeBorder(view, 0, down, 0, right, cv2.BORDER_CONSTANT)
     return padded
-
-
-def _yunet_face(row: NDArray[np.float32], scale: float) -> Detection:
-    values = [float(value) for value in row[:14] / scale]
-    points = Landmarks.of(list(zip(values[4::2], values[5::2], strict=True)))
-    return Detection(Box(*values[:4]), min(max(float(row[14]), 0.0), 1.0), points)
 
 
 @dataclass(frozen=True)
@@ -335,9 +331,10 @@ def fetch_yunet(file: Published = NEWEST) -> Path:
 
 
 def _downloaded(file: Published) -> bytes:
+    # With urllib.request a tenth of a second that only a download needs.
     from http.client import (
         HTTPException,
-    )  # with urllib.request a tenth of a second that only a download needs
+    )
     from urllib.error import HTTPError
     from urllib.request import urlopen
 

@@ -130,7 +130,11 @@ def second_look(detector: Detector, image: Picture) -> tuple[Detection, ...]:
     view = squeeze_channel(view)
     low, high = (float(level) for level in np.percentile(view, _PERCENTILES))
     stretched = stretch_levels(view, (low, high) if high - low >= 1 else None)
-    found = [face for face in detector.detect(stretched) if (face.score or 0) >= _STRETCHED_SCORE]
+    found = [
+        _right_way_up(detector, stretched, face)
+        for face in detector.detect(stretched)
+        if (face.score or 0) >= _STRETCHED_SCORE
+    ]
     levels = (low, high) if 1 <= high - low < _PALE else None
     if not found:
         view = stretch_levels(view, levels)
@@ -198,9 +202,8 @@ def _turned_look(detector: Detector, view: Picture, degrees: int) -> tuple[Detec
     size = (round(height * sine + width * cosine), round(height * cosine + width * sine))
     turn[:, 2] += (size[0] - width) / 2, (size[1] - height) / 2
     shift = turn.copy()
-    shift[:, 2] += (
-        turn[:, :2] @ (0.5, 0.5) - 0.5
-    )  # cv2 numbers pixels by their middles, boxes by their corners
+    # OpenCV numbers pixels by their middles, boxes by their corners.
+    shift[:, 2] += turn[:, :2] @ (0.5, 0.5) - 0.5
     turned = np.asarray(cv2.warpAffine(view, shift, size, borderMode=cv2.BORDER_REPLICATE), np.uint8)
     back = cv2.invertAffineTransform(turn)
     return tuple(_mapped(face, back, swap=degrees % 180 == 90) for face in detector.detect(turned))

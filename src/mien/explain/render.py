@@ -191,9 +191,8 @@ def _photograph(
     size = (max(1, round(image.shape[1] * shrink)), max(1, round(image.shape[0] * shrink)))
     filter_ = cv2.INTER_AREA if shrink < 1 else cv2.INTER_CUBIC
     small = np.asarray(cv2.resize(image, size, interpolation=filter_), np.uint8)
-    to_small = np.array(
-        [[shrink, 0, (shrink - 1) / 2], [0, shrink, (shrink - 1) / 2]]
-    )  # between pixel centres
+    # Between pixel centres.
+    to_small = np.array([[shrink, 0, (shrink - 1) / 2], [0, shrink, (shrink - 1) / 2]])
     whole, corners = np.zeros(small.shape[:2], np.float32), []
     for saliency, placement in zip(maps, placements, strict=True):
         matrix = _after(to_small, placement)

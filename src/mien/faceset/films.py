@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -60,7 +60,6 @@ class FilmReport:
     """What else came of a film. problem: one line, or ''. The rest: faces, by why they are not among the picks."""
 
     problem: str = ""
-    alike: int = 0  # too close in time or looks to one that was taken, or beyond per_track
     fleeting: int = 0  # tracks seen in one search alone
     beyond: int = 0  # beyond per_film
 
@@ -246,8 +245,7 @@ def _by_track(
             if track.number is None:
                 report.fleeting += 1
                 continue
-            report.alike += chosen.left_out
-            yield [Pick(one.cut, one.time_s, track.number, rank) for rank, one in enumerate(chosen.looks)]
+            yield [Pick(one.cut, one.time_s, track.number, rank) for rank, one in enumerate(chosen)]
 
     with open_video(source.path) as video, ThreadPoolExecutor(workers()) as pool:
         length = round((video.length_s or 0) * video.fps)
@@ -320,27 +318,21 @@ def _in_order(
         yield done.result(), was_cut
 
 
-@dataclass(frozen=True)
-class _Chosen:
-    looks: list[_Look]
-    left_out: int
-
-
 class _Candidates:
     """The looks at one face from which some will be taken: of each stretch of `spacing` seconds the best."""
 
     def __init__(self, config: FacesConfig) -> None:
         self._config = config
         self._looks: list[_Look] = []
-        self._seen: Counter[int] = Counter()
+        self._stretch: int | None = None  # of the last look
 
     def add(self, look: _Look) -> None:
-        stretch = int(look.time_s / self._config.spacing) if self._config.spacing else len(self._seen)
-        self._seen[stretch] += 1
-        if self._seen[stretch] > 1 and self._looks:
+        stretch = int(look.time_s / self._config.spacing) if self._config.spacing else None
+        if stretch is not None and stretch == self._stretch:
             if look.quality > self._looks[-1].quality:
                 self._looks[-1] = look
             return
+        self._stretch = stretch
         self._looks.append(look)
         if len(self._looks) > _MOST * self._config.per_track:
             self._give_one_up()
@@ -353,12 +345,11 @@ class _Candidates:
         pair = divmod(int(alike.argmax()), len(alike))
         self._looks.pop(min(pair, key=lambda place: self._looks[place].quality))
 
-    def chosen(self) -> _Chosen:
+    def chosen(self) -> list[_Look]:
         """Return looks, the first the best, each next the one least like those before (farthest-point sampling).
 
         Of a track without a look that is good the best alone is returned, so that it is shown as set aside.
         """
-        total = sum(self._seen.values())
         best = max(self._looks, key=lambda one: one.quality)
         taken = [best]
         rest = [one for one in self._looks if one.good and one is not best]
@@ -375,4 +366,4 @@ class _Candidates:
             nearest = [
                 max(near, float(two.vector @ one.vector)) for near, two in zip(nearest, rest, strict=True)
             ]
-        return _Chosen(taken, total - len(taken))
+        return taken

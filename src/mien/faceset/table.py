@@ -369,9 +369,8 @@ def _writing(folder: Path) -> Iterator[None]:
     """Let one process at a time write the table; others wait for it. ConfigError after half a minute."""
     place = folder / CROPS
     try:
-        place.mkdir(
-            parents=True, exist_ok=True
-        )  # here, so that no lock that ends takes it away from the next
+        # Here, so that no lock that ends takes it away from the next.
+        place.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise cannot_write(folder, error) from error
     with locked(place, "being written", wait_s=_LOCK_S):

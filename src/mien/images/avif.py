@@ -22,9 +22,8 @@ def as_still(data: bytes) -> bytes:
         if kind == b"moov":
             data = data[: start + 4] + b"free" + data[start + 8 :]
     (end,) = struct.unpack_from(">I", data)
-    return (
-        data[:8] + data[8:end].replace(b"avis", b"avif") + data[end:]
-    )  # libavif looks for a film where a brand says so
+    # Libavif looks for a film where a brand says so.
+    return data[:8] + data[8:end].replace(b"avis", b"avif") + data[end:]
 
 
 def coded_pixels(data: bytes) -> int:

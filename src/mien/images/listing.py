@@ -86,7 +86,7 @@ def walk_pictures(
 
 def picture_name(path: Path | str) -> str:
     """Return what a picture is called in results: its path, fit for one line whatever bytes it has."""
-    return _on_one_line(os.fsencode(path).decode("utf-8", "replace"))
+    return on_one_line(os.fsencode(path).decode("utf-8", "replace"))
 
 
 def no_picture(path: Path) -> str:
@@ -157,11 +157,11 @@ def passed_over_note(passed_over: Mapping[str, int]) -> str:
     if not passed_over:
         return ""
     kinds = ", ".join(
-        f"{count:,} {_on_one_line(kind)}"
+        f"{count:,} {on_one_line(kind)}"
         for kind, count in sorted(passed_over.items(), key=lambda item: (-item[1], item[0]))
     )
     return f"passed over, as no pictures: {kinds}"
 
 
-def _on_one_line(text: str) -> str:
+def on_one_line(text: str) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in text)

@@ -37,14 +37,8 @@ class Agreed:
         """Return the status of a face whose row in the table has `status`: what people said counts more."""
         if self.people or self.duplicate_of is not None:
             return self.status
-        return (
-            "" if status in (CANNOT_TELL, NO_FACE) else status
-        )  # it was written there, and taken back since
-
-    @property
-    def is_disputed(self) -> bool:
-        """Whether people said different things and none of it was said most often."""
-        return not self.label and not self.status and bool(self.people)
+        # It was written there, and taken back since.
+        return "" if status in (CANNOT_TELL, NO_FACE) else status
 
 
 NOTHING = Agreed()

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from mien.data.decisions import PIXEL_COPY
 from mien.data.index import Fingerprints, fingerprint_of, joined
 from mien.data.near_copies import estimated_s, near_copies
 from mien.errors import MienError
@@ -20,7 +21,6 @@ from mien.faceset.row import SHOWN, FaceRow
 from mien.images.decode import read_image
 from mien.label.wall import Wall
 
-PIXEL_COPY = "pixel copy"
 _MOST_S = 600.0  # of processor time; a search that takes longer is left to `mien data --copies`
 
 

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.detect.base import resized
 from mien.errors import DataError, ImageError, MienError
 from mien.faceset.row import FaceRow
 from mien.faceset.table import FaceSet
@@ -120,12 +121,7 @@ def _crop(faceset: FaceSet, face: FaceRow) -> NDArray[np.uint8]:
 
 
 def _fitted(image: NDArray[np.uint8], longest_px: int) -> NDArray[np.uint8]:
-    high, wide = image.shape[:2]
-    scale = longest_px / max(high, wide)
-    if scale >= 1:
-        return image
-    size = (max(1, round(wide * scale)), max(1, round(high * scale)))
-    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+    return resized(image, min(longest_px, max(image.shape[:2])))[0]
 
 
 def _jpeg(image: NDArray[np.uint8], quality: int) -> bytes:

@@ -220,9 +220,8 @@ class Metadata:
     blend: Blend | None = None  # a mixture of them
     features: Features | None = None  # None where the file gives none, as those of earlier versions
     quality: Quality | None = None  # None: small and doubtful faces are answered like any other
-    network: Mapping[str, Any] = field(
-        default_factory=dict
-    )  # name, parameters, macs, settings of the builder
+    # Name, parameters, macs, settings of the builder.
+    network: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)  # settings, versions, data fingerprint, seconds
     scores: tuple[Mapping[str, Any], ...] = ()  # data, split, n, head, accuracy, ... as the report says them
     licences: Mapping[str, str] = field(default_factory=dict)

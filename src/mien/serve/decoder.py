@@ -28,10 +28,8 @@ from mien.images import decode
 
 # What decoding may need for each pixel of the largest picture: 16 bits a channel, transparent, and copies on the way.
 _BYTES_PER_PIXEL, _MORE_BYTES = 48, 256_000_000
-_WALL, _WALL_S = (
-    10,
-    10.0,
-)  # on the clock, for each second of processor time and beyond: others want the processor too
+# On the clock, for each second of processor time and beyond: others want the processor too.
+_WALL, _WALL_S = 10, 10.0
 _RESTART_S = 0.5  # of processor time, about
 _LENGTH = struct.Struct(">I")
 _PIPE_BYTES = 1 << 20
@@ -142,9 +140,8 @@ def _asked(
 
 def _serve(max_pixels: int) -> None:
     """Answer requests until there are no more; runs in the other process."""
-    signal.signal(
-        signal.SIGTERM, signal.SIG_IGN
-    )  # comes to all of a service; the server says when this one ends
+    # Comes to all of a service; the server says when this one ends.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     requests, answers = os.fdopen(os.dup(0), "rb", 0), os.fdopen(os.dup(1), "wb", 0)
     os.dup2(2, 1)  # what a library prints is no answer
     with suppress(OSError):  # where memory is short, this process goes first

@@ -20,12 +20,8 @@ from mien.serve.service import Service, address_of, service_of
 from mien.video.analyze import VideoSettings
 from mien.video.tracking import Tracker
 
-NOT_UNDERSTOOD, TOO_MANY, GOING_DOWN, IDLE = (
-    1007,
-    1013,
-    1012,
-    1001,
-)  # close codes (RFC 6455, section 7.4.1 and IANA)
+# Close codes (RFC 6455, section 7.4.1 and IANA).
+NOT_UNDERSTOOD, TOO_MANY, GOING_DOWN, IDLE = (1007, 1013, 1012, 1001)
 _PATIENCE = 5  # messages in a row that are no picture
 _IDLE_S = 60.0
 _NAME = "the frame"

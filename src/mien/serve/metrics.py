@@ -167,9 +167,8 @@ def trace() -> None:
         )
         os.environ.setdefault("OTEL_SERVICE_NAME", "mien")
         os.environ.setdefault("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")  # the one that the extra brings
-        logging.getLogger("opentelemetry").setLevel(
-            logging.CRITICAL
-        )  # while it starts: the error says it in a line
+        # While it starts: the error says it in a line.
+        logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
         try:
             start.initialize(swallow_exceptions=False)
         except Exception as error:

@@ -262,9 +262,8 @@ def max_connections(config: ServeConfig) -> int:
         import resource
     except ImportError:  # Windows has no such limit
         return wanted
-    others = (
-        _FILES + config.waiting_megabytes
-    )  # a form's pictures above a megabyte lie in files without a name
+    # A form's pictures above a megabyte lie in files without a name.
+    others = _FILES + config.waiting_megabytes
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < wanted + others:
         soft = wanted + others if hard == resource.RLIM_INFINITY else min(wanted + others, hard)

@@ -160,9 +160,8 @@ def _tone(
                 pictures[here] = np.round(pictures[here] * left) / left
     if config.noise:
         deviation = rng.uniform(0, config.noise, count).astype(np.float32)
-        seeds = rng.integers(
-            2**63, size=count
-        )  # a number for each pixel of pictures elsewhere would take long
+        # A number for each pixel of pictures elsewhere would take long.
+        seeds = rng.integers(2**63, size=count)
         for here, row in enumerate(part.rows):
             noise = np.random.default_rng(seeds[row]).standard_normal(pictures.shape[1:], np.float32)
             pictures[here] += deviation[row] * noise

@@ -25,9 +25,8 @@ from mien.train.loop import TrainingLoop
 from mien.train.transfer import Teachers
 
 _PREDICT_BATCH = 256
-_PREDICT_PIXELS = (
-    _PREDICT_BATCH * 64**2
-)  # of a batch: 20 pictures of 224 pixels, as VGG16 takes 40 MB for one
+# Of a batch: 20 pictures of 224 pixels, as VGG16 takes 40 MB for one.
+_PREDICT_PIXELS = _PREDICT_BATCH * 64**2
 
 
 @dataclass(frozen=True, eq=False)

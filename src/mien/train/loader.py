@@ -153,9 +153,8 @@ class Loader:
         hard = np.eye(len(heads[0]), dtype=np.float32)
         self._targets = hard[split.labels] if split.shares is None else split.shares
         self._votes = split.votes if len(heads) > 1 else None
-        weights_of_classes(
-            self._targets, heads[0], config.class_weights
-        )  # complains of an empty class before the start
+        # Complains of an empty class before the start.
+        weights_of_classes(self._targets, heads[0], config.class_weights)
 
     def __len__(self) -> int:
         """Steps an epoch."""

@@ -81,9 +81,8 @@ def test_the_run_says_what_it_is_and_its_detector_opens(trained: tuple[Path, Pat
     assert metadata.training["epochs"] == 2
     assert metadata.training["bytes"] == (run / "detector" / "detector.onnx").stat().st_size <= 300_000
     assert "face detector" in (run / "detector" / "CARD.md").read_text(encoding="utf-8")
-    detector = MienDetector(
-        run / "detector", threshold=0.001
-    )  # it has learnt nothing: everything may be a face
+    # It has learnt nothing: everything may be a face.
+    detector = MienDetector(run / "detector", threshold=0.001)
     assert detector.metadata["sha256"] == metadata.sha256
 
 

@@ -129,9 +129,8 @@ def _measured_on(
 
     matches = metrics.search(validation, MienDetector(folder, threshold=_LOW).detect)
     at = metrics.threshold_for(matches, config.false_positives)
-    threshold = (
-        math.ceil(float(np.clip(at, *_THRESHOLDS)) * 1000) / 1000
-    )  # up: the false positive below stays out
+    # Up: the false positive below stays out.
+    threshold = math.ceil(float(np.clip(at, *_THRESHOLDS)) * 1000) / 1000
     figures = {"ap": metrics.average_precision(matches)}
     figures |= {name: metrics.recall(matches, threshold, size)[0] for name, size in _SHOWN_SIZES.items()}
     figures |= {

@@ -29,10 +29,8 @@ from mien.train.export.onnx_layers.graph import Graph, Value
 
 OPSET, IR_VERSION = 18, 8  # what ONNX Runtime 1.14 and newer reads; 18 is the first whose Resize takes axes
 INPUT = "faces"
-NETWORK_KEY, REST_KEY = (
-    "keras",
-    "keras_rest",
-)  # metadata: architecture; small variables that are not in the graph
+# Metadata: architecture; small variables that are not in the graph.
+NETWORK_KEY, REST_KEY = "keras", "keras_rest"
 
 Handler = Callable[..., Value]
 _LAYERS: dict[str, Handler] = {
