@@ -395,6 +395,8 @@ def test_every_picture_once_whatever_names_it(here: Path) -> None:
     Path("films.csv").write_text("path\nphotos/a/1.jpg\nfilm.mp4\n", encoding="utf-8")
     found = write_plan(here / "plan.parquet", ["films.csv"], Storage(here), size=4, videos=False)
     assert (found.pictures, found.videos, dict(found.passed_over)) == (1, 0, {"video": 1})
+    Path("excel.csv").write_text("\nsep=;\nname;path\nx,y;photos/a/1.jpg\n", encoding="utf-8")
+    assert [item.file for item in shards(here, "excel.csv")[0].items] == ["photos/a/1.jpg"]
     Path("empty.csv").touch()
     with pytest.raises(DataError, match=r"the table empty\.csv is empty"):
         shards(here, "empty.csv")

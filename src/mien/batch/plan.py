@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from csv import reader
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -31,6 +32,9 @@ _TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 _TABLES = (".csv", ".parquet")
 _BYTES_COLUMNS = ("image", "bytes", "image_bytes", "img", "picture", "data", "content", "jpg", "png")
 _AT_ONCE = 10_000  # lines of the plan in memory
+_ABOVE_HEADER = re.compile(
+    r'\s*|"?sep=."?\s*', re.IGNORECASE
+)  # empty lines, and what Excel reads of separators
 _TAIL_BYTES = 1 << 20  # of a Parquet file, which holds what is known of all its pages
 _MAGIC = re.compile(r"[*?\[]")
 
@@ -371,11 +375,12 @@ def _of_csv(name: str, source: int, storage: Storage, stream: Any, column: str |
             f"the table {name} has zero bytes: it is damaged, or UTF-16 without its mark; get it again, or save it as "
             "UTF-8"
         )
-    line = head.decode(encoding, "replace").splitlines()[:1]
-    if not line:
+    lines = head.decode(encoding, "replace").splitlines()
+    above = sum(1 for _ in takewhile(_ABOVE_HEADER.fullmatch, lines))
+    if above == len(lines):
         raise DataError(f"the table {name} is empty")
-    delimiter = max(",;\t", key=line[0].count)
-    header = next(reader(line, delimiter=delimiter), [])
+    delimiter = max(",;\t", key=lines[above].count)
+    header = next(reader(lines[above : above + 1], delimiter=delimiter), [])
     chosen = picture_column(arrow.schema([(one, arrow.string()) for one in header]), name, column)
     with storage.open(name) as again:
         convert = csv.ConvertOptions(
@@ -385,7 +390,7 @@ def _of_csv(name: str, source: int, storage: Storage, stream: Any, column: str |
         )
         start = 1
         options = {
-            "read_options": csv.ReadOptions(encoding=encoding.removesuffix("-sig")),
+            "read_options": csv.ReadOptions(encoding=encoding.removesuffix("-sig"), skip_rows=above),
             "parse_options": csv.ParseOptions(delimiter=delimiter),
             "convert_options": convert,
         }
