@@ -10,12 +10,37 @@ from pathlib import Path
 
 import pytest
 
+from mien import files
 from mien.errors import OutputError
 from mien.files import cache_folder, cannot_write, plain_name, whole_file, whole_folder
 
 
 class Stopped(Exception):
     pass
+
+
+@pytest.mark.parametrize("in_one_step", [True, False])
+def test_a_folder_takes_the_place_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_one_step: bool
+) -> None:
+    if not in_one_step:
+        monkeypatch.setattr(files, "_swapped", lambda *_: False)
+    for text in "abc":
+        with whole_folder(tmp_path / "out") as folder:
+            (folder / text).write_text(text)
+        assert [path.relative_to(tmp_path) for path in tmp_path.rglob("*")] == [
+            Path("out"),
+            Path("out", text),
+        ]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs renameat2 of Linux")
+def test_folders_change_places_in_one_step(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name / name).mkdir(parents=True)
+    assert files._swapped(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "a" / "b").is_dir() and (tmp_path / "b" / "a").is_dir()
+    assert not files._swapped(tmp_path / "a", tmp_path / "none")
 
 
 def test_a_file_appears_when_the_block_ends(tmp_path: Path) -> None:
