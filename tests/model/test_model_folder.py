@@ -69,6 +69,8 @@ def test_uncalibrated_facts_keep_the_labels_only() -> None:
         heads=(Head(name="a", labels=("p", "q"), temperature=2.0, smoothing=0.1, threshold=0.4),),
     )  # fmt: skip
     assert metadata.uncalibrated().heads == (Head(name="a", labels=("p", "q")),)
+    scores = ({"head": "a", "accuracy": 0.5, "ece": 0.1}, {"head": "mixed", "accuracy": 0.6})
+    assert replace(metadata, scores=scores).uncalibrated().scores == ({"head": "a", "accuracy": 0.5},)
 
 
 def _changed(**changes: Any) -> dict[str, Any]:

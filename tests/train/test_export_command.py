@@ -12,6 +12,7 @@ import pytest
 from mien.cli.main import main
 from mien.data.drawn import draw_dataset
 from mien.model.classifier import Classifier
+from mien.model.folder import model_path
 from mien.train.export.folder import export
 from mien.train.export.keras_io import load_network, save_network
 
@@ -57,6 +58,18 @@ def test_keras_files_are_written_raw(tmp_path: Path, run_folder: Path, option: s
     assert about.heads == metadata().heads
     raw = keras_answers(load_network(run_folder / "best.keras")[0], levels(2))
     np.testing.assert_allclose(keras_answers(model, levels(2)), raw, atol=1e-6)
+
+
+@pytest.mark.parametrize("suffix", ["h5", "keras"])
+def test_the_shipped_network_comes_back_from_a_keras_file(tmp_path: Path, suffix: str) -> None:
+    file = tmp_path / f"mine.{suffix}"
+    assert main(["export", "mien", f"--{suffix}", str(file)]) == 0
+    assert main(["export", str(file), "--to", str(tmp_path / "mine")]) == 0
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 48, 48, 1), np.uint8)
+    found, shipped = Classifier(tmp_path / "mine"), Classifier(model_path("mien"), "float32")
+    again, known = (one.predict(list(pixels))["votes"] for one in (found, shipped))
+    assert (again.argmax(axis=1) == known.argmax(axis=1)).all() and len(set(again.argmax(axis=1))) >= 1
+    assert np.ptp(again, axis=0).max() > 0.01, "it depends on the picture"
 
 
 def test_litert_from_the_command(tmp_path: Path, run_folder: Path) -> None:

@@ -31,6 +31,38 @@ def test_network_and_facts_come_back(tmp_path: Path, name: str) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
+@pytest.mark.backend
+def test_a_network_that_normalises_over_several_axes_survives_h5(tmp_path: Path) -> None:
+    """Keras 3.15 forgets the axes when it reads them from .h5, as plain Keras does of any file of others."""
+
+    def network(*axes: int) -> keras.Model:
+        faces = keras.Input((12, 12, 3), name="faces")
+        x = layers.LayerNormalization(axis=list(axes), center=False, scale=False, epsilon=25.0, name="own")(
+            faces
+        )
+        x = layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3)(x))
+        return randomised(keras.Model(faces, layers.Dense(3, activation="softmax", name="mood")(x)))
+
+    model = network(1, 2, 3)
+    save_network(model, tmp_path / "best.h5", metadata())
+    wanted = keras_answers(model, levels(3))
+    for opened in (
+        load_network(tmp_path / "best.h5")[0],
+        keras.models.load_model(tmp_path / "best.h5", compile=False),
+    ):
+        np.testing.assert_allclose(keras_answers(opened, levels(3)), wanted, atol=1e-6)
+    with pytest.raises(
+        OutputError, match=r"does not read the layer 'own' rightly from \.h5; save as \.keras"
+    ):
+        save_network(network(1, 2), tmp_path / "two.h5", metadata())
+    assert not (tmp_path / "two.h5").exists()
+    model.save(tmp_path / "others.h5")
+    with pytest.raises(
+        ModelError, match=r"normalises over several axes, which Keras reads wrongly from \.h5"
+    ):
+        load_network(tmp_path / "others.h5")
+
+
 @pytest.mark.parametrize("name", ["best.keras", "best.h5"])
 def test_loss_and_optimiser_stay_out(tmp_path: Path, name: str) -> None:
     model = small_network()

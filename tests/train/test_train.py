@@ -17,7 +17,12 @@ import pytest
 import mien as package
 from mien.data.drawn import draw_dataset
 from mien.errors import ConfigError
+from mien.train.networks import own_networks
 
+# The others start from pretrained weights.
+FROM_SCRATCH = own_networks().keys() - {
+    "happy-sad-angry-vgg16", "fer2013-resnet50", "fer2013-vgg16", "efficientnet-lite0"
+}  # fmt: skip
 TINY = ["--epochs", "4", "--batch-size", "16", "--size", "16", "--no-report"]
 
 
@@ -64,6 +69,13 @@ def uninterrupted(faces, tmp_path_factory):
     done = mien("train", faces, "--to", run, *TINY)
     assert done.returncode == 0, done.stderr
     return run
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(FROM_SCRATCH))
+def test_every_network_that_needs_no_weights_is_trained(faces, tmp_path, name):
+    package.train(faces, network=name, epochs=1, limit=10, to=tmp_path / "run")
+    assert (tmp_path / "run" / "model" / "model.onnx").is_file()
 
 
 @pytest.mark.slow

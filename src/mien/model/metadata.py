@@ -17,6 +17,7 @@ from mien.files import command_without_folders, without_folders
 from mien.model.preprocess import Preprocess
 
 FORMAT = 1  # version of model.json; a reader refuses newer ones
+_OF_PROBABILITIES = ("ece", "nll", "brier")  # scores of calibrated answers
 METADATA_KEY = "mien"  # where the metadata lie inside a .onnx, .keras or .h5 file
 KERAS_SUFFIXES = (".keras", ".h5", ".hdf5")  # of files that Keras opens
 
@@ -274,7 +275,13 @@ class Metadata:
     def uncalibrated(self) -> Metadata:
         """Return the metadata for a file whose network gives raw probabilities: a `.keras` or `.h5` file."""
         raw = tuple(Head(name=head.name, labels=head.labels) for head in self.heads)
-        return replace(self, heads=raw, blend=None, features=None, quality=None)
+        known = {head.name for head in raw}
+        scores = tuple(
+            {key: value for key, value in score.items() if key not in _OF_PROBABILITIES}
+            for score in self.scores
+            if score.get("head", raw[0].name) in known
+        )
+        return replace(self, heads=raw, blend=None, features=None, quality=None, scores=scores)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON takes: tuples become lists, a NaN or infinity becomes None (JSON has neither).

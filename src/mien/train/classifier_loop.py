@@ -144,9 +144,7 @@ class ClassifierLoop(TrainingLoop):
         """Return the first head's probabilities, (n, labels): each host looks at its share of the pictures."""
         epoch, parts = self.progress.epoch, [np.empty((0, self.network.outputs[0].shape[-1]), np.float32)]
         answered = hosts.own_copy(self.network)
-        for number, batch in enumerate(
-            inputs.in_order(_predict_batch(self.network), hosts.own_rows(len(inputs)))
-        ):
+        for number, batch in enumerate(inputs.in_order(_predict_batch(inputs), hosts.own_rows(len(inputs)))):
             hosts.at(epoch, len(self._loader) + number, f"validation in epoch {epoch}")
             parts.append(answered(batch))
         hosts.at(epoch + 1, -1, f"the end of validation in epoch {epoch}")
@@ -245,9 +243,8 @@ class _FrozenBase:
         return answers if isinstance(answers, list) else [answers]
 
 
-def _predict_batch(network: keras.Model) -> int:
-    height, width = (int(side) for side in network.input_shape[1:3])
-    return max(1, min(_PREDICT_BATCH, _PREDICT_PIXELS // (height * width)))
+def _predict_batch(inputs: Inputs) -> int:
+    return max(1, min(_PREDICT_BATCH, _PREDICT_PIXELS // inputs.side**2))
 
 
 def predict(
@@ -258,7 +255,7 @@ def predict(
     mirrored: look at their mirror images instead.
     """
     parts: list[list[NDArray[np.float32]]] = []
-    for batch in inputs.in_order(_predict_batch(network)):
+    for batch in inputs.in_order(_predict_batch(inputs)):
         missing = -len(batch) % devices
         padded = np.concatenate([batch, batch[:1].repeat(missing, 0)]) if missing else batch
         if mirrored:

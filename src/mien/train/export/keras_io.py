@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
+import math
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,8 +28,8 @@ def save_network(model: Any, path: Path, metadata: Metadata) -> Path:
 
     Loss, metrics and optimiser are left out: they would need our classes to load, and a `.keras` compiled
     under one backend does not load under another. Plain `keras.models.load_model(path)` opens the file, which
-    computes in float32 however the network was trained. Raises OutputError for another suffix or when the place
-    cannot be written.
+    computes in float32 however the network was trained. Raises OutputError for another suffix, a network that Keras
+    does not read rightly from `.h5`, or when the place cannot be written.
     """
     if path.suffix not in SUFFIXES:
         raise OutputError(f"cannot save a network as {path.name!r}; the name must end in .keras or .h5")
@@ -42,7 +44,7 @@ def save_network(model: Any, path: Path, metadata: Metadata) -> Path:
                 archive.writestr(_ZIP_MEMBER, metadata.to_json())
         else:
             with _without_hdf5_warning():
-                plain.save(temporary, include_optimizer=False)
+                _for_hdf5(plain).save(temporary, include_optimizer=False)
             with h5py.File(temporary, "a") as file:
                 file.attrs[METADATA_KEY] = metadata.to_json()
     return path
@@ -57,6 +59,11 @@ def load_network(path: Path) -> tuple[Any, Metadata | None]:
     if not path.is_file():
         raise ModelError(f"there is no network file {path}; name a .keras or .h5 file, or a run folder")
     metadata = stored_metadata(path)
+    if path.suffix != ".keras" and _loses_axes(path):
+        raise ModelError(
+            f"{path} normalises over several axes, which Keras reads wrongly from .h5; save the network as .keras, or "
+            "as .h5 by this version of mien"
+        )
     try:
         model = keras.models.load_model(path, compile=False)
     except Exception as error:  # Keras raises whatever its parts raise
@@ -92,6 +99,55 @@ def _in_hdf5(path: Path) -> str | None:
 
 
 _READERS = {".keras": _in_zip, ".h5": _in_hdf5, ".hdf5": _in_hdf5}
+
+
+# Keras 3.15 leaves out a list of axes when it reads .h5 (legacy/saving/saving_utils.py): the layer then normalises over
+# the last one alone, and nothing says so.
+
+
+def _for_hdf5(model: Any) -> Any:
+    """Return the same network, normalising over all axes as over one: what Keras reads rightly from `.h5`."""
+    layers = model._flatten_layers(include_self=False, recursive=True)
+    if not any(map(_has_several_axes, layers)):
+        return model
+
+    def plain(layer: Any) -> Any:
+        if not _has_several_axes(layer):
+            return type(layer).from_config(layer.get_config())
+        shape = layer.input.shape[1:]
+        if layer.weights or None in shape or len(layer.axis) != len(shape):
+            raise OutputError(
+                f"Keras does not read the layer {layer.name!r} rightly from .h5; save as .keras"
+            )
+        inputs = keras.Input(shape)
+        x = keras.layers.Reshape((math.prod(shape),))(inputs)
+        x = keras.layers.LayerNormalization.from_config({**layer.get_config(), "axis": -1})(x)
+        return keras.Model(inputs, keras.layers.Reshape(shape)(x), name=layer.name)
+
+    copy = keras.models.clone_model(model, clone_function=plain, recursive=True)
+    _carry_weights(model, copy)
+    return copy
+
+
+def _has_several_axes(layer: Any) -> bool:
+    axis = getattr(layer, "axis", None)
+    return isinstance(axis, list | tuple) and len(axis) > 1
+
+
+def _loses_axes(path: Path) -> bool:
+    """Say whether a `.h5` file has a layer with several axes."""
+
+    def has(value: Any) -> bool:
+        if isinstance(value, list):
+            return any(map(has, value))
+        if not isinstance(value, dict):
+            return False
+        axis = value.get("axis")
+        return (isinstance(axis, list) and len(axis) > 1) or any(map(has, value.values()))
+
+    with h5py.File(path, "r") as file:
+        text = file.attrs.get("model_config", "{}")
+    return has(json.loads(text))
 
 
 @contextlib.contextmanager
