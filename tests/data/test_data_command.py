@@ -164,6 +164,11 @@ def test_words_that_make_no_sense(source, tmp_path):
         run("get")
     with pytest.raises(OutputError, match=r"its name must end in \.png"):
         run(source, "--sheet", tmp_path / "sheet.docx")
+    picture = next(source.rglob("*.png"))
+    before = picture.read_bytes()
+    with pytest.raises(ConfigError, match="is there already, among the pictures; name another place"):
+        run(source, "--sheet", picture)
+    assert picture.read_bytes() == before
 
 
 def test_labels_that_are_likely_wrong(tmp_path, capsys):

@@ -101,6 +101,13 @@ def test_the_numbers_of_a_data_set(capsys: pytest.CaptureFixture[str]) -> None:
     assert Path("sheets.png").is_file()
 
 
+def test_the_map_does_not_write_over_the_picture(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (place / "face.png").read_bytes()
+    assert main(["explain", "quarter", "face.png", "--to", str(place / "face.png")]) == 2
+    assert "would write over the picture" in capsys.readouterr().err
+    assert (place / "face.png").read_bytes() == before
+
+
 def test_out_may_be_a_folder(place: Path) -> None:
     (place / "shown").mkdir()
     assert explain("face.png", "--detector", "whole", "--to", "shown") == 0

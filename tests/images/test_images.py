@@ -183,7 +183,7 @@ BAD = {
     "avif": (b"\0\0\0\x18ftypavif\0\0\0\0mif1avif", "is a AVIF file that cannot be decoded"),
     "mp4": (
         b"\0\0\0\x20ftypisom\0\0\2\0isomiso2avc1mp41",
-        "is a video, not a picture; for videos there is: mien video",
+        "is a video, not a picture; it is for mien video",
     ),
     "float tiff": (encoded(corners().convert("F"), "TIFF"), "holds float32 values"),
 }

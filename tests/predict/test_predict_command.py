@@ -270,6 +270,11 @@ def test_marked_copies_write_over_nothing(photos: Path, capsys: pytest.CaptureFi
     assert "--save needs a folder" in capsys.readouterr().err
     assert predict("photos/2.png", "--save", "photos/2.png") == 2
     assert "would write over the picture" in capsys.readouterr().err
+    for option in ("--parquet", "--resume"):
+        assert predict("photos", option, "photos/2.png") == 2
+        assert "photos/2.png" in capsys.readouterr().err
+    assert predict("photos/2.png", "--parquet", "other.jpg") == 2
+    assert "other.jpg is named like a picture; name a file that ends in .parquet" in capsys.readouterr().err
     assert (photos / "2.png").read_bytes() == before
 
 

@@ -100,6 +100,7 @@ def test_int8_takes_the_data_as_the_training_did_or_writes_nothing(
         (["nowhere", "--to", "x"], "there is no model nowhere"),
         (["{run}", "--to", "{run}"], "is there already and is not a model folder"),
         (["{run}/text.keras", "--to", "x"], "is damaged or not a .keras file"),
+        (["mien", "--to", "{run}/model"], "as mien train wrote it; name another place"),
     ],
 )
 def test_mistakes_are_one_line_and_exit_code_2(

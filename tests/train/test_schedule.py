@@ -4,8 +4,8 @@ import pytest
 
 from mien.errors import ConfigError
 from mien.train.checkpoint import Progress
-from mien.train.config import TrainConfig
-from mien.train.schedule import after_epoch, learning_rate, planned_epochs, seconds_of
+from mien.train.config import TrainConfig, seconds_of
+from mien.train.schedule import after_epoch, learning_rate, planned_epochs
 
 
 def test_cosine_warms_up_peaks_and_ends_near_zero():
@@ -50,6 +50,8 @@ def test_time_limits_are_read(text, seconds):
 
 @pytest.mark.parametrize("text", ["", "soon", "-5m", "0", "5 days", "30m1h"])
 def test_other_time_limits_are_refused(text):
+    with pytest.raises(ConfigError, match="time_limit must look like"):
+        TrainConfig(time_limit=text)
     with pytest.raises(ConfigError, match="time_limit must look like"):
         seconds_of(text)
 

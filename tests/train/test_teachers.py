@@ -210,6 +210,9 @@ def test_train_with_a_teacher_and_join_from_the_command_line(
     assert settings["teacher"] == ["one"]
     _check_kept_answers(Path("two/teachers.npz"), Path("one/best.keras"), faces)
     assert not Path("two/teachers.parts").exists()
+    for member in ("one", "one/model"):
+        assert main(["ensemble", "one", "two", "--to", member, "--quiet"]) == 2
+        assert "is one of the models that are joined" in capsys.readouterr().err
     assert main(["ensemble", "one", "two", "--to", "both", "--quiet"]) == 0
     assert "expression (validation)" in capsys.readouterr().out
     assert main(["evaluate", "both", str(faces), "--resamples", "200"]) == 0

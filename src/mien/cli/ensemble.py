@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 from mien.cli.inputs import new_folder
-from mien.errors import need
+from mien.errors import ConfigError, need
+from mien.model.folder import MODEL_FOLDER
 from mien.terminal import ProgressBar, columns
 
 HELP = "Join trained networks into one model folder that answers with their mean, calibrated as a whole."
@@ -34,6 +35,13 @@ def run(options: argparse.Namespace) -> int:
     backend.import_keras()
     from mien.train.ensemble import make_ensemble
 
+    places = [(Path(word) / MODEL_FOLDER, Path(word)) for word in options.models]
+    if any(
+        place.exists() and options.to.exists() and place.samefile(options.to)
+        for pair in places
+        for place in pair
+    ):
+        raise ConfigError(f"--to {options.to} is one of the models that are joined; name another place")
     command = shlex.join(["mien", *sys.argv[1:]])
     show = ProgressBar(quiet=options.quiet)
     made = make_ensemble(options.models, options.to, data=options.data, command=command, show=show)

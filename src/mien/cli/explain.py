@@ -76,11 +76,11 @@ def _out(options: argparse.Namespace) -> Path | None:
     default = f"explained-{name}.png"
     if options.to is None:
         return Path(default)
-    return options.to / default if options.to.is_dir() else Path(options.to)
+    return options.to / default if options.to.is_dir() or not options.to.suffix else options.to
 
 
 def _explain_picture(options: argparse.Namespace, config: ExplainConfig, out: Path | None) -> int:
-    from mien.cli.inputs import find_sources
+    from mien.cli.inputs import find_sources, refuse_over
     from mien.detect.registry import WholePicture
     from mien.explain.explain import explain_face, inverse_transform, open_explainer
     from mien.explain.render import caption, draw_explanation, in_words
@@ -95,6 +95,8 @@ def _explain_picture(options: argparse.Namespace, config: ExplainConfig, out: Pa
         raise ConfigError(
             problems[0] if problems else f"{options.what} names {len(sources)} pictures; name one"
         )
+    if out:
+        refuse_over("--to", out, [sources[0].path])
     decoded = decode(sources[0].content(), sources[0].title)
     image = decoded.pixels
     if decoded.warning:

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mien.cli.inputs import new_folder
+from mien.cli.inputs import new_folder, real
 from mien.data.dataset import DataConfig, Dataset
 from mien.errors import ConfigError, need
-from mien.model.folder import METADATA_FILE, MODEL_FOLDER, read_model_folder
+from mien.model.folder import BEST_FILE, METADATA_FILE, MODEL_FOLDER, read_model_folder
 from mien.model.metadata import Metadata
 from mien.settings import add_settings, from_mapping, given, setting
 from mien.train.external_models import LABELS_OF_BOTH, Description
@@ -68,6 +68,11 @@ def run(options: argparse.Namespace) -> int:
     if options.int8 and not options.to:
         raise ConfigError("--int8 DATA is a form in a model folder; add --to DIR")
     _check_suffixes(options)
+    run = options.to.parent if options.to and options.to.name == MODEL_FOLDER else None
+    if run and (run / BEST_FILE).is_file() and real(run) != real(Path(options.model)):
+        raise ConfigError(
+            f"--to {options.to} is the model of the run {run}, as mien train wrote it; name another place"
+        )
     need("onnx", "train", "exporting")
     from mien.train import backend
 

@@ -7,12 +7,12 @@ import glob
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mien.errors import ImageError
+from mien.errors import ConfigError, ImageError
 from mien.files import natural
 from mien.images.decode import read_bytes
 from mien.images.kinds import PICTURE_SUFFIXES, VIDEO_SUFFIXES
@@ -49,7 +49,8 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         metavar="MODEL",
-        help="shipped model, run folder, model folder or .onnx file; or .keras or .h5, described below (default: mien)",
+        help="shipped model, run folder, model folder or .onnx file; of another program also .keras or .h5, described "
+        "below (default: mien)",
     )
     parser.add_argument(
         "--head", metavar="NAME", help="which answer of the network (default: its own choice)"
@@ -201,6 +202,12 @@ def find_sources(words: Sequence[str], skip: Path | None = None) -> Found:
 def real(path: Path) -> str:
     """Return where a path leads. Unlike Path.resolve, a link that leads to itself is no error here: reading it is."""
     return os.path.realpath(path)
+
+
+def refuse_over(option: str, path: Path, pictures: Iterable[Path | None]) -> None:
+    """Raise ConfigError where writing to a path would write over one of these pictures, or a file named like one."""
+    if real(path) in {real(picture) for picture in pictures if picture}:
+        raise ConfigError(f"{option} {path} would write over the picture {path}; name another place")
 
 
 def save_places(sources: Sequence[Source]) -> list[Path]:

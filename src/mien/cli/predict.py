@@ -75,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from mien.cli.inputs import find_sources
+    from mien.cli.inputs import find_sources, refuse_over
 
     if options.download_yunet:
         _download()
@@ -97,6 +97,9 @@ def run(options: argparse.Namespace) -> int:
         print(f"mien: {line}", file=sys.stderr)
     if not sources:
         return 2
+    for option, table in (("--parquet", options.parquet), ("--resume", options.resume)):
+        if table:
+            refuse_over(option, table, (source.path for source in sources))
     write = _writer(options)
     analyzer = open_analyzer(options, search=("detect_size", "min_face", "min_score"))
     if options.resume:
@@ -120,8 +123,8 @@ def run(options: argparse.Namespace) -> int:
     if options.save:
         from mien.terminal import counted
 
-        done = counted(len(sources) - failed, "marked picture")
-        print(f"mien: wrote {done} to {options.save}", file=sys.stderr)
+        if written := len(sources) - failed:
+            print(f"mien: wrote {counted(written, 'marked picture')} to {options.save}", file=sys.stderr)
     return 1 if problems or failed else 0
 
 

@@ -23,9 +23,10 @@ from typing import Any
 from mien.cli.inputs import Source
 from mien.errors import ConfigError, ImageError, need
 from mien.files import cannot_write, spreadsheet_safe, whole_file
+from mien.images.kinds import is_picture_name
 from mien.predict.analyzer import Analyzer, difference
 from mien.predict.results import Faces, arrow_schema, arrow_table, table_columns, table_rows
-from mien.terminal import percent, say
+from mien.terminal import counted, percent, say
 
 Results = Iterator[tuple[Source, Faces | ImageError]]
 Writer = Callable[[Results, Sequence[Source], Sequence[str]], None]
@@ -99,6 +100,8 @@ def parquet_writer(path: Path, keep: int = 0) -> Writer:
     parquet = need("pyarrow.parquet", "parquet", "writing Parquet")
     if path.is_dir():
         raise ConfigError(f"--parquet needs a file, {path} is a folder; name a file in it")
+    if is_picture_name(path.name):
+        raise ConfigError(f"--parquet {path} is named like a picture; name a file that ends in .parquet")
     partial = partial_file(path)
 
     def write(results: Results, _: Sequence[Source], labels: Sequence[str]) -> None:
@@ -130,7 +133,7 @@ def parquet_writer(path: Path, keep: int = 0) -> Writer:
                 pictures -= sum(row[-1] is not None for row in rows)
         partial.unlink()
         _settings_file(path).unlink(missing_ok=True)  # a whole file is not gone on with
-        print(f"wrote {path}: {pictures:,} pictures, {faces_found:,} faces")
+        print(f"wrote {path}: {counted(pictures, 'picture')}, {counted(faces_found, 'face')}")
 
     return write
 

@@ -125,7 +125,7 @@ def _by_kind(data: bytes, name: str) -> Header:
     if kind == "HEIF":
         kind = _heif(data, name)
     if kind == "video":
-        raise ImageError(f"{name} is a video, not a picture; for videos there is: mien video FILE")
+        raise ImageError(f"{name} is a video, not a picture; it is for mien video, or for Video on the page")
     if kind == "JPEG XL":
         raise ImageError(
             f"{name} is a JPEG XL picture, for which there is no decoder here; save it as JPEG or PNG first "

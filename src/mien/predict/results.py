@@ -211,7 +211,7 @@ class Faces(tuple[Face, ...]):
         return [face.to_dict() for face in self]
 
     def to_pandas(self) -> Any:
-        """Return a `pandas.DataFrame`, a row a face, with the columns of `mien predict --csv`."""
+        """Return a `pandas.DataFrame`, a row a face, with the columns of `mien predict --csv` but path and problem."""
         pandas = optional_package("pandas")
         labels = list(self[0].probabilities) if self else []
         names = [*COLUMNS, *(f"p_{label}" for label in labels)]

@@ -166,7 +166,8 @@ def _measured(address: str, picture: bytes, clients: int, seconds: float) -> Res
         answer = connection.getresponse()
         body = answer.read()
         if answer.status not in (200, 503):
-            raise MienError(f"the server does not answer: {body.decode(errors='replace')}")
+            said = json.loads(body).get("detail") if body.startswith(b"{") else body.decode(errors="replace")
+            raise MienError(f"the server answers {answer.status}: {said}")
         if answer.status == 200 and not found:
             found.append(json.loads(body)["pictures"][0])
         return answer.status

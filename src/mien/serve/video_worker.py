@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shlex
 import tempfile
 import threading
 import time
@@ -191,7 +192,8 @@ def analyze_upload(
             _check(video, config)
             return _write(_in_time(video, analyzer, config, progress), video, analyzer, rows, table)
     except ImageError as error:
-        raise ImageError(str(error).replace(str(path), _NAME)) from error
+        told = str(error).replace(f"-i {shlex.quote(str(path))}", "-i FILE")
+        raise ImageError(told.replace(str(path), _NAME)) from error
     finally:
         path.unlink(missing_ok=True)
 

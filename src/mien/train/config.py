@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -151,7 +152,9 @@ class TrainConfig(DataConfig):
     mixup_until: float = _augment(0.85, "mixup and CutMix end after this share of the epochs; 1: never")
     # optimisation
     epochs: int | None = _common(
-        None, "passes over the training pictures; unset: 30, and up to 150 for sets of under 5,000 pictures"
+        None,
+        "passes over the training pictures in each phase (--from has two); unset: 30, and up to 150 for sets of under "
+        "5,000 pictures",
     )
     batch_size: int | None = _common(
         None, "pictures per optimiser step; unset: 128, down to 16 so that an epoch has at least 16 steps"
@@ -223,6 +226,8 @@ class TrainConfig(DataConfig):
             self.devices.isascii() and self.devices.isdigit() and int(self.devices)
         ):
             raise ConfigError(f"devices must be all, or a number from 1, got {self.devices!r}")
+        if self.time_limit is not None:
+            seconds_of(self.time_limit)
         positive = (
             "epochs",
             "batch_size",
@@ -349,3 +354,15 @@ class TrainConfig(DataConfig):
         for phase in self.phases:
             configs.append(from_mapping(TrainConfig, {**to_mapping(configs[-1]), **phase}, "phase"))
         return tuple(configs)
+
+
+def seconds_of(text: str) -> float:
+    """Read `90m`, `1h30m`, `45s` or plain minutes such as `90` as seconds; ConfigError otherwise."""
+    number = r"(\d+(?:\.\d+)?)"
+    plain = text.strip() + ("m" if re.fullmatch(number, text.strip()) else "")
+    match = re.fullmatch(rf"(?:{number}h)?(?:{number}m)?(?:{number}s)?", plain)
+    parts = [float(part or 0) for part in match.groups()] if match else [0.0]
+    total = sum(part * unit for part, unit in zip(parts, (3600, 60, 1), strict=False))
+    if total <= 0:
+        raise ConfigError(f"time_limit must look like 90m, 1h30m or 45s, got {text!r}")
+    return total

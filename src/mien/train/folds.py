@@ -27,9 +27,8 @@ from mien.errors import ConfigError, DataError, need
 from mien.files import whole_file
 from mien.model.calibration import calibrated
 from mien.model.metadata import Metadata
-from mien.train.config import TrainConfig
+from mien.train.config import TrainConfig, seconds_of
 from mien.train.run_folder import ANSWERS_FILE, FOLDS_FOLDER
-from mien.train.schedule import seconds_of
 
 
 @dataclass(frozen=True, eq=False)

@@ -35,6 +35,7 @@ from mien.errors import TrainingError
 from mien.terminal import ProgressBar, clock
 from mien.train import checkpoint, hosts, schedule
 from mien.train.checkpoint import MovingAverage, Progress, host
+from mien.train.config import seconds_of
 from mien.train.loader import Batch
 
 
@@ -73,7 +74,7 @@ class TrainingLoop(ABC):
         self.network, self.trained = network, trained or network
         self.phases, self.show = phases, show
         self.progress = Progress()
-        self._limit_s = schedule.seconds_of(time_limit) if time_limit else None
+        self._limit_s = seconds_of(time_limit) if time_limit else None
         self._file = folder / checkpoint.STATE_FILE
         self._on_epoch = on_epoch
         self._average: MovingAverage | None = None

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import re
 import statistics
 
-from mien.errors import ConfigError
 from mien.train.checkpoint import Progress
 from mien.train.config import TrainConfig
 
@@ -47,18 +45,6 @@ def after_epoch(config: TrainConfig, progress: Progress, loss: float) -> bool:
         progress.factor = max(progress.factor * config.plateau_factor, lowest)
         progress.plateau_wait = 0
     return 0 < config.patience <= progress.stop_wait
-
-
-def seconds_of(text: str) -> float:
-    """Read `90m`, `1h30m`, `45s` or plain minutes such as `90` as seconds; ConfigError otherwise."""
-    number = r"(\d+(?:\.\d+)?)"
-    plain = text.strip() + ("m" if re.fullmatch(number, text.strip()) else "")
-    match = re.fullmatch(rf"(?:{number}h)?(?:{number}m)?(?:{number}s)?", plain)
-    parts = [float(part or 0) for part in match.groups()] if match else [0.0]
-    total = sum(part * unit for part, unit in zip(parts, (3600, 60, 1), strict=False))
-    if total <= 0:
-        raise ConfigError(f"time_limit must look like 90m, 1h30m or 45s, got {text!r}")
-    return total
 
 
 def planned_epochs(progress: Progress, limit_s: float, epoch_s: float, share: float = 1.0) -> int:

@@ -192,14 +192,14 @@ def open_video(path: Path, stream: IO[bytes] | None = None) -> Iterator[Video]:
         if not capture.isOpened():
             if stream is None and no_picture(path) == "":
                 raise ImageError(
-                    f"{path} is named or made like a picture; for pictures there is: mien predict {path}"
+                    f"{path} is named or made like a picture; it is for mien predict, or for Photo on the page"
                 )
             with path.open("rb") if stream is None else nullcontext(stream) as file:
                 sound = is_sound(file)
             if sound:
                 raise ImageError(f"{path} holds sound and no picture; name a video file")
             raise ImageError(
-                f"{path} is not a video that can be decoded; is it a whole one? to convert it: "
+                f"{path} is not a video that can be decoded; is it a whole one? ffmpeg converts most kinds: "
                 f"ffmpeg -i {shlex.quote(str(path))} converted.mp4"
             )
         with nullcontext(stream) if stream is not None else path.open("rb") as source:

@@ -100,7 +100,7 @@ class DetectorConfig:
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
         if self.time_limit is not None:
-            from mien.train.schedule import seconds_of
+            from mien.train.config import seconds_of
 
             seconds_of(self.time_limit)
 

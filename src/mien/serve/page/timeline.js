@@ -19,7 +19,9 @@ export class Rows {
     this.length = Math.max(result.duration_s, this.times.at(-1) ?? 0, 0.001);
     this.hold = this.times.length > 1 ? (HOLD_FRAMES * this.times.at(-1)) / (this.times.length - 1) : this.length;
     this.tracks = new Map();
-    for (const row of this.rows) for (const face of row.faces) this.#track(face).add(row.time_s, face);
+    this.rows.forEach((row, place) => {
+      for (const face of row.faces) this.#track(face).add(row.time_s, face, this.times[place + 1]);
+    });
   }
 
   #track(face) {

@@ -10,10 +10,13 @@ export class Track {
     this.labels = labels;
     this.times = [];
     this.shares = []; // one array of probabilities for each time
+    this.ends = []; // when the frame after each was shown
   }
 
-  add(time, face) {
+  /** end: when the next frame is shown, which says where the face is then; unset: nobody knows yet. */
+  add(time, face, end = Infinity) {
     this.times.push(time);
+    this.ends.push(end);
     this.shares.push(this.labels.map((label) => face.probabilities[label]));
   }
 
@@ -23,12 +26,16 @@ export class Track {
     if (kept < 64) return; // in portions, because each one moves the rest
     this.times.splice(0, kept);
     this.shares.splice(0, kept);
+    this.ends.splice(0, kept);
   }
 
   /** The mean probabilities from one time to another; what was seen last, where nothing is new and it is no older than hold. */
   mean(from, to, hold) {
     const [first, end] = [firstFrom(this.times, from), firstFrom(this.times, to)];
-    if (end === first) return first && from - this.times[first - 1] <= hold ? this.shares[first - 1] : null;
+    if (end === first) {
+      const last = first - 1;
+      return first && from < this.ends[last] && from - this.times[last] <= hold ? this.shares[last] : null;
+    }
     const sums = new Array(this.labels.length).fill(0);
     for (let place = first; place < end; place++) this.shares[place].forEach((share, label) => { sums[label] += share; });
     return sums.map((sum) => sum / (end - first));
