@@ -262,6 +262,16 @@ def test_marked_copies_keep_their_names_and_are_not_read_again(
     capsys.readouterr()
 
 
+@pytest.mark.parametrize(
+    "words", [["--labels", "a,b"], ["--logits"], ["--size", "48"], ["--input-range", "0,1"]]
+)
+def test_a_network_of_mien_is_not_described(
+    photos: Path, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert photos.is_dir() and predict("photos", *words) == 2
+    assert "describe a network that mien did not save" in capsys.readouterr().err
+
+
 def test_marked_copies_write_over_nothing(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = (photos / "2.png").read_bytes()
     assert predict("photos/2.png", "--save", "photos") == 2

@@ -76,7 +76,8 @@ def _out(options: argparse.Namespace) -> Path | None:
     default = f"explained-{name}.png"
     if options.to is None:
         return Path(default)
-    return options.to / default if options.to.is_dir() or not options.to.suffix else options.to
+    to = Path(options.to)
+    return to / default if to.is_dir() or not to.suffix else to
 
 
 def _explain_picture(options: argparse.Namespace, config: ExplainConfig, out: Path | None) -> int:

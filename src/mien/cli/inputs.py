@@ -138,13 +138,17 @@ def adopted_model(options: argparse.Namespace) -> str | None:
     from mien.train.external_models import cached_folder, description, is_external, remembered
 
     given: str | None = options.model
-    path = Path(given or "")
-    if path.suffix not in (*KERAS_SUFFIXES, ".onnx") or not path.is_file():
-        return given
-    told = remembered(path, description(vars(options)))
-    if not told.labels or (path.suffix == ".onnx" and not is_external(path)):
-        return given
-    return str(cached_folder(path, told))
+    path, described = Path(given or ""), description(vars(options))
+    is_file = path.suffix in (*KERAS_SUFFIXES, ".onnx") and path.is_file()
+    if is_file and (path.suffix != ".onnx" or is_external(path)):
+        told = remembered(path, described)
+        return str(cached_folder(path, told)) if told.labels else given
+    if described != Description():
+        raise ConfigError(
+            f"--labels, --size, --colour, --input-range and --logits describe a network that mien did not save; "
+            f"{given or 'mien'} says all that of itself; leave them out"
+        )
+    return given
 
 
 @dataclass(frozen=True)
