@@ -5,7 +5,7 @@ import { byId, count, make, percent } from "../static/dom.js";
 import { glyph } from "../static/glyphs.js";
 import { ask } from "../static/api.js";
 import { colourOf } from "./classes.js";
-import { nameOf, on, say, state, undo } from "./faces.js";
+import { nameOf, on, openDoubts, say, state, undo } from "./faces.js";
 import { openPhotograph, showFace } from "./panel.js";
 
 const OTHERS = 5; // faces of each class to compare with
@@ -26,8 +26,7 @@ export function leaveCheck() { open = false; clearTimeout(timer); }
 /** Doubtful labels that nobody has decided about since, or repeated faces. The queue stays as it is while one works. */
 function gather() {
   queue = kind === "doubts"
-    ? (state.guesses?.doubts ?? []).filter(([place, name]) => state.label[place] && state.label[place] !== name && state.kept[place] !== state.label[place])
-      .map(([place, name, share]) => ({ place, name, share, label: state.label[place] }))
+    ? openDoubts().map(([place, name, share]) => ({ place, name, share, label: state.label[place] }))
     : kind === "twins"
       ? state.twin.flatMap((twin, place) => (twin >= 0 && state.status[place] === "duplicate" && !state.compared[place] ? [{ place, twin }] : []))
       : copies.pairs.map(([twin, place, how]) => ({ place, twin, how }));
@@ -100,7 +99,7 @@ async function back() {
 
 function draw() {
   const view = byId("view-check");
-  const doubts = (state.guesses?.doubts ?? []).length;
+  const doubts = openDoubts().length;
   const twins = state.twin.filter((twin, place) => twin >= 0 && state.status[place] === "duplicate" && !state.compared[place]).length;
   const tab = (name, text) => make("button", { "aria-pressed": String(kind === name), onclick: () => { kind = name; gather(); if (name === "copies") lookForCopies(); } }, text);
   const head = make("div", { class: "check-head" },

@@ -228,6 +228,12 @@ function summary(told) {
 
 let loading = false;
 
+/** The labels in doubt that nobody has decided about since: [place, class, percent] of each. */
+export function openDoubts() {
+  return (state.guesses?.doubts ?? []).filter(([place, name]) =>
+    state.label[place] && state.label[place] !== name && state.kept[place] !== state.label[place]);
+}
+
 async function loadGuesses() {
   if (loading) return;
   loading = true;

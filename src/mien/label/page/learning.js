@@ -1,7 +1,7 @@
 // What is learnt beside the people who label: how far it is, what is expected of more labels.
 
 import { makeSvg, byId, count, make, percent } from "../static/dom.js";
-import { on, state } from "./faces.js";
+import { on, openDoubts, state } from "./faces.js";
 
 const [WIDE, HIGH, LEFT, LOW] = [276, 96, 34, 16];
 
@@ -9,18 +9,17 @@ const [WIDE, HIGH, LEFT, LOW] = [276, 96, 34, 16];
 export function setUpLearning(check) {
   let drawn = "";
   const draw = () => {
-    const told = state.learner;
-    const key = JSON.stringify([told, state.classes.length, state.guesses?.version]);
+    const told = state.learner, doubts = openDoubts().length;
+    const key = JSON.stringify([told, doubts, state.classes.length, state.guesses?.version]);
     if (key === drawn) return;
     drawn = key;
-    byId("learning").replaceChildren(...(told ? parts(told, check).filter(Boolean) : []));
-    const doubts = byId("doubts");
-    if (doubts) doubts.textContent = told?.doubts ? String(told.doubts) : "";
+    byId("learning").replaceChildren(...(told ? parts(told, doubts, check).filter(Boolean) : []));
+    if (byId("doubts")) byId("doubts").textContent = doubts || "";
   };
-  for (const name of ["progress", "loaded", "guesses"]) on(name, draw);
+  for (const name of ["progress", "loaded", "guesses", "answers"]) on(name, draw);
 }
 
-function parts(told, check) {
+function parts(told, doubts, check) {
   const small = (text) => make("p", { class: "quiet small" }, text);
   if (told.step === "off") return [make("h2", {}, "No guesses"), small(told.note)];
   if (told.step === "waiting" || (told.step === "looking" && !told.labelled)) {
@@ -39,7 +38,7 @@ function parts(told, check) {
     curve.labels.length > 1 ? chart(curve) : null,
     last >= curve.known ? small(`With ${count(curve.labels[last], "label")} about ${percent(curve.accuracy[last])} are expected.`) : null,
     told.needed && state.classes.length > 1 ? small(`More faces of “${told.needed}” would help most.`) : null,
-    told.doubts ? make("p", { class: "small" }, make("button", { class: "link", onclick: check }, `${count(told.doubts, "label")} to check`)) : null,
+    doubts ? make("p", { class: "small" }, make("button", { class: "link", onclick: check }, `${count(doubts, "label")} to check`)) : null,
   ];
 }
 
