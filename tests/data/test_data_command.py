@@ -166,7 +166,7 @@ def test_words_that_make_no_sense(source, tmp_path):
         run(source, "--sheet", tmp_path / "sheet.docx")
     picture = next(source.rglob("*.png"))
     before = picture.read_bytes()
-    with pytest.raises(ConfigError, match="is there already, among the pictures; name another place"):
+    with pytest.raises(ConfigError, match="is there already, among the data; name another place"):
         run(source, "--sheet", picture)
     assert picture.read_bytes() == before
 

@@ -106,6 +106,11 @@ def test_the_map_does_not_write_over_the_picture(place: Path, capsys: pytest.Cap
     assert main(["explain", "quarter", "face.png", "--to", str(place / "face.png")]) == 2
     assert "would write over the picture" in capsys.readouterr().err
     assert (place / "face.png").read_bytes() == before
+    labelled = next((place / "faces").rglob("*.png"))
+    before = labelled.read_bytes()
+    assert main(["explain", "quarter", "faces", "--to", str(labelled)]) == 2
+    assert "is there already, among the data" in capsys.readouterr().err
+    assert labelled.read_bytes() == before
 
 
 def test_out_may_be_a_folder(place: Path) -> None:

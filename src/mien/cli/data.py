@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mien.cli.inputs import new_folder
+from mien.cli.inputs import new_folder, refuse_among
 from mien.data.dataset import DataConfig, Dataset
 from mien.errors import ConfigError, OutputError
 from mien.files import expanded, file_name
@@ -148,7 +148,7 @@ def _look(options: argparse.Namespace, config: DataConfig) -> int:
 
     if options.sheet and options.sheet != "none":
         check_suffix(Path(options.sheet))
-        _check_beside(Path(options.sheet), options.words)
+        refuse_among("--sheet", Path(options.sheet), options.words)
     bar = ProgressBar(quiet=options.json)
     dataset = open_dataset(
         options.words, config, progress=lambda done, of: bar.stage("examining pictures", done, of)
@@ -271,13 +271,6 @@ def _write(options: argparse.Namespace, dataset: Dataset) -> Iterator[str]:
     ):
         if target:
             yield f"wrote {writer(dataset, target)} pictures to {target}"
-
-
-def _check_beside(sheet: Path, words: Sequence[str]) -> None:
-    """Raise ConfigError where a sheet would write over a file among the data."""
-    place = sheet.absolute().resolve()
-    if place.exists() and any(place.is_relative_to(Path(word).absolute().resolve()) for word in words):
-        raise ConfigError(f"--sheet {sheet} is there already, among the pictures; name another place")
 
 
 def _sheet(dataset: Dataset, asked: str | None, *, seed: int) -> str:

@@ -135,12 +135,15 @@ def _explain_picture(options: argparse.Namespace, config: ExplainConfig, out: Pa
 
 
 def _explain_data(options: argparse.Namespace, config: ExplainConfig, out: Path | None) -> int:
+    from mien.cli.inputs import refuse_among
     from mien.explain.explain import FACES, explain_classes, open_explainer, open_split
     from mien.explain.render import class_in_words, draw_classes
     from mien.images.canvas import write_picture
     from mien.terminal import ProgressBar
     from mien.train.start import recorded_metadata
 
+    if out:
+        refuse_among("--to", out, separate_paths(Path(options.what)))
     dataset, split = open_split(Path(options.what), config)
     known = recorded_metadata(options.model)
     usual = "auto" if known and known.face_detector else "whole"

@@ -209,9 +209,16 @@ def real(path: Path) -> str:
 
 
 def refuse_over(option: str, path: Path, pictures: Iterable[Path | None]) -> None:
-    """Raise ConfigError where writing to a path would write over one of these pictures, or a file named like one."""
+    """Raise ConfigError where writing to a path would write over one of these pictures."""
     if real(path) in {real(picture) for picture in pictures if picture}:
         raise ConfigError(f"{option} {path} would write over the picture {path}; name another place")
+
+
+def refuse_among(option: str, path: Path, data: Iterable[str | Path]) -> None:
+    """Raise ConfigError where writing to a path would write over labelled data, or a file in a folder of it."""
+    place = Path(real(path))
+    if place.is_file() and any(place.is_relative_to(real(Path(word))) for word in data):
+        raise ConfigError(f"{option} {path} is there already, among the data; name another place")
 
 
 def save_places(sources: Sequence[Source]) -> list[Path]:
