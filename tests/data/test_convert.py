@@ -83,6 +83,8 @@ def test_folders_that_would_be_one(tmp_path, write_faces):
 def test_names_of_soft_labels_stay_as_they_are(tmp_path, write_faces):
     write_faces(tmp_path, {"pictures": 4})
     rows = "".join(f"pictures/{n}.png,0.{n + 1},0.5\n" for n in range(4))
+    (tmp_path / "soft.csv").write_text("path,p - happy,p_sad\n" + rows)
+    assert open_dataset(tmp_path / "soft.csv").classes == ("happy", "sad")
     (tmp_path / "soft.csv").write_text("path,p_Very Happy,P_Half-Sad\n" + rows)
     dataset = open_dataset(tmp_path / "soft.csv")
     assert dataset.classes == ("Half-Sad", "Very Happy")

@@ -32,9 +32,7 @@ _TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 _TABLES = (".csv", ".parquet")
 _BYTES_COLUMNS = ("image", "bytes", "image_bytes", "img", "picture", "data", "content", "jpg", "png")
 _AT_ONCE = 10_000  # lines of the plan in memory
-_ABOVE_HEADER = re.compile(
-    r'\s*|"?sep=."?\s*', re.IGNORECASE
-)  # empty lines, and what Excel reads of separators
+_ABOVE_HEADER = re.compile(r'\s*|"?sep=."?\s*', re.IGNORECASE)  # empty lines, and Excel's word on separators
 _TAIL_BYTES = 1 << 20  # of a Parquet file, which holds what is known of all its pages
 _MAGIC = re.compile(r"[*?\[]")
 

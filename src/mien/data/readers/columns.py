@@ -173,7 +173,7 @@ def share_columns(source: str, header: Sequence[str], label: int | None) -> dict
     named = [(place, words.plain_column(name)) for place, name in enumerate(header)]
     for prefix in _SHARE_PREFIXES:
         shares = {
-            header[place].strip()[len(prefix) :]: place  # the class's own name, as it is written
+            _after(prefix, header[place].strip(), name): place
             for place, name in named
             if name.startswith(prefix) and name != prefix
         }
@@ -184,6 +184,11 @@ def share_columns(source: str, header: Sequence[str], label: int | None) -> dict
         return {name: place for place, name in named if place != picture and name not in _NO_CLASS}
     shares = {name: place for place, name in named if is_expression(name)}
     return shares if label is None and len(shares) > 1 else {}
+
+
+def _after(prefix: str, text: str, plain: str) -> str:
+    """Return the class in a column's name as it is written (P_Half-Sad), else as it is compared (p-happy)."""
+    return text[len(prefix) :] if text.lower().startswith(prefix) else plain.removeprefix(prefix)
 
 
 def _with_ones(
