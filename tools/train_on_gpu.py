@@ -43,7 +43,7 @@ from augment_on_gpu import as_they_are, placed, places, turned, varied
 from distil import CANVAS, HEADS, student_of, unlabelled_faces
 from mien.files import whole_file
 from mien.labels import FER2013, FERPLUS
-from mien.train.schedule import seconds_of
+from mien.train.config import seconds_of
 from torch_networks import Network
 
 ACROSS = 64  # pictures in a row of a mosaic
