@@ -236,6 +236,17 @@ def test_photo(open_page: Open, server: str, theme: str, width: int) -> None:
     assert changed[int(y) - 3 : int(y) + 3, int(x + wide / 2)].any()
 
 
+def test_the_name_of_a_face_as_tall_as_its_picture_stays_on_it(open_page: Open, tmp_path: Path) -> None:
+    portrait = cv2.imread(str(PORTRAIT))
+    cv2.imwrite(str(tmp_path / "close.jpg"), portrait[58:180, 100:350])
+    page = open_page()
+    page.set_input_files("#photo-file", tmp_path / "close.jpg")
+    page.wait_for_selector(".box")
+    picture, tag = (page.locator(place).bounding_box() for place in ("#photo-stage img", ".tag"))
+    assert tag["y"] >= picture["y"]
+    assert tag["y"] + tag["height"] <= picture["y"] + picture["height"]
+
+
 def test_pictures_are_chosen_dropped_and_pasted_and_a_broken_one_says_why(
     open_page: Open, folder: Path, tmp_path: Path
 ) -> None:

@@ -128,8 +128,10 @@ function drawBoxes(shot) {
     const wide = Math.min(width, face.box[0] + face.box[2]) - x;
     const high = Math.min(height, face.box[1] + face.box[3]) - y;
     const colour = colourOf(face);
+    const [above, below] = [y, height - y - high].map((room) => room >= 0.08 * height);
+    const nameAt = above ? "" : below ? " low" : " inside";
     layer.append(make("button", {
-      class: `box${face.uncertain ? " uncertain" : ""}${y < 0.08 * height ? " low" : ""}`,
+      class: `box${face.uncertain ? " uncertain" : ""}${nameAt}`,
       "aria-pressed": String(place === shot.chosen),
       "aria-label": inWords(face, `Face ${place + 1}`),
       style: {
