@@ -31,6 +31,7 @@ from mien.detect.search import PhotoSearch
 from mien.detect.training.photos import read_photos
 from mien.images import read_image
 from mien.labels import canonical
+from mien.predict.analyzer import Analyzer
 
 Picture = NDArray[np.uint8]
 
@@ -82,21 +83,23 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--shared", type=Path, default=Path("../shared/data"), help="folder of the data sets")
+    parser.add_argument(
+        "--model", default="mien", help="a shipped name, or a model folder (default: %(default)s)"
+    )
     parser.add_argument("--faces", type=int, default=150, help="photographs with a face, drawn at random")
     parser.add_argument("--reliability", type=int, help="photographs; prints that table and nothing else")
     options = parser.parse_args()
     if options.reliability:
-        _reliability(options.shared / "web-faces", options.reliability)
+        _reliability(mien.load(options.model), options.shared / "web-faces", options.reliability)
         return
-    _faces(options.shared / "web-faces", options.faces)
+    _faces(mien.load(options.model), options.shared / "web-faces", options.faces)
     _false_positives(options.shared / "faces")
 
 
-def _faces(folder: Path, count: int) -> None:
+def _faces(analyzer: Analyzer, folder: Path, count: int) -> None:
     with (folder / "labels.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     drawn = np.random.default_rng(0).permutation(len(rows))[:count]
-    analyzer = mien.load()
     print(f"{len(drawn)} photographs: share found, named right")
     for name, damage in DAMAGE.items():
         cells = []
@@ -112,8 +115,7 @@ def _faces(folder: Path, count: int) -> None:
         print(f"{name:28}{'   '.join(cells)}", flush=True)
 
 
-def _reliability(folder: Path, count: int) -> None:
-    analyzer = mien.load()
+def _reliability(analyzer: Analyzer, folder: Path, count: int) -> None:
     with (folder / "labels.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     rng = np.random.default_rng(0)

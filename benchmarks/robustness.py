@@ -83,6 +83,17 @@ def _covered(face: Picture, rng: Generator) -> Picture:
     return covered
 
 
+def _banded(top: float, bottom: float) -> Callable[[Picture, Generator], Picture]:
+    """top, bottom: of a band of one level, in sides of the face, as sunglasses and masks cover it."""
+
+    def cover(face: Picture, rng: Generator) -> Picture:
+        covered, side = face.copy(), face.shape[0]
+        covered[round(top * side) : round(bottom * side)] = rng.integers(0, 256)
+        return covered
+
+    return cover
+
+
 def _turned(degrees: float) -> Callable[[Picture, Generator], Picture]:
     def turn(face: Picture, _rng: Generator) -> Picture:
         middle = (face.shape[0] - 1) / 2
@@ -110,6 +121,8 @@ DAMAGES: dict[str, Callable[[Picture, Generator], Picture]] = {
     "noise 25": _noisy,
     "JPEG 10": _compressed,
     "a quarter covered": _covered,
+    "eyes covered": _banded(0.2, 0.5),
+    "mouth covered": _banded(0.6, 1),
     "turned 20 degrees": _turned(20),
     "turned 45 degrees": _turned(45),
 }

@@ -43,7 +43,7 @@ HEADS = {"fer2013": FER2013, "votes": FERPLUS}
 HOW = Preprocess(size=48)
 MARGIN = 0.9  # side of what the network takes over the longer side of the face box, the recipe's
 CANVAS = 64  # pixels a side of the pictures here: the network's 48 and 8 around them
-BATCH, UNLABELLED = 128, 24
+BATCH = 128
 SMOOTHING = 0.1
 MOMENTUM, DECAY, EMA, EMA_STEPS = 0.9, 3e-4, 0.998, 8
 # Three pictures in ten are damaged, the others varied as in the recipe: with all of them damaged and a rate of .03
@@ -55,6 +55,9 @@ DAMAGE = TrainConfig(
 )  # fmt: skip
 
 VARIED = TrainConfig(rotation=12, shift=0.0625, zoom=0.2, contrast=0.3, brightness=30, blur=0.1, erasing=0.5)
+# Sunglasses, masks, scarves and hands cover a whole band of a face; what teachers say of all of it stays the target, so
+# the network learns how much is still known without it.
+BAND_SHARE, BAND_HEIGHT, BAND_TOP = 0.15, (0.2, 0.45), 0.1
 
 Floats = NDArray[np.float32]
 
@@ -75,6 +78,12 @@ def main() -> None:
     parser.add_argument("--from", dest="start", default="mien", help="model folder, or weights by Keras path")
     parser.add_argument(
         "--photographs", type=Path, help=f"face set, or .npz with `x`, (n, {CANVAS}, {CANVAS}) uint8"
+    )
+    parser.add_argument(
+        "--unlabelled",
+        type=int,
+        default=44,
+        help=f"faces of photographs beside {BATCH} labelled ones (default: %(default)s)",
     )
     parser.add_argument("--learning-rate", type=float, default=0.03, help="its height (default: %(default)s)")
     parser.add_argument("--epochs", type=int, default=30)
@@ -225,6 +234,7 @@ def _train(model: Any, pictures: NDArray[np.uint8], soft: list[Floats], dataset:
     split, valid = dataset.split("train"), dataset.split("validation")
     held, wanted = middle(canvas(valid)), _wanted(split, soft, options.labels_share)
     steps, labelled = len(split) // BATCH, len(split)
+    rare = _by_rareness(soft[0][labelled:])
     optimizer = keras.optimizers.SGD(options.learning_rate, momentum=MOMENTUM, nesterov=True)
     optimizer.build(model.trainable_variables)
     model.compile(
@@ -245,7 +255,8 @@ def _train(model: Any, pictures: NDArray[np.uint8], soft: list[Floats], dataset:
         rng = np.random.default_rng((options.seed, epoch))
         rows = rng.permutation(labelled)[: steps * BATCH].reshape(steps, BATCH)
         if len(pictures) > labelled:
-            rows = np.concatenate([rows, rng.integers(labelled, len(pictures), (steps, UNLABELLED))], axis=1)
+            others = labelled + rng.choice(len(rare), (steps, options.unlabelled), p=rare)
+            rows = np.concatenate([rows, others], axis=1)
 
         def batch(
             step: int, rows: NDArray[np.intp] = rows, seed: Sequence[int] = (options.seed, epoch)
@@ -253,9 +264,10 @@ def _train(model: Any, pictures: NDArray[np.uint8], soft: list[Floats], dataset:
             chosen = rows[step]
             rng = np.random.default_rng((*seed, step))
             damaged = rng.random(len(chosen)) < DAMAGED_SHARE
+            covered = with_bands(pictures[chosen], rng)[..., None]
             varied = np.empty((len(chosen), *HOW.shape), np.float32)
             for some, config in ((damaged, DAMAGE), (~damaged, VARIED)):
-                varied[some] = augment(pictures[chosen[some]][..., None], rng, config, HOW.size)
+                varied[some] = augment(covered[some], rng, config, HOW.size)
             return varied, [head[chosen] for head in wanted]
 
         with ThreadPoolExecutor(1) as pool:
@@ -289,6 +301,23 @@ def _train(model: Any, pictures: NDArray[np.uint8], soft: list[Floats], dataset:
             f"{time.monotonic() - began:.0f} s",
             flush=True,
         )
+
+
+def with_bands(pictures: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Return copies of (n, CANVAS, CANVAS) pictures, some with a band of one level from side to side."""
+    covered = pictures.copy()
+    for row in np.flatnonzero(rng.random(len(covered)) < BAND_SHARE):
+        height = rng.uniform(*BAND_HEIGHT)
+        top = rng.uniform(BAND_TOP, 1 - height)
+        covered[row, round(top * CANVAS) : round((top + height) * CANVAS)] = rng.integers(0, 256)
+    return covered
+
+
+def _by_rareness(answers: Floats) -> NDArray[np.float64]:
+    """Return how likely each picture is drawn, (n,): by the root of how rare is what the teachers see in it."""
+    rare = (answers / np.sqrt(answers.sum(axis=0, dtype=np.float64))).sum(axis=1)
+    chances: NDArray[np.float64] = rare / rare.sum()
+    return chances
 
 
 def _wanted(split: Any, soft: list[Floats], labels_share: float) -> list[Floats]:

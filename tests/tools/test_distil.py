@@ -51,3 +51,26 @@ def test_weights_are_found_by_their_path_also_in_older_files(tool: Any, tmp_path
     np.savez(tmp_path / "half.npz", **{paths[0]: wanted["top/kernel"]})
     with pytest.raises(SystemExit, match=r"half\.npz has no .*bias; is it of a network 'tiny'\?"):
         load_weights(network, tmp_path / "half.npz")
+
+
+def test_bands_cover_eyes_or_mouth_from_side_to_side(tool: Any) -> None:
+    distil = tool("distil")
+    rng = np.random.default_rng(0)
+    pictures = rng.integers(0, 256, (2_000, 64, 64)).astype(np.uint8)
+    covered = distil.with_bands(pictures, rng)
+    changed = (covered != pictures).any(axis=2)
+    heights = changed.sum(axis=1)
+    assert 0.12 < (heights > 0).mean() < 0.18
+    assert heights[heights > 0].min() >= 12
+    assert heights.max() <= 29
+    assert not changed[:, :6].any()
+    assert changed[:, 63].any(), "a mask reaches down to the chin"
+    first = int(np.flatnonzero(heights)[0])
+    assert len(np.unique(covered[first][changed[first]])) == 1
+
+
+def test_faces_of_photographs_are_drawn_by_how_rare_their_expression_is(tool: Any) -> None:
+    answers = np.repeat(np.eye(2, dtype=np.float32), (900, 100), axis=0)
+    chances = tool("distil")._by_rareness(answers)
+    np.testing.assert_allclose(chances[-1] / chances[0], 3)
+    np.testing.assert_allclose(chances.sum(), 1)
