@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 
 # The order of FER-2013's integer labels 0-6 (Goodfellow et al. 2013, arXiv:1307.0414).
@@ -28,6 +29,7 @@ _SYNONYMS = {
     "natural": "neutral",
 }
 _ALIASES = {**_FORMS, **_SYNONYMS}
+_JOINERS = "\u200c\u200d"  # seen only by what they do to their neighbours, in Persian, Hindi and emoji
 
 
 def canonical(name: str) -> str:
@@ -46,8 +48,26 @@ def word_form(name: str) -> str:
 
 
 def same_letters(name: str) -> str:
-    """Return a name without what people do not mean by it: capitals, and blanks around it."""
-    return name.strip().casefold()
+    """Return a name without what people do not mean by it: capitals, blanks around it, signs that nobody sees.
+
+    Nearly Unicode's NFKC_Casefold, by which full-width and composed letters meet the plain ones.
+
+    >>> same_letters(" Happy\u200b"), same_letters("ｈａｐｐｙ")
+    ('happy', 'happy')
+    """
+    plain = visible(unicodedata.normalize("NFKC", name).casefold())
+    return "".join(letter for letter in plain if letter not in _JOINERS).strip()
+
+
+def visible(name: str) -> str:
+    """Return a name without format characters: zero-width blanks, marks of the byte order and of direction.
+
+    >>> visible("\u200bhappy\ufeff")
+    'happy'
+    """
+    if name.isprintable():
+        return name
+    return "".join(sign for sign in name if sign in _JOINERS or unicodedata.category(sign) != "Cf")
 
 
 def matching_place(name: str, names: Sequence[str]) -> int | None:

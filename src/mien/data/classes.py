@@ -12,6 +12,7 @@ import numpy as np
 
 from mien.data.dataset import SPLITS, RawDataset, Split, Unreadable, in_order
 from mien.data.index import JoinedPictures
+from mien.data.readers.words import as_number
 from mien.errors import DataError
 from mien.files import natural
 from mien.labels import FERPLUS, canonical, same_letters, word_form
@@ -66,8 +67,11 @@ def find_class(name: str, classes: Sequence[str]) -> int:
 
 
 def one_spelling(raw: RawDataset) -> RawDataset:
-    """Join classes whose names differ in capitals and blanks only ('Angry', 'angry '); the more frequent name stays."""
-    alike = _alike(raw.classes, same_letters)
+    """Join classes whose names differ in capitals and blanks only ('Angry', 'angry '), or are one number (4, '04').
+
+    The more frequent name stays.
+    """
+    alike = _alike(raw.classes, lambda name: as_number(name) or same_letters(name))
     if not alike:
         return raw
     counts = raw.counts()

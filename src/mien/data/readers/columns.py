@@ -11,7 +11,7 @@ from mien.data.dataset import DataConfig
 from mien.data.readers import words
 from mien.errors import DataError
 from mien.files import clipped, plain_text
-from mien.labels import is_expression, same_letters
+from mien.labels import is_expression, same_letters, visible
 
 _SHARE_PREFIXES = ("p_", "prob_", "share_")
 _NO_CLASS = ("unlabeled", "unlabelled", "unknown", "nf", "none")  # beside columns of classes: none of them
@@ -51,12 +51,14 @@ class Columns:
 
 
 def plain_label(cell: str) -> str:
-    """Return the label in a cell; '' where there is none. 3.0 is what pandas makes of 3 where labels are missing.
+    """Return the label, or the person, in a cell; '' where there is none.
 
-    >>> plain_label(" happy "), plain_label("3.0"), plain_label("NaN")
-    ('happy', '3', '')
+    3.0 is what pandas makes of 3 where others are missing; signs without a width come with what is copied from pages.
+
+    >>> plain_label(" happy "), plain_label("3.0"), plain_label("NaN"), plain_label("happy\u200b")
+    ('happy', '3', '', 'happy')
     """
-    text = plain_text(cell.strip())
+    text = plain_text(visible(cell).strip())
     if text.lower() in _NO_LABEL:
         return ""
     return words.as_number(text) if re.fullmatch(r"-?\d{1,9}\.0*", text) else text
@@ -264,10 +266,13 @@ def _find_split(
             place = words.pick_column(header, [name])
             if place is None or place in taken:
                 continue
-            if all(words.yes_or_no(row[place]) is not None for row in rows):
-                columns.flags[place] = meaning
-            else:
+            if not all(words.yes_or_no(row[place]) is not None for row in rows):
                 columns.notes.append(_unused(header[place], rows, place, "its cells are not yes and no"))
+            elif meaning == "validation" and 2 * sum(_is_one(row[place]) for row in rows) > len(rows):
+                why = "most rows have a yes, so it seems to say which pictures are good, and not which are validation"
+                columns.notes.append(_unused(header[place], rows, place, why))
+            else:
+                columns.flags[place] = meaning
     for name in words.FOLD_COLUMNS:
         place = words.pick_column(header, [name])
         if place is None or place in taken or place == columns.split:

@@ -91,7 +91,7 @@ class _Rows:
         if self._affectnet and label in NO_EXPRESSION:
             self._left_out[label] += 1
             return
-        group = plain_text(row[columns.group]).strip() if columns.group is not None else ""
+        group = plain_label(row[columns.group]) if columns.group is not None else ""
         several = () if columns.label is None else columns.several.get(row[columns.label], ())
         if len(several) > 1:
             self._multiple[len(self._files)] = tuple(dict.fromkeys(map(self._named, several)))
@@ -247,8 +247,9 @@ class _Rows:
                 "shares; the first counts as the label"
             )
         if columns.group is not None:
-            count = len({file.group for file in files})
-            yield f"grouped by the column {clipped(self._header[columns.group])!r}: {count} groups"
+            count, alone = len({file.group for file in files} - {""}), sum(not file.group for file in files)
+            rest = f"; {alone:,} rows name none, and their pictures stand alone" if alone else ""
+            yield f"grouped by the column {clipped(self._header[columns.group])!r}: {count} groups{rest}"
         if self._left_out:
             kinds = ", ".join(f"{count} {kind}" for kind, count in self._left_out.most_common())
             yield f"rows without an expression are left out: {kinds}"

@@ -1,0 +1,70 @@
+"""Labels and persons that are one, however they are spelt; a column that seems to say the split and does not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mien.data import open_dataset
+
+NAMES = [f"{number}.png" for number in range(12)]
+
+
+@pytest.fixture
+def pictures(tmp_path: Path, write_faces) -> Path:
+    write_faces(tmp_path, {"set": len(NAMES)})
+    return tmp_path / "set"
+
+
+def write(pictures: Path, header: str, rows: list[str], name: str = "labels.csv") -> Path:
+    lines = [header, *(f"{picture},{row}" for picture, row in zip(NAMES, rows, strict=False))]
+    (pictures / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return pictures
+
+
+@pytest.mark.parametrize(
+    ("spelt", "kept", "noted"),
+    [
+        (("happy\u200b", "\ufeffhappy"), "happy", False),  # nobody sees the difference
+        (("happy", "ｈａｐｐｙ"), "happy", True),
+        (("4", "04"), "4", True),
+        (("بی\u200cتفاوت", "بیتفاوت"), "بی\u200cتفاوت", True),  # with and without the joiner of Persian
+    ],
+)
+def test_one_label_in_two_spellings_is_one_class(pictures, spelt, kept, noted):
+    rows = [(spelt[row % 3 == 0] if row % 2 else "other") for row in range(len(NAMES))]
+    dataset = open_dataset(write(pictures, "path,label", rows))
+    assert set(dataset.classes) == {kept, "other"}
+    assert any("are one class spelt in several ways" in note for note in dataset.notes) == noted
+
+
+def test_persons_are_one_in_every_spelling_and_nobody_is_no_person(pictures):
+    """pandas writes 1.0 and nan where some persons are not known: a leak was not seen, and nan was a person."""
+    moods = ["happy", "sad"]
+    write(
+        pictures, "path,label,subject", [f"{moods[n % 2]},{('1.0', 'nan', '2.0')[n % 3]}" for n in range(9)]
+    )
+    (pictures / "labels.csv").rename(pictures / "train.csv")
+    rows = [f"{name},{moods[n % 2]},{1 + n % 2}" for n, name in enumerate(NAMES[9:], start=1)]
+    (pictures / "test.csv").write_text("path,label,subject\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    dataset = open_dataset(pictures, carve_validation=False)
+    assert "leak: 2 groups, such as '1', are in train and test" in dataset.notes
+    assert (
+        "grouped by the column 'subject': 2 groups; 3 rows name none, and their pictures stand alone"
+        in dataset.notes
+    )
+    assert (dataset.split("train").groups or []).count("") == 3
+
+
+@pytest.mark.parametrize(("yes", "used"), [(3, True), (6, True), (7, False), (12, False)])
+def test_a_column_valid_that_most_rows_have_is_no_validation(pictures, yes, used):
+    """It says which pictures are good: once, 54 of 60 were for validation and six for training."""
+    rows = [f"{('happy', 'sad')[n % 2]},{int(n < yes)}" for n in range(len(NAMES))]
+    dataset = open_dataset(write(pictures, "path,label,valid", rows), carve_validation=False)
+    assert {name: len(part) for name, part in dataset.splits.items()} == (
+        {"train": 12 - yes, "validation": yes} if used else {"train": 12}
+    )
+    assert (
+        any("the column 'valid' is not used (most rows have a yes" in note for note in dataset.notes) != used
+    )
