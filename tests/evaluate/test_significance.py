@@ -11,6 +11,7 @@ from sklearn import metrics
 from mien.evaluate.significance import (
     difference,
     exact_mcnemar,
+    exact_sign_flip,
     group_numbers,
     grouped_intervals,
     intervals,
@@ -98,6 +99,35 @@ def test_exact_mcnemar(first: int, second: int, p: float) -> None:
 def test_exact_mcnemar_of_many_pictures_does_not_underflow() -> None:
     assert 0 < exact_mcnemar(900, 1100) < 1e-4
     assert exact_mcnemar(0, 4000) == pytest.approx(0, abs=1e-300)
+
+
+@pytest.mark.parametrize(("first", "second"), [(0, 0), (3, 9), (40, 61), (900, 1100)])
+def test_a_sign_flip_of_single_pictures_is_mcnemars_test(first: int, second: int) -> None:
+    ahead = np.array([1] * first + [-1] * second + [0] * 5)
+    assert exact_sign_flip(ahead) == pytest.approx(exact_mcnemar(first, second), rel=1e-9)
+
+
+def test_a_sign_flip_of_groups_is_the_share_of_all_signs() -> None:
+    random = np.random.default_rng(4)
+    for _ in range(20):
+        ahead = random.integers(-6, 7, 10)
+        signs = 2 * ((np.arange(1024)[:, None] >> np.arange(10)) & 1) - 1
+        share = (np.abs(signs @ np.abs(ahead)) >= abs(int(ahead.sum()))).mean()
+        assert exact_sign_flip(ahead) == pytest.approx(share)
+
+
+def test_a_difference_of_a_few_persons_is_noise() -> None:
+    """Three persons of thirty pictures, in which one model is ahead, were 'better' with p = 1e-15."""
+    groups = np.repeat(np.arange(6), 30)
+    first, second = groups < 3, np.zeros(180, bool)
+    alone = paired_test("a", "b", first, second, resamples=500, seed=0)
+    of_groups = paired_test("a", "b", first, second, resamples=500, seed=0, groups=groups)
+    assert alone.p_value < 1e-15
+    assert (of_groups.p_value, of_groups.groups) == (pytest.approx(2 / 8), 6)
+    assert (
+        "within noise (sign-flip test of 6 groups, p = 0.25, 90 pictures against 0)" in of_groups.sentence()
+    )
+    assert of_groups.difference == alone.difference == 0.5
 
 
 def test_noise_is_called_noise() -> None:

@@ -1,4 +1,4 @@
-"""How much of a figure is chance: 95 % intervals by the bootstrap, and McNemar's test between two models."""
+"""How much of a figure is chance: 95 % intervals by the bootstrap, and an exact test between two models."""
 
 from __future__ import annotations
 
@@ -117,9 +117,10 @@ def _interval(values: NDArray[np.float64]) -> Interval:
 
 @dataclass(frozen=True, kw_only=True)
 class PairedTest:
-    """McNemar's exact test on the pictures that only one of two models gets right.
+    """An exact test on the pictures that only one of two models gets right: McNemar's, or of whole groups.
 
-    difference: accuracy of the first minus the second. interval: its paired 95 % bootstrap interval.
+    difference: accuracy of the first minus the second. interval: its paired 95 % bootstrap interval. groups: how many
+    groups (persons, films) were tossed for; None where each picture was.
     """
 
     first: str
@@ -129,6 +130,7 @@ class PairedTest:
     difference: float
     interval: Interval
     p_value: float
+    groups: int | None = None
 
     @property
     def within_noise(self) -> bool:
@@ -138,7 +140,8 @@ class PairedTest:
         """Say in one line what the test says."""
         low, high = 100 * self.interval.low, 100 * self.interval.high
         points = f"{100 * self.difference:+.1f} points (95%: {low:+.1f} to {high:+.1f})"
-        chance = f"McNemar p = {self.p_value:.2g}, {self.only_first} pictures against {self.only_second}"
+        test = "McNemar p" if self.groups is None else f"sign-flip test of {self.groups} groups, p"
+        chance = f"{test} = {self.p_value:.2g}, {self.only_first} pictures against {self.only_second}"
         if self.within_noise:
             return (
                 f"{self.first} against {self.second}: {points}; within noise ({chance}): these pictures do "
@@ -155,6 +158,7 @@ class PairedTest:
             "difference": self.difference,
             "interval": self.interval.to_dict(),
             "p_value": self.p_value,
+            "groups": self.groups,
             "within_noise": self.within_noise,
         }
 
@@ -170,10 +174,15 @@ def paired_test(
     groups: NDArray[np.int64] | None = None,
 ) -> PairedTest:
     """Compare two models. right_*: (n,) whether each picture was answered rightly, same pictures, same
-    order. groups: as in `grouped_intervals`, for the interval; the p-value takes each picture for itself.
+    order. groups: as in `grouped_intervals`.
     """
     only_first = int((right_first & ~right_second).sum())
     only_second = int((right_second & ~right_first).sum())
+    p_value, count = exact_mcnemar(only_first, only_second), None
+    if groups is not None:
+        ahead = np.zeros(int(groups.max()) + 1, np.int64)
+        np.add.at(ahead, groups, right_first.astype(int) - right_second)
+        p_value, count = exact_sign_flip(ahead), len(ahead)
     return PairedTest(
         first=first,
         second=second,
@@ -181,7 +190,8 @@ def paired_test(
         only_second=only_second,
         difference=float(right_first.mean() - right_second.mean()),
         interval=difference(right_second, right_first, resamples, seed, groups),
-        p_value=exact_mcnemar(only_first, only_second),
+        p_value=p_value,
+        groups=count,
     )
 
 
@@ -195,6 +205,24 @@ def exact_mcnemar(only_first: int, only_second: int) -> float:
     terms = [_log_half_binomial(n, k) for k in range(least + 1)]
     top = max(terms)
     return min(1.0, 2 * math.exp(top) * sum(math.exp(term - top) for term in terms))
+
+
+def exact_sign_flip(ahead: NDArray[np.int64]) -> float:
+    """Two-sided exact p-value where groups are tossed for: Fisher's test of paired differences (1935, section 21).
+
+    ahead: (groups,) by how many pictures the first model is ahead in each. If neither is better, each group could as
+    well be as far behind. Pictures of one person are right and wrong together, so that tossing for each picture
+    (McNemar) would call chance a difference; with one picture a group both are the same.
+    """
+    sizes, counts = np.unique(np.abs(ahead[ahead != 0]), return_counts=True)
+    # Of all signs alike likely, the share in which the first model is ahead by `place` pictures in all.
+    chances = np.ones(1)
+    for size, count in zip(sizes.tolist(), counts.tolist(), strict=True):
+        tossed = np.zeros(size * count + 1)
+        tossed[::size] = [math.exp(_log_half_binomial(count, k)) for k in range(count + 1)]
+        chances = np.convolve(chances, tossed)
+    least = (len(chances) - 1 - abs(int(ahead.sum()))) // 2
+    return min(1.0, 2 * float(chances[: least + 1].sum()))
 
 
 def _log_half_binomial(n: int, k: int) -> float:
