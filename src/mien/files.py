@@ -13,12 +13,19 @@ import sys
 import time
 import unicodedata
 import uuid
+import zipfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from mien.errors import ConfigError, OutputError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+# What reading a damaged .npz raises; zipfile answers an unknown compression with NotImplementedError.
+DAMAGED_ARRAYS = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, NotImplementedError)
 
 LOCK_FILE = ".lock"  # of `locked`, while somebody works in the folder
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "|")  # how a spreadsheet's formulas begin
@@ -214,6 +221,18 @@ def whole_folder(path: Path) -> Iterator[Path]:
         raise cannot_write(path, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[Any]] | None:
+    """Return the arrays of a .npz file; None where it is missing or damaged, as by a full disk or a power cut."""
+    import numpy as np
+
+    try:
+        # Opened here: np.load leaves a file open that is cut off.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            return {name: stored[name] for name in stored.files}
+    except DAMAGED_ARRAYS:
+        return None
 
 
 def check_replaceable(path: Path, what: str, mark: str, only: Collection[str] = ()) -> None:

@@ -22,13 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.errors import OutputError
-from mien.files import cache_folder, whole_file
+from mien.files import DAMAGED_ARRAYS, cache_folder, whole_file
 
 FORMAT = 3  # part of every name: a newer mien does not stumble over what an older one stored
 Arrays = Mapping[str, NDArray[np.generic]]
 _MAPPED = 2**20  # bytes; smaller arrays are read
-# What reading a damaged entry raises; zipfile answers an unknown compression with NotImplementedError.
-_DAMAGE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, NotImplementedError)
 
 
 def entry(kind: str, key: str) -> Path:
@@ -46,7 +44,7 @@ def load(kind: str, key: str) -> dict[str, NDArray[np.generic]] | None:
             return {
                 info.filename.removesuffix(".npy"): _array(file, stored, info) for info in stored.infolist()
             }
-    except _DAMAGE:
+    except DAMAGED_ARRAYS:
         return None
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.errors import ModelError
-from mien.files import whole_file
+from mien.files import read_arrays, whole_file
 from mien.train import hosts
 
 STATE_FILE = "state.npz"
@@ -54,16 +54,15 @@ def save(
 
 def load(path: Path) -> tuple[Progress, list[NDArray[Any]], list[NDArray[Any]]]:
     """Read what `save` wrote: progress, variables, average; ModelError when the file is damaged."""
+    stored = read_arrays(path) or {}
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            progress = Progress(**json.loads(stored["progress"].tobytes()))
-            groups = [
-                [name for name in stored.files if name.startswith(kind)] for kind in ("variable", "average")
-            ]
-            variables, average = ([stored[name] for name in names] for names in groups)
-            return progress, variables, average
-    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
-        raise ModelError(f"{path} is not a training state ({error}); use --retrain to start again") from error
+        progress = Progress(**json.loads(stored["progress"].tobytes()))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{path} is damaged or no training state; use --retrain to start again") from error
+    variables, average = (
+        [value for name, value in stored.items() if name.startswith(kind)] for kind in ("variable", "average")
+    )
+    return progress, variables, average
 
 
 def assign(variables: list[Any], values: list[NDArray[Any]]) -> None:

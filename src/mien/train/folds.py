@@ -24,7 +24,7 @@ from mien.data.dataset import Dataset, Split
 from mien.data.index import fingerprints_of
 from mien.data.split import kept_together
 from mien.errors import ConfigError, DataError, need
-from mien.files import whole_file
+from mien.files import read_arrays, whole_file
 from mien.model.calibration import calibrated
 from mien.model.metadata import Metadata
 from mien.train.config import TrainConfig, seconds_of
@@ -61,12 +61,10 @@ class FoldAnswers:
     @classmethod
     def read(cls, path: Path) -> FoldAnswers | None:
         """Return what `write` wrote; None where it is not there, or damaged, as a full disk leaves it."""
-        try:
-            with np.load(path, allow_pickle=False) as stored:
-                heads = sorted((name for name in stored.files if name.startswith("head")), key=len)
-                return cls(stored["keys"], stored["fold"], tuple(stored[name] for name in heads))
-        except (OSError, ValueError, KeyError, EOFError):
+        if not (stored := read_arrays(path)):
             return None
+        heads = sorted((name for name in stored if name.startswith("head")), key=len)
+        return cls(stored["keys"], stored["fold"], tuple(stored[name] for name in heads))
 
     def for_pictures(self, split: Split) -> FoldAnswers | None:
         """Return the rows in the order of a split, known by content; None where a picture has none.

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from mien.data.dataset import Split
 from mien.data.index import fingerprints_of
 from mien.errors import ConfigError, ModelError
-from mien.files import whole_file
+from mien.files import read_arrays, whole_file
 from mien.labels import matching_place
 from mien.model.folder import BEST_FILE, MODEL_FILE, is_model_folder, model_path
 from mien.model.metadata import KERAS_SUFFIXES, Blend, Head, Metadata
@@ -249,21 +249,19 @@ class Teachers:
         file, parts = folder / TEACHERS_FILE, folder / TEACHERS_PARTS
         asked = repr((self._models, self._temperature, self._heads)).encode()
         key = hashlib.sha256(asked + b"".join(fingerprints_of(split.pictures).keys)).hexdigest()
-        if file.is_file():
-            with np.load(file) as kept:
-                if _ASKED not in kept.files or str(kept[_ASKED]) == key:  # earlier versions kept no key
-                    return [kept[head] if head in kept.files else None for head in self._heads]
+        whole = read_arrays(file)
+        if whole and str(whole.get(_ASKED, key)) == key:  # earlier versions kept no key
+            return [whole.get(head) for head in self._heads]
         started = time.monotonic()
         same = hashlib.sha256(f"{key}{self._digest()}".encode()).hexdigest()[:16]
         found: list[dict[str, NDArray[np.float16]]] = []
         for start in range(0, len(split), _PART):
             show.step("teachers", start / len(split), f"{start:,} of {len(split):,}", None)
             place = parts / f"{same}-{start}.npz"
-            if not place.is_file():
-                some = split.take(np.arange(start, min(start + _PART, len(split))))
-                _save(place, self._asked(some, predict))
-            with np.load(place) as kept:
-                found.append({head: kept[head] for head in kept.files})
+            if (part := read_arrays(place)) is None:
+                part = self._asked(split.take(np.arange(start, min(start + _PART, len(split)))), predict)
+                _save(place, part)
+            found.append(part)
         answers = {head: np.concatenate([part[head] for part in found]) for head in found[0]}
         _save(file, {**answers, _ASKED: np.array(key)})
         shutil.rmtree(parts, ignore_errors=True)

@@ -15,7 +15,7 @@ from mien.data.index import Found, LabelledFile
 from mien.data.readers.csv_text import lines_of, rows_of
 from mien.data.readers.words import split_of
 from mien.errors import DataError
-from mien.files import clipped, plain_text
+from mien.files import DAMAGED_ARRAYS, clipped, plain_text
 from mien.labels import FERPLUS
 
 _ENOUGH = 0.5  # share of the pictures whose names must carry a code before the codes are believed
@@ -223,7 +223,7 @@ def _affectnet(root: Path, told: Sequence[Path], pictures: Sequence[Path]) -> Fo
     for file in sorted(told):
         try:
             number = str(np.load(file, allow_pickle=False).item())
-        except (OSError, ValueError, EOFError) as error:
+        except DAMAGED_ARRAYS as error:
             raise DataError(
                 f"{shown_below(file, root)} is no NumPy file with one number ({error})"
             ) from error
