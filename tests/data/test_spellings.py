@@ -57,6 +57,18 @@ def test_persons_are_one_in_every_spelling_and_nobody_is_no_person(pictures):
     assert (dataset.split("train").groups or []).count("") == 3
 
 
+def test_persons_of_one_picture_each_are_persons_of_the_other_table(pictures):
+    """A short test.csv shows nobody twice: its column was left out, and a leak to train.csv was not seen."""
+    moods = ["happy", "sad"]
+    write(pictures, "path,label,subject", [f"{moods[n % 2]},p{n % 4}" for n in range(9)])
+    (pictures / "labels.csv").rename(pictures / "train.csv")
+    rows = [f"{name},{moods[n % 2]},p{n + 2}" for n, name in enumerate(NAMES[9:])]
+    (pictures / "test.csv").write_text("path,label,subject\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    dataset = open_dataset(pictures, carve_validation=False)
+    assert dataset.split("test").groups == ["p2", "p3", "p4"]
+    assert "leak: 2 groups, such as 'p2', are in train and test" in dataset.notes
+
+
 @pytest.mark.parametrize(("yes", "used"), [(3, True), (6, True), (7, False), (12, False)])
 def test_a_column_valid_that_most_rows_have_is_no_validation(pictures, yes, used):
     """It says which pictures are good: once, 54 of 60 were for validation and six for training."""

@@ -329,10 +329,15 @@ def _find_group(
         columns.group = words.pick_column(header, [words.plain_column(config.group)])
         return
     called = [words.group_column(name) for name in header]
-    for name in words.GROUP_COLUMNS:
-        for place in (place for place, own in enumerate(called) if own == name):
-            if place in (columns.path, columns.label, columns.split) or place in columns.flags:
-                continue
-            if 1 < len({row[place] for row in rows}) < len(rows):
-                columns.group = place
-                return
+    taken = {columns.path, columns.label, columns.split, *columns.flags}
+    places = [
+        place
+        for name in words.GROUP_COLUMNS
+        for place, own in enumerate(called)
+        if own == name and place not in taken
+    ]
+    different = {place: len({row[place] for row in rows}) for place in places}
+    keeping = [place for place in places if 1 < different[place] < len(rows)]
+    # Persons with one picture each, as in a short test.csv, are kept together with those of its train.csv.
+    alone = [place for place in places if 1 < different[place] == len(rows)]
+    columns.group = next(iter(keeping + alone), None)
