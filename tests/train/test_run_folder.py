@@ -14,12 +14,13 @@ pytest.importorskip("keras", reason="needs the train extra")
 from mien.data.dataset import Dataset, Split
 from mien.data.drawn import draw_dataset
 from mien.data.index import InMemoryPictures
-from mien.errors import ConfigError
+from mien.errors import ConfigError, MienError
 from mien.files import locked
 from mien.labels import FER2013, FERPLUS
 from mien.model.folder import MODEL_FOLDER
 from mien.train import checkpoint, run_folder
 from mien.train.config import TrainConfig
+from mien.train.folds import FoldAnswers
 from mien.train.run import train
 from mien.train.start import heads_for
 from mien.train.trackers import curves
@@ -47,6 +48,28 @@ def test_a_run_is_finished_when_the_model_of_its_last_epoch_lies_there(tmp_path:
 def test_a_run_with_the_model_of_an_earlier_ctrl_c_is_not_finished(tmp_path: Path) -> None:
     _a_run(tmp_path / "run", exported=2)
     assert run_folder.finished(tmp_path / "run", SETTINGS) is None
+
+
+@pytest.mark.parametrize("name", ["settings.json", "model/model.json", "checkpoint/state.npz"])
+@pytest.mark.parametrize("left", [0, 0.5])
+def test_a_damaged_run_is_told_in_a_line_or_exported_again(tmp_path: Path, name: str, left: float) -> None:
+    """What a full disk or a power cut leaves: there were tracebacks, of an archive cut in half among them."""
+    _a_run(tmp_path / "run", exported=4)
+    whole = (tmp_path / "run" / name).read_bytes()
+    (tmp_path / "run" / name).write_bytes(whole[: int(left * len(whole))])
+    if name.startswith("model"):
+        assert run_folder.finished(tmp_path / "run", SETTINGS) is None
+        return
+    with pytest.raises(MienError, match="--retrain to"):
+        run_folder.finished(tmp_path / "run", SETTINGS)
+
+
+def test_damaged_answers_out_of_fold_are_none(tmp_path: Path) -> None:
+    path = tmp_path / "out-of-fold.npz"
+    FoldAnswers(np.zeros((5, 16), np.uint8), np.arange(5), (np.ones((5, 2), np.float32),)).write(path)
+    assert FoldAnswers.read(path) is not None
+    path.write_bytes(path.read_bytes()[:-100])
+    assert FoldAnswers.read(path) is None
 
 
 def test_other_settings_are_told_in_the_words_of_the_help(tmp_path: Path) -> None:

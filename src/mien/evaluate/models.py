@@ -30,7 +30,6 @@ from mien.terminal import OnProgress
 from mien.train import run_folder
 from mien.train.external_models import HEAD, Description, as_probabilities, metadata_of, remember, remembered
 from mien.train.folds import FoldAnswers, answers_of
-from mien.train.run_folder import SEEN_FILE
 
 _BATCH = 64
 _CHUNK_BYTES = 32 * 2**20  # prepared pictures held at once
@@ -66,7 +65,17 @@ class Scorer:
 
     @property
     def seen(self) -> frozenset[bytes]:
-        """Fingerprints of the pictures that it was fitted on, where the run folder that it lies in knows them."""
+        """Fingerprints of what it learnt, also before the run that it lies in, where that run knows them."""
+        return run_folder.learnt(self.run) if self.run else frozenset()
+
+    @property
+    def learnt_before(self) -> frozenset[bytes]:
+        """Those of the pictures that the network learnt from which its run started."""
+        return run_folder.learnt_before(self.run) if self.run else frozenset()
+
+    @property
+    def fitted_on(self) -> frozenset[bytes]:
+        """Those of the training pictures of its run alone."""
         return run_folder.seen(self.run) if self.run else frozenset()
 
     @property
@@ -126,10 +135,7 @@ def open_model(path: str | Path, *, labels: tuple[str, ...] = ()) -> Scorer:
 def open_as(path: str | Path, config: EvaluateConfig) -> Scorer:
     """Like `open_model`, with every setting that a foreign network may need."""
     found = model_path(str(path))
-    runs = (
-        folder for folder in (found, *list(found.absolute().parents)[:1]) if (folder / SEEN_FILE).is_file()
-    )
-    return replace(_opened(found, config), run=next(runs, None))
+    return replace(_opened(found, config), run=run_folder.run_of(found))
 
 
 def _opened(found: Path, config: EvaluateConfig) -> Scorer:

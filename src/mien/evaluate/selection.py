@@ -187,6 +187,7 @@ def _out_of_fold(dataset: Dataset, scorers: Sequence[Scorer]) -> Dataset:
     both = frozenset.intersection(
         *(frozenset(key.tobytes() for key in found.keys) for found in known if found)
     )
+    both -= frozenset[bytes]().union(*(scorer.learnt_before for scorer in scorers))
     rows = {
         name: np.array([key in both for key in fingerprints_of(split.pictures).keys], bool)
         for name, split in dataset.splits.items()
@@ -310,7 +311,9 @@ def trained_on(scorer: Scorer, dataset: Dataset) -> bool:
         return True
     train = dataset.splits.get("train")
     return (
-        bool(scorer.seen) and train is not None and scorer.seen <= set(fingerprints_of(train.pictures).keys)
+        bool(scorer.fitted_on)
+        and train is not None
+        and scorer.fitted_on <= set(fingerprints_of(train.pictures).keys)
     )
 
 

@@ -18,12 +18,15 @@ from keras import layers
 from numpy.typing import NDArray
 
 from mien.data.dataset import Dataset
+from mien.data.index import fingerprints_of
 from mien.errors import ConfigError
 from mien.files import separate_paths
+from mien.model.folder import model_path
 from mien.model.metadata import Head, Metadata
 from mien.model.preprocess import Preprocess
 from mien.settings import from_mapping
 from mien.terminal import ProgressBar
+from mien.train import run_folder
 from mien.train.calibrate import calibrated_metadata
 from mien.train.classifier_loop import predict
 from mien.train.config import TrainConfig
@@ -65,7 +68,9 @@ def make_ensemble(
     members = [_Member(model, *open_network(model)) for model in models]
     trained = members[0].metadata.training
     config = _config_of(trained)
-    dataset = opened(config, data or _data_of(members[0]), show).dataset
+    runs = [run_folder.run_of(model_path(model)) for model in models]
+    known = frozenset[bytes]().union(*(run_folder.learnt(run) for run in runs if run))
+    dataset = _held_out(opened(config, data or _data_of(members[0]), show).dataset, known, show)
     network, metadata = combine(members, dataset, config)
     split = dataset.split("validation")
     answers = predict(network, Inputs(split, metadata.preprocess))
@@ -85,7 +90,33 @@ def make_ensemble(
         metadata, answers, dataset, share=config.blend, adjustment=config.logit_adjustment
     )
     export(network, out, metadata)
+    if all(runs):  # so that nobody scores it on them; half of it would let the other half be scored
+        run_folder.write_seen(
+            out,
+            {"train": sorted(known), "validation": fingerprints_of(split.pictures).keys},
+            frozenset[str]().union(*(run_folder.seen_sources(run) for run in runs if run)),
+        )
     return metadata
+
+
+def _held_out(dataset: Dataset, known: frozenset[bytes], show: ProgressBar) -> Dataset:
+    """Leave the pictures out of validation that a member has learnt: on those it is surer than it should be.
+
+    Members need not have set the same ones aside. Raises ConfigError where none are left.
+    """
+    split = dataset.split("validation")
+    rows = np.flatnonzero([key not in known for key in fingerprints_of(split.pictures).keys])
+    if not len(rows):
+        raise ConfigError(
+            f"the models have learnt all {len(split):,} validation pictures of {dataset.source}, so that nothing says "
+            "how sure they are together; name other labelled faces with --data"
+        )
+    if len(rows) < len(split):
+        show.line(
+            f"note      {len(split) - len(rows):,} of {len(split):,} validation pictures are left out: a member was "
+            "trained on them"
+        )
+    return replace(dataset, splits={**dataset.splits, "validation": split.take(rows)})
 
 
 def combine(

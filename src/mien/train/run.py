@@ -26,7 +26,17 @@ from mien.train import hosts, run_folder, trackers
 from mien.train.checkpoint import BEST_WEIGHTS_FILE, STATE_FILE, Progress
 from mien.train.config import TrainConfig
 from mien.train.run_folder import OUT_OF_FOLD
-from mien.train.start import Faces, heads_for, is_pretrained, limited, opened, recorded_metadata, start
+from mien.train.start import (
+    Faces,
+    heads_for,
+    is_pretrained,
+    learnt_before,
+    limited,
+    noting_learnt,
+    opened,
+    recorded_metadata,
+    start,
+)
 
 if TYPE_CHECKING:
     from mien.train.folds import FoldAnswers
@@ -84,6 +94,7 @@ def train(
         folds.check_folds(config)
         dataset, dealt = folds.pooled(faces.dataset, config)
         faces = replace(faces, dataset=dataset)
+    faces = replace(faces, dataset=noting_learnt(faces.dataset, config))
     config = config.for_pictures(len(faces.dataset.split("train")), pretrained=is_pretrained(config))
     settings = run_folder.described(config, faces.dataset, data)
     if hosts.several():
@@ -258,10 +269,13 @@ class _Training:
             place = self._out / run_folder.CHECKPOINT
             hosts.tell_files(place, place, (STATE_FILE, BEST_WEIGHTS_FILE))
         run_folder.begin(self._out, self._settings)
+        before = learnt_before(config)
         run_folder.write_seen(
             self._out,
             {name: fingerprints_of(part.pictures).keys for name, part in self._dataset.splits.items()},
-            {key for key in source_keys(train_split.pictures) if key},
+            {key for key in source_keys(train_split.pictures) if key}
+            | (run_folder.seen_sources(before) if before else frozenset()),
+            run_folder.learnt(before) if before else (),
         )
         for line in () if self._brief else self._summary(len(loader)):
             self._show.line(line)

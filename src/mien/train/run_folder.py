@@ -7,7 +7,6 @@ import hashlib
 import json
 import re
 import shutil
-import zipfile
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 
 from mien.data.dataset import Dataset, Split
 from mien.errors import ConfigError
-from mien.files import LOCK_FILE, plain_name, spreadsheet_safe, whole_file
+from mien.files import LOCK_FILE, plain_name, read_arrays, spreadsheet_safe, whole_file
 from mien.model.folder import BEST_FILE, METADATA_FILE, MODEL_FOLDER, SETTINGS_FILE
 from mien.settings import to_mapping
 from mien.train import checkpoint
@@ -31,7 +30,7 @@ MISTAKES_FILE, TEACHERS_FILE, TEACHERS_PARTS = "mistakes.csv", "teachers.npz", "
 OUT_OF_FOLD = "out-of-fold"  # stands for the split in what is said of a run with folds
 FOLDS_FOLDER, ANSWERS_FILE = "folds", "out-of-fold.npz"
 CHECKPOINT, REPORT_FOLDER, TENSORBOARD = "checkpoint", "report", "tensorboard"
-_SOURCES = "sources"  # in SEEN_FILE
+_SOURCES, _BEFORE = "sources", "before"  # in SEEN_FILE
 
 _EXPLAINED = f"""# A mien run
 
@@ -141,7 +140,11 @@ def finished(out: Path, settings: Mapping[str, Any]) -> Progress | None:
         if out.exists() and (not out.is_dir() or _inside(out)):
             raise _not_a_run(out)
         return None
-    stored = json.loads((out / SETTINGS_FILE).read_text(encoding="utf-8"))
+    if not isinstance(stored := _read_json(out / SETTINGS_FILE), dict):
+        raise ConfigError(
+            f"{out / SETTINGS_FILE} is damaged, so that nobody can tell which run lies there; name another place with "
+            "--to, or use --retrain to replace it"
+        )
     file, metadata = out / CHECKPOINT / checkpoint.STATE_FILE, out / MODEL_FOLDER / METADATA_FILE
     # Without a whole epoch there is nothing to lose: its learning rate was too high, or it was stopped at once.
     if (differing := _differences(stored, settings)) and file.exists():
@@ -153,8 +156,17 @@ def finished(out: Path, settings: Mapping[str, Any]) -> Progress | None:
         return None
     progress, _, _ = checkpoint.load(file)
     # A model of fewer epochs is from a Ctrl-C; the training went on, and was killed before it exported its own.
-    exported = json.loads(metadata.read_text(encoding="utf-8")).get("training", {}).get("epochs")
-    return progress if progress.finished and exported == progress.epoch else None
+    exported = _read_json(metadata)  # exported once more where it is damaged
+    epochs = exported.get("training", {}).get("epochs") if isinstance(exported, dict) else None
+    return progress if progress.finished and epochs == progress.epoch else None
+
+
+def _read_json(path: Path) -> Any:
+    """Return what a JSON file says; None where it is damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        return None
 
 
 def note_epochs(out: Path, history: list[dict[str, Any]]) -> None:
@@ -196,13 +208,20 @@ def write_batch_names(out: Path, names: Iterable[str]) -> None:
         )
 
 
-def write_seen(out: Path, keys: Mapping[str, Sequence[bytes]], sources: Collection[str] = ()) -> None:
+def write_seen(
+    out: Path,
+    keys: Mapping[str, Collection[bytes]],
+    sources: Collection[str] = (),
+    before: Collection[bytes] = (),
+) -> None:
     """Store the fingerprints of the pictures of each split, 16 bytes each (see `mien.data`).
 
-    sources: content keys of the photographs out of which faces of a face set were cut that are learnt.
+    sources: content keys of the photographs out of which faces of a face set were cut that are learnt. before: what the
+    network that the training starts from had learnt.
     """
     arrays: dict[str, NDArray[Any]] = {
-        name: np.frombuffer(b"".join(values), np.uint8).reshape(-1, 16) for name, values in keys.items()
+        name: np.frombuffer(b"".join(values), np.uint8).reshape(-1, 16)
+        for name, values in {**keys, **({_BEFORE: sorted(before)} if before else {})}.items()
     }
     if sources:
         arrays[_SOURCES] = np.array(sorted(sources), np.str_)
@@ -212,20 +231,30 @@ def write_seen(out: Path, keys: Mapping[str, Sequence[bytes]], sources: Collecti
 
 def seen(out: Path, split: str = "train") -> frozenset[bytes]:
     """Return the fingerprints of the pictures that the run's network was fitted on; none where nobody stored them."""
-    try:
-        with np.load(out / SEEN_FILE, allow_pickle=False) as stored:
-            return frozenset(row.tobytes() for row in stored[split]) if split in stored.files else frozenset()
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
-        return frozenset()
+    stored = read_arrays(out / SEEN_FILE) or {}
+    return frozenset(row.tobytes() for row in stored.get(split, ()))
+
+
+def learnt(out: Path) -> frozenset[bytes]:
+    """Return the fingerprints of all that the run's network has learnt, in this training or before it (`--from`)."""
+    return seen(out) | learnt_before(out)
+
+
+def learnt_before(out: Path) -> frozenset[bytes]:
+    """Return the fingerprints of what the network that the run started from (`--from`) had learnt."""
+    return seen(out, _BEFORE)
+
+
+def run_of(model: Path) -> Path | None:
+    """Return the folder that says what a model learnt: a run or an ensemble, or the run in which its file lies."""
+    folders = (model, *list(model.absolute().parents)[:1])
+    return next((folder for folder in folders if (folder / SEEN_FILE).is_file()), None)
 
 
 def seen_sources(out: Path) -> frozenset[str]:
     """Return the content keys of the photographs out of which the run's faces were cut; none without a face set."""
-    try:
-        with np.load(out / SEEN_FILE, allow_pickle=False) as stored:
-            return frozenset(stored[_SOURCES].tolist()) if _SOURCES in stored.files else frozenset()
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
-        return frozenset()
+    stored = read_arrays(out / SEEN_FILE) or {}
+    return frozenset(stored[_SOURCES].tolist() if _SOURCES in stored else ())
 
 
 def _inside(folder: Path) -> list[Path]:

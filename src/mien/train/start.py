@@ -12,12 +12,14 @@ import numpy as np
 from mien.data import open_dataset
 from mien.data.crops import crop_faces, stored_faces, with_margin
 from mien.data.dataset import Dataset
+from mien.data.index import fingerprints_of
 from mien.errors import ConfigError, ModelError
 from mien.labels import FER2013, FERPLUS
 from mien.model.folder import BEST_FILE, METADATA_FILE, MODEL_FOLDER, model_path, read_model_folder
 from mien.model.metadata import KERAS_SUFFIXES, Metadata
 from mien.model.preprocess import Preprocess
 from mien.terminal import ProgressBar
+from mien.train import run_folder
 from mien.train.config import TrainConfig
 
 
@@ -64,6 +66,40 @@ def limited(dataset: Dataset, config: TrainConfig) -> Dataset:
         return dataset
     drawn = np.random.default_rng(config.seed).permutation(len(train_split))[: config.limit]
     return replace(dataset, splits={**dataset.splits, "train": train_split.take(np.sort(drawn))})
+
+
+def learnt_before(config: TrainConfig) -> Path | None:
+    """Return the folder that says what the network learnt from which a training starts; None where nobody knows."""
+    return run_folder.run_of(model_path(config.init_from)) if config.init_from else None
+
+
+def noting_learnt(dataset: Dataset, config: TrainConfig) -> Dataset:
+    """Note which held-out pictures the network that --from names has learnt: scores on them would be too good.
+
+    The report leaves them out. Raises ConfigError where nothing would be left to choose an epoch or to report on.
+    """
+    known = run_folder.learnt(place) if (place := learnt_before(config)) else frozenset()
+    if not known:
+        return dataset
+    parts = ["train"] if config.folds else [name for name in dataset.splits if name != "train"]
+    own = frozenset() if config.folds else frozenset(fingerprints_of(dataset.split("train").pictures).keys)
+    notes, left = [], 0
+    for name in parts:
+        keys = fingerprints_of(dataset.split(name).pictures).keys
+        count = sum(key in known and key not in own for key in keys)
+        left += len(keys) - count
+        what = "pictures" if config.folds else f"{name} pictures"
+        if count:
+            notes.append(
+                f"leak: {count:,} of {len(keys):,} {what} were learnt by {config.init_from} already, from which this "
+                "training starts; the report leaves them out"
+            )
+    if notes and not left:
+        raise ConfigError(
+            f"{config.init_from}, from which this training would start, has learnt all {', '.join(parts)} pictures, so "
+            "that nothing could say how good the new network is; add pictures, or start from another network"
+        )
+    return replace(dataset, notes=(*dataset.notes, *notes))
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from mien.model.metadata import Metadata
 from mien.train.export.card import describe
 from mien.train.export.keras_io import computes_in_float32, float32_clone
 from mien.train.export.onnx import add_features, count_macs, to_onnx, trace
+from mien.train.run_folder import SEEN_FILE
 
 BATCH_SIZES = (1, 3, 64)
 _HEAVY_MACS = 1_000_000_000  # a face; above it 64 faces would take minutes on one core, so 9 must do
@@ -48,7 +49,10 @@ def export(model: Any, folder: Path, metadata: Metadata, card: str | None = None
     written.
     """
     check_replaceable(
-        folder, "a model folder", METADATA_FILE, only=(MODEL_FILE, INT8_FILE, METADATA_FILE, CARD_FILE)
+        folder,
+        "a model folder",
+        METADATA_FILE,
+        only=(MODEL_FILE, INT8_FILE, METADATA_FILE, CARD_FILE, SEEN_FILE),
     )
     if not computes_in_float32(model):
         model = float32_clone(model)
