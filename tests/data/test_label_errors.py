@@ -10,7 +10,7 @@ import pytest
 from mien.data import open_dataset
 from mien.data.dataset import Dataset
 from mien.data.drawn import draw_dataset
-from mien.data.index import InMemoryPictures
+from mien.data.index import InMemoryPictures, fingerprints_of
 from mien.data.label_errors import (
     apply_list,
     estimated_errors,
@@ -86,6 +86,15 @@ def test_what_the_network_was_trained_on_is_said(drawn):
     found = find_label_errors(replace(drawn, name="fer2013"), MIEN)
     asked = {doubt.split for doubt in found.doubts if doubt.network}
     assert asked == {"test"} and "was trained on 120 of these pictures" in found.notes[0]
+
+
+def test_what_a_run_learnt_is_known_by_content(drawn):
+    """Pictures that were added, or --folds, changed the data's fingerprint: then what it knew by heart counted."""
+    keys = fingerprints_of(drawn.splits["train"].pictures).keys
+    found = find_label_errors(drawn, MIEN, learnt=frozenset(keys[:70]))
+    silent = {(doubt.split, doubt.row) for doubt in found.doubts if doubt.network is None}
+    assert silent == {("train", row) for row in range(70)}
+    assert "was trained on 70 of these pictures" in found.notes[0]
 
 
 def test_a_face_and_its_mirror_image_are_seen_alike(drawn):

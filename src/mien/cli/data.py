@@ -231,12 +231,16 @@ def _label_errors(
     """Write the list and the sheet (with --csv print the list instead), and say what was found."""
     from mien.data.label_errors import find_label_errors, write_list, write_rows, write_sheet
     from mien.predict.analyzer import model_folder
+    from mien.train.run_folder import learnt, run_of
 
+    model = model_folder(options.model)
+    run = run_of(model)
     found = find_label_errors(
         dataset,
-        model_folder(options.model),
+        model,
         lambda done, of: bar.stage("looking at faces", done, of),
         decided,
+        learnt(run) if run else (),
     )
     bar.end()
     for note in found.notes:

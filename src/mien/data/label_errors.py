@@ -17,7 +17,7 @@ number are cleanlab's.
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
@@ -146,11 +146,16 @@ def _shares(logs: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
 
 
 def find_label_errors(
-    dataset: Dataset, model: Path, progress: Progress | None = None, decided: Decisions | None = None
+    dataset: Dataset,
+    model: Path,
+    progress: Progress | None = None,
+    decided: Decisions | None = None,
+    learnt: Collection[bytes] = (),
 ) -> LabelErrors:
     """Rank the labels of all splits together. model: a model folder; its classes need not be the data's.
 
-    decided: labels that somebody decided to keep are left out of the list, and counted in a note.
+    decided: labels that somebody decided to keep are left out of the list, and counted in a note. learnt: fingerprints
+    of the pictures that the network was trained on, where they are known; else the data's own fingerprint tells.
     Raises MissingExtra without the training extra, DataError where a class has fewer than two pictures, ModelError
     where the folder gives no features.
     """
@@ -163,7 +168,8 @@ def find_label_errors(
     features, outputs = seen_by(classifier, parts, progress)
     fitted = np.concatenate(
         [
-            np.full(len(part), was_fitted(classifier.metadata, dataset, name))
+            np.array([key in learnt for key in fingerprints_of(part.pictures).keys], bool)
+            | was_fitted(classifier.metadata, dataset, name)
             for name, part in dataset.splits.items()
         ]
     )
@@ -172,12 +178,13 @@ def find_label_errors(
     notes = []
     if fitted.any():
         notes.append(
-            f"{model.name} was trained on {int(fitted.sum()):,} of these pictures and may know their labels by heart: "
-            f"there only the opinion learnt out of fold counts, and it is weaker, because the features know them, too"
+            f"{classifier.metadata.name} was trained on {int(fitted.sum()):,} of these pictures and may know their "
+            "labels by heart: there only the opinion learnt out of fold counts, and it is weaker, because the features "
+            "know them, too"
         )
     if own is None:
         notes.append(
-            f"{model.name} does not know all classes: only the opinion learnt from the labels counts"
+            f"{classifier.metadata.name} does not know all classes: only the opinion learnt from the labels counts"
         )
     doubts = []
     kept = _decided(dataset, decided)
