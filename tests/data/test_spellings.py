@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from mien.data import open_dataset
+from mien.data import DataConfig, open_dataset
+from mien.errors import DataError
+from mien.files import joined_paths
 
 NAMES = [f"{number}.png" for number in range(12)]
 
@@ -37,6 +39,31 @@ def test_one_label_in_two_spellings_is_one_class(pictures, spelt, kept, noted):
     dataset = open_dataset(write(pictures, "path,label", rows))
     assert set(dataset.classes) == {kept, "other"}
     assert any("are one class spelt in several ways" in note for note in dataset.notes) == noted
+
+
+def test_all_forms_of_words_are_joined_by_one_command(tmp_path, write_faces):
+    """The line named the first pair alone, and once that was joined, the next one."""
+    counts = {f"train/{name}": 4 for name in ("anger", "happiness")}
+    write_faces(tmp_path, {**counts, "test/angry": 4, "test/happy": 4})
+    with pytest.raises(DataError, match="and so are 'happiness', 'happy'; join them") as error:
+        open_dataset(tmp_path)
+    rules = str(error.value).partition("--merge ")[2].partition(";")[0]
+    assert rules == "anger=anger+angry,happiness=happiness+happy"
+    assert open_dataset(tmp_path, DataConfig(merge=tuple(rules.split(",")))).classes == ("anger", "happiness")
+
+
+def test_numbers_beside_names_are_noted(tmp_path, write_faces):
+    """Two sets, one with numbers for its classes, became six classes without a word."""
+    write_faces(tmp_path / "one", {"0": 4, "1": 4})
+    write_faces(tmp_path / "two", {"angry": 4, "happy": 4})
+    both = joined_paths([tmp_path / "one", tmp_path / "two"])
+    told = (
+        "some labels are numbers, others names (0, 1); what they mean can be said: --labels 0=angry,1=happy,…"
+    )
+    assert told in open_dataset(both).notes
+    named = open_dataset(both, DataConfig(labels=("0=angry", "1=happy")))
+    assert named.classes == ("angry", "happy")
+    assert not any("are numbers" in note for note in named.notes)
 
 
 def test_persons_are_one_in_every_spelling_and_nobody_is_no_person(pictures):

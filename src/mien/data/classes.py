@@ -87,13 +87,14 @@ def one_spelling(raw: RawDataset) -> RawDataset:
 
 def check_spellings(raw: RawDataset, chosen: Sequence[str]) -> RawDataset:
     """Refuse two forms of one word ('anger', 'angry') unless both were asked for; note synonyms ('joy', 'happy')."""
-    for names in _alike(raw.classes, lambda name: word_form(_COPY.sub("", name))):
-        if not set(names) <= set(chosen):
-            both = ", ".join(map(repr, names))
-            raise DataError(
-                f"the classes {both} are one expression spelt in several ways; join them: --merge {_join(names)}; "
-                f"or, if they are different ones, say so: --classes {','.join(raw.classes)}"
-            )
+    forms = _alike(raw.classes, lambda name: word_form(_COPY.sub("", name)))
+    if torn := [names for names in forms if not set(names) <= set(chosen)]:
+        first, *rest = [", ".join(map(repr, names)) for names in torn]
+        also = f", and so are {'; '.join(rest)}" if rest else ""
+        raise DataError(
+            f"the classes {first} are one expression spelt in several ways{also}; join them: --merge "
+            f"{','.join(map(_join, torn))}; or, if they are different ones, say so: --classes {','.join(raw.classes)}"
+        )
     notes = [
         f"{' and '.join(names)} stay different classes; if they mean one expression: --merge {_join(names)}"
         for names in _alike(raw.classes, canonical)

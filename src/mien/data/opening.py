@@ -419,12 +419,16 @@ def _numbers_named(raw: RawDataset, path: Path, config: DataConfig) -> RawDatase
 
 
 def _numbers_noted(raw: RawDataset) -> RawDataset:
-    if not all(name.isdecimal() for name in raw.classes):
+    numbers = [name for name in raw.classes if name.isdecimal()]
+    if not numbers:
         return raw
-    return raw.noting(
-        f"the labels are numbers ({', '.join(raw.classes[:8])}); what they mean can be said: --labels "
-        f"{raw.classes[0]}=angry,{raw.classes[1]}=happy,…"
+    what = (
+        "the labels are numbers"
+        if len(numbers) == len(raw.classes)
+        else "some labels are numbers, others names"
     )
+    meaning = ",".join(f"{number}={name}" for number, name in zip(numbers, ("angry", "happy"), strict=False))
+    return raw.noting(f"{what} ({', '.join(numbers[:8])}); what they mean can be said: --labels {meaning},…")
 
 
 def _grouped(raw: RawDataset, config: DataConfig) -> RawDataset:
