@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,26 @@ def test_numbers_beside_names_are_noted(tmp_path, write_faces):
     named = open_dataset(both, DataConfig(labels=("0=angry", "1=happy")))
     assert named.classes == ("angry", "happy")
     assert not any("are numbers" in note for note in named.notes)
+
+
+class _Unsaid(zipfile.ZipInfo):
+    """A member whose name is stored as bytes, without the flag that says UTF-8."""
+
+    def _encodeFilenameFlags(self) -> tuple[bytes, int]:
+        return self.filename.encode("cp437"), self.flag_bits
+
+
+@pytest.mark.parametrize(
+    ("encoding", "shown"), [("utf-8", {"fâché", "開心"}), ("cp437", {"fâché", "heureux"})]
+)
+def test_names_in_a_zip_of_macos_are_what_they_are(tmp_path, write_faces, encoding, shown):
+    """Its names are UTF-8, which nothing says: fâché was f├óch├⌐."""
+    write_faces(tmp_path / "in", dict.fromkeys(shown, 3))
+    with zipfile.ZipFile(tmp_path / "faces.zip", "w") as archive:
+        for path in sorted((tmp_path / "in").rglob("*.png")):
+            name = path.relative_to(tmp_path / "in").as_posix().encode(encoding)
+            archive.writestr(_Unsaid(name.decode("cp437")), path.read_bytes())
+    assert set(open_dataset(tmp_path / "faces.zip").classes) == shown
 
 
 def test_persons_are_one_in_every_spelling_and_nobody_is_no_person(pictures):

@@ -23,6 +23,7 @@ from mien.data import cache
 from mien.errors import DataError, need
 from mien.files import cache_folder, clipped, whole_folder
 
+_SAYS_UTF8 = 0x800  # in a zip member's flags (APPNOTE.TXT, section 4.4.4, bit 11)
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2")
 _MOST_MEMBERS = 20_000_000
 _DAMAGE = (
@@ -107,12 +108,25 @@ def _unpack_zip(stored: zipfile.ZipFile, folder: Path, path: Path) -> int:
     if any(info.flag_bits & 1 for info in members):
         raise DataError(f"{path} is locked with a password; unpack it and give the folder")
     for info in members:
-        if target := _target(folder, info.filename):
+        if target := _target(folder, _zip_name(info)):
             with stored.open(info) as source:  # ends at the size that was counted above
                 _write(source, target)
         else:
             left_out += 1
     return left_out
+
+
+def _zip_name(info: zipfile.ZipInfo) -> str:
+    """Return a member's name. macOS writes UTF-8 without saying so, which zipfile reads as code page 437.
+
+    Names in another encoding are hardly ever valid UTF-8.
+    """
+    if info.flag_bits & _SAYS_UTF8:
+        return info.filename
+    try:
+        return info.filename.encode("cp437").decode("utf-8")
+    except UnicodeError:
+        return info.filename
 
 
 def _unpack_tar(tar: tarfile.TarFile, folder: Path, path: Path) -> int:
