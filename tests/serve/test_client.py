@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -11,11 +13,12 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import mien
-from mien.errors import ConfigError, ImageError
+from mien.errors import ConfigError, DataError, ImageError
 from mien.predict.analyzer import Analyzer
 from mien.serve.client import Client, ServerError
 
@@ -44,6 +47,9 @@ def test_pictures(client: Client, analyzer: Analyzer, tmp_path: Path) -> None:
     (alone,) = client.analyze_batch([b"no picture"])
     assert isinstance(alone, ImageError)
     assert client.analyze_batch([]) == []
+    absent = tmp_path / "absent.png"
+    unopened, (face,) = client.analyze_batch([absent, bytearray(png(200))])
+    assert str(unopened).startswith(f"{absent} cannot be opened") and face.emotion == "bright"
     assert client.models()["models"][0]["name"] == "brightness"
 
 
@@ -140,6 +146,65 @@ def test_errors_are_one_line(client: Client, server: Running) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("wrong", "line"),
+    [
+        ({"address": "http://localhost:99999"}, "an address is like https://faces.example.org, got"),
+        ({"address": "http://localhost:http"}, "an address is like https://faces.example.org, got"),
+        ({"address": "http://[::1"}, "an address is like https://faces.example.org, got"),
+        ({"token": "read-from-a-file\n"}, "the token has a line break"),
+        ({"timeout_s": 0}, "timeout_s must be above 0"),
+    ],
+)
+def test_wrong_settings_are_refused_at_once(wrong: dict[str, Any], line: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{line}") as refused:
+        Client(**wrong)
+    assert "read-from-a-file" not in str(refused.value), "a token does not end up in a log"
+
+
+def test_what_cannot_be_sent_is_told_what_to_do(client: Client) -> None:
+    with pytest.raises(DataError, match=r"got BytesIO; of an open file give its content, file.read\(\)"):
+        client.analyze(io.BytesIO(png(200)))  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="analyze_batch takes several pictures, got one"):
+        client.analyze_batch("photo.jpg")
+    with pytest.raises(ServerError, match="label empty or too long"):
+        Client(f"http://{'a' * 64}.example").models()
+
+
+def test_the_reason_of_a_refusal_is_read_although_the_rest_was_not_taken() -> None:
+    """A server that has said 413 closes the connection while the client still sends; the reason has come by then."""
+    answer = (
+        b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 30\r\n\r\n" + b'{"detail": "it has too much"}\n '
+    )
+
+    def refuse(listening: socket.socket) -> None:
+        connection, _ = listening.accept()
+        connection.recv(1 << 16)
+        connection.sendall(answer)
+        time.sleep(0.2)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.close()  # with a reset, as the rest is unread
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=refuse, args=[listening])
+        thread.start()
+        with pytest.raises(ServerError, match=r"^it has too much$") as refused:
+            Client(f"http://127.0.0.1:{listening.getsockname()[1]}").analyze(bytes(50_000_000))
+        thread.join()
+    assert refused.value.status == 413
+
+
+def test_clients_may_stand_in_with(server: Running) -> None:
+    address = f"http://localhost:{server.port}"
+
+    async def name() -> str:
+        async with mien.AsyncClient(address) as client:
+            return str((await client.models())["models"][0]["name"])
+
+    with mien.Client(address) as client:
+        assert client.models()["models"][0]["name"] == asyncio.run(name()) == "brightness"
+
+
 def test_it_comes_back_when_it_is_told_to(start: Start, tmp_path: Path) -> None:
     clip = write_video(tmp_path / "clip.mp4", [scene([(0, 0, 200)], size=(600, 400), side=350)] * 100)
     with start("--max-videos", "1") as server:

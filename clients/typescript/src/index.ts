@@ -70,14 +70,22 @@ export class Client {
     return only && "faces" in only ? only.faces : []; // one that cannot be read alone is an error of the request
   }
 
-  /** The faces of each picture; one that cannot be read carries a `problem`. */
+  /** The faces of each picture; one that cannot be read carries a `problem`, also where it is the only one. */
   async analyzeBatch(pictures: Blob[], signal?: AbortSignal): Promise<Picture[]> {
-    const found = await this.ask(() => {
-      const form = new FormData();
-      pictures.forEach((picture, place) => form.append("pictures", picture, `picture ${place + 1}`));
-      return this.api.POST("/v1/analyze", { body: form as never, bodySerializer: (body: unknown) => body as FormData, signal });
-    }, signal);
-    return found.pictures;
+    if (!pictures.length) return [];
+    try {
+      const found = await this.ask(() => {
+        const form = new FormData();
+        pictures.forEach((picture, place) => form.append("pictures", picture, pictureName(place)));
+        return this.api.POST("/v1/analyze", { body: form as never, bodySerializer: (body: unknown) => body as FormData, signal });
+      }, signal);
+      return found.pictures;
+    } catch (error) {
+      // Of one picture alone the whole request is answered so.
+      if (pictures.length > 1 || !(error instanceof MienError && error.status === 422)) throw error;
+      const problem = { type: "about:blank", title: "Unprocessable Content", status: 422, detail: error.message };
+      return [{ name: pictureName(0), problem }];
+    }
   }
 
   /**
@@ -158,6 +166,10 @@ export class Client {
     const why = error.cause?.message || error.message;
     return new MienError(`${this.address} cannot be asked: ${why}; does mien serve run there?`, 0);
   }
+}
+
+function pictureName(place: number): string {
+  return `picture ${place + 1}`;
 }
 
 function pause(seconds: number, signal?: AbortSignal): Promise<void> {

@@ -17,6 +17,10 @@ test("a picture has the faces that several have", async () => {
   assert.deepEqual(all[0].faces, faces);
   assert.equal(all.length, files.length + 1);
   assert.match(all.at(-1).problem.detail, /not a picture/);
+  const alone = await client.analyzeBatch([new Blob(["no picture"])]);
+  assert.deepEqual([alone.length, alone[0].problem.status], [1, 422]);
+  assert.match(alone[0].problem.detail, /^picture 1 is not a picture/);
+  assert.deepEqual(await client.analyzeBatch([]), []);
 });
 
 test("what is wrong is one line", async () => {

@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from mien.detect.base import Box, Landmarks
-from mien.errors import ConfigError, ImageError, MienError
+from mien.errors import ConfigError, DataError, ImageError, MienError
 from mien.images.decode import read_bytes
 from mien.predict.results import Face
 
-Sent = str | Path | bytes
+Sent = str | Path | bytes | bytearray | memoryview
 _POLL_S = 0.25
 _NO_ANSWER = (0, 502, 504)  # of nobody, of a proxy that reaches nobody
 _RETRY_S = 1.0  # between two tries to reach a server
@@ -39,7 +39,8 @@ class Client:
     address: as https://faces.example.org, perhaps with a path that a proxy wants. token: what the server was started
     with. timeout_s: for each piece of an answer. patience_s: for which requests are repeated, as the server says, while
     it has too much to do; and for which a video that it works on is asked after again when the connection drops or the
-    server is started anew, counted from its last answer.
+    server is started anew, counted from its last answer. May be used in `with`, as other clients are; there is nothing
+    to close, because each request has a connection of its own.
     """
 
     def __init__(
@@ -50,12 +51,25 @@ class Client:
         timeout_s: float = 60.0,
         patience_s: float = 60.0,
     ) -> None:
-        parts = urlsplit(address)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ConfigError(f"an address is like https://faces.example.org, got {address!r}")
-        self._address, self._parts = address, parts
+        self._address = address
+        self._secure, self._host, self._port, self._path = _address_parts(address)
+        if token and not (token.isascii() and token.isprintable()):  # it is not shown: errors end up in logs
+            raise ConfigError(
+                "the token has a line break or other letters that no header takes; a file's last line break goes with "
+                "token.strip()"
+            )
+        if timeout_s <= 0 or patience_s < 0:
+            raise ConfigError(
+                f"timeout_s must be above 0 and patience_s 0 or more, got {timeout_s} and {patience_s}"
+            )
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._timeout_s, self._patience_s = timeout_s, patience_s
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
 
     def analyze(self, picture: Sent) -> tuple[Face, ...]:
         """Return the faces in a picture, the largest first; no face is an empty tuple.
@@ -70,9 +84,17 @@ class Client:
     def analyze_batch(self, pictures: Iterable[Sent]) -> list[tuple[Face, ...] | ImageError]:
         """Return the faces of each picture, or what is wrong with it, with one request for all of them.
 
-        How many one request may bring is among the limits of `models`.
+        A file that cannot be opened is an ImageError in its place as well. How many one request may bring is among the
+        limits of `models`.
         """
-        sent = [_content(picture) for picture in pictures]
+        if isinstance(pictures, Sent):
+            raise DataError("analyze_batch takes several pictures, got one; put it in a list, or use analyze")
+        opened = [_content_or_error(picture) for picture in pictures]
+        sent = [content for content in opened if not isinstance(content, ImageError)]
+        answers = iter(self._analyze_several(sent))
+        return [content if isinstance(content, ImageError) else next(answers) for content in opened]
+
+    def _analyze_several(self, sent: list[tuple[bytes, str]]) -> list[tuple[Face, ...] | ImageError]:
         if not sent:
             return []
         line = secrets.token_hex(16)
@@ -154,14 +176,22 @@ class Client:
         headers: Mapping[str, str],
         timeout_s: float | None = None,
     ) -> tuple[int, Mapping[str, str], bytes]:
-        kind = http.client.HTTPSConnection if self._parts.scheme == "https" else http.client.HTTPConnection
-        connection = kind(self._parts.hostname or "", self._parts.port, timeout=timeout_s or self._timeout_s)
+        kind = http.client.HTTPSConnection if self._secure else http.client.HTTPConnection
         try:
-            with closing(connection):
-                connection.request(method, self._parts.path.rstrip("/") + path, body, dict(headers))
-                answer = connection.getresponse()
+            with closing(kind(self._host, self._port, timeout=timeout_s or self._timeout_s)) as connection:
+                connection.connect()
+                try:
+                    connection.request(method, self._path + path, body, dict(headers))
+                except OSError as error:  # it would have no more of it, and may have said why
+                    answer = _last_words(connection, error)
+                else:
+                    answer = connection.getresponse()
                 return answer.status, dict(answer.headers.items()), answer.read()
-        except (OSError, http.client.HTTPException) as error:
+        except (
+            OSError,
+            http.client.HTTPException,
+            UnicodeError,
+        ) as error:  # UnicodeError: a host without a name
             raise ServerError(
                 f"{self._address} cannot be asked: {error}; does mien serve run there?"
             ) from error
@@ -170,11 +200,18 @@ class Client:
 class AsyncClient:
     """The same for programs that run on asyncio: each call waits in a thread, and the loop goes on meanwhile.
 
-    Takes what `Client` takes. Calls at the same time are requests at the same time: `await asyncio.gather(...)`.
+    Takes what `Client` takes. Calls at the same time are requests at the same time: `await asyncio.gather(...)`. May be
+    used in `async with`.
     """
 
     def __init__(self, address: str = "http://localhost:8000", **options: Any) -> None:
         self._client = Client(address, **options)
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
 
     async def analyze(self, picture: Sent) -> tuple[Face, ...]:
         """As `Client.analyze`."""
@@ -195,11 +232,43 @@ class AsyncClient:
         return await asyncio.to_thread(self._client.models)
 
 
+def _address_parts(address: str) -> tuple[bool, str, int | None, str]:
+    """Return whether a server is asked over TLS, its host, its port, and the path before those of its API."""
+    try:
+        parts = urlsplit(address)
+        host, port = parts.hostname, parts.port
+    except (ValueError, AttributeError, TypeError):  # a port that is none, half of an IPv6 address, no text
+        host = None
+    if not host or parts.scheme not in ("http", "https"):
+        raise ConfigError(f"an address is like https://faces.example.org, got {address!r}")
+    return parts.scheme == "https", host, port, quote(parts.path.rstrip("/"), safe="/%")
+
+
+def _last_words(connection: http.client.HTTPConnection, broken: OSError) -> http.client.HTTPResponse:
+    """Return the answer of a server that closed the connection before it had the whole request (RFC 9112, 9.5)."""
+    try:
+        return connection.getresponse()
+    except (OSError, http.client.HTTPException):
+        raise broken from None
+
+
 def _content(sent: Sent) -> tuple[bytes, str]:
     """Return the bytes of what is to be sent, and what to call it."""
-    if isinstance(sent, bytes):
-        return sent, "the picture"
+    if isinstance(sent, bytes | bytearray | memoryview):
+        return bytes(sent), "the picture"
+    if not isinstance(sent, str | Path):
+        raise DataError(
+            f"a path (str or Path) or the bytes of a file are sent, got {type(sent).__name__}; of an open file give "
+            "its content, file.read(), and of pixels those of a PNG"
+        )
     return read_bytes(Path(sent), str(sent)), Path(sent).name
+
+
+def _content_or_error(sent: Sent) -> tuple[bytes, str] | ImageError:
+    try:
+        return _content(sent)
+    except ImageError as error:
+        return error
 
 
 def _part(line: str, field: str, name: str, data: bytes) -> bytes:
