@@ -109,8 +109,16 @@ def test_a_face_keeps_its_number_over_a_gap_and_no_longer() -> None:
     assert numbers(tracker, 0.0, 0.0) == [1]
     assert numbers(tracker, 0.5) == []
     assert numbers(tracker, 1.0, 2.0) == [1]
+    assert numbers(tracker, 1.5) == []
     assert numbers(tracker, 2.01, 2.0) == [2]
     assert numbers(tracker, 2.1, 40.0) == [3]  # too far for one tenth of a second
+
+
+def test_looks_may_be_rarer_than_a_face_may_be_out_of_sight() -> None:
+    tracker = BoxTracker()
+    assert [numbers(tracker, 2.0 * look, 0.0) for look in range(4)] == [[None], [None], [1], [1]]
+    assert numbers(tracker, 8.0) == []
+    assert numbers(tracker, 10.0, 0.0) == [None], "it was looked for, and was not there"
 
 
 def test_the_end_gives_undecided_faces_the_benefit_of_the_doubt() -> None:

@@ -222,6 +222,16 @@ def test_frames_are_searched_small_and_boxes_are_not(tmp_path: Path, analyzer: A
     assert set(analyzer.detector.sizes) == {(48, 80, 3)}
 
 
+def test_faces_are_followed_where_frames_come_more_seldom_than_once_a_second(
+    tmp_path: Path, analyzer: Analyzer
+) -> None:
+    path = write_video(tmp_path / "slow.mp4", [scene([(50, 30, 200)]) for _ in range(6)], fps=0.5)
+    assert [[face.track for face in frame.faces] for frame in analyze_video(path, analyzer)] == [[1]] * 6
+    quick = write_video(tmp_path / "quick.mp4", [scene([(50, 30, 200)]) for _ in range(61)], fps=10)
+    rarely = list(analyze_video(quick, analyzer, VideoSettings(stride=20)))
+    assert [[face.track for face in frame.faces] for frame in rarely] == [[1]] * 61
+
+
 def test_a_stride_lasts_a_fifteenth_of_a_second() -> None:
     counts = [VideoSettings().stride_at(fps, (1920, 1080)) for fps in (1, 10, 24, 25, 29.97, 60, 120)]
     assert counts == [1, 1, 2, 2, 2, 4, 8]

@@ -45,7 +45,8 @@ class TrackerSettings:
     """When a face counts as one, and when it is gone.
 
     min_hits: in how many keyframes in a row a face must be found; fewer are taken for a false alarm. max_age_s: seconds
-    for which a face may be out of sight and still be the same one. Raises ConfigError.
+    for which a face may be out of sight and still be the same one; who was found in the last keyframe was in sight, so
+    keyframes may lie further apart than that. Raises ConfigError.
     """
 
     min_hits: int = 3
@@ -147,8 +148,13 @@ class BoxTracker:
         """
         if not time_s > self._time_s:
             raise DataError(f"times must grow: got {time_s} s after {self._time_s} s")
-        self._time_s = time_s
-        self._tracks = [track for track in self._tracks if time_s - track.seen_s <= self.settings.max_age_s]
+        last_s, self._time_s = self._time_s, time_s
+        # Who was there in the last update has not been out of sight since, however long ago that was: nobody looked.
+        self._tracks = [
+            track
+            for track in self._tracks
+            if track.seen_s == last_s or time_s - track.seen_s <= self.settings.max_age_s
+        ]
         answer: list[Track | None] = [None] * len(boxes)
         for place, track in self._matches(time_s, boxes):
             track.update(boxes[place], time_s)
