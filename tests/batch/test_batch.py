@@ -590,6 +590,7 @@ def test_an_address_where_nobody_listens_is_one_line_at_once(here: Path) -> None
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert re.fullmatch(r"mien: Ray cannot be reached at 127.0.0.1:9: .*refused; see that .*\n", done.stderr)
+    assert not Path("out").exists()
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:ray", "ignore::FutureWarning:ray")

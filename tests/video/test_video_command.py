@@ -88,6 +88,17 @@ def check_results(folder: Path, suffix: str) -> None:
     assert count_frames(folder / f"clip-faces{suffix}") == 12
 
 
+@pytest.mark.usefixtures("without_ffmpeg")
+def test_what_an_earlier_run_has_left_is_told(clip: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert video(str(clip), "--jsonl") == 0
+    assert "earlier run" not in capfd.readouterr().err
+    assert video(str(clip), "--no-video") == 0
+    left = "clip-faces/clip-faces.jsonl, clip-faces/clip-faces.webm"
+    assert f"mien: of an earlier run, and not written anew: {left}\n" in capfd.readouterr().err
+    assert video(str(clip), "--jsonl") == 0
+    assert "earlier run" not in capfd.readouterr().err
+
+
 @pytest.mark.usefixtures("clip", "without_ffmpeg")
 def test_all_results_without_ffmpeg(capfd: pytest.CaptureFixture[str]) -> None:
     assert video("clip.mp4", "--jsonl") == 0

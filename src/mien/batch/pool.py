@@ -30,6 +30,7 @@ from mien.terminal import ProgressBar, counted
 _STORE_BYTES = 128 << 20  # of Ray's object store on this machine; finished tables alone go through it
 _STARTS = 3  # tries; Ray gives its processes half a minute
 _CONNECT_S = 10.0  # for the address of a cluster to answer
+_LOCAL = "local"  # Ray's word for a cluster of this process alone
 _PIECES = 16  # that a part is cut into when its actor died
 _DEATHS_IN_A_ROW = 20  # and two for each actor, without any answer between: then something else is wrong
 _DEATHS_AT_FIRST = 3  # where no actor has ever been ready
@@ -294,6 +295,24 @@ def _unreachable(address: str) -> str:
     return ""
 
 
+def check_cluster(config: BatchConfig) -> None:
+    """Raise WorkerError or ConfigError where `connected` would fail: cheap, for whoever has much to do before it."""
+    address = _address(config)
+    if need("ray", "ray", WHAT).is_initialized():
+        return
+    if address == _LOCAL:
+        if config.cpus_per_actor > (room := workers()):
+            raise ConfigError(
+                f"cpus_per_actor is {config.cpus_per_actor}, this machine has {room} processors; ask for fewer"
+            )
+    elif problem := _unreachable(address):
+        raise WorkerError(f"Ray cannot be reached at {address}: {problem}")
+
+
+def _address(config: BatchConfig) -> str:
+    return config.address or os.environ.get("RAY_ADDRESS") or _LOCAL
+
+
 @contextmanager
 def connected(config: BatchConfig, bar: ProgressBar) -> Iterator[Any]:
     """Give a Ray to work with: the one of this process, the cluster that was named, or one of this machine's own.
@@ -301,42 +320,36 @@ def connected(config: BatchConfig, bar: ProgressBar) -> Iterator[Any]:
     Says which. A cluster that happens to run on this machine is left alone unless it was named: `ray.init()` would join
     it, Ray's `local` does not (docs.ray.io, ray.init).
     """
-    address = config.address or os.environ.get("RAY_ADDRESS")
+    address = _address(config)
     ray = need("ray", "ray", WHAT)
     if ray.is_initialized():
         bar.line(f"mien: works on the Ray of this process: {_size(ray)}")
         yield ray
         return
+    check_cluster(config)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-    if not address or address == "local":
-        room = workers()
-        if config.cpus_per_actor > room:
-            raise ConfigError(
-                f"cpus_per_actor is {config.cpus_per_actor}, this machine has {room} processors; ask for fewer"
-            )
-        quiet |= {"num_cpus": room, "include_dashboard": False, "object_store_memory": _STORE_BYTES}
+    if address == _LOCAL:
+        quiet |= {"num_cpus": workers(), "include_dashboard": False, "object_store_memory": _STORE_BYTES}
         quiet |= {"_plasma_directory": store_folder()}
-    elif problem := _unreachable(address):
-        raise WorkerError(f"Ray cannot be reached at {address}: {problem}")
     before = signal.getsignal(signal.SIGTERM)
     for tried in range(1, _STARTS + 1):
         try:
-            ray.init(address=address or "local", **quiet)
+            ray.init(address=address, **quiet)
             break
         except Exception as error:  # its own kind, where its processes start too slowly, as on a busy machine
             ray.shutdown()
             if tried < _STARTS and "timed out during startup" in str(error):
                 continue
             raise WorkerError(
-                f"Ray cannot be reached at {address}: {one_line(error)}"
-                if address
-                else f"Ray does not start: {one_line(error)}"
+                f"Ray does not start: {one_line(error)}"
+                if address == _LOCAL
+                else f"Ray cannot be reached at {address}: {one_line(error)}"
             ) from error
     # Ray prints on stdout, where our results go, that a process died; we say so ourselves. There is no option.
     ray._private.worker._worker_logs_enabled = False
     with suppress(ValueError):  # not in the main thread
         signal.signal(signal.SIGTERM, before or signal.SIG_DFL)  # Ray's own would skip what we clean up
-    if not address or address == "local":
+    if address == _LOCAL:
         bar.line(f"mien: Ray starts on this machine, for this run: {_size(ray)}")
     else:
         bar.line(f"mien: works on the Ray cluster at {address}: {_size(ray)}")

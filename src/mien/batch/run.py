@@ -32,7 +32,7 @@ from mien._version import __version__
 from mien.batch.config import BatchConfig
 from mien.batch.part import METADATA_KEY, Counts, Job
 from mien.batch.plan import Listed, Shard, read_plan, table_mark, write_plan
-from mien.batch.pool import PictureWork, Pool, Work, connected, prepare_environment
+from mien.batch.pool import PictureWork, Pool, Work, check_cluster, connected, prepare_environment
 from mien.batch.storage import WHAT, Storage, Target, is_address
 from mien.batch.videos import VideoWork, pieces_folder
 from mien.batch.worker import Worker
@@ -213,6 +213,10 @@ class _Run:
             raise ConfigError(f"{path} cannot be read ({error}); name another folder with --to") from error
 
     def _list(self) -> None:
+        check_cluster(
+            self.config
+        )  # a list of millions takes hours, and a run that cannot begin leaves nothing
+
         def seen(count: int) -> None:
             self.bar.step("listing", 0, f"{count:,} pictures", None)
 

@@ -83,6 +83,9 @@ _NO_FFMPEG = (
 )
 
 
+_FORMS = ("-faces.csv", "-faces.jsonl", "-timeline.png", "-faces.mp4", "-faces.webm")
+
+
 class Outputs:
     """Writes NAME-faces.csv, NAME-timeline.png and, where asked for, NAME-faces.jsonl and NAME-faces.mp4 or .webm.
 
@@ -153,6 +156,7 @@ class Outputs:
         if self._video is not None:
             self._video.finish()
             self._with_sound()
+        self._note_older()
         return self._named
 
     def _plot(self) -> bytes:
@@ -168,6 +172,12 @@ class Outputs:
         elif said := add_audio(program, self._pictures, self._source.path, self._result, self.length_s):
             self._pictures.replace(self._result)
             self.notes.append(f"the marked video has no sound, ffmpeg could not take it over: {said[:200]}")
+
+    def _note_older(self) -> None:
+        """Say what an earlier run has left here that this one does not replace: it may show other settings' answers."""
+        forms = (self._folder / f"{self._source.path.stem}{form}" for form in _FORMS)
+        if older := ", ".join(str(path) for path in forms if path not in self._named and path.exists()):
+            self.notes.append(f"of an earlier run, and not written anew: {older}")
 
     def _open(self, stack: ExitStack, path: Path) -> TextIO:
         temporary = stack.enter_context(whole_file(path))
