@@ -189,6 +189,23 @@ def test_a_wrong_command_is_answered_with_the_one_that_was_meant(
     assert f"mien: error: no command {word}; {said}" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "place"),
+    [
+        (["predict", ""], "predict"),
+        (["predict", "photo.jpg", "--save", ""], "--save"),
+        (["predict", "photo.jpg", "--save="], "--save"),
+        (["serve", "--token", " "], "--token"),
+    ],
+)
+def test_an_empty_word_is_not_this_folder(
+    words: list[str], place: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`mien predict "$PHOTOS"` without such a variable read all below this folder; `--save "$TO"` wrote into it."""
+    assert main(words) == 2
+    assert capsys.readouterr().err.startswith(f"mien: there is an empty word after {place}; is it a variable")
+
+
 def test_a_folder_to_write_is_not_named_like_a_file(tmp_path: Path) -> None:
     with pytest.raises(
         argparse.ArgumentTypeError, match=r"'films/smiles.MP4' is named .* try 'films/smiles'"

@@ -288,6 +288,24 @@ def test_marked_copies_write_over_nothing(photos: Path, capsys: pytest.CaptureFi
     assert (photos / "2.png").read_bytes() == before
 
 
+def test_a_folder_of_marked_copies_is_not_named_like_a_file(
+    photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("marked.gif", "marked.txt"):
+        assert predict("photos/2.png", "--save", name) == 2
+        assert "named like a file, and a folder is written" in capsys.readouterr().err
+        assert not (photos.parent / name).exists()
+
+
+@pytest.mark.usefixtures("photos")
+def test_what_lies_where_copies_are_saved_is_left_out_and_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert predict("photos", "--save", "photos/trip") == 0
+    printed = capsys.readouterr()
+    assert "1 folder of --save" in printed.err and "trip" not in printed.out
+    assert predict("photos", "--save", "elsewhere") == 0
+    assert "--save" not in capsys.readouterr().err
+
+
 def test_one_picture_is_saved_as_one_file(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert predict("photos/2.png", "--save", "new/marked.jpg") == 0
     assert read(photos.parent / "new" / "marked.jpg").shape == (480, 360, 3)

@@ -31,13 +31,19 @@ _SAVED_AS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")  # other
 _FILE_SUFFIXES = (
     ".csv", ".tsv", ".txt", ".json", ".jsonl", ".parquet", ".html", ".pdf", ".onnx", ".keras", ".h5", ".tflite", ".zip",
 )  # fmt: skip
+_SAVE_FOLDER = "folder of --save"  # a kind that is passed over
+
+
+def is_named_like_file(folder: Path) -> bool:
+    """Say whether what is to be a folder has the name of a file, as `smiles.mp4`, and is no folder yet."""
+    files = (*PICTURE_SUFFIXES, *VIDEO_SUFFIXES, *_FILE_SUFFIXES)
+    return folder.suffix.lower() in files and not folder.is_dir()
 
 
 def new_folder(text: str) -> Path:
     """Read the name of a folder to write; one that is named like a file (`--to smiles.mp4`) is a slip."""
     folder = Path(text)
-    files = (*PICTURE_SUFFIXES, *VIDEO_SUFFIXES, *_FILE_SUFFIXES)
-    if folder.suffix.lower() in files and not folder.is_dir():
+    if is_named_like_file(folder):
         raise argparse.ArgumentTypeError(
             f"{text!r} is named like a file, and a folder is written; try {str(folder.with_suffix(''))!r}"
         )
@@ -257,7 +263,13 @@ def _named(word: str, skip: Path | None, passed_over: Counter[str]) -> Iterator[
 
 def _below(folder: Path, skip: Path | None, passed_over: Counter[str]) -> Iterator[Source]:
     skipped = real(skip) if skip else None
-    listing = list_pictures(folder, lambda below: real(below) == skipped)
+
+    def leave_out(below: Path) -> bool:
+        if left := real(below) == skipped:
+            passed_over[_SAVE_FOLDER] += 1
+        return left
+
+    listing = list_pictures(folder, leave_out)
     passed_over.update(listing.passed_over)
     for path in listing.pictures:
         yield _source(path, path.relative_to(folder))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from mien._version import __version__
-from mien.errors import MienError
+from mien.errors import ConfigError, MienError
 from mien.files import plain_text
 from mien.terminal import end_at_the_second_ctrl_c, say, stopped_code, terminated_as_by_ctrl_c
 
@@ -157,12 +157,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parsed(given: Sequence[str]) -> argparse.Namespace:
     """Return the options, or end the process as argparse does; imports what the command stands on."""
+    _refuse_empty(given)
     if (word := given[0]) not in COMMANDS and not word.startswith("-"):
         _refuse_command(word)
     options, unknown = parser(word).parse_known_args(given)
     if unknown:
         _refuse(options.parser, unknown)
     return options
+
+
+def _refuse_empty(words: Sequence[str]) -> None:
+    """Raise ConfigError for an empty word: as a path it would be this folder, and to be read or written as a whole."""
+    for before, word in zip(("mien", *words), words, strict=False):
+        if not word.strip() or re.fullmatch(r"--[a-z][\w-]*=\s*", word):
+            place = word.rstrip("= ") or before
+            raise ConfigError(
+                f"there is an empty word after {place}; is it a variable of the shell that has no value? Leave it out, "
+                "or name what is meant (this folder is .)"
+            )
 
 
 def _stop_behind(error: BaseException) -> KeyboardInterrupt | None:

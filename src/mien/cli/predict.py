@@ -210,7 +210,7 @@ def _download() -> None:
 
 def targets_of(sources: list[Source], folder: Path | None) -> list[Path | None]:
     """Return where each marked picture goes; ConfigError where that is in the way of something."""
-    from mien.cli.inputs import real, save_places
+    from mien.cli.inputs import is_named_like_file, real, save_places
     from mien.images.canvas import WRITTEN
 
     if folder is None:
@@ -222,6 +222,12 @@ def targets_of(sources: list[Source], folder: Path | None) -> list[Path | None]:
     there = next((place for place in parents if place.exists()), None)
     if there and not there.is_dir():
         raise ConfigError(f"--save needs a folder, {there} is a file; name another place")
+    if not one_file and is_named_like_file(folder):
+        kinds = ", ".join(WRITTEN)
+        raise ConfigError(
+            f"--save {folder} is named like a file, and a folder is written; name a folder, or of one picture a file "
+            f"that ends in {kinds}"
+        )
     targets: list[Path | None] = [folder] if one_file else [folder / place for place in save_places(sources)]
     originals = {real(source.path) for source in sources if source.path}
     for target in targets:
