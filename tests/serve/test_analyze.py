@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import mien
 from mien.errors import ImageError
 from mien.predict.analyzer import Analyzer, load
 
@@ -40,12 +41,22 @@ def test_bytes_give_the_numbers_of_the_analyzer(server: Running, analyzer: Analy
                 "name": "the picture",
                 "width": 64,
                 "height": 48,
+                "coarse": False,
                 "faces": faces_of(analyzer, jpeg(90)),
                 "warning": None,
             }
         ],
     }
     assert answer.json["pictures"][0]["faces"][0]["emotion"] == "dark"
+
+
+def test_a_picture_so_large_that_small_faces_may_be_missed_says_so(start: Start) -> None:
+    """As `mien predict` does, on stderr and in JSON. The detector `whole` misses none, so another is needed here."""
+    data = jpeg(90, (2600, 300))
+    with start("--detector", "mien") as server:
+        assert server.analyze(data).json["pictures"][0]["coarse"] is True
+        assert server.analyze(jpeg(90)).json["pictures"][0]["coarse"] is False
+        assert mien.Client(f"http://localhost:{server.port}").analyze(data).coarse
 
 
 def test_a_picture_that_is_written_oddly_is_answered_with_a_warning(server: Running) -> None:

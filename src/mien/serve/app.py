@@ -213,7 +213,10 @@ def _shown(name: str, answer: Answer) -> dict[str, Any]:
         return {"name": name, "problem": problem_of(answer)}
     faces = [face.to_dict() for face in answer.faces]
     size = {"width": answer.width, "height": answer.height}
-    return {"name": name, **size, "faces": faces, "warning": answer.warning or None}
+    return {
+        **{"name": name, **size, "coarse": answer.coarse},
+        **{"faces": faces, "warning": answer.warning or None},
+    }
 
 
 @router.post(

@@ -28,12 +28,16 @@ _STUCK_S = 30.0  # beyond the time limit of a request: whatever a thread does th
 
 @dataclass(frozen=True)
 class Seen:
-    """width and height in pixels, upright. faces: the largest first. warning: what is odd about the file, or ''."""
+    """width and height in pixels, upright. faces: the largest first. warning: what is odd about the file, or ''.
+
+    coarse: as of `Faces`.
+    """
 
     width: int
     height: int
     faces: tuple[Face, ...]
     warning: str = ""
+    coarse: bool = False
 
 
 Answer = Seen | ImageError
@@ -227,4 +231,5 @@ class Batcher:
                 entry.future.set_exception(error)
             return
         for (entry, image, warning), faces in zip(batch, answers, strict=True):
-            entry.future.set_result(Seen(image.shape[1], image.shape[0], faces, warning))
+            coarse = self._analyzer.search.coarse(self._analyzer.detector, image)
+            entry.future.set_result(Seen(image.shape[1], image.shape[0], faces, warning, coarse))

@@ -16,7 +16,7 @@ from urllib.parse import quote, urlsplit
 from mien.detect.base import Box, Landmarks
 from mien.errors import ConfigError, DataError, ImageError, MienError
 from mien.images.decode import read_bytes
-from mien.predict.results import Face
+from mien.predict.results import Face, Faces
 
 Sent = str | Path | bytes | bytearray | memoryview
 _POLL_S = 0.25
@@ -71,17 +71,17 @@ class Client:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def analyze(self, picture: Sent) -> tuple[Face, ...]:
-        """Return the faces in a picture, the largest first; no face is an empty tuple.
+    def analyze(self, picture: Sent) -> Faces:
+        """Return the faces in a picture, the largest first; no face is empty. They do not hold the picture.
 
         picture: a path, or the content of a picture file. Raises ImageError where it cannot be read, ServerError where
         the server cannot answer.
         """
         data, _ = _content(picture)
         answer = self._ask("POST", "/v1/analyze", data, {"Content-Type": "application/octet-stream"})
-        return tuple(map(_face, answer["pictures"][0]["faces"]))
+        return _faces(answer["pictures"][0])
 
-    def analyze_batch(self, pictures: Iterable[Sent]) -> list[tuple[Face, ...] | ImageError]:
+    def analyze_batch(self, pictures: Iterable[Sent]) -> list[Faces | ImageError]:
         """Return the faces of each picture, or what is wrong with it, with one request for all of them.
 
         A file that cannot be opened is an ImageError in its place as well. How many one request may bring is among the
@@ -94,7 +94,7 @@ class Client:
         answers = iter(self._analyze_several(sent))
         return [content if isinstance(content, ImageError) else next(answers) for content in opened]
 
-    def _analyze_several(self, sent: list[tuple[bytes, str]]) -> list[tuple[Face, ...] | ImageError]:
+    def _analyze_several(self, sent: list[tuple[bytes, str]]) -> list[Faces | ImageError]:
         if not sent:
             return []
         line = secrets.token_hex(16)
@@ -110,7 +110,7 @@ class Client:
                 raise
             return [error]
         return [
-            ImageError(one["problem"]["detail"]) if "problem" in one else tuple(map(_face, one["faces"]))
+            ImageError(one["problem"]["detail"]) if "problem" in one else _faces(one)
             for one in answer["pictures"]
         ]
 
@@ -213,11 +213,11 @@ class AsyncClient:
     async def __aexit__(self, *_: object) -> None:
         pass
 
-    async def analyze(self, picture: Sent) -> tuple[Face, ...]:
+    async def analyze(self, picture: Sent) -> Faces:
         """As `Client.analyze`."""
         return await asyncio.to_thread(self._client.analyze, picture)
 
-    async def analyze_batch(self, pictures: Iterable[Sent]) -> list[tuple[Face, ...] | ImageError]:
+    async def analyze_batch(self, pictures: Iterable[Sent]) -> list[Faces | ImageError]:
         """As `Client.analyze_batch`."""
         return await asyncio.to_thread(self._client.analyze_batch, pictures)
 
@@ -298,6 +298,12 @@ def _error(problem: Any, status: int = 0) -> MienError:
         else ("no reason was given", status)
     )
     return ImageError(line) if status == 422 else ServerError(line, status)
+
+
+def _faces(picture: Mapping[str, Any]) -> Faces:
+    return Faces(
+        map(_face, picture["faces"]), coarse=picture.get("coarse", False)
+    )  # servers before 0.4 do not say
 
 
 def _face(found: Mapping[str, Any]) -> Face:

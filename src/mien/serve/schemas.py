@@ -83,11 +83,15 @@ class Face(BaseModel):
 
 
 class PictureFaces(BaseModel):
-    """A picture that was read. faces: the largest first. warning: what is odd about its file, though it was read."""
+    """A picture that was read. faces: the largest first. warning: what is odd about its file, though it was read.
+
+    coarse: whether faces under about 1 % of the longer side may be missed, because the picture is so large.
+    """
 
     name: str
     width: int
     height: int
+    coarse: bool
     faces: list[Face]
     warning: str | None
 
@@ -106,7 +110,10 @@ class Analysis(BaseModel):
             "head": _HEAD,
             "labels": _LABELS,
             "pictures": [
-                {"name": "photo.jpg", "width": 640, "height": 480, "faces": [_FACE], "warning": None},
+                {
+                    **{"name": "photo.jpg", "width": 640, "height": 480, "coarse": False},
+                    **{"faces": [_FACE], "warning": None},
+                },
                 {"name": "other.jpg", "problem": _PROBLEM},
             ],
         }

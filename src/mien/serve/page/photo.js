@@ -163,13 +163,17 @@ function drawPanel(shot) {
     return;
   }
   const face = answer.faces[shot.chosen];
-  const warning = answer.warning && make("p", { class: "quiet small warning" }, answer.warning);
+  const small = (words) => make("p", { class: "quiet small warning" }, words);
+  const warnings = [
+    answer.coarse && small("This picture is so large that faces under about 1 % of its longer side may be missed; a part cut out of it shows more."),
+    answer.warning && small(answer.warning),
+  ].filter(Boolean);
   onFace(face ?? null);
   if (!face) {
     panel.replaceChildren(
       make("p", { class: "word" }, "No face found"),
       make("p", { class: "quiet" }, "mien looks for faces that are at least about 20 pixels wide and turned towards the camera. A larger or brighter picture may help."),
-      ...[warning].filter(Boolean));
+      ...warnings);
     return;
   }
   panel.replaceChildren(
@@ -177,7 +181,7 @@ function drawPanel(shot) {
     ...verdict(face).filter(Boolean),
     bars(face),
     make("p", { class: "quiet small" }, `${shot.file.name || "picture"} · ${answer.width} × ${answer.height}`),
-    ...[warning].filter(Boolean));
+    ...warnings);
 }
 
 const waitingPanel = () => make("div", { class: "skeleton", "aria-hidden": "true" }, Array.from({ length: 6 }, () => make("span")));
