@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import subprocess
 import sys
 import time
@@ -137,3 +139,30 @@ def test_what_does_not_fit_is_refused_in_one_line(capsys: pytest.CaptureFixture[
         "mien: without faces.csv.settings.json only head and prior could be"
     )
     assert Path("faces.csv").read_bytes() == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such names")
+def test_a_name_with_line_breaks_is_in_every_form_what_the_file_is_called(
+    photos: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It was `a?b.png`, a file that is not there. Messages and the table stay on one line."""
+    name = 'a\nb\r"c".png'
+    for file in photos.rglob("*.*"):
+        file.unlink()
+    (photos / name).write_bytes(SAMPLE.read_bytes())
+    (photos / "x\n.png").write_bytes(b"no picture")
+    expected = [f"photos/{name}", "photos/x\n.png"]
+    assert main(["predict", "photos"]) == 1
+    printed = capfd.readouterr()
+    assert 'photos/a?b?"c".png' in printed.out and "mien: photos/x?.png is not a picture" in printed.err
+    assert main(["predict", "photos", "--resume", "out.csv"]) == 1
+    with Path("out.csv").open(encoding="utf-8", newline="") as file:
+        assert [row["path"] for row in csv.DictReader(file)] == expected
+    assert main(["predict", "photos", "--resume", "out.csv"]) == 1
+    assert (
+        "1 pictures are in out.csv already, 1 are left" in capfd.readouterr().err
+    )  # the last one is done anew
+    assert main(["predict", "photos", "--resume", "out.jsonl"]) == 1
+    assert [json.loads(line)["path"] for line in Path("out.jsonl").read_text().splitlines()] == expected
+    assert main(["predict", "photos", "--parquet", "out.parquet"]) == 1
+    assert parquet.read_table("out.parquet")["path"].to_pylist() == expected

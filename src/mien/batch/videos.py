@@ -24,7 +24,7 @@ from mien.batch.part import CRASH, DAMAGED, DEATHS_ALONE, UNREADABLE, Answer, Jo
 from mien.batch.plan import Shard
 from mien.batch.storage import Target, is_address
 from mien.errors import ImageError
-from mien.images.listing import picture_name
+from mien.images.listing import picture_name, picture_path
 from mien.predict.analyzer import Analyzer
 from mien.predict.results import arrow_schema, arrow_table
 from mien.video import pieces
@@ -196,27 +196,28 @@ def _table(
     """Return the Parquet file of a video: a row a face and frame, as in the table of `mien video`."""
     (item,) = part.shard.items
     shown, source = picture_name(item.file), job.sources[item.source]
+    name = picture_path(item.file)
     counts: Counter[str] = Counter(videos=1)
     tracks: set[int] = set()
     rows: list[list[Any]] = []
     for frame in pieces.answers(plan, looks, shares, analyzer, _SETTINGS):
         counts["video frames"] += 1
         tracks |= {face.track for face in frame.faces}
-        rows += ([shown, *row, None, source, None] for row in video_rows(frame))
+        rows += ([name, *row, None, source, None] for row in video_rows(frame))
     counts["faces in videos"] = len(tracks)
     empty = [None] * len(video_columns(analyzer.head.labels))
     if trouble := pieces.problem(path, plan, looks).replace(str(path), shown):
         counts["failed"] += 1
         counts[f"error {DAMAGED}"] += 1
     if trouble or not rows:
-        rows.append([shown, *empty, trouble or None, source, DAMAGED if trouble else None])
+        rows.append([name, *empty, trouble or None, source, DAMAGED if trouble else None])
     return _encoded(rows, analyzer, counts, job)
 
 
 def _failed(part: Part, job: Job, analyzer: Analyzer, problem: str, error: str) -> bytes:
     (item,) = part.shard.items
     empty = [None] * len(video_columns(analyzer.head.labels))
-    row = [picture_name(item.file), *empty, problem, job.sources[item.source], error]
+    row = [picture_path(item.file), *empty, problem, job.sources[item.source], error]
     return _encoded([row], analyzer, Counter({"videos": 1, "failed": 1, f"error {error}": 1}), job)
 
 

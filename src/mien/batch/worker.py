@@ -28,7 +28,7 @@ from mien.data.readers.unpack import WholeMember
 from mien.errors import ImageError, ModelError, need
 from mien.files import cache_folder
 from mien.images.kinds import HEAD_BYTES, PICTURE_SUFFIXES, content_kind
-from mien.images.listing import picture_name
+from mien.images.listing import picture_name, picture_path
 from mien.predict.analyzer import Analyzer, analyze_many, load
 from mien.predict.results import Faces, arrow_schema, arrow_table, table_columns, table_rows
 
@@ -47,7 +47,7 @@ class _Picture:
 
     @property
     def title(self) -> str:
-        return self.path
+        return picture_name(self.path)
 
     def content(self) -> bytes:
         if self.problem:
@@ -98,7 +98,7 @@ class Worker:
         """Yield each picture with what is in it, or why that is not known and what kind of trouble that is."""
         if problem:
             for picture in pictures:
-                yield picture, ImageError(f"{picture.path} {problem}"), CRASH
+                yield picture, ImageError(f"{picture.title} {problem}"), CRASH
             return
 
         def odd(_: str) -> None:
@@ -176,32 +176,33 @@ def _pictures(part: Part, job: Job, readers: ThreadPoolExecutor, others: Counts)
             yield from islice(_members(item, job, others), first, last)
     except Exception as error:  # of tar files, packers, Parquet and every cloud's own
         rows = f"#{item.first}-{item.last}" if item.kind == ROWS else ""
-        shown = picture_name(item.file + rows)
+        path = picture_path(item.file + rows)
         reason = " ".join(str(error).split())[:300] or type(error).__name__
-        yield _Picture(shown, item.source, problem=ImageError(f"{shown} cannot be read on: {reason}"))
+        problem = ImageError(f"{picture_name(path)} cannot be read on: {reason}")
+        yield _Picture(path, item.source, problem=problem)
 
 
 def _unread(part: Part, job: Job) -> Iterator[_Picture]:
     """Yield the pictures of a part by name alone, as far as their names are known without their bytes."""
     items, first, last = part.shard.items, part.first, part.last
     if items[0].kind in (PICTURE, NO_PATH):
-        yield from (_Picture(picture_name(item.file), item.source) for item in items[first:last])
+        yield from (_Picture(picture_path(item.file), item.source) for item in items[first:last])
     elif items[0].kind == ROWS:
         (item,) = items
         rows = range(item.first, item.last)[first:last]
-        yield from (_Picture(picture_name(f"{item.file}#{row}"), item.source) for row in rows)
+        yield from (_Picture(picture_path(f"{item.file}#{row}"), item.source) for row in rows)
     else:
         yield from islice(_members(items[0], job, Counter()), first, last)
 
 
 def _read(item: Item, storage: Storage) -> _Picture:
-    shown = picture_name(item.file)
+    path, shown = picture_path(item.file), picture_name(item.file)
     if item.kind == NO_PATH:
-        return _Picture(shown, item.source, problem=ImageError(f"{shown}: this row names no picture"))
+        return _Picture(path, item.source, problem=ImageError(f"{shown}: this row names no picture"))
     try:
-        return _Picture(shown, item.source, storage.read(item.file, shown))
+        return _Picture(path, item.source, storage.read(item.file, shown))
     except ImageError as error:
-        return _Picture(shown, item.source, problem=error)
+        return _Picture(path, item.source, problem=error)
 
 
 def _rows(item: Item, job: Job) -> Iterator[_Picture]:
@@ -217,15 +218,15 @@ def _rows(item: Item, job: Job) -> Iterator[_Picture]:
             if start < item.last and end > item.first:
                 for row, cell in enumerate(batch.column(0).to_pylist(), start=start):
                     if item.first <= row < item.last:
-                        yield _cell(picture_name(f"{item.file}#{row}"), item.source, cell, chosen.bytes_in)
+                        yield _cell(picture_path(f"{item.file}#{row}"), item.source, cell, chosen.bytes_in)
             start = end
 
 
-def _cell(name: str, source: int, cell: Any, field: str | None) -> _Picture:
+def _cell(path: str, source: int, cell: Any, field: str | None) -> _Picture:
     data = cell.get(field) if isinstance(cell, dict) else cell
     if not data:
-        return _Picture(name, source, problem=ImageError(f"{name} holds no bytes"))
-    return _Picture(name, source, bytes(data))
+        return _Picture(path, source, problem=ImageError(f"{picture_name(path)} holds no bytes"))
+    return _Picture(path, source, bytes(data))
 
 
 def _unpacked(stream: IO[bytes], name: str) -> Any:
@@ -253,4 +254,4 @@ def _members(item: Item, job: Job, others: Counts) -> Iterator[_Picture]:
             ):
                 others["in tar files, no pictures"] += 1
                 continue
-            yield _Picture(picture_name(f"{item.file}#{member.name}"), item.source, data + opened.read())
+            yield _Picture(picture_path(f"{item.file}#{member.name}"), item.source, data + opened.read())

@@ -16,7 +16,14 @@ from mien.errors import ConfigError, ImageError
 from mien.files import natural
 from mien.images.decode import read_bytes
 from mien.images.kinds import PICTURE_SUFFIXES, VIDEO_SUFFIXES
-from mien.images.listing import list_pictures, no_picture, on_one_line, passed_over_note, picture_name
+from mien.images.listing import (
+    list_pictures,
+    no_picture,
+    on_one_line,
+    passed_over_note,
+    picture_name,
+    picture_path,
+)
 from mien.model.metadata import KERAS_SUFFIXES
 from mien.settings import add_settings
 from mien.train.external_models import Description
@@ -159,7 +166,7 @@ def adopted_model(options: argparse.Namespace) -> str | None:
 
 @dataclass(frozen=True)
 class Source:
-    """One picture. name: what it is called in results. path: None for standard input. place: below --save."""
+    """One picture. name: what stands for it in results. path: None for standard input. place: below --save."""
 
     name: str
     path: Path | None
@@ -168,12 +175,12 @@ class Source:
     @property
     def title(self) -> str:
         """What messages call it."""
-        return "the picture on standard input" if self.path is None else self.name
+        return "the picture on standard input" if self.path is None else picture_name(self.name)
 
     def content(self) -> bytes:
         """Return the bytes of its file; ImageError when they cannot be read."""
         if self.path is not None:
-            return read_bytes(self.path, self.name)
+            return read_bytes(self.path, self.title)
         if sys.stdin is None:
             raise ImageError("standard input is closed; name a file, or pipe a picture into mien")
         try:
@@ -276,7 +283,7 @@ def _below(folder: Path, skip: Path | None, passed_over: Counter[str]) -> Iterat
 
 
 def _source(path: Path, place: Path) -> Source:
-    return Source(picture_name(path), path, place)
+    return Source(picture_path(path), path, place)
 
 
 def _in_order(path: Path) -> tuple[tuple[tuple[int, int, str], ...], ...]:

@@ -24,6 +24,7 @@ from mien.cli.inputs import Source
 from mien.errors import ConfigError, ImageError, need
 from mien.files import cannot_write, spreadsheet_safe, whole_file
 from mien.images.kinds import is_picture_name
+from mien.images.listing import on_one_line
 from mien.predict.analyzer import Analyzer, difference
 from mien.predict.results import Faces, arrow_schema, arrow_table, table_columns, table_rows
 from mien.terminal import counted, percent, say
@@ -37,19 +38,20 @@ FORMS = ("csv", "json", "jsonl", "parquet")
 
 def print_table(results: Results, sources: Sequence[Source], labels: Sequence[str]) -> None:
     """Print a line a face, for people."""
-    name = min(_WIDEST, max(len("picture"), *(len(source.name) for source in sources)))
+    name = min(_WIDEST, max(len("picture"), *(len(source.name) for source in sources)))  # as long on one line
     emotion = max(len("expression"), *map(len, labels))
     print(f"{'picture':{name}}  face  {'expression':{emotion}}  sure")
     for source, faces in results:
         if isinstance(faces, ImageError):
             continue  # it has its line on stderr
+        shown = on_one_line(source.name)
         if not faces:
-            print(f"{source.name:{name}}     -  no face found")
+            print(f"{shown:{name}}     -  no face found")
         for number, face in enumerate(faces, start=1):
             doubt = "  uncertain" if face.uncertain else ""
             why = f"  ({', '.join(face.reasons)})" if face.reasons else ""
             print(
-                f"{source.name:{name}}  {number:4}  {face.emotion:{emotion}}  "
+                f"{shown:{name}}  {number:4}  {face.emotion:{emotion}}  "
                 f"{percent(face.probability):>4}{doubt}{why}"
             )
 
@@ -82,8 +84,10 @@ def print_csv(
     """
     if not going_on:
         print(_csv([table_columns(labels)]), end="", flush=True)
+    # What a name may do to a terminal is kept from it; a file gets the name by which the picture is found again.
+    shown = on_one_line if sys.stdout.isatty() else str
     for source, faces in results:
-        print(_csv(table_rows(source.name, faces, labels)), end="", flush=True)
+        print(_csv(table_rows(shown(source.name), faces, labels)), end="", flush=True)
 
 
 def partial_file(path: Path) -> Path:
@@ -295,14 +299,24 @@ def _whole_lines(file: Path) -> Iterator[tuple[str, int]]:
             yield line.decode("utf-8"), end
 
 
+def _whole_rows(file: Path) -> Iterator[tuple[str, int]]:
+    """Yield each whole row of CSV and where it ends; a file's name may hold line breaks, and stands in quotes then."""
+    row = ""
+    for line, end in _whole_lines(file):
+        row += line
+        if row.count('"') % 2 == 0:
+            yield row, end
+            row = ""
+
+
 def _read_csv(file: Path, analyzer: Analyzer) -> _Begun:
     """The last picture may lack faces, so it is looked at again."""
     begun = _Begun()
     columns = table_columns(analyzer.head.labels)
     last: str | None = None
     before = 0
-    for line, end in _whole_lines(file):
-        (row,) = csv.reader([line])
+    for line, end in _whole_rows(file):
+        (row,) = csv.reader(io.StringIO(line, newline=""))
         if not before:
             if row != columns:
                 raise ConfigError(

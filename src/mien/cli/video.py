@@ -66,6 +66,7 @@ def run(options: argparse.Namespace) -> int:
 def _analyse(
     video: Video, analyzer: Analyzer, settings: VideoSettings, folder: Path, options: argparse.Namespace
 ) -> int:
+    from mien.images.listing import picture_name
     from mien.video.analyze import analyze_frames
     from mien.video.sinks import Outputs
 
@@ -89,7 +90,7 @@ def _analyse(
             print(f"mien: {note}", file=sys.stderr)
     print(summary(outputs.timeline))
     for path in written:
-        print(f"wrote  {path}")
+        print(f"wrote  {picture_name(path)}")
     if stopped:
         print(
             f"mien: stopped after {outputs.length_s:.1f} seconds of the video; what was written up to there is whole",

@@ -84,9 +84,17 @@ def walk_pictures(
         waiting += reversed(below)
 
 
+def picture_path(path: Path | str) -> str:
+    """Return what stands for a picture in results: its path, by which it is found again; line breaks as they are.
+
+    Bytes that are no text become U+FFFD, because JSON, CSV and Parquet hold none.
+    """
+    return os.fsencode(path).decode("utf-8", "replace")
+
+
 def picture_name(path: Path | str) -> str:
-    """Return what a picture is called in results: its path, fit for one line whatever bytes it has."""
-    return on_one_line(os.fsencode(path).decode("utf-8", "replace"))
+    """Return what a picture is called in messages and on terminals: its path on one line, whatever bytes it has."""
+    return on_one_line(picture_path(path))
 
 
 def no_picture(path: Path) -> str:
