@@ -390,6 +390,15 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mien"
 
 
+def is_utf8(path: Path) -> bool:
+    """Say whether a path is UTF-8: OpenCV ends the whole process where it is given another one."""
+    try:
+        os.fspath(path).encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def expanded(path: str | Path) -> Path:
     """Return a path with `~` at its beginning replaced by somebody's home folder.
 

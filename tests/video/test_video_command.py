@@ -493,3 +493,21 @@ def test_a_camera_in_the_network_is_seen() -> None:
         columns = np.flatnonzero(image[44, :, 0] > 100)
         assert 20 <= len(columns) <= 28  # the square, wherever it was
     assert len({int(np.flatnonzero(image[44, :, 0] > 100)[0]) for image in seen}) > 1  # it moves
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are bytes there")
+@pytest.mark.usefixtures("without_ffmpeg")
+def test_a_name_that_is_no_utf8_ends_nothing(clip: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """OpenCV ended the process (SIGSEGV) at such a name of a video, and at such a folder for the marked one."""
+    odd = clip.rename(clip.with_name("old\udcff.mp4"))
+    assert video(str(odd)) == 0
+    assert sorted(path.name for path in Path("old\ufffd-faces").iterdir()) == [
+        "old\ufffd-faces.csv",
+        "old\ufffd-faces.webm",
+        "old\ufffd-timeline.png",
+    ]
+    assert video(str(odd), "--to", "to\udcff") == 2
+    assert "OpenCV takes no path that is not UTF-8; name another folder" in capfd.readouterr().err
+    assert video(str(odd), "--to", "to\udcff", "--no-video") == 0
+    Path("tiny").rename("tiny\udcff")
+    assert main(["video", str(odd), "--no-video", "--detector", "whole", "--model", "tiny\udcff"]) == 0

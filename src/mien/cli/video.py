@@ -49,13 +49,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    from mien.images.listing import picture_path
     from mien.settings import from_options
     from mien.video.analyze import VideoSettings
     from mien.video.reader import configure_ffmpeg, open_video
 
     configure_ffmpeg()
     settings = from_options(VideoSettings, options)
-    folder = options.to or Path(f"{options.file.stem}-faces")
+    folder = options.to or Path(f"{picture_path(options.file.stem)}-faces")
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"the results need a folder, {folder} is a file; name another one with --to")
     with open_video(options.file) as video:

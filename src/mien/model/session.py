@@ -76,9 +76,8 @@ def open_session(network: bytes | Path, name: Path) -> Session:
     options.log_severity_level = 3  # errors only; they are raised as well
     # Weights in other files would be covered by no hash: from bytes ONNX Runtime looks for them in this folder, and
     # below a file there is none.
-    options.add_session_config_entry(
-        "session.model_external_initializers_file_folder_path", f"{name.absolute()}/-"
-    )
+    nowhere = os.fsencode(name.absolute() / "-").decode("utf-8", "replace")
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", nowhere)
     try:
         content = network if isinstance(network, bytes) else network.read_bytes()
         with _runs:

@@ -9,7 +9,7 @@ import shlex
 import stat
 import threading
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.errors import ImageError
+from mien.files import is_utf8
 from mien.images.kinds import is_sound
 from mien.images.listing import no_picture
 from mien.video.interlaced import READS_INTERLACED, is_interlaced, same_picture
@@ -210,20 +211,21 @@ def open_video(path: Path, stream: IO[bytes] | None = None) -> Iterator[Video]:
 def opened(path: Path, stream: IO[bytes] | None, *, packets: bool = False) -> Iterator[cv2.VideoCapture]:
     """Open a file with OpenCV. packets: it goes from packet to packet, undecoded. ImageError for what is no video."""
     options = [cv2.CAP_PROP_FORMAT, -1] if packets else []
-    if stream is None:
-        _check(path)
-    else:
-        stream.seek(0)
-        _check_head(path, stream.read(_HEAD_BYTES))
-        stream.seek(0)
-    with silenced():
-        # FFmpeg by name: other backends give the time of the next frame, or none.
-        source: Any = str(path.resolve()) if stream is None else stream
-        capture = cv2.VideoCapture(source, cv2.CAP_FFMPEG, options)
-    try:
+    with ExitStack() as stack:
+        if stream is None:
+            _check(path)
+            if not is_utf8(path.resolve()):
+                stream = stack.enter_context(path.open("rb"))
+        else:
+            stream.seek(0)
+            _check_head(path, stream.read(_HEAD_BYTES))
+            stream.seek(0)
+        with silenced():
+            # FFmpeg by name: other backends give the time of the next frame, or none.
+            source: Any = str(path.resolve()) if stream is None else stream
+            capture = cv2.VideoCapture(source, cv2.CAP_FFMPEG, options)
+        stack.callback(capture.release)
         yield capture
-    finally:
-        capture.release()
 
 
 class Clock:

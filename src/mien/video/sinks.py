@@ -13,6 +13,7 @@ from typing import Any, TextIO
 import cv2
 
 from mien.files import cannot_write, spreadsheet_safe, whole_file
+from mien.images.listing import picture_path
 from mien.video.analyze import VideoFrame
 from mien.video.reader import Video
 from mien.video.timeline import Timeline, draw_timeline
@@ -100,6 +101,7 @@ class Outputs:
         self.notes: list[str] = []
         self.length_s = 0.0
         self._source, self._folder = video, folder
+        self._stem = picture_path(video.path.stem)
         self._labels = tuple(labels)
         self._wants_jsonl, self._wants_video = jsonl, marked
         self.timeline = Timeline(labels, video.fps)
@@ -175,7 +177,7 @@ class Outputs:
 
     def _note_older(self) -> None:
         """Say what an earlier run has left here that this one does not replace: it may show other settings' answers."""
-        forms = (self._folder / f"{self._source.path.stem}{form}" for form in _FORMS)
+        forms = (self._folder / f"{self._stem}{form}" for form in _FORMS)
         if older := ", ".join(str(path) for path in forms if path not in self._named and path.exists()):
             self.notes.append(f"of an earlier run, and not written anew: {older}")
 
@@ -186,7 +188,7 @@ class Outputs:
         return text
 
     def _path(self, ending: str) -> Path:
-        self._named.append(self._folder / f"{self._source.path.stem}{ending}")
+        self._named.append(self._folder / f"{self._stem}{ending}")
         return self._named[-1]
 
     def _remove_if_empty(self) -> None:

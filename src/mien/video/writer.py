@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.errors import OutputError
+from mien.files import is_utf8
 from mien.predict.annotate import annotated_frame
 from mien.video.analyze import VideoFrame
 
@@ -138,6 +139,11 @@ class OpenCVEncoder:
 
     def __init__(self, path: Path, size_px: tuple[int, int], rate: Fraction) -> None:
         self._path, self._matroska = path, path.with_suffix(".mkv")
+        if not is_utf8(self._matroska):
+            raise OutputError(
+                f"cannot write a video to {path.parent}: OpenCV takes no path that is not UTF-8; name another folder, "
+                "install ffmpeg, or leave the marked video out (--no-video)"
+            )
         code = cv2.VideoWriter.fourcc(*"VP80")
         self._writer = cv2.VideoWriter(str(self._matroska), cv2.CAP_FFMPEG, code, float(rate), size_px)
         if not self._writer.isOpened():
