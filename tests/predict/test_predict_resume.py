@@ -166,3 +166,10 @@ def test_a_name_with_line_breaks_is_in_every_form_what_the_file_is_called(
     assert [json.loads(line)["path"] for line in Path("out.jsonl").read_text().splitlines()] == expected
     assert main(["predict", "photos", "--parquet", "out.parquet"]) == 1
     assert parquet.read_table("out.parquet")["path"].to_pylist() == expected
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are bytes there")
+def test_a_table_is_written_to_a_path_that_is_no_utf8() -> None:
+    assert main(["predict", "photos/0.png", "--parquet", "out\udcff.parquet"]) == 0
+    with Path("out\udcff.parquet").open("rb") as file:
+        assert parquet.read_table(file)["path"].to_pylist() == ["photos/0.png"] * 2

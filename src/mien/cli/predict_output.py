@@ -127,7 +127,8 @@ def parquet_writer(path: Path, keep: int = 0) -> Writer:
         with (
             partial.open("rb") as stream,
             whole_file(path) as temporary,
-            parquet.ParquetWriter(temporary, schema) as file,
+            temporary.open("wb") as whole,  # by itself Arrow takes no path that is not UTF-8
+            parquet.ParquetWriter(whole, schema) as file,
         ):
             while lines := list(islice(stream, _GROUP)):
                 rows = [row for line in lines for row in json.loads(line)]
