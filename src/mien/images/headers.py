@@ -131,6 +131,11 @@ def _by_kind(data: bytes, name: str) -> Header:
             f"{name} is a JPEG XL picture, for which there is no decoder here; save it as JPEG or PNG first "
             "(ImageMagick: magick IN.jxl OUT.png)"
         )
+    if kind == "BigTIFF":
+        raise ImageError(
+            f"{name} is a BigTIFF picture, for which there is no decoder here; save it as TIFF or PNG first "
+            "(ImageMagick: magick IN.tif OUT.png)"
+        )
     if not is_picture:
         raise ImageError(
             f"{name} is not a picture (it begins with {data[:12]!r}{_as_left_behind(data)}); we read {READ}"

@@ -18,6 +18,7 @@ _PICTURES = (  # kinds that are read, or refused with a reason; at an offset, th
     ("JPEG", 0, b"\xff\xd8\xff"), ("PNG", 0, b"\x89PNG\r\n\x1a\n"), ("GIF", 0, b"GIF87a"), ("GIF", 0, b"GIF89a"),
     ("WebP", 8, b"WEBP"), ("TIFF", 0, b"II*\0"), ("TIFF", 0, b"MM\0*"), ("JPEG 2000", 4, b"jP  \r\n\x87\n"),
     ("JPEG 2000", 0, b"\xff\x4f\xff\x51"), ("Sun raster", 0, b"\x59\xa6\x6a\x95"), ("QOI", 0, b"qoif"),
+    ("BigTIFF", 0, b"II+\0"), ("BigTIFF", 0, b"MM\0+"),
     ("PSD", 0, b"8BPS\0\1"), ("JPEG XL", 0, b"\xff\x0a"), ("JPEG XL", 4, b"JXL \r\n\x87\n"),
 )  # fmt: skip
 _OTHERS = (
