@@ -125,3 +125,19 @@ def test_near_copies_through_a_whole_class_do_not_keep_it_from_being_checked(tmp
     assert np.bincount(dataset.splits["validation"].labels, minlength=2).min() > 0
     assert any(line.startswith("near copies lie on both sides") for line in dataset.notes)
     assert any(line.startswith("leak: of ") for line in dataset.notes)
+
+
+def test_a_column_that_one_of_two_data_sets_has_groups_that_one(tmp_path, write_faces):
+    write_faces(tmp_path / "web", {"happy": 2, "sad": 2})
+    write_faces(tmp_path / "lab", {"happy": 2, "sad": 2})
+    rows = [
+        f"{path.relative_to(tmp_path / 'lab')},{path.parent.name},{path.stem}"
+        for path in sorted((tmp_path / "lab").rglob("*.png"))
+    ]
+    (tmp_path / "lab" / "lab.csv").write_text("\n".join(["path,label,mood", *rows]))
+    both = Path(f"{tmp_path / 'lab' / 'lab.csv'}:{tmp_path / 'web'}")
+    dataset = open_dataset(both, DataConfig(group="mood"), carve_validation=False)
+    groups = dict(zip(dataset.splits["train"].names, dataset.splits["train"].groups, strict=True))
+    assert groups["lab/happy/0.png"] == groups["lab/sad/0.png"] == "lab/0"
+    assert groups["web/happy/0.png"] == ""
+    assert note(dataset, "--group 'mood'").startswith("--group 'mood' is a column that web lacks")

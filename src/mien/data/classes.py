@@ -172,6 +172,7 @@ def combine(raws: Sequence[RawDataset], *, several: bool = True) -> RawDataset:
         tuple(unreadable),
         (*about, *notes),
         refused,
+        any(raw.grouped for raw in raws),
     )
 
 

@@ -95,7 +95,8 @@ class RawDataset:
     """Labelled pictures as a reader found them, before classes are chosen and a validation split is made.
 
     The labels of the splits are indices into `classes`. refused: labels that cannot be used, and why; they are an
-    error only where they are still there after --merge and --classes.
+    error only where they are still there after --merge and --classes. grouped: whether the groups are those of a
+    column: where --group is given, it named that one and is no pattern for the pictures' names.
     """
 
     name: str
@@ -104,6 +105,7 @@ class RawDataset:
     unreadable: tuple[Unreadable, ...] = ()
     notes: tuple[str, ...] = ()
     refused: Mapping[str, str] = field(default_factory=dict)
+    grouped: bool = False
 
     def counts(self) -> dict[str, int]:
         """Pictures of each class over all splits; with soft labels, those with a share of it."""

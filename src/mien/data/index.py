@@ -256,13 +256,14 @@ class LabelledFile:
 
 @dataclass(frozen=True)
 class Found:
-    """What a reader found at DATA, before any picture is opened. refused: see RawDataset."""
+    """What a reader found at DATA, before any picture is opened. refused, grouped: see RawDataset."""
 
     name: str
     files: Sequence[LabelledFile]
     notes: tuple[str, ...] = ()
     refused: Mapping[str, str] = field(default_factory=dict)
     share_classes: tuple[str, ...] = ()
+    grouped: bool = False
 
 
 _Finding = tuple[
@@ -415,7 +416,9 @@ def index_files(source: Path, found: Found, progress: Progress | None = None) ->
         chosen = [usable[int(row)] for row in rows]
         splits[split] = _split(pictures.take(rows), chosen, classes, found.share_classes)
     notes = (*found.notes, *_odd(files, scan.warnings))
-    return RawDataset(found.name, classes, in_order(splits), tuple(unreadable), notes, found.refused)
+    return RawDataset(
+        found.name, classes, in_order(splits), tuple(unreadable), notes, found.refused, found.grouped
+    )
 
 
 def _odd(files: Sequence[LabelledFile], warnings: Sequence[str]) -> list[str]:

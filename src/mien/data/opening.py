@@ -53,7 +53,7 @@ def open_paths(
     raw = check_spellings(raw, config.classes)
     raw = applied(raw, decisions_for(paths, config))
     _check_classes(raw, source)
-    raw = _numbers_noted(_grouped(raw, config))
+    raw = _numbers_noted(_grouped(raw, [own.name for own in raws if not own.grouped], config))
     raw = _with_validation(raw, config) if carve_validation else raw.noting(*leaks(raw.splits))
     return Dataset(
         name=raw.name,
@@ -431,12 +431,21 @@ def _numbers_noted(raw: RawDataset) -> RawDataset:
     return raw.noting(f"{what} ({', '.join(numbers[:8])}); what they mean can be said: --labels {meaning},…")
 
 
-def _grouped(raw: RawDataset, config: DataConfig) -> RawDataset:
-    """Give every picture its group by --group, where that is no column that the reader has used already."""
+def _grouped(raw: RawDataset, lacking: Sequence[str], config: DataConfig) -> RawDataset:
+    """Give every picture its group by --group, where that is no column that a reader has used already.
+
+    lacking: names of the data sets that have no such column.
+    """
     if config.group == "none":
         return replace(raw, splits={name: replace(split, groups=None) for name, split in raw.splits.items()})
-    if not config.group or any("grouped by the column" in note for note in raw.notes):
+    if not config.group:
         return raw
+    if raw.grouped:
+        told = (
+            f"--group {config.group!r} is a column that {', '.join(lacking)} lacks: there only what is known without "
+            "it is grouped"
+        )
+        return raw.noting(told) if lacking else raw
     pattern = re.compile(config.group)
     splits, without = {}, 0
     for name, split in raw.splits.items():

@@ -79,6 +79,7 @@ def read_face_set(path: Path, config: DataConfig, progress: Progress | None = No
         files,
         tuple(filter(None, notes)),
         share_classes=tuple(names) if soft else (),
+        grouped=True,
     )
     raw = index_files(opened.folder / TABLE_FILE, found, progress)
     by_name = {plain_text(face.file): face for face in faces}

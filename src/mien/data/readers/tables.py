@@ -199,7 +199,7 @@ class _Rows:
         name = self._path.parent.name if stem.lower() in ("labels", "metadata", "train") else stem
         return Found(
             plain_text(name), files, (*self._columns.notes, *self._decided(files), *notes), self._refused,
-            classes,
+            classes, grouped=self._columns.group is not None,
         )  # fmt: skip
 
     def _decided(self, files: Sequence[LabelledFile]) -> Iterator[str]:
