@@ -96,7 +96,7 @@ def opened(
     detector._settings = replace(detector._settings, **values)
     detector._pyramid = detector._settings.pyramid
     if no_small:
-        detector._pyramid = replace(detector._pyramid, small=10**6)
+        detector._pyramid = replace(detector._pyramid, small_size=10**6)
     return detector
 
 

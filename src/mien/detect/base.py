@@ -261,19 +261,19 @@ def stretch_levels(image: NDArray[np.uint8], levels: tuple[float, float] | None)
 class ImagePyramid:
     """Longer sides in pixels at which a picture is searched.
 
-    detect: the usual one; a picture smaller than `least` is enlarged to that. small: a second, cheap look, for faces
-    that fill the picture. largest: a picture larger than `detect` is looked at once more, up to this size, where
-    nothing or only tiny faces were found; equal to `detect`: never.
+    detect_size: the usual one; a picture smaller than `min_size` is enlarged to that. small_size: a second, cheap look,
+    for faces that fill the picture. max_size: a picture larger than `detect_size` is looked at once more, up to this
+    size, where nothing or only tiny faces were found; equal to `detect_size`: never.
     """
 
-    small: int
-    least: int
-    detect: int
-    largest: int
+    small_size: int
+    min_size: int
+    detect_size: int
+    max_size: int
 
     def shrink(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float]:
-        """Return the picture at `largest` if it is larger, and that scale: far cheaper than shrinking each time."""
-        return resized(image, self.largest) if max(image.shape[:2]) > self.largest else (image, 1.0)
+        """Return the picture at `max_size` if it is larger, and that scale: far cheaper than shrinking each time."""
+        return resized(image, self.max_size) if max(image.shape[:2]) > self.max_size else (image, 1.0)
 
     def search(
         self,
@@ -287,10 +287,10 @@ class ImagePyramid:
         are probably faces, which decide on the closer look.
         """
         longest = max(image.shape[:2])
-        usual = min(max(longest, self.least), self.detect)
+        usual = min(max(longest, self.min_size), self.detect_size)
         found = look(image, usual)
-        if usual > self.small:
-            found = np.concatenate([found, look(image, self.small)])
+        if usual > self.small_size:
+            found = np.concatenate([found, look(image, self.small_size)])
         if longest > usual and _wants_closer_look(likely(found), usual / longest):
             found = np.concatenate([found, look(image, longest)])
         return found

@@ -73,7 +73,7 @@ class DetectorMetadata:
     threshold: score from which a box is a face. low_threshold, high_threshold: a box whose score lies between both is
     scored again, by itself, and gets the geometric mean of both scores; one below is dropped at once.
     nms_iou: intersection over union from which two boxes are one face.
-    small_size, min_size, detect_size, max_size: of the `ImagePyramid`, its `small`, `least`, `detect` and `largest`.
+    small_size, min_size, detect_size, max_size: of the `ImagePyramid`.
     sha256: of detector.onnx. training, scores: for the record.
     Raises ConfigError for a number out of range.
     """

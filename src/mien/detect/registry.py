@@ -47,7 +47,7 @@ _SIDE, _LOWER = 1.21, 0.03
 
 # YuNet knows faces of about 10 to 300 px (its README), so a portrait that fills 640 px is seen only in the smaller
 # look, and a crowd only in the largest.
-_PYRAMID = ImagePyramid(small=320, least=224, detect=640, largest=1280)
+_PYRAMID = ImagePyramid(small_size=320, min_size=224, detect_size=640, max_size=1280)
 _THINNEST_PX = 64  # a side of at least two cells of the coarsest stride
 _SCORE, _OVERLAP, _BEFORE_NMS = 0.6, 0.3, 5000
 WHERE = "https://github.com/opencv/opencv_zoo/tree/main/models/face_detection_yunet"
