@@ -139,14 +139,17 @@ def columns(rows: Sequence[Sequence[str]], *, right: bool = True) -> str:
     class  faces
     happy     12
     sad        3
+    >>> print(columns([["開心", "12"], ["sad", "3"]]))
+    開心  12
+    sad    3
     """
-    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
+    widths = [max(_columns(row[place]) for row in rows) for place in range(len(rows[0]))]
 
     def line(row: Sequence[str]) -> str:
-        cells = [
-            cell.rjust(width) if right and place else cell.ljust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
+        cells = []
+        for place, (cell, width) in enumerate(zip(row, widths, strict=True)):
+            blanks = " " * (width - _columns(cell))
+            cells.append(blanks + cell if right and place else cell + blanks)
         return "  ".join(cells).rstrip()
 
     return "\n".join(map(line, rows))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from mien.data.dataset import DataConfig, Dataset
 from mien.errors import ConfigError, OutputError
 from mien.files import expanded, file_name
 from mien.settings import add_settings, from_options
-from mien.terminal import ProgressBar, clock
+from mien.terminal import ProgressBar, clock, columns, counted
 
 if TYPE_CHECKING:
     from mien.data.decisions import Decisions
@@ -134,7 +135,7 @@ def _get(options: argparse.Namespace, config: DataConfig) -> int:
         draw_dataset(folder, per_class=options.per_class, seed=config.split_seed, **chosen)
     else:
         print(f"from {get(name, folder)}")
-    print(f"wrote {folder}; look at it with: mien data {folder}")
+    print(f"wrote {folder}; look at it with: mien data {shlex.quote(str(folder))}")
     return 0
 
 
@@ -316,15 +317,7 @@ def _table(summary: Summary) -> list[str]:
         rows.append([name, *map(str, numbers), str(sum(numbers))])
     totals = [sum(summary.counts[split].values()) for split in splits]
     rows.append(["all", *map(str, totals), str(sum(totals))])
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return ["  ".join(_cells(row, widths)).rstrip() for row in rows]
-
-
-def _cells(row: Sequence[str], widths: Sequence[int]) -> list[str]:
-    return [
-        row[0].ljust(widths[0]),
-        *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)),
-    ]
+    return columns(rows).splitlines()
 
 
 def _metadata(summary: Summary) -> list[str]:
@@ -351,7 +344,7 @@ def _metadata(summary: Summary) -> list[str]:
         near = (
             "near copies not looked for"
             if summary.near is None
-            else f"{summary.near_pairs[split]} pairs of near copies"
+            else f"{counted(summary.near_pairs[split], 'pair')} of near copies"
         )
         lines.append(f"copies within {split}: {count} pixel copies, {near}")
     lines += _listed([f"  {pair.first} = {pair.second}: {pair.kind}" for pair in summary.near or ()])

@@ -29,6 +29,7 @@ from mien.errors import ConfigError, OutputError
 from mien.files import whole_folder, without_folders
 from mien.images.canvas import outline, write_picture
 from mien.settings import setting, to_mapping
+from mien.terminal import columns
 
 LARGE_PX = 64.0  # longer side of a face from which a pixel's error in a landmark is a small one
 _LOW = 0.05  # score from which our own detector shows what it sees, for the curve
@@ -186,15 +187,7 @@ def _cells(measured: Sequence[Measured], figure: str, form: str) -> list[str]:
 def text_of(measured: Sequence[Measured], per_100: float) -> str:
     """Return the table for a terminal."""
     rows = [("", [one.named.name for one in measured]), *rows_of(measured, per_100)]
-    first = max(len(name) for name, _ in rows)
-    widths = [max(len(cells[column]) for _, cells in rows) for column in range(len(measured))]
-    lines = [
-        "  ".join(
-            [name.ljust(first), *(cell.rjust(width) for cell, width in zip(cells, widths, strict=True))]
-        )
-        for name, cells in rows
-    ]
-    return "\n".join(line.rstrip() for line in lines)
+    return columns([[name, *cells] for name, cells in rows])
 
 
 def markdown_of(measured: Sequence[Measured], per_100: float) -> str:
