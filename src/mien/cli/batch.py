@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from mien.batch.config import BatchConfig
-from mien.cli.inputs import add_network_options, add_search_options, adopted_model
+from mien.cli.inputs import SEARCH, add_network_options, add_search_options, adopted_model, loading_options
 from mien.settings import add_settings, from_options
 
 HELP = "Recognise a very large number of pictures on one or many machines, into Parquet, and go on after any stop."
@@ -45,19 +45,8 @@ def run(options: argparse.Namespace) -> int:
     from mien.images.listing import passed_over_note
     from mien.terminal import clock
 
-    names = (
-        "detector",
-        "detector_file",
-        "head",
-        "precision",
-        "prior",
-        "tta",
-        "detect_size",
-        "min_face",
-        "min_score",
-    )
-    loading = {name: getattr(options, name) for name in names}
     config = from_options(BatchConfig, options)
+    loading = loading_options(options, search=SEARCH)
     done = batch(options.sources, options.to, config, model=adopted_model(options), **loading)
     for line in (*done.listed.problems, *filter(None, [passed_over_note(done.listed.passed_over)])):
         print(f"mien: {line}", file=sys.stderr)

@@ -7,7 +7,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from mien.cli.inputs import new_folder
+from mien.cli.inputs import new_folder, real
 from mien.errors import ConfigError, need
 from mien.model.folder import MODEL_FOLDER
 from mien.terminal import ProgressBar, columns
@@ -35,12 +35,8 @@ def run(options: argparse.Namespace) -> int:
     backend.import_keras()
     from mien.train.ensemble import make_ensemble
 
-    places = [(Path(word) / MODEL_FOLDER, Path(word)) for word in options.models]
-    if any(
-        place.exists() and options.to.exists() and place.samefile(options.to)
-        for pair in places
-        for place in pair
-    ):
+    members = {real(place) for word in options.models for place in (Path(word), Path(word) / MODEL_FOLDER)}
+    if options.to.exists() and real(options.to) in members:
         raise ConfigError(f"--to {options.to} is one of the models that are joined; name another place")
     command = shlex.join(["mien", *sys.argv[1:]])
     show = ProgressBar(quiet=options.quiet)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from typing import TYPE_CHECKING
 
 from mien.cli.inputs import add_detector_options, new_folder
@@ -95,7 +96,7 @@ def summary(done: Extraction) -> str:
     if done.problems:
         lines.append(f"{counted(len(done.problems), 'problem')}, each named above")
     if len(done.faces):
-        lines.append(f"next: mien label {done.faces.folder}")
+        lines.append(f"next: mien label {shlex.quote(str(done.faces.folder))}")
     else:
         lines.append(
             "no face was found; pictures that are faces already are taken whole with --detector whole, small faces in "

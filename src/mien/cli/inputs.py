@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mien.errors import ConfigError, ImageError
 from mien.files import natural
@@ -138,12 +138,21 @@ def add_detector_options(parser: argparse.ArgumentParser, default: str | None, s
     )
 
 
+FACE_LIMITS = ("min_face", "min_score")  # what add_face_limits adds
+SEARCH = ("detect_size", *FACE_LIMITS)  # what add_search_options adds
+
+
 def open_analyzer(options: argparse.Namespace, *, search: Sequence[str] = ()) -> Analyzer:
-    """Load what `add_network_options` asked for. search: which options of `add_search_options` there are besides."""
+    """Load what the options ask for. search: see `loading_options`."""
     from mien.predict.analyzer import load
 
+    return load(adopted_model(options), **loading_options(options, search=search))
+
+
+def loading_options(options: argparse.Namespace, *, search: Sequence[str] = ()) -> dict[str, Any]:
+    """Return what `mien.load` takes beside the model. search: SEARCH or FACE_LIMITS where the command has those."""
     names = ("detector", "detector_file", "head", "precision", "prior", "tta")
-    return load(adopted_model(options), **{name: getattr(options, name) for name in (*names, *search)})
+    return {name: getattr(options, name) for name in (*names, *search)}
 
 
 def adopted_model(options: argparse.Namespace) -> str | None:

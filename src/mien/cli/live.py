@@ -6,7 +6,7 @@ import argparse
 import re
 import sys
 
-from mien.cli.inputs import add_face_limits, add_network_options, open_analyzer
+from mien.cli.inputs import FACE_LIMITS, add_face_limits, add_network_options, open_analyzer
 from mien.errors import ConfigError
 
 HELP = "Show a camera with the faces marked, in a window or in the browser. q or Escape ends it."
@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
     except ConfigError as reason:
         return _on_the_page(options, str(reason))
     try:
-        analyzer = open_analyzer(options, search=("min_face", "min_score"))
+        analyzer = open_analyzer(options, search=FACE_LIMITS)
         tracker = Tracker(analyzer.head, half_life_s=HALF_LIFE_S if options.smoothing else None)
         with open_camera(options.camera) as camera:
             for time_s, image in camera.frames():

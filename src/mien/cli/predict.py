@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mien.cli.inputs import add_network_options, add_search_options, open_analyzer
+from mien.cli.inputs import SEARCH, add_network_options, add_search_options, open_analyzer
 from mien.errors import ConfigError, ImageError
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def run(options: argparse.Namespace) -> int:
         if table:
             refuse_over(option, table, (source.path for source in sources))
     write = _writer(options)
-    analyzer = open_analyzer(options, search=("detect_size", "min_face", "min_score"))
+    analyzer = open_analyzer(options, search=SEARCH)
     if options.resume:
         from mien.cli.predict_output import resumed
 

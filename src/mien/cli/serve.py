@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from mien.cli.inputs import add_face_limits, add_network_options, adopted_model
+from mien.cli.inputs import FACE_LIMITS, add_face_limits, add_network_options, adopted_model, loading_options
 from mien.errors import need
 
 HELP = "Serve a page for photos, videos and the camera, and the same as a REST API."
@@ -42,17 +42,7 @@ def run(options: argparse.Namespace, view: str = "") -> int:
     if jobs := os.environ.get(_JOBS):
         asked.setdefault("jobs", jobs)
     config = from_mapping(ServeConfig, asked, "mien serve")
-    model = ModelOptions(
-        model=adopted_model(options),
-        head=options.head,
-        precision=options.precision,
-        detector=options.detector,
-        detector_file=options.detector_file,
-        prior=options.prior,
-        tta=options.tta,
-        min_face=options.min_face,
-        min_score=options.min_score,
-    )
+    model = ModelOptions(model=adopted_model(options), **loading_options(options, search=FACE_LIMITS))
     if config.log_json:
         write_json()
     if not config.is_local and config.token is None and config.keys is None:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mien.cli.inputs import add_face_limits, add_network_options, new_folder, open_analyzer
+from mien.cli.inputs import FACE_LIMITS, add_face_limits, add_network_options, new_folder, open_analyzer
 from mien.errors import ConfigError
 from mien.terminal import put_off, stopped_code
 
@@ -60,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"the results need a folder, {folder} is a file; name another one with --to")
     with open_video(options.file) as video:
-        analyzer = open_analyzer(options, search=("min_face", "min_score"))
+        analyzer = open_analyzer(options, search=FACE_LIMITS)
         return _analyse(video, analyzer, settings, folder, options)
 
 
