@@ -73,14 +73,13 @@ class Shard:
 
 @dataclass
 class Listed:
-    """What was found. pictures: tar files not counted. unopened: tar files. passed_over: other files by kind.
+    """What was found. pictures: those in tar files not counted. passed_over: other files by kind.
 
     tables: the mark of each table, by its name (see `table_mark`).
     """
 
     pictures: int = 0
     videos: int = 0
-    unopened: int = 0
     shards: int = 0
     named_twice: int = 0
     passed_over: Counter[str] = field(default_factory=Counter)
@@ -188,7 +187,6 @@ class _Plan:
         count = item.last - item.first if item.kind == ROWS else int(item.kind in (PICTURE, NO_PATH))
         self._listed.pictures += count
         self._listed.videos += item.kind == VIDEO
-        self._listed.unopened += item.kind == TAR
         self._in_shard += 1
         if whole:
             self._next()

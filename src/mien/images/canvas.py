@@ -52,7 +52,7 @@ _TRACKS: tuple[Colour, ...] = (
     (0, 92, 175), (176, 58, 0), (0, 110, 80), (140, 60, 110), (120, 90, 0), (70, 70, 70),
 )  # fmt: skip
 # Of the page (page/style.css, light): ground, what is drawn on it, fainter text, lines, and the ground of bars.
-PAPER, INK, SOFT, LINE, RAIL = (244, 244, 242), (23, 24, 26), (91, 94, 99), (220, 220, 216), (236, 236, 234)
+PAPER, INK, SOFT, RAIL = (244, 244, 242), (23, 24, 26), (91, 94, 99), (236, 236, 234)
 _LIGHT_FROM = 0.18  # relative luminance from which dark letters stand out more than white ones
 DARK, WHITE = (20, 20, 20), (255, 255, 255)
 

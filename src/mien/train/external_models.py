@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from mien.errors import ConfigError, MienError, ModelError
 from mien.files import cache_folder, clipped, whole_file, whole_folder
-from mien.model.folder import MODEL_FILE
+from mien.model.folder import MODEL_FILE, file_sha256
 from mien.model.metadata import METADATA_KEY, Head, Metadata
 from mien.model.preprocess import COLOURS, Preprocess
 from mien.settings import from_mapping, setting, to_mapping
@@ -102,12 +102,7 @@ def remember(path: Path, told: Description) -> None:
 
 
 def _store(path: Path) -> Path:
-    return cache_folder() / "external" / f"{_sha256(path)}.json"
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return cache_folder() / "external" / f"{file_sha256(path)}.json"
 
 
 def metadata_of(path: Path, shape: Sequence[int | None], told: Description) -> tuple[Metadata, bool, str]:
@@ -376,7 +371,7 @@ def cached_folder(path: Path, given: Description | None) -> Path:
     given: its description, or None to use the one that was given before. Needs the training extra the first time.
     """
     told = remembered(path, given)
-    key = hashlib.sha256(json.dumps([_sha256(path), to_mapping(told)]).encode()).hexdigest()[:32]
+    key = hashlib.sha256(json.dumps([file_sha256(path), to_mapping(told)]).encode()).hexdigest()[:32]
     folder = cache_folder() / "external" / key
     if not (folder / MODEL_FILE).is_file():
         to_folder(path, folder, told)
