@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 
@@ -148,6 +149,21 @@ def test_margins_and_the_count_by_hand():
 def test_too_few_pictures_are_refused():
     with pytest.raises(DataError, match="two classes with two pictures each"):
         out_of_fold(np.zeros((3, 4), np.float32), np.array([0, 0, 1]), np.arange(3))
+
+
+def test_a_label_that_a_list_changes_is_the_soft_label_as_well(tmp_path, face):
+    rows = ["path,p_happy,p_sad"]
+    for number in range(4):
+        (tmp_path / f"{number}.png").write_bytes(cv2.imencode(".png", face(number, 48))[1].tobytes())
+        rows.append(f"{number}.png,{0.8 if number % 2 else 0.3},{0.2 if number % 2 else 0.7}")
+    (tmp_path / "labels.csv").write_text("\n".join(rows))
+    (tmp_path / "list.csv").write_text("split,name,decision\ntrain,1.png,sad\ntrain,2.png,drop\n")
+    dataset = open_dataset(tmp_path / "labels.csv", carve_validation=False)
+    applied, line = apply_list(dataset, tmp_path / "list.csv")
+    assert line == "list.csv: 1 pictures left out, 1 given another label"
+    split = applied.split("train")
+    assert list(split.names) == ["0.png", "1.png", "3.png"]
+    np.testing.assert_allclose(split.shares, [[0.3, 0.7], [0, 1], [0.8, 0.2]], rtol=1e-6)
 
 
 def test_lists_of_other_data_and_unknown_decisions_are_refused(drawn, tmp_path):

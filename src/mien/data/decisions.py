@@ -309,7 +309,7 @@ def applied(raw: RawDataset, decisions: Decisions) -> RawDataset:
                 counts[CHANGE] += 1
             elif found and found.action == CHANGE:
                 counts["unknown"] += 1
-        splits[name] = _relabelled(split, labels, changed, len(raw.classes)).take(np.flatnonzero(kept))
+        splits[name] = relabelled(split, labels, changed, len(raw.classes)).take(np.flatnonzero(kept))
     splits = {name: splits[name] for name in raw.splits if len(splits[name])}
     said = [
         f"{counts[DROP]} pictures left out" if counts[DROP] else "",
@@ -329,8 +329,8 @@ def _drops_copy(one: Decision) -> bool:
     return one.about == COPY and one.action == DROP
 
 
-def _relabelled(split: Split, labels: np.ndarray, changed: Sequence[int], kinds: int) -> Split:
-    """Return the split with other labels; where they changed, soft labels follow and raters' votes count no more."""
+def relabelled(split: Split, labels: np.ndarray, changed: Sequence[int], kinds: int) -> Split:
+    """Return the split with other labels; in rows that changed, soft labels follow and raters' votes count no more."""
     shares, votes = split.shares, split.votes
     if shares is not None and changed:
         shares = shares.copy()

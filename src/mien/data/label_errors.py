@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from mien.data.crops import with_margin
 from mien.data.dataset import Dataset, Progress, Split
-from mien.data.decisions import CHANGE, DROP, KEEP, Decision, Decisions, about_label, digests_of
+from mien.data.decisions import CHANGE, DROP, KEEP, Decision, Decisions, about_label, digests_of, relabelled
 from mien.data.index import fingerprints_of, joined
 from mien.data.near_copies import components, near_copies_if_quick
 from mien.data.readers.csv_text import rows_of
@@ -369,18 +369,19 @@ def _worded(said: tuple[str, float] | None) -> str:
 def apply_list(dataset: Dataset, path: Path) -> tuple[Dataset, str]:
     """Return the data set after a list's decisions, and a line for the user; errors as `decisions_in`."""
     decisions = _in_list(dataset, path)
-    splits, dropped, relabelled = {}, 0, 0
+    splits, dropped, moved = {}, 0, 0
     for name, split in dataset.splits.items():
         chosen = [decisions.get((name, one), "") for one in split.names]
         labels = split.labels.copy()
         for place, decision in enumerate(chosen):
             if decision in dataset.classes:
                 labels[place] = dataset.classes.index(decision)
-        relabelled += int((labels != split.labels).sum())
+        changed = np.flatnonzero(labels != split.labels).tolist()
+        moved += len(changed)
         dropped += chosen.count(DROP)
         kept = np.flatnonzero([decision != DROP for decision in chosen])
-        splits[name] = replace(split, labels=labels).take(kept)
-    line = f"{path.name}: {dropped} pictures left out, {relabelled} given another label"
+        splits[name] = relabelled(split, labels, changed, len(dataset.classes)).take(kept)
+    line = f"{path.name}: {dropped} pictures left out, {moved} given another label"
     return replace(dataset, splits=splits, notes=(*dataset.notes, line)), line
 
 
