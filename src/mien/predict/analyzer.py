@@ -280,7 +280,7 @@ def load(
     """Open a trained network together with a face detector.
 
     model: a run folder, a model folder, an `.onnx` file that mien wrote, or the name of a model that ships with
-    mien; None: `mien`, the one that ships. detector: mien, yunet, haar, whole (each picture is one face) or auto: what
+    mien; None: `mien`. detector: mien, yunet, haar, whole (each picture is one face) or auto: what
     detector_file or $MIEN_YUNET names, else the one that cut out the faces of the network's training, else mien.
     detector_file: see `mien.detect.registry.open_detector`. head: one of the network's answers; None: the default one.
     precision: auto (the int8 form where the model has one), float32 or int8. prior: how often the labels occur where

@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,8 @@ from mien.train.start import (
 
 if TYPE_CHECKING:
     from mien.train.folds import FoldAnswers
+    from mien.train.loader import Loader
+    from mien.train.transfer import Teachers
 
 _GOES_ON, _FINISHED = b"goes on", b"finished"  # what the first host tells the others of the run
 _CURVES_EVERY_S = 20.0  # between two drawings of the curves while a training runs
@@ -231,38 +234,15 @@ class _Training:
     def run(self, *, replacing: bool = False) -> Run:
         """Train, or go on. replacing: remove the run that lies there, once nothing can keep this one from starting."""
         from mien.train.classifier_loop import ClassifierLoop, Validation, predict
-        from mien.train.loader import Inputs, Loader
-        from mien.train.transfer import Teachers, view_for
+        from mien.train.loader import Inputs
 
         config, built = self._config, self._built
         train_split = self._dataset.split("train")
         valid = None if self._judged else self._dataset.split("validation")
         self._validation = Validation(Inputs(valid, built.preprocess), valid.labels) if valid else None
-        how, labels = built.preprocess, tuple(built.heads.values())
-        teachers = None
-        if config.teacher:
-            teachers = Teachers(
-                config.teacher,
-                built.heads,
-                weight=config.teacher_weight,
-                temperature=config.teacher_temperature,
-            )
+        teachers = self._teachers()
         varied = teachers if config.teacher_views == "varied" else None
-        views = [
-            lambda pictures, seen=seen: view_for(pictures, how, seen)
-            for seen in (varied.preprocesses if varied else ())
-        ]
-        inputs = Inputs(train_split, how.uncut)
-        loader = Loader(
-            train_split,
-            inputs,
-            labels,
-            config,
-            drop_rest=self._devices > 1,
-            size=how.size,
-            share=hosts.share(),
-            views=views,
-        )
+        loader = self._loader(varied)
         if replacing:
             run_folder.clear(self._out)
         if hosts.several():
@@ -314,6 +294,38 @@ class _Training:
             self._tracker.finish(self._out / MODEL_FOLDER)
         return Run(self._out, config, progress, trained=True)
 
+    def _teachers(self) -> Teachers | None:
+        from mien.train.transfer import Teachers
+
+        config = self._config
+        if not config.teacher:
+            return None
+        return Teachers(
+            config.teacher,
+            self._built.heads,
+            weight=config.teacher_weight,
+            temperature=config.teacher_temperature,
+        )
+
+    def _loader(self, varied: Teachers | None) -> Loader:
+        """Return what reads the training pictures. varied: teachers who are asked about every variation of them."""
+        from mien.train.loader import Inputs, Loader
+        from mien.train.transfer import view_for
+
+        how, split = self._built.preprocess, self._dataset.split("train")
+        return Loader(
+            split,
+            Inputs(split, how.uncut),
+            tuple(self._built.heads.values()),
+            self._config,
+            drop_rest=self._devices > 1,
+            size=how.size,
+            share=hosts.share(),
+            views=[
+                partial(view_for, own=how, teacher=seen) for seen in (varied.preprocesses if varied else ())
+            ],
+        )
+
     def _summary(self, steps: int) -> list[str]:
         """Say in a few lines what is about to be trained on what, where, and for how long."""
         config, dataset, built, faces = self._config, self._dataset, self._built, self._faces
@@ -343,7 +355,7 @@ class _Training:
         lines.append(f"folder    {self._out}")
         return [*lines, *_plan(config, steps)]
 
-    def _draw_batch(self, loader: Any) -> None:
+    def _draw_batch(self, loader: Loader) -> None:
         from mien.train.trackers import draw_batch
 
         batch = next(iter(loader.epoch(0, True, self._config.class_weights)))
