@@ -19,7 +19,14 @@ from numpy.typing import NDArray
 from mien.data.dataset import Split
 from mien.data.duplicates import published_copies
 from mien.data.index import Fingerprints, fingerprints_of, joined
-from mien.data.near_copies import NearCopies, closest_copies, estimated_s, near_copies, near_copies_if_quick
+from mien.data.near_copies import (
+    NearCopies,
+    closest_copies,
+    components,
+    estimated_s,
+    near_copies,
+    near_copies_if_quick,
+)
 from mien.errors import DataError
 
 _SEARCH_S = 600  # of processor time, about, for near copies of all kinds; some 45,000 pictures
@@ -193,23 +200,10 @@ def _units(
     kinds: NDArray[np.intp], groups: Sequence[str] | None, pairs: NDArray[np.int64]
 ) -> NDArray[np.intp]:
     """Number what must stay together: (n,) the same number for pixel copies, near copies and members of a group."""
-    parent = np.arange(len(kinds))
-
-    def root(place: int) -> int:
-        while parent[place] != place:
-            parent[place] = parent[parent[place]]
-            place = int(parent[place])
-        return place
-
     first: dict[object, int] = {}
-    for place, kind in enumerate(kinds.tolist()):
-        parent[root(place)] = root(first.setdefault(kind, place))
-    for place, group in enumerate(groups or ()):
-        if group:
-            parent[root(place)] = root(first.setdefault(group, place))
-    for one, other in pairs[:, :2].tolist():
-        parent[root(one)] = root(other)
-    _, units = np.unique([root(place) for place in range(len(kinds))], return_inverse=True)
+    links = [(first.setdefault(kind, place), place) for place, kind in enumerate(kinds.tolist())]
+    links += [(first.setdefault(group, place), place) for place, group in enumerate(groups or ()) if group]
+    _, units = np.unique(components(len(kinds), [*links, *pairs[:, :2].tolist()]), return_inverse=True)
     return np.asarray(units.reshape(-1), np.intp)
 
 

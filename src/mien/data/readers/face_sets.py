@@ -11,6 +11,7 @@ from pathlib import Path
 from mien.data.crops import StoredFaces
 from mien.data.dataset import DataConfig, Progress, RawDataset, Unreadable
 from mien.data.index import Found, LabelledFile, index_files
+from mien.data.near_copies import components
 from mien.data.readers.csv_text import rows_of
 from mien.data.readers.words import plain_column, renamed
 from mien.errors import DataError
@@ -178,19 +179,18 @@ def _asked(faces: Sequence[FaceRow], group: str) -> tuple[list[str], str]:
 
 def _joined(one: Sequence[str], other: Sequence[str]) -> list[str]:
     """Return a name for each member of two groupings that share members; the smallest name stands for all."""
-    parent: dict[str, str] = {}
-
-    def root(name: str) -> str:
-        while parent.setdefault(name, name) != name:
-            name = parent[name]
-        return name
-
-    for own, asked in zip(one, other, strict=True):
-        if own and asked:
-            low, high = sorted((root(f"0{own}"), root(f"1{asked}")))
-            parent[high] = low
-    keys = [f"0{own}" if own else f"1{asked}" if asked else "" for own, asked in zip(one, other, strict=True)]
-    return [root(key) if key else "" for key in keys]
+    keys = [
+        (*([f"0{own}"] if own else []), *([f"1{asked}"] if asked else []))
+        for own, asked in zip(one, other, strict=True)
+    ]
+    first: dict[str, int] = {}
+    links = [(first.setdefault(key, row), row) for row, mine in enumerate(keys) for key in mine]
+    found = components(len(keys), links).tolist()
+    names: dict[int, str] = {}
+    for number, mine in zip(found, keys, strict=True):
+        for key in mine:
+            names[number] = min(key, names.get(number, key))
+    return [names[number] if mine else "" for number, mine in zip(found, keys, strict=True)]
 
 
 def _parted(problem: str) -> tuple[str, str]:
