@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -153,7 +154,9 @@ def _what_to_do(paths: Sequence[Path]) -> str:
         if kind.endswith("archive") and kind != "zip archive" and not is_archive(path):
             return f"{path} is a {kind}, which mien does not unpack; unpack it and give the folder"
         if kind == VIDEO:
-            return f"{path} is a video; cut its faces out first: mien faces {path} --to faces"
+            return (
+                f"{path} is a video; cut its faces out first: mien faces {shlex.quote(str(path))} --to faces"
+            )
         if is_picture:
             return f"{path} is one picture; give the folder with the folders of all classes, or a table"
     return ""

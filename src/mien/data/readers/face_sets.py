@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -52,7 +53,7 @@ def read_face_set(path: Path, config: DataConfig, progress: Progress | None = No
     if not faces:
         raise DataError(
             f"{opened.folder} holds no labelled face yet (faces: {len(opened):,}); label them with: mien label "
-            f"{opened.folder} --classes calm,happy"
+            f"{shlex.quote(str(opened.folder))} --classes calm,happy"
         )
     groups, said = _groups(faces, config)
     voted = sorted(
