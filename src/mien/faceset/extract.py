@@ -7,12 +7,11 @@ a run that was killed goes on where it was when it is given again, and a second 
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,12 +25,21 @@ from mien.detect.search import PhotoSearch
 from mien.errors import ConfigError, DataError, ImageError
 from mien.faceset.crops import Copies, cut_out, row_of, status_of, write_crop
 from mien.faceset.films import FilmReport, SearchLog, content_of_film, film_faces
-from mien.faceset.row import DUPLICATE, SET_ASIDE, SHOWN, FaceRow, content_key
+from mien.faceset.row import DUPLICATE, SET_ASIDE, SHOWN, FaceRow
 from mien.faceset.settings import FacesConfig
-from mien.faceset.sources import Entry, Ledger, Source, find_sources, search_key, shared_groups
+from mien.faceset.sources import (
+    Entry,
+    Ledger,
+    PhotoFile,
+    Seen,
+    SeenError,
+    Source,
+    find_sources,
+    search_key,
+    shared_groups,
+)
 from mien.faceset.table import TABLE_FILE, FaceSet, source_file
 from mien.files import check_replaceable, expanded, locked, plain_text
-from mien.images.decode import read_bytes
 from mien.images.prefetch import Picture, process_many
 from mien.label.store import class_name
 from mien.settings import from_mapping
@@ -108,52 +116,6 @@ def extract_faces(
         return run.finished(sources.notes)
 
 
-class _SeenError(ImageError):
-    """A source's content is known, so that it need not be decoded. content: '' where not even that was read."""
-
-    def __init__(self, name: str, content: str = "") -> None:
-        super().__init__(f"{name} was looked at before")
-        self.content = content
-
-
-class _Seen:
-    """A source as it was when this run came to it. status: None where it is not there. search: see Entry."""
-
-    def __init__(self, source: Source, search: str) -> None:
-        self.source, self.search = source, search
-        self.status: os.stat_result | None = None
-
-    def is_unchanged(self, ledger: Ledger) -> bool:
-        """Look at the file, and say whether it is what was looked at before."""
-        with suppress(OSError, ValueError):  # reading it says why
-            self.status = self.source.path.stat()
-        return self.status is not None and ledger.unchanged(self.source.name, self.status, self.search)
-
-
-class _Photo:
-    """A photograph that was not read yet: a `PictureFile` that does not hand out what is known already."""
-
-    def __init__(self, source: Source, ledger: Ledger, search: str) -> None:
-        self.source = source
-        self.seen = _Seen(source, search)
-        self.content_key = ""
-        self._ledger = ledger
-
-    @property
-    def title(self) -> str:
-        return self.source.title
-
-    def content(self) -> bytes:
-        if self.seen.is_unchanged(self._ledger):
-            raise _SeenError(self.title)
-        data = read_bytes(self.source.path, self.title)
-        self.content_key = content_key(data)
-        if self._ledger.knows(self.content_key, self.seen.search):
-            raise _SeenError(self.title, self.content_key)
-        self._ledger.expect(self.content_key, self.seen.search)
-        return data
-
-
 @dataclass
 class _Answer:
     """What came of a photograph. faces: rows with their thumbnails. outside: boxes of a table that are not in it."""
@@ -212,7 +174,7 @@ class _Run:
 
     def photographs(self, sources: Sequence[Source]) -> None:
         files = [
-            _Photo(source, self.ledger, search_key(source, self._config, self._detector))
+            PhotoFile(source, self.ledger, search_key(source, self._config, self._detector))
             for source in sources
         ]
 
@@ -228,7 +190,7 @@ class _Run:
                     self._progress(PHOTOGRAPHS, done, len(files))
                 self._store_if_due()
 
-    def _looked_at(self, picture: Picture, file: _Photo) -> _Answer:
+    def _looked_at(self, picture: Picture, file: PhotoFile) -> _Answer:
         """Find and cut the faces of a photograph, and write their crops. In one of several threads."""
         if isinstance(picture.decoded, ImageError):
             return _Answer(error=picture.decoded)
@@ -248,14 +210,14 @@ class _Run:
             answer.faces.append((row, cut.thumbnail))
         return answer
 
-    def _take(self, file: _Photo, answer: _Answer) -> None:
+    def _take(self, file: PhotoFile, answer: _Answer) -> None:
         source = file.source
-        if isinstance(answer.error, _SeenError) and answer.error.content in self._unreadable:
+        if isinstance(answer.error, SeenError) and answer.error.content in self._unreadable:
             first = self._unreadable[answer.error.content]
             answer = _Answer(
                 error=ImageError(f"{source.title} is the same file as {first}, which cannot be used")
             )
-        if isinstance(answer.error, _SeenError):
+        if isinstance(answer.error, SeenError):
             self._counts["known"] += 1
             if answer.error.content:
                 self._take_known(file.seen, answer.error.content)
@@ -282,7 +244,7 @@ class _Run:
 
     def film(self, source: Source) -> None:
         """Add the faces of a film. Where a run was killed within it, what it had searched is not searched again."""
-        seen = _Seen(source, search_key(source, self._config, self._detector))
+        seen = Seen(source, search_key(source, self._config, self._detector))
         if seen.is_unchanged(self.ledger):
             self._counts["known"] += 1
             return
@@ -404,7 +366,7 @@ class _Run:
                 self._counts["labelled"] += 1
                 self.faces.put(replace(face, label=label))
 
-    def _enter(self, seen: _Seen, content: str, rows: Sequence[FaceRow] = (), problem: str = "") -> None:
+    def _enter(self, seen: Seen, content: str, rows: Sequence[FaceRow] = (), problem: str = "") -> None:
         source, status = seen.source, seen.status
         before = self.ledger.get(source.name)
         if before and before.content and content and before.content != content:
@@ -419,7 +381,7 @@ class _Run:
             )
         )
 
-    def _take_known(self, seen: _Seen, content: str) -> None:
+    def _take_known(self, seen: Seen, content: str) -> None:
         """Enter a source whose content is known under another name; where that file is gone, it was renamed."""
         source = seen.source
         other = self.ledger.of_content(content)

@@ -7,17 +7,19 @@ import glob
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from mien.data.readers.csv_text import rows_of
 from mien.detect.base import Detection, Detector
-from mien.errors import DataError
+from mien.errors import DataError, ImageError
 from mien.faceset.from_table import is_faces_table, read_faces_table
 from mien.faceset.row import content_key
 from mien.faceset.settings import FacesConfig
 from mien.faceset.table import TABLE_FILE
 from mien.files import expanded, plain_text, spreadsheet_safe, whole_file
+from mien.images.decode import read_bytes
 from mien.images.kinds import PICTURE_SUFFIXES, VIDEO, VIDEO_SUFFIXES
 from mien.images.listing import list_pictures, no_picture, passed_over_note
 
@@ -322,3 +324,49 @@ def _entries(path: Path) -> Iterator[Entry]:
                 yield Entry(row[0], row[1], size, modified, faces, aside, *row[6:])
     except DataError:
         return
+
+
+class SeenError(ImageError):
+    """A source's content is known, so that it need not be decoded. content: '' where not even that was read."""
+
+    def __init__(self, name: str, content: str = "") -> None:
+        super().__init__(f"{name} was looked at before")
+        self.content = content
+
+
+class Seen:
+    """A source as it was when this run came to it. status: None where it is not there. search: see Entry."""
+
+    def __init__(self, source: Source, search: str) -> None:
+        self.source, self.search = source, search
+        self.status: os.stat_result | None = None
+
+    def is_unchanged(self, ledger: Ledger) -> bool:
+        """Look at the file, and say whether it is what was looked at before."""
+        with suppress(OSError, ValueError):  # reading it says why
+            self.status = self.source.path.stat()
+        return self.status is not None and ledger.unchanged(self.source.name, self.status, self.search)
+
+
+class PhotoFile:
+    """A photograph that was not read yet: a `PictureFile` that does not hand out what is known already."""
+
+    def __init__(self, source: Source, ledger: Ledger, search: str) -> None:
+        self.source = source
+        self.seen = Seen(source, search)
+        self.content_key = ""
+        self._ledger = ledger
+
+    @property
+    def title(self) -> str:
+        return self.source.title
+
+    def content(self) -> bytes:
+        if self.seen.is_unchanged(self._ledger):
+            raise SeenError(self.title)
+        data = read_bytes(self.source.path, self.title)
+        self.content_key = content_key(data)
+        if self._ledger.knows(self.content_key, self.seen.search):
+            raise SeenError(self.title, self.content_key)
+        self._ledger.expect(self.content_key, self.seen.search)
+        return data
