@@ -106,7 +106,7 @@ def test_an_outline_has_its_width_and_a_dashed_one_has_gaps() -> None:
 def test_colours_are_those_of_the_page() -> None:
     light = STYLE[STYLE.index(":root {") : STYLE.index("}", STYLE.index(":root {"))]
     page = {name: tuple(bytes.fromhex(value)) for name, value in re.findall(r"--(\w+): #(\w{6})", light)}
-    ours = {name: getattr(canvas, name.upper()) for name in ("paper", "ink", "soft", "line", "rail")}
+    ours = {name: getattr(canvas, name.upper()) for name in ("paper", "ink", "soft", "rail")}
     assert ours == {name: page[name] for name in ours}
 
 
