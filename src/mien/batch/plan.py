@@ -306,10 +306,16 @@ def _names_in_bucket(
 
 
 def _translated(pattern: str) -> str:
-    """Return a glob as a regular expression: ** for any folders, * and ? within one."""
+    """Return a glob as a regular expression: ** for any folders, * and ? within one, [abc] and [!abc] as in a shell."""
     words = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
-    parts = re.split(r"(\*\*/|\*\*|\*|\?|\[[^\]]*\])", pattern)
-    return "".join(words.get(part) or (part if part.startswith("[") else re.escape(part)) for part in parts)
+
+    def translated(part: str) -> str:
+        if not part.startswith("["):
+            return words.get(part) or re.escape(part)
+        no, letters = ("^", part[2:-1]) if part[1] == "!" and len(part) > 3 else ("", part[1:-1])
+        return "[" + no + re.sub(r"([\\^\[&~|])", r"\\\1", letters) + "]"
+
+    return "".join(map(translated, re.split(r"(\*\*/|\*\*|\*|\?|\[!?[^\]]+\])", pattern)))
 
 
 def table_mark(name: str, storage: Storage) -> str:
