@@ -13,11 +13,13 @@ import sys
 import tarfile
 import threading
 import time
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -26,19 +28,21 @@ import pytest
 
 import mien
 from mien.batch.config import BatchConfig
-from mien.batch.plan import Shard, read_plan, write_plan
+from mien.batch.plan import VIDEO, Item, Shard, _translated, read_plan, write_plan
 from mien.batch.storage import Storage, Target
 from mien.cli.main import main
 from mien.errors import ConfigError, DataError, ImageError, ModelError, OutputError
 from mien.files import locked
+from mien.terminal import ProgressBar
 
 parquet = pytest.importorskip("pyarrow.parquet")
 ray = pytest.importorskip("ray")
 from mien.batch import run as batch_run  # noqa: E402
 from mien.batch import storage as batch_storage  # noqa: E402
-from mien.batch.part import Job, Part  # noqa: E402
-from mien.batch.pool import store_folder  # noqa: E402
+from mien.batch.part import Answer, Job, Part  # noqa: E402
+from mien.batch.pool import Pool, store_folder  # noqa: E402
 from mien.batch.run import batch  # noqa: E402
+from mien.batch.videos import VideoWork  # noqa: E402
 from mien.batch.worker import Worker  # noqa: E402
 
 from ..model.tiny_onnx import write_folder  # noqa: E402
@@ -282,6 +286,82 @@ def test_a_video_in_pieces_of_which_one_is_lost_is_what_video_says(
     assert "2 videos (0 now)" in capsys.readouterr().out
 
 
+OUTLINE = zlib.compress(
+    b'{"fps": 25.0, "size_px": [64, 48], "length_s": 60.0, "begins_s": [0.0, 20.0, 40.0], "firsts": [0, 500, 1000]}'
+)  # of a video that can be cut into three pieces
+
+
+def test_answers_about_pieces_are_dropped_once_the_video_is_taken_as_one(here: Path) -> None:
+    shard = Shard(0, (Item(VIDEO, 0, "film.mp4"),))
+    work = VideoWork(shard, Target(here / "out"), lambda *_: None)
+    first = work.next()
+    assert first
+    work.answered(first, Answer([OUTLINE], is_table=False))
+    parts = [part for _ in range(3) if (part := work.next())]
+    assert [(part.step, part.piece) for part in parts] == [("look", 0), ("look", 1), ("look", 2)]
+    work.answered(parts[1], Answer([], is_table=False, unlike=True))
+    assert work.next() is None, "the piece that is out has the name of what is wanted now"
+    work.answered(parts[0], Answer([zlib.compress(b"{}")], is_table=False))
+    work.died(parts[2], "")
+    whole = work.next()
+    assert whole
+    assert (whole.step, whole.piece) == ("look", 0), "what was said of the first piece is not the whole video"
+    assert len(json.loads(zlib.decompress(whole.given[0]))["firsts"]) == 1
+
+
+def test_a_video_that_is_given_up_while_others_look_at_its_pieces(here: Path) -> None:
+    """Their answers come when its table is written already."""
+
+    class Reference:
+        def __init__(self, given: Any) -> None:
+            self.given = given
+
+    class Actor:
+        def __init__(self) -> None:
+            self.answer = self.open = SimpleNamespace(remote=Reference)
+
+    class Rays:
+        """A Ray in which looking at piece 0 ends an actor, and what piece 1 holds is told after the table."""
+
+        exceptions = ray.exceptions
+        is_told = False
+
+        def put(self, job: Any) -> Any:
+            return job
+
+        def remote(self, _: type) -> Any:
+            return SimpleNamespace(options=lambda **_: SimpleNamespace(remote=Actor))
+
+        def wait(self, references: list[Any], **_: Any) -> tuple[list[Any], list[Any]]:
+            return sorted(references, key=lambda one: self._is_late(one.given) != self.is_told)[:1], []
+
+        @staticmethod
+        def _is_late(given: Any) -> bool:
+            return isinstance(given, Part) and given.piece == 1
+
+        def get(self, reference: Any) -> Any:
+            part = reference.given
+            step = part.step if isinstance(part, Part) else ""
+            if step == "look" and part.piece == 0:
+                raise ray.exceptions.RayActorError
+            if step == "table":
+                self.is_told = True
+                return Answer([b"the table"])
+            return Answer([OUTLINE if step == "outline" else zlib.compress(b"{}")], is_table=False)
+
+        def kill(self, actor: Any) -> None:
+            pass
+
+    shards = [Shard(number, (Item(VIDEO, 0, f"{number}.mp4"),)) for number in range(2)]
+    to = Target(here / "out")
+    pool = Pool(
+        Rays(), SimpleNamespace(has_videos=True), BatchConfig(actors=2), 2, ProgressBar(quiet=True),  # type: ignore[arg-type]
+        worker=Worker, work=lambda shard: VideoWork(shard, to, lambda *_: None),
+    )  # fmt: skip
+    done = [shard.number for shard, content in pool.answers(iter(shards)) if content == b"the table"]
+    assert done == [0, 1]
+
+
 def job(here: Path, *sources: str, column: str | None = None) -> Job:
     files, options, _ = batch_run._model_files({})
     return Job(
@@ -365,6 +445,22 @@ def test_pictures_in_a_parquet_table(here: Path, form: str) -> None:
     assert shards(here, "set.parquet", column="image") == found
     with pytest.raises(DataError, match="has no column 'photo'; it has label, image"):
         shards(here, "set.parquet", column="photo")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "fits", "not_fits"),
+    [
+        ("s3://b/[!x]*.jpg", "s3://b/y1.jpg", "s3://b/x1.jpg"),
+        ("s3://b/[a-c].jpg", "s3://b/b.jpg", "s3://b/d.jpg"),
+        ("s3://b/[^a].jpg", "s3://b/^.jpg", "s3://b/b.jpg"),
+        ("s3://b/**/1.jpg", "s3://b/c/d/1.jpg", "s3://b/c/d/2.jpg"),
+        ("s3://b/1?.jpg", "s3://b/12.jpg", "s3://b/1/.jpg"),
+    ],
+)
+def test_a_glob_of_addresses_is_that_of_a_shell(pattern: str, fits: str, not_fits: str) -> None:
+    found = re.compile(_translated(pattern))
+    assert found.fullmatch(fits)
+    assert not found.fullmatch(not_fits)
 
 
 def test_every_picture_once_whatever_names_it(here: Path) -> None:

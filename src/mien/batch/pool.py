@@ -152,7 +152,8 @@ class Pool:
             if part is None or isinstance(cause, MienError):
                 raise cause if isinstance(cause, MienError) else WorkerError(one_line(cause)) from error
             self._idle.append(actor)
-            self._work_of(part).died(part, f"({type(cause).__name__}: {one_line(cause)})")
+            if work := self._work_of(part):
+                work.died(part, f"({type(cause).__name__}: {one_line(cause)})")
             return
         except failed.LocalRayletDiedError as error:
             raise WorkerError("Ray has ended on this machine; the same command goes on") from error
@@ -161,22 +162,24 @@ class Pool:
                 self._ray.kill(actor)
             self._last.pop(actor, None)
             self._died(error)
-            if part and isinstance(error, failed.ObjectLostError):  # answered, but its machine is gone
-                self._work_of(part).again(part)
-            elif part:
-                self._work_of(part).died(part, "")
+            if part and (work := self._work_of(part)):
+                if isinstance(error, failed.ObjectLostError):  # answered, but its machine is gone
+                    work.again(part)
+                else:
+                    work.died(part, "")
             return
         self._deaths = 0
         self._ever_opened = True
         self._idle.append(actor)
-        if part:
-            work = self._work_of(part)
+        if part and (work := self._work_of(part)):
             work.answered(part, answer)
             if (content := work.result()) is not None:
                 yield self._open.pop(part.shard.number)[0], content
 
-    def _work_of(self, part: Part) -> Work:
-        return self._open[part.shard.number][1]
+    def _work_of(self, part: Part) -> Work | None:
+        """Return what a part belongs to; None where that is done: a video may be given up while others look at it."""
+        found = self._open.get(part.shard.number)
+        return found and found[1]
 
     def _died(self, error: Exception) -> None:
         self._deaths += 1

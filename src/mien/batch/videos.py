@@ -72,6 +72,8 @@ class VideoWork:
     def answered(self, part: Part, answer: Answer) -> None:
         name = _name(part)
         self._out.discard(name)
+        if self._is_stale(part):
+            return
         if answer.is_table:
             self._result = answer.content[0]
         elif answer.unlike:
@@ -88,9 +90,15 @@ class VideoWork:
         self._told(picture_name(self._shard.items[0].file), done, len(names) + 1)
 
     def again(self, part: Part) -> None:
-        self._again.append(part)
+        if self._is_stale(part):
+            self._out.discard(_name(part))
+        else:
+            self._again.append(part)
 
     def died(self, part: Part, why: str) -> None:
+        if self._is_stale(part):
+            self._out.discard(_name(part))
+            return
         name = _name(part)
         self._deaths[name] += 1
         if self._deaths[name] < DEATHS_ALONE:
@@ -129,6 +137,10 @@ class VideoWork:
         self._stored.add(name)
         if name in (_OUTLINE, _WANTED):
             self._there[name] = _loaded(content)
+
+    def _is_stale(self, part: Part) -> bool:
+        """Say whether a part is about pieces that are no longer those of the video."""
+        return bool(part.given) and _loaded(part.given[0]) != self._there[_OUTLINE]
 
     def _take_as_one(self) -> None:
         """Begin anew, with the whole video as one piece. What others still say of its pieces is dropped."""
