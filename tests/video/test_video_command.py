@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 import wave
@@ -22,6 +23,7 @@ import pytest
 
 from mien.cli.main import main
 from mien.errors import ConfigError, ImageError
+from mien.video import camera as camera_module
 from mien.video import writer
 from mien.video.camera import Camera, open_camera
 from mien.video.reader import open_video
@@ -423,10 +425,38 @@ def test_the_newest_picture_of_a_camera_is_shown(tmp_path: Path) -> None:
             seen.append((time_s, image.shape))
             time.sleep(0.01)
     camera.close()
-    capture.release()
-    assert len(seen) <= 20
+    assert len(seen) <= 20 and not capture.isOpened()
     assert all(shape == (96, 160, 3) for _, shape in seen)
     assert [time_s for time_s, _ in seen] == sorted({time_s for time_s, _ in seen})
+
+
+def test_a_camera_that_hangs_is_not_released_while_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """FFmpeg would end the process: it frees what is in use."""
+
+    class Hanging:
+        def __init__(self, _: int) -> None:
+            self.goes_on, self.reads, self.was_released = threading.Event(), False, threading.Event()
+
+        def isOpened(self) -> bool:
+            return True
+
+        def read(self) -> tuple[bool, None]:
+            self.reads = True
+            self.goes_on.wait(20)
+            self.reads = False
+            return False, None
+
+        def release(self) -> None:
+            assert not self.reads
+            self.was_released.set()
+
+    opened: list[Hanging] = []
+    monkeypatch.setattr(camera_module, "_WAIT_S", 0.1)
+    monkeypatch.setattr(cv2, "VideoCapture", lambda number: opened.append(Hanging(number)) or opened[-1])
+    with pytest.raises(ImageError, match="camera 0 gives no picture"), open_camera("0") as camera:
+        next(camera.frames())
+    opened[0].goes_on.set()
+    assert opened[0].was_released.wait(20)
 
 
 def test_ffmpeg_is_used_where_it_can_write_h264() -> None:

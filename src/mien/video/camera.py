@@ -36,7 +36,10 @@ class Source(Protocol):
 
 
 class Camera:
-    """Reads in a thread and keeps the newest frame only, so that what is shown does not fall behind life."""
+    """Reads in a thread and keeps the newest frame only, so that what is shown does not fall behind life.
+
+    capture: is open, and released when the thread ends: nobody else may while a camera that hangs is being read.
+    """
 
     def __init__(self, capture: cv2.VideoCapture, name: str) -> None:
         self._capture, self._name = capture, name
@@ -62,12 +65,15 @@ class Camera:
         self._thread.join(_WAIT_S)
 
     def _run(self) -> None:
-        while not self._ended:
-            done, bgr = self._capture.read()
-            with self._news:
-                self._ended = self._ended or not done
-                self._newest = (time.monotonic(), bgr) if done else None
-                self._news.notify()
+        try:
+            while not self._ended:
+                done, bgr = self._capture.read()
+                with self._news:
+                    self._ended = self._ended or not done
+                    self._newest = (time.monotonic(), bgr) if done else None
+                    self._news.notify()
+        finally:
+            self._capture.release()
 
 
 class Playback:
@@ -113,21 +119,18 @@ def open_camera(source: str) -> Iterator[Source]:
 def _opened(what: int | str, name: str) -> Iterator[Camera]:
     with silenced():
         capture = _stream(what) if isinstance(what, str) else cv2.VideoCapture(what)
+    if not capture.isOpened():
+        raise ImageError(
+            f"there is no {name} that can be opened; try another number (--camera 1), see whether another "
+            f"program uses it, {_INSTEAD}"
+            if isinstance(what, int)
+            else f"no stream of pictures can be opened at {name}; is the address right, with name and password?"
+        )
+    camera = Camera(capture, name)
     try:
-        if not capture.isOpened():
-            raise ImageError(
-                f"there is no {name} that can be opened; try another number (--camera 1), see whether another "
-                f"program uses it, {_INSTEAD}"
-                if isinstance(what, int)
-                else f"no stream of pictures can be opened at {name}; is the address right, with name and password?"
-            )
-        camera = Camera(capture, name)
-        try:
-            yield camera
-        finally:
-            camera.close()
+        yield camera
     finally:
-        capture.release()
+        camera.close()
 
 
 def _stream(address: str) -> cv2.VideoCapture:
