@@ -15,10 +15,11 @@ from mien.cli.main import main
 from mien.detect.mien import SHIPPED, MienDetector, read_detector
 from mien.detect.training.config import DetectorConfig
 from mien.detect.training.network import build
-from mien.detect.training.photos import Photo, Photos
+from mien.detect.training.photos import Photo, Photos, read_photos
 from mien.detect.training.run import hard_negatives, train_detector
 from mien.detect.training.sampler import Sampler
 from mien.errors import ConfigError, ModelError
+from mien.files import locked
 from mien.terminal import ProgressBar
 
 from .detector_photos import write_set
@@ -105,6 +106,33 @@ def test_a_training_that_starts_from_a_detector_begins_with_its_weights(
     np.testing.assert_allclose(after, before, atol=1e-3)
     fresh = build().get_layer("stem").kernel
     assert np.abs(before - np.asarray(fresh).transpose(3, 2, 0, 1)).max() > 0.05
+
+
+def test_a_run_is_replaced_only_when_the_new_one_can_start(tmp_path: Path) -> None:
+    data, out = write_set(tmp_path / "set"), tmp_path / "run"
+    (out / "detector").mkdir(parents=True)
+    (out / "settings.json").write_text('{"settings": {"crops": 8}}', encoding="utf-8")
+    (out / "detector" / "detector.onnx").write_bytes(b"hours of work")
+    config = DetectorConfig(**TINY, init_from=str(tmp_path / "nowhere"))
+    with pytest.raises(ModelError, match=r"cannot read .*detector\.json"):
+        train_detector(config, data, out, retrain=True)
+    assert (out / "detector" / "detector.onnx").read_bytes() == b"hours of work"
+    with (
+        locked(out, "being trained"),
+        pytest.raises(ConfigError, match="is being trained by another process"),
+    ):
+        train_detector(DetectorConfig(**TINY), data, out, retrain=True)
+
+
+def test_photographs_with_other_landmarks_are_other_photographs(tmp_path: Path) -> None:
+    data = write_set(tmp_path / "set")
+    before = read_photos(data, "train").fingerprint()
+    labels = data / "labels.jsonl"
+    rows = [json.loads(line) for line in labels.read_text(encoding="utf-8").splitlines()]
+    face = next(row["faces"][0] for row in rows if row["split"] == "train" and row["faces"])
+    face["landmarks"][0][0] += 1
+    labels.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    assert read_photos(data, "train").fingerprint() != before
 
 
 def _kernel(folder: Path) -> np.ndarray:

@@ -90,7 +90,8 @@ class Photos:
         """SHA-256 of names and labels; what two runs must share to be the same run."""
         parts: list[str | bytes] = []
         for row in self.rows:
-            parts += [row.file, row.boxes.tobytes(), row.scores.tobytes(), row.ignore.tobytes()]
+            labels = (row.boxes, row.scores, row.landmarks, row.ignore)
+            parts += [row.file, *(array.tobytes() for array in labels)]
         return hash_of(*parts)
 
 
@@ -118,7 +119,7 @@ def read_photos(folder: Path, split: str) -> Photos:
             _fill(flat, folder, rows, starts)
             flat.flush()
             del flat
-    except OutputError:  # no region on the disk: then in memory
+    except OutputError:  # no room on the disk: then in memory
         pixels = np.empty(total, np.uint8)
         _fill(pixels, folder, rows, starts)
         return Photos(rows, pixels, starts)

@@ -27,7 +27,7 @@ from mien.detect.training.config import DetectorConfig
 from mien.detect.training.photos import Photos, read_photos
 from mien.detect.training.sampler import HardNegatives, Sampler
 from mien.errors import ConfigError
-from mien.files import whole_file, without_folders
+from mien.files import locked, whole_file, without_folders
 from mien.model.folder import SETTINGS_FILE
 from mien.settings import to_mapping
 from mien.terminal import ProgressBar
@@ -71,22 +71,38 @@ def train_detector(
     """Train a face detector on a folder with labels.jsonl; the same call goes on with an interrupted training.
 
     Writes into `out`: settings.json, epochs.csv, checkpoint/, and detector/ with detector.onnx, detector.json and
-    CARD.md, anew at every look at validation. Raises DataError for data that cannot be used, ConfigError where `out`
-    holds something else, TrainingError when the loss is not finite.
+    CARD.md, anew at every look at validation. retrain: remove what is there and start again. Raises DataError for data
+    that cannot be used, ConfigError where `out` holds something else or another process is training there,
+    TrainingError when the loss is not finite.
     """
-    show, keras = show or ProgressBar(quiet=True), backend.import_keras()
+    show = show or ProgressBar(quiet=True)
+    backend.import_keras()
     train, validation = (_limited(read_photos(data, split), config) for split in ("train", "val"))
     settings = _described(config, data, train, validation, command)
-    if retrain:
-        run_folder.clear(out)
-    folder = out / DETECTOR_FOLDER
-    if done := _finished(out, settings):
-        return DetectorRun(out, folder, done, trained=False)
-    keras.utils.set_random_seed(config.seed)
-    keras.config.set_dtype_policy("float32")
+    with locked(out, "being trained"):
+        if not retrain and (done := _finished(out, settings)):
+            return DetectorRun(out, out / DETECTOR_FOLDER, done, trained=False)
+        return _train(config, train, validation, out, settings, show=show, replacing=retrain)
+
+
+def _train(
+    config: DetectorConfig,
+    train: Photos,
+    validation: Photos,
+    out: Path,
+    settings: Mapping[str, Any],
+    *,
+    show: ProgressBar,
+    replacing: bool,
+) -> DetectorRun:
+    """Train, or go on. replacing: remove the run that lies there, once nothing can keep this one from starting."""
+    import keras
+
     from mien.detect.training.network import DetectorLoop, build
 
-    run_folder.begin(out, settings, _EXPLAINED)
+    keras.utils.set_random_seed(config.seed)
+    keras.config.set_dtype_policy("float32")
+    folder = out / DETECTOR_FOLDER
     sampler, network = Sampler(train, config), build()
     if config.init_from:
         from mien.detect.training.export import assign_weights
@@ -95,6 +111,9 @@ def train_detector(
         assign_weights(network, read_detector(start))
         # A network that has learnt something knows from the start what is hard; `check` would need a loop.
         sampler.hard_negatives = hard_negatives(start, sampler)
+    if replacing:
+        run_folder.clear(out)
+    run_folder.begin(out, settings, _EXPLAINED)
     metadata = DetectorMetadata(training=_metadata_of(config, train))
 
     def check() -> tuple[dict[str, float], HardNegatives]:
