@@ -427,6 +427,16 @@ def test_boxes_in_shares_and_addresses_are_named(tmp_path: Path) -> None:
     assert "row 4: it names an address, and mien fetches nothing" in done.problems[1]
 
 
+def test_a_box_that_is_no_list_is_named(tmp_path: Path) -> None:
+    shutil.copy(COLLINS, tmp_path / "a.jpg")
+    (tmp_path / "boxes.json").write_text(
+        '[{"path": "a.jpg", "faces": [5, [100, 100, 200, 200]]}]', encoding="utf-8"
+    )
+    done = extract_faces([tmp_path / "boxes.json"], tmp_path / "faces")
+    assert [face.box for face in done.faces] == [Box(100, 100, 200, 200)]
+    assert done.problems == ("boxes.json row 1: its box is 5; four numbers are needed; mend or delete it",)
+
+
 def test_labels_of_a_table_are_said_not_to_be_taken_over(tmp_path: Path) -> None:
     shutil.copy(COLLINS, tmp_path / "a.jpg")
     shutil.copy(HOPPER, tmp_path / "b.jpg")

@@ -7,9 +7,11 @@ counted.
 
 from __future__ import annotations
 
+import glob
 import json
 import math
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -68,7 +70,8 @@ def read_faces_table(path: Path, config: FacesConfig) -> TableFaces:
             ):
                 found.notes.append(
                     f"{path.name}: its labels ({clipped(list(record)[place])}) are not taken over; --label takes "
-                    f"them from the paths, and mien train {plain_text(str(path))} --faces crop trains on them"
+                    "them from the paths, and what trains on them is: "
+                    f"mien train {shlex.quote(plain_text(str(path)))} --faces crop"
                 )
         if record.get("problem"):
             left_out[_PROBLEM] += 1
@@ -154,17 +157,13 @@ def _film(path: Path, config: FacesConfig) -> Path:
     stem = stem.removesuffix("-faces")
     places = [path.absolute().parent, path.absolute().parent.parent, Path.cwd()]
     for place in dict.fromkeys(places):
-        for other in sorted(place.glob(f"{glob_escaped(stem)}.*")):
+        for other in sorted(place.glob(f"{glob.escape(stem)}.*")):
             if other != path and other.is_file() and no_picture(other) == VIDEO:
                 return other
     raise DataError(
         f"{plain_text(str(path))} is about a film that is not found beside it ({plain_text(stem)}.mp4, for instance); "
         "name it: --film FILE"
     )
-
-
-def glob_escaped(text: str) -> str:
-    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in text)
 
 
 def _take(
@@ -217,6 +216,8 @@ def _box_names(record: Record) -> tuple[str, ...] | None:
 
 def _box(record: Record) -> Box | None:
     values: Sequence[Any] | None = record.get("box")
+    if values is not None and not isinstance(values, list | tuple | str):
+        raise DataError(f"its box is {clipped(str(values))}; four numbers are needed")
     names = None
     if values is None and (names := _box_names(record)):
         values = [record[name] for name in names]

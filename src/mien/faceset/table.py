@@ -15,6 +15,7 @@ from __future__ import annotations
 import csv
 import os
 import re
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -306,7 +307,8 @@ def _parsed(path: Path, file: TextIO, first: str) -> _Table:
     if missing := [name for name in NEEDED if name not in names]:
         raise DataError(
             f"{path} is no table of a face set: its first line has no column {missing[0]!r} (it has "
-            f"{clipped(', '.join(header)) or 'nothing'}); mien faces {path} --to DIR makes a face set of other tables"
+            f"{clipped(', '.join(header)) or 'nothing'}); mien faces {shlex.quote(str(path))} --to DIR "
+            "makes a face set of other tables"
         )
     table = _Table(extra=[name for name in names if name not in NAMES])
     number_of: Callable[[str], float] = decimal_comma if delimiter == ";" else float
