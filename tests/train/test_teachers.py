@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -87,6 +88,14 @@ def test_targets_are_the_mean_of_labels_and_teachers_on_the_same_view(tmp_path: 
         taught += powers / powers.sum(axis=1, keepdims=True) / 2
     np.testing.assert_allclose(soft.targets[0], 0.4 * batch.targets[0] + 0.6 * taught, atol=1e-4)
     np.testing.assert_array_equal(next(epoch()).inputs, batch.inputs)  # a function of the epoch alone
+
+
+def test_a_grey_teacher_sees_colour_as_opencv_makes_it_grey() -> None:
+    colours = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), np.uint8)
+    for order, code in (("rgb", cv2.COLOR_RGB2GRAY), ("bgr", cv2.COLOR_BGR2GRAY)):
+        seen = view_for(colours, Preprocess(size=32, colour=order), Preprocess(size=32, colour="grey"))
+        exact = cv2.cvtColor(colours[0], code).astype(int)
+        assert np.abs(seen[0, :, :, 0].astype(int) - exact).mean() < 0.01, "rounded, not cut off"
 
 
 def test_a_teacher_of_other_classes_is_refused(tmp_path: Path) -> None:

@@ -319,7 +319,6 @@ def _softened(probabilities: NDArray[np.floating], temperature: float) -> NDArra
 
 
 def _opened(model: str, heads: Sequence[tuple[str, ...]]) -> _Teacher:
-
     network, metadata = open_network(model)
     names = list(network.output_names) if len(metadata.heads) > 1 else [head.name for head in metadata.heads]
     order = {name: place for place, name in enumerate(names)}
@@ -374,5 +373,6 @@ def _coloured(pictures: NDArray[Any], own: str, wanted: str) -> NDArray[Any]:
         return np.repeat(pictures, 3, axis=3)
     if wanted == "grey":
         weights = np.array([0.299, 0.587, 0.114] if own == "rgb" else [0.114, 0.587, 0.299], np.float32)
-        return (pictures @ weights)[..., None].astype(pictures.dtype)
+        grey = (pictures @ weights)[..., None]
+        return np.round(grey).astype(np.uint8) if pictures.dtype == np.uint8 else grey
     return pictures[..., ::-1]
