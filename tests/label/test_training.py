@@ -104,6 +104,16 @@ def test_what_is_told_of_a_run_comes_from_its_files(wall: Wall, monkeypatch: pyt
     assert told["mistakes"] == [[3, "calm", "bored", 99]], "by the places of the faces that are there"
     assert told["batch_faces"] == [1, -1]
     assert told["use"][0] == f"mien predict holiday.jpg --model {wall.folder / 'network-1'}"
+
+    class Line(str):
+        """One that makes another come while it is looked at."""
+
+        def startswith(self, *_: object) -> bool:  # type: ignore[override]
+            training._lines.append("further")
+            return False
+
+    training._lines.appendleft(Line("a line"))
+    assert training.told()["lines"][0] == "a line"
     training.start(None)
     training.close()
     assert training.told()["folder"].endswith("network-2"), "an earlier network is never overwritten"

@@ -116,6 +116,7 @@ class Training:
         part = self._part(folder)
         curve, seconds = _curve(part / EPOCHS_FILE)
         shown = _shown(folder)
+        lines = list(self._lines)  # another thread adds to them
         return {
             "state": self.state,
             "folder": shown,
@@ -125,11 +126,11 @@ class Training:
             "curve": curve,
             "left_s": self._left_s(seconds) if self.state == "running" else None,
             "left_out": self._left_out,
-            "lines": list(self._lines),
+            "lines": lines,
             "batch": self.batch is not None,
             "batch_faces": self._places(part / BATCH_NAMES_FILE, "name"),
             "mistakes": self._mistakes(folder),
-            "headline": next((line for line in self._lines if line.startswith("accuracy ")), ""),
+            "headline": next((line for line in lines if line.startswith("accuracy ")), ""),
             "use": [
                 f"mien predict holiday.jpg --model {shlex.quote(shown)}",
                 f"mien serve --open --model {shlex.quote(shown)}",
