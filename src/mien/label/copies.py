@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -92,7 +93,7 @@ class CopySearch:
                 self.state = "off"
                 self.note = (
                     f"{len(faces):,} labelled faces take longer than a page should; ask for the list in a terminal: "
-                    f"mien data {self._wall.folder} --copies DIR"
+                    f"mien data {shlex.quote(str(self._wall.folder))} --copies DIR"
                 )
                 return
             self._total = len(faces)

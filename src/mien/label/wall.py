@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+import shlex
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -35,14 +36,11 @@ class Wall:
         self._take(faceset)
         self._lock = threading.RLock()
         self._listeners: list[Callable[[], None]] = []
-        self._log: list[
-            tuple[int, frozenset[str]]
-        ] = []  # seq, and the faces about which something else is true
+        self._log: list[tuple[int, frozenset[str]]] = []  # seq, and the faces of which something else is true
         self._begun_seq = store.seq
         self._stale_table = threading.Event()
-        self._unwritten = self._unread = (
-            ""  # why the table is not written, why what others wrote is not taken in
-        )
+        # Why the table is not written, why what others wrote is not taken in.
+        self._unwritten = self._unread = ""
         self._ending = threading.Event()
         self._writer = threading.Thread(target=self._keep_table, name="table", daemon=True)
 
@@ -51,7 +49,9 @@ class Wall:
         """Open a face set for labelling. Raises MienError, in one line, where that is not possible."""
         faceset = FaceSet.open(folder)
         if not len(faceset):
-            raise DataError(f"{folder} holds no faces; add some with: mien faces PATH… --to {folder}")
+            raise DataError(
+                f"{folder} holds no faces; add some with: mien faces PATH… --to {shlex.quote(str(folder))}"
+            )
         store = Store.open(faceset.folder)
         try:
             store.take_edits({face.id: face.label for face in faceset.faces})
