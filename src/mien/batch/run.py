@@ -213,9 +213,8 @@ class _Run:
             raise ConfigError(f"{path} cannot be read ({error}); name another folder with --to") from error
 
     def _list(self) -> None:
-        check_cluster(
-            self.config
-        )  # a list of millions takes hours, and a run that cannot begin leaves nothing
+        # A list of millions takes hours, and a run that cannot begin leaves nothing.
+        check_cluster(self.config)
 
         def seen(count: int) -> None:
             self.bar.step("listing", 0, f"{count:,} pictures", None)

@@ -40,7 +40,7 @@ Progress = Callable[[str, int, int], None]  # detector, photographs done, of how
 Picture = NDArray[np.uint8]
 _AROUND = 1.5  # how much of the surroundings is shown on every side, in sides of the box
 _SHOWN_PX = 128
-_MISSED, _ALARM = (0, 160, 0), (200, 0, 0)  # RGB
+_MISSED, _FALSE_POSITIVE = (0, 160, 0), (200, 0, 0)  # RGB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,7 +174,7 @@ def rows_of(measured: Sequence[Measured], per_100: float) -> list[tuple[str, lis
     rows.append((f"the same, faces of {LARGE_PX:.0f}+ px", _cells(measured, "landmarks large", ".3f")))
     rows.append(("threshold, as shipped", _cells(measured, "threshold", ".3f")))
     rows.append((f"threshold, at {per_100:g} false positives", _cells(measured, "threshold equal", ".3f")))
-    for size_name in ("320x320", "640x480"):
+    for size_name in _SPEED:
         rows.append((f"processor ms, {size_name}", _cells(measured, f"ms {size_name}", ".1f")))
     return rows
 
@@ -297,8 +297,6 @@ def words(size: tuple[float, float]) -> str:
 
 def _speed(detector: Detector, photos: Photos) -> dict[str, float]:
     """Return the processor time of one picture in milliseconds, at two sizes: the smallest of a few runs."""
-    import cv2
-
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
@@ -308,8 +306,6 @@ def _speed(detector: Detector, photos: Photos) -> dict[str, float]:
 
 
 def _timed(detector: Detector, photos: Photos, height: int, width: int) -> float:
-    import cv2
-
     faces = next((i for i, row in enumerate(photos.rows) if len(row.boxes)), 0)
     picture: Any = cv2.resize(photos.read(faces), (width, height), interpolation=cv2.INTER_LINEAR)
     times = []
@@ -360,7 +356,7 @@ def false_positives(matches: Sequence[Matches], threshold: float, count: int) ->
 
 def sheet(photos: Photos, wrongs: Sequence[Wrong], *, missed: bool) -> Picture:
     """Return one picture of all mistakes, each with its surroundings and its box: RGB uint8."""
-    colour = _MISSED if missed else _ALARM
+    colour = _MISSED if missed else _FALSE_POSITIVE
     return sheet_of([_shown(photos.read(one.photo), one.box, colour) for one in wrongs],
                     [one.caption for one in wrongs])  # fmt: skip
 

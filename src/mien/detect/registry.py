@@ -332,9 +332,7 @@ def fetch_yunet(file: Published = NEWEST) -> Path:
 
 def _downloaded(file: Published) -> bytes:
     # With urllib.request a tenth of a second that only a download needs.
-    from http.client import (
-        HTTPException,
-    )
+    from http.client import HTTPException
     from urllib.error import HTTPError
     from urllib.request import urlopen
 

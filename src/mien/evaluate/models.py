@@ -251,7 +251,7 @@ def onnx_has_facts(path: Path) -> bool:
 
 
 def open_onnx(path: Path, told: Description) -> tuple[Metadata, Network, str]:
-    """Open a external `.onnx` file with one picture input, channels last or first, and take its first
+    """Open an external `.onnx` file with one picture input, channels last or first, and take its first
     output.
     """
     session = _session(path)
@@ -270,7 +270,7 @@ def open_onnx(path: Path, told: Description) -> tuple[Metadata, Network, str]:
 
 
 def wrap_keras(model: Any, path: Path, told: Description) -> tuple[Metadata, Network, str]:
-    """Wrap a external Keras network with one picture input and one output."""
+    """Wrap an external Keras network with one picture input and one output."""
     if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise ModelError(
             f"{path} has {len(model.inputs)} inputs and {len(model.outputs)} outputs; a network that "

@@ -321,11 +321,7 @@ def bytes_in_words(size: int) -> str:
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a Markdown table, the first column to the left and the others to the right."""
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return "\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines)
-
-
-def _cell(text: str) -> str:
-    return markdown_text(text)
+    return "\n".join("| " + " | ".join(map(markdown_text, line)) + " |" for line in lines)
 
 
 def highlights(report: Report) -> tuple[str, ...]:

@@ -27,9 +27,8 @@ RANDOM_MAPS, RANDOM_CURVES = 50, 10
 _ENOUGH = 0.95  # share of the random parts that must be beaten, as in a test at 5 %
 _LEAST = 0.001  # a drop of the probability below which everything is rounding
 _SHARES = np.linspace(0, 1, 11)  # of the pixels, along a deletion or insertion curve
-_GRAIN = (
-    6  # points a side between which a random map is smooth: patches about as large as those of a real map
-)
+# Points a side between which a random map is smooth: patches about as large as those of a real map.
+_GRAIN = 6
 
 
 def rise(answers: Answers, face: NDArray[np.uint8], target: int, *, seed: int = 0) -> NDArray[np.float32]:
@@ -137,7 +136,7 @@ def measure_faithfulness(
 ) -> Faithfulness:
     """Compare a map with random ones.
 
-    face: (size, size, channels) uint8, prepared for the network. values: (size, size), seed: of the
+    face: (size, size, channels) uint8, prepared for the network. values: (size, size). seed: of the
     random maps and of the order of equal values; the same seed gives the same figures.
     """
     rng = np.random.default_rng(seed)
@@ -154,7 +153,7 @@ def measure_faithfulness(
         random_drop=float(falls.mean()),
         beaten=float((falls < drop).mean()),
         deletion=_area(curves[0]),
-        insertion=_area(curves[1][::-1]),
+        insertion=_area(curves[1]),
         random_curve=float(np.mean([_area(curve) for curve in curves[2:]])),
     )
 

@@ -41,9 +41,8 @@ _MOST_SCANS = 32
 _MOST_PLAIN_PNM_BYTES = 8_000_000  # numbers as text, which Pillow reads in Python
 _ORIENTATION, _TILE_WIDTH, _TILE_LENGTH = 274, 322, 323  # TIFF tags
 _MOST_TILE_PIXELS = 1 << 22
-_MOST_CODED = (
-    4  # pictures of the claimed size in an AVIF: colours, transparency, a thumbnail, the tiles' margins
-)
+# Pictures of the claimed size in an AVIF: colours, transparency, a thumbnail, the tiles' margins.
+_MOST_CODED = 4
 _PILLOW = {
     "GIF": ("GifImagePlugin", "GifImageFile"), "BMP": ("BmpImagePlugin", "BmpImageFile"),
     "TIFF": ("TiffImagePlugin", "TiffImageFile"), "PNM": ("PpmImagePlugin", "PpmImageFile"),
@@ -270,9 +269,7 @@ def _jpeg(data: bytes, name: str) -> Header:
     orientation = 1
     position = 2
     end, has_end = len(data), False
-    missing: dict[
-        int, set[int]
-    ] = {}  # of each component, the coefficients that no scan has given to the last bit
+    missing: dict[int, set[int]] = {}  # of each component, coefficients not given to the last bit so far
     for _ in range(_MOST_PARTS):
         marker = _MARKER.search(data, position)
         if marker is None:

@@ -48,7 +48,8 @@ class Guesses:
 
     session: of the wall, whose places these are.
     guess: number of a class, -1 for none; share: its probability in percent. helpful: places, the most helpful first.
-    alike: places in the order of what the shipped network sees, so that faces that are alike stand together.
+    alike: places in the order of what the shipped network sees, so that faces that are alike stand together. doubts:
+    place, what it probably is, in percent; the most doubtful first. likely: how many labels are probably wrong.
     """
 
     version: int = 0
@@ -58,10 +59,8 @@ class Guesses:
     share: Sequence[int] = ()
     helpful: Sequence[int] = ()
     alike: Sequence[int] = ()
-    doubts: Sequence[
-        tuple[int, str, int]
-    ] = ()  # place, what it probably is, in percent; the most doubtful first
-    likely: int = 0  # labels that are probably wrong
+    doubts: Sequence[tuple[int, str, int]] = ()
+    likely: int = 0
     about: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -124,9 +123,8 @@ class Learning:
                 self._fit()
         except MienError as error:
             self.step, self.note = "off", f"there are no new guesses: {error}"
-        except (
-            Exception
-        ) as error:  # the page works on without guesses, and the next answers may bring them back
+        # The page works on without guesses, and the next answers may bring them back.
+        except Exception as error:
             if self.step != "off":
                 logging.getLogger("mien").exception("learning beside the labels failed")
             self.step, self.note = "off", f"there are no new guesses: {type(error).__name__}"

@@ -348,10 +348,8 @@ def parse_metadata(text: str, source: Path) -> Mapping[str, Any]:
     """Return the JSON object in `text`; ModelError naming `source` for anything else."""
     try:
         stored = json.loads(text)
-    except (
-        ValueError,
-        RecursionError,
-    ) as error:  # not JSON, a number of thousands of digits, thousands of levels
+    # ValueError: not JSON, or a number of thousands of digits; RecursionError: thousands of levels.
+    except (ValueError, RecursionError) as error:
         reason = str(error).split(";")[0]
         raise ModelError(
             f"{source}: the metadata are not JSON ({reason}); copy or export it again"

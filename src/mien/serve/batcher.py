@@ -139,9 +139,7 @@ class Batcher:
             try:
                 limit_s = min(picture.limit_s, self._config.decode_s)
                 image, seconds = decoder.decode(picture.data, picture.name, limit_s)
-            except (
-                BaseException
-            ) as error:  # a bug: the client must not wait for ever, and the thread lives on
+            except BaseException as error:  # a bug: the client must not wait for ever, the thread lives on
                 image, seconds = ImageError(f"{picture.name} was not decoded"), 0.0
                 entry.future.set_exception(error)
             with self._to_decode:

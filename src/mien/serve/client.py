@@ -187,11 +187,8 @@ class Client:
                 else:
                     answer = connection.getresponse()
                 return answer.status, dict(answer.headers.items()), answer.read()
-        except (
-            OSError,
-            http.client.HTTPException,
-            UnicodeError,
-        ) as error:  # UnicodeError: a host without a name
+        # UnicodeError: a host without a name.
+        except (OSError, http.client.HTTPException, UnicodeError) as error:
             raise ServerError(
                 f"{self._address} cannot be asked: {error}; does mien serve run there?"
             ) from error
@@ -291,24 +288,20 @@ def _wait_s(headers: Mapping[str, str]) -> float:
 
 def _error(problem: Any, status: int = 0) -> MienError:
     """Return the error that a problem (RFC 9457) stands for; status: of the answer that brought it."""
-    known = isinstance(problem, dict)
-    line, status = (
-        (problem.get("detail", ""), problem.get("status", status))
-        if known
-        else ("no reason was given", status)
-    )
+    line = "no reason was given"
+    if isinstance(problem, dict):
+        line, status = problem.get("detail", ""), problem.get("status", status)
     return ImageError(line) if status == 422 else ServerError(line, status)
 
 
 def _faces(picture: Mapping[str, Any]) -> Faces:
-    return Faces(
-        map(_face, picture["faces"]), coarse=picture.get("coarse", False)
-    )  # servers before 0.4 do not say
+    coarse = picture.get("coarse", False)  # servers before 0.4 do not say
+    return Faces(map(_face, picture["faces"]), coarse=coarse)
 
 
 def _face(found: Mapping[str, Any]) -> Face:
-    shares = found["probabilities"]  # rounded, so that they no longer sum to one
-    shares = {label: share / sum(shares.values()) for label, share in shares.items()}
+    total = sum(found["probabilities"].values())  # of rounded ones, which no longer sum to one
+    shares = {label: share / total for label, share in found["probabilities"].items()}
     landmarks = None if found["landmarks"] is None else Landmarks.of(found["landmarks"])
     exact = {
         "probabilities": shares,

@@ -90,16 +90,9 @@ class ServeConfig:
         if not 0 <= self.port <= 65535:
             raise ConfigError(f"port must be from 0 to 65535, got {self.port}")
         for name in (
-            *(
-                "workers",
-                "max_megabytes",
-                "max_megapixels",
-                "max_pictures",
-                "max_requests",
-                "waiting_megabytes",
-            ),
-            *("queue", "batch", "max_videos", "max_video_megabytes", "max_jobs_megabytes", "max_live"),
-        ):
+            "workers", "max_megabytes", "max_megapixels", "max_pictures", "max_requests", "waiting_megabytes", "queue",
+            "batch", "max_videos", "max_video_megabytes", "max_jobs_megabytes", "max_live",
+        ):  # fmt: skip
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be 1 or more, got {getattr(self, name)}")
         for name in ("timeout_s", "decode_s", "max_video_minutes", "keep_minutes", "lease_s"):
@@ -130,7 +123,6 @@ class ServeConfig:
                 raise ConfigError(
                     f"an allowed origin is scheme, name and perhaps port, as https://example.org; got {origin!r}"
                 )
-
         for address in self.trust_proxy:
             try:
                 ipaddress.ip_network(address)

@@ -58,9 +58,8 @@ class Decoder:
         """
         what = "brings the decoder down"
         with self._busy:
-            for _ in range(
-                2
-            ):  # the process may have died while it was idle: the second time the picture is to blame
+            # The process may have died while it was idle: the second time the picture is to blame.
+            for _ in range(2):
                 if self._process is None:
                     self._start()
                 if self._process is None:

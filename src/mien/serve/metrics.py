@@ -36,9 +36,8 @@ _PICTURES = (1, 2, 4, 8, 16, 32, 64, 128)
 _KNOWN = re.compile(r"/(?:v1/(?:analyze|videos|models|live)|healthz|readyz|metrics|docs|openapi\.json)?")
 _VIDEO = re.compile(r"/v1/videos/[^/]+(/result)?")
 _METHODS = ("GET", "HEAD", "POST", "DELETE", "OPTIONS")
-SEVERAL = (
-    "PROMETHEUS_MULTIPROC_DIR"  # what prometheus_client looks for where several processes count together
-)
+# What prometheus_client looks for where several processes count together.
+SEVERAL = "PROMETHEUS_MULTIPROC_DIR"
 
 REQUEST_HEADER = "X-Request-Id"
 request_id: ContextVar[str] = ContextVar("request_id", default="")

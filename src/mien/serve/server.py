@@ -304,9 +304,8 @@ class _Protocol(H11Protocol):
         ]
         if idle:
             min(idle, key=lambda one: one._idle_since).transport.close()
-        elif (
-            len(self.connections) > self._max_connections + _SPARE
-        ):  # more than can be told that there is no room
+        # More than can be told that there is no room.
+        elif len(self.connections) > self._max_connections + _SPARE:
             self.transport.abort()
 
     @property

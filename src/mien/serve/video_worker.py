@@ -24,7 +24,7 @@ from mien.serve.jobs import ROWS, TABLE, VIDEO, JobLost, Jobs, State
 from mien.serve.metrics import Metrics
 from mien.serve.problems import BUG, problem, problem_of
 from mien.video.analyze import VideoFrame, analyze_frames
-from mien.video.reader import ONLY_CONTAINERS, Video, open_video
+from mien.video.reader import ONLY_CONTAINERS, OPTIONS_VARIABLE, Video, open_video
 from mien.video.sinks import CsvSink
 
 T = TypeVar("T")
@@ -45,7 +45,7 @@ class VideoWorker:
     def __init__(
         self, jobs: Jobs, analyzer: Analyzer, config: ServeConfig, metrics: Metrics, folder: Path
     ) -> None:
-        os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = ONLY_CONTAINERS
+        os.environ[OPTIONS_VARIABLE] = ONLY_CONTAINERS
         self._jobs, self._analyzer, self._config, self._metrics = jobs, analyzer, config, metrics
         self._folder = folder
         self._news, self._stopping = threading.Event(), threading.Event()

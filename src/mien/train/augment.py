@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 
 from mien.train.config import TrainConfig
 
-_SHARE = (
-    0.3  # of the pictures that each of gamma, side light, low contrast, sharpening and compression changes
-)
+# Of the pictures that each of gamma, side light, low contrast, sharpening and compression changes.
+_SHARE = 0.3
 _WIDE_SHARE = 1 / 7  # of the pictures that are turned by up to `wide_rotation`
 _BORDERED_PX = 96  # side from which pictures get their border before they are warped
 _BORDERS = {"reflect": cv2.BORDER_REFLECT_101, "nearest": cv2.BORDER_REPLICATE, "zero": cv2.BORDER_CONSTANT}

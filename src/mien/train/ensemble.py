@@ -40,7 +40,7 @@ _LEAST = 1e-8  # added to probabilities before their logarithm
 
 @dataclass(frozen=True, eq=False)
 class _Member:
-    """A network, and what its answers mean. scores: of its own, as its metadata has them."""
+    """A network, and what its answers mean. name: as the user called it."""
 
     name: str
     network: keras.Model
@@ -187,10 +187,10 @@ def _common(hows: Sequence[Preprocess]) -> Preprocess:
             f"the members cut faces out with different margins ({', '.join(f'{one:g}' for one in sorted(margins))}); "
             "train them with one --margin"
         )
+    if all(how == hows[0] for how in hows):
+        return hows[0]
     side = max(how.resize or how.size for how in hows)
     colour = "grey" if all(how.colour == "grey" for how in hows) else "rgb"
-    if len(hows) and all(how == hows[0] for how in hows):
-        return hows[0]
     return Preprocess(size=side, colour=colour, margin=hows[0].margin)
 
 
@@ -211,10 +211,10 @@ def _prepared(faces: Any, common: Preprocess, own: Preprocess, number: int) -> A
 def _coloured(faces: Any, common: str, own: str, number: int) -> Any:
     if common == own:
         return faces
-    if own == "grey":
+    if (
+        own == "grey"
+    ):  # the other way round there is nothing to do: a grey input is that of grey members alone
         kernel: NDArray[np.float32] = np.array([[0.299], [0.587], [0.114]], np.float32)
-    elif common == "grey":
-        kernel = np.ones((1, 3), np.float32)
     else:
         kernel = np.eye(3, dtype=np.float32)[::-1]
     fixed = layers.Conv2D(

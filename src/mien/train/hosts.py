@@ -36,9 +36,8 @@ from mien.train.config import TrainConfig
 
 AUTO = "auto"  # for --coordinator: JAX asks Slurm, Open MPI, Kubernetes or the TPU's environment
 _HEARTBEAT_S = 60  # after which a host that says nothing counts as dead
-_PATIENCE_S = (
-    600.0  # at one step, after which a training counts as stuck: compiling a large network takes minutes
-)
+# At one step, after which a training counts as stuck: compiling a large network takes minutes.
+_PATIENCE_S = 600.0
 _LOOK_S = 5.0  # between two looks at that
 
 

@@ -32,9 +32,7 @@ from mien.video.analyze import VideoFrame
 
 THUMBNAIL_PX = 112
 _MARGIN = 1.25  # of the box: hair and chin help people to know a face again
-_THUMBNAILS = (
-    48  # of one face; when there are more, every second one goes and the next ones come half as often
-)
+_THUMBNAILS = 48  # of one face: of more every second one goes, and the next ones come half as often
 _FIRST_STEP_S = 0.25
 
 

@@ -34,9 +34,7 @@ _COAST_S = 0.3  # seconds in which the speed of an unseen face falls to 1/e: hea
 # In six clips from one studio, at most 0.7 % of the places change by so many levels of 255 from frame to frame, and at
 # least 33 % from the end of one clip to the beginning of another. What comes into a shot changes less of it.
 _LEVELS, _SHARE = 12, 0.2
-_TIMES = (
-    3.0  # mean change between two shots, over what it is within them: a fast pan changes much all the time
-)
+_TIMES = 3.0  # mean change between two shots, over that within them: a fast pan changes much all the time
 _SIZE_PX = (64, 36)
 
 

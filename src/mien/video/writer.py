@@ -342,7 +342,7 @@ class BackgroundWriter(Generic[T]):
 
 
 class AnnotatedVideo:
-    """Draws and encodes frames. path: its suffix is `encoding.suffix()`. fps: of the video that is read.
+    """Draws and encodes frames. path: its suffix is `suffix()`. fps: of the video that is read.
 
     Use it as a context: leaving it by an exception gives the file up. OutputError where it cannot be written.
     """

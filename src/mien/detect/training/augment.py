@@ -113,7 +113,7 @@ def _cut(boxes: NDArray[np.float32], width: int, height: int) -> NDArray[np.floa
 
 
 def shifted(faces: Faces, x: float, y: float) -> Faces:
-    """Return faces transform_faces by (x, y) pixels."""
+    """Return faces moved by (x, y) pixels."""
     by = np.array([x, y], np.float32)
     still = np.zeros(2, np.float32)
     both = np.concatenate([by, still])

@@ -39,7 +39,7 @@ def export_detector(network: keras.Model, folder: Path, metadata: DetectorMetada
     """Write a detector's folder, whole or not at all; returns the metadata as written.
 
     Kernels are stored in half precision and turned back when the file is loaded: half the bytes, the same speed; in
-    float32 where the rounding would transform the answers. Raises ModelError when ONNX Runtime and Keras disagree.
+    float32 where the rounding would change the answers. Raises ModelError when ONNX Runtime and Keras disagree.
     """
     model = to_raw_onnx(network)
     exact = model.SerializeToString()

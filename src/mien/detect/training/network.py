@@ -32,9 +32,8 @@ from mien.train.checkpoint import Progress
 from mien.train.loader import Batch
 from mien.train.loop import TrainingLoop
 
-_PRIOR = (
-    0.01  # score of every cell before training, so that the many empty ones do not drown the rest (RetinaNet)
-)
+# Score of every cell before training, so that the many empty ones do not drown the rest (RetinaNet).
+_PRIOR = 0.01
 _USUAL_SIDE = 3.0  # side of a usual face in strides, where the head of every level starts
 _SHARPNESS = 2.0  # beta of quality focal loss, as in its paper
 _SMALLEST, _LARGEST = -4.0, 5.0  # of logarithms of sides, as when decoding
@@ -62,7 +61,7 @@ def build(widths: Widths | None = None) -> keras.Model:
     """Return the network with fresh weights.
 
     Input `faces`: (batch, height, width, 3) RGB levels in [0, 255]; sides any multiple of 32. Outputs `stride8`,
-    `stride16`, `stride32`: (batch, rows, columns, VALUES) raw values, see `mien.detect.base`.
+    `stride16`, `stride32`: (batch, rows, columns, VALUES) raw values, see `mien.detect.mien`.
     """
     widths = widths or Widths()
     picture = keras.Input((None, None, 3), name="faces")
@@ -146,7 +145,7 @@ def _normed(x: Any, name: str) -> Any:
 def detector_loss(box_weight: float, landmark_weight: float) -> Callable[[Any, Any], Any]:
     """Return loss(target, answer) -> one number a batch, for `keras.Model.compile`.
 
-    target: (batch, cells, COLUMNS) of `targets.targets`. answer: (batch, cells, VALUES) raw values.
+    target: (batch, cells, COLUMNS) of `sampler.targets`. answer: (batch, cells, VALUES) raw values.
     """
 
     def loss(target: Any, answer: Any) -> Any:

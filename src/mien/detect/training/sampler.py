@@ -56,7 +56,7 @@ RANGES = ((0.0, 40.0), (28.0, 96.0), (68.0, float("inf")))
 _NEARLY = 1.3  # up to this factor outside its range a face is neither positive nor background on a level
 _REACH_STRIDES, _REACH_SIDES = 1.5, 0.3  # how far positive cells lie from the centre: the smaller of both
 # Columns of a target: the score's target (of a positive cell: the teacher's score), the score's weight, the weight of
-# box and landmarks (0: no face), and what `mien.encode` gives.
+# box and landmarks (0: no face), and what `mien.detect.mien.encode` gives.
 QUALITY, WEIGHT, SHARE, BOX, POINTS, COLUMNS = 0, 1, 2, slice(3, 7), slice(7, 17), 17
 
 

@@ -450,8 +450,4 @@ def number(value: Any) -> str:
 def table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a Markdown table."""
     lines = [heading, ["---"] * len(heading), *rows]
-    return "\n".join("| " + " | ".join(_cell(part) for part in line) + " |" for line in lines)
-
-
-def _cell(text: str) -> str:
-    return markdown_text(text)
+    return "\n".join("| " + " | ".join(map(markdown_text, line)) + " |" for line in lines)

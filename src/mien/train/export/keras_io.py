@@ -177,9 +177,8 @@ def float32_clone(model: Any) -> Any:
 
     def plain(layer: Any) -> Any:
         config = layer.get_config()
-        if isinstance(
-            layer, keras.layers.Layer
-        ):  # an operation, such as a logarithm, has no dtype of its own
+        # An operation, such as a logarithm, has no dtype of its own.
+        if isinstance(layer, keras.layers.Layer):
             config["dtype"] = "float32"
         return type(layer).from_config(config)
 

@@ -36,9 +36,7 @@ class NetworkSpec:
     preprocess: Preprocess
     several_heads: bool = False  # whether it can carry a second head (the reference models cannot)
     pretrained: bool = False  # whether it stands on a trained base, unless the request's weights are 'none'
-    mixed_pays: bool = (
-        True  # whether bfloat16 pays on processors that have it: not with depthwise convolutions
-    )
+    mixed_pays: bool = True  # whether bfloat16 pays where processors have it: not with depthwise layers
     source: str = ""  # paper or project, one line
 
 
