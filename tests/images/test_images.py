@@ -181,7 +181,7 @@ BAD = {
     "no pixels": (png_of(0, 10), "it claims 0x10 pixels"),
     "heic": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "is a HEIC picture"),
     "big tiff": (b"II+\0\x08\0\0\0" + bytes(20), "is a BigTIFF picture, for which"),
-    "avif": (b"\0\0\0\x18ftypavif\0\0\0\0mif1avif", "is a AVIF file that cannot be decoded"),
+    "avif": (b"\0\0\0\x18ftypavif\0\0\0\0mif1avif", "is an AVIF file that cannot be decoded"),
     "mp4": (
         b"\0\0\0\x20ftypisom\0\0\2\0isomiso2avc1mp41",
         "is a video, not a picture; it is for mien video",

@@ -26,7 +26,7 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from mien.errors import ImageError
-from mien.images.headers import Header, check_size, open_with_pillow, read_header
+from mien.images.headers import Header, check_size, open_with_pillow, read_header, undecodable
 
 _EXIF_ORIENTATION = 274
 _TRANSPARENT = ("RGBA", "LA", "PA", "La", "RGBa")
@@ -173,10 +173,7 @@ def _by_pillow(data: bytes, header: Header, name: str) -> NDArray[np.uint8]:
     except (ImageError, MemoryError):
         raise
     except Exception as error:  # Pillow's decoders raise nearly anything for damaged files
-        raise ImageError(
-            f"{name} is a {header.kind} file that cannot be decoded: it is cut short, damaged or of a rare kind "
-            f"({_on_one_line(error)}); get the file again or save it as PNG"
-        ) from error
+        raise ImageError(undecodable(name, header.kind, _on_one_line(error))) from error
     return np.ascontiguousarray(upright(pixels, own))
 
 

@@ -192,14 +192,17 @@ def open_with_pillow(data: bytes, kind: str, name: str) -> Image.Image:
     except (ImageError, MemoryError):
         raise
     except Exception as error:  # Pillow's readers raise nearly anything for damaged headers
-        raise ImageError(_undecodable(name, kind)) from error
+        raise ImageError(undecodable(name, kind)) from error
     return image
 
 
-def _undecodable(name: str, kind: str) -> str:
+def undecodable(name: str, kind: str, reason: str = "") -> str:
+    """Say that a file of this kind cannot be decoded, and what to do. reason: what its decoder says, if it says it."""
+    article = "an" if kind.startswith("A") else "a"
+    why = f" ({reason})" if reason else ""
     return (
-        f"{name} is a {kind} file that cannot be decoded: it is cut short, damaged or of a rare kind; get the file "
-        "again or save it as PNG"
+        f"{name} is {article} {kind} file that cannot be decoded: it is cut short, damaged or of a rare kind{why}; "
+        "get the file again or save it as PNG"
     )
 
 
