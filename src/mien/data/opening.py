@@ -217,7 +217,8 @@ def _read_folder(path: Path, config: DataConfig, progress: Progress | None) -> R
         above = os.path.commonpath([picture.parent for picture in pictures])
         raise DataError(
             f"{path} has no folders of classes; if {shown_below(elsewhere[0], path)} says the labels, give that table "
-            f"and the folder from which its paths start: {elsewhere[0]} --root {above}"
+            f"and the folder from which its paths start: "
+            f"{shlex.quote(str(elsewhere[0]))} --root {shlex.quote(above)}"
         )
     raise DataError(f"{path} holds no labelled pictures (there is: {looks_like(tree)}); DATA can be {FORMS}")
 
@@ -326,8 +327,8 @@ def _refuse_labels_elsewhere(path: Path, tree: Tree, file: LabelledFile) -> None
         if (is_table(table) and has_labels(table)) or _is_text_table(table):
             raise DataError(
                 f"{path} has one folder of pictures ({file.label}), which is no class by itself; if "
-                f"{shown_below(table, path)} says their labels, give that table and their folder: {table} --root "
-                f"{file.path.parent}"
+                f"{shown_below(table, path)} says their labels, give that table and their folder: "
+                f"{shlex.quote(str(table))} --root {shlex.quote(str(file.path.parent))}"
             )
     if unread := [shown_below(other, path) for other in unread_labels(others)]:
         more = f" and {len(unread) - 1} more" if len(unread) > 1 else ""

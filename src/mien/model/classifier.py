@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -113,7 +114,8 @@ class Classifier:
         if about is None:
             raise ModelError(
                 f"{self._opened[0]} gives no features: it was written by an earlier version, or its network has no "
-                f"dense layer; write it again: mien export {self._opened[0]} --to NEW"
+                f"dense layer; write it again: "
+                f"mien export {shlex.quote(str(self._opened[0]))} --to NEW"
             )
         self._check(inputs)
         parts = [self._run(chunk, (*self._heads, about.tensor)) for chunk in _chunks(inputs)]

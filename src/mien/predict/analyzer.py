@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import shlex
 import warnings
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
@@ -320,7 +321,8 @@ def model_folder(model: str | Path | None) -> Path:
     path = model_path(str(DEFAULT_MODEL if model is None else model))
     if path.suffix in KERAS_SUFFIXES:
         raise ModelError(
-            f"{path} is a Keras file; make a model folder of it first: mien export {path} --to DIR"
+            f"{path} is a Keras file; make a model folder of it first: "
+            f"mien export {shlex.quote(str(path))} --to DIR"
         )
     inside = path / MODEL_FOLDER
     if (inside / METADATA_FILE).is_file():
@@ -328,7 +330,8 @@ def model_folder(model: str | Path | None) -> Path:
     if (path / SETTINGS_FILE).is_file():
         raise ModelError(
             f"the run {path} has no model folder yet, because its training has not finished; let it finish (give "
-            f"the same mien train command again), or take its best epoch: mien export {path} --to DIR"
+            f"the same mien train command again), or take its best epoch: "
+            f"mien export {shlex.quote(str(path))} --to DIR"
         )
     return path
 
