@@ -82,7 +82,6 @@ def _out(options: argparse.Namespace) -> Path | None:
 
 def _explain_picture(options: argparse.Namespace, config: ExplainConfig, out: Path | None) -> int:
     from mien.cli.inputs import find_sources, refuse_over
-    from mien.detect.registry import WholePicture
     from mien.explain.explain import explain_face, inverse_transform, open_explainer
     from mien.explain.render import caption, draw_explanation, in_words
     from mien.images import decode
@@ -115,7 +114,7 @@ def _explain_picture(options: argparse.Namespace, config: ExplainConfig, out: Pa
     faces = found[: config.limit or _FACES]
     maps = [explain_face(analyzer, explainer, image, face, config.target) for face in faces]
     if out:
-        shown = None if isinstance(analyzer.detector, WholePicture) else image
+        shown = None if faces[0].whole else image
         write_picture(
             out, draw_explanation(shown, maps, [inverse_transform(analyzer, image, face) for face in faces])
         )

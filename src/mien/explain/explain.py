@@ -132,7 +132,7 @@ def inverse_transform(analyzer: Analyzer, image: NDArray[np.uint8], face: Detect
     It undoes `Analyzer.cut` and `to_model_input`: the cut and its turn, the scaling, the centre that is taken out.
     """
     how = analyzer.metadata.preprocess
-    if isinstance(analyzer.detector, WholePicture):
+    if face.whole:
         cut, (height, width) = np.eye(2, 3), image.shape[:2]
     else:
         cut = place_of_aligned(face, how.margin)
@@ -205,7 +205,7 @@ def _head(metadata: Metadata, config: ExplainConfig, classes: tuple[str, ...]) -
     for head in candidates:
         try:
             find_label(head, config.target)
-        except ValueError:
+        except ConfigError:
             continue
         return head
     find_label(candidates[0], config.target)

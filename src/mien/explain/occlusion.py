@@ -19,7 +19,7 @@ Answers = Callable[[NDArray[np.uint8 | np.float32]], NDArray[np.float32]]
 Mask = NDArray[np.bool_]
 _BATCH = 64  # occluded faces held at once
 # Five cells rather than the paper's seven need fewer masks for a steady map; those of two seeds have a correlation of
-# .88. How these maps do beside sliding windows (Zeiler & Fergus 2014, arXiv:1311.2901): docs/explain.md.
+# .88. How these maps do beside sliding windows (Zeiler & Fergus 2014, arXiv:1311.2901): docs/how-to/explain.md.
 MASKS, CELLS = 500, 5
 _MASK_BATCH = 50  # masks held at once
 TOP_SHARE = 0.2
