@@ -295,6 +295,8 @@ def _sheet(dataset: Dataset, asked: str | None, *, seed: int) -> str:
 
 def as_text(summary: Summary) -> str:
     """Return the summary in lines of aligned text; what needs attention begins with 'warning:'."""
+    from mien.data.split import COPIES_NOTE
+
     parts = [
         f"{summary.name}: {sum(sum(row.values()) for row in summary.counts.values())} pictures, "
         f"{len(summary.classes)} classes",
@@ -303,7 +305,7 @@ def as_text(summary: Summary) -> str:
         "",
         *_metadata(summary),
         # Copies across splits have warnings of their own below, with more in them.
-        *(f"note: {note}" for note in summary.notes if not (summary.leaks and note.startswith("leak: of "))),
+        *(f"note: {note}" for note in summary.notes if not (summary.leaks and note.startswith(COPIES_NOTE))),
         *_warnings(summary),
     ]
     return "\n".join(parts)

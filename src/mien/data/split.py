@@ -29,6 +29,7 @@ from mien.data.near_copies import (
 )
 from mien.errors import DataError
 
+COPIES_NOTE = "leak: of"  # begins the notes about copies across splits; `mien data` has warnings instead
 _SEARCH_S = 600  # of processor time, about, for near copies of all kinds; some 45,000 pictures
 _HEAVY = 2  # a group of more than this many times the share of all pictures is for training
 
@@ -163,7 +164,7 @@ def leaks(splits: Mapping[str, Split]) -> list[str]:
                 near[ours] = known & ~copied[ours]
         if copied.any() or near.any():
             lines.append(
-                f"leak: of {int(ours.sum())} {names[later]} pictures {int(copied.sum())} are pixel copies of "
+                f"{COPIES_NOTE} {int(ours.sum())} {names[later]} pictures {int(copied.sum())} are pixel copies of "
                 f"{names[earlier]} pictures and {int(near.sum())} near copies; scores on them say little"
             )
         shared = {group for group in parts[earlier].groups or () if group} & set(parts[later].groups or ())
