@@ -22,7 +22,6 @@ from mien.evaluate.models import Scorer
 from mien.settings import from_mapping, to_options
 from mien.train.run_folder import OUT_OF_FOLD
 
-_NO_FACE = "no face found, left out"
 _NAMED = 5  # names in a note, before "and more"
 _CLASSES = ("labels", "merge", "classes")  # settings that hold for other data as well
 
@@ -38,7 +37,10 @@ def choose_split(
     where nothing is left to score.
     """
     dataset, name, read = _chosen(data, scorers, config)
-    return _cut_for(scorers[0], dataset, name, config), name, read
+    cut, without = _cut_for(scorers[0], dataset, name, config)
+    if without:
+        cut = replace(cut, notes=(*cut.notes, f"no face found, left out: {first_names(without)}"))
+    return cut, name, read
 
 
 def choose_for_each(
@@ -53,7 +55,7 @@ def choose_for_each(
     numbered = {
         key: replace(split, names=list(map(str, range(len(split))))) for key, split in whole.splits.items()
     }
-    cut = [_cut_for(scorer, replace(whole, splits=numbered), name, config) for scorer in scorers]
+    cut = [_cut_for(scorer, replace(whole, splits=numbered), name, config)[0] for scorer in scorers]
     kept = {key: set.intersection(*(set(one.splits[key].names) for one in cut)) for key in numbered}
     if not kept[name]:
         raise DataError(f"no picture of {data} shows a face that the face detectors of all models find")
@@ -67,8 +69,7 @@ def choose_for_each(
             left = split.take(np.flatnonzero([row in kept[key] for row in split.names]))
             splits[key] = replace(left, names=[whole.splits[key].names[int(row)] for row in left.names])
         note = (f"no face found, left out for all models: {first_names(lost)}",) if lost else ()
-        notes = tuple(line for line in one.notes if not line.startswith(_NO_FACE))
-        found.append(replace(one, splits=splits, notes=(*notes, *note)))
+        found.append(replace(one, splits=splits, notes=(*one.notes, *note)))
     return found, name, read
 
 
@@ -80,8 +81,13 @@ def _chosen(
     return dataset, name, read
 
 
-def _cut_for(scorer: Scorer, dataset: Dataset, name: str, given: EvaluateConfig) -> Dataset:
-    """Cut faces as one model takes them. given: what the user asked for, before anything was taken from a training."""
+def _cut_for(
+    scorer: Scorer, dataset: Dataset, name: str, given: EvaluateConfig
+) -> tuple[Dataset, Sequence[str]]:
+    """Cut faces as one model takes them; also names the pictures without a face, which are left out.
+
+    given: what the user asked for, before anything was taken from a training.
+    """
     config = _cut_as_trained(given, scorer)
     if config.faces == "crop" and given.faces is None and not _all_stored(dataset):
         note = "faces are cut out as in the training of this model; where the pictures are faces already: --faces whole"
@@ -324,21 +330,24 @@ def _all_stored(dataset: Dataset) -> bool:
     return all(stored_faces(split.pictures).all() for split in dataset.splits.values())
 
 
-def _cut(dataset: Dataset, name: str, scorer: Scorer, config: EvaluateConfig) -> Dataset:
-    """Cut the faces out of what is scored, and of validation; of training pictures only the content is asked."""
+def _cut(
+    dataset: Dataset, name: str, scorer: Scorer, config: EvaluateConfig
+) -> tuple[Dataset, Sequence[str]]:
+    """Cut the faces out of what is scored, and of validation; of training pictures only the content is asked.
+
+    Also returns the names of the pictures in which no face is found.
+    """
     margin = scorer.metadata.preprocess.margin
     dataset = with_margin(dataset, margin)
     if config.faces == "whole" or _all_stored(dataset):
-        return dataset
+        return dataset, ()
     from mien.detect.registry import open_detector
 
     file = Path(config.detector_file) if config.detector_file else None
     found = open_detector(config.detector or "mien", file)
     asked = {key: part for key, part in dataset.splits.items() if key in (name, "validation")}
     cropped, without = crop_faces(replace(dataset, splits=asked), found, margin)
-    note = f"{_NO_FACE}: {first_names(without)}" if without else ""
-    notes = cropped.notes + ((note,) if note else ())
-    return replace(cropped, splits={**dataset.splits, **cropped.splits}, notes=notes)
+    return replace(cropped, splits={**dataset.splits, **cropped.splits}), without
 
 
 def first_names(names: Sequence[str]) -> str:
