@@ -518,6 +518,27 @@ def test_actors_that_start_at_once_leave_one_model(here: Path, monkeypatch: pyte
         opened = list(pool.map(lambda _: Worker().open(given), range(4)))
     assert len(opened) == 4
     assert [one.name for one in (here / "cache" / "batch").iterdir()] == [given.digest]
+    kept = here / "cache" / "batch" / given.digest / "model" / "model.onnx"
+    whole = kept.read_bytes()
+    kept.write_bytes(whole[:1000])  # as after a loss of power
+    Worker().open(given)
+    assert kept.read_bytes() == whole
+    assert [one.name for one in (here / "cache" / "batch").iterdir()] == [given.digest]
+
+
+def test_the_folder_of_the_command_is_no_folder_of_modules_and_may_have_any_name(
+    cluster: str, here: Path
+) -> None:
+    place = here / os.fsdecode(b"caf\xe9")
+    fill(place / "photos", 2)
+    (place / "cv2.py").write_text("raise SystemExit('run by an actor')")
+    photos = os.fsdecode(b"../caf\xe9/photos")
+    words = ["batch", photos, "--to", "../out", "--actors", "1", "--address", cluster]
+    command = [sys.executable, "-P", "-m", "mien", *words]
+    done = subprocess.run(command, cwd=place, capture_output=True, text=True, errors="replace", check=False)
+    assert done.returncode == 0, done.stderr
+    assert [row["path"] for row in rows_of(here / "out")] == [f"../caf\ufffd/photos/{n}.jpg" for n in (0, 1)]
+    assert {row["source"] for row in rows_of(here / "out")} == {"../caf\ufffd/photos"}
 
 
 def test_other_file_systems(here: Path) -> None:

@@ -23,7 +23,7 @@ class Job:
     """What is the same for every shard of a run.
 
     run: its mark. files: those of model and detector, by the place that they get on the other machine. options: of
-    `mien.load`. sources: as the user named them. threads: of one actor. read_ahead: bytes of picture files in memory.
+    `mien.load`. sources: as results call them. threads: of one actor. read_ahead: bytes of picture files in memory.
     """
 
     run: str

@@ -331,6 +331,11 @@ def connected(config: BatchConfig, bar: ProgressBar) -> Iterator[Any]:
         return
     check_cluster(config)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    # Ray would tell the cluster the whole command, and have its processes look for modules in the folder of the command
+    # first: it fails on names that are no UTF-8, and a cv2.py among the photographs would be run. No option either.
+    ray._private.utils.get_entrypoint_name = lambda: "mien batch"
+    quiet["job_config"] = ray.job_config.JobConfig()
+    quiet["job_config"]._client_job = True
     if address == _LOCAL:
         quiet |= {"num_cpus": workers(), "include_dashboard": False, "object_store_memory": _STORE_BYTES}
         quiet |= {"_plasma_directory": store_folder()}

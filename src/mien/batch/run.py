@@ -39,6 +39,7 @@ from mien.batch.worker import Worker
 from mien.detect.mien import METADATA_FILE as DETECTOR_METADATA
 from mien.errors import ConfigError, DataError, OutputError, need
 from mien.files import spreadsheet_safe
+from mien.images.listing import picture_path
 from mien.model.folder import INT8_FILE, METADATA_FILE, MODEL_FILE
 from mien.predict.analyzer import difference, load, model_folder
 from mien.terminal import ProgressBar
@@ -252,7 +253,7 @@ class _Run:
             digest=self._digest,
             options=self._options,
             storage=self.storage,
-            sources=self.sources,
+            sources=list(map(picture_path, self.sources)),
             column=self.config.column,
             threads=self.config.cpus_per_actor,
             read_ahead=self.config.read_ahead_mb << 20,

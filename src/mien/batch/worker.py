@@ -6,11 +6,9 @@ What travels is names, the bytes of the model, and finished tables: never a deco
 from __future__ import annotations
 
 import os
-import shutil
 import tarfile
-import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -25,8 +23,8 @@ from mien.batch.plan import NO_PATH, PICTURE, ROWS, Item, picture_column
 from mien.batch.storage import WHAT, Storage
 from mien.batch.videos import answered_video
 from mien.data.readers.unpack import WholeMember
-from mien.errors import ImageError, ModelError, need
-from mien.files import cache_folder
+from mien.errors import ImageError, ModelError, OutputError, need
+from mien.files import cache_folder, whole_folder
 from mien.images.kinds import HEAD_BYTES, PICTURE_SUFFIXES, content_kind
 from mien.images.listing import picture_name, picture_path
 from mien.predict.analyzer import Analyzer, analyze_many, load
@@ -131,21 +129,28 @@ def _count(counts: Counts, found: Faces | ImageError, error: str | None) -> None
 def _opened(job: Job) -> Analyzer:
     """Open the model from files that came with the job, which are kept in this machine's folder for caches."""
     place = cache_folder() / "batch" / job.digest
-    if not place.is_dir():
-        place.parent.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(dir=place.parent))
-        for name, content in job.files.items():
-            (made / name).parent.mkdir(exist_ok=True)
-            (made / name).write_bytes(content)
+    if not _holds(place, job.files):
         try:
-            made.rename(place)
-        except OSError:  # another actor of this machine was first
-            shutil.rmtree(made, ignore_errors=True)
+            with whole_folder(place) as made:
+                for name, content in job.files.items():
+                    (made / name).parent.mkdir(exist_ok=True)
+                    (made / name).write_bytes(content)
+        except OutputError:
+            if not _holds(place, job.files):  # another actor of this machine was first
+                raise
     options = dict(job.options)
     for name in ("model", "detector_file"):
         if options.get(name):
             options[name] = place / options[name]
     return load(**options)
+
+
+def _holds(place: Path, files: Mapping[str, bytes]) -> bool:
+    """Say whether these very files lie there: a full disk or a loss of power may have cut one short."""
+    try:
+        return all((place / name).read_bytes() == content for name, content in files.items())
+    except OSError:
+        return False
 
 
 def _some(pictures: Iterator[_Picture], most_bytes: int) -> list[_Picture]:
