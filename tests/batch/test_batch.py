@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import multiprocessing
 import os
@@ -425,6 +426,18 @@ def test_pictures_in_a_tar_file(here: Path) -> None:
             rf"{name} cannot be read on: ({problem}) at byte {header:,}; what follows is lost",
             last["problem"],
         )
+    # A hole that a disk left looks like the mark of the end; so does what stands between two that were joined.
+    Path("hole.tar").write_bytes(whole[:header] + bytes(1024) + whole[header + 1024 :])
+    *rows, last = answered(here, "hole.tar")
+    assert (len({row["path"] for row in rows}), last["error"]) == (3, "unreadable")
+    Path("joined.tar").write_bytes(whole + whole)
+    assert told(answered(here, "joined.tar")) == expected("joined.tar#{:03}.jpg") * 2
+    packed = bytearray(
+        gzip.compress(whole, 0)
+    )  # stored, so that a wrong byte of a picture is seen by the sum alone
+    packed[header - 200] ^= 1
+    Path("sum.tar.gz").write_bytes(packed)
+    assert "CRC check failed" in answered(here, "sum.tar.gz")[-1]["problem"]
     import pyarrow as arrow
 
     Path("set.tar.zst").write_bytes(arrow.compress(whole, "zstd", asbytes=True))
@@ -440,6 +453,14 @@ def test_pictures_in_a_parquet_table(here: Path, form: str) -> None:
     ]
     parquet.write_table(arrow.table({"label": [0] * 12, "image": cells}), "set.parquet", row_group_size=7)
     assert told(answered(here, "set.parquet")) == expected("set.parquet#{}")
+    damaged = bytearray(Path("set.parquet").read_bytes())
+    start = parquet.read_metadata("set.parquet").row_group(1).column(1).data_page_offset
+    damaged[start : start + 40] = b"\xff" * 40
+    Path("damaged.parquet").write_bytes(damaged)
+    rows = answered(here, "damaged.parquet")
+    lost = [f"damaged.parquet#{row}" for row in range(7, 12)]
+    assert told([row for row in rows if not row["error"]]) == expected("damaged.parquet#{}")[: len(rows) - 5]
+    assert [row["path"] for row in rows if row["error"] == "unreadable"] == lost
     found = shards(here, "set.parquet", size=5)
     assert [(shard.items[0].first, shard.items[0].last) for shard in found] == [(0, 5), (5, 7), (7, 12)]
     assert shards(here, "set.parquet", column="image") == found

@@ -5,13 +5,13 @@ What travels is names, the bytes of the model, and finished tables: never a deco
 
 from __future__ import annotations
 
+import gzip
 import os
-import tarfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -22,7 +22,7 @@ from mien.batch.part import CRASH, DAMAGED, UNREADABLE, Answer, Counts, Job, Par
 from mien.batch.plan import NO_PATH, PICTURE, ROWS, Item, picture_column
 from mien.batch.storage import WHAT, Storage
 from mien.batch.videos import answered_video
-from mien.data.readers.unpack import WholeMember
+from mien.data.readers.unpack import WholeTar
 from mien.errors import ImageError, ModelError, OutputError, need
 from mien.files import cache_folder, whole_folder
 from mien.images.kinds import HEAD_BYTES, PICTURE_SUFFIXES, content_kind
@@ -32,6 +32,7 @@ from mien.predict.results import Faces, arrow_schema, arrow_table, table_columns
 
 _READERS = 8  # files read at a time, each waiting for a disk or the network
 _AT_ONCE = 64  # pictures in one go
+_GZIP = b"\x1f\x8b"  # how such a file begins (RFC 1952)
 
 
 @dataclass(frozen=True)
@@ -173,18 +174,24 @@ def _pictures(part: Part, job: Job, readers: ThreadPoolExecutor, others: Counts)
         for start in range(0, len(wanted), _READERS):
             yield from readers.map(read, wanted[start : start + _READERS])
         return
+    told = 0
     try:
         if item.kind == ROWS:
             end = item.last if last is None else item.first + last
-            yield from _rows(item._replace(first=item.first + first, last=end), job)
+            found = _rows(item._replace(first=item.first + first, last=end), job)
         else:
-            yield from islice(_members(item, job, others), first, last)
+            found = islice(_members(item, job, others), first, last)
+        for picture in found:
+            yield picture
+            told += 1
     except Exception as error:  # of tar files, packers, Parquet and every cloud's own
-        rows = f"#{item.first}-{item.last}" if item.kind == ROWS else ""
-        path = picture_path(item.file + rows)
         reason = " ".join(str(error).split())[:300] or type(error).__name__
-        problem = ImageError(f"{picture_name(path)} cannot be read on: {reason}")
-        yield _Picture(path, item.source, problem=problem)
+        problem = ImageError(f"{picture_name(item.file)} cannot be read on: {reason}")
+        if item.kind == ROWS:  # it is known which they are
+            for picture in islice(_unread(part, job), told, None):
+                yield replace(picture, problem=problem)
+        else:
+            yield _Picture(picture_path(item.file), item.source, problem=problem)
 
 
 def _unread(part: Part, job: Job) -> Iterator[_Picture]:
@@ -235,11 +242,12 @@ def _cell(path: str, source: int, cell: Any, field: str | None) -> _Picture:
 
 
 def _unpacked(stream: IO[bytes], name: str) -> Any:
-    """Return the stream of a tar file; unpacked, where it is packed in a way that this Python does not know."""
-    if not name.lower().endswith(".zst"):
-        return nullcontext(stream)
-    arrow = need("pyarrow", "ray", WHAT)
-    return arrow.CompressedInputStream(stream, "zstd")
+    """Return the stream of a tar file; unpacked, where Python's own way of it is none, or leaves out the checksum."""
+    if name.lower().endswith(".zst"):
+        return need("pyarrow", "ray", WHAT).CompressedInputStream(stream, "zstd")
+    packed = stream.read(len(_GZIP)) == _GZIP
+    stream.seek(0)
+    return gzip.GzipFile(fileobj=stream) if packed else nullcontext(stream)
 
 
 def _members(item: Item, job: Job, others: Counts) -> Iterator[_Picture]:
@@ -247,7 +255,7 @@ def _members(item: Item, job: Job, others: Counts) -> Iterator[_Picture]:
     with (
         job.storage.open(item.file) as stream,
         _unpacked(stream, item.file) as plain,
-        tarfile.open(fileobj=plain, mode="r|*", tarinfo=WholeMember) as tar,
+        WholeTar.open(fileobj=plain, mode="r|*") as tar,
     ):
         for member in tar:
             opened = tar.extractfile(member) if member.isfile() else None

@@ -42,7 +42,7 @@ _LONGEST_BYTES = 255  # of one file's or folder's name, on the disks of Linux, m
 _LEFT_OUT = ".left-out"  # the file that counts members without a place, where there were any
 
 
-class WholeMember(tarfile.TarInfo):
+class _WholeMember(tarfile.TarInfo):
     """What stands before a file in a tar file.
 
     Python takes one that is damaged or cut for the end of the tar file, and would lose what follows without a word.
@@ -50,13 +50,31 @@ class WholeMember(tarfile.TarInfo):
 
     @classmethod
     def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
+        assert isinstance(archive, WholeTar)
         try:
-            return super().fromtarfile(archive)
+            member = super().fromtarfile(archive)
         except tarfile.HeaderError as error:
-            if type(error).__name__ == "EOFHeaderError":  # the mark of the end
-                raise
-            what = "no mark of its end" if type(error).__name__ == "EmptyHeaderError" else str(error)
-            raise tarfile.ReadError(f"{what} at byte {archive.offset:,}; what follows is lost") from error
+            kind = type(error).__name__
+            if kind == "EOFHeaderError":
+                archive.marked = True
+            elif kind != "EmptyHeaderError" or not archive.marked:
+                what = "no mark of its end" if kind == "EmptyHeaderError" else str(error)
+                raise tarfile.ReadError(f"{what} at byte {archive.offset:,}; what follows is lost") from error
+            raise
+        archive.marked = False
+        return member
+
+
+class WholeTar(tarfile.TarFile):
+    """A tar file that is read to its last byte, as by `tar -i`; tarfile.ReadError where something is wrong with it.
+
+    What stands behind the mark of the end is read as well: another tar file, joined to this one by `cat`. A hole that a
+    disk left is such a mark, too, and what follows on it is no member, which is an error.
+    """
+
+    tarinfo = _WholeMember
+    ignore_zeros = True
+    marked = False  # whether the last that was read is a mark of the end
 
 
 def is_archive(path: Path) -> bool:
@@ -82,7 +100,7 @@ def _unpack(path: Path, folder: Path) -> None:
                 with zipfile.ZipFile(path) as stored:
                     left_out = _unpack_zip(stored, inside, path)
             else:
-                with tarfile.open(path, tarinfo=WholeMember) as tar:
+                with WholeTar.open(path) as tar:
                     left_out = _unpack_tar(tar, inside, path)
         except _DAMAGE as error:
             if isinstance(error, DataError):
