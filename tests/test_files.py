@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -164,7 +165,9 @@ def test_a_place_that_cannot_be_written_is_said_in_one_line(tmp_path: Path) -> N
     (tmp_path / "file").write_text("in the way")
     for make, reason in ((whole_file, ".*file is a file, not a folder"), (whole_folder, "Not a directory")):
         with (
-            pytest.raises(OutputError, match=f"cannot write .*inside: {reason}; free some space") as caught,
+            pytest.raises(
+                OutputError, match=f"cannot write .*inside: {reason}; name another place"
+            ) as caught,
             make(tmp_path / "file" / "inside"),
         ):
             pytest.fail("the block must not run")
@@ -176,6 +179,19 @@ def test_an_output_error_keeps_its_own_words(tmp_path: Path) -> None:
     assert cannot_write(tmp_path, own) is own
     with pytest.raises(OutputError, match=r"^the disk of the camera is full$"), whole_file(tmp_path / "a"):
         raise own
+
+
+@pytest.mark.parametrize(
+    ("number", "todo"),
+    [
+        (errno.ENOSPC, "free some space or name"),
+        (errno.EACCES, "allow writing there or name"),
+        (errno.EIO, "name"),
+    ],
+)
+def test_what_to_do_fits_what_is_wrong(tmp_path: Path, number: int, todo: str) -> None:
+    error = OSError(number, os.strerror(number))
+    assert f"{os.strerror(number)}; {todo} another place" in str(cannot_write(tmp_path, error))
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")

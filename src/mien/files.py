@@ -415,9 +415,13 @@ def cannot_write(path: Path, error: OSError) -> OutputError:
     """Word an OSError met while writing `path` for a stranger; an OutputError stays itself."""
     if isinstance(error, OutputError):
         return error
+    todo = ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        todo = "free some space or "
+    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        todo = "allow writing there or "
     return OutputError(
-        f"cannot write {path}: {error.strerror or error}; free some space or name another place, "
-        "nothing was lost"
+        f"cannot write {path}: {error.strerror or error}; {todo}name another place, nothing was lost"
     )
 
 

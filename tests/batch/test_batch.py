@@ -545,6 +545,9 @@ def test_actors_that_start_at_once_leave_one_model(here: Path, monkeypatch: pyte
     Worker().open(given)
     assert kept.read_bytes() == whole
     assert [one.name for one in (here / "cache" / "batch").iterdir()] == [given.digest]
+    monkeypatch.setenv("MIEN_CACHE", "/proc/none")
+    with pytest.raises(OutputError, match=r"^machine .*: cannot write /proc/none.*: MIEN_CACHE, set before"):
+        Worker().open(given)
 
 
 def test_the_folder_of_the_command_is_no_folder_of_modules_and_may_have_any_name(

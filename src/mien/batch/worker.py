@@ -136,9 +136,12 @@ def _opened(job: Job) -> Analyzer:
                 for name, content in job.files.items():
                     (made / name).parent.mkdir(exist_ok=True)
                     (made / name).write_bytes(content)
-        except OutputError:
+        except OutputError as error:
             if not _holds(place, job.files):  # another actor of this machine was first
-                raise
+                machine = os.uname().nodename
+                raise OutputError(
+                    f"machine {machine}: {error}; another place for caches: MIEN_CACHE, set before Ray starts there"
+                ) from error
     options = dict(job.options)
     for name in ("model", "detector_file"):
         if options.get(name):
