@@ -651,6 +651,19 @@ def test_a_folder_of_a_run_in_a_bucket(here: Path) -> None:
 
 
 @pytest.mark.usefixtures("cluster")
+def test_what_systems_and_people_leave_beside_the_shards_is_left_alone(here: Path) -> None:
+    fill(here / "photos", 2)
+    (here / "photos" / "2.jpg").write_bytes(b"no picture")
+    assert batch(["photos"], "out", quiet=True).counts["failed"] == 1
+    shards = here / "out" / "shards"
+    (shards / "Thumbs.db").write_bytes(b"of a system")
+    (shards / "0000000 (conflicted copy).parquet").write_bytes((shards / "0000000.parquet").read_bytes())
+    found = batch(["photos"], "out", quiet=True)
+    assert (found.answered, found.counts["pictures"], found.counts["failed"]) == (0, 3, 1)
+    assert len((here / "out" / "failures.csv").read_text().splitlines()) == 2
+
+
+@pytest.mark.usefixtures("cluster")
 def test_another_run_is_refused_in_one_line(here: Path) -> None:
     fill(here / "photos", 4)
     batch(["photos"], "out", quiet=True)
@@ -667,6 +680,19 @@ def test_another_run_is_refused_in_one_line(here: Path) -> None:
         ConfigError, match=r"^out was begun with model mien \w{12}, this is brightness \w{12}: a"
     ):
         batch(["photos"], "out", quiet=True, model="tiny")
+    for name, content in (
+        ("run.json", b"{}"),
+        ("run.json", b'{"asked": '),
+        ("plan.parquet", b"PAR1"),
+        ("plan.parquet", b""),
+    ):
+        kept = (here / "out" / name).read_bytes()
+        (here / "out" / name).write_bytes(content)
+        with pytest.raises(
+            ConfigError, match=r"^run.json and plan.parquet of out cannot be read \(.*name another"
+        ):
+            batch(["photos"], "out", quiet=True)
+        (here / "out" / name).write_bytes(kept)
     with (
         locked(here / "out", "being written"),
         pytest.raises(ConfigError, match="by another process"),

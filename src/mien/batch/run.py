@@ -19,6 +19,7 @@ import inspect
 import io
 import json
 import os
+import re
 import tempfile
 import time
 from collections import Counter
@@ -32,12 +33,12 @@ from mien._version import __version__
 from mien.batch.config import BatchConfig
 from mien.batch.part import METADATA_KEY, Counts, Job
 from mien.batch.plan import Listed, Shard, read_plan, table_mark, write_plan
-from mien.batch.pool import PictureWork, Pool, Work, check_cluster, connected, prepare_environment
+from mien.batch.pool import PictureWork, Pool, Work, check_cluster, connected, one_line, prepare_environment
 from mien.batch.storage import WHAT, Storage, Target, is_address
 from mien.batch.videos import VideoWork, pieces_folder
 from mien.batch.worker import Worker
 from mien.detect.mien import METADATA_FILE as DETECTOR_METADATA
-from mien.errors import ConfigError, DataError, OutputError, need
+from mien.errors import ConfigError, DataError, MienError, OutputError, need
 from mien.files import spreadsheet_safe
 from mien.images.listing import picture_path
 from mien.model.folder import INT8_FILE, METADATA_FILE, MODEL_FILE
@@ -46,6 +47,7 @@ from mien.terminal import ProgressBar
 
 RUN_FILE, PLAN_FILE, SUMMARY, FAILURES = "run.json", "plan.parquet", "summary.json", "failures.csv"
 SHARDS, VIDEOS = "shards", "videos"
+_SHARD_FILE = re.compile(r"\d{7,}\.parquet|\..*\.parquet")  # hidden: see `whole_file`
 _FORMAT = 3
 _READERS = 16  # files of the run read at a time: in a bucket each is a request
 
@@ -139,15 +141,22 @@ class _Run:
         if stored is None:
             self._list()
         else:
-            _same_run(self.folder, stored["asked"], self._asked)
-            self.listed = Listed(
-                **{**stored["listed"], "passed_over": Counter(stored["listed"]["passed_over"])}
-            )
-        self._plan = self._plan or self.folder.read(PLAN_FILE)
+            try:
+                _same_run(self.folder, stored["asked"], self._asked)
+                self.listed = Listed(
+                    **{**stored["listed"], "passed_over": Counter(stored["listed"]["passed_over"])}
+                )
+                self._plan = self.folder.read(PLAN_FILE)
+                # Of a plan that a loss of power cut short the run would be another one, or end in the middle.
+                need("pyarrow.parquet", "ray", WHAT).read_metadata(io.BytesIO(self._plan))
+            except (OSError, ValueError, KeyError, TypeError) as error:  # Arrow's errors are ValueErrors
+                if isinstance(error, MienError):
+                    raise
+                raise _unreadable(self.folder, error) from error
         self.mark = _sha256(self._plan, json.dumps(self._asked, sort_keys=True).encode())
         with ThreadPoolExecutor(_READERS) as readers:
             for below in (SHARDS, VIDEOS):
-                names = [f"{below}/{name}" for name in self.folder.names(below) if name.endswith(".parquet")]
+                names = self._files_of_shards(below)
                 for name, counts in zip(names, readers.map(self._whole, names), strict=True):
                     if counts is None:  # killed while it was written, or cut short by a loss of power
                         self.folder.remove(name)
@@ -196,8 +205,11 @@ class _Run:
         counts: Mapping[str, int] = said["counts"]
         return counts
 
+    def _files_of_shards(self, below: str) -> list[str]:
+        """Return the files that this run has written, and not what systems and people leave beside them."""
+        return [f"{below}/{name}" for name in self.folder.names(below) if _SHARD_FILE.fullmatch(name)]
+
     def _stored(self) -> dict[str, Any] | None:
-        path = self.folder.path(RUN_FILE)
         try:
             stored: dict[str, Any] = json.loads(self.folder.read(RUN_FILE))
             return stored
@@ -211,7 +223,7 @@ class _Run:
         except OutputError:
             raise
         except (OSError, ValueError) as error:
-            raise ConfigError(f"{path} cannot be read ({error}); name another folder with --to") from error
+            raise _unreadable(self.folder, error) from error
 
     def _list(self) -> None:
         # A list of millions takes hours, and a run that cannot begin leaves nothing.
@@ -299,8 +311,8 @@ class _Run:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(columns)
         for below in (SHARDS, VIDEOS) if self.counts["failed"] else ():
-            for name in self.folder.names(below):
-                with self.folder.open(f"{below}/{name}") as file:
+            for name in self._files_of_shards(below):
+                with self.folder.open(name) as file:
                     if not stated(file)["counts"].get("failed"):
                         continue
                     file.seek(0)
@@ -389,6 +401,13 @@ def _same_run(folder: Target, stored: Mapping[str, Any], asked: Mapping[str, Any
             )
     if differs := difference(stored["settings"], asked["settings"]):
         raise ConfigError(f"{folder} was begun {differs}; name another folder with --to")
+
+
+def _unreadable(folder: Target, error: Exception) -> ConfigError:
+    return ConfigError(
+        f"{RUN_FILE} and {PLAN_FILE} of {folder} cannot be read ({one_line(error)}), which say what its shards answer; "
+        "name another folder with --to"
+    )
 
 
 def _short(value: Any) -> str:
