@@ -328,6 +328,75 @@ def test_pictures_that_did_not_come_are_asked_for_again(
         until(page, "document.querySelector('#photo .whole img')?.complete")
 
 
+def test_a_photograph_asked_of_a_server_that_was_started_again_is_asked_for_again(
+    browser: Any, folder: Path, start_label: StartLabel
+) -> None:
+    """It refuses to say anything of faces until the next news; that was shown for good in place of the photograph."""
+    with (
+        start_label(folder, "--no-learn", "--classes", "calm") as server,
+        opened(browser, server, out_of_reach=True) as page,
+    ):
+        anew = {
+            "status": 409,
+            "json": {"detail": "the faces have changed since the page was loaded; load it anew"},
+        }
+        page.route("**/v1/photograph/1?*", lambda route: route.fulfill(**anew), times=1)
+        page.keyboard.press("ArrowRight")
+        until(page, "document.querySelector('#photo-frame p') !== null")
+        page.keyboard.press("ArrowLeft")
+        page.keyboard.press("ArrowRight")
+        until(page, "document.querySelector('#photo .whole img')?.complete")
+
+
+def test_labels_that_are_enough_are_not_asked_for_while_the_guesses_are_being_fitted(
+    browser: Any, folder: Path, start_label: StartLabel
+) -> None:
+    with start_label(folder, "--no-learn", "--classes", "calm,bored") as server:
+        server.say("ann", [f"id-{place:03}" for place in range(10)], "label", "calm")
+        server.say("ann", [f"id-{place:03}" for place in range(10, 19)], "label", "bored")
+        with opened(browser, server) as page:
+            # What a server tells that was just started and is still learning from the labels that there are.
+            learner = {"learner": {"version": 0, "step": "learning", "note": "", "done": 23, "total": 23}}
+
+            def learning(route: Any) -> None:
+                answer = route.fetch()
+                route.fulfill(response=answer, json={**answer.json(), **learner})
+
+            page.route("**/v1/changes?*", learning)
+            said = "document.getElementById('learning').textContent"
+            until(page, f"{said}.includes('Guesses begin when two classes have 10 faces each.')")
+            server.say("ann", ["id-019"], "label", "bored")
+            until(page, f"{said}.includes('Guesses come in a moment.')")
+            page.click("#tab-check")
+            assert "Doubts come with the guesses, which come in a moment." in page.inner_text("#view-check")
+            page.unroute_all(behavior="wait")
+
+
+def test_the_wall_does_not_move_for_what_comes_into_the_toolbar(
+    browser: Any, folder: Path, start_label: StartLabel
+) -> None:
+    with start_label(folder, "--no-learn", "--classes", "calm") as server, opened(browser, server) as page:
+        top = "document.getElementById('wall').getBoundingClientRect().top"
+        before = page.evaluate(top)
+        page.keyboard.press("1")
+        until(page, "!document.getElementById('tidy').hidden")
+        assert page.evaluate(top) == before
+        assert page.locator("#size").bounding_box()["width"] > 40
+
+
+def test_the_head_of_the_page_is_one_row_on_a_small_phone(
+    browser: Any, folder: Path, start_label: StartLabel
+) -> None:
+    longer = folder.rename(folder.with_name("a set with quite a long name"))
+    with (
+        start_label(longer, "--no-learn", "--classes", "calm") as server,
+        opened(browser, server, width=360) as page,
+    ):
+        brand, tools = page.locator(".brand").bounding_box(), page.locator(".tools").bounding_box()
+        assert abs(brand["y"] + brand["height"] / 2 - tools["y"] - tools["height"] / 2) < 4
+        assert brand["x"] + brand["width"] <= tools["x"]
+
+
 def test_what_a_screen_reader_and_the_tab_key_meet(
     browser: Any, folder: Path, start_label: StartLabel
 ) -> None:

@@ -6,6 +6,7 @@ import { glyph } from "../static/glyphs.js";
 import { ask } from "../static/api.js";
 import { colourOf } from "./classes.js";
 import { nameOf, on, openDoubts, say, state, undo } from "./faces.js";
+import { whenGuesses } from "./learning.js";
 import { openPhotograph, showFace } from "./panel.js";
 
 const OTHERS = 5; // faces of each class to compare with
@@ -126,11 +127,11 @@ function whyNone() {
     return "No copies are left to decide.";
   }
   if (!state.learner) return "This server does not learn, so it doubts nothing.";
-  return state.guesses?.of.some((number) => number >= 0) ? "No label is in doubt." : "Doubts come with the guesses, when two classes have ten faces each.";
+  return state.guesses?.of.some((number) => number >= 0) ? "No label is in doubt." : `Doubts come with the guesses, which ${whenGuesses()}.`;
 }
 
 const ABOUT = {
-  doubts: "A label is in doubt when heads that were fitted without this face, and without its group, say something else.",
+  doubts: "A label is in doubt when what was learnt from the other faces, of other photographs and films, says something else.",
   twins: "A face that nearly repeats another is listed once. Say here where two were taken for one.",
   copies: "The same picture twice, cropped, mirrored or retouched, counts double; in two groups, training could learn one and be judged by the other.",
 };

@@ -25,7 +25,7 @@ const tellTrouble = () => emit("trouble", refused || state.problem);
 
 export const isAnswered = (place) => state.people[place] !== null;
 export const isDisputed = (place) => isAnswered(place) && !state.label[place] && state.status[place] === "";
-/** Set aside by the detector, not by a person: blurred, tiny, doubtful, a duplicate. */
+/** Set aside by mien faces, not by a person: blurred, tiny, doubtful, a duplicate. */
 export const isAside = (place) => !isAnswered(place) && state.status[place] !== "";
 export const isOpen = (place) => !isAnswered(place) && state.status[place] === "";
 export const nameOf = (path) => path.split(/[\\/]/).pop();

@@ -1,6 +1,7 @@
 // What is learnt beside the people who label: how far it is, what is expected of more labels.
 
 import { makeSvg, byId, count, make, percent } from "../static/dom.js";
+import { countByClass } from "./classes.js";
 import { on, openDoubts, state } from "./faces.js";
 
 const [WIDE, HIGH, LEFT, LOW] = [276, 96, 34, 16];
@@ -10,13 +11,22 @@ export function setUpLearning(check) {
   let drawn = "";
   const draw = () => {
     const told = state.learner, doubts = openDoubts().length;
-    const key = JSON.stringify([told, doubts, state.classes.length, state.guesses?.version]);
+    const key = JSON.stringify([told, doubts, state.classes.length, state.guesses?.version, whenGuesses()]);
     if (key === drawn) return;
     drawn = key;
     byId("learning").replaceChildren(...(told ? parts(told, doubts, check).filter(Boolean) : []));
     if (byId("doubts")) byId("doubts").textContent = doubts || "";
   };
   for (const name of ["progress", "loaded", "guesses", "answers"]) on(name, draw);
+}
+
+const ENOUGH = 10; // active.ENOUGH
+
+/** When there are guesses: a server that has just started still has to fit them to labels that are there. */
+export function whenGuesses() {
+  const enough = state.learner?.enough ?? ENOUGH;
+  const filled = [...countByClass().values()].filter((number) => number >= enough).length;
+  return filled > 1 ? "come in a moment" : `begin when two classes have ${enough} faces each`;
 }
 
 function parts(told, doubts, check) {
@@ -28,13 +38,13 @@ function parts(told, doubts, check) {
       small(`${told.done.toLocaleString("en-GB")} of ${count(told.total, "face")}; label meanwhile.`)];
   }
   if (told.expected === null || told.expected === undefined || !state.guesses) {
-    return [make("h2", {}, "It learns from you"), small(`Guesses begin when two classes have ${told.enough ?? 10} faces each.`)];
+    return [make("h2", {}, "It learns from you"), small(`Guesses ${whenGuesses()}.`)];
   }
   const curve = told.curve;
   const last = curve.labels.length - 1;
   return [
     make("h2", {}, "It learns from you"),
-    make("p", { class: "small" }, make("b", {}, `about ${percent(told.expected)}`), " of its guesses are right, by its own estimate."),
+    make("p", { class: "small" }, make("b", {}, `About ${percent(told.expected)}`), " of its guesses are right, by its own estimate."),
     curve.labels.length > 1 ? chart(curve) : null,
     last >= curve.known ? small(`With ${count(curve.labels[last], "label")} about ${percent(curve.accuracy[last])} are expected.`) : null,
     told.needed && state.classes.length > 1 ? small(`More faces of “${told.needed}” would help most.`) : null,
