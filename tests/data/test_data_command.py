@@ -182,7 +182,9 @@ def test_labels_that_are_likely_wrong(tmp_path, capsys):
         planted.append(f"=planted{number}.png")
     out = tmp_path / "errors"
     assert run(tmp_path / "set", "--label-errors", "--errors-to", out, "--quick", "--sheet", "none") == 0
-    assert "labels are likely wrong; first" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "labels are likely wrong; first" in said
+    assert f"with --remember {out / 'label-errors.csv'} in place of --label-errors" in said
     header, *rows = (out / "label-errors.csv").read_text().splitlines()
     assert header == "split,name,label,suggestion,margin,learnt,network,decision" and len(rows) == 60
     assert all(any(name in row for row in rows[:10]) for name in planted)

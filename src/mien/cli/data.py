@@ -222,7 +222,15 @@ def _copies(folder: Path, dataset: Dataset, found: Duplicates, decided: Decision
     across = sum(pair.across for pair in pairs)
     return (
         f"{len(pairs)} pairs of copies, {across} across splits\nwrote {folder / COPIES_FILE} and "
-        f"{folder / COPIES_SHEET}; look, change the column decision, then: --remember"
+        f"{folder / COPIES_SHEET}; {_then('--copies', folder / COPIES_FILE)}"
+    )
+
+
+def _then(option: str, written: Path) -> str:
+    """Say what to do with a list: the command that wrote it has all options by which the data is opened."""
+    return (
+        f"look, change the column decision, then give this command with --remember {shlex.quote(str(written))} "
+        f"in place of {option}"
     )
 
 
@@ -256,8 +264,8 @@ def _label_errors(
     print(
         f"about {found.likely} of {len(found.doubts)} labels are likely wrong; first {first.name}, labelled "
         f"{first.label}, rather {first.suggestion}\nwrote {options.errors_to / LIST_FILE} and "
-        f"{options.errors_to / SHEET_FILE}; look, change the column decision, then: --remember, or "
-        f"--apply for this once",
+        f"{options.errors_to / SHEET_FILE}; {_then('--label-errors', options.errors_to / LIST_FILE)}; "
+        f"--apply instead of --remember: for this once",
         file=sys.stderr if options.json else sys.stdout,
     )
     return found

@@ -78,7 +78,9 @@ def summary(done: Extraction) -> str:
 
     looked = [(done.photographs, "photograph"), (done.films, "film")]
     sources = " and ".join(counted(count, what) for count, what in looked if count) or "nothing new"
-    lines = [f"looked at {sources}{f'; {done.known:,} known already' if done.known else ''}"]
+    # Also of a first run: the copy of a photograph gives nothing that is not there.
+    passed = f"; passed over {done.known:,}: copies, or looked at before" if done.known else ""
+    lines = [f"looked at {sources}{passed}"]
     if done.without:
         lines.append(f"{counted(done.without, 'source')} without a face")
     aside = [f"{done.new[status]:,} {status}" for status in SET_ASIDE if done.new.get(status)]
