@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 from sklearn import metrics
 
 from mien.evaluate.significance import (
@@ -148,3 +149,15 @@ def test_a_real_difference_is_called_one() -> None:
     assert found.interval == difference(second, first, 500, 0)
     assert 0.15 < found.interval.low < 0.2 < found.interval.high < 0.26
     assert found.sentence().startswith("a is better than b: +20.0 points")
+
+
+def test_all_right_or_all_wrong_has_an_exact_interval() -> None:
+    """Every resample was alike: eight right pictures read '100 % (100 to 100 %)'."""
+    binomial = binomtest(8, 8).proportion_ci(0.95, method="exact")
+    for found in intervals(np.diag([5, 3]), 500, seed=0):
+        assert (found.low, found.high) == pytest.approx((binomial.low, 1))
+    for found in intervals(np.array([[0, 5], [3, 0]]), 500, seed=0):
+        assert (found.low, found.high) == pytest.approx((0, 1 - binomial.low))
+    cells, groups = np.array([0, 0, 0, 3, 3, 3]), np.array([0, 0, 0, 1, 1, 1])
+    accuracy, _ = grouped_intervals(cells, 2, groups, 500, seed=0)
+    assert accuracy.low == pytest.approx(binomtest(2, 2).proportion_ci(0.95, method="exact").low)
