@@ -178,13 +178,15 @@ def test_the_printed_command_reads_the_data_as_the_training_did(tmp_path):
     chosen = ["--merge", "bad=sad+angry", "--split-seed", "3", "--epochs", "1", *TINY[2:-1]]
     done = mien("train", "my faces", *chosen, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    line = next(line for line in done.stdout.splitlines() if line.startswith("next"))
-    command = shlex.split(line.removeprefix("next").split("    finds")[0])
+    use, check = done.stdout.splitlines()[-2:]
+    (run,) = (tmp_path / "runs").iterdir()
+    model = ["--model", str(run.relative_to(tmp_path))]
+    assert shlex.split(use.split("    finds")[0]) == ["next", "mien", "predict", "PHOTO.jpg", *model]
+    command = shlex.split(check.split("    finds")[0])
     assert command[:3] == ["mien", "data", "my faces"]
     pasted = mien(*command[1:], cwd=tmp_path)
     assert pasted.returncode == 0, pasted.stderr
     assert "labels are likely wrong" in pasted.stdout
-    (run,) = (tmp_path / "runs").iterdir()
     assert run.name.startswith("my faces-small-")  # settings of one's own have a folder of their own
     made = json.loads((run / "report" / "report.json").read_text())
     assert "--merge bad=sad+angry --split-seed 3" in json.dumps(made)

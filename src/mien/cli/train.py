@@ -20,6 +20,8 @@ from mien.train.config import TrainConfig
 from mien.train.recipes import config_from, departures, load_recipe, recipe_names
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from mien.train.run import Run
 
 HELP = "Train a network on labelled faces; the same command resumes or loads it."
@@ -112,20 +114,21 @@ def _train(options: argparse.Namespace, config: TrainConfig, out: Path) -> int:
     if report.exists():
         print(f"report   {report}")
     print(f"model    {done.model}")
-    print(f"next     {_next(done.config, options.data, out)}")
+    for place, line in enumerate(_next(done.config, options.data, out)):
+        print(f"{'' if place else 'next':9}{line}")
     return 0
 
 
-def _next(config: TrainConfig, data: Path, out: Path) -> str:
-    """Return the one command to try next, which reads the data as the training did, and what it does."""
-    model = ["--model", str(out)]
+def _next(config: TrainConfig, data: Path, out: Path) -> Iterator[str]:
+    """Yield the commands to try next and what they do; what reads the data reads it as the training did."""
     from mien.data.readers.face_sets import is_face_set
 
-    if config.faces == "crop" and not is_face_set(data):  # `mien data` looks at whole pictures
-        command = ["predict", str(data)] if data.is_dir() else ["demo"]
-        return f"{shlex.join(['mien', *command, *model, '--save', 'marked'])}    finds and names the faces in pictures"
-    words = ["mien", "data", str(data), "--label-errors", *model, *to_options(config, DataConfig)]
-    return f"{shlex.join(words)}    finds labels that are most likely wrong"
+    model = ["--model", str(out)]
+    use = shlex.join(["mien", "predict", "PHOTO.jpg", *model])
+    yield f"{use}    finds and names the faces in a picture, or a whole folder"
+    if config.faces != "crop" or is_face_set(data):  # `mien data` looks at whole pictures
+        words = ["mien", "data", str(data), "--label-errors", *model, *to_options(config, DataConfig)]
+        yield f"{shlex.join(words)}    finds labels that are most likely wrong"
 
 
 def _report(run: Run, data: Path) -> None:
