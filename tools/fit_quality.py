@@ -1,12 +1,13 @@
-"""Fit how much less sure a network should be of small and doubtful faces, and write it into its model folder.
+"""Fit how much less sure a network should be of small, doubtful and covered faces, and write it into its model folder.
 
     python tools/fit_quality.py mien fer2013.csv                            # says what it finds
     python tools/fit_quality.py src/mien/models/mien fer2013.csv --write
 
 Validation faces are drawn again as photographs: from 10 to 160 pixels, as they are, blurred, noisy, dark, compressed,
-turned or a quarter covered, with their border repeated around them. They are searched and named as `mien predict` does
-it. The two numbers of `mien.model.metadata.Quality` are those with the lowest cross-entropy; what they bring is said of
-faces that they were not fitted on (five folds), by size and by the detector's score.
+turned or covered (as `tools/fit_cover.py` draws it), with their border repeated around them. They are searched and
+named as `mien predict` does it. The numbers of `mien.model.metadata.Quality` are those with the lowest cross-entropy;
+what they bring is said of faces that they were not fitted on (five folds), by size, by the detector's score and by how
+likely a cover is.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 import mien
+from distil import CANVAS
+from fit_cover import cover_shape, cover_surface
 from mien.data import open_dataset
 from mien.data.dataset import Split
 from mien.model.calibration import (
@@ -32,8 +35,10 @@ from mien.model.calibration import (
     quality_temperature,
     with_temperature,
 )
+from mien.model.classifier import Classifier
 from mien.model.folder import model_path
 from mien.model.metadata import Quality
+from mien.model.preprocess import to_model_inputs
 from mien.predict.analyzer import Analyzer
 from mien.train.calibrate import favourites
 from mien.train.export.card import rewrite_metadata
@@ -42,6 +47,7 @@ Picture = NDArray[np.uint8]
 SIZES_PX = (10, 160)
 STEPS = np.linspace(0, 3, 61)  # of both numbers
 BINS_PX, BINS_SCORE = (0, 20, 28, 40, 64, 10_000), (0, 0.45, 0.55, 0.65, 0.75, 0.85, 1.01)
+BINS_COVER = (0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.01)
 
 
 def _levels(picture: NDArray[np.floating]) -> Picture:
@@ -56,11 +62,14 @@ def _turned(photo: Picture, degrees: float) -> Picture:
 
 
 def _covered(photo: Picture, side: int, rng: Generator) -> Picture:
-    """Lay a rectangle over a quarter of the face, which is in the middle."""
-    covered, begin, part = photo.copy(), (photo.shape[0] - side) // 2, side // 2
-    top, left = (begin + rng.integers(0, side - part + 1, 2)).tolist()
-    covered[top : top + part, left : left + part] = rng.integers(0, 256)
-    return covered
+    """Lay something over the face, which is in the middle."""
+    room = round(side * CANVAS / 48)  # covers are drawn for a face of 48 pixels on a canvas
+    place = slice((len(photo) - room) // 2, (len(photo) - room) // 2 + room)
+    other = np.asarray(cv2.resize(photo[place, place], (CANVAS, CANVAS)), np.uint8)
+    shape, level = (cv2.resize(one, (room, room)) for one in (cover_shape(rng), cover_surface(other, rng)))
+    covered = photo.astype(np.float32)
+    covered[place, place] += shape * (level - covered[place, place])
+    return _levels(covered)
 
 
 DAMAGES: tuple[Callable[[Picture, int, Generator], Picture], ...] = (
@@ -90,20 +99,21 @@ def photograph(face: Picture, rng: Generator) -> Picture:
 
 @dataclass(frozen=True)
 class Said:
-    """What the network says of n faces. shares: (n, labels). truth: (n,) places. sizes_px, scores: (n,)."""
+    """What the network says of n faces. shares: (n, labels). truth: (n,) places. sizes_px, scores, covers: (n,)."""
 
     shares: NDArray[np.float64]
     truth: NDArray[np.intp]
     sizes_px: NDArray[np.float64]
     scores: NDArray[np.float64]
+    covers: NDArray[np.float64]
 
     def take(self, rows: NDArray[np.generic]) -> Said:
-        return Said(self.shares[rows], self.truth[rows], self.sizes_px[rows], self.scores[rows])
+        return Said(*(values[rows] for values in vars(self).values()))
 
     def corrected(self, quality: Quality) -> Said:
         by = [
-            quality_temperature(quality, px, score)
-            for px, score in zip(self.sizes_px.tolist(), self.scores.tolist(), strict=True)
+            quality_temperature(quality, *told)
+            for told in zip(self.sizes_px.tolist(), self.scores.tolist(), self.covers.tolist(), strict=True)
         ]
         return replace(self, shares=with_temperature(self.shares, np.array(by)[:, None]))
 
@@ -121,9 +131,8 @@ def main() -> None:
     parser.add_argument("--photographs", type=int, default=3000, help="to draw (default: %(default)s)")
     parser.add_argument("--write", action="store_true", help="into the model folder and its network files")
     options = parser.parse_args()
-    analyzer = mien.load(options.model)
-    analyzer.metadata = replace(analyzer.metadata, quality=None)
-    said = ask(analyzer, open_dataset(options.data).split("validation"), options.photographs)
+    analyzer, network = mien.load(options.model), Classifier(model_path(options.model))
+    said = ask(analyzer, network, open_dataset(options.data).split("validation"), options.photographs)
     found, unseen = fitted(said), replace(said, shares=said.shares.copy())
     for rest, fold in over_folds(len(said.truth), 0):
         unseen.shares[fold] = said.take(fold).corrected(fitted(said.take(rest))).shares
@@ -134,11 +143,13 @@ def main() -> None:
         _line(f"{low} to {high} px", said, unseen, (said.sizes_px >= low) & (said.sizes_px < high))
     for lowest, highest in pairwise(BINS_SCORE):
         _line(f"score {lowest} to {highest}", said, unseen, (said.scores >= lowest) & (said.scores < highest))
+    for least, most in pairwise(BINS_COVER):
+        _line(f"cover {least} to {most}", said, unseen, (said.covers >= least) & (said.covers < most))
     if options.write:
         rewrite_metadata(model_path(options.model), lambda metadata, _: replace(metadata, quality=found))
 
 
-def ask(analyzer: Analyzer, split: Split, count: int) -> Said:
+def ask(analyzer: Analyzer, network: Classifier, split: Split, count: int) -> Said:
     """Search and name so many photographs of the split's faces; those in which none is found are left out."""
     head, rng = analyzer.head, np.random.default_rng(0)
     truth, rows = split.labels, np.arange(len(split))
@@ -148,18 +159,20 @@ def ask(analyzer: Analyzer, split: Split, count: int) -> Said:
     answers = []
     for place in np.resize(rng.permutation(len(rows)), count).tolist():
         photo = photograph(np.asarray(split.pictures.read(int(rows[place]))), rng)
-        for face in analyzer(photo)[:1]:
+        for face in analyzer.detect(photo)[:1]:
             size = max(face.box.width, face.box.height)
-            answers.append((truth[place], size, face.score or 0.0, *face.probabilities.values()))
+            inputs = to_model_inputs([analyzer.cut(photo, face)], analyzer.metadata.preprocess)
+            shares, cover = network.probabilities_and_cover(inputs)
+            answers.append((truth[place], size, face.score or 0.0, cover[0], *shares[head.name][0]))
     table = np.array(answers, np.float64)
-    return Said(table[:, 3:], table[:, 0].astype(np.intp), table[:, 1], table[:, 2])
+    return Said(table[:, 4:], table[:, 0].astype(np.intp), *table[:, 1:4].T)
 
 
 def fitted(said: Said) -> Quality:
-    """Return the two numbers with the lowest cross-entropy: one after the other, twice, since they hardly depend."""
+    """Return the numbers with the lowest cross-entropy: one after the other, twice, since they hardly depend."""
     best = Quality(size=0.0, score=0.0)
     for _ in range(2):
-        for name in ("size", "score"):
+        for name in ("size", "score", "covered"):
             tried = [replace(best, **{name: float(step)}) for step in STEPS]
             best = min(tried, key=lambda one: said.corrected(one).loss)
     return best

@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from mien.model.classifier import COVERED
 from mien.model.folder import MODEL_FILE, write_metadata
 from mien.model.metadata import METADATA_KEY, Head, Metadata
 from mien.model.preprocess import Preprocess
@@ -27,8 +28,10 @@ KERNEL = np.array([[-0.02, 0.02]], np.float32)
 BIAS = np.array([2.0, -2.0], np.float32)
 
 
-def brightness_network(metadata: Metadata = METADATA, *, with_metadata: bool = True) -> onnx.ModelProto:
-    """Softmax of mean * KERNEL + BIAS, for (batch, 16, 16, 1) float32 levels."""
+def brightness_network(
+    metadata: Metadata = METADATA, *, with_metadata: bool = True, tells_cover: bool = False
+) -> onnx.ModelProto:
+    """Softmax of mean * KERNEL + BIAS, for (batch, 16, 16, 1) float32 levels; a dark face is covered, if it tells."""
     graph = helper.make_graph(
         [
             helper.make_node("ReduceMean", ["faces", "axes"], ["mean"], keepdims=0),
@@ -46,15 +49,21 @@ def brightness_network(metadata: Metadata = METADATA, *, with_metadata: bool = T
             numpy_helper.from_array(BIAS, "bias"),
         ],
     )
+    if tells_cover:
+        graph.node.append(helper.make_node("Gemm", ["means", "dark", "threshold"], ["darkness"]))
+        graph.node.append(helper.make_node("Sigmoid", ["darkness"], [COVERED]))
+        graph.initializer.append(numpy_helper.from_array(np.array([[-0.1]], np.float32), "dark"))
+        graph.initializer.append(numpy_helper.from_array(np.array([6.4], np.float32), "threshold"))
+        graph.output.append(helper.make_tensor_value_info(COVERED, TensorProto.FLOAT, ["batch", 1]))
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
     if with_metadata:
         helper.set_model_props(proto, {METADATA_KEY: metadata.to_json()})
     return proto
 
 
-def write_folder(folder: Path, metadata: Metadata = METADATA) -> Path:
+def write_folder(folder: Path, metadata: Metadata = METADATA, *, tells_cover: bool = False) -> Path:
     folder.mkdir()
-    onnx.save(brightness_network(metadata), folder / MODEL_FILE)
+    onnx.save(brightness_network(metadata, tells_cover=tells_cover), folder / MODEL_FILE)
     write_metadata(folder, metadata)
     return folder
 

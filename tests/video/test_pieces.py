@@ -28,7 +28,7 @@ SETTINGS = VideoSettings()
 
 @pytest.fixture
 def analyzer(tmp_path: Path) -> Analyzer:
-    return Analyzer(Classifier(write_folder(tmp_path / "tiny")), Squares())
+    return Analyzer(Classifier(write_folder(tmp_path / "tiny", tells_cover=True)), Squares())
 
 
 def film(path: Path, shots: list[int], code: str = "MJPG") -> Path:

@@ -43,16 +43,17 @@ def with_temperature(
     return shares
 
 
-def quality_temperature(quality: Quality | None, px: float, score: float | None) -> float:
+def quality_temperature(quality: Quality | None, px: float, score: float | None, covered: float) -> float:
     """Return the temperature for a face, 1 where nothing speaks against it; see `Quality`.
 
-    px: longer side of its box. score: of mien's detector; None where another one found it.
+    px: longer side of its box. score: of mien's detector; None where another one found it. covered: how likely
+    something hides a part of it, 0 to 1.
     """
     if quality is None:
         return 1.0
     small = math.log(max(1.0, quality.below_px / max(px, 1.0)))
     doubt = 0.0 if score is None else max(0.0, quality.below_score - score)
-    return math.exp(quality.size * small + quality.score * doubt)
+    return math.exp(quality.size * small + quality.score * doubt + quality.covered * covered)
 
 
 def without_smoothing(probabilities: NDArray[np.floating], smoothing: float) -> NDArray[np.float64]:

@@ -26,6 +26,8 @@ from mien.model.preprocess import to_model_inputs
 from mien.model.session import Session, open_session
 
 PRECISIONS = ("auto", "float32", "int8")
+# What a network may say beside its heads, (batch, 1): how likely something hides a part of the face.
+COVERED = "covered"
 _BATCH = 64  # faces at once: more is not faster on a CPU, and memory stays small
 _PIXELS = _BATCH * 96 * 96  # larger inputs go in smaller batches, for the memory of the first layers
 
@@ -56,6 +58,7 @@ class Classifier:
             self._session = open_session(self.file, self.file)
             self.metadata = folder.metadata
         self._heads = tuple(head.name for head in self.metadata.heads)
+        self._tells_cover = COVERED in {node.name for node in self._session.get_outputs()} - {*self._heads}
         self._input = _checked_input(self._session, self.metadata, path)
 
     def __reduce__(self) -> tuple[Callable[[Path, str], Classifier], tuple[Path, str]]:
@@ -97,6 +100,21 @@ class Classifier:
         """
         self._check(inputs)
         return self._answers([self._run(chunk, self._heads) for chunk in _chunks(inputs)])
+
+    def probabilities_and_cover(
+        self, inputs: NDArray[np.uint8 | np.float32]
+    ) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.float32]]:
+        """Return `probabilities`, and how likely something hides a part of each face, (n,) float32 from 0 to 1.
+
+        Such as sunglasses, a mask, a hand or a microphone. 0 where the network does not tell.
+        """
+        if not self._tells_cover:
+            return self.probabilities(inputs), np.zeros(len(inputs), np.float32)
+        self._check(inputs)
+        parts = [self._run(chunk, (*self._heads, COVERED)) for chunk in _chunks(inputs)]
+        return self._answers(parts), np.concatenate(
+            [np.empty(0, np.float32), *(part[-1][:, 0] for part in parts)]
+        )
 
     def features(self, inputs: NDArray[np.uint8 | np.float32]) -> NDArray[np.float32]:
         """Return the numbers that the network's last layer answers from, (n, d) float32; inputs as `probabilities`.

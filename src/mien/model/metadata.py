@@ -184,15 +184,17 @@ class Features:
 
 @dataclass(frozen=True, kw_only=True)
 class Quality:
-    """How much less sure answers about small and doubtful faces are made: their logits are divided by a temperature.
+    """How much less sure answers about small, doubtful and covered faces are made: a temperature divides their logits.
 
     Its logarithm is size * ln(below_px / px), for a face whose longer side px is below `below_px`, plus
-    score * (below_score - s), for one of which mien's detector is less sure, s, than `below_score`. Other faces are
+    score * (below_score - s), for one of which mien's detector is less sure, s, than `below_score`, plus covered * p,
+    p being how likely something hides a part of the face (`Classifier.probabilities_and_cover`). Other faces are
     answered as they are. See `mien.model.calibration.quality_temperature`; `tools/fit_quality.py` finds the numbers.
     """
 
     size: float
     score: float
+    covered: float = 0.0
     below_px: float = 28.0
     below_score: float = 0.75
 

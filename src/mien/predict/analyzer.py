@@ -193,32 +193,36 @@ class Analyzer:
             inputs.append(self._prepare(image, faces))
         return self._name(np.concatenate(inputs), found)
 
-    def probabilities(
-        self, inputs: NDArray[np.uint8 | np.float32], faces: Sequence[Detection] | None = None
-    ) -> NDArray[np.float32]:
+    def probabilities(self, inputs: NDArray[np.uint8 | np.float32]) -> NDArray[np.float32]:
         """Return the chosen head's distributions under the chosen prior, (n, labels) float32, for prepared faces.
 
         inputs: (n, size, size, channels) uint8 or float, levels in [0, 255], from
-        `mien.model.preprocess.to_model_inputs`. faces: as they were found, so that small and doubtful ones are answered
-        less surely (`mien.model.metadata.Quality`); None: as if all were large and clear.
+        `mien.model.preprocess.to_model_inputs`. All are answered as if they were large and clear.
         """
-        answers = self._classifier.probabilities(inputs)[self.head.name]
+        return self._weighted(self._asked(inputs)[0])
+
+    def _asked(
+        self, inputs: NDArray[np.uint8 | np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return the head's answers, (n, labels), and how likely something hides a part of each face, (n,)."""
+        answers, cover = self._classifier.probabilities_and_cover(inputs)
+        asked = answers[self.head.name]
         if self.tta == "flip":
             mirrored = np.ascontiguousarray(inputs[:, :, ::-1])
             other = self._classifier.probabilities(mirrored)[self.head.name]
-            answers = np.mean((answers, other), axis=0, dtype=np.float32)
-        by = [1.0] if faces is None else [self._temperature(face) for face in faces]
-        if max(by, default=1.0) > 1:
-            answers = with_temperature(answers, np.array(by)[:, None]).astype(np.float32)
+            asked = np.mean((asked, other), axis=0, dtype=np.float32)
+        return asked, cover
+
+    def _weighted(self, answers: NDArray[np.float32]) -> NDArray[np.float32]:
         if self._reweighting is None:
             return answers
         weighted = answers * self._reweighting
         return np.asarray(weighted / weighted.sum(axis=1, keepdims=True), np.float32)
 
-    def _temperature(self, face: Detection) -> float:
+    def _temperature(self, face: Detection, cover: float) -> float:
         """Return what the logits of a face are divided by; scores of other detectors mean something else."""
         score = face.score if self.detector.name == MienDetector.name and not face.whole else None
-        return quality_temperature(self.metadata.quality, max(face.box.width, face.box.height), score)
+        return quality_temperature(self.metadata.quality, max(face.box.width, face.box.height), score, cover)
 
     def cut(self, image: NDArray[np.uint8], face: Detection) -> NDArray[np.uint8]:
         """Return the crop of a face, not yet scaled, that `mien.model.preprocess.to_model_input` takes.
@@ -231,14 +235,23 @@ class Analyzer:
         return to_model_inputs([self.cut(image, face) for face in faces], self.metadata.preprocess)
 
     def _name(self, inputs: NDArray[np.uint8], found: Sequence[Sequence[Detection]]) -> tuple[Faces, ...]:
-        rows = iter(self.probabilities(inputs, [face for faces in found for face in faces]).tolist())
-        return tuple(Faces([self.face(face, next(rows)) for face in faces]) for faces in found)
+        """Answer faces, small, doubtful and covered ones less surely (`mien.model.metadata.Quality`)."""
+        answers, cover = self._asked(inputs)
+        faces = [face for faces in found for face in faces]
+        by = [self._temperature(face, covered) for face, covered in zip(faces, cover.tolist(), strict=True)]
+        if max(by, default=1.0) > 1:
+            answers = with_temperature(answers, np.array(by)[:, None]).astype(np.float32)
+        rows = iter(zip(self._weighted(answers).tolist(), cover.tolist(), strict=True))
+        return tuple(Faces([self.face(face, *next(rows)) for face in faces]) for faces in found)
 
-    def face(self, found: Detection, shares: Sequence[float]) -> Face:
-        """Return the answer about a face. shares: its probabilities in the order of the head's labels."""
+    def face(self, found: Detection, shares: Sequence[float], cover: float = 0.0) -> Face:
+        """Return the answer about a face.
+
+        shares: its probabilities in the order of the head's labels. cover: how likely something hides a part of it.
+        """
         probabilities = Probabilities(zip(self.head.labels, shares, strict=True))
         emotion = max(self.head.labels, key=lambda label: probabilities[label])
-        said = reasons(found)
+        said = reasons(found, cover)
         return Face(
             emotion=emotion,
             probability=probabilities[emotion],

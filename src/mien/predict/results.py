@@ -31,10 +31,11 @@ COLUMNS = (
 )
 
 NO_FACE = "no face?"  # a whole picture in which the detector sees hardly anything
-SMALL, TURNED, PALE, UNSURE = "small", "turned", "low contrast", "unsure"
+SMALL, TURNED, PALE, UNSURE, COVERED = "small", "turned", "low contrast", "unsure", "covered?"
 _SMALL_PX = 24.0  # longer side of the box below which the network is given more pixels than there are
 _TURNED_DEGREES = 45.0  # of the line of the eyes
 _UNSURE_SCORE = 0.5  # of the detector
+_COVERED = 0.5  # how likely it has to be
 _NO_FACE_SCORE = 0.25  # see `MienDetector.face_score`
 _TYPES = {  # of Parquet's columns; the others are numbers
     **dict.fromkeys(("path", "emotion", "reasons", "head", "prior", "problem", "source", "error"), "string"),
@@ -241,13 +242,16 @@ def _caption(face: Face) -> str:
     return f"{face.emotion}{'?' if face.uncertain else ''} {percent(face.probability)}"
 
 
-def reasons(face: Detection) -> tuple[str, ...]:
+def reasons(face: Detection, cover: float = 0.0) -> tuple[str, ...]:
     """Return what speaks against relying on the answer, in words; nothing: an empty tuple.
+
+    cover: how likely it is that something hides a part of the face, 0 to 1, as the network says it.
 
     small: under 24 pixels. turned: the eyes' line tilts by more than 45 degrees, as training pictures did not, or a
     picture that is the face was turned.
     low contrast: seen only after the levels were stretched, as in a dark picture. unsure: the detector is hardly sure
-    that this is a face. no face?: the same for a picture that was said to be one.
+    that this is a face. no face?: the same for a picture that was said to be one. covered?: sunglasses, a mask, a
+    hand, a microphone or the like is likelier than not.
     """
     found = []
     if max(face.box.width, face.box.height) < _SMALL_PX:
@@ -265,6 +269,8 @@ def reasons(face: Detection) -> tuple[str, ...]:
             found += [NO_FACE] if face.score < _NO_FACE_SCORE else []
         elif face.score < _UNSURE_SCORE:
             found.append(UNSURE)
+    if cover >= _COVERED:
+        found.append(COVERED)
     return tuple(found)
 
 

@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from mien.detect.base import Detection
 from mien.errors import MienError
 from mien.predict.analyzer import Analyzer
+from mien.predict.results import COVERED
 from mien.video.analyze import (
     Smoothed,
     TrackedBox,
@@ -189,7 +190,10 @@ def name(
     *,
     stream: IO[bytes] | None = None,
 ) -> list[list[list[float]]]:
-    """Return the probabilities of each face of each frame that `wanted` names in one piece; NotAlike."""
+    """Return what the network says of each face of each frame that `wanted` names in one piece; NotAlike.
+
+    Of each its probabilities, and behind them 1 where something seems to cover it, else 0.
+    """
     answer: list[list[list[float]]] = []
     waiting = [(place, [Detection.from_json(one) for one in found]) for place, found in faces]
     together = max(1, min(16, _BYTES // max(1, 3 * plan.size_px[0] * plan.size_px[1])))
@@ -198,7 +202,10 @@ def name(
         pairs = zip(waiting, images, strict=False)
         while some := list(islice(pairs, together)):
             named = analyzer.classify_faces([image for _, image in some], [boxes for (_, boxes), _ in some])
-            answer += [[list(face.probabilities.values()) for face in found] for found in named]
+            answer += [
+                [[*face.probabilities.values(), float(COVERED in face.reasons)] for face in found]
+                for found in named
+            ]
     if len(answer) != len(waiting):
         raise NotAlike(f"{path} has other frames than before; was it changed meanwhile?")
     return answer
@@ -215,7 +222,9 @@ def answers(
     smoothed = Smoothed(analyzer, settings)
     for frame, boxes in _followed(plan, looks, settings, Clock(1 / plan.fps)):
         rows = next(shares) if boxes else ()
-        faces = [analyzer.face(box.found, row) for box, row in zip(boxes, rows, strict=True)]
+        faces = [
+            analyzer.face(box.found, shares, cover) for box, (*shares, cover) in zip(boxes, rows, strict=True)
+        ]
         yield smoothed.frame(frame, boxes, faces)
 
 

@@ -272,19 +272,22 @@ def _calibration(metadata: Metadata, head: Head) -> str:
 def _quality(metadata: Metadata) -> str:
     if not (quality := metadata.quality):
         return ""
-    small = f"{quality.size:g} * ln({quality.below_px:g} / pixels)" if quality.size else ""
-    doubtful = f"{quality.score:g} * ({quality.below_score:g} - score)" if quality.score else ""
-    faces = [
-        f"faces of less than {quality.below_px:g} pixels" if small else "",
-        f"faces of which mien's detector is less sure than {quality.below_score:g}" if doubtful else "",
+    terms = [
+        (quality.size, f"ln({quality.below_px:g} / pixels)", f"of less than {quality.below_px:g} pixels"),
+        (
+            quality.score,
+            f"({quality.below_score:g} - score)",
+            f"of which mien's detector is less sure than {quality.below_score:g}",
+        ),
+        (quality.covered, "covered", "of which something seems to hide a part (`covered`, 0 to 1)"),
     ]
-    told = " and ".join(filter(None, faces))
+    used = [(f"{number:g} * {term}", faces) for number, term, faces in terms if number]
+    if not used:
+        return ""
     return (
-        f"{told.capitalize()} are answered less surely: their logits are divided by "
-        f"exp({' + '.join(filter(None, (small, doubtful)))}), each term where it is above zero. A classifier that gets "
+        f"Faces {', and faces '.join(faces for _, faces in used)}, are answered less surely: their logits are divided "
+        f"by exp({' + '.join(term for term, _ in used)}), each term where it is above zero. A classifier that gets "
         "crops alone does not do this."
-        if told
-        else ""
     )
 
 

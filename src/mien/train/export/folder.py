@@ -60,7 +60,9 @@ def export(model: Any, folder: Path, metadata: Metadata, card: str | None = None
     macs = count_macs(traced[0])
     counted = {**metadata.network, "parameters": model.count_params(), "macs": macs}
     created = metadata.created or datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    metadata = replace(metadata, network=counted, created=created)
+    # The Keras network does not tell what covers a face: `tools/fit_cover.py` adds that to the exported one.
+    quality = replace(metadata.quality, covered=0.0) if metadata.quality else None
+    metadata = replace(metadata, network=counted, created=created, quality=quality)
     proto = to_onnx(model, metadata, traced)
     metadata = add_features(proto, metadata)
     with whole_folder(folder) as temporary:
