@@ -150,3 +150,7 @@ def test_a_run_in_folds_is_killed_goes_on_and_says_what_it_is(faces, tmp_path, c
         main(["evaluate", str(run), str(faces), "--to", str(tmp_path / "again"), "--resamples", "200"]) == 0
     )
     assert f"on {count} pictures, out of fold" in capsys.readouterr().out
+    # Beside a test part, too: there the report of every training in folds was a KeyError.
+    beside = ["evaluate", str(run), str(faces.parent), "--split", "out-of-fold", "--resamples", "200"]
+    assert main([*beside, "--to", str(tmp_path / "beside")]) == 0
+    assert f"on {count} pictures, out of fold" in capsys.readouterr().out
