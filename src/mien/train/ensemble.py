@@ -247,7 +247,8 @@ def _config_of(training: Mapping[str, Any]) -> TrainConfig:
     """Return the settings that a model was trained with, as far as this version knows them."""
     stored = training.get("settings")
     known = TrainConfig.__dataclass_fields__
-    values = {name: value for name, value in dict(stored or {}).items() if name in known and name != "folds"}
+    said = stored if isinstance(stored, Mapping) else {}
+    values = {name: value for name, value in said.items() if name in known and name != "folds"}
     return from_mapping(TrainConfig, values, "the settings of the first model")
 
 
