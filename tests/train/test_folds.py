@@ -91,6 +91,8 @@ def test_answers_are_found_by_content_and_survive_writing(tmp_path):
     found = FoldAnswers.read(tmp_path / "answers.npz").for_pictures(split.take(np.array([2, 0])))
     np.testing.assert_array_equal(found.answers[0], told[[2, 0]])
     assert FoldAnswers.read(tmp_path / "answers.npz").for_pictures(pool([0], first=9)) is None
+    np.savez(tmp_path / "other.npz", keys=keys, head0=told)
+    assert FoldAnswers.read(tmp_path / "other.npz") is None
     (tmp_path / "answers.npz").write_bytes(b"PK broken")
     assert FoldAnswers.read(tmp_path / "answers.npz") is None
 

@@ -14,7 +14,7 @@ from mien.data import open_dataset
 from mien.data.dataset import DataConfig
 from mien.data.drawn import draw_dataset
 from mien.data.index import fingerprints_of
-from mien.errors import ConfigError
+from mien.errors import ConfigError, DataError
 from mien.evaluate.evaluate import evaluate
 from mien.terminal import ProgressBar
 from mien.train import run_folder
@@ -171,3 +171,11 @@ def test_a_folder_says_what_was_learnt_before(tmp_path: Path) -> None:
     with np.load(tmp_path / "trained-on.npz") as stored:  # written by an earlier version
         np.savez(tmp_path / "trained-on.npz", train=stored["train"])
     assert run_folder.learnt(tmp_path) == set(own)
+    whole = (tmp_path / "trained-on.npz").read_bytes()
+    for damaged in (b"", b"3", whole[: len(whole) // 2]):
+        (tmp_path / "trained-on.npz").write_bytes(damaged)
+        for asked in (run_folder.learnt, run_folder.seen_sources):
+            with pytest.raises(
+                DataError, match=r"trained-on\.npz is damaged, so that nobody can say which pictures"
+            ):
+                asked(tmp_path)

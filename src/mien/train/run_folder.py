@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.data.dataset import Dataset, Split
-from mien.errors import ConfigError
+from mien.errors import ConfigError, DataError
 from mien.files import LOCK_FILE, plain_name, read_arrays, spreadsheet_safe, whole_file
 from mien.model.folder import BEST_FILE, METADATA_FILE, MODEL_FOLDER, SETTINGS_FILE
 from mien.settings import to_mapping
@@ -230,9 +230,22 @@ def write_seen(
 
 
 def seen(out: Path, split: str = "train") -> frozenset[bytes]:
-    """Return the fingerprints of the pictures that the run's network was fitted on; none where nobody stored them."""
-    stored = read_arrays(out / SEEN_FILE) or {}
-    return frozenset(row.tobytes() for row in stored.get(split, ()))
+    """Return the fingerprints of the pictures that the run's network was fitted on; none where nobody stored them.
+
+    Raises DataError where the file is damaged: a score on what was learnt would look like one on what is new.
+    """
+    return frozenset(row.tobytes() for row in _seen_arrays(out).get(split, ()))
+
+
+def _seen_arrays(out: Path) -> dict[str, NDArray[Any]]:
+    path = out / SEEN_FILE
+    stored = read_arrays(path)
+    if stored is None and path.exists():
+        raise DataError(
+            f"{path} is damaged, so that nobody can say which pictures the network has learnt; copy it again, or "
+            "remove it to have every picture taken for new"
+        )
+    return stored or {}
 
 
 def learnt(*runs: Path) -> frozenset[bytes]:
@@ -261,7 +274,7 @@ def pass_on_learnt(model: Path, folder: Path) -> None:
 
 def seen_sources(*runs: Path) -> frozenset[str]:
     """Return the content keys of the photographs out of which the runs' faces were cut; none without a face set."""
-    stored = [read_arrays(run / SEEN_FILE) or {} for run in runs]
+    stored = map(_seen_arrays, runs)
     return frozenset[str]().union(*(one[_SOURCES].tolist() for one in stored if _SOURCES in one))
 
 
