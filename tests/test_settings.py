@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +13,9 @@ from typing import Any
 
 import pytest
 
+from mien.batch.config import BatchConfig
+from mien.detect.evaluate import DetectorEvaluation
+from mien.detect.training.config import DetectorConfig
 from mien.errors import ConfigError
 from mien.settings import add_settings, from_mapping, setting, to_mapping, to_options
 from mien.train.config import TrainConfig
@@ -166,3 +171,31 @@ def test_the_real_settings_survive_being_saved() -> None:
     assert second.colour == "rgb"
     with pytest.raises(ConfigError, match="phase: epochs must be of type int, got 'many'"):
         TrainConfig(phases=({"epochs": "many"},)).in_phases()
+
+
+def test_every_range_holds_at_its_ends() -> None:
+    """Which numbers a setting may have stands beside it; a message says which."""
+    allowed = {
+        "be above 0": ({1e-9, 5}, {0, -1}),
+        "not be negative": ({0, 5}, {-1e-9}),
+        "be at least 1": ({1, 5}, {0}),
+        "be from 0 to 1": ({0, 0.5, 1}, {-0.1, 1.1}),
+        "be from 0 to below 1": ({0, 0.9}, {-0.1, 1}),
+        "be between 0 and 1": ({0.1, 0.9}, {0, 1}),
+        "be from 0 to 90": ({0, 90}, {-1, 91}),
+        "be above 0 and at most 1": ({0.1, 1}, {0, 1.1}),
+        "be above 0 and at most 1.4": ({0.1, 1.4}, {0, 1.5}),
+        "be from 0 to 180 degrees": ({0, 180}, {-1, 181}),
+    }
+    seen = set()
+    for kind in (TrainConfig, DetectorConfig, DetectorEvaluation, BatchConfig):
+        for field in dataclasses.fields(kind):
+            if within := field.metadata["within"]:
+                seen.add(within.words)
+                good, bad = allowed[within.words]
+                assert all(map(within.allows, good)) and not any(map(within.allows, {*bad, float("nan")}))
+                for value in bad:
+                    said = f"{field.name} must {within.words}, got {value}"
+                    with pytest.raises(ConfigError, match=f"^{re.escape(said)}$"):
+                        kind(**{field.name: value})
+    assert seen == set(allowed)

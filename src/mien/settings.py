@@ -15,13 +15,29 @@ import math
 import sys
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from mien.errors import ConfigError
 
 T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """The numbers that a setting may have. words: behind 'must', in messages."""
+
+    words: str
+    allows: Callable[[float], bool]
+
+
+ABOVE_0 = Range("be above 0", lambda value: value > 0)
+FROM_0 = Range("not be negative", lambda value: value >= 0)
+FROM_1 = Range("be at least 1", lambda value: value >= 1)
+SHARE = Range("be from 0 to 1", lambda value: 0 <= value <= 1)
+BELOW_1 = Range("be from 0 to below 1", lambda value: 0 <= value < 1)
+BETWEEN = Range("be between 0 and 1", lambda value: 0 < value < 1)
 
 
 def setting(
@@ -32,6 +48,7 @@ def setting(
     option: bool = True,
     flag: str | None = None,
     group: str = "",
+    within: Range | None = None,
 ) -> Any:
     """Declare one dataclass field.
 
@@ -39,9 +56,19 @@ def setting(
     option: False keeps the field out of the command line (recipes and Python only).
     flag: the option's name where it is not the field's (`--from`, a word that Python keeps for itself).
     group: heading under which --help shows it, for commands with many settings.
+    within: the numbers that are allowed, None besides where it is the default; the dataclass calls `check_ranges`.
     """
     metadata = {"help": help, "choices": tuple(choices or ()), "option": option, "flag": flag, "group": group}
+    metadata["within"] = within
     return dataclasses.field(default=default, metadata=metadata)
+
+
+def check_ranges(settings: Any) -> None:
+    """Raise ConfigError for a number that its field's `within` does not allow; for `__post_init__`."""
+    for field in dataclasses.fields(settings):
+        value, within = getattr(settings, field.name), field.metadata.get("within")
+        if within and value is not None and not within.allows(value):
+            raise ConfigError(f"{field.name} must {within.words}, got {value}")
 
 
 def _plain_type(annotation: Any) -> tuple[type, bool]:

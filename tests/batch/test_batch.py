@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -442,6 +443,39 @@ def test_pictures_in_a_tar_file(here: Path) -> None:
 
     Path("set.tar.zst").write_bytes(arrow.compress(whole, "zstd", asbytes=True))
     assert told(answered(here, "set.tar.zst")) == expected("set.tar.zst#{:03}.jpg")
+    # What lies before the cut is answered, but for the block of up to 128 KB that zstd itself cannot read.
+    parts = [arrow.compress(part, "zstd", asbytes=True) for part in (whole[:header], whole[header:])]
+    Path("cut.tar.zst").write_bytes(parts[0] + parts[1][:-9])
+    *rows, last = answered(here, "cut.tar.zst")
+    assert {row["path"] for row in rows} == {f"cut.tar.zst#{number:03}.jpg" for number in range(3)}
+    assert last["problem"] == "cut.tar.zst cannot be read on: Truncated compressed stream"
+
+
+def test_a_damaged_tar_file_in_pieces_is_told_once(here: Path) -> None:
+    with tarfile.open("set.tar", "w") as tar:
+        for path in fill(here / "photos", 12):
+            tar.add(path, path.name)
+    whole = Path("set.tar").read_bytes()
+    Path("set.tar").write_bytes(whole[: whole.index(b"7.jpg")])
+    worker = Worker()
+    worker.open(job(here, "set.tar"))
+    (shard,) = shards(here, "set.tar")
+    for ends in ((0, 3, 256, None), (0, 7, None), (0, 1, 7, 8, 9, None), (0, 11, None)):
+        parts = [Part(shard, first or 0, last) for first, last in pairwise(ends)]
+        rows = [
+            row
+            for part in parts
+            for row in parquet.read_table(BytesIO(worker.answer(part).content[0])).to_pylist()
+        ]
+        assert list(dict.fromkeys(row["path"] for row in rows)) == [
+            *(f"set.tar#{n}.jpg" for n in range(7)),
+            "set.tar",
+        ]
+        assert [row["error"] for row in rows if row["error"]] == ["unreadable"]
+    # An actor that dies where the damage lies is told without the damage being looked at again.
+    part = Part(shard, 7, 8, problem="ended the process")
+    (row,) = parquet.read_table(BytesIO(worker.answer(part).content[0])).to_pylist()
+    assert (row["path"], row["problem"], row["error"]) == ("set.tar", "set.tar ended the process", "crash")
 
 
 @pytest.mark.parametrize("form", ["bytes", "struct"])
@@ -640,6 +674,21 @@ def test_a_folder_of_a_run_in_a_bucket(here: Path) -> None:
         to.write(".lock", json.dumps({**lock, "at_s": time.time() - 500}).encode())
         with other.held():
             assert other.read("shards/0000001.parquet") == b"one"
+    for lock in (
+        b"{}",
+        b"[1]",
+        b'{"process": 1, "mach',
+        b'{"process": 1, "machine": "a", "here": "", "at_s": "b"}',
+    ):
+        to.write(".lock", lock)
+        with (
+            pytest.raises(
+                ConfigError, match=r"\(.lock does not say which\); remove memory://answers/run/.lock if"
+            ),
+            to.held(),
+        ):
+            pass
+    to.remove(".lock")
     assert to.contents() == ["pieces", "run.json", "shards"]
     assert to.names("shards") == ["0000001.parquet"]
     to.remove_folder("pieces/7")
@@ -648,6 +697,23 @@ def test_a_folder_of_a_run_in_a_bucket(here: Path) -> None:
     memory.pipe({"/answers/run/photos/1.jpg": picture(1), "/answers/2.jpg": picture(2)})
     found = write_plan(here / "plan.parquet", ["memory://answers"], Storage(here), size=5, skip=to.word)
     assert (found.pictures, found.passed_over) == (1, {})  # what lies in the folder of the run is no source
+
+
+def test_how_old_the_lock_in_a_bucket_is_says_the_clock_of_the_storage(here: Path) -> None:
+    pytest.importorskip("fsspec")
+    to, lock = Target(f"local://{here}/answers"), here / "answers" / ".lock"
+    for ahead_s in (-7200, 7200):  # of the clock of the machine that wrote it
+        said = {"process": 1, "machine": "another", "here": "", "at_s": time.time() + ahead_s}
+        for content in (json.dumps(said), "{}"):
+            to.write(".lock", content.encode())
+            os.utime(lock, (time.time() - 60,) * 2)
+            with pytest.raises(ConfigError, match=r"seen 6\d s ago\); wait for it"), to.held():
+                pass
+            assert lock.read_text(encoding="utf-8") == content
+            os.utime(lock, (time.time() - 180,) * 2)
+            with to.held():
+                assert json.loads(lock.read_bytes())["process"] == os.getpid()
+            assert to.contents() == []
 
 
 @pytest.mark.usefixtures("cluster")

@@ -244,7 +244,7 @@ class Counting:
 
     def __init__(self, dies_at: int = -1) -> None:
         self._detector = open_detector("mien", None)
-        self.name, self.metadata = self._detector.name, self._detector.metadata
+        self.name, self.searches, self.metadata = self._detector.name, True, self._detector.metadata
         self.count, self._dies_at = 0, dies_at
 
     def detect(self, image: Picture) -> tuple[Detection, ...]:

@@ -14,7 +14,9 @@ from mien.label import training as training_module
 from mien.label.history import LABEL
 from mien.label.training import Training
 from mien.label.wall import Wall
+from mien.settings import to_mapping
 from mien.train import run_folder
+from mien.train.config import TrainConfig
 
 from .conftest import write_face_set
 
@@ -33,6 +35,7 @@ def test_files_have_the_names_that_training_gives_them() -> None:
     assert training_module.BATCH_FILE == run_folder.BATCH_FILE
     assert training_module.BATCH_NAMES_FILE == run_folder.BATCH_NAMES_FILE
     assert training_module.MISTAKES_FILE == run_folder.MISTAKES_FILE
+    assert training_module.SEEN_FILE == run_folder.SEEN_FILE
     assert training_module.FOLDS_FOLDER == run_folder.FOLDS_FOLDER
     assert training_module.REPORT.split("/")[0] == run_folder.REPORT_FOLDER
 
@@ -74,6 +77,27 @@ def test_the_command_and_that_it_can_be_cancelled(wall: Wall) -> None:
     assert training.state == "stopped"
 
 
+def test_the_fold_and_the_epochs_come_from_the_files_of_the_run(wall: Wall, tmp_path: Path) -> None:
+    training = Training(wall)
+    training.state, training._folder, training._folds = "running", tmp_path / "run", 2
+
+    def said() -> tuple[int, int]:
+        told = training.told()
+        return told["fold"], told["epochs"]
+
+    settings = to_mapping(TrainConfig(epochs=4, phases=({"epochs": 3, "unfreeze": -1}, {"unfreeze": 0})))
+    assert said() == (1, 0), "nothing is there yet"
+    run_folder.begin(tmp_path / "run", {"settings": settings})
+    assert said() == (1, 0)
+    for number in (1, 2):
+        run_folder.begin(tmp_path / "run" / "folds" / str(number), {"settings": settings})
+        assert said() == (number, 4 + 3 + 3)
+    run_folder.write_seen(tmp_path / "run", {"train": [bytes(16)]})
+    assert said() == (3, 10), "all faces"
+    (tmp_path / "run" / "settings.json").write_text('{"settings": 3}')
+    assert said() == (3, 0)
+
+
 def test_what_is_told_of_a_run_comes_from_its_files(wall: Wall, monkeypatch: pytest.MonkeyPatch) -> None:
     """A script in the place of `mien train`, which takes half a minute: it writes what a run writes."""
     script = (
@@ -83,7 +107,8 @@ def test_what_is_told_of_a_run_comes_from_its_files(wall: Wall, monkeypatch: pyt
         "(run / 'batch.csv').write_text('name\\ncrops/001.png\\ncrops/gone.png\\n');"
         "(run / 'epochs.csv').write_text('epoch,loss,accuracy,validation_loss,validation_accuracy,seconds\\n"
         "1,1.5,0.5,1.2,0.6,2\\n2,1.1,0.7,nan,0.8,1\\n');"
-        "print('epoch   2/4  loss 1.1'); print('accuracy 81.5% on 27 validation pictures')"
+        '(run / \'settings.json\').write_text(\'{"settings": {"epochs": 1, "phases": [{"epochs": 3}]}}\');'
+        "print('epoch   2/9  loss 1.1'); print('accuracy 81.5% on 27 validation pictures')"
     )
     python = shutil.which("python3") or "python3"
     monkeypatch.setattr(training_module, "command_of", lambda _, run, *__: [python, "-c", script, str(run)])

@@ -29,7 +29,7 @@ from ..model.tiny_onnx import LABELS, METADATA, expected, write_folder
 class Given:
     """A face detector that answers what it was given: boxes inside the picture."""
 
-    name, note, metadata = "given", "", {"name": "given"}
+    name, searches, note, metadata = "given", True, "", {"name": "given"}
 
     def __init__(self, *faces: Detection) -> None:
         self.faces = faces

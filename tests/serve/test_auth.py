@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from websockets.sync.client import connect
 from mien.errors import ConfigError
 from mien.serve.auth import read_keys
 from mien.serve.config import ServeConfig
+from mien.serve.metrics import Metrics
+from mien.serve.service import ModelOptions, Service
 
 from .conftest import Answer, Running, Start, png
 
@@ -181,6 +184,14 @@ def test_each_client_has_its_own_token_and_quota(start: Start, tmp_path: Path) -
         counts = server.ask("GET", "/metrics", Authorization=f"Bearer {TOKEN}").body.decode()
         assert 'mien_pictures_total{client="shop"} 3.0' in counts
         assert "shop-token" not in counts + server.log.read_text()
+
+
+def test_a_file_of_keys_is_read_before_anything_is_started(tmp_path: Path) -> None:
+    (tmp_path / "keys.toml").write_text("[a")
+    before = set(threading.enumerate())
+    with pytest.raises(ConfigError, match="is not TOML"):
+        Service.open(ModelOptions(), ServeConfig(keys=str(tmp_path / "keys.toml")), tmp_path, Metrics())
+    assert set(threading.enumerate()) == before
 
 
 @pytest.mark.parametrize(

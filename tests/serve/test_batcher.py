@@ -32,7 +32,7 @@ class Batches(list):
 class Slow:
     """A face detector that waits until it may go on; a picture is one face."""
 
-    name, note, metadata = "slow", "", {"name": "slow"}
+    name, searches, note, metadata = "slow", True, "", {"name": "slow"}
 
     def __init__(self) -> None:
         self.may_go, self.asked = threading.Event(), threading.Event()
@@ -87,7 +87,7 @@ def test_a_full_queue_takes_no_more_and_nothing_in_part(analyzer: Analyzer) -> N
 
 def test_a_bug_ends_the_wait(analyzer: Analyzer) -> None:
     class Broken:
-        name, note, metadata = "broken", "", {"name": "broken"}
+        name, searches, note, metadata = "broken", True, "", {"name": "broken"}
 
         def detect(self, _: np.ndarray) -> tuple[Detection, ...]:
             raise RuntimeError("a bug")

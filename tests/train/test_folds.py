@@ -91,6 +91,8 @@ def test_answers_are_found_by_content_and_survive_writing(tmp_path):
     found = FoldAnswers.read(tmp_path / "answers.npz").for_pictures(split.take(np.array([2, 0])))
     np.testing.assert_array_equal(found.answers[0], told[[2, 0]])
     assert FoldAnswers.read(tmp_path / "answers.npz").for_pictures(pool([0], first=9)) is None
+    np.savez(tmp_path / "other.npz", keys=keys, head0=told)
+    assert FoldAnswers.read(tmp_path / "other.npz") is None
     (tmp_path / "answers.npz").write_bytes(b"PK broken")
     assert FoldAnswers.read(tmp_path / "answers.npz") is None
 
@@ -149,4 +151,8 @@ def test_a_run_in_folds_is_killed_goes_on_and_says_what_it_is(faces, tmp_path, c
     assert (
         main(["evaluate", str(run), str(faces), "--to", str(tmp_path / "again"), "--resamples", "200"]) == 0
     )
+    assert f"on {count} pictures, out of fold" in capsys.readouterr().out
+    # Beside a test part, too: there the report of every training in folds was a KeyError.
+    beside = ["evaluate", str(run), str(faces.parent), "--split", "out-of-fold", "--resamples", "200"]
+    assert main([*beside, "--to", str(tmp_path / "beside")]) == 0
     assert f"on {count} pictures, out of fold" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""Nothing is scored or chosen on what the network had learnt before: by `--from`, or as a member of an ensemble."""
+"""Nothing is scored or chosen on what was learnt before: by `--from`, `--teacher`, or as a member of an ensemble."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import pytest
 
 pytest.importorskip("keras", reason="needs the train extra")
 
+from mien.cli.main import main
 from mien.data import open_dataset
 from mien.data.dataset import DataConfig
 from mien.data.drawn import draw_dataset
 from mien.data.index import fingerprints_of
-from mien.errors import ConfigError
+from mien.errors import ConfigError, DataError
 from mien.evaluate.evaluate import evaluate
 from mien.terminal import ProgressBar
 from mien.train import run_folder
@@ -129,6 +130,38 @@ def test_an_ensemble_is_calibrated_on_what_no_member_has_learnt(
         make_ensemble([str(first), str(folded[0])], tmp_path / "none", data=faces)
 
 
+@pytest.mark.slow
+def test_what_a_teacher_learnt_and_what_an_exported_folder_learnt(
+    faces: Path, first: Path, tmp_path: Path
+) -> None:
+    """Neither was known: a student was scored on its teacher's pictures, and what began with a folder on that's."""
+    folder = tmp_path / "exported"
+    assert main(["export", str(first), "--to", str(folder)]) == 0
+    learnt, held = _keys(faces, "train"), _keys(faces, "validation", split_seed=3)
+    assert run_folder.learnt(folder) == learnt
+    assert run_folder.seen(folder, "validation") == _keys(faces, "validation")
+    for place, settings in (("student", {"teacher": (str(folder),)}), ("next", {"init_from": str(folder)})):
+        shown = Shown()
+        out = _trained(faces, tmp_path / place, shown, split_seed=3, **settings)
+        note = (
+            f"leak: {len(held & learnt)} of {len(held)} validation pictures were learnt by {folder} already"
+        )
+        assert sum(note in line for line in shown.lines) == 1
+        assert evaluate(out, faces).scores.n == len(held - learnt)
+
+
+@pytest.mark.slow
+def test_an_ensemble_of_one_network_twice_is_refused(faces: Path, first: Path, tmp_path: Path) -> None:
+    copied = tmp_path / "copied.keras"
+    copied.write_bytes((first / "best.keras").read_bytes())
+    for other in (first / "model", first / "model" / "model.onnx", copied):
+        with pytest.raises(
+            ConfigError, match=f"^{first} and {other} are one network; name each network once$"
+        ):
+            make_ensemble([str(first), str(other)], tmp_path / "both", data=faces)
+    assert not (tmp_path / "both").exists()
+
+
 def test_a_folder_says_what_was_learnt_before(tmp_path: Path) -> None:
     own, before = [bytes([1] * 16)], {bytes([2] * 16), bytes([3] * 16)}
     run_folder.write_seen(tmp_path, {"train": own}, before=before)
@@ -138,3 +171,11 @@ def test_a_folder_says_what_was_learnt_before(tmp_path: Path) -> None:
     with np.load(tmp_path / "trained-on.npz") as stored:  # written by an earlier version
         np.savez(tmp_path / "trained-on.npz", train=stored["train"])
     assert run_folder.learnt(tmp_path) == set(own)
+    whole = (tmp_path / "trained-on.npz").read_bytes()
+    for damaged in (b"", b"3", whole[: len(whole) // 2]):
+        (tmp_path / "trained-on.npz").write_bytes(damaged)
+        for asked in (run_folder.learnt, run_folder.seen_sources):
+            with pytest.raises(
+                DataError, match=r"trained-on\.npz is damaged, so that nobody can say which pictures"
+            ):
+                asked(tmp_path)

@@ -19,7 +19,7 @@ PARENTS = (b"moov", b"trak", b"mdia", b"minf", b"stbl")
 class Squares:
     """Finds squares that are brighter than the background: a face detector whose answers a test knows."""
 
-    name, note, metadata = "squares", "", {"name": "squares"}
+    name, searches, note, metadata = "squares", True, "", {"name": "squares"}
 
     def __init__(self) -> None:
         self.sizes: list[tuple[int, ...]] = []

@@ -14,6 +14,7 @@ import shutil
 import tempfile
 import threading
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
@@ -297,24 +298,58 @@ class Target:
 
     def _check_free(self, mine: Mapping[str, Any]) -> None:
         try:
-            other = json.loads(self.read(_LOCK))
-        except (FileNotFoundError, ValueError):
+            other = _writer(self.read(_LOCK))
+        except FileNotFoundError:
             return
-        age_s = time.time() - other["at_s"]
-        if age_s > _STALE_S:
+        age_s = self._lock_age_s()
+        if age_s is None and "at_s" in other:
+            age_s = time.time() - other["at_s"]
+        if age_s is not None and age_s > _STALE_S:
             return
-        if other["machine"] == mine["machine"] and _was_killed(str(other.get("here", ""))):
+        if other.get("machine") == mine["machine"] and _was_killed(other["here"]):
             return
+        who = f"process {other['process']} on {other['machine']}" if other else f"{_LOCK} does not say which"
+        seen = "" if age_s is None else f", seen {max(age_s, 0):.0f} s ago"
+        if age_s is None:
+            todo = f"remove {self.path(_LOCK)} if there is none"
+        else:
+            todo = "wait for it (two minutes if it was killed)"
         raise ConfigError(
-            f"{self.word} is being written by another process (process {other['process']} on {other['machine']}, "
-            f"seen {max(age_s, 0):.0f} s ago); wait for it (two minutes if it was killed), or name another --to"
+            f"{self.word} is being written by another process ({who}{seen}); {todo}, or name another --to"
         )
+
+    def _lock_age_s(self) -> float | None:
+        """Return how long ago the lock was renewed; None where the storage tells no times, as some do.
+
+        By the clock of the storage, of which an object that is written now is asked: those of two machines differ.
+        """
+        now = f"{_LOCK}-{uuid.uuid4().hex[:8]}"
+        self.write(now, b"now")
+        try:
+            with _faults():
+                system, place = self._storage.place(self.path())
+                lock, this = system.get_file_info([f"{place}/{_LOCK}", f"{place}/{now}"])
+        except OSError as error:
+            raise self._cannot("read", _LOCK, error) from error
+        finally:
+            self.remove(now)
+        return (this.mtime - lock.mtime).total_seconds() if this.mtime and lock.mtime else None
 
     def _cannot(self, doing: str, name: str, error: Exception) -> OutputError:
         return OutputError(
             f"cannot {doing} {self.path(name)}: {reason(error)}; check that the bucket is there and that this machine "
             "may write to it, or name another place with --to"
         )
+
+
+def _writer(lock: bytes) -> dict[str, Any]:
+    """Return what a lock in a bucket says of who writes; nothing where it is cut, or not one of ours."""
+    kinds = {"process": int, "machine": str, "here": str, "at_s": int | float}
+    try:
+        said = json.loads(lock)
+        return said if all(isinstance(said[name], kind) for name, kind in kinds.items()) else {}
+    except (ValueError, KeyError, TypeError):
+        return {}
 
 
 def _was_killed(lock: str) -> bool:

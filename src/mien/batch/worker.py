@@ -13,13 +13,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
 from mien._version import __version__
 from mien.batch.part import CRASH, DAMAGED, UNREADABLE, Answer, Counts, Job, Part, encoded
-from mien.batch.plan import NO_PATH, PICTURE, ROWS, Item, picture_column
+from mien.batch.plan import NO_PATH, ROWS, TAR, Item, picture_column
 from mien.batch.storage import WHAT, Storage
 from mien.batch.videos import answered_video
 from mien.data.readers.unpack import WholeTar
@@ -82,9 +81,7 @@ class Worker:
         counts: Counts = Counter()
         whole = not part.first and part.last is None
         others: Counts = counts if whole else Counter()  # a shard in parts counts them in each
-        pictures = (
-            _unread(part, self._job) if part.problem else _pictures(part, self._job, self._readers, others)
-        )
+        pictures = _pictures(part, self._job, self._readers, others)
         for picture, found, error in self._told(pictures, part.problem, counts):
             _count(counts, found, error)
             source = self._job.sources[picture.source]
@@ -168,46 +165,61 @@ def _some(pictures: Iterator[_Picture], most_bytes: int) -> list[_Picture]:
 
 
 def _pictures(part: Part, job: Job, readers: ThreadPoolExecutor, others: Counts) -> Iterator[_Picture]:
-    """Yield the pictures of a part, in their order. others: counts the files in a tar file that are none."""
-    items, first, last = part.shard.items, part.first, part.last
-    item = items[0]
-    if item.kind in (PICTURE, NO_PATH):
-        read = partial(_read, storage=job.storage)
-        wanted = items[first:last]
-        for start in range(0, len(wanted), _READERS):
-            yield from readers.map(read, wanted[start : start + _READERS])
+    """Yield the pictures of a part, in their order, and what of it cannot be read; of one with a problem names alone.
+
+    others: counts the files in a tar file that are no pictures.
+    """
+    kind = part.shard.items[0].kind
+    if kind == TAR:
+        return _in_tar(part, job, others)
+    return _in_table(part, job) if kind == ROWS else _in_files(part, job, readers)
+
+
+def _in_files(part: Part, job: Job, readers: ThreadPoolExecutor) -> Iterator[_Picture]:
+    items = part.shard.items[part.first : part.last]
+    if part.problem:
+        yield from (_Picture(picture_path(item.file), item.source) for item in items)
         return
+    read = partial(_read, storage=job.storage)
+    for start in range(0, len(items), _READERS):
+        yield from readers.map(read, items[start : start + _READERS])
+
+
+def _in_table(part: Part, job: Job) -> Iterator[_Picture]:
+    """Of a table it is known which rows cannot be read: each is told."""
+    (item,) = part.shard.items
+    rows = range(item.first, item.last)[part.first : part.last]
+    named = [_Picture(picture_path(f"{item.file}#{row}"), item.source) for row in rows]
     told = 0
     try:
-        if item.kind == ROWS:
-            end = item.last if last is None else item.first + last
-            found = _rows(item._replace(first=item.first + first, last=end), job)
-        else:
-            found = islice(_members(item, job, others), first, last)
-        for picture in found:
-            yield picture
-            told += 1
-    except Exception as error:  # of tar files, packers, Parquet and every cloud's own
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
-        problem = ImageError(f"{picture_name(item.file)} cannot be read on: {reason}")
-        if item.kind == ROWS:  # it is known which they are
-            for picture in islice(_unread(part, job), told, None):
-                yield replace(picture, problem=problem)
-        else:
-            yield _Picture(picture_path(item.file), item.source, problem=problem)
+        if not part.problem:
+            for picture in _rows(item._replace(first=rows.start, last=rows.stop), job):
+                yield picture
+                told += 1
+    except Exception as error:  # Parquet's and every cloud's own
+        named = [replace(one, problem=_cannot_read_on(item, error)) for one in named]
+    yield from named[told:]
 
 
-def _unread(part: Part, job: Job) -> Iterator[_Picture]:
-    """Yield the pictures of a part by name alone, as far as their names are known without their bytes."""
-    items, first, last = part.shard.items, part.first, part.last
-    if items[0].kind in (PICTURE, NO_PATH):
-        yield from (_Picture(picture_path(item.file), item.source) for item in items[first:last])
-    elif items[0].kind == ROWS:
-        (item,) = items
-        rows = range(item.first, item.last)[first:last]
-        yield from (_Picture(picture_path(f"{item.file}#{row}"), item.source) for row in rows)
-    else:
-        yield from islice(_members(items[0], job, Counter()), first, last)
+def _in_tar(part: Part, job: Job, others: Counts) -> Iterator[_Picture]:
+    """Of a tar file nobody knows what a damage hides: it is told as one picture, by the one part that it lies in."""
+    (item,) = part.shard.items
+    passed = 0
+    try:
+        for path, head, rest in _members(item, job, others):
+            if passed >= part.first:
+                yield _Picture(path, item.source, b"" if part.problem else head + rest.read())
+            passed += 1
+            if passed == part.last:
+                return
+    except Exception as error:  # of tar files, packers and every cloud's own
+        if passed >= part.first:
+            yield _Picture(picture_path(item.file), item.source, problem=_cannot_read_on(item, error))
+
+
+def _cannot_read_on(item: Item, error: Exception) -> ImageError:
+    reason = " ".join(str(error).split())[:300] or type(error).__name__
+    return ImageError(f"{picture_name(item.file)} cannot be read on: {reason}")
 
 
 def _read(item: Item, storage: Storage) -> _Picture:
@@ -253,8 +265,8 @@ def _unpacked(stream: IO[bytes], name: str) -> Any:
     return gzip.GzipFile(fileobj=stream) if packed else nullcontext(stream)
 
 
-def _members(item: Item, job: Job, others: Counts) -> Iterator[_Picture]:
-    """Yield the pictures in a tar file, as WebDataset writes them, read once from front to end."""
+def _members(item: Item, job: Job, others: Counts) -> Iterator[tuple[str, bytes, IO[bytes]]]:
+    """Yield the pictures in a tar file, as WebDataset writes them, each by its path, its first bytes and the rest."""
     with (
         job.storage.open(item.file) as stream,
         _unpacked(stream, item.file) as plain,
@@ -264,10 +276,10 @@ def _members(item: Item, job: Job, others: Counts) -> Iterator[_Picture]:
             opened = tar.extractfile(member) if member.isfile() else None
             if opened is None:
                 continue
-            data = opened.read(HEAD_BYTES)
+            head = opened.read(HEAD_BYTES)
             if Path(member.name).name.startswith(".") or not (
-                member.name.lower().endswith(PICTURE_SUFFIXES) or content_kind(data)[1]
+                member.name.lower().endswith(PICTURE_SUFFIXES) or content_kind(head)[1]
             ):
                 others["in tar files, no pictures"] += 1
                 continue
-            yield _Picture(picture_path(f"{item.file}#{member.name}"), item.source, data + opened.read())
+            yield picture_path(f"{item.file}#{member.name}"), head, opened

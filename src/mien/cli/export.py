@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mien.cli.inputs import new_folder, real
 from mien.data.dataset import DataConfig, Dataset
 from mien.errors import ConfigError, need
-from mien.model.folder import BEST_FILE, METADATA_FILE, MODEL_FOLDER, read_model_folder
+from mien.model.folder import BEST_FILE, METADATA_FILE, MODEL_FOLDER, model_path, read_model_folder
 from mien.model.metadata import Metadata
 from mien.settings import add_settings, from_mapping, given, setting
 from mien.train.external_models import LABELS_OF_BOTH, Description
@@ -151,10 +151,12 @@ def _add_int8(folder: Path, dataset: Dataset, match: Match) -> None:
 def _write(options: argparse.Namespace, network: Any, metadata: Metadata) -> None:
     from mien.train.export.folder import export
     from mien.train.export.keras_io import save_network
+    from mien.train.run_folder import pass_on_learnt
 
     if options.to:
         faces = _int8_data(options, metadata) if options.int8 else None
         export(network, options.to, metadata)
+        pass_on_learnt(model_path(options.model), options.to)
         written = read_model_folder(options.to).metadata.network
         print(f"model    {options.to}")
         print(

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.errors import ConfigError, DataError
-from mien.settings import setting
+from mien.settings import BETWEEN, FROM_0, check_ranges, setting
 
 SPLITS = ("train", "validation", "test")
 DECISIONS_FILE = "mien-decisions.csv"  # beside the data: see mien.data.decisions
@@ -185,9 +185,11 @@ class DataConfig:
         "pictures' names, such as '^[^_]+' for all before the first '_'; 'none': nothing; unset: by what is known",
     )
     validation_share: float = _read(
-        0.15, "share of the training pictures set aside for validation where the data has none"
+        0.15,
+        "share of the training pictures set aside for validation where the data has none",
+        within=BETWEEN,
     )
-    split_seed: int = _read(0, "seed of that split")
+    split_seed: int = _read(0, "seed of that split", within=FROM_0)
     decisions: str | None = _read(
         None,
         f"file with what was decided about labels and copies (mien data --remember); 'none': nothing; unset: "
@@ -195,10 +197,7 @@ class DataConfig:
     )
 
     def __post_init__(self) -> None:
-        if not 0 < self.validation_share < 1:
-            raise ConfigError(f"validation_share must be between 0 and 1, got {self.validation_share}")
-        if self.split_seed < 0:
-            raise ConfigError(f"split_seed must not be negative, got {self.split_seed}")
+        check_ranges(self)
         self._check_labels()
         if self.group is not None:
             try:

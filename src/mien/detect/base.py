@@ -149,6 +149,7 @@ class Detector(Protocol):
     """A face detector. Safe to use from several threads."""
 
     name: str
+    searches: bool  # whether faces are searched, and not each picture taken for one
     metadata: Mapping[str, str]  # what was used, for the record: name, file, sha256, ...
 
     def detect(self, image: NDArray[np.uint8]) -> tuple[Detection, ...]:

@@ -25,10 +25,10 @@ from mien.detect.metrics import SIZES, Matches, false_positives_per_100, recall
 from mien.detect.mien import METADATA_FILE, MienDetector
 from mien.detect.registry import open_detector
 from mien.detect.training.photos import Photos, read_photos
-from mien.errors import ConfigError, OutputError
-from mien.files import whole_folder, without_folders
+from mien.errors import ConfigError
+from mien.files import check_replaceable, whole_folder, without_folders
 from mien.images.canvas import outline, write_picture
-from mien.settings import setting, to_mapping
+from mien.settings import FROM_0, FROM_1, check_ranges, setting, to_mapping
 from mien.terminal import columns
 
 LARGE_PX = 64.0  # longer side of a face from which a pixel's error in a landmark is a small one
@@ -52,24 +52,22 @@ class DetectorEvaluation:
     )
     split: str = setting("val", "photographs to look at", choices=("train", "val"))
     false_positives: float = setting(
-        2.0, "false positives in 100 photographs without a face at which recall is compared"
+        2.0, "false positives in 100 photographs without a face at which recall is compared", within=FROM_0
     )
-    limit: int | None = setting(None, "look at this many photographs, drawn with the seed; unset: all")
-    seed: int = setting(0, "seed of that draw")
-    worst: int = setting(48, "pictures on each sheet of misses and false positives; 0: no sheets")
+    limit: int | None = setting(
+        None, "look at this many photographs, drawn with the seed; unset: all", within=FROM_1
+    )
+    seed: int = setting(0, "seed of that draw", within=FROM_0)
+    worst: int = setting(
+        48, "pictures on each sheet of misses and false positives; 0: no sheets", within=FROM_0
+    )
 
     def __post_init__(self) -> None:
+        check_ranges(self)
         if not self.detectors:
             raise ConfigError("detectors must name at least one face detector, such as mien or a file")
         if len(set(self.detectors)) != len(self.detectors):
             raise ConfigError(f"detectors must name each face detector once, got {', '.join(self.detectors)}")
-        if self.false_positives < 0:
-            raise ConfigError(f"false_positives must not be negative, got {self.false_positives}")
-        if self.limit is not None and self.limit < 1:
-            raise ConfigError(f"limit must be at least 1, got {self.limit}")
-        for name in ("seed", "worst"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +89,7 @@ def evaluate_detectors(
     """
     named = [opened(name) for name in config.detectors]  # all of them before the long work
     if out is not None:
-        _check_place(out)
+        check_replaceable(out, "a report of mien evaluate-detector", VALUES_FILE)
     photos = read_photos(data, config.split)
     if config.limit is not None and config.limit < len(photos):
         drawn = np.random.default_rng(config.seed).permutation(len(photos))[: config.limit]
@@ -139,14 +137,6 @@ def _write_sheets(
             write_picture(folder / name, sheet(photos, wrongs, missed=kind == "missed"))
             written.append(name)
     return written
-
-
-def _check_place(out: Path) -> None:
-    """Raise OutputError for a folder of something else, which replacing it would lose."""
-    if out.exists() and not (out / VALUES_FILE).is_file() and (not out.is_dir() or any(out.iterdir())):
-        raise OutputError(
-            f"{out} is there and holds no report of mien evaluate-detector; name another place with --to"
-        )
 
 
 def rows_of(measured: Sequence[Measured], per_100: float) -> list[tuple[str, list[str]]]:

@@ -177,7 +177,7 @@ class MienDetector:
     damaged or no face detector; ConfigError for a threshold outside (0, 1).
     """
 
-    name = "mien"
+    name, searches = "mien", True
 
     def __init__(
         self, path: Path | None = None, threshold: float | None = None, *, twice: bool = True

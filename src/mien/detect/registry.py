@@ -69,7 +69,7 @@ class HaarDetector:
     Raises MissingExtra under OpenCV 5, which has no cascades any more.
     """
 
-    name = "haar"
+    name, searches = "haar", True
 
     def __init__(self) -> None:
         self._path = _cascade_file()
@@ -122,7 +122,7 @@ def _face(square: NDArray[np.int32], scale: float) -> Detection:
 class WholePicture:
     """No search: every picture is one face. For pictures that are face crops already."""
 
-    name = "whole"
+    name, searches = "whole", False
 
     def __init__(self) -> None:
         self.metadata: Mapping[str, str] = {"name": self.name}
@@ -193,7 +193,7 @@ DETECTORS = tuple(_MAKERS)
 class YuNetDetector:
     """YuNet through `cv2.FaceDetectorYN`. Raises ModelError when the file is missing or is not YuNet."""
 
-    name = "yunet"
+    name, searches = "yunet", True
 
     def __init__(self, path: Path) -> None:
         try:

@@ -90,14 +90,14 @@ class PhotoSearch:
     def coarse(self, detector: Detector, image: Picture) -> bool:
         """Say whether the picture was searched at half its size or less, so that small faces may have been missed."""
         searched = self.detect_size or _TILE_PX
-        return detector.name != "whole" and max(image.shape[:2]) >= _COARSE * searched
+        return detector.searches and max(image.shape[:2]) >= _COARSE * searched
 
     def _first(self, detector: Detector, image: Picture) -> tuple[Detection, ...]:
         longest = max(image.shape[:2])
         size = min(self.detect_size or _TILE_PX, longest)
         if (
             self.detect_size is None
-            or detector.name == "whole"
+            or not detector.searches
             or too_thin(image)
             or size == longest <= _TILE_PX
         ):

@@ -26,6 +26,7 @@ from mien.model.classifier import Classifier
 from mien.model.folder import BEST_FILE, MODEL_FILE, MODEL_FOLDER, is_model_folder, model_path
 from mien.model.metadata import KERAS_SUFFIXES, METADATA_KEY, Head, Metadata
 from mien.model.preprocess import Preprocess, to_model_input
+from mien.model.session import open_session
 from mien.terminal import OnProgress
 from mien.train import run_folder
 from mien.train.external_models import HEAD, Description, as_probabilities, metadata_of, remember, remembered
@@ -247,14 +248,14 @@ def _count(metadata: Metadata) -> int | None:
 
 def onnx_has_facts(path: Path) -> bool:
     """Say whether mien wrote this `.onnx` file. Raises ModelError when it is not an ONNX file."""
-    return METADATA_KEY in _session(path).get_modelmeta().custom_metadata_map
+    return METADATA_KEY in open_session(path, path).get_modelmeta().custom_metadata_map
 
 
 def open_onnx(path: Path, told: Description) -> tuple[Metadata, Network, str]:
     """Open an external `.onnx` file with one picture input, channels last or first, and take its first
     output.
     """
-    session = _session(path)
+    session = open_session(path, path)
     inputs = session.get_inputs()
     if len(inputs) != 1:
         raise ModelError(f"{path} takes {len(inputs)} inputs; a network for mien takes one, the picture")
@@ -299,21 +300,6 @@ def _network(
         return {HEAD: np.concatenate(parts)}
 
     return network
-
-
-def _session(path: Path) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime's errors share no base but Exception
-        reason = str(error).splitlines()[0][:200]
-        raise ModelError(
-            f"{path} is not a network that ONNX Runtime opens ({reason}); copy or export it again"
-        ) from error
 
 
 def average(network: Network, inputs: NDArray[np.uint8], tta: str) -> Probabilities:

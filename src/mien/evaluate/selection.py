@@ -216,9 +216,9 @@ def _out_of_fold(dataset: Dataset, scorers: Sequence[Scorer]) -> Dataset:
 
 
 def _parts(dataset: Dataset, rows: Mapping[str, NDArray[np.bool_]]) -> Split | None:
-    """Return the chosen rows of all splits behind each other; None where there are none."""
+    """Return the chosen rows of the splits that are named, behind each other; None where there are none."""
     parts = [
-        split.take(np.flatnonzero(rows[name])) for name, split in dataset.splits.items() if rows[name].any()
+        dataset.splits[name].take(np.flatnonzero(chosen)) for name, chosen in rows.items() if chosen.any()
     ]
     return join_splits([("", part) for part in parts], len(dataset.classes)) if parts else None
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
-import re
 import shlex
 import signal
 import subprocess
@@ -19,17 +19,21 @@ from typing import Any
 from mien.errors import ConfigError
 from mien.files import plain_text, without_spreadsheet_guard
 from mien.label.wall import Wall
-from mien.model.folder import MODEL_FOLDER
-from mien.settings import joined_words
+from mien.model.folder import MODEL_FOLDER, SETTINGS_FILE
+from mien.settings import from_mapping, joined_words
+from mien.train.config import TrainConfig
 
 # As mien.train.run_folder has them; importing it takes a second.
 EPOCHS_FILE, BATCH_FILE, BATCH_NAMES_FILE = "epochs.csv", "batch.png", "batch.csv"
-MISTAKES_FILE, REPORT, FOLDS_FOLDER = "mistakes.csv", "report/report.html", "folds"
+MISTAKES_FILE, REPORT, FOLDS_FOLDER, SEEN_FILE = (
+    "mistakes.csv",
+    "report/report.html",
+    "folds",
+    "trained-on.npz",
+)
 _FOLDERS = "network-{}"
 _LEAST = 2  # faces that a class needs, one to learn from and one to check on
 _MOST_FOLDS = 10
-_EPOCH = re.compile(r"epoch\s+(\d+)/(\d+)")
-_FOLD, _ALL = re.compile(r"fold (\d+) of (\d+)$"), re.compile(r"all [\d,]+ pictures$")
 _LINES = 12
 _MOST_MISTAKES = 120  # that are shown
 _STOP_S = 20.0  # for a training to end once it is told to
@@ -49,7 +53,7 @@ class Training:
         self._folder: Path | None = None
         self._left_out: list[str] = []
         self._lines: deque[str] = deque(maxlen=_LINES)
-        self._epochs = self._folds = self._fold = 0  # fold: from 1; behind the last one, all faces are learnt
+        self._folds = 0
         self._stopping = False
         self.state = "none"
 
@@ -77,8 +81,7 @@ class Training:
             command = command_of(self._wall.folder, self._folder, enough if few else [], epochs, folds)
             self._lines.clear()
             self._wall.write_table()
-            self._epochs, self._stopping = 0, False
-            self._folds, self._fold = folds, 1 if folds else 0
+            self._folds, self._stopping = folds, False
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -114,17 +117,18 @@ class Training:
         if self.state == "none" or folder is None:
             return {"state": "none"}
         part = self._part(folder)
+        epochs, fold = _epochs_of(part), self._fold(folder)
         curve, seconds = _curve(part / EPOCHS_FILE)
         shown = _shown(folder)
         lines = list(self._lines)  # another thread adds to them
         return {
             "state": self.state,
             "folder": shown,
-            "epochs": self._epochs,
+            "epochs": epochs,
             "folds": self._folds,
-            "fold": self._fold,
+            "fold": fold,
             "curve": curve,
-            "left_s": self._left_s(seconds) if self.state == "running" else None,
+            "left_s": self._left_s(seconds, epochs, fold) if self.state == "running" else None,
             "left_out": self._left_out,
             "lines": lines,
             "batch": self.batch is not None,
@@ -158,15 +162,26 @@ class Training:
 
     def _part(self, run: Path) -> Path:
         """Return the folder of the training that runs now: of a fold, or of all faces."""
-        return run / FOLDS_FOLDER / str(self._fold) if 0 < self._fold <= self._folds else run
+        fold = self._fold(run)
+        return run / FOLDS_FOLDER / str(fold) if 0 < fold <= self._folds else run
 
-    def _left_s(self, seconds: Sequence[float]) -> float | None:
+    def _fold(self, run: Path) -> int:
+        """Return the fold that is trained, from 1; behind the last one, where all faces are learnt; 0 without folds."""
+        if not self._folds:
+            return 0
+        if (run / SEEN_FILE).is_file():  # which a training writes when it begins
+            return self._folds + 1
+        numbers = range(1, self._folds + 1)
+        begun = (number for number in numbers if (run / FOLDS_FOLDER / str(number) / SETTINGS_FILE).is_file())
+        return max(begun, default=1)
+
+    def _left_s(self, seconds: Sequence[float], epochs: int, fold: int) -> float | None:
         """Return the seconds left for all epochs, by the newest. None before the first."""
-        if not (self._epochs and seconds):
+        if not (epochs and seconds):
             return None
         recent = sorted(seconds[-5:])  # the first epoch of a phase builds the network, and is no measure
-        later = self._epochs * (self._folds + 1 - self._fold) if self._folds else 0
-        return recent[len(recent) // 2] * (self._epochs - len(seconds) + later)
+        later = epochs * (self._folds + 1 - fold) if self._folds else 0
+        return recent[len(recent) // 2] * (epochs - len(seconds) + later)
 
     def _mistakes(self, folder: Path) -> list[list[Any]]:
         """Return [place, label that was learnt, answer, percent] of faces that the newest epoch got wrong."""
@@ -204,13 +219,7 @@ class Training:
         with process.stdout as lines:
             for line in lines:
                 text = plain_text(line.rstrip())
-                if found := _EPOCH.match(text):
-                    self._epochs = int(found[2])
-                elif found := _FOLD.match(text):
-                    self._fold, self._epochs = int(found[1]), 0
-                elif self._folds and _ALL.match(text):
-                    self._fold, self._epochs = self._folds + 1, 0
-                elif text:
+                if text and not text.startswith("epoch "):  # the page draws them
                     self._lines.append(text)
         code = process.wait()
         with self._lock:
@@ -238,6 +247,17 @@ def command_of(
     if folds:
         command += ["--folds", str(folds)]
     return [*command, "--epochs", str(epochs)] if epochs is not None else command
+
+
+def _epochs_of(run: Path) -> int:
+    """Return how many epochs a training has in all its phases; 0 before it has begun."""
+    try:
+        settings = json.loads((run / SETTINGS_FILE).read_text(encoding="utf-8"))["settings"]
+        return sum(
+            phase.epochs or 0 for phase in from_mapping(TrainConfig, settings, SETTINGS_FILE).in_phases()
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # not there yet, or other JSON
+        return 0
 
 
 def _curve(path: Path) -> tuple[dict[str, list[float | None]], list[float]]:

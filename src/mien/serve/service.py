@@ -95,13 +95,16 @@ class Service:
 
         folder: for temporary files.
         """
+        # All that can be wrong is read before anything is started that would have to be stopped.
+        keys = read_keys(Path(config.keys)) if config.keys else ()
+        card = options.card()
         analyzer = options.open()
         database = Database(config.jobs, folder)
         jobs = Jobs(database, config)
         metrics.queued.set_function(lambda: jobs.waiting)
         return cls(
             config=config,
-            card=options.card(),
+            card=card,
             analyzer=analyzer,
             batcher=Batcher(analyzer, config, metrics),
             database=database,
@@ -109,7 +112,7 @@ class Service:
             video_worker=VideoWorker(jobs, analyzer, config, metrics, folder),
             metrics=metrics,
             budget=Budget(config.waiting_megabytes * MEGA),
-            keys=read_keys(Path(config.keys)) if config.keys else (),
+            keys=keys,
         )
 
     def warm_up(self) -> None:

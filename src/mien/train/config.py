@@ -12,7 +12,18 @@ from typing import Any
 from mien.data.dataset import DataConfig
 from mien.errors import ConfigError
 from mien.model.metadata import Metadata
-from mien.settings import COMMON, from_mapping, setting, to_mapping
+from mien.settings import (
+    ABOVE_0,
+    BELOW_1,
+    BETWEEN,
+    COMMON,
+    FROM_0,
+    SHARE,
+    Range,
+    from_mapping,
+    setting,
+    to_mapping,
+)
 
 _common = partial(setting, group=COMMON)
 _network = partial(setting, group="expert settings: the network")
@@ -20,6 +31,8 @@ _faces = partial(setting, group="expert settings: faces and labels")
 _augment = partial(setting, group="expert settings: augmentation")
 _optimise = partial(setting, group="expert settings: optimisation")
 _run = partial(setting, group="expert settings: running")
+_QUALITY = Range("be from 0 to 90", lambda value: 0 <= value <= 90)
+_WEIGHT = Range("be above 0 and at most 1", lambda value: 0 < value <= 1)
 
 SMALL_SET = 5000  # training pictures below which a set is treated as small
 # What a later phase of a recipe may change; the network, the data and the batches stay as they are.
@@ -34,14 +47,18 @@ class TrainConfig(DataConfig):
 
     # network
     network: str = _common("small", "network by name; `mien train --list` shows them")
-    size: int | None = _common(None, "pixels a side of the network's input; unset: the network's own")
+    size: int | None = _common(
+        None, "pixels a side of the network's input; unset: the network's own", within=ABOVE_0
+    )
     resize: int | None = _network(
-        None, "pixels a side that a face is scaled to before its centre of that size is cut out; unset: size"
+        None,
+        "pixels a side that a face is scaled to before its centre of that size is cut out; unset: size",
+        within=ABOVE_0,
     )
     colour: str | None = _network(
         None, "colour of the input; unset: the network's own", choices=("grey", "rgb", "bgr")
     )
-    dropout: float | None = _network(None, "dropout rate; unset: the network's own")
+    dropout: float | None = _network(None, "dropout rate; unset: the network's own", within=BELOW_1)
     l2: float | None = _network(None, "L2 penalty on kernels, in the loss; unset: the network's own")
     weights: str = _network(
         "imagenet", "backbones only: 'imagenet' (Keras downloads them), 'none', or a local weight file"
@@ -51,6 +68,7 @@ class TrainConfig(DataConfig):
         0,
         "in phases whose base is frozen: compute its features once for this many variations of each picture and train "
         "the head on those, seconds an epoch; 0: look at new variations every epoch",
+        within=FROM_0,
     )
     init_from: str | None = _common(
         None,
@@ -76,19 +94,23 @@ class TrainConfig(DataConfig):
     detector_file: str | None = _faces(
         None, "with --detector: a detector of your own (a folder of mien train-detector), or a YuNet file"
     )
-    limit: int | None = _faces(None, "train on this many pictures, drawn at random with the seed; unset: all")
+    limit: int | None = _faces(
+        None, "train on this many pictures, drawn at random with the seed; unset: all", within=ABOVE_0
+    )
     votes_weight: float = _faces(
-        0.5, "weight of the FER+ votes head where the data has votes; 0: no such head"
+        0.5, "weight of the FER+ votes head where the data has votes; 0: no such head", within=FROM_0
     )
     blend: float | None = _faces(
         None,
         "with a votes head: its share in the answer `expression`, which mixes both heads and becomes the default; "
         "unset: no such answer",
+        within=BETWEEN,
     )
     logit_adjustment: float = _faces(
         0.0,
         "with --blend: how much of each class's share in the training pictures is taken out of that answer, so that "
         "rare ones are named more often; 0: nothing, 1: all (tau in Menon et al. 2021)",
+        within=SHARE,
     )
     margin: float | None = _faces(
         None,
@@ -100,7 +122,9 @@ class TrainConfig(DataConfig):
         "weight of a picture by its class: none, sqrt (inverse root of the class count), full (inverse count)",
         choices=("none", "sqrt", "full"),
     )
-    label_smoothing: float = _faces(0.1, "share of each target spread evenly over the classes")
+    label_smoothing: float = _faces(
+        0.1, "share of each target spread evenly over the classes", within=BELOW_1
+    )
     teacher: tuple[str, ...] = _common(
         (),
         "learn from these trained networks as well (runs or model folders): the mean of their answers is a soft target "
@@ -113,51 +137,73 @@ class TrainConfig(DataConfig):
         choices=("clean", "varied"),
     )
     teacher_weight: float = _faces(
-        0.7, "with --teacher: weight of the teachers' answers in the targets, the rest is the labels'"
+        0.7,
+        "with --teacher: weight of the teachers' answers in the targets, the rest is the labels'",
+        within=_WEIGHT,
     )
     teacher_temperature: float = _faces(
         2.0,
         "with --teacher: what the teachers' logits are divided by; higher shows more of what else they see",
+        within=ABOVE_0,
     )
     # augmentation
     augment: bool = _augment(True, "whether training pictures are varied at all")
     flip: bool = _augment(True, "mirror half of the pictures")
-    rotation: float = _augment(12.0, "rotate by up to this many degrees")
+    rotation: float = _augment(12.0, "rotate by up to this many degrees", within=FROM_0)
     wide_rotation: float = _augment(
-        0.0, "rotate one picture in seven by up to this many degrees instead; 0: none"
+        0.0, "rotate one picture in seven by up to this many degrees instead; 0: none", within=FROM_0
     )
-    shift: float = _augment(0.08, "shift by up to this share of the side")
-    zoom: float = _augment(0.2, "scale by 1 minus to 1 plus this")
-    shear: float = _augment(0.0, "shear by up to this, as the tangent of the angle")
-    contrast: float = _augment(0.3, "contrast times 1 minus to 1 plus this")
-    brightness: float = _augment(30.0, "brightness plus or minus this many levels of 255")
-    gamma: float = _augment(0.0, "gamma of some pictures, exp(-this) to exp(this)")
+    shift: float = _augment(0.08, "shift by up to this share of the side", within=BELOW_1)
+    zoom: float = _augment(0.2, "scale by 1 minus to 1 plus this", within=BELOW_1)
+    shear: float = _augment(0.0, "shear by up to this, as the tangent of the angle", within=FROM_0)
+    contrast: float = _augment(0.3, "contrast times 1 minus to 1 plus this", within=BELOW_1)
+    brightness: float = _augment(30.0, "brightness plus or minus this many levels of 255", within=FROM_0)
+    gamma: float = _augment(0.0, "gamma of some pictures, exp(-this) to exp(this)", within=FROM_0)
     side_light: float = _augment(
-        0.0, "light from one side on some pictures: 1 minus to 1 plus this at the edges"
+        0.0, "light from one side on some pictures: 1 minus to 1 plus this at the edges", within=BELOW_1
     )
-    low_contrast: float = _augment(0.0, "some pictures keep as little as this share of their levels; 0: none")
+    low_contrast: float = _augment(
+        0.0, "some pictures keep as little as this share of their levels; 0: none", within=BELOW_1
+    )
     sharpen: float = _augment(
-        0.0, "unsharp mask on some pictures, of up to this amount; some are blurred instead"
+        0.0, "unsharp mask on some pictures, of up to this amount; some are blurred instead", within=FROM_0
     )
-    jpeg_quality: int = _augment(0, "some pictures are compressed, down to this JPEG quality; 0: none")
-    noise: float = _augment(0.0, "Gaussian noise of up to this standard deviation in levels of 255")
-    blur: float = _augment(0.1, "probability that a picture is softened by shrinking and enlarging it")
-    erasing: float = _augment(0.5, "probability that a random rectangle is overwritten (Zhong et al. 2017)")
+    jpeg_quality: int = _augment(
+        0, "some pictures are compressed, down to this JPEG quality; 0: none", within=_QUALITY
+    )
+    noise: float = _augment(
+        0.0, "Gaussian noise of up to this standard deviation in levels of 255", within=FROM_0
+    )
+    blur: float = _augment(
+        0.1, "probability that a picture is softened by shrinking and enlarging it", within=SHARE
+    )
+    erasing: float = _augment(
+        0.5, "probability that a random rectangle is overwritten (Zhong et al. 2017)", within=SHARE
+    )
     fill: str = _augment(
         "reflect", "what fills the border after a warp", choices=("reflect", "nearest", "zero")
     )
-    mixup: float = _augment(0.2, "alpha of mixup's Beta distribution (Zhang et al. 2018); 0: off")
-    cutmix: float = _augment(0.0, "alpha of CutMix's Beta distribution (Yun et al. 2019); 0: off")
-    mixup_prob: float = _augment(0.5, "share of the batches that are mixed")
-    mixup_until: float = _augment(0.85, "mixup and CutMix end after this share of the epochs; 1: never")
+    mixup: float = _augment(
+        0.2, "alpha of mixup's Beta distribution (Zhang et al. 2018); 0: off", within=FROM_0
+    )
+    cutmix: float = _augment(
+        0.0, "alpha of CutMix's Beta distribution (Yun et al. 2019); 0: off", within=FROM_0
+    )
+    mixup_prob: float = _augment(0.5, "share of the batches that are mixed", within=SHARE)
+    mixup_until: float = _augment(
+        0.85, "mixup and CutMix end after this share of the epochs; 1: never", within=SHARE
+    )
     # optimisation
     epochs: int | None = _common(
         None,
         "passes over the training pictures in each phase (--from has two); unset: 30, and up to 150 for sets of under "
         "5,000 pictures",
+        within=ABOVE_0,
     )
     batch_size: int | None = _common(
-        None, "pictures per optimiser step; unset: 128, down to 16 so that an epoch has at least 16 steps"
+        None,
+        "pictures per optimiser step; unset: 128, down to 16 so that an epoch has at least 16 steps",
+        within=ABOVE_0,
     )
     optimizer: str | None = _optimise(
         None,
@@ -168,25 +214,36 @@ class TrainConfig(DataConfig):
         None,
         "peak learning rate; unset: sgd 0.08 for 128 pictures a step, in proportion; adam 0.001; adamw 0.003; a tenth "
         "where layers of a pretrained base learn",
+        within=ABOVE_0,
     )
     schedule: str = _optimise(
         "cosine",
         "cosine: warm up, then one cosine to zero; plateau: divide when validation loss stalls; constant",
         choices=("cosine", "plateau", "constant"),
     )
-    warmup: float = _optimise(0.1, "cosine only: share of the epochs spent warming up, at most five epochs")
-    plateau_patience: int = _optimise(
-        3, "plateau only: epochs without a better validation loss before it acts"
+    warmup: float = _optimise(
+        0.1, "cosine only: share of the epochs spent warming up, at most five epochs", within=BELOW_1
     )
-    plateau_factor: float = _optimise(0.5, "plateau only: what the learning rate is multiplied by")
-    plateau_floor: float = _optimise(1e-6, "plateau only: lowest learning rate")
+    plateau_patience: int = _optimise(
+        3, "plateau only: epochs without a better validation loss before it acts", within=ABOVE_0
+    )
+    plateau_factor: float = _optimise(
+        0.5, "plateau only: what the learning rate is multiplied by", within=ABOVE_0
+    )
+    plateau_floor: float = _optimise(1e-6, "plateau only: lowest learning rate", within=FROM_0)
     weight_decay: float | None = _optimise(
-        None, "decoupled weight decay, not on biases and normalisation; unset: 0.005 for sgd, 0.02 for adamw"
+        None,
+        "decoupled weight decay, not on biases and normalisation; unset: 0.005 for sgd, 0.02 for adamw",
+        within=FROM_0,
     )
     ema: float = _optimise(
-        0.998, "decay per step of the moving average of weights that is validated and kept; 0: off"
+        0.998,
+        "decay per step of the moving average of weights that is validated and kept; 0: off",
+        within=BELOW_1,
     )
-    patience: int = _optimise(0, "stop after this many epochs without a better validation loss; 0: never")
+    patience: int = _optimise(
+        0, "stop after this many epochs without a better validation loss; 0: never", within=FROM_0
+    )
     monitor: str = _optimise(
         "accuracy", "which epoch is kept as best, on validation", choices=("accuracy", "loss", "last")
     )
@@ -197,7 +254,7 @@ class TrainConfig(DataConfig):
         "is that of the K on what they had not seen; for small sets. 0: set validation pictures aside instead",
     )
     # running
-    seed: int = _common(0, "seed of weights, order and augmentation")
+    seed: int = _common(0, "seed of weights, order and augmentation", within=FROM_0)
     precision: str = _run(
         "auto",
         "auto: mixed (bfloat16) on GPUs, and for our own networks on processors with AVX-512 BF16 or AMX; else float32",
@@ -228,64 +285,6 @@ class TrainConfig(DataConfig):
             raise ConfigError(f"devices must be all, or a number from 1, got {self.devices!r}")
         if self.time_limit is not None:
             seconds_of(self.time_limit)
-        positive = (
-            "epochs",
-            "batch_size",
-            "learning_rate",
-            "plateau_patience",
-            "plateau_factor",
-            "size",
-            "resize",
-            "limit",
-            "teacher_temperature",
-        )
-        for name in positive:
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ConfigError(f"{name} must be above 0, got {getattr(self, name)}")
-        for name in (
-            "label_smoothing",
-            "low_contrast",
-            "side_light",
-            "shift",
-            "zoom",
-            "contrast",
-            "ema",
-            "warmup",
-        ):
-            if not 0 <= getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be from 0 to below 1, got {getattr(self, name)}")
-        for name in ("erasing", "blur", "mixup_prob", "mixup_until"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"{name} must be from 0 to 1, got {getattr(self, name)}")
-        not_negative = (
-            "gamma",
-            "rotation",
-            "sharpen",
-            "wide_rotation",
-            "shear",
-            "brightness",
-            "noise",
-            "mixup",
-            "cutmix",
-            "patience",
-            "votes_weight",
-            "feature_views",
-            "seed",
-        )
-        for name in (*not_negative, "weight_decay", "plateau_floor"):
-            if (getattr(self, name) or 0) < 0:
-                raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
-        if not 0 <= self.jpeg_quality <= 90:
-            raise ConfigError(f"jpeg_quality must be from 0 to 90, got {self.jpeg_quality}")
-        if not 0 < self.teacher_weight <= 1:
-            raise ConfigError(f"teacher_weight must be above 0 and at most 1, got {self.teacher_weight}")
-        if self.blend is not None and not 0 < self.blend < 1:
-            raise ConfigError(f"blend must be between 0 and 1, got {self.blend}")
-        if not 0 <= self.logit_adjustment <= 1:
-            raise ConfigError(f"logit_adjustment must be from 0 to 1, got {self.logit_adjustment}")
-        if self.dropout is not None and not 0 <= self.dropout < 1:
-            raise ConfigError(f"dropout must be from 0 to below 1, got {self.dropout}")
         for phase in self.phases:
             if unknown := sorted(set(phase) - set(PHASE_SETTINGS)):
                 raise ConfigError(

@@ -7,6 +7,7 @@ arXiv:1612.01474), so the folder is used like any other, and as a teacher. It co
 from __future__ import annotations
 
 import datetime
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -66,10 +67,11 @@ def make_ensemble(
     if len(set(models)) < 2:
         raise ConfigError("an ensemble needs two or more different models; name them one after the other")
     members = [_Member(model, *open_network(model)) for model in models]
+    _check_different(members)
     trained = members[0].metadata.training
     config = _config_of(trained)
-    runs = [run_folder.run_of(model_path(model)) for model in models]
-    known = frozenset[bytes]().union(*(run_folder.learnt(run) for run in runs if run))
+    runs = [run for model in models if (run := run_folder.run_of(model_path(model)))]
+    known = run_folder.learnt(*runs)
     dataset = _held_out(opened(config, data or _data_of(members[0]), show).dataset, known, show)
     network, metadata = combine(members, dataset, config)
     split = dataset.split("validation")
@@ -90,13 +92,29 @@ def make_ensemble(
         metadata, answers, dataset, share=config.blend, adjustment=config.logit_adjustment
     )
     export(network, out, metadata)
-    if all(runs):  # so that nobody scores it on them; half of it would let the other half be scored
+    if len(runs) == len(
+        models
+    ):  # so that nobody scores it on them; half of it would let the other half be scored
         run_folder.write_seen(
             out,
             {"train": sorted(known), "validation": fingerprints_of(split.pictures).keys},
-            frozenset[str]().union(*(run_folder.seen_sources(run) for run in runs if run)),
+            run_folder.seen_sources(*runs),
         )
     return metadata
+
+
+def _check_different(members: Sequence[_Member]) -> None:
+    """Raise ConfigError where two are one network: a run and its model folder, or a copy, would count twice."""
+    known: dict[tuple[bytes, ...], str] = {}
+    for member in members:
+        arrays = map(keras.ops.convert_to_numpy, member.network.weights)
+        # Sorted, because a network that is read from ONNX may name its weights in another order.
+        weights = tuple(
+            sorted(hashlib.sha256(np.ascontiguousarray(one).tobytes()).digest() for one in arrays)
+        )
+        if weights in known:
+            raise ConfigError(f"{known[weights]} and {member.name} are one network; name each network once")
+        known[weights] = member.name
 
 
 def _held_out(dataset: Dataset, known: frozenset[bytes], show: ProgressBar) -> Dataset:
@@ -229,7 +247,8 @@ def _config_of(training: Mapping[str, Any]) -> TrainConfig:
     """Return the settings that a model was trained with, as far as this version knows them."""
     stored = training.get("settings")
     known = TrainConfig.__dataclass_fields__
-    values = {name: value for name, value in dict(stored or {}).items() if name in known and name != "folds"}
+    said = stored if isinstance(stored, Mapping) else {}
+    values = {name: value for name, value in said.items() if name in known and name != "folds"}
     return from_mapping(TrainConfig, values, "the settings of the first model")
 
 

@@ -61,7 +61,8 @@ class FoldAnswers:
     @classmethod
     def read(cls, path: Path) -> FoldAnswers | None:
         """Return what `write` wrote; None where it is not there, or damaged, as a full disk leaves it."""
-        if not (stored := read_arrays(path)):
+        stored = read_arrays(path)
+        if not stored or not stored.keys() >= {"keys", "fold", "head0"}:
             return None
         heads = sorted((name for name in stored if name.startswith("head")), key=len)
         return cls(stored["keys"], stored["fold"], tuple(stored[name] for name in heads))

@@ -249,13 +249,12 @@ class _Training:
             place = self._out / run_folder.CHECKPOINT
             hosts.tell_files(place, place, (STATE_FILE, BEST_WEIGHTS_FILE))
         run_folder.begin(self._out, self._settings)
-        before = learnt_before(config)
+        before = learnt_before(config).values()
         run_folder.write_seen(
             self._out,
             {name: fingerprints_of(part.pictures).keys for name, part in self._dataset.splits.items()},
-            {key for key in source_keys(train_split.pictures) if key}
-            | (run_folder.seen_sources(before) if before else frozenset()),
-            run_folder.learnt(before) if before else (),
+            {key for key in source_keys(train_split.pictures) if key} | run_folder.seen_sources(*before),
+            run_folder.learnt(*before),
         )
         for line in () if self._brief else self._summary(len(loader)):
             self._show.line(line)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.data.dataset import Dataset, Split
-from mien.errors import ConfigError
+from mien.errors import ConfigError, DataError
 from mien.files import LOCK_FILE, plain_name, read_arrays, spreadsheet_safe, whole_file
 from mien.model.folder import BEST_FILE, METADATA_FILE, MODEL_FOLDER, SETTINGS_FILE
 from mien.settings import to_mapping
@@ -217,7 +217,7 @@ def write_seen(
     """Store the fingerprints of the pictures of each split, 16 bytes each (see `mien.data`).
 
     sources: content keys of the photographs out of which faces of a face set were cut that are learnt. before: what the
-    network that the training starts from had learnt.
+    networks had learnt that the training learns from.
     """
     arrays: dict[str, NDArray[Any]] = {
         name: np.frombuffer(b"".join(values), np.uint8).reshape(-1, 16)
@@ -230,18 +230,31 @@ def write_seen(
 
 
 def seen(out: Path, split: str = "train") -> frozenset[bytes]:
-    """Return the fingerprints of the pictures that the run's network was fitted on; none where nobody stored them."""
-    stored = read_arrays(out / SEEN_FILE) or {}
-    return frozenset(row.tobytes() for row in stored.get(split, ()))
+    """Return the fingerprints of the pictures that the run's network was fitted on; none where nobody stored them.
+
+    Raises DataError where the file is damaged: a score on what was learnt would look like one on what is new.
+    """
+    return frozenset(row.tobytes() for row in _seen_arrays(out).get(split, ()))
 
 
-def learnt(out: Path) -> frozenset[bytes]:
-    """Return the fingerprints of all that the run's network has learnt, in this training or before it (`--from`)."""
-    return seen(out) | learnt_before(out)
+def _seen_arrays(out: Path) -> dict[str, NDArray[Any]]:
+    path = out / SEEN_FILE
+    stored = read_arrays(path)
+    if stored is None and path.exists():
+        raise DataError(
+            f"{path} is damaged, so that nobody can say which pictures the network has learnt; copy it again, or "
+            "remove it to have every picture taken for new"
+        )
+    return stored or {}
+
+
+def learnt(*runs: Path) -> frozenset[bytes]:
+    """Return the fingerprints of all that the runs' networks have learnt, in their training or before it."""
+    return frozenset[bytes]().union(*(seen(run) | learnt_before(run) for run in runs))
 
 
 def learnt_before(out: Path) -> frozenset[bytes]:
-    """Return the fingerprints of what the network that the run started from (`--from`) had learnt."""
+    """Return the fingerprints of what the networks had learnt that the run learnt from (`--from`, `--teacher`)."""
     return seen(out, _BEFORE)
 
 
@@ -251,10 +264,18 @@ def run_of(model: Path) -> Path | None:
     return next((folder for folder in folders if (folder / SEEN_FILE).is_file()), None)
 
 
-def seen_sources(out: Path) -> frozenset[str]:
-    """Return the content keys of the photographs out of which the run's faces were cut; none without a face set."""
-    stored = read_arrays(out / SEEN_FILE) or {}
-    return frozenset(stored[_SOURCES].tolist() if _SOURCES in stored else ())
+def pass_on_learnt(model: Path, folder: Path) -> None:
+    """Have a model folder that leaves its run say what its network has learnt, where that is known."""
+    if run := run_of(model):
+        content = (run / SEEN_FILE).read_bytes()
+        with whole_file(folder / SEEN_FILE) as temporary:
+            temporary.write_bytes(content)
+
+
+def seen_sources(*runs: Path) -> frozenset[str]:
+    """Return the content keys of the photographs out of which the runs' faces were cut; none without a face set."""
+    stored = map(_seen_arrays, runs)
+    return frozenset[str]().union(*(one[_SOURCES].tolist() for one in stored if _SOURCES in one))
 
 
 def _inside(folder: Path) -> list[Path]:

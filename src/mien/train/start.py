@@ -68,19 +68,26 @@ def limited(dataset: Dataset, config: TrainConfig) -> Dataset:
     return replace(dataset, splits={**dataset.splits, "train": train_split.take(np.sort(drawn))})
 
 
-def learnt_before(config: TrainConfig) -> Path | None:
-    """Return the folder that says what the network learnt from which a training starts; None where nobody knows."""
-    return run_folder.run_of(model_path(config.init_from)) if config.init_from else None
+def learnt_before(config: TrainConfig) -> dict[str, Path]:
+    """Return the folders that say what the networks have learnt from which a training learns, by their names.
+
+    Those of --from and of --teacher: what a teacher learnt of a held-out picture reaches its student by its answers to
+    others (Mansurov et al. 2024, arXiv:2412.15255). One of which nobody knows what it learnt is left out.
+    """
+    models = [*([str(config.init_from)] if config.init_from else []), *config.teacher]
+    return {model: run for model in models if (run := run_folder.run_of(model_path(model)))}
 
 
 def noting_learnt(dataset: Dataset, config: TrainConfig) -> Dataset:
-    """Note which held-out pictures the network that --from names has learnt: scores on them would be too good.
+    """Note which held-out pictures were learnt by networks of --from and --teacher: scores on them would be too good.
 
     The report leaves them out. Raises ConfigError where nothing would be left to choose an epoch or to report on.
     """
-    known = run_folder.learnt(place) if (place := learnt_before(config)) else frozenset()
+    places = learnt_before(config)
+    known = run_folder.learnt(*places.values())
     if not known:
         return dataset
+    names = ", ".join(places)
     parts = ["train"] if config.folds else [name for name in dataset.splits if name != "train"]
     own = frozenset() if config.folds else frozenset(fingerprints_of(dataset.split("train").pictures).keys)
     notes, left = [], 0
@@ -91,13 +98,13 @@ def noting_learnt(dataset: Dataset, config: TrainConfig) -> Dataset:
         what = "pictures" if config.folds else f"{name} pictures"
         if count:
             notes.append(
-                f"leak: {count:,} of {len(keys):,} {what} were learnt by {config.init_from} already, from which this "
-                "training starts; the report leaves them out"
+                f"leak: {count:,} of {len(keys):,} {what} were learnt by {names} already, from which this training "
+                "learns; the report leaves them out"
             )
     if notes and not left:
         raise ConfigError(
-            f"{config.init_from}, from which this training would start, has learnt all {', '.join(parts)} pictures, so "
-            "that nothing could say how good the new network is; add pictures, or start from another network"
+            f"{names}, from which this training would learn, has learnt all {', '.join(parts)} pictures, so that "
+            "nothing could say how good the new network is; add pictures, or name another network"
         )
     return replace(dataset, notes=(*dataset.notes, *notes))
 

@@ -201,7 +201,7 @@ def test_the_command_reports_wrong_input_in_one_line(
         "side must be a multiple of 32": ["train-detector", str(data), "--side", "100"],
         "labels.jsonl": ["train-detector", str(tmp_path), "--to", str(tmp_path / "run")],
         "no face detector and no file": ["evaluate-detector", str(data), "--detectors", "nobody"],
-        "holds no report": ["evaluate-detector", str(data), "--to", str(run)],
+        "is not a report of mien evaluate-detector": ["evaluate-detector", str(data), "--to", str(run)],
     }
     for message, call in calls.items():
         assert main(call) == 2

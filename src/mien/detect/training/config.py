@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mien.errors import ConfigError
-from mien.settings import setting
+from mien.settings import ABOVE_0, BELOW_1, FROM_0, FROM_1, SHARE, Range, check_ranges, setting
 
 _LARGEST = 1.4  # of a part of the crop: half of a larger face's box would lie outside, wherever it is put
+_UP_TO_LARGEST = Range(f"be above 0 and at most {_LARGEST:g}", lambda value: 0 < value <= _LARGEST)
+_DEGREES = Range("be from 0 to 180 degrees", lambda value: 0 <= value <= 180)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,90 +17,79 @@ class DetectorConfig:
     """What `mien train-detector` does. Checked when it is made; raises ConfigError with one line."""
 
     # how long and how fast
-    epochs: int = setting(80, "epochs; the learning rate falls to zero over all of them")
-    crops: int = setting(4096, "training crops an epoch")
-    batch_size: int = setting(16, "crops a step")
+    epochs: int = setting(80, "epochs; the learning rate falls to zero over all of them", within=FROM_1)
+    crops: int = setting(4096, "training crops an epoch", within=FROM_1)
+    batch_size: int = setting(16, "crops a step", within=FROM_1)
     side: int = setting(320, "pixels a side of a training crop, a multiple of 32")
-    learning_rate: float = setting(3e-3, "highest learning rate (AdamW)")
-    warmup: float = setting(0.02, "share of all epochs in which the rate rises")
-    weight_decay: float = setting(0.01, "weight decay of kernels")
-    ema: float = setting(0.9995, "decay a step of the moving average of weights, which is what is kept")
+    learning_rate: float = setting(3e-3, "highest learning rate (AdamW)", within=ABOVE_0)
+    warmup: float = setting(0.02, "share of all epochs in which the rate rises", within=BELOW_1)
+    weight_decay: float = setting(0.01, "weight decay of kernels", within=FROM_0)
+    ema: float = setting(
+        0.9995, "decay a step of the moving average of weights, which is what is kept", within=BELOW_1
+    )
     time_limit: str | None = setting(None, "plan the epochs to fit, such as 90m; overrides --epochs")
     init_from: str | None = setting(
         None,
         "start from the weights of this detector, a folder of mien train-detector, or mien: the one that ships",
         flag="--from",
     )
-    seed: int = setting(0, "seed of weights, crops and order")
+    seed: int = setting(0, "seed of weights, crops and order", within=FROM_0)
     limit: int | None = setting(
-        None, "use this many photographs of each part, drawn with the seed; unset: all"
+        None, "use this many photographs of each part, drawn with the seed; unset: all", within=FROM_1
     )
     # crops
     mosaic: float = setting(
-        0.5, "share of crops, and of their quarters, that are put together from four parts"
+        0.5, "share of crops, and of their quarters, that are put together from four parts", within=SHARE
     )
-    negatives: float = setting(0.35, "share of photographs without a face")
-    hard: float = setting(0.5, "share of those chosen by how sure the network was of a face in them")
-    smallest_px: float = setting(10.0, "longer side in a crop below which a face is ignored")
+    negatives: float = setting(0.35, "share of photographs without a face", within=SHARE)
+    hard: float = setting(
+        0.5, "share of those chosen by how sure the network was of a face in them", within=SHARE
+    )
+    smallest_px: float = setting(10.0, "longer side in a crop below which a face is ignored", within=FROM_0)
     largest: float = setting(
-        0.75, "longer side up to which a face is scaled, as a share of its part of the crop"
+        0.75,
+        "longer side up to which a face is scaled, as a share of its part of the crop",
+        within=_UP_TO_LARGEST,
     )
     least_scale: float = setting(0.15, "smallest scale of a photograph")
     most_scale: float = setting(2.5, "largest scale of a photograph")
-    rotation: float = setting(30.0, "most degrees of rotation of a head that is held nearly upright")
-    rotated: float = setting(0.5, "share of photographs that are rotated so")
-    turned: float = setting(0.0, "share of photographs that are turned by any angle")
-    faint: float = setting(
-        0.0, "share of photographs that are made dark or pale, down to a twelfth of the levels"
+    rotation: float = setting(
+        30.0, "most degrees of rotation of a head that is held nearly upright", within=_DEGREES
     )
-    occluded: float = setting(0.12, "share of faces that are covered in part")
+    rotated: float = setting(0.5, "share of photographs that are rotated so", within=SHARE)
+    turned: float = setting(0.0, "share of photographs that are turned by any angle", within=SHARE)
+    faint: float = setting(
+        0.0, "share of photographs that are made dark or pale, down to a twelfth of the levels", within=SHARE
+    )
+    occluded: float = setting(0.12, "share of faces that are covered in part", within=SHARE)
     # loss
-    box_weight: float = setting(2.0, "weight of the box loss (EIoU) beside the score's")
-    landmark_weight: float = setting(10.0, "weight of the landmark loss (mean distance in sides of the face)")
+    box_weight: float = setting(2.0, "weight of the box loss (EIoU) beside the score's", within=FROM_0)
+    landmark_weight: float = setting(
+        10.0, "weight of the landmark loss (mean distance in sides of the face)", within=FROM_0
+    )
     # judging
     check_every: int = setting(
-        10, "epochs between looks at the validation photographs, and for hard photographs"
+        10, "epochs between looks at the validation photographs, and for hard photographs", within=FROM_1
     )
     false_positives: float = setting(
-        1.0, "false positives in 100 validation photographs without a face at which the threshold is set"
+        1.0,
+        "false positives in 100 validation photographs without a face at which the threshold is set",
+        within=FROM_0,
     )
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "crops", "batch_size", "check_every"):
-            _at_least(name, getattr(self, name), 1)
-        if self.limit is not None:
-            _at_least("limit", self.limit, 1)
+        check_ranges(self)
         if self.side < 64 or self.side % 32:
             raise ConfigError(f"side must be a multiple of 32 from 64 on, got {self.side}")
-        if self.learning_rate <= 0:
-            raise ConfigError(f"learning_rate must be above 0, got {self.learning_rate}")
-        for name in ("warmup", "ema"):
-            _share(name, getattr(self, name), below_one=True)
-        for name in ("mosaic", "negatives", "hard", "rotated", "turned", "faint", "occluded"):
-            _share(name, getattr(self, name))
         if self.rotated + self.turned > 1:
             raise ConfigError(
                 f"rotated and turned are shares of the same photographs, at most 1 together, got {self.rotated} and "
                 f"{self.turned}"
             )
-        if not 0 < self.largest <= _LARGEST:
-            raise ConfigError(f"largest must be above 0 and at most {_LARGEST:g}, got {self.largest}")
         if not 0 < self.least_scale <= self.most_scale:
             raise ConfigError(
                 f"scales must keep 0 < least_scale <= most_scale, got {self.least_scale} and {self.most_scale}"
             )
-        if not 0 <= self.rotation <= 180:
-            raise ConfigError(f"rotation must be from 0 to 180 degrees, got {self.rotation}")
-        for name in (
-            "weight_decay",
-            "box_weight",
-            "landmark_weight",
-            "false_positives",
-            "smallest_px",
-            "seed",
-        ):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
         if self.time_limit is not None:
             from mien.train.config import seconds_of
 
@@ -113,13 +104,3 @@ class DetectorConfig:
     def steps(self) -> int:
         """Optimiser steps an epoch."""
         return -(-self.crops // self.batch_size)
-
-
-def _at_least(name: str, value: int, least: int) -> None:
-    if value < least:
-        raise ConfigError(f"{name} must be at least {least}, got {value}")
-
-
-def _share(name: str, value: float, *, below_one: bool = False) -> None:
-    if not 0 <= value <= 1 or (below_one and value == 1):
-        raise ConfigError(f"{name} must be from 0 to {'below 1' if below_one else '1'}, got {value}")
