@@ -164,7 +164,7 @@ def test_labelme_flags_are_labels_of_whole_pictures(pictures: Path) -> None:
             {"flags": flags, "shapes": [], "imagePath": f"{number}.png"},
         )
     notes = check(pictures, whole=True)
-    assert "4 labels of LabelMe files have no box: their pictures are taken whole" in notes
+    assert "taken whole: pictures of 4 labels of LabelMe files without a box" in notes
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ def test_coco_without_boxes_is_of_whole_pictures(pictures: Path) -> None:
             ],
         },
     )
-    assert "4 labels of COCO files have no box: their pictures are taken whole" in check(pictures, whole=True)
+    assert "taken whole: pictures of 4 labels of COCO files without a box" in check(pictures, whole=True)
 
 
 def test_coco_of_splits_that_number_their_pictures_alike(tmp_path: Path, write_faces) -> None:

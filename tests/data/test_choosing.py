@@ -45,7 +45,7 @@ def test_other_spellings_meet(seven):
 def test_classes_are_used_in_the_order_that_is_asked(seven):
     dataset = open_dataset(seven, DataConfig(classes=("sad", "happy")))
     assert dataset.classes == ("sad", "happy") and sum(map(len, dataset.splits.values())) == 9
-    assert "5 pictures of other classes are left out" in dataset.notes
+    assert "left out: 5 pictures of other classes" in dataset.notes
 
 
 @pytest.mark.parametrize(

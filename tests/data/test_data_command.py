@@ -198,7 +198,7 @@ def test_labels_that_are_likely_wrong(tmp_path, capsys):
     (tmp_path / "list.csv").write_text("\n".join([header, *kept]) + "\n")
     assert run(tmp_path / "set", "--apply", tmp_path / "list.csv", "--json", "--quick") == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["notes"][-1] == "list.csv: 1 pictures left out, 1 given another label"
+    assert found["notes"][-1] == "list.csv: 1 picture left out, 1 given another label"
     assert sum(sum(row.values()) for row in found["counts"].values()) == 59 and found["near"] is None
 
 

@@ -77,7 +77,7 @@ def test_labels_are_changed_dropped_and_kept_by_content(data):
     assert after["happy/renamed.png"] == "sad" and "sad/5.png" not in after and len(after) == len(before) - 1
     notes = open_dataset(data).notes
     assert any(
-        "as decided in mien-decisions.csv: 1 pictures left out, 1 given another label" in one for one in notes
+        "as decided in mien-decisions.csv: 1 picture left out, 1 given another label" in one for one in notes
     )
     assert labels(data, DataConfig(decisions="none"))["happy/renamed.png"] == "happy"
     assert read_decisions(file).on_label(made[2].digest, "surprise").action == KEEP
@@ -138,7 +138,7 @@ def test_what_was_kept_is_not_listed_again(data):
     again = find_label_errors(dataset, model_path("mien"), decided=decided)
     assert len(again.doubts) == len(found.doubts) - 1
     assert first.name not in [doubt.name for doubt in again.doubts]
-    assert "1 labels that were decided to stay are not listed" in again.notes
+    assert "not listed: 1 label that somebody decided to keep" in again.notes
 
 
 def test_lists_are_remembered_by_the_command(data, tmp_path, capsys):
@@ -156,9 +156,12 @@ def test_lists_are_remembered_by_the_command(data, tmp_path, capsys):
     with (tmp_path / "list.csv").open("w", newline="") as file:
         csv.writer(file).writerows([("split", "name", "decision"), *rows])
     assert main(["data", str(data), "--remember", str(tmp_path / "list.csv"), *whole]) == 0
-    assert "2 decisions are in" in capsys.readouterr().err and labels(data)["happy/1.png"] == "sad"
+    assert ": 2 decisions, for" in capsys.readouterr().err and labels(data)["happy/1.png"] == "sad"
+    (tmp_path / "empty.csv").write_text(f"split,name,decision\n{rows[0][0]},happy/1.png,\n", encoding="utf-8")
+    assert main(["data", str(data), "--remember", str(tmp_path / "empty.csv"), *whole]) == 0
+    assert "empty.csv decides nothing: fill in its column decision" in capsys.readouterr().err
     assert main(["data", str(data), "--copies", str(tmp_path / "copies"), *whole]) == 0
-    assert "1 pairs of copies, " in capsys.readouterr().out and (tmp_path / "copies" / "copies.png").is_file()
+    assert "1 pair of copies, " in capsys.readouterr().out and (tmp_path / "copies" / "copies.png").is_file()
     assert main(["data", str(data), "--remember", str(tmp_path / "copies" / "copies.csv"), *whole]) == 0
     capsys.readouterr()
     assert main(["data", str(data), "--copies", str(tmp_path / "again"), *whole]) == 0

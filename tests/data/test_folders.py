@@ -231,7 +231,7 @@ def test_empty_folders_and_loose_pictures_are_mentioned(tmp_path, write_faces):
     write_faces(tmp_path, {"train/a": 2, "train/b": 2, "train/docs": 0, "train": 3, "val/a": 1})
     notes = open_dataset(tmp_path).notes
     assert "train/docs/ holds no pictures; it is not taken for a class" in notes
-    assert "3 pictures lie in train/ outside any class folder; they are not used" in notes
+    assert "not used: 3 pictures in train/, outside any class folder" in notes
 
 
 def test_a_folder_that_cannot_be_opened_is_said_to_be_so(locked_folder, run_unprivileged, write_faces):

@@ -160,7 +160,7 @@ def test_a_label_that_a_list_changes_is_the_soft_label_as_well(tmp_path, face):
     (tmp_path / "list.csv").write_text("split,name,decision\ntrain,1.png,sad\ntrain,2.png,drop\n")
     dataset = open_dataset(tmp_path / "labels.csv", carve_validation=False)
     applied, line = apply_list(dataset, tmp_path / "list.csv")
-    assert line == "list.csv: 1 pictures left out, 1 given another label"
+    assert line == "list.csv: 1 picture left out, 1 given another label"
     split = applied.split("train")
     assert list(split.names) == ["0.png", "1.png", "3.png"]
     np.testing.assert_allclose(split.shares, [[0.3, 0.7], [0, 1], [0.8, 0.2]], rtol=1e-6)

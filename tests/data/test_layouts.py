@@ -86,7 +86,7 @@ def test_a_split_folder_that_only_holds_its_like_is_entered(write, again):
     dataset = read(root)
     assert dataset.classes == ("angry", "happy") and sizes(dataset) == {"train": 2, "validation": 2}
     assert labels(dataset)[f"{again}/happy/0.png"] == "happy"
-    assert said(dataset, "1 pictures lie in Test/Test/ outside any class folder; they are not used")
+    assert said(dataset, "not used: 1 picture in Test/Test/, outside any class folder")
 
 
 def test_one_word_of_the_names_tells_splits_where_nothing_else_is_called_train(write):
@@ -171,7 +171,7 @@ def test_a_set_with_splits_beside_one_without_is_not_dropped_in_silence(write):
     with pytest.raises(DataError, match="2 data sets lie in"):
         read(root)
     root = write(*(f"set/train/{name}" for name in TWO), "set/raw/a.png", root=root / "other")
-    assert said(read(root), "set/raw/ (1 pictures) lies beside the folders of the splits; not used")
+    assert said(read(root), "set/raw/ (1 picture) lies beside the folders of the splits; not used")
 
 
 def test_sets_without_splits_side_by_side(write):
@@ -415,7 +415,7 @@ def test_fer_plus_label_csv(write):
     assert list(labels(dataset).values()) == ["neutral", "happy", "contempt", "happy"]
     assert sizes(dataset) == {"train": 2, "validation": 1, "test": 1}
     assert dataset.splits["train"].votes.tolist() == [[4, 0, 0, 1, 3, 2, 0, 0], [0, 9, 0, 0, 0, 0, 0, 0]]
-    assert said(dataset, "1 pictures without one expression that most chose, 1 pictures unknown or no face")
+    assert said(dataset, "1 picture without one expression that most chose, 1 picture unknown or no face")
 
 
 def test_expw(write):
@@ -459,7 +459,7 @@ def test_content_decides_and_what_is_passed_over_is_counted(write):
 def test_a_split_named_folder_without_classes_beside_class_folders(write):
     dataset = read(write(*TWO, "test/a.png", "test/b.png"))
     assert dataset.classes == ("angry", "happy") and sizes(dataset) == {"train": 2}
-    assert said(dataset, "2 pictures lie in test/ outside any class folder; they are not used")
+    assert said(dataset, "not used: 2 pictures in test/, outside any class folder")
 
 
 def test_names_that_would_write_to_the_terminal(write):
@@ -518,7 +518,7 @@ def test_affectnet_with_an_annotation_file_for_each_picture(tmp_path, write_face
         "train": [0, 1, 0], "validation": [0, 1, 0],
     }  # fmt: skip
     assert dataset.classes == ("happy", "sad")
-    assert "1 annotations have no picture; not used" in dataset.notes
+    assert "not used: 1 annotation without a picture" in dataset.notes
     assert "rows without an expression are left out: 2" in dataset.notes
     (tmp_path / "val_set" / "annotations" / "0_exp.npy").write_bytes(b"broken")
     with pytest.raises(DataError, match=r"0_exp\.npy is no NumPy file with one number"):
@@ -579,7 +579,7 @@ def test_two_coded_data_sets_side_by_side_and_strangers_among_codes(write):
     kdef = [f"KDEF/AF0{n}/AF0{n}{code}S.JPG" for n in (1, 2) for code in ("AN", "HA", "SU")]
     mixed = read(write(*kdef, "AKDEF/AFF_S.JPG", "AKDEF/HAF_S.JPG"))
     assert mixed.classes == ("angry", "happy", "surprise") and groups(mixed) == {"F01", "F02"}
-    assert said(mixed, "2 pictures without such a name are not used")
+    assert said(mixed, "not used: 2 pictures without such a name")
     with pytest.raises(DataError, match=r"pictures of several data sets lie here \(KDEF 6, JAFFE 2\)"):
         read(write("jaffe/KA.AN1.39.png", "jaffe/KA.HA1.40.png"))
 
@@ -591,7 +591,7 @@ def test_lists_given_by_their_own_path_and_pictures_that_they_do_not_name(write)
     for data in (folder, folder / "label" / "ExpW.lst"):
         dataset = read(data)
         assert dataset.classes == ("angry", "happy") and sizes(dataset) == {"train": 2}
-        assert said(dataset, "1 pictures, such as image/origin/c.png, have no label; not used")
+        assert said(dataset, "not used: 1 picture without a label, such as image/origin/c.png")
 
 
 BOXED = {

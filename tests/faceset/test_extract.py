@@ -596,8 +596,23 @@ def test_wrong_input_is_one_line(photos: Path, tmp_path: Path) -> None:
     done = extract_faces([tmp_path / "film.mp4", photos / "ben-1.png"], tmp_path / "faces")
     assert len(done.problems) == 1
     assert "film.mp4" in done.problems[0]
-    with pytest.raises(DataError, match="is a face set already"):
-        extract_faces([tmp_path / "faces"], tmp_path / "other")
+    for again in (tmp_path / "faces", tmp_path / "faces" / "faces.csv"):
+        with pytest.raises(DataError, match="is a face set already"):
+            extract_faces([again], tmp_path / "other")
+
+
+def test_answers_that_are_called_faces_csv_are_no_face_set(photos: Path, tmp_path: Path) -> None:
+    """The README writes them with `mien predict photos --csv > faces.csv`, perhaps into the photographs' folder."""
+    whole = extract_faces([photos], tmp_path / "whole").faces
+    table = photos / "faces.csv"
+    table.write_text(
+        f"path,face,emotion,x,y,width,height\n{photos / 'ben-1.png'},1,happy,20,20,60,60\n", encoding="utf-8"
+    )
+    (told,) = extract_faces([table], tmp_path / "told").faces
+    assert told.box == (20, 20, 60, 60)
+    assert [face.id for face in extract_faces([photos], tmp_path / "again").faces] == [
+        face.id for face in whole
+    ]
 
 
 def test_two_runs_at_once_on_one_folder_are_refused(photos: Path, tmp_path: Path) -> None:

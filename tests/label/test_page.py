@@ -466,6 +466,19 @@ def test_what_waits_outlives_a_reload(browser: Any, folder: Path, start_label: S
         assert page.evaluate("sessionStorage.getItem('mien-label-waiting')") == "[]"
 
 
+def test_training_says_that_it_learns_the_votes_for_disputed_faces(
+    browser: Any, folder: Path, start_label: StartLabel
+) -> None:
+    with start_label(folder, "--no-learn", "--classes", "calm,bored") as server:
+        faces = [face.id for face in FaceSet.open(folder).shown()]
+        assert server.say("ann", faces[:3], "label", "calm").status == 200
+        assert server.say("bob", faces[:1], "label", "bored").status == 200
+        with opened(browser, server) as page:
+            page.click("#tabs >> text=Train")
+            words = "From 2 labels, the votes for 1 disputed face and the network that comes with mien."
+            until(page, f"document.getElementById('view-train').textContent.includes({words!r})")
+
+
 def test_why_an_answer_was_refused_is_told_until_one_is_stored(
     browser: Any, folder: Path, start_label: StartLabel
 ) -> None:

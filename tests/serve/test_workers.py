@@ -65,14 +65,19 @@ def test_two_processes_share_videos_and_counts(start: Start, analyzer: Analyzer,
     assert list(server.temporary.iterdir()) == []
 
 
-def test_they_end_when_their_parent_is_killed(start: Start) -> None:
-    with start("--workers", "2") as server:
+def test_they_end_when_their_parent_is_killed(start: Start, tmp_path: Path) -> None:
+    """Also in the middle of a video, or the port were taken for who starts the server anew."""
+    film = write_video(tmp_path / "film.mp4", [scene([], size=(1280, 720))] * 3000)
+    with start("--workers", "2", "--grace-s", "600") as server:
         wait_for(lambda: len(children(server.process.pid)) == 2)
         workers = children(server.process.pid)
         wait_for(lambda: server.ask("GET", "/readyz").status == 200)
+        job = server.send_video(film.read_bytes())
+        wait_for(lambda: server.ask("GET", f"/v1/videos/{job}").json["status"] == "running")
         server.process.kill()
         server.process.wait()
-        wait_for(lambda: not any(Path(f"/proc/{one}").exists() for one in workers))
+        wait_for(lambda: not any(Path(f"/proc/{one}").exists() for one in workers), seconds=10)
+        listen(ServeConfig(port=server.port)).close()
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

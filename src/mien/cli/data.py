@@ -206,7 +206,11 @@ def _remember(options: argparse.Namespace, dataset: Dataset, config: DataConfig)
     decisions = (decisions_in_copies if of_copies else decisions_in)(dataset, options.remember)
     named = config.decisions if config.decisions != "none" else None
     file = remember(expanded(options.words[0]), decisions, Path(named) if named else None)
-    return f"{len(decisions)} decisions are in {file}; they count whenever these pictures are opened"
+    if not decisions:
+        return f"{options.remember} decides nothing: fill in its column decision, and give this command again"
+    return (
+        f"remembered in {file}: {counted(len(decisions), 'decision')}, for whenever these pictures are opened"
+    )
 
 
 def _copies(folder: Path, dataset: Dataset, found: Duplicates, decided: Decisions) -> str:
@@ -221,7 +225,7 @@ def _copies(folder: Path, dataset: Dataset, found: Duplicates, decided: Decision
     write_copies_sheet(folder / COPIES_SHEET, dataset, pairs)
     across = sum(pair.across for pair in pairs)
     return (
-        f"{len(pairs)} pairs of copies, {across} across splits\nwrote {folder / COPIES_FILE} and "
+        f"{counted(len(pairs), 'pair')} of copies, {across} across splits\nwrote {folder / COPIES_FILE} and "
         f"{folder / COPIES_SHEET}; {_then('--copies', folder / COPIES_FILE)}"
     )
 
@@ -349,7 +353,8 @@ def _metadata(summary: Summary) -> list[str]:
             f"imbalance: the largest class has {summary.imbalance:.1f} times the pictures of the smallest"
             + (", soft labels counted by their shares" if summary.soft else "")
         )
-    lines.append("votes: FER+ raters' votes are there" if summary.votes else "votes: none")
+    if summary.votes:
+        lines.append("votes: FER+ raters' votes are there")
     for split, count in summary.repeats.items():
         near = (
             "near copies not looked for"

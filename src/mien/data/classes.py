@@ -16,6 +16,7 @@ from mien.data.readers.words import as_number
 from mien.errors import DataError
 from mien.files import natural
 from mien.labels import FERPLUS, canonical, same_letters, word_form
+from mien.terminal import counted
 
 _COPY = re.compile(r"(?i)( - copy)?( copy)?( ?\(\d+\))?$")  # what Windows and macOS add to a folder's name
 
@@ -52,7 +53,7 @@ def choose_classes(raw: RawDataset, wanted: Sequence[str]) -> RawDataset:
         new_names[place] = name
     chosen = _relabelled(raw, tuple(wanted), new_names)
     left_out = sum(map(len, raw.splits.values())) - sum(map(len, chosen.splits.values()))
-    return chosen.noting(f"{left_out} pictures of other classes are left out") if left_out else chosen
+    return chosen.noting(f"left out: {counted(left_out, 'picture')} of other classes") if left_out else chosen
 
 
 def find_class(name: str, classes: Sequence[str]) -> int:

@@ -39,6 +39,7 @@ from mien.label import history
 from mien.label.agreement import CANNOT_TELL
 from mien.label.history import DISTINCT, SAME, SETTLE
 from mien.label.store import Store
+from mien.terminal import counted
 
 KEEP, CHANGE, DROP = "keep", "change", "drop"
 LABEL, COPY = "label", "copy"
@@ -312,7 +313,7 @@ def applied(raw: RawDataset, decisions: Decisions) -> RawDataset:
         splits[name] = relabelled(split, labels, changed, len(raw.classes)).take(np.flatnonzero(kept))
     splits = {name: splits[name] for name in raw.splits if len(splits[name])}
     said = [
-        f"{counts[DROP]} pictures left out" if counts[DROP] else "",
+        f"{counted(counts[DROP], 'picture')} left out" if counts[DROP] else "",
         f"{counts[CHANGE]} given another label" if counts[CHANGE] else "",
         f"{counts['unknown']} not changed, because their new class is not in use"
         if counts["unknown"]

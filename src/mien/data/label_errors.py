@@ -40,6 +40,7 @@ from mien.model.classifier import Classifier
 from mien.model.linear_head import fit_linear_head
 from mien.model.metadata import Metadata
 from mien.model.preprocess import to_model_inputs
+from mien.terminal import counted
 
 COLUMNS = ("split", "name", "label", "suggestion", "margin", "learnt", "network", "decision")
 _BATCH = 64  # pictures at a time through the network
@@ -189,7 +190,7 @@ def find_label_errors(
     doubts = []
     kept = _decided(dataset, decided)
     if kept:
-        notes.append(f"{len(kept)} labels that were decided to stay are not listed")
+        notes.append(f"not listed: {counted(len(kept), 'label')} that somebody decided to keep")
     for place in ranking.order.tolist():
         name, row = where[place]
         if (name, row) in kept:
@@ -381,7 +382,7 @@ def apply_list(dataset: Dataset, path: Path) -> tuple[Dataset, str]:
         dropped += chosen.count(DROP)
         kept = np.flatnonzero([decision != DROP for decision in chosen])
         splits[name] = relabelled(split, labels, changed, len(dataset.classes)).take(kept)
-    line = f"{path.name}: {dropped} pictures left out, {moved} given another label"
+    line = f"{path.name}: {counted(dropped, 'picture')} left out, {moved} given another label"
     return replace(dataset, splits=splits, notes=(*dataset.notes, line)), line
 
 

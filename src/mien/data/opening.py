@@ -31,6 +31,7 @@ from mien.errors import DataError
 from mien.files import clipped, expanded, joined_paths, plain_text
 from mien.images.kinds import HEAD_BYTES, VIDEO, content_kind
 from mien.images.listing import list_pictures
+from mien.terminal import counted
 
 FORMS = (
     "a folder with one folder of pictures per class; folders train, validation, test (any of them) of such; "
@@ -463,7 +464,7 @@ def _grouped(raw: RawDataset, lacking: Sequence[str], config: DataConfig) -> Raw
         raise DataError(
             f"--group {config.group!r} is neither a column nor found in any picture's name, such as {example!r}"
         )
-    rest = f"; {without} pictures match nothing and stand alone" if without else ""
+    rest = f"; alone: {counted(without, 'picture')} that it does not match" if without else ""
     return replace(raw, splits=splits).noting(
         f"grouped by {config.group!r} in the names: {len(values)} groups{rest}"
     )

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from mien.data.readers.csv_text import rows_of
+from mien.data.readers.face_sets import is_face_set
 from mien.detect.base import Detection, Detector
 from mien.errors import DataError, ImageError
 from mien.faceset.from_table import is_faces_table, read_faces_table
 from mien.faceset.row import content_key
 from mien.faceset.settings import FacesConfig
-from mien.faceset.table import TABLE_FILE
 from mien.files import expanded, plain_text, spreadsheet_safe, whole_file
 from mien.images.decode import read_bytes
 from mien.images.kinds import PICTURE_SUFFIXES, VIDEO, VIDEO_SUFFIXES
@@ -86,7 +86,7 @@ def find_sources(paths: Sequence[str | Path], folder: Path, config: FacesConfig)
                 f"there is no file or folder {plain_text(word)}; name photographs, films, folders or tables"
             )
         for path in named:
-            if (path / TABLE_FILE).is_file() or path.name == TABLE_FILE:
+            if _is_face_set(path):
                 found.problems.append(
                     f"{plain_text(str(path))} is a face set already; name the photographs and films"
                 )
@@ -112,6 +112,14 @@ def find_sources(paths: Sequence[str | Path], folder: Path, config: FacesConfig)
     return found
 
 
+def _is_face_set(path: Path) -> bool:
+    """By its columns: the table that `mien predict --csv > faces.csv` writes is called so, too."""
+    try:
+        return is_face_set(path)
+    except OSError:  # a locked folder
+        return False
+
+
 def _once(sources: Sequence[Source]) -> list[Source]:
     """Leave out sources that are named again; where a table has the faces of a photograph or film, the table wins."""
     told = {os.path.realpath(one.path) for one in sources if one.is_told}
@@ -134,12 +142,12 @@ def _below(folder: Path, add: _Add) -> tuple[int, Counter[str]]:
     """Add what lies below a folder; return how many photographs and films, and what was passed over, by kind."""
     kinds: Counter[str] = Counter()
 
-    def is_face_set(below: Path) -> bool:
-        found = os.path.isfile(below / TABLE_FILE)  # noqa: PTH113 - no error where the folder is locked
+    def pass_over(below: Path) -> bool:
+        found = _is_face_set(below)
         kinds[_FACE_SET] += found
         return found
 
-    listing = list_pictures(folder, is_face_set)
+    listing = list_pictures(folder, pass_over)
     for path in listing.pictures:
         add(path, film=False)
     for path in listing.videos:

@@ -453,7 +453,8 @@ def _worker(
 def _end_with(parent: Connection) -> None:
     with suppress(EOFError, OSError):
         parent.recv()  # never comes
-    os.kill(os.getpid(), signal.SIGTERM)
+    # As Ctrl-C does: whoever starts the server anew needs the port now, and its videos are begun anew.
+    os.kill(os.getpid(), signal.SIGINT)
 
 
 def _leave(_: int, __: FrameType | None) -> None:

@@ -26,6 +26,7 @@ from mien.data.readers.words import split_in, split_of
 from mien.errors import DataError, ImageError
 from mien.files import clipped, plain_text
 from mien.images.headers import read_header
+from mien.terminal import counted
 
 _MOST_BYTES = 1_000_000_000  # of a COCO file
 _TRIED = 20  # files that are looked at to know the form
@@ -78,7 +79,7 @@ def find_boxes(root: Path, pictures: Sequence[Path], others: Sequence[Path]) -> 
         whole = sum(face.box is None for face in marked)
         notes = [f"faces are cut out by the boxes of {name} files"] if whole < len(marked) else []
         if whole:
-            notes.append(f"{whole:,} labels of {name} files have no box: their pictures are taken whole")
+            notes.append(f"taken whole: pictures of {counted(whole, 'label')} of {name} files without a box")
         if told:
             notes.append("the splits are those of lists such as train.txt and val.txt")
             if without := len({face.picture for face in marked} - set(told)):

@@ -20,6 +20,7 @@ from mien.errors import DataError
 from mien.files import natural, plain_text
 from mien.images.listing import passed_over_note
 from mien.labels import is_expression
+from mien.terminal import counted
 
 # Folders between the one given and its train folder (Kaggle sets: images/train, NAME/NAME/train).
 _DEEPEST = 6
@@ -158,7 +159,7 @@ class _Reader:
             f"labels and persons from the file names, as {code.name} writes them: {persons} persons"
         )
         if without:
-            self.notes.append(f"{without} pictures without such a name are not used")
+            self.notes.append(f"not used: {counted(without, 'picture')} without such a name")
         return files
 
     def _split_folders(self, start: Folder) -> list[tuple[str, Folder]] | None:
@@ -181,7 +182,8 @@ class _Reader:
                     if id(other) not in used and other.has_pictures:
                         count = len(other.pictures_below())
                         self.notes.append(
-                            f"{self._shown(other)}/ ({count} pictures) lies beside the folders of the splits; not used"
+                            f"{self._shown(other)}/ ({counted(count, 'picture')}) lies beside the folders of the "
+                            "splits; not used"
                         )
                 if holders[0].pictures:
                     self._loose(holders[0])
@@ -224,7 +226,7 @@ class _Reader:
             else:
                 count = len(top.pictures)
                 self.notes.append(
-                    f"{count} pictures lie in {self._shown(top)}/ outside any class folder; they are not used"
+                    f"not used: {counted(count, 'picture')} in {self._shown(top)}/, outside any class folder"
                 )
         if not tops:
             return
@@ -348,7 +350,7 @@ class _Reader:
 
     def _loose(self, folder: Folder) -> None:
         where = "this folder" if folder.path == self._root else f"{self._shown(folder)}/"
-        note = f"{len(folder.pictures)} pictures lie in {where} outside any class folder; they are not used"
+        note = f"not used: {counted(len(folder.pictures), 'picture')} in {where}, outside any class folder"
         if note not in self.notes:
             self.notes.append(note)
 

@@ -17,6 +17,7 @@ from mien.data.readers.words import split_of
 from mien.errors import DataError
 from mien.files import DAMAGED_ARRAYS, clipped, plain_text
 from mien.labels import FERPLUS
+from mien.terminal import counted
 
 _ENOUGH = 0.5  # share of the pictures whose names must carry a code before the codes are believed
 _SOME = 0.05  # from here on, a second code means that a second data set is there
@@ -205,7 +206,7 @@ def _without(root: Path, found: Found, pictures: Sequence[Path]) -> Found:
         found,
         notes=(
             *found.notes,
-            f"{len(rest):,} pictures, such as {shown_below(rest[0], root)}, have no label; not used",
+            f"not used: {counted(len(rest), 'picture')} without a label, such as {shown_below(rest[0], root)}",
         ),
     )
 
@@ -244,7 +245,7 @@ def _affectnet(root: Path, told: Sequence[Path], pictures: Sequence[Path]) -> Fo
             files.append(LabelledFile(picture, shown_below(picture, root), label, split))
     notes = [f"AffectNet: labels from {len(files):,} files *_exp.npy"]
     if without:
-        notes.append(f"{without:,} annotations have no picture; not used")
+        notes.append(f"not used: {counted(without, 'annotation')} without a picture")
     if left_out:
         notes.append(f"rows without an expression are left out: {left_out:,}")
     return Found("AffectNet", files, tuple(notes))
@@ -274,7 +275,7 @@ def _rafdb(root: Path, file: Path, pictures: Sequence[Path]) -> Found:
         path.name.partition("_aligned")[0].partition(".")[0].lower() for path in (one.path for one in files)
     }
     if rest := sum(stem not in named for stem in there):
-        notes.append(f"{rest:,} pictures have no label; not used")
+        notes.append(f"not used: {counted(rest, 'picture')} without a label")
     return Found("RAF-DB", files, tuple(notes))
 
 
@@ -333,7 +334,8 @@ def _ferplus(root: Path, tables: Sequence[Path]) -> Found:
     notes = ["FER+: the label is what most raters chose; their votes are kept"]
     if left_out:
         notes.append(
-            "left out: " + ", ".join(f"{count} pictures {kind}" for kind, count in left_out.most_common())
+            "left out: "
+            + ", ".join(f"{counted(count, 'picture')} {kind}" for kind, count in left_out.most_common())
         )
     return Found("ferplus", files, tuple(notes))
 
@@ -371,7 +373,7 @@ def _ckplus(root: Path, told: Sequence[Path], pictures: Sequence[Path]) -> Found
         )
     notes = [f"CK+: the last frame of each of {len(files)} labelled sequences; grouped by person"]
     if rest := len(last) - len({file.path for file in files}):
-        notes.append(f"{rest:,} sequences have no label; not used")
+        notes.append(f"not used: {counted(rest, 'sequence')} without a label")
     return Found("ck+", files, tuple(notes))
 
 

@@ -5,7 +5,7 @@ import { css } from "../static/colours.js";
 import { byId, clock, count, icon, make, makeSvg } from "../static/dom.js";
 import { glyph } from "../static/glyphs.js";
 import { colourOf, countByClass } from "./classes.js";
-import { on, state } from "./faces.js";
+import { isDisputed, on, state } from "./faces.js";
 
 const POLL_MS = 1500, FEW = 20, LEAST = 2, FOLDS = 5, MISTAKES = 24, BATCH_COLUMNS = 8;
 const [WIDE, HIGH, LEFT, LOW] = [260, 130, 36, 16];
@@ -82,7 +82,7 @@ function draw() {
   if (!view.firstChild) view.append(make("div", { class: "train" }, make("div", { class: "panel" }), make("div", { class: "panel" })));
   const [left, right] = view.firstChild.children;
   // A list that somebody has opened must not close under their hand.
-  const now = JSON.stringify([[...countByClass()], state.classes, told.state, problem]);
+  const now = JSON.stringify([[...countByClass()], countDisputed(), state.classes, told.state, problem]);
   if (now !== begun) left.replaceChildren(...begin());
   begun = now;
   const course_ = JSON.stringify([told, batch, more, crops.size]);
@@ -90,9 +90,12 @@ function draw() {
   shown = course_;
 }
 
+const countDisputed = () => state.label.filter((_, place) => isDisputed(place)).length;
+
 function begin() {
   const counts = [...countByClass()].filter(([name]) => state.classes.includes(name));
   const labelled = counts.reduce((sum, [, number]) => sum + number, 0);
+  const disputed = countDisputed();
   const most = Math.max(1, ...counts.map(([, number]) => number));
   const few = counts.filter(([, number]) => number < FEW);
   const running = told.state === "running";
@@ -104,7 +107,7 @@ function begin() {
   const folds = chooser("folds", [["", "faces that are kept back"], [FOLDS, `every face, in ${FOLDS} folds: ${FOLDS + 1} trainings`]]);
   return [
     make("h2", {}, "A network of your own"),
-    make("p", { class: "quiet" }, `From ${count(labelled, "label")} and the network that comes with mien. Faces of one group stay on one side of the split.`),
+    make("p", { class: "quiet" }, `From ${count(labelled, "label")}${disputed ? `, the votes for ${count(disputed, "disputed face")}` : ""} and the network that comes with mien. Faces of one group stay on one side of the split.`),
     make("ul", { class: "bars" }, ...counts.map(([name, number]) => make("li", {}, glyph(name, colourOf(name), { size: 22 }), make("span", { class: "label" }, name),
       make("span", { class: "rail" }, make("span", { class: "fill", style: { width: `${(100 * number) / most}%`, background: css(colourOf(name)) } })),
       make("span", { class: number < FEW ? "share few" : "share" }, number.toLocaleString("en-GB"))))),
