@@ -156,14 +156,26 @@ def columns(rows: Sequence[Sequence[str]], *, right: bool = True) -> str:
 
 
 def percent(share: float) -> str:
-    """Write 0.934 as `93%`, for people. What is short of certain never reads as certain, nor a trace as nothing.
+    """Write a share of what was counted, 0.934, as `93%`. Nearly all never reads as all, nor a trace as nothing.
 
-    A share is rounded as the page does it, which knows four decimals of it, so that table, picture and page agree.
+    >>> percent(0.999), percent(1), percent(0.001), percent(0)
+    ('>99%', '100%', '<1%', '0%')
     """
-    known = round(share, 4)
-    if known >= 0.995 and share < 1:
+    return f"{share:.0%}" if share in (0, 1) else sure(share)
+
+
+def sure(probability: float) -> str:
+    """Write a probability, 0.934, as `93%`; none reads as certain or as impossible, though float32 may round it so.
+
+    It is rounded as the page does it, which knows four decimals of it, so that table, picture and page agree.
+
+    >>> sure(0.934), sure(1), sure(0)
+    ('93%', '>99%', '<1%')
+    """
+    known = round(probability, 4)
+    if known >= 0.995:
         return ">99%"
-    return "<1%" if share > 0 and known < 0.005 else f"{math.floor(100 * known + 0.5)}%"
+    return "<1%" if known < 0.005 else f"{math.floor(100 * known + 0.5)}%"
 
 
 def counted(count: int, what: str) -> str:

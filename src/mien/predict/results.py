@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from mien.detect.base import Box, Detection, Landmarks, checked
 from mien.errors import DataError, ImageError, need, optional_package
-from mien.terminal import percent
+from mien.terminal import sure
 
 _SUM_TOLERANCE = 1e-4  # far above the rounding of a float32 softmax, far below what anyone would notice
 # Decimals in JSON, CSV and tables of data: of a probability, of a detector's score, of a place in pixels.
@@ -102,7 +102,9 @@ class Face:
     def __repr__(self) -> str:
         x, y, width, height = (round(value) for value in self.box)
         doubt = "?" if self.uncertain else ""
-        return f"Face({self.emotion}{doubt} {percent(self.probability)}, x={x} y={y} width={width} height={height})"
+        return (
+            f"Face({self.emotion}{doubt} {sure(self.probability)}, x={x} y={y} width={width} height={height})"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON takes: probabilities to four decimals, the score to three, pixels to one."""
@@ -238,7 +240,7 @@ class Faces(tuple[Face, ...]):
 
 
 def _caption(face: Face) -> str:
-    return f"{face.emotion}{'?' if face.uncertain else ''} {percent(face.probability)}"
+    return f"{face.emotion}{'?' if face.uncertain else ''} {sure(face.probability)}"
 
 
 def reasons(face: Detection) -> tuple[str, ...]:
