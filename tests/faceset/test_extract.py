@@ -639,7 +639,7 @@ def test_the_command_says_what_it_did_and_what_comes_next(
     assert code == 1  # one could not be read
     assert "looked at 7 photographs" in out
     assert "added 6 faces: 3 to be labelled; set aside: 3 duplicate" in out
-    assert f"next: mien label {tmp_path / 'faces'}" in out
+    assert f"next: mien label {tmp_path / 'faces'}   (its page asks for your classes)\n" in out
     assert "broken.jpg" in err
     main(["faces", str(photos), "--to", str(tmp_path / "faces"), "--min-sharpness", "1"])
     assert "copies, or looked at before" in capsys.readouterr().out

@@ -16,7 +16,7 @@ from typing import Any, NoReturn, SupportsIndex, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.detect.base import Box, Detection, Landmarks, checked
+from mien.detect.base import Box, Detection, Landmarks, checked, tilt_degrees
 from mien.errors import DataError, ImageError, need, optional_package
 from mien.terminal import sure
 
@@ -254,12 +254,8 @@ def reasons(face: Detection) -> tuple[str, ...]:
     found = []
     if max(face.box.width, face.box.height) < _SMALL_PX:
         found.append(SMALL)
-    if face.quarter_turns:
+    if face.quarter_turns or abs(tilt_degrees(face.landmarks)) > _TURNED_DEGREES:
         found.append(TURNED)
-    elif face.landmarks is not None:
-        right, left = face.landmarks.right_eye, face.landmarks.left_eye
-        if abs(math.degrees(math.atan2(left.y - right.y, left.x - right.x))) > _TURNED_DEGREES:
-            found.append(TURNED)
     if face.levels is not None:
         found.append(PALE)
     if face.score is not None:
