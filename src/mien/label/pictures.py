@@ -42,9 +42,9 @@ class Pictures:
         self._pool.shutdown(cancel_futures=True)
 
     def small(self, faceset: FaceSet, faces: Sequence[FaceRow], side_px: int) -> bytes:
-        """Return small crops, upright, one after the other, each as its length (4 bytes, little endian) and a JPEG file.
+        """Return small crops, one after the other, each as its length (4 bytes, little endian) and a JPEG file.
 
-        side_px: one of SIZES_PX; the crop's longer side. A crop that cannot be read has the length 0.
+        side_px: one of SIZES_PX; the crop's longer side. They are upright. A crop that cannot be read has the length 0.
         """
         found = self._pool.map(lambda face: self._small(faceset, face, side_px), faces)
         return b"".join(struct.pack("<I", len(data)) + data for data in found)
