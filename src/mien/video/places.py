@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, PngImagePlugin
-
 from mien.errors import ConfigError, ImageError
 from mien.files import locked
 from mien.images.listing import picture_path
+from mien.images.marks import mark_of
 
 TIMELINE = "-timeline.png"
 FORMS = ("-faces.csv", "-faces.jsonl", TIMELINE, "-faces.mp4", "-faces.webm")
-_MARK = "mien video"  # the keyword of the PNG's text
 _PIECE = 1 << 20  # bytes at each end of a video that are looked at: it may have very many
 _DIGEST_BYTES = 16
 
@@ -59,21 +58,18 @@ def origin_of(video: Path) -> Origin:
     return Origin(picture_path(video.name), digest.hexdigest())
 
 
-def mark(origin: Origin) -> PngImagePlugin.PngInfo:
+def mark(origin: Origin) -> str:
     """Return what a timeline's PNG says of its video."""
-    info = PngImagePlugin.PngInfo()
-    info.add_itxt(_MARK, f"{origin.content} {origin.name}")
-    return info
+    return json.dumps([origin.name, origin.content])
 
 
 def marked_origin(timeline: Path) -> Origin | None:
     """Return the video that a timeline is of; None where it does not say so, as those of mien before 0.4 do not."""
     try:
-        with Image.open(timeline, formats=("PNG",)) as picture:
-            content, _, name = str(picture.info.get(_MARK, "")).partition(" ")
-    except (OSError, ValueError, SyntaxError):  # damaged, or gone
+        name, content = json.loads(mark_of(timeline))
+    except ValueError:
         return None
-    return Origin(name, content) if name else None
+    return Origin(name, content)
 
 
 @contextmanager

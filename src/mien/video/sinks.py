@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -11,9 +10,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
-from PIL import Image
+import cv2
 
 from mien.files import cannot_write, spreadsheet_safe, whole_file
+from mien.images.marks import marked
 from mien.video.analyze import VideoFrame
 from mien.video.places import FORMS, TIMELINE, Place, mark
 from mien.video.reader import Video
@@ -158,9 +158,8 @@ class Outputs:
 
     def _plot(self) -> bytes:
         picture = draw_timeline(self.timeline, self._source.path.name)
-        encoded = io.BytesIO()
-        Image.fromarray(picture).save(encoded, "PNG", pnginfo=mark(self._place.origin))
-        return encoded.getvalue()
+        encoded = cv2.imencode(".png", picture[:, :, ::-1])[1].tobytes()
+        return marked(encoded, mark(self._place.origin))
 
     def _with_sound(self) -> None:
         program = ffmpeg()
