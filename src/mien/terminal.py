@@ -14,9 +14,10 @@ import threading
 import time
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NoReturn
 
+_leaves_threads = threading.Event()
 EVERY_S = 0.2  # between two drawings of the moving line
 _CLEAR = "\r\x1b[K"
 _WIDTH = 24  # of the bar, in letters
@@ -231,6 +232,23 @@ def end_at_the_second_ctrl_c() -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGINT, interrupt)
+
+
+def leave_threads_behind() -> None:
+    """Let the process end with its exit code although a thread works on, whose work nobody needs.
+
+    Python would let go of it in the middle of a library written in C++, which aborts then.
+    """
+    _leaves_threads.set()
+
+
+def end_now(code: int) -> None:
+    """End the process at once after `leave_threads_behind`; do nothing otherwise."""
+    if _leaves_threads.is_set():
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(code)
 
 
 @contextmanager
