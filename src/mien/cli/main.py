@@ -142,7 +142,7 @@ def _run(arguments: Sequence[str]) -> int:
         say(f"mien: {plain_text(str(error))}")  # a path in it may hold anything
         return 2
     except KeyboardInterrupt as stop:
-        return _stopped(stop)
+        return _stopped(came[-1] if came else stop)  # Ray raises one of its own for it, as if of Ctrl-C
     except BrokenPipeError:  # `mien ... | head`: the reader has gone
         _drop_output()
         return 1
