@@ -216,7 +216,7 @@ def _found(look: search.PhotoSearch, detector: MienDetector, pictures: list[Pict
     for picture in pictures:
         for face in look(detector, picture)[:1]:
             found += 1
-            beside = (base._tilt(face) + degrees + 180) % 360 - 180
+            beside = (base.tilt_degrees(face.landmarks) + degrees + 180) % 360 - 180
             upright += abs(beside) < 45
     return f"{found / len(pictures):.2f} / {upright / len(pictures):.2f}"
 

@@ -55,6 +55,15 @@ def test_a_signal_in_an_import_is_no_error_of_the_import(
     monkeypatch.setattr("mien.cli.models.run", lost)
     assert main(["models"]) == 143
     assert capsys.readouterr().err == "mien: stopped\n"
+
+    def another(_: object) -> int:  # as Ray does, for whatever signal comes while it waits
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(sent)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mien.cli.models.run", another)
+    assert main(["models"]) == code
+    assert capsys.readouterr().err == "mien: stopped\n"
     monkeypatch.setattr("mien.cli.models.run", lambda _: __import__("mien.nothing"))
     with pytest.raises(ImportError, match="nothing"):
         main(["models"])

@@ -14,9 +14,10 @@ import threading
 import time
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NoReturn
 
+_leaves_threads = threading.Event()
 EVERY_S = 0.2  # between two drawings of the moving line
 _CLEAR = "\r\x1b[K"
 _WIDTH = 24  # of the bar, in letters
@@ -156,14 +157,26 @@ def columns(rows: Sequence[Sequence[str]], *, right: bool = True) -> str:
 
 
 def percent(share: float) -> str:
-    """Write 0.934 as `93%`, for people. What is short of certain never reads as certain, nor a trace as nothing.
+    """Write a share of what was counted, 0.934, as `93%`. Nearly all never reads as all, nor a trace as nothing.
 
-    A share is rounded as the page does it, which knows four decimals of it, so that table, picture and page agree.
+    >>> percent(0.999), percent(1), percent(0.001), percent(0)
+    ('>99%', '100%', '<1%', '0%')
     """
-    known = round(share, 4)
-    if known >= 0.995 and share < 1:
+    return f"{share:.0%}" if share in (0, 1) else sure(share)
+
+
+def sure(probability: float) -> str:
+    """Write a probability, 0.934, as `93%`; none reads as certain or as impossible, though float32 may round it so.
+
+    It is rounded as the page does it, which knows four decimals of it, so that table, picture and page agree.
+
+    >>> sure(0.934), sure(1), sure(0)
+    ('93%', '>99%', '<1%')
+    """
+    known = round(probability, 4)
+    if known >= 0.995:
         return ">99%"
-    return "<1%" if share > 0 and known < 0.005 else f"{math.floor(100 * known + 0.5)}%"
+    return "<1%" if known < 0.005 else f"{math.floor(100 * known + 0.5)}%"
 
 
 def counted(count: int, what: str) -> str:
@@ -219,6 +232,23 @@ def end_at_the_second_ctrl_c() -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGINT, interrupt)
+
+
+def leave_threads_behind() -> None:
+    """Let the process end with its exit code although a thread works on, whose work nobody needs.
+
+    Python would let go of it in the middle of a library written in C++, which aborts then.
+    """
+    _leaves_threads.set()
+
+
+def end_now(code: int) -> None:
+    """End the process at once after `leave_threads_behind`; do nothing otherwise."""
+    if _leaves_threads.is_set():
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(code)
 
 
 @contextmanager

@@ -156,7 +156,9 @@ def test_one_more_face_moves_no_other(face_set: Callable[..., FaceSet]) -> None:
 
 
 def test_a_set_that_nobody_labelled_says_how(face_set: Callable[..., FaceSet]) -> None:
-    with pytest.raises(DataError, match=r"holds no labelled face yet \(faces: 2\).*mien label"):
+    with pytest.raises(
+        DataError, match=r"holds no labelled face yet \(faces: 2\); next: mien label \S+   \("
+    ):
         open_dataset(face_set({}, {}).folder)
 
 

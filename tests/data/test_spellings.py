@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 import zipfile
+import zlib
 from pathlib import Path
 
 import pytest
@@ -85,6 +87,21 @@ def test_names_in_a_zip_of_macos_are_what_they_are(tmp_path, write_faces, encodi
             name = path.relative_to(tmp_path / "in").as_posix().encode(encoding)
             archive.writestr(_Unsaid(name.decode("cp437")), path.read_bytes())
     assert set(open_dataset(tmp_path / "faces.zip").classes) == shown
+
+
+@pytest.mark.parametrize(("renamed", "joy"), [(False, "开心"), (True, "开心".encode("gbk").decode("cp437"))])
+def test_names_that_winrar_says_in_utf8_beside_are_taken(tmp_path, write_faces, renamed, joy):
+    """The name itself is GBK; a program that renamed the member without a word of it leaves the old name beside."""
+    write_faces(tmp_path / "in", {"开心": 3, "sad": 3})
+    with zipfile.ZipFile(tmp_path / "faces.zip", "w") as archive:
+        for path in sorted((tmp_path / "in").rglob("*.png")):
+            name = path.relative_to(tmp_path / "in").as_posix()
+            member = _Unsaid(name.encode("gbk").decode("cp437"))
+            beside = struct.pack("<BI", 1, zlib.crc32(name.encode("gbk")) ^ renamed) + name.encode()
+            other = struct.pack("<HH", 0x5455, 5) + b"\x01\0\0\0\0"  # the time, which comes first
+            member.extra = other + struct.pack("<HH", 0x7075, len(beside)) + beside
+            archive.writestr(member, path.read_bytes())
+    assert set(open_dataset(tmp_path / "faces.zip").classes) == {joy, "sad"}
 
 
 def test_persons_are_one_in_every_spelling_and_nobody_is_no_person(pictures):

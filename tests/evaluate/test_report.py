@@ -129,7 +129,9 @@ def test_the_folder_is_whole(report: Report, tmp_path: Path) -> None:
     assert sum(int(row["right"]) for row in rows) == 10
     assert [row["name"] for row in rows if row["copy_of_training"] == "1"] == ["test/bright/1.png"]
     for row in rows:
-        assert sum(float(row[name]) for name in ("bright", "dark", "middle")) == pytest.approx(1, abs=1e-4)
+        assert sum(float(row[f"p_{name}"]) for name in ("bright", "dark", "middle")) == pytest.approx(
+            1, abs=1e-4
+        )
 
 
 def test_the_page_stands_alone(report: Report, tmp_path: Path) -> None:
@@ -369,6 +371,30 @@ def test_names_of_classes_run_nowhere(model_folder: Callable[..., Path], faces: 
     with (tmp_path / "out" / "predictions.csv").open(encoding="utf-8", newline="") as stream:
         cells = [cell for row in csv.reader(stream) for cell in row]
     assert not any(cell.startswith("=") for cell in cells)
+
+
+def test_a_class_may_be_called_like_a_column_of_the_predictions(
+    model_folder: Callable[..., Path], faces: Path, tmp_path: Path
+) -> None:
+    folder = model_folder("named")
+    text = (folder / "model.json").read_text(encoding="utf-8")
+    renamed = {"bright": "right", "dark": "name", "middle": "predicted"}
+    for old, new in renamed.items():
+        text = text.replace(f'"{old}"', json.dumps(new))
+        for split in ("train", "test"):
+            (faces / split / old).rename(faces / split / new)
+    (folder / "model.json").write_text(text, encoding="utf-8")
+    found = evaluate(folder, faces, config=CONFIG)
+    render.write_report(found, tmp_path / "out")
+    with (tmp_path / "out" / "predictions.csv").open(encoding="utf-8", newline="") as stream:
+        header, *rows = csv.reader(stream)
+    assert len(set(header)) == len(header) == 9
+    assert header[-3:] == [f"p_{name}" for name in found.predictions.classes]
+    assert {*found.predictions.classes} == {*renamed.values()}
+    for row in rows:
+        cells = dict(zip(header, row, strict=True))
+        assert cells["right"] == str(int(cells["label"] == cells["predicted"]))
+        assert float(cells[f"p_{cells['predicted']}"]) == float(cells["confidence"])
 
 
 def test_photographs_out_of_which_learnt_faces_were_cut_are_left_out(

@@ -45,6 +45,31 @@ def explain(*words: str) -> int:
     return main(["explain", "quarter", *words])
 
 
+def test_pictures_of_one_name_and_other_targets_keep_their_maps(capsys: pytest.CaptureFixture[str]) -> None:
+    """The same command writes anew what it wrote; --to replaces nothing that mien has not written."""
+    for name in ("a/face.png", "b/face.png", "a/face.day2.png"):
+        write(Path(name), lit_face())
+    commands = {
+        ("a/face.png",): "explained-face.png",
+        ("b/face.png",): "explained-face-2.png",
+        ("a/face.day2.png",): "explained-face-3.png",
+        ("a/face.png", "--target", "dark"): "explained-face-4.png",
+    }
+    for _ in range(2):
+        for words, written in commands.items():
+            assert explain(*words, "--detector", "whole") == 0
+            assert capsys.readouterr().out.endswith(f"picture  {written}\n")
+    own = write(Path("mine.png"), lit_face())
+    before = own.read_bytes()
+    assert explain("a/face.png", "--detector", "whole", "--to", "mine.png") == 2
+    told = (
+        "mien: --to mine.png is there already, and mien did not write it; delete it or name another place\n"
+    )
+    assert capsys.readouterr().err == told and own.read_bytes() == before
+    for words in commands:
+        assert explain(*words, "--detector", "whole", "--to", "map.png") == 0
+
+
 def test_a_face_is_explained_in_words_and_as_a_picture(capsys: pytest.CaptureFixture[str]) -> None:
     assert explain("face.png", "--detector", "whole") == 0
     said = capsys.readouterr().out

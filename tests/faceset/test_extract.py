@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import hashlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -38,6 +39,8 @@ from mien.faceset.table import FaceSet
 from mien.images import read_image
 from mien.images.canvas import write_picture
 from mien.video.writer import constant_rate, encoder, suffix
+
+from ..video.video_files import write_video
 
 SAMPLES = Path(mien.__file__).parent / "samples"
 COLLINS, HOPPER = SAMPLES / "eileen-collins.jpg", SAMPLES / "grace-hopper.jpg"
@@ -385,6 +388,26 @@ def test_what_video_wrote_gives_faces_of_each_track(film: Path, tmp_path: Path) 
         assert len(done.faces) < 20
 
 
+def test_a_table_of_video_is_of_its_own_film_and_not_of_another_of_its_name(
+    film: Path, tmp_path: Path
+) -> None:
+    """talk.day-1.avi lies beside, whose frames are others; a table without its timeline goes by the name."""
+    own = shutil.copy(film, tmp_path / f"talk.day-1{film.suffix}")
+    assert main(["video", str(own), "--no-video", "--to", str(tmp_path / "results")]) == 0
+    table = tmp_path / "results" / "talk.day-1-faces.csv"
+    other = write_video(tmp_path / "talk.day-1.avi", [np.zeros((64, 64, 3), np.uint8)] * 5, code="MJPG")
+    done = extract_faces([table], tmp_path / "faces", spacing=0.5)
+    assert {Path(face.source).name for face in done.faces} == {own.name}
+    own.unlink()
+    with pytest.raises(DataError, match=re.escape(own.name)):
+        extract_faces([table], tmp_path / "more")
+    (tmp_path / "results" / "talk.day-1-timeline.png").unlink()
+    own.with_suffix(".mkv").write_bytes(film.read_bytes())
+    other.unlink()
+    done = extract_faces([table], tmp_path / "more", spacing=0.5)
+    assert {Path(face.source).name for face in done.faces} == {"talk.day-1.mkv"}
+
+
 def test_wrong_rows_of_a_table_are_named_and_counted(tmp_path: Path) -> None:
     shutil.copy(COLLINS, tmp_path / "a.jpg")
     rows = [f"a.jpg,{x},100,200,200" for x in (100, "left", -5000)] + ["gone.jpg,1,1,20,20", ",1,1,20,20"]
@@ -631,7 +654,7 @@ def test_the_command_says_what_it_did_and_what_comes_next(
     assert code == 1  # one could not be read
     assert "looked at 7 photographs" in out
     assert "added 6 faces: 3 to be labelled; set aside: 3 duplicate" in out
-    assert f"next: mien label {tmp_path / 'faces'}" in out
+    assert f"next: mien label {tmp_path / 'faces'}   (its page asks for your classes)\n" in out
     assert "broken.jpg" in err
     main(["faces", str(photos), "--to", str(tmp_path / "faces"), "--min-sharpness", "1"])
     assert "copies, or looked at before" in capsys.readouterr().out

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import shutil
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -102,3 +106,38 @@ def test_features_are_computed_once(drawn: Path) -> None:
     finally:
         learning.close()
         wall.close()
+
+
+_SLOW = """
+import sys, time
+from mien.cli.main import main
+from mien.label.learning import Learning
+
+def fit(self):
+    print("fitting", file=sys.stderr, flush=True)
+    time.sleep(60)  # as on a machine that is busy with other things
+
+Learning._fit = fit
+sys.exit(main())
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows knows no SIGTERM")
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_guesses_that_nobody_will_see_are_not_waited_for(
+    drawn: Path, tmp_path: Path, sent: signal.Signals, code: int
+) -> None:
+    """One signal ends `mien label` with its own exit code, and the answers are in the table."""
+    folder = shutil.copytree(drawn, tmp_path / "set")
+    wall = Wall.open(folder, ["joy"], "ann")
+    wall.answer(["happy 0"], "ann", LABEL, "joy", "")
+    wall.store.close()  # before the table is written, as by a kill
+    words = [sys.executable, "-c", _SLOW, "label", str(folder), "--port", "0"]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
+        said = [process.stderr.readline() for _ in range(2)]  # type: ignore[union-attr]
+        assert "fitting\n" in said and any("listening" in line for line in said)
+        process.send_signal(sent)
+        assert process.wait(30) == code
+        assert "Traceback" not in process.stderr.read()  # type: ignore[union-attr]
+    with (folder / "faces.csv").open(encoding="utf-8", newline="") as file:
+        assert {row["id"]: row["label"] for row in csv.DictReader(file)}["happy 0"] == "joy"

@@ -11,11 +11,14 @@ import numpy as np
 import pytest
 
 import mien
-from mien.detect.base import Box
+from mien.detect.base import Box, tilt_degrees
+from mien.detect.registry import open_detector
 from mien.errors import DataError, ImageError
 from mien.faceset.extract import extract_faces
 from mien.faceset.row import FaceRow
 from mien.faceset.table import FaceSet
+from mien.images import read_image
+from mien.images.canvas import write_picture
 from mien.images.decode import decode_image
 from mien.label.pictures import Pictures
 from mien.video.reader import open_video
@@ -45,9 +48,24 @@ def test_the_frame_at_a_time(tmp_path: Path, name: str, code: str) -> None:
     pictures.close()
 
 
-def test_what_has_changed_since_is_said(tmp_path: Path) -> None:
-    from mien.images.canvas import write_picture
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+def test_a_lying_face_is_shown_upright(tmp_path: Path, turns: int) -> None:
+    """A photograph that lies on its side, or on its head, is found, cut out, and shown as people look at it."""
+    portrait = read_image(Path(mien.__file__).parent / "samples" / "grace-hopper.jpg")
+    write_picture(tmp_path / "lying.png", np.ascontiguousarray(np.rot90(portrait, turns)))
+    faces = extract_faces([tmp_path / "lying.png"], tmp_path / "faces").faces
+    (face,) = faces
+    pictures = Pictures()
+    shown = decode_image(pictures.crop(faces, face), "shown")
+    small = pictures.small(faces, [face], 96)
+    pictures.close()
+    for image in (shown, decode_image(small[4:], "small")):
+        (seen,) = open_detector("mien").detect(image)
+        assert seen.landmarks is not None
+        assert abs(tilt_degrees(seen.landmarks)) < 20
 
+
+def test_what_has_changed_since_is_said(tmp_path: Path) -> None:
     write_picture(tmp_path / "p.png", np.zeros((48, 64, 3), np.uint8))
     pictures, faces = Pictures(), FaceSet(tmp_path)
     for source, line in (

@@ -20,7 +20,7 @@ from mien.data.drawn import draw_face
 from mien.detect.registry import DETECTORS
 from mien.images.canvas import label_colours
 from mien.labels import FER2013
-from mien.terminal import percent
+from mien.terminal import percent, sure
 
 from ..model.tiny_onnx import write_folder
 
@@ -306,6 +306,24 @@ def test_what_lies_where_copies_are_saved_is_left_out_and_said(capsys: pytest.Ca
     assert "--save" not in capsys.readouterr().err
 
 
+def test_a_marked_copy_replaces_no_other_pictures() -> None:
+    """Of one run and of several; the same command writes its own copies anew, and what lies there stays."""
+    for name, level in {"a/x.jpg": 40, "b/x.jpg": 120, "b/x.png": 200}.items():
+        Path(name).parent.mkdir(exist_ok=True)
+        cv2.imwrite(name, np.full((600, 500, 3), level, np.uint8))
+    Path("m").mkdir()
+    Path("m/x.png").write_bytes(b"somebody's own")
+    wanted = {"x.jpg": 40, "x-2.jpg": 120, "x-2.png": 200}
+    for words in (["a", "b"], ["a"], ["b"], ["b/x.jpg", "a/x.jpg"], ["b/x.png"]):
+        assert predict(*words, "--save", "m") == 0
+        levels = {path.name: cv2.imread(str(path)) for path in Path("m").iterdir()}
+        assert levels.pop("x.png") is None
+        # In the middle, where no frame and no label is.
+        found = {name: int(picture[250, 250, 0]) for name, picture in levels.items()}
+        assert found == pytest.approx(wanted, abs=3)
+    assert Path("m/x.png").read_bytes() == b"somebody's own"
+
+
 def test_one_picture_is_saved_as_one_file(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert predict("photos/2.png", "--save", "new/marked.jpg") == 0
     assert read(photos.parent / "new" / "marked.jpg").shape == (480, 360, 3)
@@ -320,20 +338,22 @@ def test_the_help_names_every_face_detector() -> None:
 
 
 @pytest.mark.parametrize(
-    ("share", "said"),
+    ("probability", "said"),
     [
-        (0.0, "0%"),
+        (0.0, "<1%"),
         (0.001, "<1%"),
         (0.934, "93%"),
         (0.994, "99%"),
         (0.9961, ">99%"),
-        (1.0, "100%"),
+        (1.0, ">99%"),
         (0.125, "13%"),
         (0.00496, "1%"),
     ],
 )
-def test_people_read_neither_certainty_nor_nothing_where_there_is_none(share: float, said: str) -> None:
-    assert percent(share) == said
+def test_people_read_neither_certainty_nor_nothing_where_there_is_none(probability: float, said: str) -> None:
+    """float32 may round a probability to 1 or 0; a share of what was counted may be all or nothing."""
+    assert sure(probability) == said
+    assert percent(probability) == {0.0: "0%", 1.0: "100%"}.get(probability, said)
 
 
 def test_what_a_picture_is_its_content_says_and_an_odd_one_is_answered_with_a_warning(

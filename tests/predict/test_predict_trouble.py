@@ -53,6 +53,17 @@ def child(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*COMMAND, *words], stderr=subprocess.PIPE, text=True, check=False, **options)
 
 
+def test_a_table_without_a_row_has_no_heading(capsys: pytest.CaptureFixture[str]) -> None:
+    assert predict("many/60.png") == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("mien: many/60.png ") and printed.err.count("\n") == 1
+    assert predict("many/60.png", "many/61.png", "many/62.png") == 1
+    heading, *rows = capsys.readouterr().out.splitlines()
+    assert heading.split() == ["picture", "face", "expression", "sure"]
+    assert [row.split()[0] for row in rows] == ["many/61.png", "many/62.png"]
+
+
 def test_one_broken_picture_in_the_middle_is_reported_and_the_order_kept(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import socket
 import struct
 import subprocess
@@ -146,6 +147,24 @@ def test_errors_are_one_line(client: Client, server: Running) -> None:
 
 
 @pytest.mark.slow
+def test_what_a_newer_server_says_beside_is_left_out(analyzer: Analyzer) -> None:
+    told = analyzer.analyze_bytes(png(200)).to_dict()[0] | {"age": 41, "gaze": {"x": 0.5}}
+    body = json.dumps({"pictures": [{"faces": [told], "coarse": False, "blur": 0.1}], "trace": "a1"}).encode()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            with listening.accept()[0] as connection:
+                while connection.recv(1 << 16)[-8:] != png(200)[-8:]:
+                    pass
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        (face,) = Client(f"http://127.0.0.1:{listening.getsockname()[1]}").analyze(png(200))
+        thread.join()
+    assert (face.emotion, face.to_dict()["box"]) == ("bright", told["box"])
+
+
 @pytest.mark.parametrize(
     ("wrong", "line"),
     [

@@ -26,7 +26,7 @@ import pytest
 
 from mien.images.canvas import label_colours, track_colour
 from mien.labels import FER2013
-from mien.terminal import percent
+from mien.terminal import sure
 
 from .mood_onnx import write_mood
 from .page_media import SAMPLES, SIZE, write_camera, write_picture, write_webm
@@ -217,7 +217,7 @@ def test_photo(open_page: Open, server: str, theme: str, width: int) -> None:
     shares = sorted(face["probabilities"].items(), key=lambda pair: -pair[1])
     rows = page.locator("#photo-panel .bars li").all()
     assert [row.locator(".label").inner_text().lower() for row in rows] == [label for label, _ in shares]
-    assert [row.locator(".share").inner_text() for row in rows] == [percent(share) for _, share in shares]
+    assert [row.locator(".share").inner_text() for row in rows] == [sure(share) for _, share in shares]
     assert page.inner_text("#photo-panel .word") == face["emotion"].capitalize() + "?" * face["uncertain"]
     assert page.inner_text("#status").startswith(f"1 face found. Face 1: {face['emotion'].capitalize()}, ")
     shown, around = box.bounding_box(), page.locator("#photo-stage img").bounding_box()

@@ -26,6 +26,7 @@ from mien.errors import ConfigError, ImageError
 from mien.video import camera as camera_module
 from mien.video import writer
 from mien.video.camera import Camera, open_camera
+from mien.video.places import results_place
 from mien.video.reader import open_video
 
 from ..model.tiny_onnx import write_folder
@@ -88,6 +89,43 @@ def check_results(folder: Path, suffix: str) -> None:
         assert [float(row[key]) for key in ("x", "y", "width", "height")] == face["box"] == [0, 0, 64, 48]
     assert cv2.imread(str(folder / "clip-timeline.png")).shape == (352, 1600, 3)
     assert count_frames(folder / f"clip-faces{suffix}") == 12
+
+
+def test_videos_of_one_name_keep_their_results(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """a/clip.mp4, b/clip.mp4 and a/clip.avi, into folders of their own and into one; a second run replaces its own."""
+    films = {"a/clip.mp4": 12, "b/clip.mp4": 11, "a/clip.avi": 5}
+    for name, frames in films.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        picture = scene([(0, 0, 40)], size=(64, 48), side=48)
+        write_video(tmp_path / name, [picture] * frames, FPS, "MJPG" if name.endswith("avi") else "mp4v")
+    for to in ([], ["--to", "results"]):
+        tables = {
+            name: f"results/{stem}-faces.csv" if to else f"{stem}-faces/{stem}-faces.csv"
+            for name, stem in zip(films, ("clip", "clip-2", "clip-3"), strict=True)
+        }
+        capfd.readouterr()
+        for _ in range(2):
+            for name, table in tables.items():
+                assert video(name, "--no-video", *to) == 0
+                out, err = capfd.readouterr()
+                assert f"wrote  {table}\n" in out
+                first = tables["a/clip.mp4"]
+                stem = Path(table).name.removesuffix("-faces.csv")
+                note = (
+                    f"mien: {first} is not known to be of this video, and stays; its own are called {stem}\n"
+                )
+                assert err == ("" if table == first else note)
+            rows = {name: len(Path(table).read_text().splitlines()) - 1 for name, table in tables.items()}
+            assert rows == films  # a row a frame
+    assert sorted(path.name for path in Path("results").iterdir()) == sorted(
+        f"{stem}{form}" for stem in ("clip", "clip-2", "clip-3") for form in ("-faces.csv", "-timeline.png")
+    )
+
+
+def test_videos_of_one_name_may_be_analysed_at_the_same_time(clip: Path) -> None:
+    with results_place(clip, Path("results")) as one, results_place(clip, Path("results")) as other:
+        assert (one.stem, other.stem) == ("clip", "clip-2")
+    assert not Path("results").exists()
 
 
 @pytest.mark.usefixtures("without_ffmpeg")

@@ -340,6 +340,8 @@ def connected(config: BatchConfig, bar: ProgressBar) -> Iterator[Any]:
         quiet |= {"num_cpus": workers(), "include_dashboard": False, "object_store_memory": _STORE_BYTES}
         quiet |= {"_plasma_directory": store_folder()}
     before = signal.getsignal(signal.SIGTERM)
+    # Ray's own handler ends the process with code 15, and without a word, while it still starts. No option either.
+    ray._private.utils.set_sigterm_handler = lambda _: None
     for tried in range(1, _STARTS + 1):
         try:
             ray.init(address=address, **quiet)

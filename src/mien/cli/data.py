@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mien.cli.inputs import new_folder, refuse_among
+from mien.cli.inputs import new_folder, refuse_among, refuse_foreign
 from mien.data.dataset import DataConfig, Dataset
 from mien.errors import ConfigError, OutputError
 from mien.files import expanded, file_name
+from mien.images.marks import free_place, mark_for
 from mien.settings import add_settings, from_options
 from mien.terminal import ProgressBar, clock, columns, counted
 
@@ -150,6 +152,7 @@ def _look(options: argparse.Namespace, config: DataConfig) -> int:
     if options.sheet and options.sheet != "none":
         check_suffix(Path(options.sheet))
         refuse_among("--sheet", Path(options.sheet), options.words)
+        refuse_foreign("--sheet", Path(options.sheet))
     bar = ProgressBar(quiet=options.json)
     dataset = open_dataset(
         options.words, config, progress=lambda done, of: bar.stage("examining pictures", done, of)
@@ -280,7 +283,8 @@ def _write(options: argparse.Namespace, dataset: Dataset) -> Iterator[str]:
     from mien.data import convert
 
     if options.sheet != "none" and (options.sheet or not options.json):
-        yield _sheet(dataset, options.sheet, seed=options.__dict__.get("split_seed", 0))
+        mark = mark_for("sheet", *map(os.path.realpath, options.words))
+        yield _sheet(dataset, options.sheet, mark, seed=options.__dict__.get("split_seed", 0))
     for target, writer in (
         (options.to_folders, convert.to_folders),
         (options.to_table, convert.to_table),
@@ -290,14 +294,17 @@ def _write(options: argparse.Namespace, dataset: Dataset) -> Iterator[str]:
             yield f"wrote {writer(dataset, target)} pictures to {target}"
 
 
-def _sheet(dataset: Dataset, asked: str | None, *, seed: int) -> str:
-    """Write the contact sheet; where nobody asked for it by name, a folder that cannot be written to is no error."""
+def _sheet(dataset: Dataset, asked: str | None, mark: str, *, seed: int) -> str:
+    """Write the contact sheet; where nobody asked for it by name, a folder that cannot be written to is no error.
+
+    Under a name that nobody chose it replaces no other data's sheet.
+    """
     from mien.data.summary import contact_sheet
     from mien.images.canvas import write_picture
 
-    path = Path(asked) if asked else Path(f"{file_name(dataset.name)}-sheet.png")
+    path = Path(asked) if asked else free_place(Path(f"{file_name(dataset.name)}-sheet.png"), mark)
     try:
-        write_picture(path, contact_sheet(dataset, seed=seed))
+        write_picture(path, contact_sheet(dataset, seed=seed), mark)
     except OutputError as error:
         if asked:
             raise

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import secrets
 import shlex
 import sys
 from pathlib import Path
@@ -13,6 +15,7 @@ from mien.cli.inputs import add_detector_options
 from mien.errors import ConfigError
 from mien.explain.explain import ExplainConfig
 from mien.files import plain_name, separate_paths
+from mien.images.marks import free_place, mark_for
 from mien.settings import add_settings, from_options
 
 HELP = "Show which parts of a face carried a network's answer, and whether the map can be relied on."
@@ -54,11 +57,20 @@ def run(options: argparse.Namespace) -> int:
     from mien.images.canvas import check_suffix
 
     config = from_options(ExplainConfig, options)
-    out = _out(options)
+    mark = _mark(options, config)
+    out = _out(options, mark)
     if out:
         check_suffix(out)
     explain = _explain_data if _is_data(options.what) else _explain_picture
-    return explain(options, config, out)
+    return explain(options, config, out, mark)
+
+
+def _mark(options: argparse.Namespace, config: ExplainConfig) -> str:
+    """Return what the picture says it was made of; of standard input, another picture every time, no two alike."""
+    if options.what == "-":
+        return secrets.token_hex(16)
+    what = [os.path.realpath(path) for path in separate_paths(Path(options.what))]
+    return mark_for("explain", options.model, what, options.detector, options.detector_file, config)
 
 
 def _is_data(what: str) -> bool:
@@ -69,19 +81,18 @@ def _is_data(what: str) -> bool:
     return len(parts) > 1 or parts[0].is_dir() or is_table(parts[0]) or is_archive(parts[0])
 
 
-def _out(options: argparse.Namespace) -> Path | None:
+def _out(options: argparse.Namespace, mark: str) -> Path | None:
+    """Return the picture to write; under a name that nobody chose it replaces nothing but what this command wrote."""
     if options.to is None and options.json:
         return None
     name = "stdin" if options.what == "-" else plain_name(Path(options.what))
     default = f"explained-{name}.png"
-    if options.to is None:
-        return Path(default)
-    to = Path(options.to)
-    return to / default if to.is_dir() or not to.suffix else to
+    to = Path(options.to or ".")
+    return free_place(to / default, mark) if to.is_dir() or not to.suffix else to
 
 
-def _explain_picture(options: argparse.Namespace, config: ExplainConfig, out: Path | None) -> int:
-    from mien.cli.inputs import find_sources, refuse_over
+def _explain_picture(options: argparse.Namespace, config: ExplainConfig, out: Path | None, mark: str) -> int:
+    from mien.cli.inputs import find_sources, refuse_foreign, refuse_over
     from mien.explain.explain import explain_face, inverse_transform, open_explainer
     from mien.explain.render import caption, draw_explanation, in_words
     from mien.images import decode
@@ -97,6 +108,7 @@ def _explain_picture(options: argparse.Namespace, config: ExplainConfig, out: Pa
         )
     if out:
         refuse_over("--to", out, [sources[0].path])
+        refuse_foreign("--to", out)
     decoded = decode(sources[0].content(), sources[0].title)
     image = decoded.pixels
     if decoded.warning:
@@ -115,9 +127,8 @@ def _explain_picture(options: argparse.Namespace, config: ExplainConfig, out: Pa
     maps = [explain_face(analyzer, explainer, image, face, config.target) for face in faces]
     if out:
         shown = None if faces[0].whole else image
-        write_picture(
-            out, draw_explanation(shown, maps, [inverse_transform(analyzer, image, face) for face in faces])
-        )
+        places = [inverse_transform(analyzer, image, face) for face in faces]
+        write_picture(out, draw_explanation(shown, maps, places), mark)
     if options.json:
         entries = [
             {"box": list(face.box), **saliency.to_dict()} for face, saliency in zip(faces, maps, strict=True)
@@ -133,8 +144,8 @@ def _explain_picture(options: argparse.Namespace, config: ExplainConfig, out: Pa
     return 0
 
 
-def _explain_data(options: argparse.Namespace, config: ExplainConfig, out: Path | None) -> int:
-    from mien.cli.inputs import refuse_among
+def _explain_data(options: argparse.Namespace, config: ExplainConfig, out: Path | None, mark: str) -> int:
+    from mien.cli.inputs import refuse_among, refuse_foreign
     from mien.explain.explain import FACES, explain_classes, open_explainer, open_split
     from mien.explain.render import class_in_words, draw_classes
     from mien.images.canvas import write_picture
@@ -143,6 +154,7 @@ def _explain_data(options: argparse.Namespace, config: ExplainConfig, out: Path 
 
     if out:
         refuse_among("--to", out, separate_paths(Path(options.what)))
+        refuse_foreign("--to", out)
     dataset, split = open_split(Path(options.what), config)
     known = recorded_metadata(options.model)
     usual = "auto" if known and known.face_detector else "whole"
@@ -163,9 +175,8 @@ def _explain_data(options: argparse.Namespace, config: ExplainConfig, out: Path 
     for note in notes:
         print(f"mien: {note}", file=sys.stderr)
     if out:
-        write_picture(
-            out, draw_classes(classes, f"{dataset.name}, {split}: what {analyzer.metadata.name} goes by")
-        )
+        title = f"{dataset.name}, {split}: what {analyzer.metadata.name} goes by"
+        write_picture(out, draw_classes(classes, title), mark)
     if options.json:
         _print_json({"data": options.what, "split": split, "classes": [one.to_dict() for one in classes]})
         return 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 from typing import TYPE_CHECKING
 
 from mien.cli.inputs import add_detector_options, new_folder
@@ -74,6 +73,7 @@ def run(options: argparse.Namespace) -> int:
 def summary(done: Extraction) -> str:
     """Return for people what a run did and what to do next."""
     from mien.faceset.row import SET_ASIDE, SHOWN
+    from mien.faceset.table import label_next
     from mien.terminal import counted
 
     looked = [(done.photographs, "photograph"), (done.films, "film")]
@@ -98,7 +98,7 @@ def summary(done: Extraction) -> str:
     if done.problems:
         lines.append(f"{counted(len(done.problems), 'problem')}, each named above")
     if len(done.faces):
-        lines.append(f"next: mien label {shlex.quote(str(done.faces.folder))}")
+        lines.append(f"next: {label_next(done.faces.folder)}")
     else:
         lines.append(
             "no face was found; pictures that are faces already are taken whole with --detector whole, small faces in "

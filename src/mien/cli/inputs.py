@@ -24,6 +24,7 @@ from mien.images.listing import (
     picture_name,
     picture_path,
 )
+from mien.images.marks import free_place, mark_for, mark_of
 from mien.model.metadata import KERAS_SUFFIXES
 from mien.settings import add_settings
 from mien.train.external_models import Description
@@ -186,6 +187,11 @@ class Source:
         """What messages call it."""
         return "the picture on standard input" if self.path is None else picture_name(self.name)
 
+    @property
+    def mark(self) -> str:
+        """What its marked copy says of it; '' of standard input, which is another picture every time."""
+        return "" if self.path is None else mark_for("predict", real(self.path))
+
     def content(self) -> bytes:
         """Return the bytes of its file; ImageError when they cannot be read."""
         if self.path is not None:
@@ -243,16 +249,29 @@ def refuse_among(option: str, path: Path, data: Iterable[str | Path]) -> None:
         raise ConfigError(f"{option} {path} is there already, among the data; name another place")
 
 
-def save_places(sources: Sequence[Source]) -> list[Path]:
-    """Return for each picture where its marked copy goes below --save; no two are the same, in any case."""
+def refuse_foreign(option: str, path: Path) -> None:
+    """Raise ConfigError where a picture is to be written in the place of a file that mien has not written."""
+    if path.is_file() and not mark_of(path):
+        raise ConfigError(
+            f"{option} {path} is there already, and mien did not write it; delete it or name another place"
+        )
+
+
+def save_places(sources: Sequence[Source], folder: Path) -> list[Path]:
+    """Return for each picture where its marked copy goes below `folder`; no two are the same, in any case.
+
+    A file that is there already and is no copy of this very picture stays. ConfigError where a picture would be
+    written over.
+    """
+    originals = {real(source.path) for source in sources if source.path}
     taken: set[str] = set()
     places = []
     for source in sources:
         suffix = source.place.suffix if source.place.suffix.lower() in _SAVED_AS else ".png"
-        place, number = source.place.with_suffix(suffix), 1
-        while str(place).casefold() in taken:
-            number += 1
-            place = source.place.with_name(f"{source.place.stem}-{number}{suffix}")
+        wanted = folder / source.place.with_suffix(suffix)
+        if real(wanted) in originals:
+            raise ConfigError(f"--save {folder} would write over the picture {wanted}; name another place")
+        place = free_place(wanted, source.mark, taken)
         taken.add(str(place).casefold())
         places.append(place)
     return places

@@ -17,7 +17,7 @@ from typing import NoReturn
 from mien._version import __version__
 from mien.errors import ConfigError, MienError
 from mien.files import plain_text
-from mien.terminal import end_at_the_second_ctrl_c, say, stopped_code, terminated_as_by_ctrl_c
+from mien.terminal import end_at_the_second_ctrl_c, end_now, say, stopped_code, terminated_as_by_ctrl_c
 
 # Each is a module of this package with HELP (one line), EXAMPLES (text), add_arguments(parser) and run(args) -> int.
 # Importing one must stay light: whatever is heavy is imported inside run().
@@ -111,11 +111,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns 0, 1 (some inputs failed), 2 (wrong input; one line on stderr), 130 (Ctrl-C) or 143 (SIGTERM).
     """
     _replace_closed_streams()
-    if arguments is None:  # the process is this command
-        end_at_the_second_ctrl_c()
+    if arguments is not None:
+        return _run(arguments)
+    end_at_the_second_ctrl_c()  # the process is this command
+    code = _run(sys.argv[1:])
+    end_now(code)
+    return code
+
+
+def _run(arguments: Sequence[str]) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names may have letters that this terminal lacks
-    given = _joined(sys.argv[1:] if arguments is None else arguments)
+    given = _joined(arguments)
     if not given:
         print(WELCOME, end="")
         return 0
@@ -135,7 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(f"mien: {plain_text(str(error))}")  # a path in it may hold anything
         return 2
     except KeyboardInterrupt as stop:
-        return _stopped(stop)
+        return _stopped(came[-1] if came else stop)  # Ray raises one of its own for it, as if of Ctrl-C
     except BrokenPipeError:  # `mien ... | head`: the reader has gone
         _drop_output()
         return 1

@@ -164,7 +164,7 @@ class _Results:
         from mien.predict.analyzer import analyze_many
 
         with closing(
-            analyze_many(self._analyzer, self._sources, _saving(self._targets), self._warn)
+            analyze_many(self._analyzer, self._sources, _saving(self._sources, self._targets), self._warn)
         ) as answers:
             for done, (source, found) in enumerate(zip(self._sources, answers, strict=True), start=1):
                 if isinstance(found, ImageError):
@@ -181,6 +181,7 @@ class _Results:
 
 
 def _saving(
+    sources: list[Source],
     targets: list[Path | None],
 ) -> Callable[[int, NDArray[np.uint8], Faces], None] | None:
     """Return what writes the marked copy of the picture at a place, or None where none are wanted."""
@@ -191,7 +192,7 @@ def _saving(
 
     def save(place: int, image: NDArray[np.uint8], faces: Faces) -> None:
         if target := targets[place]:
-            write_picture(target, annotated(image, faces))
+            write_picture(target, annotated(image, faces), sources[place].mark)
 
     return save
 
@@ -210,7 +211,7 @@ def _download() -> None:
 
 def targets_of(sources: list[Source], folder: Path | None) -> list[Path | None]:
     """Return where each marked picture goes; ConfigError where that is in the way of something."""
-    from mien.cli.inputs import is_named_like_file, real, save_places
+    from mien.cli.inputs import is_named_like_file, refuse_over, save_places
     from mien.images.canvas import WRITTEN
 
     if folder is None:
@@ -228,11 +229,9 @@ def targets_of(sources: list[Source], folder: Path | None) -> list[Path | None]:
             f"--save {folder} is named like a file, and a folder is written; name a folder, or of one picture a file "
             f"that ends in {kinds}"
         )
-    targets: list[Path | None] = [folder] if one_file else [folder / place for place in save_places(sources)]
-    originals = {real(source.path) for source in sources if source.path}
-    for target in targets:
-        if target and real(target) in originals:
-            raise ConfigError(f"--save {folder} would write over the picture {target}; name another place")
-    if one_file and folder.exists():
+    if not one_file:
+        return list(save_places(sources, folder))
+    refuse_over("--save", folder, (source.path for source in sources))
+    if folder.exists():
         raise ConfigError(f"--save {folder} is there already; delete it or name another place")
-    return targets
+    return [folder]

@@ -27,7 +27,7 @@ from mien.images.kinds import is_picture_name
 from mien.images.listing import on_one_line
 from mien.predict.analyzer import Analyzer, difference
 from mien.predict.results import Faces, arrow_schema, arrow_table, table_columns, table_rows
-from mien.terminal import counted, percent, say
+from mien.terminal import counted, say, sure
 
 Results = Iterator[tuple[Source, Faces | ImageError]]
 Writer = Callable[[Results, Sequence[Source], Sequence[str]], None]
@@ -40,10 +40,12 @@ def print_table(results: Results, sources: Sequence[Source], labels: Sequence[st
     """Print a line a face, for people."""
     name = min(_WIDEST, max(len("picture"), *(len(source.name) for source in sources)))  # as long on one line
     emotion = max(len("expression"), *map(len, labels))
-    print(f"{'picture':{name}}  face  {'expression':{emotion}}  sure")
+    heading = f"{'picture':{name}}  face  {'expression':{emotion}}  sure\n"
     for source, faces in results:
         if isinstance(faces, ImageError):
             continue  # it has its line on stderr
+        print(heading, end="")
+        heading = ""  # once, and only above something
         shown = on_one_line(source.name)
         if not faces:
             print(f"{shown:{name}}     -  no face found")
@@ -52,7 +54,7 @@ def print_table(results: Results, sources: Sequence[Source], labels: Sequence[st
             why = f"  ({', '.join(face.reasons)})" if face.reasons else ""
             print(
                 f"{shown:{name}}  {number:4}  {face.emotion:{emotion}}  "
-                f"{percent(face.probability):>4}{doubt}{why}"
+                f"{sure(face.probability):>4}{doubt}{why}"
             )
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mien.cli.inputs import FACE_LIMITS, add_face_limits, add_network_options, new_folder, open_analyzer
-from mien.errors import ConfigError
 from mien.terminal import put_off, stopped_code
 
 if TYPE_CHECKING:
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
 
     from mien.predict.analyzer import Analyzer
     from mien.video.analyze import VideoFrame, VideoSettings
+    from mien.video.places import Place
     from mien.video.reader import Video
     from mien.video.timeline import Timeline
 
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--to",
         type=new_folder,
         metavar="DIR",
-        help="folder for the results (default: NAME-faces in this folder)",
+        help="folder for the results (default: NAME-faces in this folder; where that is another video's, NAME-2-faces)",
     )
     parser.add_argument("--jsonl", action="store_true", help="also write a line of JSON a frame")
     parser.add_argument("--no-video", action="store_true", help="write no marked video")
@@ -49,23 +49,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from mien.images.listing import picture_path
+    from mien.images.listing import picture_name
     from mien.settings import from_options
     from mien.video.analyze import VideoSettings
+    from mien.video.places import results_place
     from mien.video.reader import configure_ffmpeg, open_video
 
     configure_ffmpeg()
     settings = from_options(VideoSettings, options)
-    folder = options.to or Path(f"{picture_path(options.file.stem)}-faces")
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"the results need a folder, {folder} is a file; name another one with --to")
-    with open_video(options.file) as video:
+    with open_video(options.file) as video, results_place(options.file, options.to) as place:
+        if place.note:
+            print(f"mien: {picture_name(place.note)}", file=sys.stderr)
         analyzer = open_analyzer(options, search=FACE_LIMITS)
-        return _analyse(video, analyzer, settings, folder, options)
+        return _analyse(video, analyzer, settings, place, options)
 
 
 def _analyse(
-    video: Video, analyzer: Analyzer, settings: VideoSettings, folder: Path, options: argparse.Namespace
+    video: Video, analyzer: Analyzer, settings: VideoSettings, place: Place, options: argparse.Namespace
 ) -> int:
     from mien.images.listing import picture_name
     from mien.video.analyze import analyze_frames
@@ -73,7 +73,7 @@ def _analyse(
 
     stopped: KeyboardInterrupt | None = None
     kinds = {"jsonl": options.jsonl, "marked": not options.no_video}
-    with Outputs(video, folder, analyzer.head.labels, **kinds) as outputs:
+    with Outputs(video, place, analyzer.head.labels, **kinds) as outputs:
         frames = analyze_frames(video, analyzer, settings)
         try:
             for frame in _shown(frames, video):

@@ -225,16 +225,18 @@ def place_of_aligned(face: Detection, margin: float = 1.0) -> NDArray[np.float64
 def _turn(face: Detection, margin: float) -> NDArray[np.float64]:
     """Return the matrix from the wide crop that `align` turns to what it returns."""
     side, middle = _side(face.box, margin), (_side(face.box, margin * _ROOM_TO_TURN) - 1) / 2
-    turn = np.asarray(cv2.getRotationMatrix2D((middle, middle), _tilt(face), 1.0), np.float64)
+    turn = np.asarray(
+        cv2.getRotationMatrix2D((middle, middle), tilt_degrees(face.landmarks), 1.0), np.float64
+    )
     turn[:, 2] += (side - 1) / 2 - middle
     return turn
 
 
-def _tilt(face: Detection) -> float:
+def tilt_degrees(landmarks: Landmarks | None) -> float:
     """Return by how many degrees the line of the eyes falls to the right of the picture; 0 without landmarks."""
-    if face.landmarks is None:
+    if landmarks is None:
         return 0.0
-    (right_x, right_y), (left_x, left_y) = face.landmarks[:2]
+    (right_x, right_y), (left_x, left_y) = landmarks[:2]
     return math.degrees(math.atan2(left_y - right_y, left_x - right_x))
 
 

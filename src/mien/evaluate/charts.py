@@ -19,8 +19,9 @@ import numpy as np
 
 from mien.errors import need
 from mien.evaluate.metrics import BINS
-from mien.evaluate.report import Comparison, Mistake, Report, Row, count_in_words, decimal, percent
+from mien.evaluate.report import Comparison, Mistake, Report, Row, count_in_words, decimal
 from mien.images.canvas import label_colours
+from mien.terminal import sure
 
 ACCENT, GREY, INK, GRID = "#1f6f78", "#8a939c", "#1c2126", "#d9d9d4"
 # Told apart with red-green blindness as well, in this order (Okabe & Ito 2008), then Matplotlib's own.
@@ -145,7 +146,7 @@ def top_losses(report: Report) -> Any:
 
 def _draw_mistake(axes: Any, mistake: Mistake) -> None:
     axes.imshow(mistake.picture, cmap="gray", vmin=0, vmax=255)
-    text = f"label {mistake.label}\nsays {mistake.predicted} {percent(mistake.confidence, 0)}"
+    text = f"label {mistake.label}\nsays {mistake.predicted} {sure(mistake.confidence)}"
     if mistake.raters:
         text += f"\nraters: {mistake.raters}"
     axes.set_xlabel(text, fontsize=6.5, parse_math=False)

@@ -398,7 +398,10 @@ def comparison_markdown(comparison: Comparison) -> str:
 
 
 def _write_predictions(predictions: Predictions, path: Path) -> None:
-    """Write one row a picture: name, label, answer, whether it is right, and each class's probability."""
+    """Write one row a picture: name, label, answer, whether it is right, and p_CLASS for each class.
+
+    As in all tables of mien, so that a class may be called `right` or `name`.
+    """
     answers = predictions.probabilities.argmax(axis=1)
     copies = predictions.copies
     with path.open("w", newline="", encoding="utf-8") as stream:
@@ -406,7 +409,7 @@ def _write_predictions(predictions: Predictions, path: Path) -> None:
         writer.writerow(
             [
                 *("name", "label", "predicted", "right", "confidence", "copy_of_training"),
-                *map(spreadsheet_safe, predictions.classes),
+                *(f"p_{name}" for name in predictions.classes),
             ]
         )
         for row, (name, label) in enumerate(zip(predictions.names, predictions.labels, strict=True)):

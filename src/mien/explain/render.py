@@ -27,7 +27,7 @@ from mien.images.canvas import (
     text_block,
     text_width,
 )
-from mien.terminal import percent
+from mien.terminal import sure
 
 # Orange and blue of Okabe & Ito 2008 (jfly.uni-koeln.de/color): apart for every kind of colour blindness, and the
 # orange is lighter, so that they differ in a grey print as well. Strength is opacity: no colour, no saliency.
@@ -78,20 +78,20 @@ def draw_classes(classes: Sequence[ClassMaps], title: str) -> Picture:
 
 def caption(saliency: SaliencyMap) -> str:
     """Return the label and its probability, and the network's decision where that is another."""
-    said = f"{saliency.label} {percent(saliency.probability)}"
+    said = f"{saliency.label} {sure(saliency.probability)}"
     return said if saliency.label == saliency.decision else f"{said} (decision: {saliency.decision})"
 
 
 def in_words(faithfulness: Faithfulness, label: str, probability: float) -> str:
     """Return what was measured, in a sentence."""
     covered, chance = (
-        percent(max(0.0, probability - drop)) for drop in (faithfulness.drop, faithfulness.random_drop)
+        sure(max(0.0, probability - drop)) for drop in (faithfulness.drop, faithfulness.random_drop)
     )
     verdict = (
         "so the map holds" if faithfulness.holds else "no clearer than chance, so do not rely on this map"
     )
     return (
-        f"masking the top 20% of pixels takes {label} from {percent(probability)} to {covered}, a random 20% to "
+        f"masking the top 20% of pixels takes {label} from {sure(probability)} to {covered}, a random 20% to "
         f"{chance}; {verdict}"
     )
 
@@ -101,8 +101,8 @@ def class_in_words(one: ClassMaps) -> str:
     seen = one.mean("probability")
     covered, chance = (max(0.0, seen - one.mean(name)) for name in ("drop", "random_drop"))
     return (
-        f"{one.name}: {len(one.maps)} of {one.available} faces; {one.maps[0].label} {percent(seen)}, "
-        f"top 20% of pixels masked {percent(covered)}, a random 20% masked {percent(chance)}; "
+        f"{one.name}: {len(one.maps)} of {one.available} faces; {one.maps[0].label} {sure(seen)}, "
+        f"top 20% of pixels masked {sure(covered)}, a random 20% masked {sure(chance)}; "
         f"{one.holding} of {len(one.maps)} maps hold"
     )
 
@@ -233,7 +233,7 @@ def _row(one: ClassMaps, scale: float, width: int) -> Picture:
 
 
 def _example(saliency: SaliencyMap, scale: float) -> Picture:
-    said = f"{saliency.label} {percent(saliency.probability)}"
+    said = f"{saliency.label} {sure(saliency.probability)}"
     words = said if saliency.faithfulness.holds else f"{said} (chance)"
     return _cell(words, face_panel(saliency.face, saliency.values, CELL_PX, scale))
 

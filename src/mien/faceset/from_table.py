@@ -27,6 +27,7 @@ from mien.faceset.settings import FacesConfig
 from mien.files import clipped, plain_text
 from mien.images.kinds import VIDEO
 from mien.images.listing import no_picture
+from mien.video.places import TIMELINE, marked_origin, origin_of
 
 _SUFFIXES = (*CSV_SUFFIXES, ".json", ".jsonl", ".parquet", ".xlsx")
 _ADDRESS = re.compile(r"[a-z0-9]{2,}://", re.IGNORECASE)
@@ -150,19 +151,27 @@ def _path_column(record: Record) -> str | None:
 
 
 def _film(path: Path, config: FacesConfig) -> Path:
-    """Return the film that a table of mien video is about: NAME-faces.csv stands for NAME, in its folder or above."""
+    """Return the film that a table of mien video is about: NAME-faces.csv stands for NAME, in its folder or above.
+
+    The timeline beside it says which film that is; clip.mov is not taken for clip.mp4, whose frames are others.
+    """
     if config.film is not None:
         return config.film
-    stem = path.name.partition(".")[0]
-    stem = stem.removesuffix("-faces")
+    suffix = max((one for one in _SUFFIXES if path.name.lower().endswith(one)), key=len)
+    stem = path.name[: -len(suffix)].removesuffix("-faces")
+    origin = marked_origin(path.with_name(f"{stem}{TIMELINE}"))
+    named = glob.escape(origin.name) if origin else f"{glob.escape(stem)}.*"
     places = [path.absolute().parent, path.absolute().parent.parent, Path.cwd()]
     for place in dict.fromkeys(places):
-        for other in sorted(place.glob(f"{glob.escape(stem)}.*")):
-            if other != path and other.is_file() and no_picture(other) == VIDEO:
+        for other in sorted(place.glob(named)):
+            if origin and origin_of(other).content == origin.content:
                 return other
+            if not origin and other != path and other.is_file() and no_picture(other) == VIDEO:
+                return other
+    wanted = origin.name if origin else f"{stem}.mp4, for instance"
     raise DataError(
-        f"{plain_text(str(path))} is about a film that is not found beside it ({plain_text(stem)}.mp4, for instance); "
-        "name it: --film FILE"
+        f"{plain_text(str(path))} is about a film that is not found beside it ({plain_text(wanted)}); name it: "
+        "--film FILE"
     )
 
 

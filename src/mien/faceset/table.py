@@ -351,6 +351,11 @@ def _column_names(header: Sequence[str]) -> list[str]:
     return names
 
 
+def label_next(folder: Path) -> str:
+    """Return the command that labels a face set, to be typed as it is: classes of somebody's own are not known here."""
+    return f"mien label {shlex.quote(str(folder))}   (its page asks for your classes)"
+
+
 def source_file(folder: Path, source: str) -> Path:
     """Return where a source is that a face set's tables name: `sources.source_name`, undone."""
     path = folder / source

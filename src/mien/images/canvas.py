@@ -19,6 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from mien.errors import OutputError
 from mien.files import whole_file
+from mien.images.marks import marked
 from mien.labels import canonical
 
 Picture = NDArray[np.uint8]
@@ -380,8 +381,11 @@ def check_suffix(path: Path) -> None:
         raise OutputError(f"cannot write {path}: it is a picture; its name must end in {', '.join(WRITTEN)}")
 
 
-def write_picture(path: Path, picture: Picture) -> None:
-    """Write a picture (RGB uint8) in the format that its name ends in, whole or not at all; else OutputError."""
+def write_picture(path: Path, picture: Picture, mark: str = "") -> None:
+    """Write a picture (RGB uint8) in the format that its name ends in, whole or not at all; else OutputError.
+
+    mark: what the file says it was made of, see `mien.images.marks`.
+    """
     try:
         _, encoded = cv2.imencode(path.suffix.lower(), picture[:, :, ::-1])
     except cv2.error as error:
@@ -390,4 +394,4 @@ def write_picture(path: Path, picture: Picture) -> None:
             f"cannot write {path}: OpenCV writes no {width}x{height} picture of that kind; make it smaller"
         ) from error
     with whole_file(path) as temporary:  # not by cv2.imwrite: on Windows it fails on non-ASCII names
-        temporary.write_bytes(encoded.tobytes())
+        temporary.write_bytes(marked(encoded.tobytes(), mark))

@@ -41,6 +41,7 @@ from mien.serve.metrics import Metrics
 from mien.serve.middleware import Middleware
 from mien.serve.problems import ApiError, add_handlers
 from mien.serve.uploads import LimitedBody
+from mien.terminal import leave_threads_behind
 
 PAGE = Path(__file__).parent / "page"
 _KEPT = {"Cache-Control": "private, max-age=3600"}  # pictures of one session never change
@@ -95,11 +96,11 @@ def run(folder: Path, config: LabelConfig, ready: Callable[[str], None]) -> int:
                 _serve(service, taken, lambda: ready(server.address_of(settings, taken)))
             finally:
                 training.close()
-                copies.close()
-                if learning:
-                    learning.close()
+                ended = [copies.close(), learning is None or learning.close()]
                 pictures.close()
                 wall.close()
+                if not all(ended):
+                    leave_threads_behind()
             if wall.problem:
                 raise MienError(wall.problem)
     finally:

@@ -20,7 +20,7 @@ from mien.data.near_copies import estimated_s, near_copies
 from mien.errors import MienError
 from mien.faceset.row import SHOWN, FaceRow
 from mien.images.decode import read_image
-from mien.label.wall import Wall
+from mien.label.wall import PATIENCE_S, Wall
 
 _MOST_S = 600.0  # of processor time; a search that takes longer is left to `mien data --copies`
 
@@ -54,10 +54,12 @@ class CopySearch:
             self._thread = threading.Thread(target=self._run, name="copies", daemon=True)
             self._thread.start()
 
-    def close(self) -> None:
+    def close(self) -> bool:
+        """Stop, and say whether the thread has ended."""
         self._ending.set()
         if self._thread:
-            self._thread.join(20)
+            self._thread.join(PATIENCE_S)
+        return not (self._thread and self._thread.is_alive())
 
     def told(self) -> dict[str, Any]:
         """Return how far it is, and the pairs that nobody has decided about: [[place, place, kind], …].

@@ -26,7 +26,7 @@ from mien.faceset.table import FaceSet
 from mien.files import whole_file
 from mien.images.decode import read_image
 from mien.label import active
-from mien.label.wall import Wall
+from mien.label.wall import PATIENCE_S, Wall
 from mien.model.classifier import Classifier
 from mien.model.folder import file_sha256
 from mien.model.preprocess import to_model_inputs
@@ -82,11 +82,13 @@ class Learning:
     def start(self) -> None:
         self._thread.start()
 
-    def close(self) -> None:
+    def close(self) -> bool:
+        """Stop, and say whether the thread has ended: guesses that nobody will see are not worth waiting for."""
         self._ending.set()
         self._answered.set()
         if self._thread.is_alive():
-            self._thread.join(20)
+            self._thread.join(PATIENCE_S)
+        return not self._thread.is_alive()
 
     def told(self) -> dict[str, Any]:
         """Return how far the work is, for every answer to the page. version: 0 without guesses about these faces."""
@@ -125,7 +127,7 @@ class Learning:
             self.step, self.note = "off", f"there are no new guesses: {error}"
         # The page works on without guesses, and the next answers may bring them back.
         except Exception as error:
-            if self.step != "off":
+            if self.step != "off" and not self._ending.is_set():
                 logging.getLogger("mien").exception("learning beside the labels failed")
             self.step, self.note = "off", f"there are no new guesses: {type(error).__name__}"
         return time.monotonic() - begun

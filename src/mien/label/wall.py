@@ -20,6 +20,7 @@ from mien.label.agreement import NOTHING, Agreed
 from mien.label.history import TABLE
 from mien.label.store import Store, person_name
 
+PATIENCE_S = 1.0  # at the end, for a thread whose work nobody needs any more
 _TABLE_S = 4.0  # of quiet before the table is written, and at most ten times that without
 _LOOK_S = 2.0  # between two looks at whether somebody else has written it
 

@@ -27,7 +27,7 @@ from mien.images.canvas import (
     text_width,
     track_colour,
 )
-from mien.terminal import percent
+from mien.terminal import sure
 
 if TYPE_CHECKING:
     from mien.predict.results import Face
@@ -108,7 +108,7 @@ def annotated_frame(image: Picture, faces: Sequence[Face], tracks: Sequence[int]
 def said(face: Face) -> str:
     """Return what a face is called in a picture: its expression, a question mark when uncertain, and how sure."""
     doubt = "?" if face.uncertain else ""
-    return f"{face.emotion[:1].upper()}{face.emotion[1:]}{doubt} {percent(face.probability)}"
+    return f"{face.emotion[:1].upper()}{face.emotion[1:]}{doubt} {sure(face.probability)}"
 
 
 def _enlarged(image: Picture, longest_px: float) -> tuple[Picture, float]:

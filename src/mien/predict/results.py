@@ -16,9 +16,9 @@ from typing import Any, NoReturn, SupportsIndex, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.detect.base import Box, Detection, Landmarks, checked
+from mien.detect.base import Box, Detection, Landmarks, checked, tilt_degrees
 from mien.errors import DataError, ImageError, need, optional_package
-from mien.terminal import percent
+from mien.terminal import sure
 
 _SUM_TOLERANCE = 1e-4  # far above the rounding of a float32 softmax, far below what anyone would notice
 # Decimals in JSON, CSV and tables of data: of a probability, of a detector's score, of a place in pixels.
@@ -103,7 +103,9 @@ class Face:
     def __repr__(self) -> str:
         x, y, width, height = (round(value) for value in self.box)
         doubt = "?" if self.uncertain else ""
-        return f"Face({self.emotion}{doubt} {percent(self.probability)}, x={x} y={y} width={width} height={height})"
+        return (
+            f"Face({self.emotion}{doubt} {sure(self.probability)}, x={x} y={y} width={width} height={height})"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON takes: probabilities to four decimals, the score to three, pixels to one."""
@@ -239,7 +241,7 @@ class Faces(tuple[Face, ...]):
 
 
 def _caption(face: Face) -> str:
-    return f"{face.emotion}{'?' if face.uncertain else ''} {percent(face.probability)}"
+    return f"{face.emotion}{'?' if face.uncertain else ''} {sure(face.probability)}"
 
 
 def reasons(face: Detection, cover: float = 0.0) -> tuple[str, ...]:
@@ -256,12 +258,8 @@ def reasons(face: Detection, cover: float = 0.0) -> tuple[str, ...]:
     found = []
     if max(face.box.width, face.box.height) < _SMALL_PX:
         found.append(SMALL)
-    if face.quarter_turns:
+    if face.quarter_turns or abs(tilt_degrees(face.landmarks)) > _TURNED_DEGREES:
         found.append(TURNED)
-    elif face.landmarks is not None:
-        right, left = face.landmarks.right_eye, face.landmarks.left_eye
-        if abs(math.degrees(math.atan2(left.y - right.y, left.x - right.x))) > _TURNED_DEGREES:
-            found.append(TURNED)
     if face.levels is not None:
         found.append(PALE)
     if face.score is not None:

@@ -9,6 +9,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing, suppress
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -20,6 +21,7 @@ from mien.predict.results import Face, Faces
 
 Sent = str | Path | bytes | bytearray | memoryview
 _POLL_S = 0.25
+_FACE = tuple(one.name for one in fields(Face))
 _NO_ANSWER = (0, 502, 504)  # of nobody, of a proxy that reaches nobody
 _RETRY_S = 1.0  # between two tries to reach a server
 _FORGET_S = 5.0  # to delete a result that has been fetched: the server does it by itself in time
@@ -308,4 +310,5 @@ def _face(found: Mapping[str, Any]) -> Face:
         "probability": shares[found["emotion"]],
         "reasons": tuple(found["reasons"]),
     }
-    return Face(**{**found, **exact, "box": Box(*found["box"]), "landmarks": landmarks})
+    known = {name: found[name] for name in _FACE if name in found}  # a newer server says more
+    return Face(**{**known, **exact, "box": Box(*found["box"]), "landmarks": landmarks})

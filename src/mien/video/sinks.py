@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
@@ -13,8 +13,9 @@ from typing import Any, TextIO
 import cv2
 
 from mien.files import cannot_write, spreadsheet_safe, whole_file
-from mien.images.listing import picture_path
+from mien.images.marks import marked
 from mien.video.analyze import VideoFrame
+from mien.video.places import FORMS, TIMELINE, Place, mark
 from mien.video.reader import Video
 from mien.video.timeline import Timeline, draw_timeline
 from mien.video.writer import AnnotatedVideo, add_audio, ffmpeg, suffix
@@ -84,24 +85,21 @@ _NO_FFMPEG = (
 )
 
 
-_FORMS = ("-faces.csv", "-faces.jsonl", "-timeline.png", "-faces.mp4", "-faces.webm")
-
-
 class Outputs:
     """Writes NAME-faces.csv, NAME-timeline.png and, where asked for, NAME-faces.jsonl and NAME-faces.mp4 or .webm.
 
+    place: the folder, and NAME.
     Use it as a context. The files get their names when the block ends after `finish`; an exception leaves nothing.
     notes: after `finish`, lines for the user. timeline: what was seen of each face so far. OutputError where something
     cannot be written.
     """
 
     def __init__(
-        self, video: Video, folder: Path, labels: Sequence[str], *, jsonl: bool = False, marked: bool = True
+        self, video: Video, place: Place, labels: Sequence[str], *, jsonl: bool = False, marked: bool = True
     ) -> None:
         self.notes: list[str] = []
         self.length_s = 0.0
-        self._source, self._folder = video, folder
-        self._stem = picture_path(video.path.stem)
+        self._source, self._place = video, place
         self._labels = tuple(labels)
         self._wants_jsonl, self._wants_video = jsonl, marked
         self.timeline = Timeline(labels, video.fps)
@@ -112,16 +110,13 @@ class Outputs:
         self._named: list[Path] = []
 
     def __enter__(self) -> Outputs:
-        is_new = not self._folder.exists()
         with ExitStack() as stack:
-            if is_new:
-                stack.callback(self._remove_if_empty)
             path = self._path("-faces.csv")
             self._tables.append((path, CsvSink(self._open(stack, path), self._labels)))
             if self._wants_jsonl:
                 path = self._path("-faces.jsonl")
                 self._tables.append((path, JsonLinesSink(self._open(stack, path))))
-            self._image = stack.enter_context(whole_file(self._path("-timeline.png")))
+            self._image = stack.enter_context(whole_file(self._path(TIMELINE)))
             if self._wants_video:
                 self._result = stack.enter_context(whole_file(self._path(f"-faces{suffix()}")))
                 self._pictures = self._result.with_name(f"{self._result.stem}.pictures{suffix()}")
@@ -163,8 +158,8 @@ class Outputs:
 
     def _plot(self) -> bytes:
         picture = draw_timeline(self.timeline, self._source.path.name)
-        encoded: bytes = cv2.imencode(".png", picture[:, :, ::-1])[1].tobytes()
-        return encoded
+        encoded = cv2.imencode(".png", picture[:, :, ::-1])[1].tobytes()
+        return marked(encoded, mark(self._place.origin))
 
     def _with_sound(self) -> None:
         program = ffmpeg()
@@ -177,7 +172,7 @@ class Outputs:
 
     def _note_older(self) -> None:
         """Say what an earlier run has left here that this one does not replace: it may show other settings' answers."""
-        forms = (self._folder / f"{self._stem}{form}" for form in _FORMS)
+        forms = (self._place.folder / f"{self._place.stem}{form}" for form in FORMS)
         if older := ", ".join(str(path) for path in forms if path not in self._named and path.exists()):
             self.notes.append(f"of an earlier run, and not written anew: {older}")
 
@@ -188,9 +183,5 @@ class Outputs:
         return text
 
     def _path(self, ending: str) -> Path:
-        self._named.append(self._folder / f"{self._stem}{ending}")
+        self._named.append(self._place.folder / f"{self._place.stem}{ending}")
         return self._named[-1]
-
-    def _remove_if_empty(self) -> None:
-        with suppress(OSError):
-            self._folder.rmdir()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,7 +16,7 @@ from mien.data.readers.csv_text import rows_of
 from mien.data.readers.words import plain_column, renamed
 from mien.errors import DataError
 from mien.faceset.row import DUPLICATE, FaceRow
-from mien.faceset.table import TABLE_FILE, FaceSet
+from mien.faceset.table import TABLE_FILE, FaceSet, label_next
 from mien.files import plain_text
 
 _ITS_OWN = {
@@ -52,8 +51,7 @@ def read_face_set(path: Path, config: DataConfig, progress: Progress | None = No
     faces, left_out = _chosen(opened)
     if not faces:
         raise DataError(
-            f"{opened.folder} holds no labelled face yet (faces: {len(opened):,}); label them with: mien label "
-            f"{shlex.quote(str(opened.folder))} --classes calm,happy"
+            f"{opened.folder} holds no labelled face yet (faces: {len(opened):,}); next: {label_next(opened.folder)}"
         )
     groups, said = _groups(faces, config)
     voted = sorted(

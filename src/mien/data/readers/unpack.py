@@ -12,6 +12,7 @@ import lzma
 import os
 import re
 import shutil
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -23,6 +24,7 @@ from mien.data import cache
 from mien.errors import DataError, need
 from mien.files import cache_folder, clipped, whole_folder
 
+_UNICODE_PATH = 0x7075  # among a zip member's extra fields
 _SAYS_UTF8 = 0x800  # in a zip member's flags (APPNOTE.TXT, section 4.4.4, bit 11)
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2")
 _MOST_MEMBERS = 20_000_000
@@ -137,14 +139,30 @@ def _unpack_zip(stored: zipfile.ZipFile, folder: Path, path: Path) -> int:
 def _zip_name(info: zipfile.ZipInfo) -> str:
     """Return a member's name. macOS writes UTF-8 without saying so, which zipfile reads as code page 437.
 
-    Names in another encoding are hardly ever valid UTF-8.
+    Names in another encoding are hardly ever valid UTF-8. Which one they are in, GBK or code page 866, no byte of the
+    file tells, and unzip and 7-Zip want to be told; but WinRAR and Info-ZIP say the name in UTF-8 beside.
     """
     if info.flag_bits & _SAYS_UTF8:
         return info.filename
     try:
+        if name := _name_beside(info.extra, info.orig_filename.encode("cp437")):
+            return name
         return info.filename.encode("cp437").decode("utf-8")
     except UnicodeError:
         return info.filename
+
+
+def _name_beside(extra: bytes, raw: bytes) -> str:
+    """Return the name in a member's Unicode Path Extra Field; '' where there is none, or the member was renamed since.
+
+    APPNOTE.TXT, section 4.6.9: the version, 1, the CRC of the name that it stands for, and the name in UTF-8.
+    """
+    while len(extra) >= 4:
+        kind, size = struct.unpack_from("<HH", extra)
+        field, extra = extra[4 : 4 + size], extra[4 + size :]
+        if kind == _UNICODE_PATH and field[:5] == struct.pack("<BI", 1, zlib.crc32(raw)):
+            return field[5:].decode("utf-8")
+    return ""
 
 
 def _unpack_tar(tar: tarfile.TarFile, folder: Path, path: Path) -> int:

@@ -36,10 +36,10 @@ export function icon(name) {
 
 export const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
-/** A probability, 0.934, as "93%", in the command's words: nothing reads as certain (1 is rounded), no trace as nothing. */
+/** A probability, 0.934, as "93%", in the command's words: none reads as certain or as impossible. */
 export function percent(share) {
   if (share >= 0.995) return ">99%";
-  return share > 0 && share < 0.005 ? "<1%" : `${Math.round(100 * share)}%`;
+  return share < 0.005 ? "<1%" : `${Math.round(100 * share)}%`;
 }
 
 /** Seconds as "1:02" or "1:00:02"; with tenths where a whole video is short. */
