@@ -32,6 +32,7 @@ from mien.detect.training.photos import read_photos
 from mien.images import read_image
 from mien.labels import canonical
 from mien.predict.analyzer import Analyzer
+from mien.predict.results import COVERED
 
 Picture = NDArray[np.uint8]
 
@@ -68,7 +69,10 @@ LOOKS = {"first look": PhotoSearch(second_look=False), "all looks": PhotoSearch(
 
 
 class _Said(NamedTuple):
-    """An answer. size: of the box, in pixels. without, sure: its probability, without and with quality."""
+    """An answer. size: of the box, in pixels. without, sure: its probability, without and with quality.
+
+    covered: whether the network says that something seems to hide a part of the face.
+    """
 
     damage: str
     size: float
@@ -76,6 +80,7 @@ class _Said(NamedTuple):
     without: float
     sure: float
     right: bool
+    covered: bool
 
 
 def main() -> None:
@@ -135,7 +140,8 @@ def _reliability(analyzer: Analyzer, folder: Path, count: int) -> None:
                     face = analyzer.classify_faces([damaged], [[found]])[0][0]
                     sure.append(face.probability)
                 size = max(face.box.width, face.box.height)
-                said.append(_Said(name, size, face.score or 0, sure[0], sure[1], face.emotion == label))
+                right, covered = face.emotion == label, COVERED in face.reasons
+                said.append(_Said(name, size, face.score or 0, sure[0], sure[1], right, covered))
     print("faces, right; without and with quality: mean probability, what it is over right, ECE (10 bins),")
     print("share of all that is wrong and said with 90 % or more")
     for name in dict.fromkeys(one.damage for one in said):
@@ -144,6 +150,12 @@ def _reliability(analyzer: Analyzer, folder: Path, count: int) -> None:
         _line(f"size from {low} to {high}", [one for one in said if low <= one.size < high])
     for lowest, highest in pairwise(SCORES):
         _line(f"score from {lowest} to {highest}", [one for one in said if lowest <= one.score < highest])
+    for covered in (True, False):
+        told = "covered?" if covered else "not covered"
+        _line(told, [one for one in said if one.covered == covered])
+        _line(
+            f"{told}, as it is", [one for one in said if one.covered == covered and one.damage == "as it is"]
+        )
     _line("all", said)
 
 

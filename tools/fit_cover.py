@@ -15,7 +15,7 @@ validation faces.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -59,9 +59,22 @@ def main() -> None:
 
     def change(metadata: Metadata, folder: Path) -> Metadata:
         add_cover(folder, layers, faces, held)
-        return metadata
+        return replace(metadata, network=_sized(metadata.network, folder))
 
     rewrite_metadata(options.model, change)
+
+
+def _sized(network: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Return what is said of a network with the sizes of its files in bytes."""
+    sizes = {
+        name: (folder / name).stat().st_size for name in (MODEL_FILE, INT8_FILE) if (folder / name).is_file()
+    }
+    said = {**network}
+    if MODEL_FILE in sizes:
+        said["bytes"] = sizes[MODEL_FILE]
+    if INT8_FILE in sizes and "int8" in said:
+        said["int8"] = {**said["int8"], "bytes": sizes[INT8_FILE]}
+    return said
 
 
 def add_cover(folder: Path, layers: Sequence[str], faces: Faces, held: Faces) -> None:
