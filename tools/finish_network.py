@@ -6,8 +6,8 @@
 WEIGHTS is an .npz of arrays by Keras path, as `tools/train_on_gpu.py` and `tools/distil.py` write it; of several, one
 of which was trained on from the other, the mean is taken (Wortsman et al. 2022, arXiv:2203.05482). Network, size,
 margin and mixture come from the recipe, unless they are named. --how is recorded in model.json: what trained the
-weights. Afterwards `tools/refit_blend.py` tries other mixtures, `tools/fit_cover.py` lets the network tell what covers a
-face, and `tools/fit_quality.py` fits how much less sure it should be of covered, small and doubtful faces.
+weights. Afterwards `tools/refit_blend.py` tries other mixtures, `tools/fit_cover.py` lets the network tell what covers
+a face, and `tools/fit_quality.py` fits how much less sure it should be of covered, small and doubtful faces.
 """
 
 from __future__ import annotations
