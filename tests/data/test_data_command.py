@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -200,6 +201,26 @@ def test_labels_that_are_likely_wrong(tmp_path, capsys):
     found = json.loads(capsys.readouterr().out)
     assert found["notes"][-1] == "list.csv: 1 picture left out, 1 given another label"
     assert sum(sum(row.values()) for row in found["counts"].values()) == 59 and found["near"] is None
+
+
+@pytest.mark.parametrize(("option", "name"), [("--label-errors", "label-errors"), ("--copies", "copies")])
+def test_a_list_that_was_changed_by_hand_is_kept(option, name, tmp_path, capsys):
+    pytest.importorskip("cleanlab")
+    run("get", "drawn", "--to", tmp_path / "set", "--per-class", "10", "--classes", "happy,sad")
+    face = next((tmp_path / "set/train/happy").iterdir())
+    shutil.copy(face, face.with_name("again.png"))
+    out = tmp_path / "lists"
+    words = [option, "--errors-to", out] if option == "--label-errors" else [option, out]
+    listed = out / f"{name}.csv"
+    for _ in range(2):  # what nobody changed is written anew
+        assert run(tmp_path / "set", *words, "--sheet", "none") == 0
+    assert "by hand" not in capsys.readouterr().out and len(list(out.iterdir())) == 2
+    written = listed.read_text()
+    changed = written.removesuffix("\n").removesuffix("drop") + "keep\n"
+    listed.write_text(changed)
+    assert run(tmp_path / "set", *words, "--sheet", "none") == 0
+    assert f"{listed} was changed by hand, and is kept as {out / name}-2.csv" in capsys.readouterr().out
+    assert (out / f"{name}-2.csv").read_text() == changed and listed.read_text() == written
 
 
 def test_a_list_as_csv_goes_to_standard_output_alone(tmp_path, capsys):

@@ -15,7 +15,8 @@ from mien.cli.inputs import new_folder, refuse_among, refuse_foreign
 from mien.data.dataset import DataConfig, Dataset
 from mien.errors import ConfigError, OutputError
 from mien.files import expanded, file_name
-from mien.images.marks import free_place, mark_for
+from mien.images.marks import free_place, mark_for, mark_of
+from mien.model.folder import file_sha256
 from mien.settings import add_settings, from_options
 from mien.terminal import ProgressBar, clock, columns, counted
 
@@ -224,13 +225,31 @@ def _copies(folder: Path, dataset: Dataset, found: Duplicates, decided: Decision
     if not pairs:
         return "no pairs of copies to decide on"
     folder.mkdir(parents=True, exist_ok=True)
-    write_copies(folder / COPIES_FILE, dataset, pairs)
-    write_copies_sheet(folder / COPIES_SHEET, dataset, pairs)
+    file, sheet = folder / COPIES_FILE, folder / COPIES_SHEET
+    kept = _kept(file, sheet)
+    write_copies(file, dataset, pairs)
+    write_copies_sheet(sheet, dataset, pairs, mark=_mark_of_list(file))
     across = sum(pair.across for pair in pairs)
     return (
-        f"{counted(len(pairs), 'pair')} of copies, {across} across splits\nwrote {folder / COPIES_FILE} and "
-        f"{folder / COPIES_SHEET}; {_then('--copies', folder / COPIES_FILE)}"
+        f"{kept}{counted(len(pairs), 'pair')} of copies, {across} across splits\nwrote {file} and {sheet}; "
+        f"{_then('--copies', file)}"
     )
+
+
+def _kept(file: Path, sheet: Path) -> str:
+    """Move a list that is no longer as mien wrote it out of the way of a new one; return what to say of it.
+
+    The sheet, which is written behind the list, says what list it was.
+    """
+    if not file.is_file() or mark_of(sheet) == _mark_of_list(file):
+        return ""
+    place = free_place(file, "")
+    file.rename(place)
+    return f"{file} was changed by hand, and is kept as {place}\n"
+
+
+def _mark_of_list(file: Path) -> str:
+    return mark_for("list", file_sha256(file))
 
 
 def _then(option: str, written: Path) -> str:
@@ -265,13 +284,14 @@ def _label_errors(
         write_rows(sys.stdout, found)
         return found
     options.errors_to.mkdir(parents=True, exist_ok=True)
-    write_list(options.errors_to / LIST_FILE, found)
-    write_sheet(options.errors_to / SHEET_FILE, dataset, found)
+    file, sheet = options.errors_to / LIST_FILE, options.errors_to / SHEET_FILE
+    kept = _kept(file, sheet)
+    write_list(file, found)
+    write_sheet(sheet, dataset, found, mark=_mark_of_list(file))
     first = found.doubts[0]
     print(
-        f"about {found.likely} of {len(found.doubts)} labels are likely wrong; first {first.name}, labelled "
-        f"{first.label}, rather {first.suggestion}\nwrote {options.errors_to / LIST_FILE} and "
-        f"{options.errors_to / SHEET_FILE}; {_then('--label-errors', options.errors_to / LIST_FILE)}; "
+        f"{kept}about {found.likely} of {len(found.doubts)} labels are likely wrong; first {first.name}, labelled "
+        f"{first.label}, rather {first.suggestion}\nwrote {file} and {sheet}; {_then('--label-errors', file)}; "
         f"--apply instead of --remember: for this once",
         file=sys.stderr if options.json else sys.stdout,
     )

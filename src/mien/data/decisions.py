@@ -399,15 +399,17 @@ def write_copies(path: Path, dataset: Dataset, pairs: Sequence[CopyPair]) -> Non
             writer.writerow([spreadsheet_safe(cell) for cell in cells])
 
 
-def write_copies_sheet(path: Path, dataset: Dataset, pairs: Sequence[CopyPair], *, most: int = 32) -> None:
-    """Write a picture of the first pairs, side by side, with their splits, labels and kind."""
+def write_copies_sheet(
+    path: Path, dataset: Dataset, pairs: Sequence[CopyPair], *, most: int = 32, mark: str = ""
+) -> None:
+    """Write a picture of the first pairs, side by side, with their splits, labels and kind. mark: of its file."""
     shown = [(place, pair.kind) for pair in pairs[:most] for place in (pair.first, pair.second)]
     pictures = [dataset.splits[split].pictures.read(row) for (split, row), _ in shown]
     captions = [
         f"{split}: {_cells(dataset, split, row)[2]}\n{kind if number % 2 == 0 else ''}"
         for number, ((split, row), kind) in enumerate(shown)
     ]
-    write_picture(path, sheet_of(pictures, captions))
+    write_picture(path, sheet_of(pictures, captions), mark)
 
 
 def decisions_in_copies(dataset: Dataset, path: Path) -> list[Decision]:

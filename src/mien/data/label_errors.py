@@ -356,11 +356,12 @@ def write_rows(file: TextIO, found: LabelErrors) -> None:
         writer.writerow([spreadsheet_safe(cells[name]) for name in COLUMNS])
 
 
-def write_sheet(path: Path, dataset: Dataset, found: LabelErrors, *, most: int = 64) -> None:
-    """Write a picture of the first rows of the list, each with its label and the suggestion."""
+def write_sheet(path: Path, dataset: Dataset, found: LabelErrors, *, most: int = 64, mark: str = "") -> None:
+    """Write a picture of the first rows of the list, each with its label and the suggestion. mark: of its file."""
     first = found.doubts[:most]
     pictures = [dataset.splits[doubt.split].pictures.read(doubt.row) for doubt in first]
-    write_picture(path, sheet_of(pictures, [f"is {doubt.label}\nor {doubt.suggestion}?" for doubt in first]))
+    captions = [f"is {doubt.label}\nor {doubt.suggestion}?" for doubt in first]
+    write_picture(path, sheet_of(pictures, captions), mark)
 
 
 def _worded(said: tuple[str, float] | None) -> str:

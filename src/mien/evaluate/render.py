@@ -187,7 +187,8 @@ def _data_facts(report: Report) -> dict[str, str]:
 def _model_facts(report: Report) -> dict[str, str]:
     model = report.model
     training = model.metadata.get("training") or {}
-    about = training.get("data") or {}
+    said = training.get("data")
+    about = said if isinstance(said, Mapping) else {}
     parameters = f", {model.parameters:,} parameters" if model.parameters else ""
     pairs = {
         "Opened": f"{model.path} ({model.kind})",
@@ -196,7 +197,9 @@ def _model_facts(report: Report) -> dict[str, str]:
         "Input": "{size} px, {colour}".format(**model.metadata["preprocess"]),
     }
     if about:
-        pairs["Trained on"] = f"{about['name']}" + (" (this data set)" if report.data.trained_on else "")
+        pairs["Trained on"] = str(about.get("name", "unknown")) + (
+            " (this data set)" if report.data.trained_on else ""
+        )
     if "best_epoch" in training:
         pairs["Epochs"] = f"{training['epochs']}, best {training['best_epoch']}"
     return pairs

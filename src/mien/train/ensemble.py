@@ -92,9 +92,8 @@ def make_ensemble(
         metadata, answers, dataset, share=config.blend, adjustment=config.logit_adjustment
     )
     export(network, out, metadata)
-    if len(runs) == len(
-        models
-    ):  # so that nobody scores it on them; half of it would let the other half be scored
+    # So that nobody scores it on them; half of it would let the other half be scored.
+    if len(runs) == len(models):
         run_folder.write_seen(
             out,
             {"train": sorted(known), "validation": fingerprints_of(split.pictures).keys},
