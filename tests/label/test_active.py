@@ -60,7 +60,10 @@ def test_unsure_faces_lead_and_are_not_alike():
     best = np.sort(learner.probabilities, axis=1)
     margins = best[:, -1] - best[:, -2]
     assert margins[found[:30]].mean() < 0.75 * margins[found].mean()
-    assert (found[:30] >= 590).sum() <= 1
+    # One or two, by the processor: which face is the most unsure hangs on the last digits. By margin all ten lead.
+    assert (found[:30] >= 590).sum() <= 2
+    by_margin = learner.unlabelled[np.argsort(margins[learner.unlabelled])]
+    assert (by_margin[:30] >= 590).sum() == 10
     assert (order(learner, batch=30) == found).all()
 
 

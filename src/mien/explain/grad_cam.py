@@ -16,7 +16,7 @@ _BATCH = 64
 
 
 class KerasNetwork:
-    """A Keras network with the two doors of `mien.model.classifier.Classifier` that an Analyzer uses.
+    """A Keras network with the doors of `mien.model.classifier.Classifier` that an Analyzer uses.
 
     metadata: of the network; its probabilities are not calibrated.
     """
@@ -34,6 +34,12 @@ class KerasNetwork:
             )
             for place, head in enumerate(self.metadata.heads)
         }
+
+    def probabilities_and_cover(
+        self, inputs: NDArray[np.uint8 | np.float32]
+    ) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.float32]]:
+        """Return `probabilities`, and that nothing is known to hide a part of a face: zeros, (n,)."""
+        return self.probabilities(inputs), np.zeros(len(inputs), np.float32)
 
     def _run(self, batch: NDArray[np.uint8 | np.float32]) -> list[NDArray[np.float32]]:
         """Answer a batch, filled up to 64: JAX compiles once for each size of batch."""

@@ -267,7 +267,7 @@ def reasons(face: Detection, cover: float = 0.0) -> tuple[str, ...]:
             found += [NO_FACE] if face.score < _NO_FACE_SCORE else []
         elif face.score < _UNSURE_SCORE:
             found.append(UNSURE)
-    if cover >= _COVERED:
+    if cover >= _COVERED and NO_FACE not in found:
         found.append(COVERED)
     return tuple(found)
 
