@@ -48,23 +48,23 @@ def test_labelled_faces_are_judged_by_others():
 
 
 def test_unsure_faces_lead_and_are_not_alike():
+    """The same face ten times, for each of the ten most unsure ones: one of them is asked for, seldom two."""
     features, truth = clouds()
     labels = some(truth, 10)
     best = np.sort(fit(features, labels).probabilities[:590], axis=1)
-    features[590:] = features[
-        (best[:, -1] - best[:, -2]).argmin()
-    ]  # ten times the same face, most unsure of all
-    learner = fit(features, labels)
-    found = order(learner, batch=30)
-    assert sorted(found) == sorted(learner.unlabelled)
-    best = np.sort(learner.probabilities, axis=1)
-    margins = best[:, -1] - best[:, -2]
-    assert margins[found[:30]].mean() < 0.75 * margins[found].mean()
-    # One or two, by the processor: which face is the most unsure hangs on the last digits. By margin all ten lead.
-    assert (found[:30] >= 590).sum() <= 2
-    by_margin = learner.unlabelled[np.argsort(margins[learner.unlabelled])]
-    assert (by_margin[:30] >= 590).sum() == 10
-    assert (order(learner, batch=30) == found).all()
+    alike = []
+    for face in np.argsort(best[:, -1] - best[:, -2])[:10]:
+        features[590:] = features[face]
+        learner = fit(features, labels)
+        found = order(learner, batch=30)
+        assert sorted(found) == sorted(learner.unlabelled)
+        shares = np.sort(learner.probabilities, axis=1)
+        margins = shares[:, -1] - shares[:, -2]
+        assert margins[found[:30]].mean() < 0.75 * margins[found].mean()
+        assert (order(learner, batch=30) == found).all()
+        alike.append((found[:30] >= 590).sum())
+    assert max(alike) <= 2
+    assert np.mean(alike) < 1.5
 
 
 @pytest.mark.parametrize("named", [False, True])
