@@ -10,7 +10,7 @@ import pytest
 from keras import layers
 
 from mien.model.classifier import Classifier
-from mien.train.export.folder import export
+from mien.train.export.folder import _own_movement, export, probes
 from mien.train.export.onnx import keras_from_onnx
 
 from .tiny_networks import levels, metadata
@@ -52,8 +52,10 @@ def _check(tmp_path: Path, name: str) -> None:
     for old, new in zip(model.weights, rebuilt.weights, strict=True):
         np.testing.assert_array_equal(keras.ops.convert_to_numpy(old), keras.ops.convert_to_numpy(new))
     classifier = Classifier(tmp_path / "model")
-    # Of EfficientNetB0, whose weights are drawn and answers steep, 1.04e-3 on a processor without AVX-512.
-    assert classifier.metadata.network["parity"]["max_abs_difference"] < 2e-3
+    difference = classifier.metadata.network["parity"]["max_abs_difference"]
+    if difference >= 1e-3:  # EfficientNetB0's drawn weights, on a processor without AVX-512
+        inputs = probes(64, classifier.metadata)
+        assert difference <= _own_movement(model, inputs)  # of Keras, when its input moves by a millionth
     answers = classifier.probabilities(levels(8, 32))["expression"]
     assert np.ptp(answers, axis=0).max() > 1e-5, (
         "answers that do not depend on the picture would hide mistakes"
