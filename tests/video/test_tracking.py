@@ -173,6 +173,18 @@ def test_a_live_tracker_smooths_each_face_by_itself() -> None:
     assert json.loads(json.dumps(left.to_dict()))["raw_probabilities"] == {"dark": 0.3, "bright": 0.7}
 
 
+def test_a_name_stays_until_another_is_ahead() -> None:
+    """By ten points; without smoothing every frame is named by itself."""
+    dark = [0.6, 0.47, 0.46, 0.44, 0.52, 0.54, 0.56, 0.48]
+    names = {}
+    for half_life_s in (0.001, None):  # so short that each frame's answer stands by itself
+        tracker = Tracker(HEAD, TrackerSettings(min_hits=1), half_life_s=half_life_s)
+        faces = [tracker.update(time_s, [face(0, share)])[0].face for time_s, share in enumerate(dark)]
+        assert [one.probability for one in faces] == [one.probabilities[one.emotion] for one in faces]
+        names[half_life_s] = "".join(one.emotion[0] for one in faces)
+    assert names == {0.001: "dddbbbdd", None: "dbbbdddb"}
+
+
 def test_results_are_checked() -> None:
     with pytest.raises(DataError, match="number of a track"):
         TrackedFace(track=0, face=face(0, 0.5), raw={"dark": 0.5, "bright": 0.5})

@@ -149,7 +149,7 @@ def test_all_results_without_ffmpeg(capfd: pytest.CaptureFixture[str]) -> None:
     faces = [line for line in lines if not line.startswith("wrote  ")]
     assert [line.split()[0] for line in faces] == [str(number) for number in range(1, len(faces) + 1)]
     assert faces[0].split()[1:3] == ["0:00.0", "0:00.4"]
-    assert "dark 75%, bright 25%" in faces[0]
+    assert "dark 83%, bright 17%" in faces[0]  # a frame late, by hysteresis
     assert [Path(line).name for line in lines[len(faces) :]] == [
         "clip-faces.csv", "clip-faces.jsonl", "clip-timeline.png", "clip-faces.webm",
     ]  # fmt: skip

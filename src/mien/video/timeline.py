@@ -44,6 +44,7 @@ class FaceHistory:
         self.thumbnails: list[tuple[float, Picture]] = []
         self._labels = labels
         self._times, self._shares = array("d"), array("f")
+        self._named = np.zeros(labels)
         self._step_s = _FIRST_STEP_S
 
     @property
@@ -59,13 +60,13 @@ class FaceHistory:
         return len(self._times)
 
     def named(self) -> NDArray[np.float64]:
-        """Return for each label the share of this face's frames in which it is the likeliest: (labels,)."""
-        likeliest = self.shares.argmax(axis=1)
-        return np.bincount(likeliest, minlength=self._labels) / max(1, len(likeliest))
+        """Return for each label the share of this face's frames that are named so: (labels,)."""
+        return self._named / max(1, self.frames)
 
     def add(self, time_s: float, face: Face, image: Picture) -> None:
         self._times.append(time_s)
         self._shares.extend(face.probabilities.values())
+        self._named[list(face.probabilities).index(face.emotion)] += 1
         if not self.thumbnails or time_s - self.thumbnails[-1][0] >= self._step_s:
             side = (THUMBNAIL_PX, THUMBNAIL_PX)
             small = cv2.resize(crop(image, face.box, _MARGIN), side, interpolation=cv2.INTER_AREA)

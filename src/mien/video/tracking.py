@@ -24,6 +24,7 @@ from mien.video.reader import Frame
 
 # Chosen by benchmarks/smoothing.py; its figures stand in docs/explanation/video.md.
 HALF_LIFE_S = 0.1
+LEAD = 0.1
 # Distance-IoU that a box needs with where its track is expected; 0 allows a step of three quarters of a face.
 _LEAST = 0.0
 # In units of the face's own size, so that near and far faces are judged alike.
@@ -348,9 +349,11 @@ class Smoother:
 
 
 class TrackSmoother:
-    """One Smoother for each track, for as long as the track lives.
+    """One Smoother for each track, and the expression that it was last given, for as long as the track lives.
 
-    head: the head that the faces come from. half_life_s: see Smoother.
+    The name has hysteresis (Schmitt 1938, doi:10.1088/0950-7671/15/1/305): where two expressions are about as likely, a
+    name that follows every frame's noise would flicker; so an expression keeps it until another one's probability is
+    higher by LEAD. head: the head that the faces come from. half_life_s: see Smoother; None: each frame's likeliest.
     """
 
     def __init__(self, head: Head, half_life_s: float | None = HALF_LIFE_S) -> None:
@@ -358,11 +361,16 @@ class TrackSmoother:
         self._head = head
         self._half_life_s = half_life_s
         self._smoothers: WeakKeyDictionary[object, Smoother] = WeakKeyDictionary()
+        self._named: WeakKeyDictionary[object, str] = WeakKeyDictionary()
 
     def add(self, track: object, time_s: float, face: Face) -> Face:
-        """Return the face with the probabilities of its track up to this time."""
+        """Return the face with the probabilities of its track up to this time, and what it is named for them."""
         smoother = self._smoothers.setdefault(track, Smoother(self._half_life_s))
-        return with_probabilities(face, smoother.add(time_s, list(face.probabilities.values())), self._head)
+        shares = smoother.add(time_s, list(face.probabilities.values()))
+        named = self._named.get(track) if self._half_life_s is not None else None
+        smooth = _with_probabilities(face, shares, self._head, named)
+        self._named[track] = smooth.emotion
+        return smooth
 
 
 def _check(half_life_s: float | None) -> None:
@@ -370,10 +378,15 @@ def _check(half_life_s: float | None) -> None:
         raise ConfigError(f"half_life_s must be above 0 seconds, got {half_life_s}; or switch smoothing off")
 
 
-def with_probabilities(face: Face, shares: Sequence[float], head: Head) -> Face:
-    """Return the face with other probabilities, in the order of the head's labels, and the decision from them."""
+def _with_probabilities(face: Face, shares: Sequence[float], head: Head, named: str | None) -> Face:
+    """Return the face with other probabilities, in the order of the head's labels, and the decision from them.
+
+    named: what it is called until another label is ahead by LEAD; None: whatever is likeliest.
+    """
     probabilities = {label: min(share, 1.0) for label, share in zip(head.labels, shares, strict=True)}
     emotion = max(head.labels, key=lambda label: probabilities[label])
+    if named is not None and probabilities[emotion] - probabilities[named] < LEAD:
+        emotion = named
     return replace(
         face,
         emotion=emotion,
