@@ -24,6 +24,7 @@ import cv2
 import numpy as np
 import pytest
 
+import mien
 from mien.images.canvas import label_colours, track_colour
 from mien.labels import FER2013
 from mien.terminal import sure
@@ -234,6 +235,26 @@ def test_photo(open_page: Open, server: str, theme: str, width: int) -> None:
     changed = np.abs(marked.astype(int) - plain).max(axis=2) > 60
     assert 0.005 < changed.mean() < 0.1  # a frame and a name
     assert changed[int(y) - 3 : int(y) + 3, int(x + wide / 2)].any()
+
+
+def test_what_speaks_against_an_answer_is_said(open_page: Open, tmp_path: Path) -> None:
+    """A mouth behind a mask, by the network that ships."""
+    picture = cv2.imread(str(PORTRAIT))
+    (face,) = mien.load()(picture)
+    (_, nose, right, left) = face.landmarks[1:]
+    wide = left[0] - right[0]
+    begin, end = (right[0] - wide / 2, nose[1]), (left[0] + wide / 2, right[1] + wide)
+    cv2.rectangle(
+        picture, *(tuple(round(at) for at in corner) for corner in (begin, end)), (120, 120, 120), -1
+    )
+    cv2.imwrite(str(tmp_path / "masked.png"), picture)
+    with serving(Path("mien"), "--detector", "mien") as address:
+        page = open_page(address=address)
+        page.set_input_files("#photo-file", tmp_path / "masked.png")
+        page.locator(".doubt").wait_for()
+        assert page.inner_text(".doubt").startswith("Something seems to cover a part of the face.")
+        assert page.inner_text("#status").endswith(", covered?.")
+        assert page.get_attribute(".box", "aria-label").endswith(", covered?")
 
 
 def test_the_name_of_a_face_as_tall_as_its_picture_stays_on_it(open_page: Open, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 import mien
 from mien.images.canvas import label_colours, track_colour
 from mien.labels import canonical
+from mien.predict.results import REASONS
 from mien.serve.app import page_of
 
 PAGE = Path(mien.__file__).parent / "serve" / "page"
@@ -41,6 +42,13 @@ def test_expressions_have_the_same_colours_as_in_mien_s_own_pictures() -> None:
     tracks = triples(block("TRACKS"))
     assert tracks == [track_colour(number) for number in range(1, len(tracks) + 1)]
     assert track_colour(len(tracks) + 1) == tracks[0]
+
+
+def test_every_reason_has_its_sentence() -> None:
+    told = re.search(r"const REASONS = \{(.*?)\n\};", SCRIPTS["bars.js"], re.DOTALL)
+    assert told is not None
+    keys = re.findall(r'^ +"?(.+?)"?: "', told[1], re.MULTILINE)
+    assert sorted(keys) == sorted(REASONS)
 
 
 def test_names_of_expressions_meet_as_in_labels() -> None:

@@ -24,7 +24,7 @@ from ..video.video_files import scene, write_video
 from .conftest import Running, Start, form, png
 from .test_queue import queue
 
-KEYS = ("box", "emotion", "probability", "probabilities", "uncertain")
+KEYS = ("box", "emotion", "probability", "probabilities", "uncertain", "reasons")
 
 
 @pytest.fixture(scope="module")

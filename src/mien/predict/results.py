@@ -30,8 +30,9 @@ COLUMNS = (
     *("x", "y", "width", "height", "score"),
 )
 
-NO_FACE = "no face?"  # a whole picture in which the detector sees hardly anything
 SMALL, TURNED, PALE, UNSURE, COVERED = "small", "turned", "low contrast", "unsure", "covered?"
+NO_FACE = "no face?"  # a whole picture in which the detector sees hardly anything
+REASONS = (SMALL, TURNED, PALE, UNSURE, COVERED, NO_FACE)
 _SMALL_PX = 24.0  # longer side of the box below which the network is given more pixels than there are
 _TURNED_DEGREES = 45.0  # of the line of the eyes
 _UNSURE_SCORE = 0.5  # of the detector

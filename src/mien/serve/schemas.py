@@ -41,7 +41,7 @@ _PROBLEM: dict[str, Any] = {
 }
 _ID = "q3Zs0bXlW5mT9vJ2hKc8dA"
 _FRAME: dict[str, Any] = {
-    key: _FACE[key] for key in ("box", "emotion", "probability", "probabilities", "uncertain")
+    key: _FACE[key] for key in ("box", "emotion", "probability", "probabilities", "uncertain", "reasons")
 }
 _LABELS = list(_SHARES)
 
@@ -154,7 +154,9 @@ class VideoBegun(VideoState):
 
 
 class FollowedFace(BaseModel):
-    """track: a number that the face keeps. The probabilities are smoothed over time."""
+    """track: a number that the face keeps. The probabilities are smoothed over time; the emotion stays until another
+    one is well ahead. reasons: see Face.
+    """
 
     track: int
     box: tuple[float, float, float, float]
@@ -162,6 +164,7 @@ class FollowedFace(BaseModel):
     probability: float
     probabilities: dict[str, float]
     uncertain: bool
+    reasons: list[str]
 
 
 class Row(BaseModel):

@@ -29,7 +29,7 @@ from mien.video.sinks import CsvSink
 
 T = TypeVar("T")
 _NAME = "the video"
-_SHOWN = ("track", "box", "emotion", "probability", "probabilities", "uncertain")  # of each face
+_SHOWN = ("track", "box", "emotion", "probability", "probabilities", "uncertain", "reasons")  # of each face
 _NOTE_S = 0.5  # between two notes of the progress
 _LOOK_S = 0.5  # between two looks whether a job waits that another process took in
 _AGAIN_S = 1.0  # between two tries to store results while the database does not answer

@@ -19,6 +19,16 @@ export function bars(face, order = "likeliest") {
       make("span", { class: "share" }, percent(share)))));
 }
 
+// What speaks against relying on an answer, as the server names it, in a sentence.
+const REASONS = {
+  "no face?": "This may not be a face at all.",
+  unsure: "It is not sure that this is a face.",
+  "covered?": "Something seems to cover a part of the face.",
+  turned: "The face is turned further than those that the network has learnt from.",
+  small: "The face is small: fewer than 24 pixels.",
+  "low contrast": "The face could be found only after its contrast was raised.",
+};
+
 /** What to call the expression of a face: "Happy", or "Happy?" where the model says that it is uncertain. */
 export const said = (face) => capital(face.emotion) + (face.uncertain ? "?" : "");
 
@@ -28,22 +38,28 @@ export function colourOf(face) {
   return labelColours(labels)[labels.indexOf(face.emotion)];
 }
 
+/** What speaks against relying on an answer. Results of videos that an older mien kept do not say. */
+const reasons = (face) => face.reasons ?? [];
+
 /** A sentence for who cannot see the boxes. */
 export function inWords(face, name) {
-  const doubt = face.uncertain ? ", uncertain" : "";
-  return `${name}: ${capital(face.emotion)}, ${percent(face.probability)}${doubt}`;
+  const doubts = [...(face.uncertain ? ["uncertain"] : []), ...reasons(face)];
+  return [`${name}: ${capital(face.emotion)}`, percent(face.probability), ...doubts].join(", ");
 }
 
-/** The headline of a face, with the reason when it is uncertain. */
+/** The headline of a face, with what speaks against relying on it. */
 export function verdict(face) {
+  const doubts = reasons(face).map((reason) => REASONS[reason] ?? capital(reason));
+  if (face.uncertain && !reasons(face).includes("no face?")) {
+    doubts.push("No expression reaches the probability from which this model can be relied on. The bars show what it wavers between.");
+  }
   return [
     make("div", { class: "verdict" },
       glyph(face.emotion, colourOf(face), { size: 44 }),
       make("div", {},
         make("p", { class: "word" }, said(face)),
-        make("p", { class: "sure" }, face.uncertain ? `uncertain, only ${percent(face.probability)}` : `${percent(face.probability)} sure`))),
-    face.uncertain ? make("p", { class: "doubt" },
-      "No expression reaches the probability from which this model can be relied on. The bars show what it wavers between.") : null,
+        make("p", { class: "sure" }, face.uncertain ? `uncertain, ${percent(face.probability)}` : `${percent(face.probability)} sure`))),
+    doubts.length ? make("p", { class: "doubt" }, doubts.join(" ")) : null,
   ];
 }
 
@@ -108,10 +124,12 @@ export class Cards {
       share.textContent = percent(face.probabilities[label]);
       row.classList.toggle("first", label === face.emotion);
     }
-    if (card.said === said(face)) return;
-    card.said = said(face);
+    const doubts = reasons(face).join(", ");
+    const words = `${said(face)} ${doubts}`;
+    if (card.said === words) return;
+    card.said = words;
     card.headline.replaceChildren(badge(face.track),
-      glyph(face.emotion, colourOf(face), { size: 30 }), make("span", { class: "word" }, said(face)));
+      glyph(face.emotion, colourOf(face), { size: 30 }), make("span", { class: "word" }, said(face)), make("span", { class: "quiet small" }, doubts));
   }
 }
 
