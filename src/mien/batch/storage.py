@@ -29,6 +29,7 @@ WHAT = "mien batch"
 _CHUNK_BYTES = 1 << 20  # of a video that are asked for at a time
 _CONTACT_S, _CONTACT_RETRY_S = 60.0, 10  # for the first answer of a bucket; of that, trying again
 _LOCK, _RENEW_S, _STALE_S = ".lock", 30.0, 120.0
+_SETTLE_S = 1.0  # longer than another run needs from finding no lock to having written its own
 _HERE = "mien-batch-"
 # Names of C++ types as the compiler has them, and where its programmers may look.
 _LIBRARY_WORDS = r"\bN(?:\d+[A-Za-z_]+)+E: | See Azure::Core::Diagnostics::Logger for details \(\S*"
@@ -286,6 +287,8 @@ class Target:
             raise self._cannot("read", _LOCK, error) from error
         self._check_free(mine)
         renew()
+        time.sleep(_SETTLE_S)  # of two that found it free, the later one's word stands
+        self._check_free(mine)
         ended = threading.Event()
         thread = threading.Thread(target=keep, name="mien-batch-lock", daemon=True)
         thread.start()
@@ -300,6 +303,8 @@ class Target:
         try:
             other = _writer(self.read(_LOCK))
         except FileNotFoundError:
+            return
+        if mine.items() <= other.items():
             return
         age_s = self._lock_age_s()
         if age_s is None and "at_s" in other:
