@@ -223,6 +223,20 @@ def test_a_list_that_was_changed_by_hand_is_kept(option, name, tmp_path, capsys)
     assert (out / f"{name}-2.csv").read_text() == changed and listed.read_text() == written
 
 
+def test_a_list_of_label_errors_replaces_none_of_other_data(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("cleanlab")
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b"):
+        run("get", "drawn", "--to", tmp_path / name, "--per-class", "10", "--classes", "happy,sad")
+    for name in ("a", "b", "a", "b"):
+        assert run(name, "--label-errors", "--quick", "--sheet", "none") == 0
+    assert (
+        "label-errors is not known to be of this input, and stays; writing label-errors-2"
+        in capsys.readouterr().err
+    )
+    assert sorted(path.name for path in tmp_path.glob("label*")) == ["label-errors", "label-errors-2"]
+
+
 def test_a_list_as_csv_goes_to_standard_output_alone(tmp_path, capsys):
     pytest.importorskip("cleanlab")
     run("get", "drawn", "--to", tmp_path / "set", "--per-class", "10", "--classes", "happy,sad")

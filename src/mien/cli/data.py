@@ -15,7 +15,7 @@ from mien.cli.inputs import new_folder, refuse_among, refuse_foreign
 from mien.data.dataset import DataConfig, Dataset
 from mien.errors import ConfigError, OutputError
 from mien.files import expanded, file_name
-from mien.images.marks import free_place, mark_for, mark_of
+from mien.images.marks import free_place, mark_for, mark_of, taken_note
 from mien.model.folder import file_sha256
 from mien.settings import add_settings, from_options
 from mien.terminal import ProgressBar, clock, columns, counted
@@ -75,8 +75,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="--label-errors: the network whose features are used; it need not know the classes (default: mien)",
     )  # fmt: skip
     parser.add_argument(
-        "--errors-to", type=Path, default=Path("label-errors"), metavar="DIR",
-        help="--label-errors: where list and sheet are written (default: label-errors)",
+        "--errors-to", type=Path, metavar="DIR",
+        help="--label-errors: where list and sheet are written (default: label-errors; where those of other data lie, "
+        "label-errors-2)",
     )  # fmt: skip
     parser.add_argument(
         "--csv", action="store_true", help="--label-errors: print the list as CSV, nothing else"
@@ -241,7 +242,7 @@ def _kept(file: Path, sheet: Path) -> str:
 
     The sheet, which is written behind the list, says what list it was.
     """
-    if not file.is_file() or mark_of(sheet) == _mark_of_list(file):
+    if not file.is_file() or mark_of(sheet).startswith(_mark_of_list(file)):
         return ""
     place = free_place(file, "")
     file.rename(place)
@@ -250,6 +251,10 @@ def _kept(file: Path, sheet: Path) -> str:
 
 def _mark_of_list(file: Path) -> str:
     return mark_for("list", file_sha256(file))
+
+
+def _mark_of_data(options: argparse.Namespace) -> str:
+    return mark_for("sheet", *map(os.path.realpath, options.words))
 
 
 def _then(option: str, written: Path) -> str:
@@ -283,11 +288,18 @@ def _label_errors(
     if options.csv:
         write_rows(sys.stdout, found)
         return found
-    options.errors_to.mkdir(parents=True, exist_ok=True)
-    file, sheet = options.errors_to / LIST_FILE, options.errors_to / SHEET_FILE
+    data = _mark_of_data(options)
+    wanted = options.errors_to or Path("label-errors")
+    folder = options.errors_to or free_place(
+        wanted, data, known=lambda place: mark_of(place / SHEET_FILE).partition(" ")[2]
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    file, sheet = folder / LIST_FILE, folder / SHEET_FILE
+    if note := taken_note(wanted, folder):
+        print(f"mien: {note}", file=sys.stderr)
     kept = _kept(file, sheet)
     write_list(file, found)
-    write_sheet(sheet, dataset, found, mark=_mark_of_list(file))
+    write_sheet(sheet, dataset, found, mark=f"{_mark_of_list(file)} {data}")
     first = found.doubts[0]
     print(
         f"{kept}about {found.likely} of {len(found.doubts)} labels are likely wrong; first {first.name}, labelled "
@@ -303,8 +315,9 @@ def _write(options: argparse.Namespace, dataset: Dataset) -> Iterator[str]:
     from mien.data import convert
 
     if options.sheet != "none" and (options.sheet or not options.json):
-        mark = mark_for("sheet", *map(os.path.realpath, options.words))
-        yield _sheet(dataset, options.sheet, mark, seed=options.__dict__.get("split_seed", 0))
+        yield _sheet(
+            dataset, options.sheet, _mark_of_data(options), seed=options.__dict__.get("split_seed", 0)
+        )
     for target, writer in (
         (options.to_folders, convert.to_folders),
         (options.to_table, convert.to_table),

@@ -17,6 +17,7 @@ from mien.evaluate.profile import profile, provenance
 from mien.evaluate.report import Comparison, Row
 from mien.evaluate.selection import choose_for_each
 from mien.evaluate.significance import PairedTest, paired_test
+from mien.files import separate_paths
 from mien.settings import setting
 from mien.terminal import OnStage
 from mien.train.config import TrainConfig
@@ -61,7 +62,9 @@ def compare(
         rows=tuple(rows),
         best_two=_tested(rows, settings) if len(rows) > 1 else None,
         notes=_notes(rows),
-        provenance=provenance(command or f"mien compare {words}"),
+        provenance=provenance(
+            command or f"mien compare {words}", [*(one.path for one in scorers), *separate_paths(data)]
+        ),
     )
 
 

@@ -35,7 +35,7 @@ from mien.evaluate.render import REPORT_JSON, write_report
 from mien.evaluate.report import DataSummary, Mistake, ModelSummary, Predictions, Report
 from mien.evaluate.selection import choose_split, first_names, trained_on
 from mien.evaluate.significance import group_numbers
-from mien.files import check_replaceable, without_folders
+from mien.files import check_replaceable, separate_paths, without_folders
 from mien.images.decode import workers
 from mien.labels import FERPLUS
 from mien.settings import to_options
@@ -126,7 +126,7 @@ def evaluate_on(
         votes=_votes(scorer, outputs, split),
         top_losses=_top_losses(predictions, split, config.top_losses),
         notes=_notes(scorer, dataset, name, match),
-        provenance=provenance(command),
+        provenance=provenance(command, [scorer.path, *separate_paths(dataset.source)]),
         predictions=predictions,
     )
 

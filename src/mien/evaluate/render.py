@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import csv
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from mien.evaluate.report import (
     span,
 )
 from mien.files import check_replaceable, markdown_text, plain_text, spreadsheet_safe, whole_folder
+from mien.images.marks import free_place
 from mien.terminal import clock, columns
 
 REPORT_JSON, REPORT_PAGE = "report.json", "report.html"
@@ -80,6 +82,20 @@ def write_comparison(comparison: Comparison, out: Path) -> None:
         (folder / COMPARISON_PAGE).write_text(comparison_page(comparison), encoding="utf-8")
         _write_rows(comparison, folder / "comparison.csv")
         charts.save_png(charts.accuracy_and_cost(comparison), folder / "comparison.png")
+
+
+def own_place(folder: Path, found: Report | Comparison) -> Path:
+    """Return a folder, or the first with a number behind its name, that holds no report on other models or data."""
+    file = REPORT_JSON if isinstance(found, Report) else COMPARISON_JSON
+    return free_place(folder, found.provenance["inputs"], known=lambda place: _inputs_of(place / file))
+
+
+def _inputs_of(file: Path) -> str:
+    """Return what a report was made of, as `provenance` keeps it; '' where it does not say so."""
+    try:
+        return str(json.loads(file.read_text(encoding="utf-8"))["provenance"]["inputs"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 # Pages.
