@@ -769,7 +769,7 @@ def test_another_run_is_refused_in_one_line(here: Path) -> None:
     with pytest.raises(DataError, match="there is no picture in nothing"):
         batch(["nothing"], "out2", quiet=True)
     assert not (here / "out2").exists()
-    with pytest.raises(ConfigError, match="actors must be at least 1, got 0"):
+    with pytest.raises(ConfigError, match="actors must be 1 or more, got 0"):
         BatchConfig(actors=0)
     other = job(here, "photos")
     with pytest.raises(ModelError, match=r"this run is of mien 0\.0, the machine .* has mien"):
