@@ -50,7 +50,7 @@ def test_the_summary_says_what_one_must_know(source, capsys):
     assert "sizes: 40x40 pixels; 15 grey, 0 colour" in printed
     assert "imbalance: the largest class has 4.0 times" in printed
     assert "  train/sad/broken.jpg: it is not a picture (it begins with b'no')" in printed
-    assert "pictures are pixel copies of" in printed
+    assert "leak: pixel copies of" in printed
 
 
 def test_a_class_without_training_pictures_is_named(tmp_path, write_faces, capsys):
@@ -184,7 +184,7 @@ def test_labels_that_are_likely_wrong(tmp_path, capsys):
     out = tmp_path / "errors"
     assert run(tmp_path / "set", "--label-errors", "--errors-to", out, "--quick", "--sheet", "none") == 0
     said = capsys.readouterr().out
-    assert "labels are likely wrong; first" in said
+    assert " labels; first " in said
     assert f"with --remember {out / 'label-errors.csv'} in place of --label-errors" in said
     header, *rows = (out / "label-errors.csv").read_text().splitlines()
     assert header == "split,name,label,suggestion,margin,learnt,network,decision" and len(rows) == 60

@@ -211,7 +211,7 @@ def test_persons_with_classes_below(write):
     root = write(*(f"S{person:03}/{label}/0.png" for person in range(3) for label in ("happy", "tired")))
     dataset = read(root)
     assert dataset.classes == ("happy", "tired") and groups(dataset) == {"S000", "S001", "S002"}
-    assert said(dataset, "3 folders are read as persons with their classes below: S000, S001, S002")
+    assert said(dataset, "folders that are read as persons with their classes below, 3: S000, S001, S002")
 
 
 def test_folds_with_classes_below(write):
@@ -502,7 +502,7 @@ def test_rafdb_as_kaggle_gives_it_with_tables_beside_numbered_folders(tmp_path, 
 def test_names_that_lie_in_several_places_are_not_guessed(tmp_path, write_faces):
     write_faces(tmp_path, {"deep/down/one/happy": 2, "deep/down/two/sad": 2})
     (tmp_path / "list.csv").write_text("image,label\n0.png,happy\n1.png,sad\n")
-    with pytest.raises(DataError, match=r"none of the 2 pictures .* is there"):
+    with pytest.raises(DataError, match=r"no picture that .* names is there, of 2;"):
         open_dataset(tmp_path / "list.csv")
 
 
@@ -647,7 +647,7 @@ def test_faces_are_cut_out_by_boxes_as_detectors_have_them(write, form):
         np.testing.assert_array_equal(train.pictures.read(row).reshape(cut.shape), cut)
     assert said(
         dataset,
-        "1 pictures have no box" if form != "a table" else "1 pictures, such as valid/images/none.png",
+        "1 picture without a box" if form != "a table" else "1 picture, such as valid/images/none.png",
     )
 
 
@@ -796,7 +796,7 @@ def test_roboflow_and_metadata_beside_pictures_that_they_do_not_name(write):
         )
     dataset = read(folder)
     assert dataset.classes == ("bored", "tired") and sizes(dataset) == {"train": 2, "validation": 2}
-    assert said(dataset, "2 pictures, such as train/2.png, are in no row that is used")
+    assert said(dataset, "in no row that is used: 2 pictures, such as train/2.png")
 
 
 def test_labels_in_a_table_elsewhere_and_pictures_in_several_folders(write):

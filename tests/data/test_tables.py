@@ -51,7 +51,7 @@ def test_a_folder_with_a_table_beside_its_pictures(pictures):
     write(pictures, f"path,label\n{rows()}", "who.csv")
     (pictures / "pictures" / "more.png").write_bytes((pictures / "pictures" / "0.png").read_bytes())
     dataset = open_dataset(pictures)
-    assert said(dataset, "1 pictures, such as pictures/more.png, are in no row that is used")
+    assert said(dataset, "in no row that is used: 1 picture, such as pictures/more.png")
     assert dataset.name == "who" and {name: len(split) for name, split in dataset.splits.items()} == {
         "train": 6,
         "validation": 2,
@@ -125,7 +125,7 @@ BAD = {
     ),
     "no path": (lambda text: text.replace("path", "where"), "has no column path or file or image"),
     "empty label": (lambda text: text.replace("0.png,sad", "0.png,"), "row 1 has no label"),
-    "short row": (lambda text: text.replace("0.png,sad", "0.png"), "row 1 has 1 columns, the header has 2"),
+    "short row": (lambda text: text.replace("0.png,sad", "0.png"), "row 1 has 1 column, the header has 2"),
     "comma in a name": (
         lambda text: text.replace("0.png", "0,1.png"),
         "row 1 has 3 columns, the header has 2",
@@ -413,7 +413,7 @@ def test_where_the_pictures_are_is_found_or_asked(pictures):
     assert len(open_dataset(bare, carve_validation=False).splits["train"]) == 8
     gone = write(pictures, "path,label\nno/0.png,a\nno/1.png,b\n", "gone.csv")
     with pytest.raises(
-        DataError, match=r"none of the 2 pictures that .* looked for .*no/0\.png; .* --root DIR"
+        DataError, match=r"no picture that .* is there, of 2; looked for .*no/0\.png; .* --root DIR"
     ):
         open_dataset(gone)
 
@@ -484,8 +484,8 @@ def test_soft_labels(pictures):
     assert [dataset.classes[label] for label in train.labels] == ["happy", "happy", "happy", "sad", "happy"]
     np.testing.assert_allclose(train.shares[2:4], [[0, 0.5, 0.5], [0, 0, 1]])
     for note in (
-        "in 1 rows the shares do not sum to 1, as they do in the others: they are scaled",
-        "the column 'label' counts in the 1 rows without shares; in 1 rows it is not the largest share",
+        "in 1 row the shares do not sum to 1, as in the others: they are scaled",
+        "the column 'label' counts in 1 row without shares; in 1 row it is not the largest share",
         "of no picture calm is the label: learnt from shares alone, and not scored",
         "left out: 1 all zeros",
     ):
@@ -685,7 +685,7 @@ def test_an_archive_writes_nowhere_else_and_what_has_no_place_is_counted(tmp_pat
     for _ in range(2):
         dataset = open_dataset(path, carve_validation=False)
         assert len(dataset.splits["train"]) == 5
-        assert any(note.startswith("6 members of faces are links") for note in dataset.notes)
+        assert any(note.startswith("left out: 6 members of faces that are links") for note in dataset.notes)
     assert not [*tmp_path.parent.rglob("escaped.png")] and not Path("/tmp-absolute.png").exists()
 
 
@@ -737,7 +737,7 @@ def test_tables_as_programs_and_people_write_them(pictures, header, row, encodin
 
 
 def test_paths_are_not_shortened_until_two_are_one(pictures):
-    with pytest.raises(DataError, match="none of the 8 pictures"):
+    with pytest.raises(DataError, match="is there, of 8;"):
         listed(
             pictures,
             "path,label",
@@ -905,7 +905,7 @@ def test_folders_in_the_paths_say_the_split_where_nothing_else_does(pictures):
     assert split_sizes(listed(pictures, "path,label", row, split_column="none")) == {"train": 8}
     mixed = listed(pictures, "path,label", lambda n: row(n) if n % 2 else f"pictures/{n}.png,{mood(n)}")
     assert split_sizes(mixed) == {"train": 8}
-    assert said(mixed, "folders in the paths name splits, but not for 4 rows: they are not used")
+    assert said(mixed, "folders in the paths name splits, but not for 4 rows, not used")
 
 
 @pytest.mark.parametrize("column", ["person_no", "Subject ID", "video_name", "pid"])
@@ -960,7 +960,7 @@ def test_numbers_that_pandas_wrote_as_fractions(pictures):
 
 def test_one_picture_in_rows_with_different_labels(pictures):
     dataset = listed(pictures, "path,label", lambda n: f"pictures/{n % 7}.png,{mood(n)}")
-    assert said(dataset, "1 pictures have several rows with different labels, such as 0.png")
+    assert said(dataset, "1 picture has several rows with different labels, such as 0.png")
     twice = listed(pictures, "path,label,label", lambda n: f"pictures/{n}.png,{mood(n)},{mood(n + 1)}")
     assert said(twice, "the first of 2 columns 'label' is used")
 

@@ -364,8 +364,8 @@ def test_what_predict_wrote_gives_a_crop_per_row(
     done = extract_faces([table], tmp_path / "faces")
     assert len(done.faces) == 6
     assert of(done.faces, "group.png") == ["duplicate", "duplicate"]
-    assert any("1 rows without a face" in note for note in done.notes)
-    assert any("1 rows whose picture could not be read" in note for note in done.notes)
+    assert any("1 row without a face" in note for note in done.notes)
+    assert any("1 row whose picture could not be read" in note for note in done.notes)
     assert all(face.label == "" for face in done.faces)  # a prediction is no label
     searched = extract_faces([photos], tmp_path / "searched").faces
     for face in searched:

@@ -101,8 +101,8 @@ def test_a_new_class_and_a_rare_one_are_said():
     labels[np.flatnonzero(labels == 1)[3:]] = -1
     learner = fit(features, labels, classes=5)
     assert learner.counts.tolist() == [12, 3, 12, 12, 0] and (learner.probabilities[labels < 0, 4] == 0).all()
-    assert any("1 classes have no labelled face yet" in note for note in learner.notes)
-    assert any("1 classes have fewer than 10" in note for note in learner.notes)
+    assert any("1 class has no labelled face yet" in note for note in learner.notes)
+    assert any("1 class has fewer than 10" in note for note in learner.notes)
     assert learning_curve(learner).most_needed == 4
 
 
@@ -152,9 +152,9 @@ def test_everything_labelled_and_nothing_at_all():
 
 def test_inputs_that_do_not_fit_are_refused():
     features, truth = clouds(20)
-    with pytest.raises(DataError, match="20 faces and 19 labels"):
+    with pytest.raises(DataError, match="faces and labels, 20 and 19"):
         fit(features, truth[:19])
     with pytest.raises(DataError, match="a label 3, but only 3 classes"):
         fit(features, np.full(20, 3), classes=3)
-    with pytest.raises(DataError, match="20 faces and 2 groups"):
+    with pytest.raises(DataError, match="faces and groups, 20 and 2"):
         fit(features, truth, np.zeros(2))

@@ -190,8 +190,8 @@ class Pool:
             if not self._ever_opened and named and os.environ.get("RAY_AUTH_MODE") == "token":
                 todo += "; if the cluster was started without a token, set RAY_AUTH_MODE=disabled"
             raise WorkerError(
-                f"{self._deaths} processes ended one after the other without an answer ({_why(error)}); {todo}; "
-                "the same command goes on then"
+                f"{counted(self._deaths, 'process', 'processes')} ended one after the other without an answer "
+                f"({_why(error)}); {todo}; the same command goes on then"
             )
 
 

@@ -302,9 +302,9 @@ def _label_errors(
     write_sheet(sheet, dataset, found, mark=f"{_mark_of_list(file)} {data}")
     first = found.doubts[0]
     print(
-        f"{kept}about {found.likely} of {len(found.doubts)} labels are likely wrong; first {first.name}, labelled "
-        f"{first.label}, rather {first.suggestion}\nwrote {file} and {sheet}; {_then('--label-errors', file)}; "
-        f"--apply instead of --remember: for this once",
+        f"{kept}likely wrong: about {found.likely} of {counted(len(found.doubts), 'label')}; first {first.name}, "
+        f"labelled {first.label}, rather {first.suggestion}\nwrote {file} and {sheet}; "
+        f"{_then('--label-errors', file)}; --apply instead of --remember: for this once",
         file=sys.stderr if options.json else sys.stdout,
     )
     return found
@@ -324,7 +324,7 @@ def _write(options: argparse.Namespace, dataset: Dataset) -> Iterator[str]:
         (options.to_csv, convert.to_csv),
     ):
         if target:
-            yield f"wrote {writer(dataset, target)} pictures to {target}"
+            yield f"wrote {counted(writer(dataset, target), 'picture')} to {target}"
 
 
 def _sheet(dataset: Dataset, asked: str | None, mark: str, *, seed: int) -> str:
@@ -350,8 +350,8 @@ def as_text(summary: Summary) -> str:
     from mien.data.split import COPIES_NOTE
 
     parts = [
-        f"{summary.name}: {sum(sum(row.values()) for row in summary.counts.values())} pictures, "
-        f"{len(summary.classes)} classes",
+        f"{summary.name}: {counted(sum(sum(row.values()) for row in summary.counts.values()), 'picture')}, "
+        f"{counted(len(summary.classes), 'class', 'classes')}",
         "",
         *_table(summary),
         "",
@@ -401,7 +401,7 @@ def _metadata(summary: Summary) -> list[str]:
             if summary.near is None
             else f"{counted(summary.near_pairs[split], 'pair')} of near copies"
         )
-        lines.append(f"copies within {split}: {count} pixel copies, {near}")
+        lines.append(f"copies within {split}: {counted(count, 'pixel copy', 'pixel copies')}, {near}")
     lines += _listed([f"  {pair.first} = {pair.second}: {pair.kind}" for pair in summary.near or ()])
     return lines
 
@@ -411,8 +411,8 @@ def _warnings(summary: Summary) -> list[str]:
     for leak in summary.leaks:
         total = sum(summary.counts[leak.split].values())
         lines.append(
-            f"warning: leak: {leak.copies} of {total} {leak.split} pictures are pixel copies of "
-            f"{leak.source} pictures, near copies besides: {leak.near}; scores on {leak.split} are "
+            f"warning: leak: pixel copies of {leak.source} pictures: {leak.copies} of "
+            f"{counted(total, f'{leak.split} picture')}, near copies besides: {leak.near}; scores on {leak.split} are "
             f"too good by what was learnt by heart"
         )
     if summary.imbalance is None:

@@ -39,7 +39,7 @@ from mien.files import check_replaceable, separate_paths, without_folders
 from mien.images.decode import workers
 from mien.labels import FERPLUS
 from mien.settings import to_options
-from mien.terminal import OnStage
+from mien.terminal import OnStage, counted
 from mien.train.run_folder import OUT_OF_FOLD
 
 
@@ -283,8 +283,8 @@ def _notes(scorer: Scorer, dataset: Dataset, name: str, match: Match) -> tuple[s
     counts = np.bincount(dataset.split(name).labels, minlength=len(dataset.classes))
     if (groups := group_numbers(dataset.split(name).groups)) is not None:
         notes.append(
-            f"intervals draw the {int(groups.max()) + 1:,} groups (persons, films), not pictures, because those of one "
-            "group are right or wrong together"
+            f"intervals draw {counted(int(groups.max()) + 1, 'group')} (persons, films), not pictures, "
+            "because those of one group are right or wrong together"
         )
     if lacking := [label for label, count in zip(dataset.classes, counts, strict=True) if not count]:
         notes.append(f"no pictures of {', '.join(lacking)} in this split; means over classes leave them out")

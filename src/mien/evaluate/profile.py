@@ -22,6 +22,7 @@ from mien.evaluate.models import Scorer
 from mien.files import command_without_folders
 from mien.images.marks import mark_for
 from mien.model.classifier import Classifier
+from mien.terminal import counted
 
 _WARM_UP, _LEAST, _SECONDS = 3, 10, 0.5  # runs before the clock counts, fewest runs, time to spend
 _PACKAGES = ("numpy", "opencv-python-headless", "onnxruntime", "scikit-learn", "keras")
@@ -123,7 +124,7 @@ def versions() -> dict[str, str]:
 
 def machine() -> str:
     """Processor, number of cores and system, in words."""
-    return f"{_processor()}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}"
+    return f"{_processor()}, {counted(os.cpu_count() or 1, 'core')}, {platform.system()} {platform.machine()}"
 
 
 def _processor() -> str:

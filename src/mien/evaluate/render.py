@@ -36,7 +36,7 @@ from mien.evaluate.report import (
 )
 from mien.files import check_replaceable, markdown_text, plain_text, spreadsheet_safe, whole_folder
 from mien.images.marks import free_place
-from mien.terminal import clock, columns
+from mien.terminal import clock, columns, counted
 
 REPORT_JSON, REPORT_PAGE = "report.json", "report.html"
 COMPARISON_JSON, COMPARISON_PAGE = "comparison.json", "comparison.html"
@@ -148,6 +148,7 @@ def _page(template: str, **values: Any) -> str:
         "data_uri": _data_uri,
         "versions": _versions,
         "column": _column,
+        "counted": counted,
     }
     markup = need("markupsafe", "train", "writing reports").Markup
     filled = {
@@ -271,7 +272,7 @@ def _figures(report: Report) -> list[list[str]]:
         what = f"accuracy without near copies of training pictures, n = {apart.n:,}"
         rows.insert(1, [what, percent(apart.accuracy), span(apart.accuracy_interval)])
     if (without := report.deduplicated) is not None:
-        what = f"accuracy without {report.data.copies:,} copies of training pictures"
+        what = f"accuracy without {counted(report.data.copies or 0, 'copy', 'copies')} of training pictures"
         rows.insert(1, [what, percent(without.accuracy), span(without.accuracy_interval)])
     if (votes := report.votes) is not None:
         rows += [
@@ -402,7 +403,7 @@ def comparison_markdown(comparison: Comparison) -> str:
     """Return the whole comparison, its chart by relative name."""
     data, made = comparison.data, comparison.provenance
     parts = [
-        f"# {len(comparison.rows)} models on {markdown_text(data.name)}, {data.part}",
+        f"# {counted(len(comparison.rows), 'model')} on {markdown_text(data.name)}, {data.part}",
         f"{data.pictures}, {comparison.tta['words']}. {markdown_text(comparison.headline())}.",
         markdown_table(HEADER, [cells(row) for row in comparison.rows]),
         "![](comparison.png)",

@@ -26,6 +26,7 @@ from mien.model.metadata import KERAS_SUFFIXES, Head, Metadata
 from mien.model.preprocess import to_model_input
 from mien.predict.analyzer import Analyzer, detector_for, load
 from mien.settings import FROM_0, FROM_1, setting
+from mien.terminal import counted
 
 GRID = 8  # cells a side of the map as numbers
 _FAINT = 0.05  # a difference of less than this is nothing to colour strongly
@@ -345,7 +346,8 @@ def explain_classes(
             classes.append(ClassMaps(dataset.classes[label], available, tuple(maps), tuple(names)))
     if not classes:
         raise DataError(
-            f"no face was found in {total} pictures of {dataset.source}; leave --detector out if each is a face"
+            f"no face was found in {counted(total, 'picture')} of {dataset.source}; leave --detector out if "
+            "each is a face"
         )
     return tuple(classes), tuple(notes)
 

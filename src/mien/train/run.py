@@ -184,7 +184,7 @@ def _train_in_folds(
     run_folder.write_mistakes(
         out, pool, faces.dataset.classes, answers[0], config.in_phases()[-1].epochs or 1
     )
-    show.line(f"all {len(pool):,} pictures")
+    show.line(f"all {counted(len(pool), 'picture')}")
     final = replace(folds.for_fold(config), folds=config.folds)
     return _Training(final, faces, out, settings, show=show, judged=judged, brief=True).run()
 
@@ -330,7 +330,8 @@ class _Training:
         config, dataset, built, faces = self._config, self._dataset, self._built, self._faces
         counts = ", ".join(f"{len(part):,} {name}" for name, part in dataset.splits.items())
         lines = [
-            f"data      {dataset.name}: {counts}; {len(dataset.classes)} classes: {', '.join(dataset.classes)}"
+            f"data      {dataset.name}: {counts}; {counted(len(dataset.classes), 'class', 'classes')}: "
+            f"{', '.join(dataset.classes)}"
         ]
         if faces.stored:
             lines.append(f"faces     {faces.stored:,} of a face set, cut at a margin of {config.margin:g}")
@@ -466,7 +467,11 @@ def _device(devices: int, settings: Mapping[str, Any]) -> str:
     from mien.train import backend
 
     what = (
-        f"{devices} devices" if devices > 1 else "GPU" if backend.has_gpu() else f"{os.cpu_count()} CPU cores"
+        f"{devices} devices"
+        if devices > 1
+        else "GPU"
+        if backend.has_gpu()
+        else counted(os.cpu_count() or 1, "CPU core")
     )
     name, version = list(settings["versions"].items())[3]
     precision = "mixed precision" if settings["dtype_policy"] != "float32" else "float32"
@@ -480,7 +485,9 @@ def _plan(config: TrainConfig, steps: int) -> list[str]:
         what = "plan" if number == 1 else ""
         name = f"phase {number}: " if config.phases else ""
         stop = f", stops after {phase.patience} without a better validation loss" if phase.patience else ""
-        layers = {0: "", -1: ", all layers"}.get(phase.unfreeze, f", top {phase.unfreeze} layers unfrozen")
+        layers = {0: "", -1: ", all layers"}.get(
+            phase.unfreeze, f", top {counted(phase.unfreeze, 'layer')} unfrozen"
+        )
         epochs, each = counted(phase.epochs or 0, "epoch"), counted(steps, "step")
         lines.append(
             f"{what:9} {name}{epochs} of {each} of {config.batch_size}, {phase.optimizer} at {phase.rate:g} "
