@@ -268,7 +268,7 @@ def test_a_video_in_pieces_of_which_one_is_lost_is_what_video_says(
         done.set()
         killer.join()
     assert killed
-    assert "1 pictures, 1 faces, 2 videos (2 now), 1 failed" in capsys.readouterr().out
+    assert "1 picture, 1 face, 2 videos (2 now), 1 failed" in capsys.readouterr().out
     assert main(["video", str(path), "--no-video", "--to", "alone"]) == 0
     with (here / "alone" / "talk-faces.csv").open(encoding="utf-8") as stream:
         expected = list(csv.DictReader(stream))
