@@ -106,7 +106,8 @@ def test_pixel_copies_stay_on_one_side(tmp_path, write_faces):
             set(fingerprints_of(dataset.splits[name].pictures).keys) for name in ("train", "validation")
         )
         assert not train & validation
-        assert all(count % 4 == 0 for count in np.bincount(dataset.splits["validation"].labels)[:1].tolist())
+        of_a = int((dataset.splits["validation"].labels == 0).sum())
+        assert of_a in (4, 8, 12)  # a picture and its three copies go together
 
 
 def test_a_class_of_copies_cannot_be_split(tmp_path, write_faces):
