@@ -54,7 +54,7 @@ _READERS = 16  # files of the run read at a time: in a bucket each is a request
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run came to. counts: of all shards. complete: whether every picture is answered. problems: in words."""
+    """What a run came to. counts: of all shards. took_s: seconds of this call. The failed are counted as answered."""
 
     folder: Target
     counts: Counts

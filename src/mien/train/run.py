@@ -245,17 +245,7 @@ class _Training:
         loader = self._loader(varied)
         if replacing:
             run_folder.clear(self._out)
-        if hosts.several():
-            place = self._out / run_folder.CHECKPOINT
-            hosts.tell_files(place, place, (STATE_FILE, BEST_WEIGHTS_FILE))
-        run_folder.begin(self._out, self._settings)
-        before = learnt_before(config).values()
-        run_folder.write_seen(
-            self._out,
-            {name: fingerprints_of(part.pictures).keys for name, part in self._dataset.splits.items()},
-            {key for key in source_keys(train_split.pictures) if key} | run_folder.seen_sources(*before),
-            run_folder.learnt(*before),
-        )
+        self._begin()
         for line in () if self._brief else self._summary(len(loader)):
             self._show.line(line)
         if teachers and not varied:
@@ -292,6 +282,21 @@ class _Training:
         if self._tracker:
             self._tracker.finish(self._out / MODEL_FOLDER)
         return Run(self._out, config, progress, trained=True)
+
+    def _begin(self) -> None:
+        """Write what the run is about, and what its network will have learnt."""
+        if hosts.several():
+            place = self._out / run_folder.CHECKPOINT
+            hosts.tell_files(place, place, (STATE_FILE, BEST_WEIGHTS_FILE))
+        run_folder.begin(self._out, self._settings)
+        before = learnt_before(self._config).values()
+        sources = source_keys(self._dataset.split("train").pictures)
+        run_folder.write_seen(
+            self._out,
+            {name: fingerprints_of(part.pictures).keys for name, part in self._dataset.splits.items()},
+            {key for key in sources if key} | run_folder.seen_sources(*before),
+            run_folder.learnt(*before),
+        )
 
     def _teachers(self) -> Teachers | None:
         from mien.train.transfer import Teachers

@@ -172,9 +172,8 @@ def _from_trained(config: TrainConfig, heads: dict[str, tuple[str, ...]]) -> Sta
     if config.size or config.resize or config.colour not in (None, metadata.preprocess.colour):
         raise ConfigError("--size, --resize and --colour cannot change with --from: the model's own are kept")
     known = recorded_metadata(str(config.init_from)) is not None
-    if (
-        not known and config.margin is not None
-    ):  # another program's network does not say how its faces were cut
+    # Another program's network does not say how its faces were cut.
+    if not known and config.margin is not None:
         metadata = replace(metadata, preprocess=replace(metadata.preprocess, margin=config.margin))
     if config.faces == "crop" and config.margin != metadata.preprocess.margin:
         raise ConfigError(
