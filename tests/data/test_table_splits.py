@@ -9,7 +9,7 @@ import pytest
 from mien.data import DataConfig, open_dataset
 from mien.errors import DataError
 
-from .conftest import listed, mood, rows, said, write_table
+from .conftest import listed, mood, rows, said, sizes, write_table
 
 
 def test_a_split_column(pictures):
@@ -82,10 +82,6 @@ def test_a_column_of_persons_keeps_them_on_one_side(pictures):
     ) == set("abcd")
 
 
-def split_sizes(dataset) -> dict[str, int]:
-    return {name: len(split) for name, split in dataset.splits.items()}
-
-
 SPLIT_BY = {"train": 4, "validation": 2, "test": 2}
 
 
@@ -98,7 +94,7 @@ def test_short_words_for_splits(pictures, column, cells):
     dataset = listed(
         pictures, f"path,label,{column}", lambda n: f"pictures/{n}.png,{mood(n)},{words[max(0, n // 2 - 1)]}"
     )
-    assert split_sizes(dataset) == SPLIT_BY
+    assert sizes(dataset) == SPLIT_BY
 
 
 def test_numbers_that_may_be_splits_are_said_and_read_on_request(pictures):
@@ -110,7 +106,7 @@ def test_numbers_that_may_be_splits_are_said_and_read_on_request(pictures):
         "(--split-column set reads 0, 1, 2 as train, validation, test",
     )
     asked = listed(pictures, "path,label,set", row, split_column="set")
-    assert split_sizes(asked) == SPLIT_BY
+    assert sizes(asked) == SPLIT_BY
     assert said(
         asked, "split by the column 'set' (0 train, 1 validation, 2 test): train 4, validation 2, test 2"
     )
@@ -135,11 +131,11 @@ def test_folders_in_the_paths_say_the_split_where_nothing_else_does(pictures):
         return f"set/{('train', 'test')[n > 5]}/{n}.png,{mood(n)}"
 
     dataset = listed(pictures, "path,label", row)
-    assert split_sizes(dataset) == {"train": 6, "test": 2}
+    assert sizes(dataset) == {"train": 6, "test": 2}
     assert said(dataset, "split by the folders in the paths: train 6, test 2")
-    assert split_sizes(listed(pictures, "path,label", row, split_column="none")) == {"train": 8}
+    assert sizes(listed(pictures, "path,label", row, split_column="none")) == {"train": 8}
     mixed = listed(pictures, "path,label", lambda n: row(n) if n % 2 else f"pictures/{n}.png,{mood(n)}")
-    assert split_sizes(mixed) == {"train": 8}
+    assert sizes(mixed) == {"train": 8}
     assert said(mixed, "folders in the paths name splits, but not for 4 rows, not used")
 
 

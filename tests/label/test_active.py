@@ -152,9 +152,9 @@ def test_everything_labelled_and_nothing_at_all():
 
 def test_inputs_that_do_not_fit_are_refused():
     features, truth = clouds(20)
-    with pytest.raises(DataError, match="faces and labels, 20 and 19"):
+    with pytest.raises(DataError, match="20 faces and 19 labels"):
         fit(features, truth[:19])
     with pytest.raises(DataError, match="a label 3, but only 3 classes"):
         fit(features, np.full(20, 3), classes=3)
-    with pytest.raises(DataError, match="faces and groups, 20 and 2"):
+    with pytest.raises(DataError, match="20 faces and 2 groups"):
         fit(features, truth, np.zeros(2))

@@ -227,7 +227,9 @@ def _shares(
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Return (n, classes) shares and which faces have a label, (n,) bool."""
     if len(labels) != count:
-        raise DataError(f"there are faces and labels, {count:,} and {len(labels):,}; give one for each")
+        raise DataError(
+            f"there are {counted(count, 'face')} and {counted(len(labels), 'label')}; give one for each"
+        )
     if labels.ndim == 2:
         votes = labels.astype(np.float64)
         total = votes.sum(axis=1)
@@ -250,7 +252,9 @@ def _numbered(groups: NDArray[Any] | None, count: int) -> Integers:
         return np.arange(count)
     groups = np.asarray(groups)
     if len(groups) != count:
-        raise DataError(f"there are faces and groups, {count:,} and {len(groups):,}; give one for each")
+        raise DataError(
+            f"there are {counted(count, 'face')} and {counted(len(groups), 'group')}; give one for each"
+        )
     alone = groups == "" if groups.dtype.kind in "US" else groups < 0
     numbers = np.unique(groups, return_inverse=True)[1].ravel().astype(np.int64)
     numbers[alone] = len(numbers) + np.arange(int(alone.sum()))
