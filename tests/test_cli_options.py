@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from mien import settings
 from mien.cli.inputs import new_folder
 from mien.cli.main import COMMANDS, main, module_name, parser
 from mien.errors import ConfigError
@@ -31,7 +32,8 @@ def settings_of(command: str) -> list[type]:
     module = importlib.import_module(f"mien.cli.{module_name(command)}")
     kinds: list[type] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "add_settings", lambda _, kind: kinds.append(kind), raising=False)
+        for home in (module, settings):  # some modules import it inside the function
+            patch.setattr(home, "add_settings", lambda _, kind: kinds.append(kind), raising=False)
         module.add_arguments(argparse.ArgumentParser())
     return kinds
 
@@ -64,7 +66,10 @@ def test_every_setting_is_an_option_with_its_default(command: str, kind: type) -
         shown = (option.help or "").replace("%%", "%")
         # 'default: none' beside it would contradict it.
         told = field.default in (None, ()) and "unset: " in shown
-        assert shown == field.metadata["help"] + ("" if told else f" (default: {described(field.default)})")
+        parts = [] if told else [f"default: {described(field.default)}"]
+        if within := field.metadata["within"]:
+            parts.append(within.words)
+        assert shown == field.metadata["help"] + (f" ({'; '.join(parts)})" if parts else "")
 
 
 @pytest.mark.parametrize("kind", sorted({kind for _, kind in CALLS}, key=str))

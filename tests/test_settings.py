@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,10 +16,33 @@ import pytest
 
 from mien.batch.config import BatchConfig
 from mien.detect.evaluate import DetectorEvaluation
+from mien.detect.search import PhotoSearch
 from mien.detect.training.config import DetectorConfig
 from mien.errors import ConfigError
-from mien.settings import add_settings, from_mapping, setting, to_mapping, to_options
+from mien.evaluate.compare import CompareConfig
+from mien.evaluate.config import EvaluateConfig
+from mien.explain.explain import ExplainConfig
+from mien.faceset.settings import FacesConfig
+from mien.label.config import LabelConfig
+from mien.serve.config import ServeConfig
+from mien.settings import (
+    FROM_1,
+    add_settings,
+    check_ranges,
+    from_mapping,
+    from_to,
+    setting,
+    to_mapping,
+    to_options,
+)
 from mien.train.config import TrainConfig
+from mien.video.analyze import VideoSettings
+from mien.video.tracking import TrackerSettings
+
+KINDS = (
+    BatchConfig, CompareConfig, DetectorConfig, DetectorEvaluation, EvaluateConfig, ExplainConfig, FacesConfig,
+    LabelConfig, PhotoSearch, ServeConfig, TrackerSettings, TrainConfig, VideoSettings,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,11 +50,11 @@ class Oven:
     """Every kind of setting once."""
 
     heat: float = setting(180.0, "degrees, 100 % by the book")
-    minutes: int = setting(20, "time")
+    minutes: int = setting(20, "time", within=FROM_1)
     fan: bool = setting(True, "whether air moves")
     mode: str = setting("both", "which heat", choices=("top", "both"))
     grill: str | None = setting(None, "grill; unset: none", choices=("low", "high"))
-    tray: int | None = setting(None, "height; unset: middle")
+    tray: int | None = setting(None, "height; unset: middle", within=from_to(1, 5))
     book: Path | None = setting(None, "recipe")  # noqa: RUF009
     spices: tuple[str, ...] = setting((), "what to add")
     steps: tuple[float, ...] = setting((0.5, 1.0), "shares of the time")
@@ -38,8 +62,7 @@ class Oven:
     source: str | None = setting(None, "where it comes from", flag="--from")
 
     def __post_init__(self) -> None:
-        if self.minutes < 1:
-            raise ConfigError(f"minutes must be at least 1, got {self.minutes}")
+        check_ranges(self)
 
 
 def _parse(*words: str) -> dict[str, Any]:
@@ -107,6 +130,8 @@ def test_help_shows_defaults_as_people_say_them() -> None:
     for part in (
         "degrees, 100 % by the book (default: 180.0)",
         "whether air moves (default: on)",
+        "time (default: 20; 1 or more)",
+        "height; unset: middle (from 1 to 5)",
         "what to add (default: none)",
         "shares of the time (default: 0.5,1.0)",
         "--mode {top,both}",
@@ -153,7 +178,8 @@ def test_a_whole_number_is_a_number() -> None:
         ({"spices": "salt"}, "a.toml: spices must be of type tuple, got 'salt'"),
         ({"spices": ["salt", 3]}, "a.toml: spices must be of type str, got 3"),
         ({"phases": [5]}, "a.toml: phases must be of type Mapping, got 5"),
-        ({"minutes": 0}, "minutes must be at least 1, got 0"),
+        ({"minutes": 0}, "minutes must be 1 or more, got 0"),
+        ({"tray": 6}, "tray must be from 1 to 5, got 6"),
     ],
 )
 def test_a_wrong_value_is_named(values: dict[str, Any], message: str) -> None:
@@ -176,26 +202,31 @@ def test_the_real_settings_survive_being_saved() -> None:
 def test_every_range_holds_at_its_ends() -> None:
     """Which numbers a setting may have stands beside it; a message says which."""
     allowed = {
-        "be above 0": ({1e-9, 5}, {0, -1}),
-        "not be negative": ({0, 5}, {-1e-9}),
-        "be at least 1": ({1, 5}, {0}),
-        "be from 0 to 1": ({0, 0.5, 1}, {-0.1, 1.1}),
-        "be from 0 to below 1": ({0, 0.9}, {-0.1, 1}),
-        "be between 0 and 1": ({0.1, 0.9}, {0, 1}),
-        "be from 0 to 90": ({0, 90}, {-1, 91}),
-        "be above 0 and at most 1": ({0.1, 1}, {0, 1.1}),
-        "be above 0 and at most 1.4": ({0.1, 1.4}, {0, 1.5}),
-        "be from 0 to 180 degrees": ({0, 180}, {-1, 181}),
+        "above 0": ({1e-9, 5}, {0, -1}),
+        "0 or more": ({0, 5}, {-1e-9}),
+        "1 or more": ({1, 5}, {0}),
+        "64 or more": ({64}, {63}),
+        "100 or more": ({100}, {99}),
+        "from 0 to 1": ({0, 0.5, 1}, {-0.1, 1.1}),
+        "from 0 to below 1": ({0, 0.9}, {-0.1, 1}),
+        "between 0 and 1": ({0.1, 0.9}, {0, 1}),
+        "from 0 to 90": ({0, 90}, {-1, 91}),
+        "from 0 to 180": ({0, 180}, {-1, 181}),
+        "from 0 to 65535": ({0, 65535}, {-1, 65536}),
+        "from 1 to 4": ({1, 4}, {0.9, 4.1}),
+        "from 48 to 2048": ({48, 2048}, {47, 2049}),
+        "above 0 and at most 1": ({0.1, 1}, {0, 1.1}),
+        "above 0 and at most 1.4": ({0.1, 1.4}, {0, 1.5}),
     }
     seen = set()
-    for kind in (TrainConfig, DetectorConfig, DetectorEvaluation, BatchConfig):
+    for kind in KINDS:
         for field in dataclasses.fields(kind):
-            if within := field.metadata["within"]:
+            if within := field.metadata.get("within"):
                 seen.add(within.words)
                 good, bad = allowed[within.words]
                 assert all(map(within.allows, good)) and not any(map(within.allows, {*bad, float("nan")}))
-                for value in bad:
-                    said = f"{field.name} must {within.words}, got {value}"
+                for value in {*bad, math.inf}:
+                    said = f"{field.name} must be {within.words}, got {value}"
                     with pytest.raises(ConfigError, match=f"^{re.escape(said)}$"):
                         kind(**{field.name: value})
     assert seen == set(allowed)

@@ -117,7 +117,9 @@ def settings() -> str:
             if "help" not in field.metadata:
                 continue
             default = "" if field.default in (MISSING, None, ()) else f"`{field.default}`"
-            meaning = str(field.metadata["help"]).replace("|", "\\|").replace("<", "&lt;")
+            within = field.metadata["within"]
+            told = f"{field.metadata['help']}{f' ({within.words})' if within else ''}"
+            meaning = told.replace("|", "\\|").replace("<", "&lt;")
             parts.append(f"| `{field.name}` | {default} | {meaning} |")
     return "\n".join(parts) + "\n"
 

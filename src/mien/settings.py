@@ -26,18 +26,32 @@ T = TypeVar("T")
 
 @dataclasses.dataclass(frozen=True)
 class Range:
-    """The numbers that a setting may have. words: behind 'must', in messages."""
+    """The numbers that a setting may have. words: behind 'must be' in messages, behind the default in help."""
 
     words: str
     allows: Callable[[float], bool]
 
 
-ABOVE_0 = Range("be above 0", lambda value: value > 0)
-FROM_0 = Range("not be negative", lambda value: value >= 0)
-FROM_1 = Range("be at least 1", lambda value: value >= 1)
-SHARE = Range("be from 0 to 1", lambda value: 0 <= value <= 1)
-BELOW_1 = Range("be from 0 to below 1", lambda value: 0 <= value < 1)
-BETWEEN = Range("be between 0 and 1", lambda value: 0 < value < 1)
+def at_least(least: float) -> Range:
+    """Return the range from a number on."""
+    return Range(f"{least} or more", lambda value: value >= least)
+
+
+def from_to(least: float, most: float) -> Range:
+    """Return the range between two numbers, both of them included."""
+    return Range(f"from {least} to {most}", lambda value: least <= value <= most)
+
+
+def above_0_to(most: float) -> Range:
+    """Return the range of numbers above 0 up to another one, which is included."""
+    return Range(f"above 0 and at most {most}", lambda value: 0 < value <= most)
+
+
+ABOVE_0 = Range("above 0", lambda value: value > 0)
+FROM_0, FROM_1 = at_least(0), at_least(1)
+SHARE = from_to(0, 1)
+BELOW_1 = Range("from 0 to below 1", lambda value: 0 <= value < 1)
+BETWEEN = Range("between 0 and 1", lambda value: 0 < value < 1)
 
 
 def setting(
@@ -63,12 +77,18 @@ def setting(
     return dataclasses.field(default=default, metadata=metadata)
 
 
+def setting_of(kind: type, name: str) -> Any:
+    """Declare a field of another dataclass once more: same default, help and range."""
+    found = kind.__dataclass_fields__[name]  # type: ignore[attr-defined]
+    return dataclasses.field(default=found.default, metadata=found.metadata)
+
+
 def check_ranges(settings: Any) -> None:
     """Raise ConfigError for a number that its field's `within` does not allow; for `__post_init__`."""
     for field in dataclasses.fields(settings):
         value, within = getattr(settings, field.name), field.metadata.get("within")
-        if within and value is not None and not within.allows(value):
-            raise ConfigError(f"{field.name} must {within.words}, got {value}")
+        if within and value is not None and not (value < math.inf and within.allows(value)):
+            raise ConfigError(f"{field.name} must be {within.words}, got {value}")
 
 
 def _plain_type(annotation: Any) -> tuple[type, bool]:
@@ -112,7 +132,7 @@ def add_settings(parser: argparse.ArgumentParser, kind: type) -> None:
         if not field.metadata.get("option"):
             continue
         plain, _ = _plain_type(hints[field.name])
-        text = f"{field.metadata['help']}{_default(field)}".replace("%", "%%")
+        text = f"{field.metadata['help']}{_default_and_range(field)}".replace("%", "%%")
         options: dict[str, Any] = {"help": text, "default": argparse.SUPPRESS, "dest": field.name}
         flag = _flag(field)
         if plain is bool:
@@ -145,10 +165,13 @@ def _number_list(text: str) -> tuple[float, ...]:
     return tuple(float(word) for word in _word_list(text))
 
 
-def _default(field: dataclasses.Field[Any]) -> str:
-    """Return what --help says of a default; nothing where the help itself says what happens when it is unset."""
+def _default_and_range(field: dataclasses.Field[Any]) -> str:
+    """Return what --help says of default and range; no default where the help says what happens when it is unset."""
     told = field.default in (None, ()) and "unset:" in field.metadata["help"]
-    return "" if told else f" (default: {_shown(field.default)})"
+    parts = [] if told else [f"default: {_shown(field.default)}"]
+    if within := field.metadata["within"]:
+        parts.append(within.words)
+    return f" ({'; '.join(parts)})" if parts else ""
 
 
 def _shown(default: Any) -> str:

@@ -179,13 +179,13 @@ def sure(probability: float) -> str:
     return "<1%" if known < 0.005 else f"{math.floor(100 * known + 0.5)}%"
 
 
-def counted(count: int, what: str) -> str:
-    """Return a number of things in words.
+def counted(count: int, one: str, many: str = "") -> str:
+    """Return a number of things in words. many: what is said of several, where an s does not make it of `one`.
 
-    >>> counted(1, "epoch"), counted(1200, "picture")
-    ('1 epoch', '1,200 pictures')
+    >>> counted(1, "epoch"), counted(1200, "picture"), counted(2, "class has", "classes have")
+    ('1 epoch', '1,200 pictures', '2 classes have')
     """
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
+    return f"{count:,} {one if count == 1 else many or f'{one}s'}"
 
 
 class _Terminated(KeyboardInterrupt):

@@ -238,7 +238,7 @@ def test_lists_tell_the_splits_of_pictures_with_boxes(pictures: Path, place: str
     dataset = open_dataset(pictures)
     assert dataset.splits["train"].names == ["images/0.png face 0", "images/1.png face 1"]
     assert dataset.splits["validation"].names == ["images/2.png face 2"]
-    assert "1 pictures are in none of these lists; not used" in dataset.notes
+    assert "not used: 1 picture in none of these lists" in dataset.notes
 
 
 def test_damaged_marks_are_named(pictures: Path) -> None:

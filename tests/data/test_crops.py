@@ -82,7 +82,7 @@ def test_every_picture_becomes_its_face_and_those_without_are_named() -> None:
     assert faces.notes == (
         "read 3 files",
         "cropped the largest face out of 3 of 5 pictures with the face detector 'haar'; "
-        "2 without a face are left out",
+        "left out: 2 without a face",
     )
 
 
@@ -113,7 +113,7 @@ def test_the_fingerprint_knows_the_margin_and_the_detector() -> None:
 
 def test_no_face_anywhere_is_an_error_that_says_what_to_do() -> None:
     wall = np.full((90, 90), 128, np.uint8)
-    with pytest.raises(DataError, match=r"found no face in any of the 2 pictures of photos.*--faces whole"):
+    with pytest.raises(DataError, match=r"found no face in any of 2 pictures of photos.*--faces whole"):
         crop_faces(_dataset(train=[wall], test=[wall]), open_detector("haar"), 1.0)
 
 

@@ -50,7 +50,7 @@ def test_the_summary_says_what_one_must_know(source, capsys):
     assert "sizes: 40x40 pixels; 15 grey, 0 colour" in printed
     assert "imbalance: the largest class has 4.0 times" in printed
     assert "  train/sad/broken.jpg: it is not a picture (it begins with b'no')" in printed
-    assert "pictures are pixel copies of" in printed
+    assert "leak: pixel copies of" in printed
 
 
 def test_a_class_without_training_pictures_is_named(tmp_path, write_faces, capsys):
@@ -184,7 +184,7 @@ def test_labels_that_are_likely_wrong(tmp_path, capsys):
     out = tmp_path / "errors"
     assert run(tmp_path / "set", "--label-errors", "--errors-to", out, "--quick", "--sheet", "none") == 0
     said = capsys.readouterr().out
-    assert "labels are likely wrong; first" in said
+    assert " labels; first " in said
     assert f"with --remember {out / 'label-errors.csv'} in place of --label-errors" in said
     header, *rows = (out / "label-errors.csv").read_text().splitlines()
     assert header == "split,name,label,suggestion,margin,learnt,network,decision" and len(rows) == 60
@@ -221,6 +221,20 @@ def test_a_list_that_was_changed_by_hand_is_kept(option, name, tmp_path, capsys)
     assert run(tmp_path / "set", *words, "--sheet", "none") == 0
     assert f"{listed} was changed by hand, and is kept as {out / name}-2.csv" in capsys.readouterr().out
     assert (out / f"{name}-2.csv").read_text() == changed and listed.read_text() == written
+
+
+def test_a_list_of_label_errors_replaces_none_of_other_data(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("cleanlab")
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b"):
+        run("get", "drawn", "--to", tmp_path / name, "--per-class", "10", "--classes", "happy,sad")
+    for name in ("a", "b", "a", "b"):
+        assert run(name, "--label-errors", "--quick", "--sheet", "none") == 0
+    assert (
+        "label-errors is not known to be of this input, and stays; writing label-errors-2"
+        in capsys.readouterr().err
+    )
+    assert sorted(path.name for path in tmp_path.glob("label*")) == ["label-errors", "label-errors-2"]
 
 
 def test_a_list_as_csv_goes_to_standard_output_alone(tmp_path, capsys):

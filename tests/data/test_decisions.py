@@ -233,7 +233,7 @@ def test_a_face_set_keeps_decisions_among_its_answers(tmp_path, write_faces):
     assert decisions_for([root], DataConfig()).on_label(made[2].digest, "happy").action == KEEP
     with Store.open(root) as store:
         assert store.agreed["crops/happy-2.png"].kept == "happy"
-    with pytest.raises(DataError, match=r"1 of 1 decisions are about pictures that .* does not have"):
+    with pytest.raises(DataError, match=r"about pictures that .* does not have: 1 of 1 decision"):
         remember(root, [Decision(about="label", action=DROP, digest="0" * 32, label="sad")])
 
 

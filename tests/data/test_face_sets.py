@@ -71,7 +71,7 @@ def test_only_labelled_faces_are_used_and_the_others_counted(face_set: Callable[
     assert dataset.classes == ("bored", "calm")
     assert sorted(train.names) == [f"crops/{number}.png" for number in (0, 1, 2, 3, 7, 9)]
     assert any(
-        note.startswith("a face set: 6 of 10 faces have a label that is used; left out: ")
+        note.startswith("a face set: 6 of 10 faces with a label that is used; left out: ")
         and all(part in note for part in ("1 no face", "1 duplicate", "1 blurred", "1 without a label"))
         for note in dataset.notes
     )

@@ -197,7 +197,7 @@ def test_a_wrong_pixel_count_names_the_row(tmp_path, length):
     lines = rows()
     lines[4] = f"0,{' '.join(['7'] * length)},Training"
     with pytest.raises(
-        DataError, match=rf"fer2013\.csv row 5 has {length} pixels; a FER-2013 face has 48x48 = 2304"
+        DataError, match=rf"fer2013\.csv row 5 has {length:,} pixels; a FER-2013 face has 48x48 = 2304"
     ):
         open_dataset(write(tmp_path / "fer2013.csv", [HEADER, *lines]))
 

@@ -35,7 +35,7 @@ def test_fer2013_is_all_there(fer2013):
         "validation": [467, 56, 496, 895, 653, 415, 607],
     }
     (note,) = fer2013.notes
-    assert note.startswith("leak: of 3589 validation pictures 280 are pixel copies of train pictures and ")
+    assert note.startswith("leak: of 3,589 validation pictures 280 are pixel copies of train pictures and ")
     face = fer2013.splits["train"].pictures.read(0)
     assert face.shape == (48, 48) and face[0, :8].tolist() == [70, 80, 82, 72, 58, 58, 60, 63]
 
@@ -81,7 +81,7 @@ def test_855_validation_faces_are_near_copies_of_training_faces(fer2013):
     ends = [sorted((shown[row], shown[row + 100])) for row in range(100)]
     assert sum((low, high) in found for low, high in ends) >= 98
     assert fer2013.notes == (
-        "leak: of 3589 validation pictures 280 are pixel copies of train pictures and 855 near copies; "
+        "leak: of 3,589 validation pictures 280 are pixel copies of train pictures and 855 near copies; "
         "scores on them say little",
     )
 

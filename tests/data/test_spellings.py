@@ -114,9 +114,9 @@ def test_persons_are_one_in_every_spelling_and_nobody_is_no_person(pictures):
     rows = [f"{name},{moods[n % 2]},{1 + n % 2}" for n, name in enumerate(NAMES[9:], start=1)]
     (pictures / "test.csv").write_text("path,label,subject\n" + "\n".join(rows) + "\n", encoding="utf-8")
     dataset = open_dataset(pictures, carve_validation=False)
-    assert "leak: 2 groups, such as '1', are in train and test" in dataset.notes
+    assert "leak: 2 groups, such as '1', in train and test" in dataset.notes
     assert (
-        "grouped by the column 'subject': 2 groups; 3 rows name none, and their pictures stand alone"
+        "grouped by the column 'subject': 2 groups; alone: the pictures of 3 rows that name none"
         in dataset.notes
     )
     assert (dataset.split("train").groups or []).count("") == 3
@@ -131,7 +131,7 @@ def test_persons_of_one_picture_each_are_persons_of_the_other_table(pictures):
     (pictures / "test.csv").write_text("path,label,subject\n" + "\n".join(rows) + "\n", encoding="utf-8")
     dataset = open_dataset(pictures, carve_validation=False)
     assert dataset.split("test").groups == ["p2", "p3", "p4"]
-    assert "leak: 2 groups, such as 'p2', are in train and test" in dataset.notes
+    assert "leak: 2 groups, such as 'p2', in train and test" in dataset.notes
 
 
 @pytest.mark.parametrize(("yes", "used"), [(3, True), (6, True), (7, False), (12, False)])

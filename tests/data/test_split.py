@@ -110,7 +110,7 @@ def test_leaks_of_splits_that_the_data_brought(tmp_path, write_faces):
     leak = next(line for line in dataset.notes if line.startswith("leak: of 6 test pictures"))
     assert "1 are pixel copies of train pictures and 1 near copies" in leak
     assert any(
-        line.startswith("leak: 2 groups, such as '0.png', are in train and test") for line in dataset.notes
+        line.startswith("leak: 2 groups, such as '0.png', in train and test") for line in dataset.notes
     )
 
 

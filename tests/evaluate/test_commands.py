@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import warnings
 from collections.abc import Callable
@@ -50,14 +51,60 @@ def test_json_is_all_that_is_printed(
     assert Path("comparison-faces/comparison.html").is_file()
 
 
+def test_a_report_replaces_none_on_other_data_or_of_another_model_of_the_same_name(
+    model_folder: Callable[..., Path], faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model_folder()
+    (tmp_path / "b").mkdir()
+    shutil.copytree(faces, tmp_path / "b" / "faces")
+    shutil.copytree(tmp_path / "levels", tmp_path / "b" / "levels")
+
+    def written(model: str, data: str) -> list[str]:
+        assert main(["evaluate", model, data, "--resamples", "200", "--quiet"]) == 0
+        said = capsys.readouterr()
+        return [said.out.splitlines()[-1].removeprefix("report   ").partition("/")[0], said.err]
+
+    name = "report-levels-faces"
+    note = f"mien: {name} is not known to be of this input, and stays; writing {name}"
+    assert written("levels", "faces") == [name, ""]
+    assert written("levels", "b/faces") == [f"{name}-2", f"{note}-2\n"]
+    assert written("b/levels", "faces") == [f"{name}-3", f"{note}-3\n"]
+    (tmp_path / "b" / "faces" / "test" / "dark" / "1.png").unlink()  # data that changes is the same data
+    assert written("./levels", str(tmp_path / "b" / "faces")) == [f"{name}-2", f"{note}-2\n"]
+    counts = [
+        json.loads(Path(place, "report.json").read_text())["data"]["n"] for place in (name, f"{name}-2")
+    ]
+    assert counts == [12, 11]
+
+
+def test_a_comparison_replaces_none_of_other_models_or_data(
+    model_folder: Callable[..., Path], faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model_folder()
+    model_folder("other")
+    shutil.copytree(faces, tmp_path / "b" / "faces")
+
+    def written(*words: str) -> str:
+        assert main(["compare", *words, "--resamples", "200", "--quiet"]) == 0
+        return capsys.readouterr().out.splitlines()[-1].removeprefix("page     ").partition("/")[0]
+
+    assert written("faces", "levels", "other") == "comparison-faces"
+    assert written("faces", "levels") == "comparison-faces-2"
+    assert written("b/faces", "levels", "other") == "comparison-faces-3"
+    assert written("faces", "other", "levels") == "comparison-faces"
+    places = ("comparison-faces", "comparison-faces-2", "comparison-faces-3")
+    stored = [json.loads(Path(place, "comparison.json").read_text()) for place in places]
+    assert [len(found["models"]) for found in stored] == [2, 1, 2]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["evaluate", "nothing", "faces"], "there is no model nothing"),
         (["evaluate", "levels", "nowhere"], "there is no file or folder"),
         (["evaluate", "levels", "faces", "--to", "faces"], "faces is there already and is not a report"),
-        (["evaluate", "levels", "faces", "--resamples", "5"], "resamples must be at least 100, got 5"),
-        (["evaluate", "levels", "faces", "--seed", "-1"], "seed must be at least 0, got -1"),
+        (["evaluate", "levels", "faces", "--resamples", "5"], "resamples must be 100 or more, got 5"),
+        (["evaluate", "levels", "faces", "--seed", "-1"], "seed must be 0 or more, got -1"),
         (["compare", "faces"], "nothing to compare; name models"),
         (["compare", "faces", "--networks", "small", "--network", "lenet5"], "with --networks"),
     ],

@@ -97,7 +97,7 @@ def test_settings_of_a_foreign_network_are_checked(onnx_file: Callable[..., Path
         open_model(path, labels=("dark", "bright")).probabilities(split_of(1))
     with pytest.raises(ModelError, match="takes 8x8 pictures; leave --size 9 out"):
         open_as(path, EvaluateConfig(labels=LABELS, size=9))
-    with pytest.raises(ModelError, match="takes 1 channels, which cannot be rgb"):
+    with pytest.raises(ModelError, match="takes 1 channel, which cannot be rgb"):
         open_as(path, EvaluateConfig(labels=LABELS, colour="rgb"))
     with pytest.raises(ConfigError, match="the lower first"):
         EvaluateConfig(input_range=(1.0, 0.0))
@@ -178,7 +178,7 @@ def test_foreign_keras_files(network: Any, tmp_path: Path) -> None:
     answers = open_model(tmp_path / "other.keras", labels=LABELS).probabilities(split)
     np.testing.assert_allclose(answers["expression"], by_hand(split), atol=1e-5)
     network.save(tmp_path / "two.keras")
-    with pytest.raises(ModelError, match="1 inputs and 2 outputs"):
+    with pytest.raises(ModelError, match="1 input and 2 outputs"):
         open_model(tmp_path / "two.keras", labels=LABELS)
     any_size = keras.Sequential(
         [keras.Input((None, None, 3)), keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(3)]

@@ -172,7 +172,7 @@ def test_the_markdown_says_the_same(report: Report, tmp_path: Path) -> None:
     text = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
     assert text.startswith("# levels on faces, test\n")
     assert "| accuracy | 83.3% |" in text
-    assert "| accuracy without 1 copies of training pictures | 90.9% |" in text
+    assert "| accuracy without 1 copy of training pictures | 90.9% |" in text
     assert all(f"![]({name})" in text for name in ("confusion.png", "reliability.png", "top_losses.png"))
     assert "An expression is not a feeling" in text
     assert report.headline() in text.replace("Accuracy 83.3%", "accuracy 83.3%")
@@ -243,14 +243,14 @@ def test_pictures_that_a_run_was_trained_on_are_left_out(
     found = evaluate(run, faces / "train", config=CONFIG)
     assert found.data.n == 10
     assert any(
-        note.startswith("9 of 19 pictures are left out: the model was trained on them")
+        note.startswith("left out, as the model was trained on them: 9 of 19 pictures")
         for note in found.notes
     )
     assert not set(found.predictions.names) & set(learnt.names)
     assert evaluate(run, faces / "train", config=EvaluateConfig(split="train", resamples=200)).data.n > 10
     run_folder.write_seen(run, {"train": fingerprints_of(before.pictures).keys})
     (faces / "train" / "dark" / "new.png").unlink()
-    with pytest.raises(DataError, match=r"all 18 pictures .* were used to train this model"):
+    with pytest.raises(DataError, match=r"this model was trained on all of 18 pictures of "):
         evaluate(run, faces / "train", config=CONFIG)
 
 
@@ -300,7 +300,7 @@ def test_moved_and_renamed_pictures_are_known_by_their_content(
     (faces / "train" / "dark" / "0.png").rename(faces / "test" / "dark" / "renamed.png")
     found = evaluate(run, faces, config=CONFIG)
     assert (found.data.n, found.data.copies) == (12, 1)
-    assert "1 of 13 test pictures are left out: the model was trained on them" in found.notes
+    assert "left out, as the model was trained on them: 1 of 13 test pictures" in found.notes
 
 
 def test_pictures_that_chose_the_epoch_are_told_from_new_ones(
@@ -407,4 +407,4 @@ def test_photographs_out_of_which_learnt_faces_were_cut_are_left_out(
     run_folder.write_seen(run, {"train": [bytes(16)]}, {content_key(photo.read_bytes())})
     found = evaluate(run, faces / "train", config=CONFIG)
     assert found.data.n == 17
-    assert "1 of 18 pictures are left out: the model was trained on them" in found.notes
+    assert "left out, as the model was trained on them: 1 of 18 pictures" in found.notes

@@ -173,7 +173,7 @@ def test_a_portrait_has_the_map_on_the_face(place: Path, capsys: pytest.CaptureF
         (["face.png", "--head", "votes"], "there is no head 'votes'; this model has: light, mood"),
         (["nothing.png"], "there is no file or folder nothing.png"),
         (["face.png", "--split", "test"], "--split is for DATA, and face.png is a picture; leave it out"),
-        (["face.png", "--limit", "0"], "limit must be at least 1, got 0"),
+        (["face.png", "--limit", "0"], "limit must be 1 or more, got 0"),
         (["face.png", "--to", "map.txt"], "cannot write map.txt: it is a picture"),
         (["face.png", "--detector", "dlib"], "there is no face detector 'dlib'"),
         (["faces", "--split", "validation"], "has no pictures in its validation split"),

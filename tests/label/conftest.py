@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from mien.faceset.table import FaceSet
 
 from ..serve.conftest import Answer, Running, ended, port_of
 
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 MARK = "<img src=x onerror=alert(1)>"  # in the name of a file
 
 
@@ -103,3 +105,13 @@ def start_label(tmp_path_factory: pytest.TempPathFactory) -> StartLabel:
 def folder(tmp_path: Path) -> Path:
     write_face_set(tmp_path / "set")
     return tmp_path / "set"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()

@@ -101,8 +101,8 @@ def test_a_new_class_and_a_rare_one_are_said():
     labels[np.flatnonzero(labels == 1)[3:]] = -1
     learner = fit(features, labels, classes=5)
     assert learner.counts.tolist() == [12, 3, 12, 12, 0] and (learner.probabilities[labels < 0, 4] == 0).all()
-    assert any("1 classes have no labelled face yet" in note for note in learner.notes)
-    assert any("1 classes have fewer than 10" in note for note in learner.notes)
+    assert any("1 class has no labelled face yet" in note for note in learner.notes)
+    assert any("1 class has fewer than 10" in note for note in learner.notes)
     assert learning_curve(learner).most_needed == 4
 
 

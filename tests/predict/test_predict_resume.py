@@ -62,7 +62,7 @@ def test_only_what_is_left_is_looked_at(capsys: pytest.CaptureFixture[str], phot
     capsys.readouterr()
     main(["predict", "photos", "--resume", "faces.csv"])
     # The header, then 0.png twice, 1.png, 2.png: the last one could lack faces, so it is done again.
-    assert capsys.readouterr().err.splitlines()[0] == "mien: 2 pictures are in faces.csv already, 8 are left"
+    assert capsys.readouterr().err.splitlines()[0] == "mien: 2 pictures are in faces.csv already, 8 left"
 
 
 @pytest.mark.skipif(
@@ -96,7 +96,7 @@ def test_a_killed_parquet_run_goes_on(capsys: pytest.CaptureFixture[str]) -> Non
     )
     assert main(["predict", "photos", "--resume", "cut.parquet"]) == 1
     printed = capsys.readouterr()
-    assert printed.err.startswith("mien: 4 pictures are in cut.parquet.partial already, 6 are left\n")
+    assert printed.err.startswith("mien: 4 pictures are in cut.parquet.partial already, 6 left\n")
     assert printed.out == "wrote cut.parquet: 9 pictures, 9 faces\n"
     assert not journal.exists()
     assert parquet.read_table("cut.parquet").equals(parquet.read_table("whole.parquet"))
@@ -159,9 +159,7 @@ def test_a_name_with_line_breaks_is_in_every_form_what_the_file_is_called(
     with Path("out.csv").open(encoding="utf-8", newline="") as file:
         assert [row["path"] for row in csv.DictReader(file)] == expected
     assert main(["predict", "photos", "--resume", "out.csv"]) == 1
-    assert (
-        "1 pictures are in out.csv already, 1 are left" in capfd.readouterr().err
-    )  # the last one is done anew
+    assert "1 picture is in out.csv already, 1 left" in capfd.readouterr().err  # the last one is done anew
     assert main(["predict", "photos", "--resume", "out.jsonl"]) == 1
     assert [json.loads(line)["path"] for line in Path("out.jsonl").read_text().splitlines()] == expected
     assert main(["predict", "photos", "--parquet", "out.parquet"]) == 1

@@ -229,7 +229,7 @@ def test_it_comes_back_when_it_is_told_to(start: Start, tmp_path: Path) -> None:
     with start("--max-videos", "1") as server:
         address = f"http://localhost:{server.port}"
         server.send_video(clip.read_bytes())
-        with pytest.raises(ServerError, match="1 videos are waiting or running already") as busy:
+        with pytest.raises(ServerError, match="1 video is waiting or running already") as busy:
             Client(address, patience_s=0).analyze_video(clip)
         assert busy.value.status == 503
         assert len(Client(address).analyze_video(clip)["rows"]) == 100

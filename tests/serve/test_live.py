@@ -100,7 +100,7 @@ def test_a_frame_with_too_many_pixels_or_bytes(server: Running) -> None:
 def test_only_so_many_cameras(start: Start) -> None:
     with start("--max-live", "1") as server:
         with channel(server) as first, channel(server) as second:
-            assert json.loads(second.recv(20))["problem"]["detail"].startswith("1 cameras are here already")
+            assert json.loads(second.recv(20))["problem"]["detail"].startswith("1 camera is here already")
             with pytest.raises(ConnectionClosed) as closed:
                 second.recv(20)
             assert closed.value.rcvd.code == 1013

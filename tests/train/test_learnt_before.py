@@ -81,7 +81,7 @@ def test_what_was_learnt_before_is_noted_and_not_scored(faces: Path, first: Path
     learnt, held = _keys(faces, "train"), _keys(faces, "validation", split_seed=3)
     known = len(held & learnt)
     assert 0 < known < len(held)
-    note = f"leak: {known} of {len(held)} validation pictures were learnt by {first} already"
+    note = f"leak: {first}, from which this training learns, has learnt {known} of {len(held)} validation pictures"
     assert sum(note in line for line in shown.lines) == 1
     assert run_folder.learnt(out) == learnt | _keys(faces, "train", split_seed=3)
     report = evaluate(out, faces)
@@ -99,7 +99,10 @@ def test_a_training_that_nothing_could_judge_is_refused(
     """Out of fold is what no network has learnt, and the network that a run with folds leaves has learnt all."""
     run, lines = folded
     total, learnt = len(_keys(faces, "train")) + len(_keys(faces, "validation")), len(_keys(faces, "train"))
-    assert any(f"leak: {learnt} of {total} pictures were learnt by {first}" in line for line in lines)
+    assert any(
+        f"leak: {first}, from which this training learns, has learnt {learnt} of {total} pictures" in line
+        for line in lines
+    )
     assert evaluate(run, faces).scores.n == total - learnt
     for settings in ({}, {"folds": 2}):
         with pytest.raises(ConfigError, match=r"has learnt all (validation|train) pictures, so that nothing"):
@@ -117,7 +120,7 @@ def test_an_ensemble_is_calibrated_on_what_no_member_has_learnt(
     shown = Shown()
     made = make_ensemble([str(first), str(second)], tmp_path / "both", data=faces, show=shown)
     assert [score["n"] for score in made.scores] == [len(held - learnt)]
-    assert any(f"{len(held & learnt)} of {len(held)} validation pictures are left out" in line
+    assert any(f"trained on them: {len(held & learnt)} of {len(held)} validation pictures" in line
                for line in shown.lines)  # fmt: skip
     both = learnt | _keys(faces, "train")
     assert evaluate(tmp_path / "both", faces).scores.n == len(
@@ -126,7 +129,7 @@ def test_an_ensemble_is_calibrated_on_what_no_member_has_learnt(
     make_ensemble(
         [str(first), str(second)], tmp_path / "both", data=faces
     )  # takes the place of the older one
-    with pytest.raises(ConfigError, match=r"the models have learnt all \d+ validation pictures of"):
+    with pytest.raises(ConfigError, match=r"the models have learnt all of \d+ validation pictures of"):
         make_ensemble([str(first), str(folded[0])], tmp_path / "none", data=faces)
 
 
@@ -144,7 +147,8 @@ def test_what_a_teacher_learnt_and_what_an_exported_folder_learnt(
         shown = Shown()
         out = _trained(faces, tmp_path / place, shown, split_seed=3, **settings)
         note = (
-            f"leak: {len(held & learnt)} of {len(held)} validation pictures were learnt by {folder} already"
+            f"leak: {folder}, from which this training learns, has learnt {len(held & learnt)} of {len(held)} "
+            "validation pictures"
         )
         assert sum(note in line for line in shown.lines) == 1
         assert evaluate(out, faces).scores.n == len(held - learnt)

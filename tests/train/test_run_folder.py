@@ -82,6 +82,20 @@ def test_other_settings_are_told_in_the_words_of_the_help(tmp_path: Path) -> Non
         run_folder.finished(tmp_path / "run", {**here, "settings": {"size": None, "merge": []}})
 
 
+@pytest.mark.parametrize(
+    ("path", "said"), [("a/faces", "the data has changed"), ("b/faces", "data: a/faces there, b/faces asked")]
+)
+def test_other_data_of_the_same_name_is_told_from_data_that_has_changed(
+    tmp_path: Path, path: str, said: str
+) -> None:
+    _a_run(tmp_path / "run", exported=4)
+    run_folder.begin(tmp_path / "run", {"settings": {}, "data": {"path": "a/faces", "fingerprint": "f"}})
+    with pytest.raises(ConfigError, match=said):
+        run_folder.finished(
+            tmp_path / "run", {"settings": {}, "data": {"path": path, "fingerprint": "other"}}
+        )
+
+
 def test_a_run_without_a_whole_epoch_gives_way_to_other_settings(tmp_path: Path) -> None:
     run_folder.begin(tmp_path / "run", {**SETTINGS, "settings": {"learning_rate": 1e30}})
     assert run_folder.finished(tmp_path / "run", {**SETTINGS, "settings": {"learning_rate": 0.1}}) is None

@@ -186,7 +186,7 @@ def test_the_printed_command_reads_the_data_as_the_training_did(tmp_path):
     assert command[:3] == ["mien", "data", "my faces"]
     pasted = mien(*command[1:], cwd=tmp_path)
     assert pasted.returncode == 0, pasted.stderr
-    assert "labels are likely wrong" in pasted.stdout
+    assert "likely wrong: about " in pasted.stdout
     assert run.name.startswith("my faces-small-")  # settings of one's own have a folder of their own
     made = json.loads((run / "report" / "report.json").read_text())
     assert "--merge bad=sad+angry --split-seed 3" in json.dumps(made)

@@ -97,8 +97,8 @@ class Pool:
             if not ready and late and not told and not self._ever_opened:
                 told = True
                 self._bar.line(
-                    f"mien: waiting for {self._config.cpus_per_actor} free processors of the Ray cluster; other jobs "
-                    "hold them, or its machines are still starting"
+                    f"mien: waiting for {counted(self._config.cpus_per_actor, 'free processor')} of the Ray cluster; "
+                    "other jobs hold what there is, or its machines are still starting"
                 )
             for reference in ready:
                 yield from self._received(reference)
@@ -190,8 +190,8 @@ class Pool:
             if not self._ever_opened and named and os.environ.get("RAY_AUTH_MODE") == "token":
                 todo += "; if the cluster was started without a token, set RAY_AUTH_MODE=disabled"
             raise WorkerError(
-                f"{self._deaths} processes ended one after the other without an answer ({_why(error)}); {todo}; "
-                "the same command goes on then"
+                f"{counted(self._deaths, 'process', 'processes')} ended one after the other without an answer "
+                f"({_why(error)}); {todo}; the same command goes on then"
             )
 
 
@@ -306,7 +306,8 @@ def check_cluster(config: BatchConfig) -> None:
     if address == _LOCAL:
         if config.cpus_per_actor > (room := workers()):
             raise ConfigError(
-                f"cpus_per_actor is {config.cpus_per_actor}, this machine has {room} processors; ask for fewer"
+                f"cpus_per_actor is {config.cpus_per_actor}, this machine has {counted(room, 'processor')}; "
+                "ask for fewer"
             )
     elif problem := _unreachable(address):
         raise WorkerError(f"Ray cannot be reached at {address}: {problem}")
@@ -381,7 +382,8 @@ def _room(ray: Any, cpus: int) -> int:
     nodes = [node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]]
     if nodes and 0 < max(nodes) < cpus:
         raise ConfigError(
-            f"cpus_per_actor is {cpus}, the largest machine of the cluster has {max(nodes):g} processors; ask for fewer"
+            f"cpus_per_actor is {cpus}, the largest machine of the cluster has "
+            f"{counted(int(max(nodes)), 'processor')}; ask for fewer"
         )
     return max(1, sum(int(one // cpus) for one in nodes))
 

@@ -43,7 +43,7 @@ from mien.files import spreadsheet_safe
 from mien.images.listing import picture_path
 from mien.model.folder import INT8_FILE, METADATA_FILE, MODEL_FILE
 from mien.predict.analyzer import difference, load, model_folder
-from mien.terminal import ProgressBar
+from mien.terminal import ProgressBar, counted
 
 RUN_FILE, PLAN_FILE, SUMMARY, FAILURES = "run.json", "plan.parquet", "summary.json", "failures.csv"
 SHARDS, VIDEOS = "shards", "videos"
@@ -54,7 +54,7 @@ _READERS = 16  # files of the run read at a time: in a bucket each is a request
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run came to. counts: of all shards. complete: whether every picture is answered. problems: in words."""
+    """What a run came to. counts: of all shards. took_s: seconds of this call. The failed are counted as answered."""
 
     folder: Target
     counts: Counts
@@ -230,7 +230,7 @@ class _Run:
         check_cluster(self.config)
 
         def seen(count: int) -> None:
-            self.bar.step("listing", 0, f"{count:,} pictures", None)
+            self.bar.step("listing", 0, counted(count, "picture"), None)
 
         with tempfile.TemporaryDirectory(prefix="mien-batch-") as place:
             path = Path(place, PLAN_FILE)
@@ -256,7 +256,7 @@ class _Run:
         left = self.listed.shards - len(self._done)
         if not left:
             return
-        self.bar.step("starting", 0, f"{left:,} of {self.listed.shards:,} shards are left", None)
+        self.bar.step("starting", 0, f"{left:,} of {counted(self.listed.shards, 'shard')} left", None)
         progress = _Progress(self.bar, self.listed.shards, len(self._done), self.counts)
         job = Job(
             run=self.mark,
@@ -367,8 +367,8 @@ class _Progress:
         took = max(time.monotonic() - self._begun, 1e-9)
         rate = (self._counts["pictures"] - self._first) / took
         failed = f"  {self._counts['failed']:,} failed" if self._counts["failed"] else ""
-        videos = f"  {self._counts['videos']:,} videos" if self._counts["videos"] else ""
-        detail = f"{self._counts['pictures']:,} pictures  {rate:,.0f}/s{videos}{failed}"
+        videos = f"  {counted(self._counts['videos'], 'video')}" if self._counts["videos"] else ""
+        detail = f"{counted(self._counts['pictures'], 'picture')}  {rate:,.0f}/s{videos}{failed}"
         left_s = took / (self._done - self._before) * (self._of - self._done)
         self._bar.step("shards", self._done / self._of, f"{self._done:,} of {self._of:,}  {detail}", left_s)
 

@@ -8,6 +8,7 @@ import sys
 from mien.batch.config import BatchConfig
 from mien.cli.inputs import SEARCH, add_network_options, add_search_options, adopted_model, loading_options
 from mien.settings import add_settings, from_options
+from mien.terminal import counted
 
 HELP = "Recognise a very large number of pictures on one or many machines, into Parquet, and go on after any stop."
 EXAMPLES = """examples:
@@ -55,9 +56,9 @@ def run(options: argparse.Namespace) -> int:
         f" in {clock(done.took_s)}, {done.answered / max(done.took_s, 1e-9):,.1f}/s" if done.answered else ""
     )
     before = counts["pictures"] - done.answered
-    films = f"{counts['videos']:,} videos ({done.videos:,} now), " if counts["videos"] else ""
+    films = f"{counted(counts['videos'], 'video')} ({done.videos:,} now), " if counts["videos"] else ""
     print(
-        f"{done.folder}: {counts['pictures']:,} pictures, {counts['faces']:,} faces, {films}"
+        f"{done.folder}: {counted(counts['pictures'], 'picture')}, {counted(counts['faces'], 'face')}, {films}"
         f"{counts['failed']:,} failed; "
         f"{done.answered:,} now{pace}{f', {before:,} before' if before else ''}; see {done.folder.path(SUMMARY)}"
     )

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from mien.cli.inputs import add_network_options
+from mien.terminal import counted
 
 HELP = "Measure how many pictures a second `mien serve` answers on this machine, by their size and number of faces."
 EXAMPLES = """examples:
@@ -80,7 +81,7 @@ def run(options: argparse.Namespace) -> int:
         )
     print(columns(rows))
     if refused := sum(one.refused for one in results):
-        print(f"{refused} requests were told to come back later", file=sys.stderr)
+        print(f"{counted(refused, 'request was', 'requests were')} told to come back later", file=sys.stderr)
     if memory_mb:
         print(f"the server and its decoders took up to {memory_mb:,.0f} MB together", file=sys.stderr)
     print("clients and server share this machine; what else runs on it counts as well", file=sys.stderr)

@@ -10,6 +10,7 @@ from pathlib import Path
 from mien.cli.inputs import new_folder
 from mien.evaluate.compare import CompareConfig
 from mien.files import check_replaceable, plain_name
+from mien.images.marks import taken_note
 from mien.settings import add_settings, from_options, given
 from mien.terminal import ProgressBar
 from mien.train.config import TrainConfig
@@ -38,17 +39,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from mien.evaluate.compare import compare
-    from mien.evaluate.render import COMPARISON_JSON, COMPARISON_PAGE, comparison_text, write_comparison
+    from mien.evaluate.render import (
+        COMPARISON_JSON,
+        COMPARISON_PAGE,
+        comparison_text,
+        own_place,
+        write_comparison,
+    )
 
     config = from_options(CompareConfig, options)
-    out = options.to or Path(f"comparison-{plain_name(options.data)}")
-    check_replaceable(out, "a comparison", COMPARISON_JSON)  # now rather than after minutes of training
+    if options.to:  # now rather than after minutes of training
+        check_replaceable(options.to, "a comparison", COMPARISON_JSON)
     models = [*options.models, *_trained(options, config)]
     bar = ProgressBar(quiet=options.quiet)
     command = shlex.join(["mien", *sys.argv[1:]])
     found = compare(models, options.data, config=config.evaluation(), command=command, progress=bar.stage)
     bar.end()
+    wanted = options.to or Path(f"comparison-{plain_name(options.data)}")
+    out = options.to or own_place(wanted, found)
     write_comparison(found, out)
+    if note := taken_note(wanted, out):
+        print(f"mien: {note}", file=sys.stderr)
     if options.json:
         print(found.to_json())
         return 0

@@ -15,7 +15,7 @@ from mien.cli.inputs import new_folder, refuse_among, refuse_foreign
 from mien.data.dataset import DataConfig, Dataset
 from mien.errors import ConfigError, OutputError
 from mien.files import expanded, file_name
-from mien.images.marks import free_place, mark_for, mark_of
+from mien.images.marks import free_place, mark_for, mark_of, taken_note
 from mien.model.folder import file_sha256
 from mien.settings import add_settings, from_options
 from mien.terminal import ProgressBar, clock, columns, counted
@@ -75,8 +75,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="--label-errors: the network whose features are used; it need not know the classes (default: mien)",
     )  # fmt: skip
     parser.add_argument(
-        "--errors-to", type=Path, default=Path("label-errors"), metavar="DIR",
-        help="--label-errors: where list and sheet are written (default: label-errors)",
+        "--errors-to", type=Path, metavar="DIR",
+        help="--label-errors: where list and sheet are written (default: label-errors; where those of other data lie, "
+        "label-errors-2)",
     )  # fmt: skip
     parser.add_argument(
         "--csv", action="store_true", help="--label-errors: print the list as CSV, nothing else"
@@ -241,7 +242,7 @@ def _kept(file: Path, sheet: Path) -> str:
 
     The sheet, which is written behind the list, says what list it was.
     """
-    if not file.is_file() or mark_of(sheet) == _mark_of_list(file):
+    if not file.is_file() or mark_of(sheet).startswith(_mark_of_list(file)):
         return ""
     place = free_place(file, "")
     file.rename(place)
@@ -250,6 +251,10 @@ def _kept(file: Path, sheet: Path) -> str:
 
 def _mark_of_list(file: Path) -> str:
     return mark_for("list", file_sha256(file))
+
+
+def _mark_of_data(options: argparse.Namespace) -> str:
+    return mark_for("sheet", *map(os.path.realpath, options.words))
 
 
 def _then(option: str, written: Path) -> str:
@@ -283,16 +288,23 @@ def _label_errors(
     if options.csv:
         write_rows(sys.stdout, found)
         return found
-    options.errors_to.mkdir(parents=True, exist_ok=True)
-    file, sheet = options.errors_to / LIST_FILE, options.errors_to / SHEET_FILE
+    data = _mark_of_data(options)
+    wanted = options.errors_to or Path("label-errors")
+    folder = options.errors_to or free_place(
+        wanted, data, known=lambda place: mark_of(place / SHEET_FILE).partition(" ")[2]
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    file, sheet = folder / LIST_FILE, folder / SHEET_FILE
+    if note := taken_note(wanted, folder):
+        print(f"mien: {note}", file=sys.stderr)
     kept = _kept(file, sheet)
     write_list(file, found)
-    write_sheet(sheet, dataset, found, mark=_mark_of_list(file))
+    write_sheet(sheet, dataset, found, mark=f"{_mark_of_list(file)} {data}")
     first = found.doubts[0]
     print(
-        f"{kept}about {found.likely} of {len(found.doubts)} labels are likely wrong; first {first.name}, labelled "
-        f"{first.label}, rather {first.suggestion}\nwrote {file} and {sheet}; {_then('--label-errors', file)}; "
-        f"--apply instead of --remember: for this once",
+        f"{kept}likely wrong: about {found.likely} of {counted(len(found.doubts), 'label')}; first {first.name}, "
+        f"labelled {first.label}, rather {first.suggestion}\nwrote {file} and {sheet}; "
+        f"{_then('--label-errors', file)}; --apply instead of --remember: for this once",
         file=sys.stderr if options.json else sys.stdout,
     )
     return found
@@ -303,15 +315,16 @@ def _write(options: argparse.Namespace, dataset: Dataset) -> Iterator[str]:
     from mien.data import convert
 
     if options.sheet != "none" and (options.sheet or not options.json):
-        mark = mark_for("sheet", *map(os.path.realpath, options.words))
-        yield _sheet(dataset, options.sheet, mark, seed=options.__dict__.get("split_seed", 0))
+        yield _sheet(
+            dataset, options.sheet, _mark_of_data(options), seed=options.__dict__.get("split_seed", 0)
+        )
     for target, writer in (
         (options.to_folders, convert.to_folders),
         (options.to_table, convert.to_table),
         (options.to_csv, convert.to_csv),
     ):
         if target:
-            yield f"wrote {writer(dataset, target)} pictures to {target}"
+            yield f"wrote {counted(writer(dataset, target), 'picture')} to {target}"
 
 
 def _sheet(dataset: Dataset, asked: str | None, mark: str, *, seed: int) -> str:
@@ -337,8 +350,8 @@ def as_text(summary: Summary) -> str:
     from mien.data.split import COPIES_NOTE
 
     parts = [
-        f"{summary.name}: {sum(sum(row.values()) for row in summary.counts.values())} pictures, "
-        f"{len(summary.classes)} classes",
+        f"{summary.name}: {counted(sum(sum(row.values()) for row in summary.counts.values()), 'picture')}, "
+        f"{counted(len(summary.classes), 'class', 'classes')}",
         "",
         *_table(summary),
         "",
@@ -388,7 +401,7 @@ def _metadata(summary: Summary) -> list[str]:
             if summary.near is None
             else f"{counted(summary.near_pairs[split], 'pair')} of near copies"
         )
-        lines.append(f"copies within {split}: {count} pixel copies, {near}")
+        lines.append(f"copies within {split}: {counted(count, 'pixel copy', 'pixel copies')}, {near}")
     lines += _listed([f"  {pair.first} = {pair.second}: {pair.kind}" for pair in summary.near or ()])
     return lines
 
@@ -398,8 +411,8 @@ def _warnings(summary: Summary) -> list[str]:
     for leak in summary.leaks:
         total = sum(summary.counts[leak.split].values())
         lines.append(
-            f"warning: leak: {leak.copies} of {total} {leak.split} pictures are pixel copies of "
-            f"{leak.source} pictures, near copies besides: {leak.near}; scores on {leak.split} are "
+            f"warning: leak: pixel copies of {leak.source} pictures: {leak.copies} of "
+            f"{counted(total, f'{leak.split} picture')}, near copies besides: {leak.near}; scores on {leak.split} are "
             f"too good by what was learnt by heart"
         )
     if summary.imbalance is None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from mien.cli.inputs import new_folder
 from mien.evaluate.config import EvaluateConfig
 from mien.files import joined_paths, plain_name
+from mien.images.marks import taken_note
 from mien.model.folder import SETTINGS_FILE
 from mien.settings import add_settings, from_options
 from mien.terminal import ProgressBar
@@ -47,15 +48,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from mien.evaluate.evaluate import evaluate
-    from mien.evaluate.render import REPORT_PAGE
+    from mien.evaluate.render import REPORT_PAGE, own_place, write_report
 
     options.data = joined_paths(options.data)
     config = from_options(EvaluateConfig, options)
-    out = options.to or default_out(options.model, options.data)
     bar = ProgressBar(quiet=options.quiet)
     command = shlex.join(["mien", *sys.argv[1:]])
-    report = evaluate(options.model, options.data, config=config, to=out, command=command, progress=bar.stage)
+    report = evaluate(
+        options.model, options.data, config=config, to=options.to, command=command, progress=bar.stage
+    )
     bar.end()
+    out = options.to
+    if out is None:
+        wanted = default_out(options.model, options.data)
+        out = own_place(wanted, report)
+        write_report(report, out)
+        if note := taken_note(wanted, out):
+            print(f"mien: {note}", file=sys.stderr)
     if options.json:
         print(report.to_json())
         return 0

@@ -222,7 +222,7 @@ def resumed(
         begun.names[name] -= bool(begun.names[name])
     others = sum(begun.names.values())
     print(
-        f"mien: {before:,} pictures are in {written} already, {sum(left):,} are left"
+        f"mien: {counted(before, 'picture is', 'pictures are')} in {written} already, {sum(left):,} left"
         + (f"; {others:,} of those in it were not asked for now" if others else ""),
         file=sys.stderr,
     )

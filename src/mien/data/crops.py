@@ -19,6 +19,7 @@ from mien.detect.base import Box, Detection, Detector, align
 from mien.errors import DataError
 from mien.faceset.row import FaceRow, content_key
 from mien.images.decode import workers
+from mien.terminal import counted
 
 F = TypeVar("F", Detection, FaceRow)
 
@@ -150,8 +151,8 @@ def crop_faces(dataset: Dataset, detector: Detector, margin: float) -> tuple[Dat
     total = sum(map(len, dataset.splits.values()))
     if len(without) == total:
         raise DataError(
-            f"the face detector {detector.name!r} found no face in any of the {total} pictures of {dataset.source}; "
-            "if they are face crops already, use them whole (--faces whole)"
+            f"the face detector {detector.name!r} found no face in any of {counted(total, 'picture')} of "
+            f"{dataset.source}; if they are face crops already, use them whole (--faces whole)"
         )
     found = replace(
         dataset,
@@ -183,6 +184,6 @@ def _largest(pictures: Pictures, detector: Detector) -> list[Detection | None]:
 
 
 def _note(detector: str, total: int, without: int) -> str:
-    left = f"; {without} without a face are left out" if without else ""
-    what = f"cropped the largest face out of {total - without} of {total} pictures"
+    left = f"; left out: {without:,} without a face" if without else ""
+    what = f"cropped the largest face out of {total - without:,} of {counted(total, 'picture')}"
     return f"{what} with the face detector {detector!r}{left}"

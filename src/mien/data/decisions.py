@@ -208,7 +208,8 @@ def _answer(data: Path, decisions: Sequence[Decision]) -> Path:
     unknown = [one for one in decisions if one.digest not in faces or (one.other and one.other not in faces)]
     if unknown:
         raise DataError(
-            f"{len(unknown)} of {len(decisions)} decisions are about pictures that {data} does not have, such as "
+            f"about pictures that {data} does not have: {len(unknown)} of "
+            f"{counted(len(decisions), 'decision')}, such as "
             f"{unknown[0].name or unknown[0].digest}; give --remember the data that the list is about, alone"
         )
     folder = _folder(data)

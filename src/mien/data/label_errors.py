@@ -426,6 +426,6 @@ def _in_list(dataset: Dataset, path: Path) -> dict[tuple[str, str], str]:
     if missing := [one for one in found if one not in known]:
         part, name = missing[0]
         raise DataError(
-            f"{path} is of other data: there is no {name} in {part} here ({len(missing)} such rows)"
+            f"{path} is of other data: there is no {name} in {part} here ({counted(len(missing), 'such row')})"
         )
     return found

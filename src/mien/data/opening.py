@@ -119,7 +119,11 @@ def _read(path: Path, config: DataConfig, progress: Progress | None) -> RawDatas
         name = plain_text(path.name.partition(".")[0])
         raw = replace(raw, name=raw.name if raw.name in ("fer2013", "ferplus") else name)
         kinds = "links, devices or files whose names lead out of it or are too long"
-        return raw.noting(f"{left_out:,} members of {name} are {kinds}; left out") if left_out else raw
+        return (
+            raw.noting(f"left out: {counted(left_out, 'member')} of {name} that are {kinds}")
+            if left_out
+            else raw
+        )
     if is_csv(path) and is_fer2013(next(rows_of(path), [])):
         return read_fer2013(path, config)
     if is_table(path) or path.suffix.lower() == ".json" or _is_text_table(path):
@@ -318,7 +322,7 @@ def _unnamed(tree: Tree, files: Sequence[LabelledFile]) -> list[str]:
     if not without:
         return []
     first = shown_below(without[0], tree.root.path)
-    return [f"{len(without):,} pictures, such as {first}, are in no row that is used"]
+    return [f"in no row that is used: {counted(len(without), 'picture')}, such as {first}"]
 
 
 def _refuse_labels_elsewhere(path: Path, tree: Tree, file: LabelledFile) -> None:
@@ -466,7 +470,7 @@ def _grouped(raw: RawDataset, lacking: Sequence[str], config: DataConfig) -> Raw
         )
     rest = f"; alone: {counted(without, 'picture')} that it does not match" if without else ""
     return replace(raw, splits=splits).noting(
-        f"grouped by {config.group!r} in the names: {len(values)} groups{rest}"
+        f"grouped by {config.group!r} in the names: {counted(len(values), 'group')}{rest}"
     )
 
 

@@ -28,6 +28,7 @@ from mien.data.near_copies import (
     near_copies_if_quick,
 )
 from mien.errors import DataError
+from mien.terminal import counted
 
 COPIES_NOTE = "leak: of"  # begins the notes about copies across splits; `mien data` has warnings instead
 _SEARCH_S = 600  # of processor time, about, for near copies of all kinds; some 45,000 pictures
@@ -164,13 +165,14 @@ def leaks(splits: Mapping[str, Split]) -> list[str]:
                 near[ours] = known & ~copied[ours]
         if copied.any() or near.any():
             lines.append(
-                f"{COPIES_NOTE} {int(ours.sum())} {names[later]} pictures {int(copied.sum())} are pixel copies of "
-                f"{names[earlier]} pictures and {int(near.sum())} near copies; scores on them say little"
+                f"{COPIES_NOTE} {counted(int(ours.sum()), f'{names[later]} picture')} {int(copied.sum())} are pixel "
+                f"copies of {names[earlier]} pictures and {int(near.sum())} near copies; scores on them say little"
             )
         shared = {group for group in parts[earlier].groups or () if group} & set(parts[later].groups or ())
         if shared:
             lines.append(
-                f"leak: {len(shared)} groups, such as {min(shared)!r}, are in {names[earlier]} and {names[later]}"
+                f"leak: {counted(len(shared), 'group')}, such as {min(shared)!r}, in {names[earlier]} and "
+                f"{names[later]}"
             )
     return lines
 

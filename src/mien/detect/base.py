@@ -17,10 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.errors import ConfigError, DataError
+from mien.settings import at_least
 
 _ROOM_TO_TURN = 2**0.5  # side of a square that holds another square turned by any angle
 # A strip thinner than this holds no face that anyone could recognise; cv2 would fail on some.
 _THINNEST_PX = 8
+SEARCHED_PX = at_least(64)  # longer side at which a picture or a frame is searched
 _FEW_PX = 32  # a face smaller than this in the usual look makes a closer look worth its time
 Rows = NDArray[np.float32]  # (n, columns): x, y, width, height first, the score last
 _MOST = 2000  # candidates of one look, the surest first: bounds the time of a picture that fires everywhere

@@ -29,7 +29,7 @@ from mien.errors import ConfigError
 from mien.files import check_replaceable, whole_folder, without_folders
 from mien.images.canvas import outline, write_picture
 from mien.settings import FROM_0, FROM_1, check_ranges, setting, to_mapping
-from mien.terminal import columns
+from mien.terminal import columns, counted
 
 LARGE_PX = 64.0  # longer side of a face from which a pixel's error in a landmark is a small one
 _LOW = 0.05  # score from which our own detector shows what it sees, for the curve
@@ -117,8 +117,8 @@ def _write(report: DetectorReport, config: DetectorEvaluation, data: Path, out: 
                  for place, one in enumerate(report.measured, 1)]  # fmt: skip
         page = [
             "# Face detectors",
-            f"{len(report.photos)} photographs of {data.name} ({config.split}). The labels are another detector's "
-            "(YuNet): its own figures say how far it agrees with itself.",
+            f"{counted(len(report.photos), 'photograph')} of {data.name} ({config.split}). The labels are "
+            "another detector's (YuNet): its own figures say how far it agrees with itself.",
             markdown_of(report.measured, config.false_positives),
             *(f"![{name}]({name})" for found in names for name in found),
         ]

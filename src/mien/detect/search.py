@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.detect.base import (
+    SEARCHED_PX,
     Box,
     Detection,
     Detector,
@@ -30,10 +31,9 @@ from mien.detect.base import (
     too_thin,
 )
 from mien.detect.mien import MienDetector
-from mien.errors import ConfigError
+from mien.settings import FROM_0, SHARE, check_ranges, setting
 
 Picture = NDArray[np.uint8]
-_SMALLEST_SIZE = 64
 # Detectors look at no more than this at once; a closer search goes tile by tile, which share this much with the next.
 _TILE_PX, _SHARED_PX = 1280, 192
 _COARSE = 2.0  # a picture this many times as large is searched coarsely
@@ -53,28 +53,22 @@ _AROUND, _AROUND_PX = 2.5, 224  # the square round it in sides of its box; the s
 
 @dataclass(frozen=True)
 class PhotoSearch:
-    """How photographs are searched for faces.
+    """How photographs are searched for faces. Raises ConfigError.
 
-    detect_size: longer side in pixels at which a picture is searched, tile by tile where it is above 1280; None: at
-    most 1280, where faces below about 1 % of the picture's side are missed. min_face: longer side in pixels below which
-    a face is left out. min_score: detector's score below which it is left out; a detector without scores keeps all.
-    second_look: search again where nothing was found. Raises ConfigError.
+    At 1280 pixels, faces below about 1 % of the picture's side are missed. A detector without scores keeps all faces.
     """
 
-    detect_size: int | None = None
-    min_face: float = 0.0
-    min_score: float = 0.0
-    second_look: bool = True
+    detect_size: int | None = setting(
+        None,
+        "longer side in pixels at which a picture is searched, tile by tile above 1280; unset: at most 1280",
+        within=SEARCHED_PX,
+    )
+    min_face: float = setting(0.0, "leave out faces whose longer side has fewer pixels", within=FROM_0)
+    min_score: float = setting(0.0, "leave out faces of which the detector is less sure", within=SHARE)
+    second_look: bool = setting(True, "search again where nothing was found", option=False)
 
     def __post_init__(self) -> None:
-        if self.detect_size is not None and not (
-            isinstance(self.detect_size, int) and self.detect_size >= _SMALLEST_SIZE
-        ):
-            raise ConfigError(f"detect_size must be {_SMALLEST_SIZE} pixels or more, got {self.detect_size}")
-        if not self.min_face >= 0:
-            raise ConfigError(f"min_face must be 0 pixels or more, got {self.min_face}")
-        if not 0 <= self.min_score <= 1:
-            raise ConfigError(f"min_score must be from 0 to 1, got {self.min_score}")
+        check_ranges(self)
 
     def __call__(self, detector: Detector, image: Picture) -> tuple[Detection, ...]:
         """Return the faces in a picture, the largest first; image: as for `Detector.detect`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,8 @@ from mien.evaluate.profile import profile, provenance
 from mien.evaluate.report import Comparison, Row
 from mien.evaluate.selection import choose_for_each
 from mien.evaluate.significance import PairedTest, paired_test
-from mien.settings import setting
+from mien.files import separate_paths
+from mien.settings import setting, setting_of
 from mien.terminal import OnStage
 from mien.train.config import TrainConfig
 
@@ -61,7 +62,9 @@ def compare(
         rows=tuple(rows),
         best_two=_tested(rows, settings) if len(rows) > 1 else None,
         notes=_notes(rows),
-        provenance=provenance(command or f"mien compare {words}"),
+        provenance=provenance(
+            command or f"mien compare {words}", [*(one.path for one in scorers), *separate_paths(data)]
+        ),
     )
 
 
@@ -99,25 +102,19 @@ def _notes(rows: Sequence[Row]) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _same(name: str) -> Any:
-    """Declare a setting of EvaluateConfig here too: same default, same help."""
-    found = EvaluateConfig.__dataclass_fields__[name]
-    return field(default=found.default, metadata=found.metadata)
-
-
 @dataclass(frozen=True, kw_only=True)
 class CompareConfig(TrainConfig):
     """What `mien compare` does: every training setting, for the networks that it trains, and how all are scored."""
 
     networks: tuple[str, ...] = setting((), "train these networks first, or load them where they are trained")
     recipes: tuple[str, ...] = setting((), "train these recipes first, or load them where they are trained")
-    split: str | None = _same("split")
-    head: str | None = _same("head")
-    tta: str = _same("tta")
-    resamples: int = _same("resamples")
-    labels: tuple[str, ...] = _same("labels")
-    input_range: tuple[float, ...] = _same("input_range")
-    logits: bool = _same("logits")
+    split: str | None = setting_of(EvaluateConfig, "split")
+    head: str | None = setting_of(EvaluateConfig, "head")
+    tta: str = setting_of(EvaluateConfig, "tta")
+    resamples: int = setting_of(EvaluateConfig, "resamples")
+    labels: tuple[str, ...] = setting_of(EvaluateConfig, "labels")
+    input_range: tuple[float, ...] = setting_of(EvaluateConfig, "input_range")
+    logits: bool = setting_of(EvaluateConfig, "logits")
 
     def evaluation(self) -> EvaluateConfig:
         """Return the part that scoring needs."""

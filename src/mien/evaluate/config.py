@@ -6,8 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from mien.data.dataset import SPLITS, DataConfig
-from mien.errors import ConfigError
-from mien.settings import setting
+from mien.settings import FROM_0, at_least, setting
 from mien.train.external_models import LABELS_OF_BOTH, Description, check_description, description
 from mien.train.run_folder import OUT_OF_FOLD
 
@@ -47,16 +46,13 @@ class EvaluateConfig(DataConfig, Description):
         "form of a model folder's network; auto: int8 where it has one, as in prediction",
         choices=("auto", "float32", "int8"),
     )
-    top_losses: int = setting(42, "how many of the most confident mistakes are shown")
-    resamples: int = setting(2000, "bootstrap resamples behind each 95 % interval")
-    seed: int = setting(0, "seed of the bootstrap and of the five folds")
+    top_losses: int = setting(42, "how many of the most confident mistakes are shown", within=FROM_0)
+    resamples: int = setting(2000, "bootstrap resamples behind each 95 % interval", within=at_least(100))
+    seed: int = setting(0, "seed of the bootstrap and of the five folds", within=FROM_0)
     labels: tuple[str, ...] = setting((), LABELS_OF_BOTH)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, least in (("top_losses", 0), ("resamples", 100), ("seed", 0)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"{name} must be at least {least}, got {getattr(self, name)}")
         check_description(self.network_labels, self.input_range)
 
     def _check_labels(self) -> None:

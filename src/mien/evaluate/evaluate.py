@@ -35,11 +35,11 @@ from mien.evaluate.render import REPORT_JSON, write_report
 from mien.evaluate.report import DataSummary, Mistake, ModelSummary, Predictions, Report
 from mien.evaluate.selection import choose_split, first_names, trained_on
 from mien.evaluate.significance import group_numbers
-from mien.files import check_replaceable, without_folders
+from mien.files import check_replaceable, separate_paths, without_folders
 from mien.images.decode import workers
 from mien.labels import FERPLUS
 from mien.settings import to_options
-from mien.terminal import OnStage
+from mien.terminal import OnStage, counted
 from mien.train.run_folder import OUT_OF_FOLD
 
 
@@ -126,7 +126,7 @@ def evaluate_on(
         votes=_votes(scorer, outputs, split),
         top_losses=_top_losses(predictions, split, config.top_losses),
         notes=_notes(scorer, dataset, name, match),
-        provenance=provenance(command),
+        provenance=provenance(command, [scorer.path, *separate_paths(dataset.source)]),
         predictions=predictions,
     )
 
@@ -283,8 +283,8 @@ def _notes(scorer: Scorer, dataset: Dataset, name: str, match: Match) -> tuple[s
     counts = np.bincount(dataset.split(name).labels, minlength=len(dataset.classes))
     if (groups := group_numbers(dataset.split(name).groups)) is not None:
         notes.append(
-            f"intervals draw the {int(groups.max()) + 1:,} groups (persons, films), not pictures, because those of one "
-            "group are right or wrong together"
+            f"intervals draw {counted(int(groups.max()) + 1, 'group')} (persons, films), not pictures, "
+            "because those of one group are right or wrong together"
         )
     if lacking := [label for label, count in zip(dataset.classes, counts, strict=True) if not count]:
         notes.append(f"no pictures of {', '.join(lacking)} in this split; means over classes leave them out")

@@ -27,7 +27,7 @@ from mien.model.folder import BEST_FILE, MODEL_FILE, MODEL_FOLDER, is_model_fold
 from mien.model.metadata import KERAS_SUFFIXES, METADATA_KEY, Head, Metadata
 from mien.model.preprocess import Preprocess, to_model_input
 from mien.model.session import open_session
-from mien.terminal import OnProgress
+from mien.terminal import OnProgress, counted
 from mien.train import run_folder
 from mien.train.external_models import HEAD, Description, as_probabilities, metadata_of, remember, remembered
 from mien.train.folds import FoldAnswers, answers_of
@@ -274,8 +274,8 @@ def wrap_keras(model: Any, path: Path, told: Description) -> tuple[Metadata, Net
     """Wrap an external Keras network with one picture input and one output."""
     if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise ModelError(
-            f"{path} has {len(model.inputs)} inputs and {len(model.outputs)} outputs; a network that "
-            "mien did not save must have one of each"
+            f"{path} has {counted(len(model.inputs), 'input')} and {counted(len(model.outputs), 'output')}; a network "
+            "that mien did not save must have one of each"
         )
     shape = list(model.inputs[0].shape)
     metadata, channels_first, note = metadata_of(path, shape, told)

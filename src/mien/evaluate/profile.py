@@ -8,6 +8,7 @@ import platform
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -19,7 +20,9 @@ from mien._version import __version__
 from mien.errors import ModelError
 from mien.evaluate.models import Scorer
 from mien.files import command_without_folders
+from mien.images.marks import mark_for
 from mien.model.classifier import Classifier
+from mien.terminal import counted
 
 _WARM_UP, _LEAST, _SECONDS = 3, 10, 0.5  # runs before the clock counts, fewest runs, time to spend
 _PACKAGES = ("numpy", "opencv-python-headless", "onnxruntime", "scikit-learn", "keras")
@@ -93,11 +96,15 @@ def _timed(scorer: Scorer) -> float:
     return 1000 * float(np.median(times))
 
 
-def provenance(command: str) -> dict[str, object]:
-    """Return command, date (ISO 8601, UTC), versions and machine as plain values."""
+def provenance(command: str, inputs: Iterable[Path]) -> dict[str, object]:
+    """Return command, date (ISO 8601, UTC), versions and machine as plain values.
+
+    inputs: models and data, which are told from others of the same name by where they lie, and by no path that is kept.
+    """
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     return {
         "command": command_without_folders(command),
+        "inputs": mark_for(*sorted(map(os.path.realpath, inputs))),
         "date": now,
         "versions": versions(),
         "machine": machine(),
@@ -117,7 +124,7 @@ def versions() -> dict[str, str]:
 
 def machine() -> str:
     """Processor, number of cores and system, in words."""
-    return f"{_processor()}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}"
+    return f"{_processor()}, {counted(os.cpu_count() or 1, 'core')}, {platform.system()} {platform.machine()}"
 
 
 def _processor() -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import csv
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,8 @@ from mien.evaluate.report import (
     span,
 )
 from mien.files import check_replaceable, markdown_text, plain_text, spreadsheet_safe, whole_folder
-from mien.terminal import clock, columns
+from mien.images.marks import free_place
+from mien.terminal import clock, columns, counted
 
 REPORT_JSON, REPORT_PAGE = "report.json", "report.html"
 COMPARISON_JSON, COMPARISON_PAGE = "comparison.json", "comparison.html"
@@ -80,6 +82,20 @@ def write_comparison(comparison: Comparison, out: Path) -> None:
         (folder / COMPARISON_PAGE).write_text(comparison_page(comparison), encoding="utf-8")
         _write_rows(comparison, folder / "comparison.csv")
         charts.save_png(charts.accuracy_and_cost(comparison), folder / "comparison.png")
+
+
+def own_place(folder: Path, found: Report | Comparison) -> Path:
+    """Return a folder, or the first with a number behind its name, that holds no report on other models or data."""
+    file = REPORT_JSON if isinstance(found, Report) else COMPARISON_JSON
+    return free_place(folder, found.provenance["inputs"], known=lambda place: _inputs_of(place / file))
+
+
+def _inputs_of(file: Path) -> str:
+    """Return what a report was made of, as `provenance` keeps it; '' where it does not say so."""
+    try:
+        return str(json.loads(file.read_text(encoding="utf-8"))["provenance"]["inputs"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 # Pages.
@@ -132,6 +148,7 @@ def _page(template: str, **values: Any) -> str:
         "data_uri": _data_uri,
         "versions": _versions,
         "column": _column,
+        "counted": counted,
     }
     markup = need("markupsafe", "train", "writing reports").Markup
     filled = {
@@ -255,7 +272,7 @@ def _figures(report: Report) -> list[list[str]]:
         what = f"accuracy without near copies of training pictures, n = {apart.n:,}"
         rows.insert(1, [what, percent(apart.accuracy), span(apart.accuracy_interval)])
     if (without := report.deduplicated) is not None:
-        what = f"accuracy without {report.data.copies:,} copies of training pictures"
+        what = f"accuracy without {counted(report.data.copies or 0, 'copy', 'copies')} of training pictures"
         rows.insert(1, [what, percent(without.accuracy), span(without.accuracy_interval)])
     if (votes := report.votes) is not None:
         rows += [
@@ -386,7 +403,7 @@ def comparison_markdown(comparison: Comparison) -> str:
     """Return the whole comparison, its chart by relative name."""
     data, made = comparison.data, comparison.provenance
     parts = [
-        f"# {len(comparison.rows)} models on {markdown_text(data.name)}, {data.part}",
+        f"# {counted(len(comparison.rows), 'model')} on {markdown_text(data.name)}, {data.part}",
         f"{data.pictures}, {comparison.tta['words']}. {markdown_text(comparison.headline())}.",
         markdown_table(HEADER, [cells(row) for row in comparison.rows]),
         "![](comparison.png)",

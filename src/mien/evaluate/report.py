@@ -18,6 +18,7 @@ from mien.evaluate.metrics import Bin, Calibration, Curve, QualityGroup, Scores,
 from mien.evaluate.profile import Profile
 from mien.evaluate.significance import Interval, PairedTest
 from mien.files import markdown_text
+from mien.terminal import counted
 from mien.train.run_folder import OUT_OF_FOLD
 
 FORMAT, COMPARISON_FORMAT = 1, 1  # versions of report.json and comparison.json
@@ -76,8 +77,8 @@ class DataSummary:
     def pictures(self) -> str:
         """What was scored, such as `3,589 validation pictures`."""
         if self.split == OUT_OF_FOLD:
-            return f"{self.n:,} pictures, out of fold"
-        return f"{self.n:,} pictures" if self.part == "all" else f"{self.n:,} {self.part} pictures"
+            return f"{counted(self.n, 'picture')}, out of fold"
+        return counted(self.n, "picture" if self.part == "all" else f"{self.part} picture")
 
     def to_dict(self) -> dict[str, Any]:
         return {**vars(self), "n": self.n, "unreadable": list(self.unreadable)}
@@ -153,7 +154,7 @@ class Report:
         if self.deduplicated:
             without = f", {self.deduplicated.accuracy:.1%} without copies of training pictures"
         if found := self.without_near_copies:
-            without += f", {found.accuracy:.1%} without near copies ({found.n:,} pictures)"
+            without += f", {found.accuracy:.1%} without near copies ({counted(found.n, 'picture')})"
         return (
             f"accuracy {scores.accuracy:.1%} ({interval.low:.1%} to {interval.high:.1%}) on "
             f"{self.data.pictures}{without}; macro-F1 {scores.macro_f1:.3f}, ECE {scores.ece:.3f}"
@@ -343,10 +344,9 @@ def _copies(report: Report) -> str:
     without, apart = report.deduplicated, report.without_near_copies
     found = ""
     if without is not None:
-        found = (
-            f"{report.data.copies:,} of the {report.scores.n:,} pictures are copies of training pictures; "
-            f"without them it is right on {percent(without.accuracy)}."
-        )
+        of_all = f"of the {report.scores.n:,} pictures"
+        copies = counted(report.data.copies or 0, f"{of_all} is a copy", f"{of_all} are copies")
+        found = f"{copies} of training pictures; without them it is right on {percent(without.accuracy)}."
     if apart is not None:
         found += (
             f" Without near copies of training pictures (cropped, recompressed, mirrored) {apart.n:,} are left; it is "

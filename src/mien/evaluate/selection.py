@@ -20,6 +20,7 @@ from mien.errors import DataError, MienError
 from mien.evaluate.config import EvaluateConfig
 from mien.evaluate.models import Scorer
 from mien.settings import from_mapping, to_options
+from mien.terminal import counted
 from mien.train.run_folder import OUT_OF_FOLD
 
 _NAMED = 5  # names in a note, before "and more"
@@ -224,13 +225,13 @@ def _parts(dataset: Dataset, rows: Mapping[str, NDArray[np.bool_]]) -> Split | N
 
 
 def _left_out(count: int, total: int, name: str = "") -> str:
-    what = f"{name} pictures" if name else "pictures"
-    return f"{count:,} of {total:,} {what} are left out: the model was trained on them"
+    what = f"{name} picture" if name else "picture"
+    return f"left out, as the model was trained on them: {count:,} of {counted(total, what)}"
 
 
 def _all_seen(dataset: Dataset, count: int) -> DataError:
     return DataError(
-        f"all {count:,} pictures of {dataset.source} were used to train this model, so they say nothing about "
+        f"this model was trained on all of {counted(count, 'picture')} of {dataset.source}, so they say nothing about "
         "it; score other pictures, or these with --split train"
     )
 

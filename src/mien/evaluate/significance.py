@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.terminal import counted
+
 _COVERED = (2.5, 97.5)
 SIGNIFICANT = 0.05
 _AT_ONCE = 2_000_000  # draws held at once
@@ -156,8 +158,10 @@ class PairedTest:
         """Say in one line what the test says."""
         low, high = 100 * self.interval.low, 100 * self.interval.high
         points = f"{100 * self.difference:+.1f} points (95%: {low:+.1f} to {high:+.1f})"
-        test = "McNemar p" if self.groups is None else f"sign-flip test of {self.groups} groups, p"
-        chance = f"{test} = {self.p_value:.2g}, {self.only_first} pictures against {self.only_second}"
+        test = "McNemar p" if self.groups is None else f"sign-flip test of {counted(self.groups, 'group')}, p"
+        chance = (
+            f"{test} = {self.p_value:.2g}, {counted(self.only_first, 'picture')} against {self.only_second:,}"
+        )
         if self.within_noise:
             return (
                 f"{self.first} against {self.second}: {points}; within noise ({chance}): these pictures do "

@@ -25,7 +25,8 @@ from mien.model.classifier import Classifier
 from mien.model.metadata import KERAS_SUFFIXES, Head, Metadata
 from mien.model.preprocess import to_model_input
 from mien.predict.analyzer import Analyzer, detector_for, load
-from mien.settings import setting
+from mien.settings import FROM_0, FROM_1, setting
+from mien.terminal import counted
 
 GRID = 8  # cells a side of the map as numbers
 _FAINT = 0.05  # a difference of less than this is nothing to colour strongly
@@ -227,21 +228,18 @@ class ExplainConfig(DataConfig):
     )
     head: str | None = setting(None, "which answer of the network; unset: its first that fits")
     limit: int | None = setting(
-        None, "at most so many faces, of a picture the largest (unset: 3), of each class of DATA (unset: 8)"
+        None,
+        "at most so many faces, of a picture the largest (unset: 3), of each class of DATA (unset: 8)",
+        within=FROM_1,
     )
     split: str | None = setting(
         None, "which part of DATA; unset: test where there is one, or validation, or all", choices=SPLITS
     )
     seed: int = setting(
-        0, "seed of the masks, of the choice of faces, and of the random maps that each map is compared with"
+        0,
+        "seed of the masks, of the choice of faces, and of the random maps that each map is compared with",
+        within=FROM_0,
     )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.limit is not None and self.limit < 1:
-            raise ConfigError(f"limit must be at least 1, got {self.limit}")
-        if self.seed < 0:
-            raise ConfigError(f"seed must be 0 or more, got {self.seed}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -348,7 +346,8 @@ def explain_classes(
             classes.append(ClassMaps(dataset.classes[label], available, tuple(maps), tuple(names)))
     if not classes:
         raise DataError(
-            f"no face was found in {total} pictures of {dataset.source}; leave --detector out if each is a face"
+            f"no face was found in {counted(total, 'picture')} of {dataset.source}; leave --detector out if "
+            "each is a face"
         )
     return tuple(classes), tuple(notes)
 

@@ -27,7 +27,7 @@ from mien.images.canvas import (
     text_block,
     text_width,
 )
-from mien.terminal import sure
+from mien.terminal import counted, sure
 
 # Orange and blue of Okabe & Ito 2008 (jfly.uni-koeln.de/color): apart for every kind of colour blindness, and the
 # orange is lighter, so that they differ in a grey print as well. Strength is opacity: no colour, no saliency.
@@ -101,9 +101,9 @@ def class_in_words(one: ClassMaps) -> str:
     seen = one.mean("probability")
     covered, chance = (max(0.0, seen - one.mean(name)) for name in ("drop", "random_drop"))
     return (
-        f"{one.name}: {len(one.maps)} of {one.available} faces; {one.maps[0].label} {sure(seen)}, "
+        f"{one.name}: {len(one.maps)} of {counted(one.available, 'face')}; {one.maps[0].label} {sure(seen)}, "
         f"top 20% of pixels masked {sure(covered)}, a random 20% masked {sure(chance)}; "
-        f"{one.holding} of {len(one.maps)} maps hold"
+        f"{one.holding} of {counted(len(one.maps), 'map')} hold"
     )
 
 

@@ -29,6 +29,7 @@ from mien.faceset.settings import FacesConfig
 from mien.faceset.sources import Source
 from mien.files import cannot_write, plain_text, whole_file
 from mien.images.decode import workers
+from mien.terminal import counted
 from mien.video.analyze import VideoSettings, detect_resized
 from mien.video.reader import Frame, open_video, prefetch
 from mien.video.tracking import BoxTracker, TrackerSettings, with_cuts
@@ -67,10 +68,13 @@ class FilmReport:
         """Return what to say of faces that were left out because of a limit or as false alarms."""
         said = []
         if self.beyond:
-            said.append(f"{name}: {self.beyond:,} more faces differ, and --per-film leaves them out")
+            said.append(
+                f"{name}: {counted(self.beyond, 'more face differs', 'more faces differ')}, beyond what "
+                "--per-film allows"
+            )
         if self.fleeting:
             said.append(
-                f"{name}: {self.fleeting:,} faces were found in one frame alone, and left out as false alarms"
+                f"{name}: left out as false alarms: {counted(self.fleeting, 'face')} found in one frame alone"
             )
         return said
 

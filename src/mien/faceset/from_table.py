@@ -27,6 +27,7 @@ from mien.faceset.settings import FacesConfig
 from mien.files import clipped, plain_text
 from mien.images.kinds import VIDEO
 from mien.images.listing import no_picture
+from mien.terminal import counted
 from mien.video.places import TIMELINE, marked_origin, origin_of
 
 _SUFFIXES = (*CSV_SUFFIXES, ".json", ".jsonl", ".parquet", ".xlsx")
@@ -85,8 +86,12 @@ def read_faces_table(path: Path, config: FacesConfig) -> TableFaces:
         raise DataError(f"{plain_text(str(path))} has no rows; nothing to read")
     found.problems += wrong[:_SHOWN]
     if len(wrong) > _SHOWN:
-        found.problems.append(f"{path.name}: {len(wrong) - _SHOWN:,} more rows are wrong in such ways")
-    found.notes += [f"{path.name}: {number:,} rows {why} are left out" for why, number in left_out.items()]
+        found.problems.append(
+            f"{path.name}: {counted(len(wrong) - _SHOWN, 'more row is', 'more rows are')} wrong in such ways"
+        )
+    found.notes += [
+        f"{path.name}: left out: {counted(number, 'row')} {why}" for why, number in left_out.items()
+    ]
     return found
 
 

@@ -46,6 +46,7 @@ from mien.files import (
 )
 from mien.label.store import FILE as STORE_FILE
 from mien.label.store import Store
+from mien.terminal import counted
 
 TABLE_FILE, CROPS = "faces.csv", "crops"
 _LONGEST_CELL = 1_000_000  # characters
@@ -118,7 +119,9 @@ class FaceSet:
         return self._faces[face]
 
     def __repr__(self) -> str:
-        return f"FaceSet({str(self.folder)!r}, {len(self):,} faces, {len(self.labelled()):,} labelled)"
+        return (
+            f"FaceSet({str(self.folder)!r}, {counted(len(self), 'face')}, {len(self.labelled()):,} labelled)"
+        )
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -321,7 +324,8 @@ def _parsed(path: Path, file: TextIO, first: str) -> _Table:
         try:
             if any(cells[len(names) :]):
                 raise DataError(
-                    f"it has {len(cells)} cells, the first line {len(names)}; cells with a comma stand in quotes"
+                    f"it has {counted(len(cells), 'cell')}, the first line {len(names)}; cells with a comma "
+                    "stand in quotes"
                 )
             row = read_row(named, number_of, table.extra)
             if row.id in ids:

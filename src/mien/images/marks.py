@@ -1,7 +1,8 @@
 """What a result was made of, written into its picture file, so that inputs of one name do not share one result.
 
 A copy of a/x.jpg and one of b/x.jpg, written into one folder, are both called x.jpg. The second is called x-2.jpg; but
-whoever gives a command again wants its results in the place of the older ones, so they must be known.
+whoever gives a command again wants its results in the place of the older ones, so they must be known. A folder of
+results says it in one of its files.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import json
 import os
 import struct
 import zlib
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 _KEYWORD = b"mien\0"
@@ -68,19 +69,26 @@ def _text(head: bytes, tail: bytes) -> bytes:
     return _KEYWORD + tail.rpartition(b"\n" + _KEYWORD)[2] if b"\n" + _KEYWORD in tail else b""
 
 
-def free_place(path: Path, mark: str, taken: Collection[str] = ()) -> Path:
+def free_place(
+    path: Path, mark: str, taken: Collection[str] = (), *, known: Callable[[Path], str] = mark_of
+) -> Path:
     """Return a path, or the first with a number behind its name (x-2.jpg), that holds no result of anything else.
 
     mark: of what is to be written; its own older result is replaced; '': nothing is. taken: paths, case-folded, that
-    others will have.
+    others will have. known: gives the mark of what lies at a path, '' where there is none.
     """
     numbered = (path.with_name(f"{path.stem}-{number}{path.suffix}") for number in itertools.count(2))
     return next(
         place
         for place in itertools.chain([path], numbered)
         if str(place).casefold() not in taken
-        and (not os.path.lexists(place) or (mark and mark_of(place) == mark))
+        and (not os.path.lexists(place) or (mark and known(place) == mark))
     )
+
+
+def taken_note(wanted: Path, place: Path) -> str:
+    """Return what to say where `free_place` gave another place than the one that was wanted, else ''."""
+    return f"{wanted} is not known to be of this input, and stays; writing {place}" if place != wanted else ""
 
 
 def _behind_jfif(encoded: bytes) -> int:

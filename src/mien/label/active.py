@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from mien.errors import ConfigError, DataError
 from mien.model.linear_head import DEFAULT_STRENGTH, LinearHead, fit_linear_head, refitted, standardisation
+from mien.terminal import counted
 
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
@@ -226,7 +227,9 @@ def _shares(
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Return (n, classes) shares and which faces have a label, (n,) bool."""
     if len(labels) != count:
-        raise DataError(f"there are {count} faces and {len(labels)} labels; give one for each")
+        raise DataError(
+            f"there are {counted(count, 'face')} and {counted(len(labels), 'label')}; give one for each"
+        )
     if labels.ndim == 2:
         votes = labels.astype(np.float64)
         total = votes.sum(axis=1)
@@ -249,7 +252,9 @@ def _numbered(groups: NDArray[Any] | None, count: int) -> Integers:
         return np.arange(count)
     groups = np.asarray(groups)
     if len(groups) != count:
-        raise DataError(f"there are {count} faces and {len(groups)} groups; give one for each")
+        raise DataError(
+            f"there are {counted(count, 'face')} and {counted(len(groups), 'group')}; give one for each"
+        )
     alone = groups == "" if groups.dtype.kind in "US" else groups < 0
     numbers = np.unique(groups, return_inverse=True)[1].ravel().astype(np.int64)
     numbers[alone] = len(numbers) + np.arange(int(alone.sum()))
@@ -268,9 +273,14 @@ def _notes(counts: Integers) -> tuple[str, ...]:
     none = int((counts == 0).sum())
     notes = []
     if none:
-        notes.append(f"{none} classes have no labelled face yet, and none is guessed to be of them")
+        notes.append(
+            f"{counted(none, 'class has', 'classes have')} no labelled face yet, and no face is guessed to be "
+            "of such a class"
+        )
     if few:
-        notes.append(f"{few} classes have fewer than {ENOUGH} labelled faces: their guesses are weak")
+        notes.append(
+            f"{counted(few, 'class has', 'classes have')} fewer than {ENOUGH} labelled faces: such guesses are weak"
+        )
     return tuple(notes)
 
 

@@ -9,7 +9,7 @@ from functools import cached_property
 from mien.errors import ConfigError
 from mien.label.history import TABLE
 from mien.label.store import class_name, person_name
-from mien.serve.config import ServeConfig
+from mien.serve.config import PORT, ServeConfig
 from mien.settings import setting
 
 
@@ -27,7 +27,7 @@ class LabelConfig:
     )
     learn: bool = setting(True, "learn from the answers meanwhile, and guess")
     host: str = setting("127.0.0.1", "address to listen on; any but this machine's own needs a token")
-    port: int = setting(8010, "port to listen on; 0: any free one")
+    port: int = setting(8010, "port to listen on; 0: any free one", within=PORT)
     token: str | None = setting(
         None, "what everybody must type to get in; better given in $MIEN_TOKEN, where ps does not show it"
     )

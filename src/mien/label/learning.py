@@ -44,12 +44,12 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Guesses:
-    """What the page shows of what was learnt. All by place; version: grows with every fit.
+    """What the page shows of what was learnt. All by place.
 
-    session: of the wall, whose places these are.
-    guess: number of a class, -1 for none; share: its probability in percent. helpful: places, the most helpful first.
-    alike: places in the order of what the shipped network sees, so that faces that are alike stand together. doubts:
-    place, what it probably is, in percent; the most doubtful first. likely: how many labels are probably wrong.
+    version: grows with every fit. session: of the wall, whose places these are. guess: number of a class, -1 for none.
+    share: its probability in percent. helpful: places, the most helpful first. alike: places in the order of what the
+    shipped network sees, so that faces that are alike stand together. doubts: place, what it probably is, in percent;
+    the most doubtful first. likely: how many labels are probably wrong.
     """
 
     version: int = 0

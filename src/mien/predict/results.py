@@ -71,8 +71,8 @@ class Face:
     probabilities: label to probability, in the network's order; they sum to one. head: the answer of the network
     that they come from. prior: how often the labels were taken to occur, see `mien.model.calibration`. uncertain:
     whether the emotion had better not be relied on: the probability is below the head's threshold, or one of the
-    reasons is `no face?`. reasons: what speaks against relying on it, in words: see `reasons`. box, score, landmarks,
-    whole: see `Detection`. Raises DataError on values that contradict each other.
+    reasons is `no face?`. reasons: what speaks against relying on it, in words: see `reasons`. box, score, landmarks:
+    see `Detection`. Raises DataError on values that contradict each other.
     """
 
     emotion: str

@@ -27,6 +27,7 @@ import numpy as np
 from mien.errors import MienError
 from mien.images import read_image
 from mien.images.decode import read_bytes
+from mien.terminal import counted
 
 _SAMPLES = Path(__file__).parents[1] / "samples"
 # Width and height in pixels, and faces: a web picture, a group in a video frame, a crowd from a camera.
@@ -197,7 +198,9 @@ def _measured(address: str, picture: bytes, clients: int, seconds: float) -> Res
                 one.result()
     took_s = time.monotonic() - begins
     if not times:
-        raise MienError(f"all {refused} requests were refused; try fewer --clients")
+        raise MienError(
+            f"{counted(refused, 'request was', 'requests were')} refused, and none answered; try fewer --clients"
+        )
     return Result(
         width=found[0]["width"],
         height=found[0]["height"],

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import ipaddress
-import math
 import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from mien.errors import ConfigError
-from mien.settings import setting
+from mien.settings import ABOVE_0, FROM_0, FROM_1, check_ranges, from_to, setting
 
 # A browser hands the token on as part of a WebSocket subprotocol, which allows only these letters (RFC 9110, token).
 _TOKEN = re.compile(r"[A-Za-z0-9._~-]{16,200}")
 _LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]")
 _DATABASES = ("postgresql", "postgresql+psycopg", "postgres")
 MEGA = 1_000_000
+PORT = from_to(0, 65535)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +26,10 @@ class ServeConfig:
     """
 
     host: str = setting("127.0.0.1", "address to listen on; 0.0.0.0: every network that this machine is in")
-    port: int = setting(8000, "port to listen on; 0: any free one")
-    workers: int = setting(1, "processes that answer; each loads the network and takes its share of requests")
+    port: int = setting(8000, "port to listen on; 0: any free one", within=PORT)
+    workers: int = setting(
+        1, "processes that answer; each loads the network and takes its share of requests", within=FROM_1
+    )
     token: str | None = setting(
         None,
         "what a client must send as a bearer token; better given in $MIEN_TOKEN, where ps does not show it",
@@ -49,23 +51,37 @@ class ServeConfig:
 
     log_json: bool = setting(False, "write logs as JSON to standard error, with a line about each request")
 
-    max_megabytes: int = setting(32, "megabytes that one request may bring, unless it is a video")
-    max_megapixels: int = setting(25, "megapixels that a picture or a frame may have")
-    max_pictures: int = setting(32, "pictures that one request may bring")
-    max_requests: int = setting(256, "requests at the same time; more are told to come back")
-    waiting_megabytes: int = setting(256, "megabytes of pictures that may be in memory, waiting")
-    queue: int = setting(
-        256, "pictures that may wait, half of them of one client; more are told to come back"
+    max_megabytes: int = setting(
+        32, "megabytes that one request may bring, unless it is a video", within=FROM_1
     )
-    decode_s: float = setting(4.0, "seconds of processor time that decoding a picture may take")
-    batch: int = setting(32, "pictures that are gathered into one batch at most; 1: one at a time")
-    batch_wait_ms: float = setting(4.0, "milliseconds that a busy server waits for a batch to fill")
-    timeout_s: float = setting(30.0, "seconds that sending a request and answering it may take")
+    max_megapixels: int = setting(25, "megapixels that a picture or a frame may have", within=FROM_1)
+    max_pictures: int = setting(32, "pictures that one request may bring", within=FROM_1)
+    max_requests: int = setting(256, "requests at the same time; more are told to come back", within=FROM_1)
+    waiting_megabytes: int = setting(
+        256, "megabytes of pictures that may be in memory, waiting", within=FROM_1
+    )
+    queue: int = setting(
+        256, "pictures that may wait, half of them of one client; more are told to come back", within=FROM_1
+    )
+    decode_s: float = setting(
+        4.0, "seconds of processor time that decoding a picture may take", within=ABOVE_0
+    )
+    batch: int = setting(
+        32, "pictures that are gathered into one batch at most; 1: one at a time", within=FROM_1
+    )
+    batch_wait_ms: float = setting(
+        4.0, "milliseconds that a busy server waits for a batch to fill", within=FROM_0
+    )
+    timeout_s: float = setting(
+        30.0, "seconds that sending a request and answering it may take", within=ABOVE_0
+    )
 
-    max_videos: int = setting(4, "videos that may wait or run at the same time")
-    max_video_megabytes: int = setting(512, "megabytes that a video may have")
-    max_video_minutes: float = setting(60.0, "minutes that the analysis of a video may take")
-    keep_minutes: float = setting(15.0, "minutes after which the results of a video are deleted")
+    max_videos: int = setting(4, "videos that may wait or run at the same time", within=FROM_1)
+    max_video_megabytes: int = setting(512, "megabytes that a video may have", within=FROM_1)
+    max_video_minutes: float = setting(60.0, "minutes that the analysis of a video may take", within=ABOVE_0)
+    keep_minutes: float = setting(
+        15.0, "minutes after which the results of a video are deleted", within=ABOVE_0
+    )
     jobs: str | None = setting(
         None,
         "where videos wait and quotas are counted, so that both outlive the server and several share them: a file "
@@ -73,34 +89,26 @@ class ServeConfig:
         "unset: a file that goes with the server",
     )
     max_jobs_megabytes: int = setting(
-        2500, "megabytes that videos and their results may take together; the oldest results go first"
+        2500,
+        "megabytes that videos and their results may take together; the oldest results go first",
+        within=FROM_1,
     )
     lease_s: float = setting(
         30.0,
         "seconds after which another process begins a video anew whose own was killed or cut off; at once where --jobs "
         "is a file and it was killed",
+        within=ABOVE_0,
     )
-    max_live: int = setting(8, "cameras at the same time")
-    grace_s: float = setting(30.0, "seconds for which a stopping server goes on with what it has begun")
+    max_live: int = setting(8, "cameras at the same time", within=FROM_1)
+    grace_s: float = setting(
+        30.0, "seconds for which a stopping server goes on with what it has begun", within=FROM_0
+    )
     drain_s: float = setting(
-        1.0, "seconds for which a stopping server still answers, while clients go elsewhere"
+        1.0, "seconds for which a stopping server still answers, while clients go elsewhere", within=FROM_0
     )
 
     def __post_init__(self) -> None:
-        if not 0 <= self.port <= 65535:
-            raise ConfigError(f"port must be from 0 to 65535, got {self.port}")
-        for name in (
-            "workers", "max_megabytes", "max_megapixels", "max_pictures", "max_requests", "waiting_megabytes", "queue",
-            "batch", "max_videos", "max_video_megabytes", "max_jobs_megabytes", "max_live",
-        ):  # fmt: skip
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be 1 or more, got {getattr(self, name)}")
-        for name in ("timeout_s", "decode_s", "max_video_minutes", "keep_minutes", "lease_s"):
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
-                raise ConfigError(f"{name} must be above 0, got {getattr(self, name)}")
-        for name in ("batch_wait_ms", "grace_s", "drain_s"):
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
-                raise ConfigError(f"{name} must be 0 or more, got {getattr(self, name)}")
+        check_ranges(self)
         if self.queue < self.max_pictures:
             raise ConfigError(
                 f"queue must have room for the {self.max_pictures} pictures of one request, got {self.queue}; raise "

@@ -18,6 +18,7 @@ from mien.errors import ImageError
 from mien.images.headers import read_header
 from mien.serve.config import MEGA, ServeConfig
 from mien.serve.problems import ApiError, Busy
+from mien.terminal import counted
 
 # Processor seconds on the machine that this was written on, roughly: they order pictures and bound what is begun.
 _SEARCH_S = 0.03  # finding the faces of a picture and naming their expressions
@@ -152,9 +153,11 @@ class FairQueue(Generic[T]):
     def _admit(self, pictures: Sequence[Picture], address: Hashable, already: int) -> None:
         config, own = self._config, self._addresses.get(address)
         if self._count + already + len(pictures) > config.queue:
-            raise Busy(f"{self._count + already} pictures are waiting already")
+            raise Busy(f"{counted(self._count + already, 'picture is', 'pictures are')} waiting already")
         if own and own.count + len(pictures) > max(config.queue // 2, config.max_pictures):
-            raise Busy(f"{own.count} pictures of yours are waiting already")
+            raise Busy(
+                f"{counted(own.count, 'picture of yours is', 'pictures of yours are')} waiting already"
+            )
         cost_s = sum(one.cost_s for one in pictures)
         if cost_s / self._workers > config.timeout_s:
             raise ApiError(

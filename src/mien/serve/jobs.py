@@ -24,6 +24,7 @@ from mien.errors import MienError
 from mien.serve.config import MEGA, ServeConfig
 from mien.serve.database import JOBS, PIECES, Database, now_s
 from mien.serve.problems import ApiError, Busy, problem
+from mien.terminal import counted
 
 _NAMES = VIDEO, ROWS, TABLE = ("video", "rows", "table")  # what lies in pieces
 PIECE_BYTES = 1 << 20
@@ -103,7 +104,9 @@ class Jobs:
             self._database.lock(connection)  # or two replicas would both take the last place
             count = connection.scalar(select(func.count()).where(JOBS.c.status.in_(UNFINISHED)))
             if (count or 0) >= self._config.max_videos:
-                raise Busy(f"{self._config.max_videos} videos are waiting or running already")
+                raise Busy(
+                    f"{counted(self._config.max_videos, 'video is', 'videos are')} waiting or running already"
+                )
             if self._make_room(connection, room) < 0:
                 limit = self._config.max_jobs_megabytes
                 raise Busy(f"videos and results fill the {limit} MB that they may have", 30)

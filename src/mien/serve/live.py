@@ -17,6 +17,7 @@ from mien.serve.config import MEGA
 from mien.serve.fair_queue import picture
 from mien.serve.problems import ApiError, problem, problem_of
 from mien.serve.service import Service, address_of, service_of
+from mien.terminal import counted
 from mien.video.analyze import VideoSettings
 from mien.video.tracking import Tracker
 
@@ -46,7 +47,9 @@ async def live(socket: WebSocket) -> None:
     await socket.accept(SUBPROTOCOL if SUBPROTOCOL in socket.scope["subprotocols"] else None)
     if service.draining or service.cameras >= service.config.max_live:
         line = (
-            "this server is going down" if service.draining else f"{service.cameras} cameras are here already"
+            "this server is going down"
+            if service.draining
+            else f"{counted(service.cameras, 'camera is', 'cameras are')} here already"
         )
         await socket.send_json({"problem": problem(f"{line}; try again later", 503)})
         await socket.close(GOING_DOWN if service.draining else TOO_MANY, line)

@@ -17,6 +17,7 @@ from mien.serve.auth import Key, authorize
 from mien.serve.config import ServeConfig
 from mien.serve.metrics import REQUEST_HEADER, Metrics, identify
 from mien.serve.problems import ApiError, Busy, response_of
+from mien.terminal import counted
 
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; "
@@ -109,13 +110,13 @@ class Middleware:
     def _make_room(self) -> None:
         """Let the slowest of the bodies that are still coming give way where no more requests may be answered."""
         if (open_now := len(self._service.connections)) > self._service.max_connections:
-            raise Busy(f"{open_now} connections are open already")
+            raise Busy(f"{counted(open_now, 'connection is', 'connections are')} open already")
         if len(self._running) < self._config.max_requests:
             return
         now = time.monotonic()
         slowest = min(self._running, key=lambda exchange: exchange.bytes_per_s(now))
         if slowest.bytes_per_s(now) >= _SLOW_BYTES_S:
-            raise Busy(f"{len(self._running)} requests are being answered already")
+            raise Busy(f"{counted(len(self._running), 'request is', 'requests are')} being answered already")
         self._running.remove(slowest)
         slowest.give_way()
 

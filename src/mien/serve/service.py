@@ -25,6 +25,7 @@ from mien.serve.metrics import Metrics
 from mien.serve.problems import ApiError, Busy
 from mien.serve.uploads import Budget
 from mien.serve.video_worker import VideoWorker
+from mien.terminal import counted
 
 _PORTRAIT = Path(__file__).parents[1] / "samples" / "grace-hopper.jpg"
 _PORTRAIT_PIXELS = 512 * 600
@@ -151,7 +152,7 @@ class Service:
         if not (self.batcher.works and self.video_worker.works):
             raise ApiError("this server has a thread that hangs or has ended; start it again", 503)
         if self.batcher.waiting >= self.config.queue:
-            raise Busy(f"{self.batcher.waiting} pictures are waiting")
+            raise Busy(f"{counted(self.batcher.waiting, 'picture is', 'pictures are')} waiting")
 
     def has_unfetched(self) -> bool:
         """Whether one of the last videos is done and nobody has fetched its results yet."""

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.model.calibration import negative_log_likelihood
-from mien.terminal import ProgressBar
+from mien.terminal import ProgressBar, counted
 from mien.train import backend, checkpoint, hosts, schedule
 from mien.train.checkpoint import Progress
 from mien.train.config import TrainConfig
@@ -162,7 +162,7 @@ class ClassifierLoop(TrainingLoop):
             self.phase, self.progress, figures["validation_loss"]
         ):
             return ""
-        return f"stopped early: no better validation loss for {self.phase.patience} epochs"
+        return f"stopped early: no better validation loss for {counted(self.phase.patience, 'epoch')}"
 
     def after_phase(self) -> None:
         if self.phase.patience or self.phase.ema:

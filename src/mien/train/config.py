@@ -19,8 +19,9 @@ from mien.settings import (
     COMMON,
     FROM_0,
     SHARE,
-    Range,
+    above_0_to,
     from_mapping,
+    from_to,
     setting,
     to_mapping,
 )
@@ -31,9 +32,6 @@ _faces = partial(setting, group="expert settings: faces and labels")
 _augment = partial(setting, group="expert settings: augmentation")
 _optimise = partial(setting, group="expert settings: optimisation")
 _run = partial(setting, group="expert settings: running")
-_QUALITY = Range("be from 0 to 90", lambda value: 0 <= value <= 90)
-_WEIGHT = Range("be above 0 and at most 1", lambda value: 0 < value <= 1)
-
 SMALL_SET = 5000  # training pictures below which a set is treated as small
 # What a later phase of a recipe may change; the network, the data and the batches stay as they are.
 PHASE_SETTINGS = (
@@ -139,7 +137,7 @@ class TrainConfig(DataConfig):
     teacher_weight: float = _faces(
         0.7,
         "with --teacher: weight of the teachers' answers in the targets, the rest is the labels'",
-        within=_WEIGHT,
+        within=above_0_to(1),
     )
     teacher_temperature: float = _faces(
         2.0,
@@ -169,7 +167,7 @@ class TrainConfig(DataConfig):
         0.0, "unsharp mask on some pictures, of up to this amount; some are blurred instead", within=FROM_0
     )
     jpeg_quality: int = _augment(
-        0, "some pictures are compressed, down to this JPEG quality; 0: none", within=_QUALITY
+        0, "some pictures are compressed, down to this JPEG quality; 0: none", within=from_to(0, 90)
     )
     noise: float = _augment(
         0.0, "Gaussian noise of up to this standard deviation in levels of 255", within=FROM_0

@@ -26,7 +26,7 @@ from mien.model.folder import model_path
 from mien.model.metadata import Head, Metadata
 from mien.model.preprocess import Preprocess
 from mien.settings import from_mapping
-from mien.terminal import ProgressBar
+from mien.terminal import ProgressBar, counted
 from mien.train import run_folder
 from mien.train.calibrate import calibrated_metadata
 from mien.train.classifier_loop import predict
@@ -125,13 +125,13 @@ def _held_out(dataset: Dataset, known: frozenset[bytes], show: ProgressBar) -> D
     rows = np.flatnonzero([key not in known for key in fingerprints_of(split.pictures).keys])
     if not len(rows):
         raise ConfigError(
-            f"the models have learnt all {len(split):,} validation pictures of {dataset.source}, so that nothing says "
-            "how sure they are together; name other labelled faces with --data"
+            f"the models have learnt all of {counted(len(split), 'validation picture')} of {dataset.source}, "
+            "so that nothing says how sure they are together; name other labelled faces with --data"
         )
     if len(rows) < len(split):
         show.line(
-            f"note      {len(split) - len(rows):,} of {len(split):,} validation pictures are left out: a member was "
-            "trained on them"
+            f"note      left out, as a member was trained on them: {len(split) - len(rows):,} of "
+            f"{counted(len(split), 'validation picture')}"
         )
     return replace(dataset, splits={**dataset.splits, "validation": split.take(rows)})
 

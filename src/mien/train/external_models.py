@@ -24,6 +24,7 @@ from mien.model.folder import MODEL_FILE, file_sha256
 from mien.model.metadata import METADATA_KEY, Head, Metadata
 from mien.model.preprocess import COLOURS, Preprocess
 from mien.settings import from_mapping, setting, to_mapping
+from mien.terminal import counted
 
 HEAD = "expression"
 _GROUP = "a network that mien did not save"
@@ -124,7 +125,9 @@ def metadata_of(path: Path, shape: Sequence[int | None], told: Description) -> t
     except ValueError as error:
         raise ModelError(f"{path}: {error}") from error
     if channels not in (None, preprocess.channels):
-        raise ModelError(f"{path} takes {channels} channels, which cannot be {colour}; set --colour")
+        raise ModelError(
+            f"{path} takes {counted(channels, 'channel')}, which cannot be {colour}; set --colour"
+        )
     low, high = told.input_range
     note = (
         f"{path.name} was not saved by mien: taken as {size}x{size} {colour}, levels from {low:g} to {high:g}"
@@ -193,8 +196,8 @@ def adopt_keras(model: Any, path: Path, told: Description) -> tuple[Any, Metadat
 
     if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise ModelError(
-            f"{path} has {len(model.inputs)} inputs and {len(model.outputs)} outputs; a network that "
-            "mien did not save must have one of each"
+            f"{path} has {counted(len(model.inputs), 'input')} and {counted(len(model.outputs), 'output')}; a network "
+            "that mien did not save must have one of each"
         )
     metadata, channels_first, note = metadata_of(path, list(model.inputs[0].shape), told)
     if channels_first:

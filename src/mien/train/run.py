@@ -184,7 +184,7 @@ def _train_in_folds(
     run_folder.write_mistakes(
         out, pool, faces.dataset.classes, answers[0], config.in_phases()[-1].epochs or 1
     )
-    show.line(f"all {len(pool):,} pictures")
+    show.line(f"all {counted(len(pool), 'picture')}")
     final = replace(folds.for_fold(config), folds=config.folds)
     return _Training(final, faces, out, settings, show=show, judged=judged, brief=True).run()
 
@@ -245,17 +245,7 @@ class _Training:
         loader = self._loader(varied)
         if replacing:
             run_folder.clear(self._out)
-        if hosts.several():
-            place = self._out / run_folder.CHECKPOINT
-            hosts.tell_files(place, place, (STATE_FILE, BEST_WEIGHTS_FILE))
-        run_folder.begin(self._out, self._settings)
-        before = learnt_before(config).values()
-        run_folder.write_seen(
-            self._out,
-            {name: fingerprints_of(part.pictures).keys for name, part in self._dataset.splits.items()},
-            {key for key in source_keys(train_split.pictures) if key} | run_folder.seen_sources(*before),
-            run_folder.learnt(*before),
-        )
+        self._begin()
         for line in () if self._brief else self._summary(len(loader)):
             self._show.line(line)
         if teachers and not varied:
@@ -292,6 +282,21 @@ class _Training:
         if self._tracker:
             self._tracker.finish(self._out / MODEL_FOLDER)
         return Run(self._out, config, progress, trained=True)
+
+    def _begin(self) -> None:
+        """Write what the run is about, and what its network will have learnt."""
+        if hosts.several():
+            place = self._out / run_folder.CHECKPOINT
+            hosts.tell_files(place, place, (STATE_FILE, BEST_WEIGHTS_FILE))
+        run_folder.begin(self._out, self._settings)
+        before = learnt_before(self._config).values()
+        sources = source_keys(self._dataset.split("train").pictures)
+        run_folder.write_seen(
+            self._out,
+            {name: fingerprints_of(part.pictures).keys for name, part in self._dataset.splits.items()},
+            {key for key in sources if key} | run_folder.seen_sources(*before),
+            run_folder.learnt(*before),
+        )
 
     def _teachers(self) -> Teachers | None:
         from mien.train.transfer import Teachers
@@ -330,7 +335,8 @@ class _Training:
         config, dataset, built, faces = self._config, self._dataset, self._built, self._faces
         counts = ", ".join(f"{len(part):,} {name}" for name, part in dataset.splits.items())
         lines = [
-            f"data      {dataset.name}: {counts}; {len(dataset.classes)} classes: {', '.join(dataset.classes)}"
+            f"data      {dataset.name}: {counts}; {counted(len(dataset.classes), 'class', 'classes')}: "
+            f"{', '.join(dataset.classes)}"
         ]
         if faces.stored:
             lines.append(f"faces     {faces.stored:,} of a face set, cut at a margin of {config.margin:g}")
@@ -466,7 +472,11 @@ def _device(devices: int, settings: Mapping[str, Any]) -> str:
     from mien.train import backend
 
     what = (
-        f"{devices} devices" if devices > 1 else "GPU" if backend.has_gpu() else f"{os.cpu_count()} CPU cores"
+        f"{devices} devices"
+        if devices > 1
+        else "GPU"
+        if backend.has_gpu()
+        else counted(os.cpu_count() or 1, "CPU core")
     )
     name, version = list(settings["versions"].items())[3]
     precision = "mixed precision" if settings["dtype_policy"] != "float32" else "float32"
@@ -480,7 +490,9 @@ def _plan(config: TrainConfig, steps: int) -> list[str]:
         what = "plan" if number == 1 else ""
         name = f"phase {number}: " if config.phases else ""
         stop = f", stops after {phase.patience} without a better validation loss" if phase.patience else ""
-        layers = {0: "", -1: ", all layers"}.get(phase.unfreeze, f", top {phase.unfreeze} layers unfrozen")
+        layers = {0: "", -1: ", all layers"}.get(
+            phase.unfreeze, f", top {counted(phase.unfreeze, 'layer')} unfrozen"
+        )
         epochs, each = counted(phase.epochs or 0, "epoch"), counted(steps, "step")
         lines.append(
             f"{what:9} {name}{epochs} of {each} of {config.batch_size}, {phase.optimizer} at {phase.rate:g} "

@@ -295,8 +295,12 @@ def _differences(stored: Mapping[str, Any], settings: Mapping[str, Any]) -> list
         for name, value in new.items()
         if name not in _MAY_CHANGE and old.get(name, defaults.get(name)) != value
     ]
-    if stored.get("data", {}).get("fingerprint") != settings["data"]["fingerprint"]:
-        found.append("the data has changed")
+    was, now = stored.get("data", {}), settings["data"]
+    if was.get("fingerprint") != now["fingerprint"]:
+        same = was.get("path") == now["path"]
+        found.append(
+            "the data has changed" if same else f"data: {was.get('path')} there, {now['path']} asked"
+        )
     return found
 
 

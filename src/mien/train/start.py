@@ -18,7 +18,7 @@ from mien.labels import FER2013, FERPLUS
 from mien.model.folder import BEST_FILE, METADATA_FILE, MODEL_FOLDER, model_path, read_model_folder
 from mien.model.metadata import KERAS_SUFFIXES, Metadata
 from mien.model.preprocess import Preprocess
-from mien.terminal import ProgressBar
+from mien.terminal import ProgressBar, counted
 from mien.train import run_folder
 from mien.train.config import TrainConfig
 
@@ -95,11 +95,11 @@ def noting_learnt(dataset: Dataset, config: TrainConfig) -> Dataset:
         keys = fingerprints_of(dataset.split(name).pictures).keys
         count = sum(key in known and key not in own for key in keys)
         left += len(keys) - count
-        what = "pictures" if config.folds else f"{name} pictures"
+        what = "picture" if config.folds else f"{name} picture"
         if count:
             notes.append(
-                f"leak: {count:,} of {len(keys):,} {what} were learnt by {names} already, from which this training "
-                "learns; the report leaves them out"
+                f"leak: {names}, from which this training learns, has learnt {count:,} of "
+                f"{counted(len(keys), what)} already; the report leaves them out"
             )
     if notes and not left:
         raise ConfigError(
@@ -172,9 +172,8 @@ def _from_trained(config: TrainConfig, heads: dict[str, tuple[str, ...]]) -> Sta
     if config.size or config.resize or config.colour not in (None, metadata.preprocess.colour):
         raise ConfigError("--size, --resize and --colour cannot change with --from: the model's own are kept")
     known = recorded_metadata(str(config.init_from)) is not None
-    if (
-        not known and config.margin is not None
-    ):  # another program's network does not say how its faces were cut
+    # Another program's network does not say how its faces were cut.
+    if not known and config.margin is not None:
         metadata = replace(metadata, preprocess=replace(metadata.preprocess, margin=config.margin))
     if config.faces == "crop" and config.margin != metadata.preprocess.margin:
         raise ConfigError(

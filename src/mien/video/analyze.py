@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -12,12 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.detect.base import Box, Detection, Detector, Landmarks, resized, scaled
+from mien.detect.base import SEARCHED_PX, Box, Detection, Detector, Landmarks, resized, scaled
 from mien.detect.search import whole_upright
-from mien.errors import ConfigError, DataError
+from mien.errors import DataError
 from mien.predict.analyzer import Analyzer
 from mien.predict.results import Face
-from mien.settings import setting
+from mien.settings import ABOVE_0, FROM_1, check_ranges, setting, setting_of
 from mien.video.reader import Frame, Video, open_video, prefetch
 from mien.video.tracking import (
     HALF_LIFE_S,
@@ -30,7 +29,6 @@ from mien.video.tracking import (
 )
 
 _KEYFRAMES_PER_S = 15.0  # between two keyframes that are 1/15 s apart, a face hardly leaves the straight line
-_SMALLEST_PX = 64
 _TIME_DIGITS = 4  # of seconds in JSON and CSV: a tenth of a millisecond
 _PREFETCH, _TOGETHER = 8, 4  # frames decoded in advance; keyframes whose faces go to the network in one call
 _BYTES = 1 << 25  # of frames in each of these two places: fewer of them where frames are large
@@ -45,27 +43,20 @@ class VideoSettings:
         None,
         "look for faces in every Nth frame and interpolate between, more often where a GB holds no more frames; none: "
         "about 15 times a second",
+        within=FROM_1,
     )
-    detect_size: int = setting(640, "longer side in pixels to which a frame is shrunk for finding faces")
+    detect_size: int = setting(
+        640, "longer side in pixels to which a frame is shrunk for finding faces", within=SEARCHED_PX
+    )
     smoothing: bool = setting(True, "average each face's probabilities over time")
-    half_life_s: float = setting(HALF_LIFE_S, "seconds after which a frame counts half in that average")
-    min_hits: int = setting(
-        TrackerSettings.min_hits, "detections in a row in which a face must be found; fewer are false alarms"
+    half_life_s: float = setting(
+        HALF_LIFE_S, "seconds after which a frame counts half in that average", within=ABOVE_0
     )
-    max_age_s: float = setting(
-        TrackerSettings.max_age_s, "seconds out of sight after which a face counts as a new one"
-    )
+    min_hits: int = setting_of(TrackerSettings, "min_hits")
+    max_age_s: float = setting_of(TrackerSettings, "max_age_s")
 
     def __post_init__(self) -> None:
-        if self.stride is not None and self.stride < 1:
-            raise ConfigError(f"stride must be 1 frame or more, got {self.stride}")
-        if self.detect_size < _SMALLEST_PX:
-            raise ConfigError(f"detect_size must be {_SMALLEST_PX} pixels or more, got {self.detect_size}")
-        if not (math.isfinite(self.half_life_s) and self.half_life_s > 0):
-            raise ConfigError(
-                f"half_life_s must be above 0 seconds, got {self.half_life_s}; --no-smoothing switches it off"
-            )
-        self.tracker()  # has the other checks
+        check_ranges(self)
 
     def tracker(self) -> TrackerSettings:
         return TrackerSettings(min_hits=self.min_hits, max_age_s=self.max_age_s)

@@ -20,6 +20,7 @@ from mien.detect.base import Box
 from mien.errors import ConfigError, DataError
 from mien.model.metadata import Head
 from mien.predict.results import Face, Probabilities, is_uncertain, rounded
+from mien.settings import FROM_0, FROM_1, check_ranges, setting
 from mien.video.reader import Frame
 
 # Chosen by benchmarks/smoothing.py; its figures stand in docs/explanation/video.md.
@@ -41,21 +42,20 @@ _SIZE_PX = (64, 36)
 
 @dataclass(frozen=True, kw_only=True)
 class TrackerSettings:
-    """When a face counts as one, and when it is gone.
+    """When a face counts as one, and when it is gone. Detections are made in keyframes. Raises ConfigError.
 
-    min_hits: in how many keyframes in a row a face must be found; fewer are taken for a false alarm. max_age_s: seconds
-    for which a face may be out of sight and still be the same one; who was found in the last keyframe was in sight, so
-    keyframes may lie further apart than that. Raises ConfigError.
+    Who was found in the last keyframe was in sight, so keyframes may lie further apart than max_age_s.
     """
 
-    min_hits: int = 3
-    max_age_s: float = 1.0
+    min_hits: int = setting(
+        3, "detections in a row in which a face must be found; fewer are false alarms", within=FROM_1
+    )
+    max_age_s: float = setting(
+        1.0, "seconds out of sight after which a face counts as a new one", within=FROM_0
+    )
 
     def __post_init__(self) -> None:
-        if self.min_hits < 1:
-            raise ConfigError(f"min_hits must be 1 or more, got {self.min_hits}")
-        if not (math.isfinite(self.max_age_s) and self.max_age_s >= 0):
-            raise ConfigError(f"max_age_s must be 0 seconds or more, got {self.max_age_s}")
+        check_ranges(self)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

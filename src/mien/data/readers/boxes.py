@@ -83,9 +83,9 @@ def find_boxes(root: Path, pictures: Sequence[Path], others: Sequence[Path]) -> 
         if told:
             notes.append("the splits are those of lists such as train.txt and val.txt")
             if without := len({face.picture for face in marked} - set(told)):
-                notes.append(f"{without:,} pictures are in none of these lists; not used")
+                notes.append(f"not used: {counted(without, 'picture')} in none of these lists")
         if rest := len(set(pictures) - {face.picture for face in marked}):
-            notes.append(f"{rest:,} pictures have no {'label' if whole else 'box'}; not used")
+            notes.append(f"not used: {counted(rest, 'picture')} without a {'label' if whole else 'box'}")
         return Found(plain_text(root.resolve().name), files, tuple(notes))
     return None
 

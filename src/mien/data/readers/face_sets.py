@@ -18,6 +18,7 @@ from mien.errors import DataError
 from mien.faceset.row import DUPLICATE, FaceRow
 from mien.faceset.table import TABLE_FILE, FaceSet, label_next
 from mien.files import plain_text
+from mien.terminal import counted
 
 _ITS_OWN = {
     "status",
@@ -70,10 +71,15 @@ def read_face_set(path: Path, config: DataConfig, progress: Progress | None = No
         )
         for face, group in zip(faces, groups, strict=True)
     ]
-    notes = [f"a face set: {len(faces):,} of {len(opened):,} faces have a label that is used{left_out}", said]
+    notes = [
+        f"a face set: {len(faces):,} of {counted(len(opened), 'face')} with a label that is used{left_out}",
+        said,
+    ]
     if soft:
         count = sum(len(face.votes) > 1 for face in faces)
-        notes.append(f"{count:,} faces have votes for several classes, which are learnt as shares")
+        notes.append(
+            f"{counted(count, 'face has', 'faces have')} votes for several classes, which are learnt as shares"
+        )
     found = Found(
         plain_text(opened.folder.resolve().name),
         files,
@@ -150,7 +156,9 @@ def _groups(faces: Sequence[FaceRow], config: DataConfig) -> tuple[list[str], st
     if not count:
         return [""] * len(faces), ""
     alone = sum(not name for name in named)
-    return named, f"grouped by {what}: {count:,} groups" + (f"; {alone:,} faces stand alone" if alone else "")
+    return named, f"grouped by {what}: {counted(count, 'group')}" + (
+        f"; alone: {counted(alone, 'face')}" if alone else ""
+    )
 
 
 def _asked(faces: Sequence[FaceRow], group: str) -> tuple[list[str], str]:

@@ -30,6 +30,7 @@ from mien.data.readers.words import LABEL_COLUMNS, SPLIT_COLUMNS, as_number, nee
 from mien.errors import DataError
 from mien.files import clipped, natural
 from mien.labels import FER2013, FERPLUS, canonical, is_expression
+from mien.terminal import counted
 
 SIDE = 48  # pixels
 _OF_A_LIST = re.compile(r"[\[\],;\n]|\.0*(?!\d)")
@@ -141,7 +142,7 @@ def _parse(path: Path) -> cache.Arrays:
         where = f"{path.name} row {number}"
         if len(row) <= max(columns):
             raise DataError(
-                f"{where} has {len(row)} columns, the header has {len(header)}; the file is damaged"
+                f"{where} has {counted(len(row), 'column')}, the header has {len(header)}; the file is damaged"
             )
         emotion, pixels, *split = (row[column] for column in columns)
         cells.append(emotion.strip())
@@ -190,7 +191,7 @@ def _face(text: str, where: str, side: int) -> NDArray[np.uint8]:
     if len(values) != wanted * wanted:
         whose = "a FER-2013 face" if wanted == SIDE else "the first face"
         raise DataError(
-            f"{where} has {len(values)} pixels; {whose} has {wanted}x{wanted} = {wanted * wanted}; "
+            f"{where} has {counted(len(values), 'pixel')}; {whose} has {wanted}x{wanted} = {wanted * wanted}; "
             f"mend or delete that row"
         )
     if values.max() > 255:

@@ -156,7 +156,7 @@ class _Reader:
         files, without = public.by_code(code, self._root, pictures, split)
         persons = len({file.group for file in files})
         self.notes.append(
-            f"labels and persons from the file names, as {code.name} writes them: {persons} persons"
+            f"labels and persons from the file names, as {code.name} writes them: {counted(persons, 'person')}"
         )
         if without:
             self.notes.append(f"not used: {counted(without, 'picture')} without such a name")
@@ -247,7 +247,7 @@ class _Reader:
                     yield replace(file, group=group)
         if kind == "persons":
             self.notes.append(
-                f"{len(tops)} folders are read as persons with their classes below: {_listed(_names(tops))}"
+                f"folders that are read as persons with their classes below, {len(tops)}: {_listed(_names(tops))}"
             )
         if kind == "folds":
             self.notes.append(f"{len(tops)} folds are read as one set: {_listed(_names(tops))}")
@@ -264,7 +264,9 @@ class _Reader:
                     "films, keep each on one side: --group '([^/]+)/[^/]+$'"
                 )
             return set()
-        self.notes.append(f"{len(below)} persons have folders below the classes: {_listed(sorted(below))}")
+        self.notes.append(
+            f"{counted(len(below), 'person has', 'persons have')} folders below the classes: {_listed(sorted(below))}"
+        )
         return set(below)
 
     def _of_class(self, folder: Folder, label: str, split: str) -> Iterator[LabelledFile]:

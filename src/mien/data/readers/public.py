@@ -243,7 +243,7 @@ def _affectnet(root: Path, told: Sequence[Path], pictures: Sequence[Path]) -> Fo
                 (found for part in picture.relative_to(root).parts[:-1] if (found := split_of(part))), "train"
             )
             files.append(LabelledFile(picture, shown_below(picture, root), label, split))
-    notes = [f"AffectNet: labels from {len(files):,} files *_exp.npy"]
+    notes = [f"AffectNet: labels from {counted(len(files), 'file')} *_exp.npy"]
     if without:
         notes.append(f"not used: {counted(without, 'annotation')} without a picture")
     if left_out:
@@ -315,7 +315,9 @@ def _ferplus(root: Path, tables: Sequence[Path]) -> Found:
                 raise _wrong(table, number, "votes that are no numbers; get the file again") from error
             if len(counts) < 10 or not all(map(math.isfinite, counts)):
                 raise _wrong(
-                    table, number, f"{len(counts)} votes; there must be 10 numbers; get the file again"
+                    table,
+                    number,
+                    f"{counted(len(counts), 'vote')}; there must be 10 numbers; get the file again",
                 )
             most = max(counts)
             chosen = [place for place, count in enumerate(counts) if count == most]
@@ -371,7 +373,7 @@ def _ckplus(root: Path, told: Sequence[Path], pictures: Sequence[Path]) -> Found
         files.append(
             LabelledFile(path, shown_below(path, root), label, "train", group=sequence.partition("_")[0])
         )
-    notes = [f"CK+: the last frame of each of {len(files)} labelled sequences; grouped by person"]
+    notes = [f"CK+: the last frame of each of {counted(len(files), 'labelled sequence')}; grouped by person"]
     if rest := len(last) - len({file.path for file in files}):
         notes.append(f"not used: {counted(rest, 'sequence')} without a label")
     return Found("ck+", files, tuple(notes))
@@ -382,7 +384,7 @@ def _worded(file: Path, least: int) -> Iterator[tuple[int, list[str]]]:
     for number, line in enumerate(lines_of(file), start=1):
         if words := line.split():
             if len(words) < least:
-                raise _wrong(file, number, f"{len(words)} words; there must be {least}")
+                raise _wrong(file, number, f"{counted(len(words), 'word')}; there must be {least}")
             yield number, words
 
 

@@ -17,6 +17,7 @@ from mien.data.readers import words
 from mien.errors import DataError
 from mien.files import clipped, expanded, plain_text
 from mien.images.listing import folder_entries, ignored_folder, is_folder, list_pictures
+from mien.terminal import counted
 
 _SUFFIXES = (".jpg", ".png", ".jpeg")  # tried where a table's names have none
 _TRIED = 50  # paths looked at to find out where they start
@@ -100,7 +101,7 @@ class _Search:
                 "pictures and give their paths"
             )
         raise DataError(
-            f"none of the {len(self._cells)} pictures that {self._path} names is there; looked for "
+            f"no picture that {self._path} names is there, of {len(self._cells):,}; looked for "
             f"{clipped(str(start(first[0])), 300)}; name the folder from which its paths start: --root DIR"
         )
 
@@ -198,8 +199,8 @@ class _Alike:
     def note(self) -> str:
         cell, path = next(iter(self.found.items()))
         return (
-            f"{len(self.found):,} paths are found under another spelling, such as {clipped(plain_text(cell))!r} as "
-            f"{clipped(_shown_below(path, self.folder))!r}"
+            f"{counted(len(self.found), 'path is', 'paths are')} found under another spelling, such as "
+            f"{clipped(plain_text(cell))!r} as {clipped(_shown_below(path, self.folder))!r}"
         )
 
     @classmethod

@@ -18,6 +18,7 @@ from mien.data.readers.table_rows import rows_in
 from mien.errors import DataError
 from mien.files import clipped, plain_text
 from mien.labels import canonical
+from mien.terminal import counted
 
 _AFFECTNET_PATH = "subdirectory_filepath"
 _SUM_TOLERANCE = 0.02  # of shares that were rounded to two or three decimals
@@ -37,8 +38,8 @@ def find_in_table(path: Path, config: DataConfig, split: str | None = None) -> F
     for number, row in table:
         if len(row) < len(header) or any(row[len(header) :]):  # Excel leaves empty cells at the end
             raise DataError(
-                f"{path.name} row {number} has {len(row)} columns, the header has {len(header)}; mend or delete it "
-                f"(names with a comma stand in double quotes)"
+                f"{path.name} row {number} has {counted(len(row), 'column')}, the header has {len(header)}; "
+                f"mend or delete it (names with a comma stand in double quotes)"
             )
     columns = choose_columns(path, header, [row for _, row in table], config)
     columns.notes[:0] = notes
@@ -215,7 +216,7 @@ class _Rows:
             yield f"split by the column {names}{numbered}: {listed}"
         if columns.shares:
             tied = (
-                f"; in {self._tied:,} rows several are the largest, and the first counts"
+                f"; in {counted(self._tied, 'row')} several are the largest, and the first counts"
                 if self._tied
                 else ""
             )
@@ -224,16 +225,18 @@ class _Rows:
             )
             scaled = sum(not math.isclose(one, 1, abs_tol=_SUM_TOLERANCE) for one in self._sums)
             if 0 < scaled < len(self._sums) / 2:
-                yield f"in {scaled:,} rows the shares do not sum to 1, as they do in the others: they are scaled"
+                yield f"in {counted(scaled, 'row')} the shares do not sum to 1, as in the others: they are scaled"
             if columns.label is not None:
                 name = clipped(self._header[columns.label])
                 used = (
-                    f"counts in the {self._hard:,} rows without shares"
+                    f"counts in {counted(self._hard, 'row')} without shares"
                     if self._hard
                     else "is not used: the soft labels beside it say more"
                 )
                 other = (
-                    f"; in {self._otherwise:,} rows it is not the largest share" if self._otherwise else ""
+                    f"; in {counted(self._otherwise, 'row')} it is not the largest share"
+                    if self._otherwise
+                    else ""
                 )
                 yield f"the column {name!r} {used}{other}"
             if never := [name for name in columns.shares if name not in {file.label for file in files}]:
@@ -243,13 +246,13 @@ class _Rows:
         if self._multiple:
             first = clipped(next(cell for cell, labels in columns.several.items() if len(labels) > 1))
             yield (
-                f"{len(self._multiple):,} rows have several labels, such as {first!r}: read as soft labels in equal "
-                "shares; the first counts as the label"
+                f"{counted(len(self._multiple), 'row has', 'rows have')} several labels, such as {first!r}: "
+                "read as soft labels in equal shares; the first counts as the label"
             )
         if columns.group is not None:
             count, alone = len({file.group for file in files} - {""}), sum(not file.group for file in files)
-            rest = f"; {alone:,} rows name none, and their pictures stand alone" if alone else ""
-            yield f"grouped by the column {clipped(self._header[columns.group])!r}: {count} groups{rest}"
+            rest = f"; alone: the pictures of {counted(alone, 'row')} that name none" if alone else ""
+            yield f"grouped by the column {clipped(self._header[columns.group])!r}: {counted(count, 'group')}{rest}"
         if self._left_out:
             kinds = ", ".join(f"{count} {kind}" for kind, count in self._left_out.most_common())
             yield f"rows without an expression are left out: {kinds}"
@@ -267,7 +270,7 @@ class _Rows:
             return files, []
         if None in found:
             return files, [
-                f"folders in the paths name splits, but not for {found.count(None):,} rows: they are not used; a "
+                f"folders in the paths name splits, but not for {counted(found.count(None), 'row')}, not used; a "
                 "column split would say it"
             ]
         counts = ", ".join(f"{name} {count}" for name, count in Counter(found).most_common())
@@ -285,8 +288,8 @@ def _contradictions(files: Sequence[LabelledFile]) -> list[str]:
     if not torn:
         return []
     return [
-        f"{len(torn):,} pictures have several rows with different labels, such as {clipped(plain_text(torn[0].name))}; "
-        "several labels of one picture are written happy|sad in one row"
+        f"{counted(len(torn), 'picture has', 'pictures have')} several rows with different labels, such as "
+        f"{clipped(plain_text(torn[0].name))}; several labels of one picture are written happy|sad in one row"
     ]
 
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mien.errors import ConfigError
-from mien.settings import ABOVE_0, BELOW_1, FROM_0, FROM_1, SHARE, Range, check_ranges, setting
+from mien.settings import ABOVE_0, BELOW_1, FROM_0, FROM_1, SHARE, above_0_to, check_ranges, from_to, setting
 
 _LARGEST = 1.4  # of a part of the crop: half of a larger face's box would lie outside, wherever it is put
-_UP_TO_LARGEST = Range(f"be above 0 and at most {_LARGEST:g}", lambda value: 0 < value <= _LARGEST)
-_DEGREES = Range("be from 0 to 180 degrees", lambda value: 0 <= value <= 180)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,12 +47,12 @@ class DetectorConfig:
     largest: float = setting(
         0.75,
         "longer side up to which a face is scaled, as a share of its part of the crop",
-        within=_UP_TO_LARGEST,
+        within=above_0_to(_LARGEST),
     )
     least_scale: float = setting(0.15, "smallest scale of a photograph")
     most_scale: float = setting(2.5, "largest scale of a photograph")
     rotation: float = setting(
-        30.0, "most degrees of rotation of a head that is held nearly upright", within=_DEGREES
+        30.0, "most degrees of rotation of a head that is held nearly upright", within=from_to(0, 180)
     )
     rotated: float = setting(0.5, "share of photographs that are rotated so", within=SHARE)
     turned: float = setting(0.0, "share of photographs that are turned by any angle", within=SHARE)

@@ -310,7 +310,11 @@ def _reproduce(metadata: Metadata) -> str:
         told.append(f"{counted(training['epochs'], 'epoch')}{best}")
     if seconds := training.get("seconds"):
         minutes = round(seconds / 60)
-        told.append(f"{minutes} minutes of training" if minutes > 1 else f"{seconds} seconds of training")
+        told.append(
+            f"{minutes} minutes of training"
+            if minutes > 1
+            else f"{counted(round(seconds), 'second')} of training"
+        )
     if versions := training.get("versions"):
         told.append("with " + ", ".join(f"{name} {version}" for name, version in versions.items()))
     if told:
@@ -391,7 +395,7 @@ def _caution(scores: Sequence[Mapping[str, Any]]) -> list[str]:
         share = float(first["accuracy"])
         half = 1.96 * (share * (1 - share) / first["n"]) ** 0.5
         parts.append(
-            f"With {number(first['n'])} faces, chance alone moves the first accuracy by ±{100 * half:.1f} "
+            f"With {counted(first['n'], 'face')}, chance alone moves the first accuracy by ±{100 * half:.1f} "
             "points (95 % interval, normal approximation)."
         )
     if any(score.get("split") == "validation" for score in scores):
