@@ -7,7 +7,10 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -148,3 +151,43 @@ def test_an_address_where_nobody_listens_is_one_line_at_once(here: Path) -> None
     assert done.returncode == 2
     assert re.fullmatch(r"mien: Ray cannot be reached at 127.0.0.1:9: .*refused; see that .*\n", done.stderr)
     assert not Path("out").exists()
+
+
+def test_of_two_runs_that_begin_at_once_one_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both find the bucket free before either has written its lock."""
+    pytest.importorskip("fsspec")
+    both, ended = threading.Barrier(2), threading.Event()
+    looked = threading.local()
+    look = Target._check_free
+
+    def look_together(target: Target, mine: Mapping[str, Any]) -> None:
+        look(target, mine)
+        if not hasattr(looked, "once"):
+            looked.once = True
+            both.wait()
+
+    monkeypatch.setattr(Target, "_check_free", look_together)
+    writing: list[int] = []
+    refused: list[str] = []
+
+    def run(number: int) -> None:
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(Target("memory://both/run").held())
+            except ConfigError as error:
+                refused.append(str(error))
+                ended.set()
+            else:
+                writing.append(number)
+                ended.wait(30)
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(writing) == 1
+    assert len(refused) == 1 and refused[0].startswith(
+        "memory://both/run is being written by another process"
+    )
+    assert Target("memory://both/run").names() == []
