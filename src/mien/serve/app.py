@@ -242,6 +242,8 @@ async def begin_video(request: Request) -> JSONResponse:
         count = await _receive(request, body, kind, jobs, job)
         service.refuse_when_draining()
         state = await to_thread.run_sync(jobs.queue, job, count)
+        if await request.is_disconnected():  # nobody will know its address
+            raise ClientDisconnect
     except BaseException as error:
         with suppress(DatabaseLost):  # then it goes when its lease is over
             await asyncio.shield(asyncio.to_thread(jobs.remove, job))
