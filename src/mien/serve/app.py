@@ -382,9 +382,7 @@ async def models(request: Request) -> JSONResponse:
     return JSONResponse({**shown, "version": __version__})
 
 
-@router.get(
-    "/healthz", summary="Whether the process lives", response_model=schemas.Health, responses=problems(421)
-)
+@router.get("/healthz", summary="Whether the process lives", response_model=schemas.Health)
 async def health() -> JSONResponse:
     return JSONResponse({"status": "ok"})
 
@@ -393,7 +391,7 @@ async def health() -> JSONResponse:
     "/readyz",
     summary="Whether it takes work",
     response_model=schemas.Health,
-    responses=problems(421, 503),
+    responses=problems(503),
 )
 async def ready(request: Request) -> JSONResponse:
     """503 while it goes down, while as many pictures wait as may, or where its folder or a thread is lost."""
