@@ -19,7 +19,6 @@ from starlette.types import ASGIApp
 
 from mien._version import __version__
 from mien.errors import ImageError
-from mien.files import cannot_write
 from mien.serve import live, schemas
 from mien.serve.batcher import Answer
 from mien.serve.config import MEGA, ServeConfig
@@ -147,7 +146,7 @@ async def _sweep(jobs: Jobs, every_s: float) -> None:
     "/v1/analyze",
     summary="Find faces in pictures and name their expressions",
     response_model=schemas.Analysis,
-    responses=problems(400, 401, 403, 408, 413, 415, 421, 422, 429, 503),
+    responses=problems(400, 401, 403, 408, 413, 415, 421, 422, 429, 503, 507),
     openapi_extra=bytes_or_form("image/*", PICTURES, several=True),
 )
 async def analyze(request: Request) -> JSONResponse:
@@ -249,8 +248,6 @@ async def begin_video(request: Request) -> JSONResponse:
             await asyncio.shield(asyncio.to_thread(jobs.remove, job))
         if isinstance(error, JobLost):
             raise ApiError("the video took too long to come; send it again", 408) from error
-        if isinstance(error, OSError):  # a form's file
-            raise cannot_write(Path("the video"), error) from error
         raise
     service.video_worker.look()
     here = f"/v1/videos/{job}"
