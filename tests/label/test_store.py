@@ -200,8 +200,11 @@ def test_edits_of_the_table_settle_a_face_and_what_mien_wrote_is_none(store: Sto
     assert labels(store)["c"] == ""
 
 
-def test_the_pace_is_the_person_s_own_without_breaks(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    moments = iter([*range(0, 40, 2), *range(1000, 1040, 2)])
+@pytest.mark.parametrize("later", [11_000, 6_400], ids=["a break", "the clock is put back"])
+def test_the_pace_is_the_person_s_own_without_breaks(
+    store: Store, monkeypatch: pytest.MonkeyPatch, later: int
+) -> None:
+    moments = iter([*range(10_000, 10_040, 2), *range(later, later + 40, 2)])
 
     class Clock(store_module.datetime):
         @classmethod

@@ -191,18 +191,18 @@ def analyzer(model: Path) -> Analyzer:
 def start(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Start:
     """Start a server with options of its own.
 
-    temporary: a folder that another server used before. files: how many it may have open.
+    temporary: a folder that another server used before. before: a line of the shell that runs first.
     """
 
     @contextmanager
     def started(
-        *options: str, temporary: Path | None = None, files: int | None = None, **environment: str
+        *options: str, temporary: Path | None = None, before: str = "", **environment: str
     ) -> Iterator[Running]:
         place = temporary or tmp_path_factory.mktemp("temporary")
         log = tmp_path_factory.mktemp("log") / "stderr.txt"
         command = [sys.executable, "-m", "mien.cli.main", "serve", "--port", "0", "--model", str(model)]
-        if files is not None:
-            command = ["sh", "-c", f'ulimit -n {files}; exec "$@"', "sh", *command]
+        if before:
+            command = ["sh", "-c", f'{before}; exec "$@"', "sh", *command]
         clean = {name: value for name, value in os.environ.items() if not name.startswith("MIEN_")}
         with log.open("w") as stderr:
             process = subprocess.Popen(

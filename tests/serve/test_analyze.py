@@ -156,6 +156,20 @@ BAD_FORMS = {
 }
 
 
+def test_a_form_for_which_the_disk_has_no_room_is_told(start: Start) -> None:
+    """A file of a form that has more than a megabyte lies on the disk."""
+    with start(before="ulimit -f 1000") as server:  # half a megabyte for each file
+        for address, field in (("analyze", "pictures"), ("videos", "video")):
+            body, kind = form((field, "large", bytes(1_500_000)))
+            answer = server.ask("POST", f"/v1/{address}", body, Content_Type=kind)
+            assert answer.status == 507, answer.body
+            assert answer.line.startswith(
+                f"cannot write a file of the form's {field}: File too large; free some space"
+            )
+        assert server.analyze(png(200)).status == 200
+        assert "Traceback" not in server.log.read_text()
+
+
 @pytest.mark.parametrize(("body", "status", "words"), BAD_FORMS.values(), ids=BAD_FORMS)
 def test_bad_forms_are_refused(server: Running, body: bytes, status: int, words: str) -> None:
     answer = server.analyze(body, "multipart/form-data; boundary=line")

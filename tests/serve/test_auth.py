@@ -23,7 +23,7 @@ TOKEN = "a-token.of_twenty~letters"
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1:8000", "[::1]:8000", "LOCALHOST"])
 def test_its_own_names_are_answered(server: Running, host: str) -> None:
-    assert server.ask("GET", "/healthz", Host=host).json == {"status": "ok"}
+    assert server.ask("GET", "/v1/models", Host=host).status == 200
 
 
 @pytest.mark.parametrize(
@@ -34,6 +34,12 @@ def test_another_name_is_not_answered(server: Running, host: str) -> None:
     answer = server.ask("POST", "/v1/analyze", png(1), Host=host)
     assert answer.status == 421
     assert "it is localhost, 127.0.0.1, [::1]; another name is allowed with --allow-host" in answer.line
+
+
+def test_its_health_is_told_by_any_name(server: Running) -> None:
+    """Kubernetes asks by the address of the pod, the container's HEALTHCHECK by 127.0.0.1, whatever the name is."""
+    for path, status in (("/healthz", 200), ("/readyz", 200), ("/metrics", 421)):
+        assert server.ask("GET", path, Host="10.1.2.3:8000").status == status
 
 
 def test_pages_of_others_may_not_ask(server: Running) -> None:

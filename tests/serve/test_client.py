@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import io
 import json
 import socket
@@ -63,12 +64,10 @@ def test_a_video(client: Client, server: Running, tmp_path: Path) -> None:
     assert server.left_files() == [], "results are deleted when they were fetched"
 
 
-def test_a_video_goes_on_over_a_short_outage(server: Running, tmp_path: Path) -> None:
+def test_a_video_goes_on_over_a_short_outage(start: Start, tmp_path: Path) -> None:
     clip = write_video(
         tmp_path / "clip.mp4", [scene([(0, 0, 40 + n)], size=(64, 48), side=48) for n in range(12)]
     )
-    relay = Relay(server.port)
-    address = f"http://localhost:{relay.port}"
     outages: list[float] = []
 
     def once(seconds: float) -> Callable[[float], None]:
@@ -79,21 +78,24 @@ def test_a_video_goes_on_over_a_short_outage(server: Running, tmp_path: Path) ->
 
         return told
 
-    try:
-        found = Client(address).analyze_video(clip, once(2.5))
-        assert outages == [2.5] and len(found["rows"]) == 12
-        outages.clear()
-        begun = time.monotonic()
-        with pytest.raises(ServerError, match="cannot be asked") as lost:
-            Client(address, patience_s=2).analyze_video(clip, once(30))
-        assert outages == [30] and lost.value.status == 0, (
-            "the reason is the outage, not that nothing can be deleted"
-        )
-        with pytest.raises(ServerError, match="cannot be asked"):
-            Client(address).models()  # one that was never reached may have a wrong address: told at once
-        assert time.monotonic() - begun < 25
-    finally:
-        relay.close()
+    with start() as server:  # its own: the video of a client that gave up is left there
+        relay = Relay(server.port)
+        address = f"http://localhost:{relay.port}"
+        try:
+            found = Client(address).analyze_video(clip, once(2.5))
+            assert outages == [2.5] and len(found["rows"]) == 12
+            outages.clear()
+            begun = time.monotonic()
+            with pytest.raises(ServerError, match="cannot be asked") as lost:
+                Client(address, patience_s=2).analyze_video(clip, once(30))
+            assert outages == [30] and lost.value.status == 0, (
+                "the reason is the outage, not that nothing can be deleted"
+            )
+            with pytest.raises(ServerError, match="cannot be asked"):
+                Client(address).models()  # one that was never reached may have a wrong address: told at once
+            assert time.monotonic() - begun < 25
+        finally:
+            relay.close()
 
 
 @pytest.mark.parametrize(
@@ -128,6 +130,53 @@ def test_many_at_once_on_asyncio(client: Client, server: Running) -> None:
     assert asyncio.run(several()) == [client.analyze(png(level)) for level in (20, 90, 200)]
     assert asyncio.run(other.models()) == client.models()
     assert asyncio.run(other.analyze_batch([png(90)])) == client.analyze_batch([png(90)])
+
+
+def test_cancelling_a_call_on_asyncio_ends_it_everywhere(start: Start, tmp_path: Path) -> None:
+    """More videos at once than asyncio has threads on two cores hold up no picture, and go with their tasks."""
+    clip = write_video(tmp_path / "clip.mp4", [scene([(0, 0, 200)], size=(600, 400), side=350)] * 1000)
+
+    async def several(address: str) -> tuple[mien.Face, ...]:
+        told = 0
+
+        def progress(_: float) -> None:
+            nonlocal told
+            told += 1
+
+        client = mien.AsyncClient(address)
+        videos = [asyncio.create_task(client.analyze_video(clip, progress)) for _ in range(10)]
+        while told < 10:
+            await asyncio.sleep(0.05)
+        faces = await asyncio.wait_for(client.analyze(png(200)), 10)
+        assert not any(video.done() for video in videos)
+        for video in videos:
+            video.cancel()
+        assert all(
+            isinstance(one, asyncio.CancelledError)
+            for one in await asyncio.gather(*videos, return_exceptions=True)
+        )
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            deaf = mien.AsyncClient(f"http://127.0.0.1:{silent.getsockname()[1]}")
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(deaf.models(), 0.2)
+        return faces
+
+    with start("--max-videos", "12") as server:
+        threads = threading.active_count()
+        ((face,), begun) = asyncio.run(several(f"http://localhost:{server.port}")), time.monotonic()
+        assert face.emotion == "bright"
+        while threading.active_count() > threads or server.left_files():
+            assert time.monotonic() < begun + 15, "a call goes on, or its video"
+            time.sleep(0.05)
+
+
+def test_both_clients_take_the_same() -> None:
+    both = (mien.Client, mien.AsyncClient)
+    one, other = (inspect.signature(kind) for kind in both)
+    assert one == other
+    for name in ("analyze", "analyze_batch", "analyze_video", "models"):
+        one, other = (inspect.signature(getattr(kind, name)) for kind in both)
+        assert list(one.parameters) == list(other.parameters), name
 
 
 def test_errors_are_one_line(client: Client, server: Running) -> None:

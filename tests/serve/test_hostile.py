@@ -201,7 +201,7 @@ def test_idle_connections_beyond_the_limit_of_files_change_nothing(start: Start)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < 1500 and (hard == resource.RLIM_INFINITY or hard >= 1500):
         resource.setrlimit(resource.RLIMIT_NOFILE, (1500, hard))
-    with start("--keep-minutes", "0.05", files=1024) as server, ExitStack() as opened:
+    with start("--keep-minutes", "0.05", before="ulimit -n 1024") as server, ExitStack() as opened:
         job = server.send_video(b"no video " * 10)
         assert server.finished(job)["status"] == "failed"
         for _ in range(1100):

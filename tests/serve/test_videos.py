@@ -7,6 +7,7 @@ import io
 import json
 import os
 import signal
+import socket
 import sys
 import time
 from pathlib import Path
@@ -161,6 +162,22 @@ def test_a_video_can_be_cancelled(start: Start, long_clip: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_video_whose_client_left_before_it_had_an_address_is_deleted(start: Start, long_clip: Path) -> None:
+    data = long_clip.read_bytes()
+    head = f"POST /v1/videos HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data)}\r\n\r\n"
+    with start() as server:
+        with socket.create_connection(("127.0.0.1", server.port)) as connection:
+            connection.sendall(head.encode() + data)
+        ends = time.monotonic() + 30
+        while 'route="/v1/videos",status="' not in (text := server.ask("GET", "/metrics").body.decode()):
+            assert time.monotonic() < ends, text
+            time.sleep(0.05)
+        time.sleep(0.3)  # as long as nothing is running, a job is taken at once
+        text = server.ask("GET", "/metrics").body.decode()
+        assert "mien_videos_running 0.0" in text and "mien_videos_waiting 0.0" in text
+        assert server.left_files() == []
+
+
 def test_results_go_after_a_while(start: Start, clip: Path) -> None:
     with start("--keep-minutes", "0.002") as server:
         job = server.send_video(clip.read_bytes())

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from mien.serve.config import ServeConfig
 from mien.serve.server import listen
 
 from ..video.video_files import scene, write_video
-from .conftest import Start, png
+from .conftest import Running, Start, png
 
 pytestmark = [
     pytest.mark.slow,
@@ -26,12 +27,15 @@ pytestmark = [
 ]
 
 
+def below(process: int) -> set[int]:
+    """Return the processes that a process started."""
+    tasks = Path(f"/proc/{process}/task").iterdir()
+    return {int(word) for task in tasks for word in (task / "children").read_text().split()}
+
+
 def children(process: int) -> set[int]:
     """Return the worker processes of a server, without multiprocessing's own helper."""
-    found = set()
-    for task in Path(f"/proc/{process}/task").iterdir():
-        found |= {int(word) for word in (task / "children").read_text().split()}
-    return {one for one in found if b"spawn_main" in Path(f"/proc/{one}/cmdline").read_bytes()}
+    return {one for one in below(process) if b"spawn_main" in Path(f"/proc/{one}/cmdline").read_bytes()}
 
 
 def wait_for(what: Callable[[], bool], seconds: float = 60) -> None:
@@ -78,6 +82,42 @@ def test_they_end_when_their_parent_is_killed(start: Start, tmp_path: Path) -> N
         server.process.wait()
         wait_for(lambda: not any(Path(f"/proc/{one}").exists() for one in workers), seconds=10)
         listen(ServeConfig(port=server.port)).close()
+
+
+def test_sigterm_to_all_processes_at_once_lets_the_running_video_end(start: Start, tmp_path: Path) -> None:
+    """As systemd and others send it; a second one ends them."""
+    clip = write_video(tmp_path / "clip.mp4", [scene([(0, 0, 200)], size=(1200, 800), side=700)] * 300)
+
+    def end(processes: list[int]) -> None:
+        for one in processes:
+            with suppress(ProcessLookupError):
+                os.kill(one, signal.SIGTERM)
+
+    def all_of(server: Running) -> list[int]:
+        workers = below(server.process.pid)
+        return [server.process.pid, *workers, *(one for worker in workers for one in below(worker))]
+
+    def begin(server: Running) -> str:
+        wait_for(lambda: len(children(server.process.pid)) == 2)
+        job = server.send_video(clip.read_bytes())
+        wait_for(lambda: server.ask("GET", f"/v1/videos/{job}").json["status"] == "running")
+        return job
+
+    with start("--workers", "2", "--grace-s", "300") as server:
+        job = begin(server)
+        end(all_of(server))
+        assert server.finished(job)["status"] == "done"
+        assert len(server.ask("GET", f"/v1/videos/{job}/result").json["rows"]) == 300
+        assert server.process.wait(60) == 0
+    with start("--workers", "2", "--grace-s", "300") as server:
+        begin(server)
+        processes = all_of(server)
+        end(processes)
+        wait_for(lambda: server.ask("GET", "/readyz").status == 503)
+        assert server.process.poll() is None
+        end(processes)
+        assert server.process.wait(60) == 0
+        assert "Traceback" not in server.log.read_text()
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

@@ -106,7 +106,7 @@ class History:
                 times[-1] = (times[-1][0], times[-1][1] + 1)
         seconds, faces = 0.0, 0
         for (later, count), (earlier, _) in pairwise(times):
-            if (gap := (later - earlier).total_seconds()) <= _PAUSE_S:
+            if 0 <= (gap := (later - earlier).total_seconds()) <= _PAUSE_S:  # below 0: the clock was put back
                 seconds, faces = seconds + gap, faces + count
         return seconds / faces if faces >= _PACE_LEAST and seconds > 0 else None
 

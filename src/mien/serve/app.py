@@ -19,7 +19,6 @@ from starlette.types import ASGIApp
 
 from mien._version import __version__
 from mien.errors import ImageError
-from mien.files import cannot_write
 from mien.serve import live, schemas
 from mien.serve.batcher import Answer
 from mien.serve.config import MEGA, ServeConfig
@@ -147,7 +146,7 @@ async def _sweep(jobs: Jobs, every_s: float) -> None:
     "/v1/analyze",
     summary="Find faces in pictures and name their expressions",
     response_model=schemas.Analysis,
-    responses=problems(400, 401, 403, 408, 413, 415, 421, 422, 429, 503),
+    responses=problems(400, 401, 403, 408, 413, 415, 421, 422, 429, 503, 507),
     openapi_extra=bytes_or_form("image/*", PICTURES, several=True),
 )
 async def analyze(request: Request) -> JSONResponse:
@@ -242,13 +241,13 @@ async def begin_video(request: Request) -> JSONResponse:
         count = await _receive(request, body, kind, jobs, job)
         service.refuse_when_draining()
         state = await to_thread.run_sync(jobs.queue, job, count)
+        if await request.is_disconnected():  # nobody will know its address
+            raise ClientDisconnect
     except BaseException as error:
         with suppress(DatabaseLost):  # then it goes when its lease is over
             await asyncio.shield(asyncio.to_thread(jobs.remove, job))
         if isinstance(error, JobLost):
             raise ApiError("the video took too long to come; send it again", 408) from error
-        if isinstance(error, OSError):  # a form's file
-            raise cannot_write(Path("the video"), error) from error
         raise
     service.video_worker.look()
     here = f"/v1/videos/{job}"
@@ -380,9 +379,7 @@ async def models(request: Request) -> JSONResponse:
     return JSONResponse({**shown, "version": __version__})
 
 
-@router.get(
-    "/healthz", summary="Whether the process lives", response_model=schemas.Health, responses=problems(421)
-)
+@router.get("/healthz", summary="Whether the process lives", response_model=schemas.Health)
 async def health() -> JSONResponse:
     return JSONResponse({"status": "ok"})
 
@@ -391,7 +388,7 @@ async def health() -> JSONResponse:
     "/readyz",
     summary="Whether it takes work",
     response_model=schemas.Health,
-    responses=problems(421, 503),
+    responses=problems(503),
 )
 async def ready(request: Request) -> JSONResponse:
     """503 while it goes down, while as many pictures wait as may, or where its folder or a thread is lost."""

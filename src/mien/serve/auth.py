@@ -20,6 +20,10 @@ from mien.settings import from_mapping
 
 SUBPROTOCOL, TOKEN_PREFIX = "mien", "bearer."  # of the WebSocket; the page's api.js has the other end
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+_ANY_NAME = (
+    "/healthz",
+    "/readyz",
+)  # Kubernetes and load balancers ask by address; they tell nothing of pictures
 _NEEDS_TOKEN = ("/v1/", "/metrics")
 _KEY = "mien.key"  # where a request's scope has its client
 LIMITS = {  # of a client: what is counted, and the seconds after which counting begins anew
@@ -87,7 +91,7 @@ def authorize(scope: Scope, config: ServeConfig, keys: Sequence[Key] = ()) -> No
     """
     headers = Headers(scope=scope)
     host = headers.get("host", "")
-    if config.hosts and host_name(host) not in config.hosts:
+    if config.hosts and host_name(host) not in config.hosts and scope["path"] not in _ANY_NAME:
         raise ApiError(
             f"this server is not called {host_name(host)!r}; it is {', '.join(config.hosts)}; another name is allowed "
             "with --allow-host",

@@ -6,12 +6,15 @@ import asyncio
 import http.client
 import json
 import secrets
+import socket
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
 from mien.detect.base import Box, Landmarks
@@ -19,6 +22,7 @@ from mien.errors import ConfigError, DataError, ImageError, MienError
 from mien.images.decode import read_bytes
 from mien.predict.results import Face, Faces
 
+T = TypeVar("T")
 Sent = str | Path | bytes | bytearray | memoryview
 _POLL_S = 0.25
 _FACE = tuple(one.name for one in fields(Face))
@@ -128,7 +132,7 @@ class Client:
         try:
             while (state := self._ask_again(f"/v1/videos/{job}"))["status"] in ("queued", "running"):
                 progress(state["progress"])
-                time.sleep(_POLL_S)
+                self._wait(_POLL_S)
             if "problem" in state:
                 raise _error(state["problem"])
             return dict(self._ask_again(f"/v1/videos/{job}/result"))
@@ -151,7 +155,7 @@ class Client:
             except ServerError as error:
                 if error.status not in _NO_ANSWER or time.monotonic() + _RETRY_S > ends:
                     raise
-            time.sleep(_RETRY_S)
+            self._wait(_RETRY_S)
 
     def _ask(self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] = {}) -> Any:
         """Return the answer's JSON; ask again for as long as the server is busy and patience lasts."""
@@ -161,7 +165,7 @@ class Client:
             wait_s = _wait_s(found)
             if status != 503 or time.monotonic() + wait_s > ends:
                 break
-            time.sleep(wait_s)
+            self._wait(wait_s)
         try:
             answer = json.loads(data) if data else None
         except ValueError:
@@ -182,6 +186,7 @@ class Client:
         try:
             with closing(kind(self._host, self._port, timeout=timeout_s or self._timeout_s)) as connection:
                 connection.connect()
+                self._connected(connection.sock, method)
                 try:
                     connection.request(method, self._path + path, body, dict(headers))
                 except OSError as error:  # it would have no more of it, and may have said why
@@ -195,16 +200,58 @@ class Client:
                 f"{self._address} cannot be asked: {error}; does mien serve run there?"
             ) from error
 
+    def _wait(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    def _connected(self, connection: socket.socket, method: str) -> None:
+        """Called before a request is sent."""
+
+
+class _CancellableClient(Client):
+    """A client for one call, which another thread may cancel at any moment."""
+
+    _cancelled: threading.Event
+    _connection: socket.socket | None = None
+
+    @classmethod
+    def like(cls, client: Client) -> _CancellableClient:
+        one = cls.__new__(cls)
+        vars(one).update(vars(client), _cancelled=threading.Event())
+        return one
+
+    def cancel(self) -> None:
+        """End the call: its request is broken off, its video deleted on the server."""
+        self._cancelled.set()
+        if self._connection is not None:
+            with suppress(OSError):  # it is closed already
+                self._connection.shutdown(socket.SHUT_RDWR)
+
+    def _wait(self, seconds: float) -> None:
+        if self._cancelled.wait(seconds):
+            raise ServerError("the call was cancelled")
+
+    def _connected(self, connection: socket.socket, method: str) -> None:
+        self._connection = connection
+        if self._cancelled.is_set() and method != "DELETE":  # it came while the connection was made
+            raise ServerError("the call was cancelled")
+
 
 class AsyncClient:
-    """The same for programs that run on asyncio: each call waits in a thread, and the loop goes on meanwhile.
+    """The same for programs on asyncio: each call waits in a thread of its own, and the loop goes on meanwhile.
 
-    Takes what `Client` takes. Calls at the same time are requests at the same time: `await asyncio.gather(...)`. May be
-    used in `async with`.
+    Takes what `Client` takes. Calls at the same time are requests at the same time: `await asyncio.gather(...)`. A call
+    that is cancelled breaks its request off, and its video is deleted on the server. May be used in `async with`.
     """
 
-    def __init__(self, address: str = "http://localhost:8000", **options: Any) -> None:
-        self._client = Client(address, **options)
+    def __init__(
+        self,
+        address: str = "http://localhost:8000",
+        *,
+        token: str | None = None,
+        timeout_s: float = 60.0,
+        patience_s: float = 60.0,
+    ) -> None:
+        self._client = Client(address, token=token, timeout_s=timeout_s, patience_s=patience_s)
 
     async def __aenter__(self) -> AsyncClient:
         return self
@@ -214,21 +261,30 @@ class AsyncClient:
 
     async def analyze(self, picture: Sent) -> Faces:
         """As `Client.analyze`."""
-        return await asyncio.to_thread(self._client.analyze, picture)
+        return await self._in_thread(lambda client: client.analyze(picture))
 
     async def analyze_batch(self, pictures: Iterable[Sent]) -> list[Faces | ImageError]:
         """As `Client.analyze_batch`."""
-        return await asyncio.to_thread(self._client.analyze_batch, pictures)
+        return await self._in_thread(lambda client: client.analyze_batch(pictures))
 
     async def analyze_video(
         self, video: Sent, progress: Callable[[float], None] = lambda _: None
     ) -> dict[str, Any]:
         """As `Client.analyze_video`; `progress` is called in the thread."""
-        return await asyncio.to_thread(self._client.analyze_video, video, progress)
+        return await self._in_thread(lambda client: client.analyze_video(video, progress))
 
     async def models(self) -> dict[str, Any]:
         """As `Client.models`."""
-        return await asyncio.to_thread(self._client.models)
+        return await self._in_thread(lambda client: client.models())
+
+    async def _in_thread(self, call: Callable[[Client], T]) -> T:
+        client = _CancellableClient.like(self._client)
+        thread = ThreadPoolExecutor(1)  # asyncio's own are few, and a video takes one for minutes
+        try:
+            return await asyncio.get_running_loop().run_in_executor(thread, call, client)
+        finally:
+            client.cancel()
+            thread.shutdown(wait=False)
 
 
 def _address_parts(address: str) -> tuple[bool, str, int | None, str]:

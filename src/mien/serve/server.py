@@ -78,7 +78,8 @@ def run(options: ModelOptions, config: ServeConfig, ready: Callable[[str], None]
 class Server(uvicorn.Server):
     """Goes down in peace: after SIGTERM, it takes no new work, finishes what it has begun and lets it be fetched.
 
-    SIGINT, or a second SIGTERM, does not wait for videos.
+    SIGINT, or a second SIGTERM, does not wait for videos. One of several processes heeds no second SIGTERM: systemd
+    sends each one beside its parent's. The parent hands its second one on as SIGINT.
     """
 
     def __init__(self, config: uvicorn.Config, service: Service, ready: Callable[[], None]) -> None:
@@ -105,7 +106,8 @@ class Server(uvicorn.Server):
             logging.getLogger("mien").error("no connection can be taken: %s", error.strerror)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if sig == signal.SIGTERM and self.started and self._leaving is None:
+        again = self._leaving is not None and self._service.config.workers == 1
+        if sig == signal.SIGTERM and self.started and not again:
             self._loop.call_soon_threadsafe(self._leave)
         else:
             super().handle_exit(sig, frame)
@@ -413,8 +415,8 @@ class _Workers:
         config, told = self._given[1], 0
         ends = time.monotonic() + config.drain_s + 2 * config.grace_s + _END_S
         while alive := [process for process in self._alive if process.is_alive()]:
-            for number in (self._heard or [signal.SIGTERM])[told:]:
-                told += 1
+            for heard in (self._heard or [signal.SIGTERM])[told:]:
+                number, told = heard if told == 0 else signal.SIGINT, told + 1
                 for process in alive:
                     with suppress(ProcessLookupError):
                         os.kill(process.pid or 0, number)

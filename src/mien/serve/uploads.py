@@ -7,13 +7,14 @@ import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import Message, Receive
 
-from mien.files import clipped
+from mien.files import cannot_write, clipped
 from mien.serve.config import MEGA
 from mien.serve.problems import ApiError, Busy
 
@@ -125,7 +126,7 @@ async def files_of(
     """Read a form; its files lie in memory or, above a megabyte, in files without a name.
 
     field: the only name that is allowed. Raises ApiError for another form, for one that was cut off, and above
-    `most` files.
+    `most` files; OutputError where there is no room for them.
     """
     try:
         async with Request(request.scope, body).form(max_files=most, max_fields=1) as form:
@@ -144,6 +145,8 @@ async def files_of(
             f"the form cannot be read ({reason}); it takes {most} file{'s' * (most > 1)} at most, named {field}",
             400,
         ) from error
+    except OSError as error:  # a file of more than a megabyte, on a full disk
+        raise cannot_write(Path(f"a file of the form's {field}"), error) from error
 
 
 def _listed(parts: Sequence[tuple[str, UploadFile | str]]) -> str:
