@@ -20,10 +20,8 @@ from mien.settings import from_mapping
 
 SUBPROTOCOL, TOKEN_PREFIX = "mien", "bearer."  # of the WebSocket; the page's api.js has the other end
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
-_ANY_NAME = (
-    "/healthz",
-    "/readyz",
-)  # Kubernetes and load balancers ask by address; they tell nothing of pictures
+# Kubernetes and load balancers ask by address; what these answer tells nothing of pictures.
+_ANY_NAME = ("/healthz", "/readyz")
 _NEEDS_TOKEN = ("/v1/", "/metrics")
 _KEY = "mien.key"  # where a request's scope has its client
 LIMITS = {  # of a client: what is counted, and the seconds after which counting begins anew
