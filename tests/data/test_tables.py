@@ -120,10 +120,13 @@ def test_missing_files_are_unreadable_ones(pictures):
 
 BAD = {
     "no label": (
-        lambda text: text.replace("label", "what"),
+        lambda text: text.replace("label", "what").replace("sad", "blue"),
         r"labels\.csv has no column label or emotion or class or",
     ),
-    "no path": (lambda text: text.replace("path", "where"), "has no column path or file or image"),
+    "no path": (
+        lambda text: text.replace("path", "where").replace(".png", ""),
+        "has no column path or file or image",
+    ),
     "empty label": (lambda text: text.replace("0.png,sad", "0.png,"), "row 1 has no label"),
     "short row": (lambda text: text.replace("0.png,sad", "0.png"), "row 1 has 1 columns, the header has 2"),
     "comma in a name": (
@@ -386,7 +389,7 @@ def test_a_column_of_persons_keeps_them_on_one_side(pictures):
 def test_columns_and_folder_by_name(pictures):
     text = rows().replace("pictures/", "").replace("sad", "1").replace("happy", "0")
     path = write(pictures, f"where,mood code\n{text}")
-    with pytest.raises(DataError, match=r"or name the column with --path-column"):
+    with pytest.raises(DataError, match=r"or name the column with --label-column"):
         open_dataset(path)
     config = DataConfig(
         path_column="where",
@@ -812,7 +815,7 @@ def test_boxes_that_are_not_used_are_mentioned_or_refused(pictures):
     wide = open_dataset(boxed("x,y,width,height", "2,3,10,20"), carve_validation=False)
     assert wide.splits["train"].pictures.read(0).shape[:2] == (20, 10)
     named = open_dataset(boxed("bbox", '"[2,3,10,20]"'), carve_validation=False)
-    assert said(named, "the column 'bbox' is not used, and the pictures are taken whole")
+    assert said(named, "not used, so that the pictures are taken whole: 'bbox'")
     with pytest.raises(
         DataError, match=r"has boxes from 0 to 1 \(xmin, ymin, xmax, ymax\); give them in pixels"
     ):
@@ -941,14 +944,14 @@ def test_columns_of_ones_whatever_the_classes_are_called(pictures):
     words = listed(pictures, "filename,happy,sad", lambda n: f"pictures/{n}.png,{n % 2 == 0},{n % 2 == 1}")
     assert words.splits["train"].labels.tolist() == [0, 1] * 4
     unlabelled = listed(pictures, "filename,happy,sad,Unlabeled", lambda n: f"pictures/{n}.png,{ones(n)}")
-    assert unlabelled.classes == ("happy", "sad") and said(unlabelled, "left out: 2 all zeros")
+    assert unlabelled.classes == ("happy", "sad") and said(unlabelled, "left out: 2 unlabeled")
     never = listed(pictures, "filename,happy,sad,fear", lambda n: f"pictures/{n}.png,{n % 2},{1 - n % 2},0")
     assert never.classes == ("happy", "sad") and said(never, "no row is fear; these columns are not used")
     several = listed(
         pictures, "filename,happy,sad,glasses", lambda n: f"pictures/{n}.png,{n % 2},{1 - n % 2},1"
     )
     assert several.classes == ("happy", "sad")
-    assert said(several, "not used, though of 0 and 1 as those of the expressions: the columns glasses")
+    assert said(several, "not used, though of numbers as those of the classes: the columns glasses")
 
 
 def test_numbers_that_pandas_wrote_as_fractions(pictures):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -77,7 +77,12 @@ class _Rows:
         cell = row[columns.path].strip()
         if not cell:
             raise DataError(f"{where} has no {clipped(self._header[columns.path])}; mend or delete it")
-        shares = self._shares(row, where) if columns.shares else None
+        amounts = self._amounts(row, columns.shares, where)
+        nothing = self._amounts(row, columns.nothing, where)
+        if nothing and max(nothing) > max(amounts):
+            self._left_out[list(columns.nothing)[nothing.index(max(nothing))]] += 1
+            return
+        shares = self._shares(amounts)
         hard = "" if columns.label is None else plain_label(row[columns.label])
         if columns.shares and shares is None and not hard:
             self._left_out["all zeros"] += 1
@@ -120,9 +125,9 @@ class _Rows:
             return AFFECTNET[int(number)]
         return words.renamed(self._names, label)
 
-    def _shares(self, row: Sequence[str], where: str) -> tuple[float, ...] | None:
+    def _amounts(self, row: Sequence[str], places: Mapping[str, int], where: str) -> list[float]:
         values = []
-        for name, place in self._columns.shares.items():
+        for name, place in places.items():
             try:
                 value = words.as_float(row[place] or "0")
             except ValueError:
@@ -133,9 +138,12 @@ class _Rows:
                     f"{where} has {clipped(row[place])!r} as the share of {name}; mend or delete it"
                 )
             values.append(value)
-        total = sum(values)
+        return values
+
+    def _shares(self, amounts: Sequence[float]) -> tuple[float, ...] | None:
+        total = sum(amounts)
         self._sums += [total] if total > 0 else []
-        return tuple(value / total for value in values) if total > 0 else None
+        return tuple(amount / total for amount in amounts) if total > 0 else None
 
     def _split(self, row: Sequence[str], where: str) -> str:
         columns = self._columns
@@ -152,14 +160,19 @@ class _Rows:
         return self._own_split or "train"
 
     def _box(self, row: Sequence[str], where: str) -> Box | None:
-        if not self._columns.box:
+        if not (columns := self._columns.box):
             return None
         try:
-            left, top, right, bottom = (round(words.as_float(row[place])) for place in self._columns.box)
+            numbers = [words.as_float(row[place]) for place in columns.places]
+            left, top, right, bottom = map(round, columns.edges(numbers))
         except (ValueError, OverflowError) as error:
             raise DataError(f"{where} has a face's box that is no four numbers; mend or delete it") from error
-        if not self._columns.corners:
-            right, bottom = left + right, top + bottom
+        if columns.way == "corners" and any(numbers) and (right < left or bottom < top):
+            names = ", ".join(clipped(self._header[place]) for place in columns.places)
+            raise DataError(
+                f"{where} has a face's box that ends before it begins ({names}: {left}, {top}, {right}, {bottom}); if "
+                "the last two are its width and height, call the columns x, y, width, height"
+            )
         return left, top, right, bottom
 
     def finished(self) -> Found:

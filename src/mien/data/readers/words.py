@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from mien.errors import DataError
@@ -101,15 +102,6 @@ GROUP_COLUMNS = (
     "group",
 )
 _OF_A_GROUP = re.compile(r"_?(id|no|nr|num|number|name|code|key|index)$")  # person_no, VideoName, subjectid
-BOX_COLUMNS = ("face_x", "face_y", "face_width", "face_height")
-# Under these names, too: left, top, width, height, or with the right and lower end.
-BOXES = (
-    BOX_COLUMNS,
-    ("bbox_x", "bbox_y", "bbox_w", "bbox_h"),
-    ("x", "y", "w", "h"),
-    ("x", "y", "width", "height"),
-)
-CORNERS = (("xmin", "ymin", "xmax", "ymax"), ("x1", "y1", "x2", "y2"), ("left", "top", "right", "bottom"))
 _YES, _NO = ("true", "yes", "y", "t", "1", "1.0"), ("false", "no", "n", "f", "0", "0.0", "")
 
 _FOLD = re.compile(r"^(fold|k|cv|split|part|batch|chunk|shard)[-_ ]?\d{1,3}$", re.IGNORECASE)
@@ -299,3 +291,32 @@ def expression_in(name: str) -> str:
     """
     found = [part for part in re.split(r"[^a-zA-Z]+", _spaced(name)) if is_expression(part)]
     return found[0] if len(found) == 1 else ""
+
+
+def frame_of(names: Iterable[str]) -> tuple[str, str]:
+    """Return what stands before and after the expression in most of the names that hold one; '', '' for nothing.
+
+    >>> frame_of(["image", "emotion_happy", "emotion_sad", "emotion_bored"]), frame_of(["happy (%)", "sad (%)"])
+    (('emotion_', ''), ('', ' (%)'))
+    >>> frame_of(["happy", "sad", "very_sad"]), frame_of(["sad_1", "image"])
+    (('', ''), ('', ''))
+    """
+    found: Counter[tuple[str, str]] = Counter()
+    for name in names:
+        parts = re.split(r"([^a-zA-Z]+)", name)
+        places = [place for place, part in enumerate(parts) if is_expression(part)]
+        if len(places) == 1:
+            found["".join(parts[: places[0]]), "".join(parts[places[0] + 1 :])] += 1
+    frame, count = next(iter(found.most_common(1)), (("", ""), 0))
+    return frame if count > 1 else ("", "")
+
+
+def unframed(name: str, frame: tuple[str, str]) -> str:
+    """Return a name without the words that frame_of found around the expressions; as it is where it has them not.
+
+    >>> unframed("emotion_bored", ("emotion_", "")), unframed("image", ("emotion_", ""))
+    ('bored', 'image')
+    """
+    before, after = frame
+    inside = name[len(before) : len(name) - len(after)]
+    return inside if inside and name == f"{before}{inside}{after}" else name
