@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -28,7 +30,7 @@ def mood(number: int) -> str:
     return ("angry", "happy")[number % 2]
 
 
-def listed(folder: Path, header: str, row: Callable[[int], str], **settings: str) -> Dataset:
+def listed(folder: Path, header: str, row: Callable[[int], str], **settings: Any) -> Dataset:
     """Open a table of the eight pictures: row(0) to row(7) below the header."""
     path = folder / "labels.csv"
     path.write_text("".join(f"{line}\n" for line in (header, *map(row, range(8)))), encoding="utf-8")
@@ -151,3 +153,59 @@ def test_boxes_that_are_meant_otherwise_than_their_columns_say(pictures: Path) -
         lambda n: f"pictures/{n}.png,{mood(n)},{'0,0,0,0' if n == 2 else '1,1,9,9'}",
     )
     assert empty.unreadable[0].reason == "its face's box (0, 0, 0, 0) is empty"
+
+
+def test_a_quote_behind_a_blank(pictures: Path) -> None:
+    dataset = listed(
+        pictures, "image, emotion", lambda n: f'pictures/{n}.png, "{("calm, still", "happy")[n % 2]}"'
+    )
+    assert dataset.classes == ("calm, still", "happy")
+
+
+def test_numbers_before_the_labels_are_no_part_of_them(pictures: Path) -> None:
+    dataset = listed(pictures, "image,emotion", lambda n: f"pictures/{n}.png,{n % 2}: {mood(n)}")
+    assert dataset.classes == ("angry", "happy") and said(
+        dataset, "only the expressions are taken: '0: angry' is angry"
+    )
+    asked = listed(
+        pictures,
+        "image,emotion",
+        lambda n: f"pictures/{n}.png,{n % 2}: {mood(n)}",
+        classes=("1: happy", "0: angry"),
+    )
+    assert asked.classes == ("1: happy", "0: angry")
+
+
+def test_a_formula_that_failed_is_no_label(pictures: Path) -> None:
+    with pytest.raises(DataError, match="row 3 has no emotion"):
+        listed(pictures, "image,emotion", lambda n: f"pictures/{n}.png,{'#REF!' if n == 2 else mood(n)}")
+
+
+def test_folders_in_a_column_of_their_own(pictures: Path) -> None:
+    for number in (1, 2):
+        (pictures / f"part{number}").mkdir()
+        (pictures / f"part{number}/a.png").write_bytes((pictures / f"pictures/{number}.png").read_bytes())
+        (pictures / f"part{number}/b.png").write_bytes((pictures / f"pictures/{number + 2}.png").read_bytes())
+    dataset = listed(
+        pictures, "folder,filename,emotion", lambda n: f"part{n // 2 % 2 + 1},{'ab'[n % 2]}.png,{mood(n)}"
+    )
+    assert dataset.splits["train"].names[:3] == ["part1/a.png", "part1/b.png", "part2/a.png"]
+
+
+def test_pictures_by_addresses_with_questions_and_signs(pictures: Path) -> None:
+    asked = listed(pictures, "url,emotion", lambda n: f"https://x.org/all/{n}.png?w=200,{mood(n)}")
+    assert len(asked.splits["train"]) == 8 and said(asked, "is read as 'pictures/0.png', by its name")
+    signs = listed(pictures, "image,emotion", lambda n: f"pictures%2F{n}.png,{mood(n)}")
+    assert len(signs.splits["train"]) == 8
+    assert said(
+        signs, "8 paths are found under another spelling, such as 'pictures%2F0.png' as 'pictures/0.png'"
+    )
+
+
+def test_pictures_where_paths_should_stand_are_told_in_a_line(pictures: Path) -> None:
+    content = base64.b64encode(bytes(2000)).decode()
+    with pytest.raises(
+        DataError, match="seems to hold pictures themselves where paths should stand"
+    ) as caught:
+        listed(pictures, "image,emotion", lambda n: f"{content},{mood(n)}")
+    assert len(str(caught.value)) < 400

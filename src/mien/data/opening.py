@@ -13,24 +13,33 @@ from pathlib import Path
 from mien.data.classes import check_spellings, choose_classes, combine, merge_classes, one_spelling
 from mien.data.dataset import DataConfig, Dataset, Progress, RawDataset, Split, in_order
 from mien.data.decisions import applied, decisions_for
-from mien.data.index import LabelledFile, fingerprints_of, index_files
+from mien.data.index import Found, LabelledFile, fingerprints_of, index_files
 from mien.data.readers.boxes import find_boxes, unread_labels
 from mien.data.readers.columns import ROBOFLOW
 from mien.data.readers.csv_text import is_csv, rows_of
 from mien.data.readers.face_sets import is_face_set, read_face_set
 from mien.data.readers.fer2013 import FILE_NAMES, is_fer2013, read_fer2013
 from mien.data.readers.folders import are_classes, entered, find_in_folders, find_in_names
+from mien.data.readers.name_lists import numbers_named, numbers_noted
 from mien.data.readers.public import find_listed, is_list, shown_below
-from mien.data.readers.table_rows import has_labels, header_of, is_table, name_lists
+from mien.data.readers.table_rows import has_labels, header_of, is_table
 from mien.data.readers.tables import find_in_table
 from mien.data.readers.tree import Folder, Tree, looks_like, walk
 from mien.data.readers.unpack import is_archive, unpacked
-from mien.data.readers.words import LABEL_COLUMNS, pick_column, renamed, split_of
+from mien.data.readers.words import (
+    LABEL_COLUMNS,
+    classes_option,
+    mostly_expressions,
+    pick_column,
+    renamed,
+    split_of,
+)
 from mien.data.split import carve, leaks
 from mien.errors import DataError
 from mien.files import clipped, expanded, joined_paths, plain_text
 from mien.images.kinds import HEAD_BYTES, VIDEO, content_kind
-from mien.images.listing import list_pictures
+from mien.images.listing import list_pictures, no_picture
+from mien.labels import canonical
 from mien.terminal import counted
 
 FORMS = (
@@ -48,14 +57,14 @@ def open_paths(
     if not paths:
         raise DataError(f"no DATA is given; it can be {FORMS}")
     source = joined_paths(paths)
-    raws = [_numbers_named(_read(own, config, progress), own, config) for own in _absolute(paths)]
+    raws = [numbers_named(_read(own, config, progress), own, config) for own in _absolute(paths)]
     raw = one_spelling(_parts_of_one(raws, paths) or combine(raws))
     raw = choose_classes(merge_classes(raw, config.merge), config.classes)
     _check_labels(raw, config)
     raw = check_spellings(raw, config.classes)
     raw = applied(raw, decisions_for(paths, config))
     _check_classes(raw, source)
-    raw = _numbers_noted(_grouped(raw, [own.name for own in raws if not own.grouped], config))
+    raw = numbers_noted(_grouped(raw, [own.name for own in raws if not own.grouped], config))
     raw = _with_validation(raw, config) if carve_validation else raw.noting(*leaks(raw.splits))
     return Dataset(
         name=raw.name,
@@ -113,7 +122,7 @@ def _read(path: Path, config: DataConfig, progress: Progress | None) -> RawDatas
     if is_archive(path):
         folder, left_out = unpacked(path)
         try:
-            raw = _numbers_named(_read_folder(folder, config, progress), folder, config)
+            raw = numbers_named(_read_folder(folder, config, progress), folder, config)
         except DataError as error:
             raise DataError(str(error).replace(str(folder), str(path))) from error
         name = plain_text(path.name.partition(".")[0])
@@ -163,6 +172,20 @@ def _what_to_do(paths: Sequence[Path]) -> str:
     return ""
 
 
+def _about_films(path: Path, others: Sequence[Path]) -> str:
+    """Say how the films in a folder become labelled faces; '' where there are none."""
+    films = [other for other in others if no_picture(other) == VIDEO]
+    if not films:
+        return ""
+    of_folders = mostly_expressions({film.parent.name for film in films})
+    how = "; --label takes the folders for the labels" if of_folders else ""
+    label = " --label '([^/]+)/[^/]+$'" if of_folders else ""
+    return (
+        f"{path} holds {counted(len(films), 'video')} and no pictures; cut the faces out first: mien faces "
+        f"{shlex.quote(str(path))} --to faces{label}{how}"
+    )
+
+
 def _read_folder(path: Path, config: DataConfig, progress: Progress | None) -> RawDataset:
     try:
         next(path.iterdir(), None)
@@ -191,6 +214,7 @@ def _read_folder(path: Path, config: DataConfig, progress: Progress | None) -> R
         _refuse_labels_elsewhere(path, tree, folders.files[0])
     if folders is not None and (len({file.label for file in folders.files}) > 1 or not tables):
         if tables:
+            _refuse_other_labels(path, tables, folders, config)
             names = ", ".join(plain_text(table.name) for table in tables)
             beside = f"not read: {names} beside the folders; to read a table, give its own path"
             folders = replace(folders, notes=(*folders.notes, beside))
@@ -212,7 +236,7 @@ def _read_folder(path: Path, config: DataConfig, progress: Progress | None) -> R
         return _split_archives(path, archives, config, progress)
     if named := find_in_names(tree, config):
         return index_files(path, named, progress)
-    if told := _what_to_do(start.others):
+    if told := _what_to_do(start.others) or ("" if pictures else _about_films(path, others)):
         raise DataError(told)
     if pictures and (elsewhere := _tables_with_labels(others)):
         above = os.path.commonpath([picture.parent for picture in pictures])
@@ -340,29 +364,41 @@ def _refuse_labels_elsewhere(path: Path, tree: Tree, file: LabelledFile) -> None
         )
 
 
+def _refuse_other_labels(path: Path, tables: Sequence[Path], folders: Found, config: DataConfig) -> None:
+    """Refuse folders as classes where the only table beside them gives their pictures labels, none of them a folder.
+
+    So are part1/ and part2/, or front/ and side/, beside labels.csv.
+    """
+    if config.named or len(tables) != 1 or not has_labels(tables[0]):
+        return
+    try:
+        found = find_in_table(tables[0], config).files
+    except DataError:  # it is about something else
+        return
+    named = {os.path.normpath(file.path) for file in found} & {
+        os.path.normpath(file.path) for file in folders.files
+    }
+    classes = list(dict.fromkeys(file.label for file in folders.files))
+    if named and not {canonical(file.label) for file in found} & set(map(canonical, classes)):
+        labels = ", ".join(list(dict.fromkeys(file.label for file in found))[:4])
+        raise DataError(
+            f"{path} has folders ({', '.join(classes[:4])}) and a table of other labels ({labels}) for their pictures; "
+            f"give the table: {shlex.quote(str(tables[0]))}; or, if the folders are the classes, say so: "
+            f"{classes_option(classes)}"
+        )
+
+
 _AS_TABLE = "save it as .xlsx or as CSV UTF-8"
 _AS_PICTURES = (
     "write the pictures as files, in a folder for each class or with a table of paths and labels, as rows of a "
     "fer2013.csv, or into Parquet"
 )
+_ARRAYS = (
+    ".npy", ".npz", ".h5", ".hdf5", ".mat", ".pkl", ".pickle", ".pt", ".tfrecord", ".tfrecords", ".feather",
+)  # fmt: skip
 _UNREAD = {
     **dict.fromkeys((".xls", ".xlsb", ".ods", ".numbers"), _AS_TABLE),
-    **dict.fromkeys(
-        (
-            ".npy",
-            ".npz",
-            ".h5",
-            ".hdf5",
-            ".mat",
-            ".pkl",
-            ".pickle",
-            ".pt",
-            ".tfrecord",
-            ".tfrecords",
-            ".feather",
-        ),
-        _AS_PICTURES,
-    ),
+    **dict.fromkeys(_ARRAYS, _AS_PICTURES),
 }
 _METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet", ROBOFLOW, "_annotations.csv")
 
@@ -403,37 +439,6 @@ def _check_classes(raw: RawDataset, path: Path) -> None:
     if len(counts) < 2:
         only = ", ".join(counts)
         raise DataError(f"{path} has only one class ({only}); telling expressions apart needs at least two")
-
-
-def _numbers_named(raw: RawDataset, path: Path, config: DataConfig) -> RawDataset:
-    """Give classes that are numbers their names, where a list of them (classes.txt) lies in the folder or beside it.
-
-    Not where the user's own words speak of the numbers.
-    """
-    asked = re.split(r"[=+]", "+".join((*config.labels, *config.classes, *config.merge)))
-    if not all(name.isdecimal() for name in raw.classes) or any(word.strip().isdecimal() for word in asked):
-        return raw
-    for file, names in name_lists(path):
-        meant = [names.get(int(number), "") for number in raw.classes]
-        if all(meant) and len(set(meant)) == len(meant):
-            told = ", ".join(f"{number} {name}" for number, name in zip(raw.classes, meant, strict=True))
-            return replace(raw, classes=tuple(meant)).noting(
-                f"what the numbers mean is read from {shown_below(file, path)}: {clipped(told)}"
-            )
-    return raw
-
-
-def _numbers_noted(raw: RawDataset) -> RawDataset:
-    numbers = [name for name in raw.classes if name.isdecimal()]
-    if not numbers:
-        return raw
-    what = (
-        "the labels are numbers"
-        if len(numbers) == len(raw.classes)
-        else "some labels are numbers, others names"
-    )
-    meaning = ",".join(f"{number}={name}" for number, name in zip(numbers, ("angry", "happy"), strict=False))
-    return raw.noting(f"{what} ({', '.join(numbers[:8])}); what they mean can be said: --labels {meaning},…")
 
 
 def _grouped(raw: RawDataset, lacking: Sequence[str], config: DataConfig) -> RawDataset:

@@ -20,8 +20,8 @@ from xml.etree import ElementTree
 from mien.data.dataset import SPLITS
 from mien.data.index import Box, Found, LabelledFile
 from mien.data.readers.csv_text import lines_of
+from mien.data.readers.name_lists import name_lists
 from mien.data.readers.public import shown_below
-from mien.data.readers.table_rows import name_lists
 from mien.data.readers.words import split_in, split_of
 from mien.errors import DataError, ImageError
 from mien.files import clipped, plain_text
@@ -359,7 +359,7 @@ def _yolo_names(root: Path, others: Sequence[Path]) -> dict[int, str]:
     for file in others:
         if file.suffix.lower() in (".yaml", ".yml") and (names := _names_in_yaml("".join(lines_of(file)))):
             return names
-    return next((names for _, names in name_lists(root)), {})
+    return next((found.names for found in name_lists(root)), {})
 
 
 def _names_in_yaml(text: str) -> dict[int, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from mien.data.dataset import DataConfig
 from mien.data.readers import words
 from mien.data.readers.box_columns import BoxColumns, find_box_columns, incomplete_box
 from mien.errors import DataError
-from mien.files import clipped, plain_text
+from mien.files import clipped, expanded, plain_text
 from mien.images.kinds import is_picture_name
 from mien.labels import is_expression, same_letters, visible
 
@@ -24,7 +25,10 @@ ROBOFLOW = (
 _BETWEEN_LABELS = re.compile(r"\s*[|;,]\s*")  # of a picture with several: happy|surprised
 # These stand in names of classes as well (calm/neutral).
 _PERHAPS_BETWEEN = re.compile(r"\s*[/+&]\s*|\s+and\s+")
-_NO_LABEL = ("nan", "null", "n/a", "#n/a", "<na>")  # what pandas and spreadsheets write for nothing
+# What pandas and spreadsheets write for nothing and for formulas that failed.
+_NO_LABEL = (
+    "nan", "null", "n/a", "#n/a", "<na>", "#ref!", "#value!", "#name?", "#div/0!", "#null!", "#num!", "#error!",
+)  # fmt: skip
 _BOX_LISTS = (
     "bbox",
     "box",
@@ -33,6 +37,7 @@ _BOX_LISTS = (
     "bboxes",
     "boxes",
 )  # four numbers in one cell, in any order
+_TRIED = 50  # rows whose pictures are looked for
 _FEW = 8  # different cells in a column that may say something else than a text
 
 
@@ -47,6 +52,7 @@ class Columns:
 
     path: int
     label: int | None
+    folder: int | None = None  # in which the pictures lie, where paths are names alone
     shares: dict[str, int] = field(default_factory=dict)
     nothing: dict[str, int] = field(default_factory=dict)
     several: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -101,7 +107,8 @@ def choose_columns(
         label = _column_of_expressions(header, rows, place, notes)
     if label is None and not shares:
         label = words.need_column(header, words.label_names(header), source, "--label-column")
-    columns = Columns(place, label, shares, nothing, notes=notes)
+    folder = _folder_column(path, header, rows, place, config)
+    columns = Columns(place, label, folder, shares, nothing, notes=notes)
     rest = [
         other
         for name in words.label_names(header)
@@ -152,6 +159,20 @@ def _picture_column(
     if place is None:
         place = words.need_column(header, words.PATH_COLUMNS, source, "--path-column")
     return place
+
+
+def _folder_column(
+    path: Path, header: Sequence[str], rows: Sequence[Sequence[str]], picture: int, config: DataConfig
+) -> int | None:
+    """Return the place of a column of folders that lead to the pictures, whose own column has names alone."""
+    base = expanded(config.root) if config.root else path.parent
+    for name in words.FOLDER_COLUMNS:
+        place = words.pick_column(header, [name])
+        if place is not None and place != picture:
+            joined = (base / row[place].strip() / row[picture].strip() for row in rows[:_TRIED])
+            if any(row[place].strip() for row in rows) and any(map(os.path.isfile, joined)):
+                return place
+    return None
 
 
 def _label_column(header: Sequence[str], rows: Sequence[Sequence[str]], path: int) -> int | None:

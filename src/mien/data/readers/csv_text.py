@@ -44,7 +44,8 @@ def rows_of(path: Path, notes: list[str] | None = None) -> Iterator[list[str]]:
             rows = csv.reader(lines, delimiter=told[1])
         else:
             separator = _delimiter(path, header)
-            rows = csv.reader(chain([header], lines), delimiter=separator, skipinitialspace=separator == " ")
+            # Else a quote behind a blank is part of the text, and a comma inside it an end: a.jpg, "calm, still"
+            rows = csv.reader(chain([header], lines), delimiter=separator, skipinitialspace=True)
         for row in rows:
             # What a crash leaves in a file; the system refuses it in a name.
             if any("\0" in cell for cell in row):

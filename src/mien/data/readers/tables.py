@@ -14,7 +14,7 @@ from mien.data.readers import words
 from mien.data.readers.columns import Columns, choose_columns, plain_label
 from mien.data.readers.public import AFFECTNET, NO_EXPRESSION, RAFDB, RAFDB_NOTE, is_rafdb
 from mien.data.readers.table_paths import path_parts, resolve_paths
-from mien.data.readers.table_rows import rows_in
+from mien.data.readers.table_rows import EXCEL, rows_in
 from mien.errors import DataError
 from mien.files import clipped, plain_text
 from mien.labels import canonical
@@ -58,7 +58,7 @@ class _Rows:
     ) -> None:
         self._path, self._header, self._columns, self._own_split = path, header, columns, split
         self._split_in_paths = split is None and not config.split_column
-        self._names = config.label_names
+        self._names, self._named_classes = config.label_names, config.named
         self._affectnet = words.plain_column(header[columns.path]) == _AFFECTNET_PATH
         self._root = config.root
         self._cells: list[str] = []
@@ -77,6 +77,8 @@ class _Rows:
         cell = row[columns.path].strip()
         if not cell:
             raise DataError(f"{where} has no {clipped(self._header[columns.path])}; mend or delete it")
+        if columns.folder is not None and (folder := row[columns.folder].strip()):
+            cell = f"{folder.rstrip('/')}/{cell}"
         amounts = self._amounts(row, columns.shares, where)
         nothing = self._amounts(row, columns.nothing, where)
         if nothing and max(nothing) > max(amounts):
@@ -114,8 +116,12 @@ class _Rows:
         label = plain_label(self._columns.several.get(cell, (cell,))[0])
         if not label:
             column = clipped(self._header[self._columns.label])
+            excel = (
+                " (Excel keeps what merged cells say in the first alone, and of formulas what it saved last)"
+            )
+            why = excel if self._path.suffix.lower() in EXCEL else ""
             self._refused.setdefault(
-                "", f"{where} has no {column}; mend or delete it, or choose with --classes"
+                "", f"{where} has no {column}{why}; mend or delete it, or choose with --classes"
             )
         return self._named(label)
 
@@ -205,6 +211,9 @@ class _Rows:
                 else file
                 for place, file in enumerate(files)
             ]
+        elif plain := words.plain_expressions({file.label for file in files} - self._named_classes):
+            files = [replace(file, label=plain.get(file.label, file.label)) for file in files]
+            notes.append(words.plain_note(plain))
         elif not self._names and is_rafdb(names, list({file.label for file in files})):
             files = [replace(file, label=RAFDB[file.label]) for file in files]
             notes.append(RAFDB_NOTE)
