@@ -21,6 +21,7 @@ from mien.data.readers.face_sets import is_face_set, read_face_set
 from mien.data.readers.fer2013 import FILE_NAMES, is_fer2013, read_fer2013
 from mien.data.readers.folders import are_classes, entered, find_in_folders, find_in_names
 from mien.data.readers.name_lists import numbers_named, numbers_noted
+from mien.data.readers.parquet import COLUMNAR
 from mien.data.readers.public import find_listed, is_list, shown_below
 from mien.data.readers.table_rows import has_labels, header_of, is_table
 from mien.data.readers.tables import find_in_table
@@ -261,7 +262,7 @@ def _split_tables(
         (split, table)
         for split, child in parts
         for table in child.others
-        if split and (table.name.lower() in _METADATA or table.suffix == ".parquet") and has_labels(table)
+        if split and (table.name.lower() in _METADATA or table.suffix in COLUMNAR) and has_labels(table)
     ]
     if not named:  # train/labels.csv beside train/images/
         named = [
@@ -270,13 +271,11 @@ def _split_tables(
             if split and len(child.filled) < 2 and len(own := _tables_with_labels(child.others)) == 1
         ]
     if not named:
-        of_name = [(split_of(_stem(table)), table) for table in start.others if is_table(table)]
+        of_name = [(_split_named(table), table) for table in start.others if is_table(table)]
         labelled = [
             (split, table) for split, table in of_name if split and (len(of_name) == 1 or has_labels(table))
         ]
-        enough = len({split for split, _ in labelled}) > 1 or (
-            labelled and labelled[0][1].suffix == ".parquet"
-        )
+        enough = len({split for split, _ in labelled}) > 1 or (labelled and labelled[0][1].suffix in COLUMNAR)
         named = labelled if enough and not (start.filled and _class_folders(start)) else []
     if not named:
         return None
@@ -403,9 +402,17 @@ _UNREAD = {
 _METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet", ROBOFLOW, "_annotations.csv")
 
 
+_PART = re.compile(r"-\d+-of-\d+(-[0-9a-f]+)?$")
+
+
 def _stem(table: Path) -> str:
     """Return what a table is called without what its form adds: train-00000-of-00002.parquet is train."""
-    return re.sub(r"-\d+-of-\d+(-[0-9a-f]+)?$", "", table.name.partition(".")[0])
+    return _PART.sub("", table.name.partition(".")[0])
+
+
+def _split_named(table: Path) -> str | None:
+    """Return the split in a table's name; that of parts that name none (data-00000-of-00002.arrow) is train."""
+    return split_of(_stem(table)) or ("train" if _PART.search(table.name.partition(".")[0]) else None)
 
 
 def _class_folders(start: Folder) -> bool:

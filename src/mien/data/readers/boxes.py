@@ -132,6 +132,10 @@ def _coco(root: Path, pictures: Sequence[Path], others: Sequence[Path]) -> list[
             raise DataError(
                 f"{shown_below(file, root)} has a category or picture without id and name ({error!r}); export it again"
             ) from error
+        if _are_shares(told["annotations"]):
+            raise DataError(
+                f"{shown_below(file, root)} has boxes from 0 to 1, and COCO counts in pixels; export it again"
+            )
         for number, one in enumerate(told["annotations"], start=1):
             try:
                 box = None
@@ -139,13 +143,31 @@ def _coco(root: Path, pictures: Sequence[Path], others: Sequence[Path]) -> list[
                     left, top, width, height = map(float, given)
                     box = _box(left, top, left + width, top + height)
                 name, label = images[one["image_id"]], names[one["category_id"]]
-            except (AttributeError, KeyError, TypeError, ValueError) as error:
+            except KeyError as error:
+                what = (
+                    "names no picture or category"
+                    if error.args[0] in ("image_id", "category_id")
+                    else (
+                        f"names a picture or category {clipped(str(error.args[0]))} that is not among those of the file"
+                    )
+                )
+                raise DataError(
+                    f"{shown_below(file, root)} annotation {number} {what}; export it again"
+                ) from error
+            except (AttributeError, TypeError, ValueError) as error:
                 raise DataError(
                     f"{shown_below(file, root)} annotation {number} is damaged ({error!r}); export it again"
                 ) from error
             picture = _nearest(places.get(Path(name).name), file) or file.parent / name
             marked.append(_Marked(picture, label, box))
     return marked if found else None
+
+
+def _are_shares(annotations: Sequence[Any]) -> bool:
+    """Say whether all boxes are shares of their pictures' sizes, and not pixels."""
+    boxes = [box for one in annotations if isinstance(one, dict) and isinstance(box := one.get("bbox"), list)]
+    numbers = [number for box in boxes for number in box]
+    return bool(numbers) and all(isinstance(number, int | float) and number <= 1 for number in numbers)
 
 
 def _coco_file(file: Path) -> dict[str, Any] | None:
@@ -331,6 +353,12 @@ def _yolo(root: Path, pictures: Sequence[Path], others: Sequence[Path]) -> list[
                     "and a box; mend or delete it"
                 )
             label, *values = line.split()
+            if names and int(label) not in names:
+                raise DataError(
+                    f"{shown_below(text, root)} line {number} is of class {label}, and the names of the classes "
+                    f"(data.yaml, classes.txt) are those of {min(names)} to {max(names)}; YOLO counts from 0: mend the "
+                    "names or the numbers"
+                )
             marked.append(
                 _Marked(picture, names.get(int(label), label), _scaled(list(map(float, values)), size))
             )

@@ -17,10 +17,10 @@ from mien.data.readers import words
 from mien.data.readers.annotators import exported_rows, via_rows
 from mien.data.readers.columns import share_columns
 from mien.data.readers.csv_text import is_csv, lines_of, rows_of
-from mien.data.readers.unpack import parquet_rows
+from mien.data.readers.parquet import COLUMNAR, parquet_rows
 from mien.errors import DataError, need
 from mien.files import clipped
-from mien.images.kinds import is_picture_name
+from mien.images.kinds import HEAD_BYTES, content_kind, is_picture_name
 
 _JSON_LINES = (".jsonl", ".ndjson")
 EXCEL = (".xlsx", ".xlsm")
@@ -46,7 +46,7 @@ def is_table(path: Path) -> bool:
     suffix = path.suffix.lower()
     return (
         is_csv(path)
-        or suffix in (".parquet", *_JSON_LINES)
+        or suffix in (*COLUMNAR, *_JSON_LINES)
         or (suffix in EXCEL and not path.name.startswith("~$"))  # Excel's mark of a workbook that is open
         or (suffix == ".json" and has_labels(path))
     )
@@ -82,7 +82,7 @@ def rows_in(path: Path, notes: list[str] | None = None) -> Iterator[list[str]]:
     Raises DataError where it is damaged or no table, MissingExtra without what its form needs.
     """
     suffix = path.suffix.lower()
-    if suffix == ".parquet":
+    if suffix in COLUMNAR:
         return parquet_rows(path)
     if suffix in EXCEL:
         return _with_names(_excel_rows(path, notes), path, notes)
@@ -314,9 +314,19 @@ def _excel_rows(path: Path, notes: list[str] | None) -> Iterator[list[str]]:
     except _EXCEL_DAMAGE as error:  # sheets are read while their rows are asked for
         if isinstance(error, DataError):
             raise
+        if _is_text(path):
+            raise DataError(f"{path} is text, not an Excel file; let its name end in .csv") from error
         raise DataError(
             f"{path} is no Excel file that can be read ({clipped(str(error))}); save it again, or as CSV UTF-8"
         ) from error
+
+
+def _is_text(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return content_kind(file.read(HEAD_BYTES))[0] == "text"
+    except OSError:
+        return False
 
 
 def _of_sheets(book: Any, path: Path, notes: list[str] | None) -> Iterator[list[str]]:

@@ -12,6 +12,7 @@ from mien.data.dataset import DataConfig
 from mien.data.index import Box, Found, LabelledFile
 from mien.data.readers import words
 from mien.data.readers.columns import Columns, choose_columns, plain_label
+from mien.data.readers.parquet import COLUMNAR
 from mien.data.readers.public import AFFECTNET, NO_EXPRESSION, RAFDB, RAFDB_NOTE, is_rafdb
 from mien.data.readers.table_paths import path_parts, resolve_paths
 from mien.data.readers.table_rows import EXCEL, rows_in
@@ -103,7 +104,7 @@ class _Rows:
         if len(several) > 1:
             self._multiple[len(self._files)] = tuple(dict.fromkeys(map(self._named, several)))
         self._cells.append(cell)
-        inside = self._path.suffix.lower() == ".parquet" and Path(cell).is_absolute()  # unpacked: NUMBER-NAME
+        inside = self._path.suffix.lower() in COLUMNAR and Path(cell).is_absolute()  # unpacked: NUMBER-NAME
         name = f"{where} {Path(cell).name.partition('-')[2]}".strip() if inside else plain_text(cell)
         split = self._split(row, where)
         self._files.append(LabelledFile(Path(cell), name, label, split, group, self._box(row, where), shares))
