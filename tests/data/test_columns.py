@@ -209,3 +209,22 @@ def test_pictures_where_paths_should_stand_are_told_in_a_line(pictures: Path) ->
     ) as caught:
         listed(pictures, "image,emotion", lambda n: f"{content},{mood(n)}")
     assert len(str(caught.value)) < 400
+
+
+def test_a_second_column_of_pictures_is_named(pictures: Path) -> None:
+    both = listed(pictures, "image,after,label", lambda n: f"pictures/{n}.png,pictures/{7 - n}.png,{mood(n)}")
+    assert both.splits["train"].names[1] == "pictures/1.png"
+    assert said(both, "the pictures are those of the column 'image', not of after (--path-column chooses)")
+    copy = listed(pictures, "path,name,label", lambda n: f"pictures/{n}.png,{n}.jpg,{mood(n)}")
+    assert not said(copy, "the pictures are those of the column")
+
+
+def test_lists_of_pictures_and_labels_called_like_splits(pictures: Path) -> None:
+    for name, part in (("train", range(6)), ("val", range(6, 8))):
+        (pictures / f"{name}.txt").write_text("".join(f"pictures/{n}.png {mood(n)}\n" for n in part))
+    dataset = open_dataset(pictures)
+    assert {name: len(part) for name, part in dataset.splits.items()} == {"train": 6, "validation": 2}
+    (pictures / "train.txt").rename(pictures / "all.txt")
+    (pictures / "val.txt").unlink()
+    with pytest.raises(DataError, match=r"if all\.txt says their labels, give that table: \S+/all\.txt$"):
+        open_dataset(pictures)

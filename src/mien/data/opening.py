@@ -13,8 +13,8 @@ from pathlib import Path
 from mien.data.classes import check_spellings, choose_classes, combine, merge_classes, one_spelling
 from mien.data.dataset import DataConfig, Dataset, Progress, RawDataset, Split, in_order
 from mien.data.decisions import applied, decisions_for
-from mien.data.index import Found, LabelledFile, fingerprints_of, index_files
-from mien.data.readers.boxes import find_boxes, unread_labels
+from mien.data.index import LabelledFile, fingerprints_of, index_files
+from mien.data.readers.boxes import find_boxes
 from mien.data.readers.columns import ROBOFLOW
 from mien.data.readers.csv_text import is_csv, rows_of
 from mien.data.readers.face_sets import is_face_set, read_face_set
@@ -29,18 +29,21 @@ from mien.data.readers.tree import Folder, Tree, looks_like, walk
 from mien.data.readers.unpack import is_archive, unpacked
 from mien.data.readers.words import (
     LABEL_COLUMNS,
-    classes_option,
-    mostly_expressions,
     pick_column,
     renamed,
     split_of,
 )
+from mien.data.refusals import (
+    about_films,
+    is_text_table,
+    refuse_labels_elsewhere,
+    refuse_other_labels,
+    what_to_do,
+)
 from mien.data.split import carve, leaks
 from mien.errors import DataError
 from mien.files import clipped, expanded, joined_paths, plain_text
-from mien.images.kinds import HEAD_BYTES, VIDEO, content_kind
-from mien.images.listing import list_pictures, no_picture
-from mien.labels import canonical
+from mien.images.listing import list_pictures
 from mien.terminal import counted
 
 FORMS = (
@@ -132,59 +135,14 @@ def _read(path: Path, config: DataConfig, progress: Progress | None) -> RawDatas
         return raw.noting(f"{left_out:,} members of {name} are {kinds}; left out") if left_out else raw
     if is_csv(path) and is_fer2013(next(rows_of(path), [])):
         return read_fer2013(path, config)
-    if is_table(path) or path.suffix.lower() == ".json" or _is_text_table(path):
+    if is_table(path) or path.suffix.lower() == ".json" or is_text_table(path):
         return index_files(path, find_in_table(path, config), progress)
     if is_list(path):  # its pictures lie beside it, or in a folder beside its own
         above = path.parent if list_pictures(path.parent).pictures else path.parent.parent
         return _read_folder(above, config, progress)
-    if told := _what_to_do([path]):
+    if told := what_to_do([path]):
         raise DataError(told)
     raise DataError(f"{path} is not in a form that we read; DATA can be {FORMS}")
-
-
-def _is_text_table(path: Path) -> bool:
-    """Say whether a .txt that a user names is a table; those that lie in folders are mostly something else."""
-    return path.suffix.lower() == ".txt" and has_labels(path)
-
-
-def _what_to_do(paths: Sequence[Path]) -> str:
-    """Say what to do about the first file that holds pictures or labels in a form that is not read; '' for none.
-
-    Archives, videos and pictures are known by their content.
-    """
-    for path in paths:
-        try:
-            with path.open("rb") as file:
-                kind, is_picture = content_kind(file.read(HEAD_BYTES))
-        except OSError:
-            continue
-        if path.suffix.lower() in _UNREAD:
-            return f"{path} is not read; {_UNREAD[path.suffix.lower()]}"
-        if kind == "zip archive" and not path.suffix:
-            return f"{path} is a zip archive; let its name end in .zip"
-        if kind.endswith("archive") and kind != "zip archive" and not is_archive(path):
-            return f"{path} is a {kind}, which mien does not unpack; unpack it and give the folder"
-        if kind == VIDEO:
-            return (
-                f"{path} is a video; cut its faces out first: mien faces {shlex.quote(str(path))} --to faces"
-            )
-        if is_picture:
-            return f"{path} is one picture; give the folder with the folders of all classes, or a table"
-    return ""
-
-
-def _about_films(path: Path, others: Sequence[Path]) -> str:
-    """Say how the films in a folder become labelled faces; '' where there are none."""
-    films = [other for other in others if no_picture(other) == VIDEO]
-    if not films:
-        return ""
-    of_folders = mostly_expressions({film.parent.name for film in films})
-    how = "; --label takes the folders for the labels" if of_folders else ""
-    label = " --label '([^/]+)/[^/]+$'" if of_folders else ""
-    return (
-        f"{path} holds {counted(len(films), 'video')} and no pictures; cut the faces out first: mien faces "
-        f"{shlex.quote(str(path))} --to faces{label}{how}"
-    )
 
 
 def _read_folder(path: Path, config: DataConfig, progress: Progress | None) -> RawDataset:
@@ -212,10 +170,10 @@ def _read_folder(path: Path, config: DataConfig, progress: Progress | None) -> R
             raise
         folders = None
     if folders is not None and not tables and len({file.label for file in folders.files}) == 1:
-        _refuse_labels_elsewhere(path, tree, folders.files[0])
+        refuse_labels_elsewhere(path, tree, folders.files[0], config)
     if folders is not None and (len({file.label for file in folders.files}) > 1 or not tables):
         if tables:
-            _refuse_other_labels(path, tables, folders, config)
+            refuse_other_labels(path, tables, folders, config)
             names = ", ".join(plain_text(table.name) for table in tables)
             beside = f"not read: {names} beside the folders; to read a table, give its own path"
             folders = replace(folders, notes=(*folders.notes, beside))
@@ -237,7 +195,7 @@ def _read_folder(path: Path, config: DataConfig, progress: Progress | None) -> R
         return _split_archives(path, archives, config, progress)
     if named := find_in_names(tree, config):
         return index_files(path, named, progress)
-    if told := _what_to_do(start.others) or ("" if pictures else _about_films(path, others)):
+    if told := what_to_do(start.others) or ("" if pictures else about_films(path, others)):
         raise DataError(told)
     if pictures and (elsewhere := _tables_with_labels(others)):
         above = os.path.commonpath([picture.parent for picture in pictures])
@@ -271,7 +229,11 @@ def _split_tables(
             if split and len(child.filled) < 2 and len(own := _tables_with_labels(child.others)) == 1
         ]
     if not named:
-        of_name = [(_split_named(table), table) for table in start.others if is_table(table)]
+        of_name = [
+            (_split_named(table), table)
+            for table in start.others
+            if is_table(table) or (split_of(_stem(table)) and is_text_table(table))
+        ]
         labelled = [
             (split, table) for split, table in of_name if split and (len(of_name) == 1 or has_labels(table))
         ]
@@ -344,61 +306,6 @@ def _unnamed(tree: Tree, files: Sequence[LabelledFile]) -> list[str]:
     return [f"{len(without):,} pictures, such as {first}, are in no row that is used"]
 
 
-def _refuse_labels_elsewhere(path: Path, tree: Tree, file: LabelledFile) -> None:
-    """Say what to give where the only folder of pictures has its labels in a file elsewhere: images/ and labels/."""
-    others = tree.root.others_below()
-    for table in others:
-        if (is_table(table) and has_labels(table)) or _is_text_table(table):
-            raise DataError(
-                f"{path} has one folder of pictures ({file.label}), which is no class by itself; if "
-                f"{shown_below(table, path)} says their labels, give that table and their folder: "
-                f"{shlex.quote(str(table))} --root {shlex.quote(str(file.path.parent))}"
-            )
-    if unread := [shown_below(other, path) for other in unread_labels(others)]:
-        more = f" and {len(unread) - 1} more" if len(unread) > 1 else ""
-        raise DataError(
-            f"{path} has one folder of pictures ({file.label}), which is no class by itself, and mien finds no labels "
-            f"in {unread[0]}{more}; export them as folders of classes, or as a table (.csv, .json, .xlsx) with a row "
-            "per picture: path, label"
-        )
-
-
-def _refuse_other_labels(path: Path, tables: Sequence[Path], folders: Found, config: DataConfig) -> None:
-    """Refuse folders as classes where the only table beside them gives their pictures labels, none of them a folder.
-
-    So are part1/ and part2/, or front/ and side/, beside labels.csv.
-    """
-    if config.named or len(tables) != 1 or not has_labels(tables[0]):
-        return
-    try:
-        found = find_in_table(tables[0], config).files
-    except DataError:  # it is about something else
-        return
-    named = {os.path.normpath(file.path) for file in found} & {
-        os.path.normpath(file.path) for file in folders.files
-    }
-    classes = list(dict.fromkeys(file.label for file in folders.files))
-    if named and not {canonical(file.label) for file in found} & set(map(canonical, classes)):
-        labels = ", ".join(list(dict.fromkeys(file.label for file in found))[:4])
-        raise DataError(
-            f"{path} has folders ({', '.join(classes[:4])}) and a table of other labels ({labels}) for their pictures; "
-            f"give the table: {shlex.quote(str(tables[0]))}; or, if the folders are the classes, say so: "
-            f"{classes_option(classes)}"
-        )
-
-
-_AS_TABLE = "save it as .xlsx or as CSV UTF-8"
-_AS_PICTURES = (
-    "write the pictures as files, in a folder for each class or with a table of paths and labels, as rows of a "
-    "fer2013.csv, or into Parquet"
-)
-_ARRAYS = (
-    ".npy", ".npz", ".h5", ".hdf5", ".mat", ".pkl", ".pickle", ".pt", ".tfrecord", ".tfrecords", ".feather",
-)  # fmt: skip
-_UNREAD = {
-    **dict.fromkeys((".xls", ".xlsb", ".ods", ".numbers"), _AS_TABLE),
-    **dict.fromkeys(_ARRAYS, _AS_PICTURES),
-}
 _METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet", ROBOFLOW, "_annotations.csv")
 
 

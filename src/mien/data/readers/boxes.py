@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from operator import eq
@@ -433,21 +433,3 @@ def _scaled(values: list[float], size: tuple[int, int]) -> Box:
 
 def _box(left: float, top: float, right: float, bottom: float) -> Box:
     return round(left), round(top), round(right), round(bottom)
-
-
-def unread_labels(others: Sequence[Path]) -> Iterator[Path]:
-    """Yield files that may hold labels in a form that is not read, for a message."""
-    for path in others:
-        if path.suffix.lower() in (
-            ".xml",
-            ".json",
-            ".txt",
-            ".xls",
-            ".ods",
-            ".mat",
-            ".pkl",
-            ".npz",
-            ".h5",
-            ".yaml",
-        ):
-            yield path

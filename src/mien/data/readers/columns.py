@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 from mien.data.dataset import DataConfig
 from mien.data.readers import words
@@ -141,24 +141,36 @@ def _picture_column(
     if config.path_column:
         return words.named_column(header, config.path_column, source)
     place = words.pick_column(header, words.PATH_COLUMNS)
-    if place is None or not any(is_picture_name(row[place]) for row in rows):
-        named = [
-            other
-            for other, name in enumerate(header)
-            # A name that is a path is a picture's: the first line is one already.
-            if rows
-            and not re.search(r"[/\\]", name)
-            and not is_picture_name(name)
-            and all(is_picture_name(row[other]) for row in rows)
-        ]
-        if len(named) == 1:
-            notes.append(
-                f"the pictures are those of the column {clipped(header[named[0]])!r}: no other holds names of pictures"
-            )
-            return named[0]
+    of_pictures = [
+        other
+        for other, name in enumerate(header)
+        # A name that is a path is a picture's: the first line is one already.
+        if rows
+        and not re.search(r"[/\\]", name)
+        and not is_picture_name(name)
+        and all(is_picture_name(row[other]) for row in rows)
+    ]
+    unlike = place is None or not any(is_picture_name(row[place]) for row in rows)
+    if len(of_pictures) == 1 and unlike:
+        notes.append(
+            f"the pictures are those of the column {clipped(header[of_pictures[0]])!r}: no other holds names of "
+            "pictures"
+        )
+        return of_pictures[0]
     if place is None:
         place = words.need_column(header, words.PATH_COLUMNS, source, "--path-column")
+    # Not of copies of the paths, such as bare names beside them.
+    rest = [other for other in of_pictures if other != place and not _same_names(rows, place, other)]
+    if rest:
+        notes.append(
+            f"the pictures are those of the column {clipped(header[place])!r}, not of "
+            f"{words.shown_columns([header[other] for other in rest])} (--path-column chooses)"
+        )
     return place
+
+
+def _same_names(rows: Sequence[Sequence[str]], one: int, other: int) -> bool:
+    return all(PureWindowsPath(row[one]).stem == PureWindowsPath(row[other]).stem for row in rows)
 
 
 def _folder_column(
