@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -119,3 +120,23 @@ def test_films_below_a_folder(tmp_path):
         read(tmp_path)
     with pytest.raises(DataError, match=r"holds 1 video and no pictures; .* --to faces$"):
         read(tmp_path / "test")
+
+
+def test_a_model_or_a_run_is_no_data(tmp_path):
+    (tmp_path / "run/model").mkdir(parents=True)
+    (tmp_path / "run/mistakes.csv").write_text("picture,label\n1.png,happy\n")
+    for name in ("model.json", "model.onnx"):
+        (tmp_path / "run/model" / name).write_text("{}")
+    with pytest.raises(
+        DataError, match=r"is a run folder, not labelled pictures; to measure the model: mien evaluate"
+    ):
+        read(tmp_path / "run")
+    with pytest.raises(DataError, match=r"is a model folder, not labelled pictures"):
+        read(tmp_path / "run/model")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")
+def test_a_pipe_is_refused_unread(tmp_path):
+    os.mkfifo(tmp_path / "faces.csv")
+    with pytest.raises(DataError, match="is a pipe, socket or device"):
+        read(tmp_path / "faces.csv")

@@ -35,6 +35,7 @@ from mien.data.readers.words import (
 )
 from mien.data.refusals import (
     about_films,
+    about_models,
     is_text_table,
     refuse_labels_elsewhere,
     refuse_other_labels,
@@ -123,6 +124,8 @@ def _read(path: Path, config: DataConfig, progress: Progress | None) -> RawDatas
         )
     if not path.exists():
         raise DataError(f"there is no file or folder {clipped(str(path), 300)}; DATA can be {FORMS}")
+    if not path.is_file():  # reading one may wait for ever
+        raise DataError(f"{path} is a pipe, socket or device; save what it gives as a file, or name a folder")
     if is_archive(path):
         folder, left_out = unpacked(path)
         try:
@@ -150,6 +153,8 @@ def _read_folder(path: Path, config: DataConfig, progress: Progress | None) -> R
         next(path.iterdir(), None)
     except OSError as error:
         raise DataError(f"{path} cannot be opened: {error.strerror or error}") from error
+    if told := about_models(path):
+        raise DataError(told)
     tree = walk(path)
     pictures, others = tree.root.pictures_below(), tree.root.others_below()
     found = find_listed(path, pictures, others)

@@ -69,6 +69,17 @@ def what_to_do(paths: Sequence[Path]) -> str:
     return ""
 
 
+def about_models(path: Path) -> str:
+    """Say that a folder is a model's or a run's, whose own tables and lists are no labelled pictures; '' for others."""
+    for model in (path, path / "model"):
+        if (model / "model.json").is_file() and (model / "model.onnx").is_file():
+            return (
+                f"{path} is a {'model' if model == path else 'run'} folder, not labelled pictures; to measure the "
+                f"model: mien evaluate {shlex.quote(str(path))} DATA"
+            )
+    return ""
+
+
 def about_films(path: Path, others: Sequence[Path]) -> str:
     """Say how the films in a folder become labelled faces; '' where there are none."""
     films = [other for other in others if no_picture(other) == VIDEO]
