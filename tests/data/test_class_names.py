@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,9 @@ def test_words_that_all_folders_have_around_their_expressions(tmp_path, write_fa
     assert said(dataset, "only the expressions are taken: 'bored faces' is bored, 'happy faces' is happy")
     asked = read(tmp_path, classes=("sad faces", "happy faces"))
     assert asked.classes == ("sad faces", "happy faces")
+    denied = read(write(tmp_path / "denied", write_faces, "not_happy", "not_sad"))
+    assert denied.classes == ("not_happy", "not_sad")
+    shutil.rmtree(tmp_path / "denied")
     write_faces(tmp_path, {"grins": 2}, first_seed=9)
     assert "happy faces" in read(tmp_path).classes  # not all have the same words
 

@@ -228,3 +228,16 @@ def test_lists_of_pictures_and_labels_called_like_splits(pictures: Path) -> None
     (pictures / "val.txt").unlink()
     with pytest.raises(DataError, match=r"if all\.txt says their labels, give that table: \S+/all\.txt$"):
         open_dataset(pictures)
+
+
+def test_landmarks_are_no_box(pictures: Path) -> None:
+    header = ",".join(f"x{n},y{n}" for n in range(1, 6))
+    cells = ",".join(map(str, (4, 6, 24, 16, 14, 11, 6, 20, 22, 20)))
+    dataset = listed(pictures, f"image,emotion,{header}", lambda n: f"pictures/{n}.png,{mood(n)},{cells}")
+    assert dataset.splits["train"].pictures.read(0).shape == (30, 40)
+    assert said(dataset, "not used, so that the pictures are taken whole: 'x1', 'y1'")
+
+
+def test_a_number_below_zero_is_a_number(pictures: Path) -> None:
+    dataset = listed(pictures, "image,emotion", lambda n: f"pictures/{n}.png,{n % 2 - 1}")
+    assert said(dataset, "the labels are numbers (0, -1)")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mien.data.readers.words import plain_column
@@ -50,9 +50,15 @@ def find_box_columns(header: Sequence[str], taken: Sequence[int | None] = ()) ->
     """
     for columns in _by_prefix(header, taken).values():
         for names, way in _WAYS:
-            if all(name in columns for name in names):
+            if all(name in columns for name in names) and not _are_points(names, columns):
                 return BoxColumns(tuple(columns[name] for name in names), way)
     return None
+
+
+def _are_points(names: Sequence[str], columns: Mapping[str, int]) -> bool:
+    """Say whether corners with numbers (x1, x2) go on (x3): then they are landmarks, or a polygon."""
+    last = names[2]
+    return last[1:].isdecimal() and f"x{int(last[1:]) + 1}" in columns
 
 
 def incomplete_box(header: Sequence[str], taken: Sequence[int | None] = ()) -> list[int]:

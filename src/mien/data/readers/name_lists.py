@@ -104,7 +104,7 @@ def numbers_named(raw: RawDataset, path: Path, config: DataConfig) -> RawDataset
 
 
 def numbers_noted(raw: RawDataset) -> RawDataset:
-    numbers = [name for name in raw.classes if name.isdecimal()]
+    numbers = [name for name in raw.classes if words.as_number(name)]
     if not numbers:
         return raw
     what = (

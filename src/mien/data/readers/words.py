@@ -12,6 +12,7 @@ from mien.files import clipped, natural, plain_text
 from mien.images.kinds import is_picture_name
 from mien.labels import is_expression
 
+_NEGATIONS = frozenset(("not", "no", "non", "un", "never", "without"))
 _MOST_CLASSES = 20  # in a command that a message proposes
 _NAMED, _LONGEST = 12, 24  # columns in a message, before 'and more'; letters of each
 
@@ -348,8 +349,8 @@ def frame_of(names: Iterable[str]) -> tuple[str, str]:
 
     >>> frame_of(["image", "emotion_happy", "emotion_sad", "emotion_bored"]), frame_of(["happy (%)", "sad (%)"])
     (('emotion_', ''), ('', ' (%)'))
-    >>> frame_of(["happy", "sad", "very_sad"]), frame_of(["sad_1", "image"])
-    (('', ''), ('', ''))
+    >>> frame_of(["happy", "sad", "very_sad"]), frame_of(["sad_1", "image"]), frame_of(["not_happy", "not_sad"])
+    (('', ''), ('', ''), ('', ''))
     """
     found: Counter[tuple[str, str]] = Counter()
     for name in names:
@@ -358,7 +359,10 @@ def frame_of(names: Iterable[str]) -> tuple[str, str]:
         if len(places) == 1:
             found["".join(parts[: places[0]]), "".join(parts[places[0] + 1 :])] += 1
     frame, count = next(iter(found.most_common(1)), (("", ""), 0))
-    return frame if count > 1 else ("", "")
+    is_denied = not _NEGATIONS.isdisjoint(
+        re.split(r"[^a-z]+", " ".join(frame).lower())
+    )  # not_happy is not happy
+    return frame if count > 1 and not is_denied else ("", "")
 
 
 def unframed(name: str, frame: tuple[str, str]) -> str:
