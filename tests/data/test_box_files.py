@@ -64,3 +64,50 @@ def test_tables_whose_suffix_is_that_of_another_form(tmp_path):
     (tmp_path / "text.xlsx").write_text("path,label\n1.png,happy\n")
     with pytest.raises(DataError, match=r"text\.xlsx is text, not an Excel file; let its name end in \.csv"):
         open_dataset(tmp_path / "text.xlsx")
+
+
+def faces_with_attributes(form: str, folder: Path, moods: list[str]) -> None:
+    """Write four boxes called 'face' as CVAT exports them, with the mood as an attribute."""
+    if form == "COCO":
+        told = {
+            "images": [{"id": n, "file_name": f"{n}.png"} for n in range(4)],
+            "categories": [{"id": 1, "name": "face"}],
+            "annotations": [
+                {
+                    "image_id": n,
+                    "category_id": 1,
+                    "bbox": [2, 4, 10, 20],
+                    "attributes": {"id": n, "emotion": mood},
+                }
+                for n, mood in enumerate(moods)
+            ],
+        }
+        (folder / "instances.json").write_text(json.dumps(told))
+    elif form == "CVAT":
+        images = "".join(
+            f'<image name="{n}.png"><box label="face" xtl="2" ytl="4" xbr="12" ybr="24">'
+            f'<attribute name="Emotion">{mood}</attribute></box></image>'
+            for n, mood in enumerate(moods)
+        )
+        (folder / "annotations.xml").write_text(f"<annotations>{images}</annotations>")
+    else:
+        for n, mood in enumerate(moods):
+            (folder / f"{n}.xml").write_text(
+                f"<annotation><filename>{n}.png</filename><object><name>face</name><bndbox><xmin>3</xmin><ymin>5</ymin>"
+                f"<xmax>12</xmax><ymax>24</ymax></bndbox><attributes><attribute><name>emotion</name><value>{mood}"
+                "</value></attribute></attributes></object></annotation>"
+            )
+
+
+@pytest.mark.parametrize("form", ["COCO", "CVAT", "Pascal VOC"])
+def test_faces_whose_expression_is_an_attribute(tmp_path, write_faces, form):
+    write_faces(tmp_path, {"images": 4})
+    faces_with_attributes(form, tmp_path, ["happy", "sad"] * 2)
+    dataset = open_dataset(tmp_path, carve_validation=False)
+    train = dataset.splits["train"]
+    assert dataset.classes == ("happy", "sad") and train.labels.tolist() == [0, 1] * 2
+    assert train.pictures.read(0).shape == (20, 10)
+    assert any("labels are those of the attribute" in note for note in dataset.notes)
+    faces_with_attributes(form, tmp_path, ["happy", "sad", "happy", ""])  # one of them has none
+    with pytest.raises(DataError):
+        open_dataset(tmp_path)

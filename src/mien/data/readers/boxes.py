@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from operator import eq
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -22,7 +22,7 @@ from mien.data.index import Box, Found, LabelledFile
 from mien.data.readers.csv_text import lines_of
 from mien.data.readers.name_lists import name_lists
 from mien.data.readers.public import shown_below
-from mien.data.readers.words import split_in, split_of
+from mien.data.readers.words import LABEL_COLUMNS, pick_column, split_in, split_of
 from mien.errors import DataError, ImageError
 from mien.files import clipped, plain_text
 from mien.images.headers import read_header
@@ -35,11 +35,15 @@ _YOLO_LINE = re.compile(r"\d+(\s+-?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?){4,}\s*", re.IG
 
 @dataclass(frozen=True)
 class _Marked:
-    """A face in a picture. picture: its path. label: a name, or a number that nothing names. box: None: all of it."""
+    """A face in a picture. picture: its path. label: a name, or a number that nothing names. box: None: all of it.
+
+    attributes: what else was said of it, by name.
+    """
 
     picture: Path
     label: str
     box: Box | None
+    attributes: Mapping[str, str] = field(default_factory=dict)
 
 
 def find_boxes(root: Path, pictures: Sequence[Path], others: Sequence[Path]) -> Found | None:
@@ -57,8 +61,11 @@ def find_boxes(root: Path, pictures: Sequence[Path], others: Sequence[Path]) -> 
         marked = read(root, pictures, others)
         if marked is None:
             continue
+        attribute = ""
         if len({face.label for face in marked}) < 2:  # boxes of faces, whose labels stand elsewhere
-            return None
+            marked, attribute = _by_attribute(marked)
+            if not attribute:
+                return None
         files = []
         for number, face in enumerate(marked):
             shown = shown_below(face.picture, root)
@@ -80,6 +87,10 @@ def find_boxes(root: Path, pictures: Sequence[Path], others: Sequence[Path]) -> 
         notes = [f"faces are cut out by the boxes of {name} files"] if whole < len(marked) else []
         if whole:
             notes.append(f"taken whole: pictures of {counted(whole, 'label')} of {name} files without a box")
+        if attribute:
+            notes.append(
+                f"labels are those of the attribute {clipped(attribute)!r}, as all boxes have one label"
+            )
         if told:
             notes.append("the splits are those of lists such as train.txt and val.txt")
             if without := len({face.picture for face in marked} - set(told)):
@@ -88,6 +99,22 @@ def find_boxes(root: Path, pictures: Sequence[Path], others: Sequence[Path]) -> 
             notes.append(f"{rest:,} pictures have no {'label' if whole else 'box'}; not used")
         return Found(plain_text(root.resolve().name), files, tuple(notes))
     return None
+
+
+def _by_attribute(marked: Sequence[_Marked]) -> tuple[list[_Marked], str]:
+    """Return faces with the attribute that is called like a label for their labels, and its name; '' for none.
+
+    So CVAT has them where the label is 'face'. One that a face lacks, or that is the same for all, is none.
+    """
+    names = list(dict.fromkeys(name for face in marked for name in face.attributes))
+    for wanted in LABEL_COLUMNS:
+        place = pick_column(names, [wanted])
+        values = [] if place is None else [face.attributes.get(names[place], "") for face in marked]
+        if place is not None and all(values) and len(set(values)) > 1:
+            return [replace(face, label=value) for face, value in zip(marked, values, strict=True)], names[
+                place
+            ]
+    return list(marked), ""
 
 
 def _split(picture: Path, root: Path) -> str:
@@ -159,8 +186,15 @@ def _coco(root: Path, pictures: Sequence[Path], others: Sequence[Path]) -> list[
                     f"{shown_below(file, root)} annotation {number} is damaged ({error!r}); export it again"
                 ) from error
             picture = _nearest(places.get(Path(name).name), file) or file.parent / name
-            marked.append(_Marked(picture, label, box))
+            marked.append(_Marked(picture, label, box, _texts(one.get("attributes"))))
     return marked if found else None
+
+
+def _texts(told: object) -> dict[str, str]:
+    """Return attributes that are texts or numbers, as texts."""
+    if not isinstance(told, dict):
+        return {}
+    return {str(name): plain_text(str(value)) for name, value in told.items() if isinstance(value, str | int)}
 
 
 def _are_shares(annotations: Sequence[Any]) -> bool:
@@ -225,7 +259,9 @@ def _voc(root: Path, pictures: Sequence[Path], others: Sequence[Path]) -> list[_
                 raise DataError(
                     f"{shown_below(file, root)} object {number} has no box of four numbers; export it again"
                 ) from error
-            marked.append(_Marked(picture, plain_text((one.findtext("name") or "").strip()), box))
+            told_of = {a.findtext("name"): a.findtext("value") for a in one.iter("attribute")}
+            label = plain_text((one.findtext("name") or "").strip())
+            marked.append(_Marked(picture, label, box, _texts(told_of)))
     return marked
 
 
@@ -270,7 +306,9 @@ def _cvat(root: Path, pictures: Sequence[Path], others: Sequence[Path]) -> list[
                     raise DataError(
                         f"{shown_below(file, root)} image {clipped(named)} mark {number} has no box; export it again"
                     ) from error
-                marked.append(_Marked(picture, plain_text(one.get("label", "").strip()), box))
+                told_of = {a.get("name", ""): a.text for a in one.iter("attribute")}
+                label = plain_text(one.get("label", "").strip())
+                marked.append(_Marked(picture, label, box, _texts(told_of)))
     return marked if found else None
 
 
