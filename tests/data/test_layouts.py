@@ -249,9 +249,7 @@ def test_split_and_class_in_one_name(write):
 def test_numbers_before_expressions_are_no_part_of_the_class(write):
     folder = write("0_angry/0.png", "0_angry/1.png", "1_happy/0.png", "1_happy/1.png")
     dataset = read(folder)
-    assert dataset.classes == ("angry", "happy") and said(
-        dataset, "the numbers before the classes are left out"
-    )
+    assert dataset.classes == ("angry", "happy") and said(dataset, "only the expressions are taken")
     assert read(folder, classes=("1_happy", "0_angry")).classes == ("1_happy", "0_angry")
     assert read(write("3 calm/0.png", "4 bored/0.png", root=folder / "own")).classes == ("3 calm", "4 bored")
 

@@ -194,7 +194,7 @@ def test_what_excel_saves_is_read(pictures):
         except DataError:
             said_so += 1
     assert said_so > 10
-    (pictures / "answers.xlsx").write_bytes(b"PK no workbook")
+    (pictures / "answers.xlsx").write_bytes(b"PK\3\4 no workbook")
     with pytest.raises(
         DataError, match=r"is no Excel file that can be read .*; save it again, or as CSV UTF-8"
     ):

@@ -192,14 +192,14 @@ def test_columns_of_ones_whatever_the_classes_are_called(pictures):
     words = listed(pictures, "filename,happy,sad", lambda n: f"pictures/{n}.png,{n % 2 == 0},{n % 2 == 1}")
     assert words.splits["train"].labels.tolist() == [0, 1] * 4
     unlabelled = listed(pictures, "filename,happy,sad,Unlabeled", lambda n: f"pictures/{n}.png,{ones(n)}")
-    assert unlabelled.classes == ("happy", "sad") and said(unlabelled, "left out: 2 all zeros")
+    assert unlabelled.classes == ("happy", "sad") and said(unlabelled, "left out: 2 unlabeled")
     never = listed(pictures, "filename,happy,sad,fear", lambda n: f"pictures/{n}.png,{n % 2},{1 - n % 2},0")
     assert never.classes == ("happy", "sad") and said(never, "no row is fear; these columns are not used")
     several = listed(
         pictures, "filename,happy,sad,glasses", lambda n: f"pictures/{n}.png,{n % 2},{1 - n % 2},1"
     )
     assert several.classes == ("happy", "sad")
-    assert said(several, "not used, though of 0 and 1 as those of the expressions: the columns glasses")
+    assert said(several, "not used, though of numbers as those of the classes: the columns glasses")
 
 
 def test_numbers_that_pandas_wrote_as_fractions(pictures):

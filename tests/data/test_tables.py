@@ -41,10 +41,13 @@ def test_missing_files_are_unreadable_ones(pictures):
 
 BAD = {
     "no label": (
-        lambda text: text.replace("label", "what"),
+        lambda text: text.replace("label", "what").replace("sad", "blue"),
         r"labels\.csv has no column label or emotion or class or",
     ),
-    "no path": (lambda text: text.replace("path", "where"), "has no column path or file or image"),
+    "no path": (
+        lambda text: text.replace("path", "where").replace(".png", ""),
+        "has no column path or file or image",
+    ),
     "empty label": (lambda text: text.replace("0.png,sad", "0.png,"), "row 1 has no label"),
     "short row": (lambda text: text.replace("0.png,sad", "0.png"), "row 1 has 1 column, the header has 2"),
     "comma in a name": (
@@ -105,7 +108,7 @@ def test_a_list_as_txt_that_is_named(pictures, between):
     file = write_table(pictures, rows().replace(",", between), "list.txt")
     dataset = open_dataset(file, carve_validation=False)
     assert dataset.splits["train"].labels.tolist() == [1, 0] * 4
-    with pytest.raises(DataError, match=r"give that table and their folder: .*list\.txt --root .*pictures"):
+    with pytest.raises(DataError, match=r"give that table: \S+list\.txt$"):
         open_dataset(pictures)
     write_table(pictures, "what this is\n", "readme.txt")
     with pytest.raises(DataError, match="is not in a form that we read"):
@@ -144,7 +147,7 @@ def test_a_file_of_another_kind(tmp_path):
 def test_columns_and_folder_by_name(pictures):
     text = rows().replace("pictures/", "").replace("sad", "1").replace("happy", "0")
     path = write_table(pictures, f"where,mood code\n{text}")
-    with pytest.raises(DataError, match=r"or name the column with --path-column"):
+    with pytest.raises(DataError, match=r"or name the column with --label-column"):
         open_dataset(path)
     config = DataConfig(
         path_column="where",
@@ -173,7 +176,7 @@ def test_boxes_that_are_not_used_are_mentioned_or_refused(pictures):
     wide = open_dataset(boxed("x,y,width,height", "2,3,10,20"), carve_validation=False)
     assert wide.splits["train"].pictures.read(0).shape[:2] == (20, 10)
     named = open_dataset(boxed("bbox", '"[2,3,10,20]"'), carve_validation=False)
-    assert said(named, "the column 'bbox' is not used, and the pictures are taken whole")
+    assert said(named, "not used, so that the pictures are taken whole: 'bbox'")
     with pytest.raises(
         DataError, match=r"has boxes from 0 to 1 \(xmin, ymin, xmax, ymax\); give them in pixels"
     ):

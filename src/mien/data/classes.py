@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -12,7 +13,7 @@ import numpy as np
 
 from mien.data.dataset import SPLITS, RawDataset, Split, Unreadable, in_order
 from mien.data.index import JoinedPictures
-from mien.data.readers.words import as_number
+from mien.data.readers.words import as_number, classes_option
 from mien.errors import DataError
 from mien.files import natural
 from mien.labels import FERPLUS, canonical, same_letters, word_form
@@ -94,10 +95,12 @@ def check_spellings(raw: RawDataset, chosen: Sequence[str]) -> RawDataset:
         also = f", and so are {'; '.join(rest)}" if rest else ""
         raise DataError(
             f"the classes {first} are one expression spelt in several ways{also}; join them: --merge "
-            f"{','.join(map(_join, torn))}; or, if they are different ones, say so: --classes {','.join(raw.classes)}"
+            f"{shlex.quote(','.join(map(_join, torn)))}; or, if they are different ones, say so: "
+            f"{classes_option(raw.classes)}"
         )
     notes = [
-        f"{' and '.join(names)} stay different classes; if they mean one expression: --merge {_join(names)}"
+        f"{' and '.join(names)} stay different classes; if they mean one expression: --merge "
+        f"{shlex.quote(_join(names))}"
         for names in _alike(raw.classes, canonical)
     ]
     return raw.noting(*notes)

@@ -213,6 +213,12 @@ class DataConfig:
         if len(self.classes) == 1:
             raise ConfigError(f"classes must name at least two classes, got only {self.classes[0]!r}")
 
+    @property
+    def named(self) -> set[str]:
+        """The classes that the user speaks of; they stay what they are, whatever they are called."""
+        rules = [word for rule in self.merge for word in rule.partition("=")[2].split("+")]
+        return {word.strip() for word in (*self.classes, *rules)} | set(self.label_names)
+
     def _check_labels(self) -> None:
         for rule in self.labels:
             old, equals, new = rule.partition("=")

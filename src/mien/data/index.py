@@ -33,6 +33,9 @@ from mien.images.decode import read_bytes, workers
 from mien.labels import FERPLUS
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels; right and bottom are not included
+# A box counts as beyond its picture where less than this of it lies inside; a note says so where these are more than a
+# tenth: detectors give faces at an edge such boxes, too.
+_INSIDE, _MOST_BEYOND = 0.8, 0.1
 _BATCH = 64  # files between two looks at what the decoders complained about
 _GONE = (-1, -1)
 # Sets of small faces of one size are held decoded: 256 MB is FER-2013 three times over.
@@ -221,6 +224,8 @@ def cut_out(picture: NDArray[np.uint8], box: Box | None) -> NDArray[np.uint8]:
         return picture
     left, top, right, bottom = (max(0, edge) for edge in box)
     inside = picture[top:bottom, left:right]
+    if box[2] <= box[0] or box[3] <= box[1]:
+        raise ImageError(f"its face's box {box} is empty")
     if not inside.size:
         raise ImageError(
             f"its face's box {box} lies outside of the picture, {picture.shape[1]}x{picture.shape[0]}"
@@ -408,14 +413,15 @@ def index_files(source: Path, found: Found, progress: Progress | None = None) ->
         if reason
     ]
     usable = [files[int(row)] for row in scan.readable]
-    pictures = _pictures(usable, scan.fingerprints.take(scan.readable))
+    fingerprints = scan.fingerprints.take(scan.readable)
+    pictures = _pictures(usable, fingerprints)
     classes = tuple(sorted({file.label for file in files} | set(found.share_classes), key=natural))
     splits = {}
     for split in SPLITS:
         rows = np.flatnonzero([file.split == split for file in usable])
         chosen = [usable[int(row)] for row in rows]
         splits[split] = _split(pictures.take(rows), chosen, classes, found.share_classes)
-    notes = (*found.notes, *_odd(files, scan.warnings))
+    notes = (*found.notes, *_odd(files, scan.warnings), *_beyond(usable, fingerprints.sizes))
     return RawDataset(
         found.name, classes, in_order(splits), tuple(unreadable), notes, found.refused, found.grouped
     )
@@ -429,6 +435,25 @@ def _odd(files: Sequence[LabelledFile], warnings: Sequence[str]) -> list[str]:
     name, warning = odd[0]
     several = "pictures are" if len(odd) > 1 else "picture is"
     return [f"{len(odd):,} {several} used with a warning; the first, {clipped(name)}: {warning}"]
+
+
+def _beyond(files: Sequence[LabelledFile], sizes: NDArray[np.int32]) -> list[str]:
+    """Say it where many boxes reach far beyond their pictures, as ends that are read as widths and heights do.
+
+    sizes: (n, 3) of what was cut out, as far as it lies in the picture.
+    """
+    boxed = [(file, size) for file, size in zip(files, sizes[:, :2].tolist(), strict=True) if file.box]
+    far = []
+    for file, (high, wide) in boxed:
+        left, top, right, bottom = file.box or (0, 0, 0, 0)
+        if wide * high < _INSIDE * (right - left) * (bottom - top):
+            far.append(file)
+    if len(far) <= _MOST_BEYOND * len(boxed):
+        return []
+    return [
+        f"{len(far):,} of {len(boxed):,} boxes of faces reach far beyond their pictures, such as {far[0].box} of "
+        f"{clipped(far[0].name)}; are they read as they are meant? A column width is no right end"
+    ]
 
 
 def _split(

@@ -14,22 +14,36 @@ from mien.data.classes import check_spellings, choose_classes, combine, merge_cl
 from mien.data.dataset import DataConfig, Dataset, Progress, RawDataset, Split, in_order
 from mien.data.decisions import applied, decisions_for
 from mien.data.index import LabelledFile, fingerprints_of, index_files
-from mien.data.readers.boxes import find_boxes, unread_labels
+from mien.data.readers.boxes import find_boxes
 from mien.data.readers.columns import ROBOFLOW
 from mien.data.readers.csv_text import is_csv, rows_of
 from mien.data.readers.face_sets import is_face_set, read_face_set
 from mien.data.readers.fer2013 import FILE_NAMES, is_fer2013, read_fer2013
 from mien.data.readers.folders import are_classes, entered, find_in_folders, find_in_names
+from mien.data.readers.name_lists import numbers_named, numbers_noted
+from mien.data.readers.parquet import COLUMNAR
 from mien.data.readers.public import find_listed, is_list, shown_below
-from mien.data.readers.table_rows import has_labels, header_of, is_table, name_lists
+from mien.data.readers.table_rows import has_labels, header_of, is_table
 from mien.data.readers.tables import find_in_table
 from mien.data.readers.tree import Folder, Tree, looks_like, walk
 from mien.data.readers.unpack import is_archive, unpacked
-from mien.data.readers.words import LABEL_COLUMNS, pick_column, renamed, split_of
+from mien.data.readers.words import (
+    LABEL_COLUMNS,
+    pick_column,
+    renamed,
+    split_of,
+)
+from mien.data.refusals import (
+    about_films,
+    about_models,
+    is_text_table,
+    refuse_labels_elsewhere,
+    refuse_other_labels,
+    what_to_do,
+)
 from mien.data.split import carve, leaks
 from mien.errors import DataError
 from mien.files import clipped, expanded, joined_paths, plain_text
-from mien.images.kinds import HEAD_BYTES, VIDEO, content_kind
 from mien.images.listing import list_pictures
 from mien.terminal import counted
 
@@ -48,14 +62,14 @@ def open_paths(
     if not paths:
         raise DataError(f"no DATA is given; it can be {FORMS}")
     source = joined_paths(paths)
-    raws = [_numbers_named(_read(own, config, progress), own, config) for own in _absolute(paths)]
+    raws = [numbers_named(_read(own, config, progress), own, config) for own in _absolute(paths)]
     raw = one_spelling(_parts_of_one(raws, paths) or combine(raws))
     raw = choose_classes(merge_classes(raw, config.merge), config.classes)
     _check_labels(raw, config)
     raw = check_spellings(raw, config.classes)
     raw = applied(raw, decisions_for(paths, config))
     _check_classes(raw, source)
-    raw = _numbers_noted(_grouped(raw, [own.name for own in raws if not own.grouped], config))
+    raw = numbers_noted(_grouped(raw, [own.name for own in raws if not own.grouped], config))
     raw = _with_validation(raw, config) if carve_validation else raw.noting(*leaks(raw.splits))
     return Dataset(
         name=raw.name,
@@ -110,10 +124,12 @@ def _read(path: Path, config: DataConfig, progress: Progress | None) -> RawDatas
         )
     if not path.exists():
         raise DataError(f"there is no file or folder {clipped(str(path), 300)}; DATA can be {FORMS}")
+    if not path.is_file():  # reading one may wait for ever
+        raise DataError(f"{path} is a pipe, socket or device; save what it gives as a file, or name a folder")
     if is_archive(path):
         folder, left_out = unpacked(path)
         try:
-            raw = _numbers_named(_read_folder(folder, config, progress), folder, config)
+            raw = numbers_named(_read_folder(folder, config, progress), folder, config)
         except DataError as error:
             raise DataError(str(error).replace(str(folder), str(path))) from error
         name = plain_text(path.name.partition(".")[0])
@@ -126,45 +142,14 @@ def _read(path: Path, config: DataConfig, progress: Progress | None) -> RawDatas
         )
     if is_csv(path) and is_fer2013(next(rows_of(path), [])):
         return read_fer2013(path, config)
-    if is_table(path) or path.suffix.lower() == ".json" or _is_text_table(path):
+    if is_table(path) or path.suffix.lower() == ".json" or is_text_table(path):
         return index_files(path, find_in_table(path, config), progress)
     if is_list(path):  # its pictures lie beside it, or in a folder beside its own
         above = path.parent if list_pictures(path.parent).pictures else path.parent.parent
         return _read_folder(above, config, progress)
-    if told := _what_to_do([path]):
+    if told := what_to_do([path]):
         raise DataError(told)
     raise DataError(f"{path} is not in a form that we read; DATA can be {FORMS}")
-
-
-def _is_text_table(path: Path) -> bool:
-    """Say whether a .txt that a user names is a table; those that lie in folders are mostly something else."""
-    return path.suffix.lower() == ".txt" and has_labels(path)
-
-
-def _what_to_do(paths: Sequence[Path]) -> str:
-    """Say what to do about the first file that holds pictures or labels in a form that is not read; '' for none.
-
-    Archives, videos and pictures are known by their content.
-    """
-    for path in paths:
-        try:
-            with path.open("rb") as file:
-                kind, is_picture = content_kind(file.read(HEAD_BYTES))
-        except OSError:
-            continue
-        if path.suffix.lower() in _UNREAD:
-            return f"{path} is not read; {_UNREAD[path.suffix.lower()]}"
-        if kind == "zip archive" and not path.suffix:
-            return f"{path} is a zip archive; let its name end in .zip"
-        if kind.endswith("archive") and kind != "zip archive" and not is_archive(path):
-            return f"{path} is a {kind}, which mien does not unpack; unpack it and give the folder"
-        if kind == VIDEO:
-            return (
-                f"{path} is a video; cut its faces out first: mien faces {shlex.quote(str(path))} --to faces"
-            )
-        if is_picture:
-            return f"{path} is one picture; give the folder with the folders of all classes, or a table"
-    return ""
 
 
 def _read_folder(path: Path, config: DataConfig, progress: Progress | None) -> RawDataset:
@@ -172,6 +157,8 @@ def _read_folder(path: Path, config: DataConfig, progress: Progress | None) -> R
         next(path.iterdir(), None)
     except OSError as error:
         raise DataError(f"{path} cannot be opened: {error.strerror or error}") from error
+    if told := about_models(path):
+        raise DataError(told)
     tree = walk(path)
     pictures, others = tree.root.pictures_below(), tree.root.others_below()
     found = find_listed(path, pictures, others)
@@ -192,9 +179,10 @@ def _read_folder(path: Path, config: DataConfig, progress: Progress | None) -> R
             raise
         folders = None
     if folders is not None and not tables and len({file.label for file in folders.files}) == 1:
-        _refuse_labels_elsewhere(path, tree, folders.files[0])
+        refuse_labels_elsewhere(path, tree, folders.files[0], config)
     if folders is not None and (len({file.label for file in folders.files}) > 1 or not tables):
         if tables:
+            refuse_other_labels(path, tables, folders, config)
             names = ", ".join(plain_text(table.name) for table in tables)
             beside = f"not read: {names} beside the folders; to read a table, give its own path"
             folders = replace(folders, notes=(*folders.notes, beside))
@@ -216,7 +204,7 @@ def _read_folder(path: Path, config: DataConfig, progress: Progress | None) -> R
         return _split_archives(path, archives, config, progress)
     if named := find_in_names(tree, config):
         return index_files(path, named, progress)
-    if told := _what_to_do(start.others):
+    if told := what_to_do(start.others) or ("" if pictures else about_films(path, others)):
         raise DataError(told)
     if pictures and (elsewhere := _tables_with_labels(others)):
         above = os.path.commonpath([picture.parent for picture in pictures])
@@ -241,7 +229,7 @@ def _split_tables(
         (split, table)
         for split, child in parts
         for table in child.others
-        if split and (table.name.lower() in _METADATA or table.suffix == ".parquet") and has_labels(table)
+        if split and (table.name.lower() in _METADATA or table.suffix in COLUMNAR) and has_labels(table)
     ]
     if not named:  # train/labels.csv beside train/images/
         named = [
@@ -250,13 +238,15 @@ def _split_tables(
             if split and len(child.filled) < 2 and len(own := _tables_with_labels(child.others)) == 1
         ]
     if not named:
-        of_name = [(split_of(_stem(table)), table) for table in start.others if is_table(table)]
+        of_name = [
+            (_split_named(table), table)
+            for table in start.others
+            if is_table(table) or (split_of(_stem(table)) and is_text_table(table))
+        ]
         labelled = [
             (split, table) for split, table in of_name if split and (len(of_name) == 1 or has_labels(table))
         ]
-        enough = len({split for split, _ in labelled}) > 1 or (
-            labelled and labelled[0][1].suffix == ".parquet"
-        )
+        enough = len({split for split, _ in labelled}) > 1 or (labelled and labelled[0][1].suffix in COLUMNAR)
         named = labelled if enough and not (start.filled and _class_folders(start)) else []
     if not named:
         return None
@@ -325,55 +315,20 @@ def _unnamed(tree: Tree, files: Sequence[LabelledFile]) -> list[str]:
     return [f"in no row that is used: {counted(len(without), 'picture')}, such as {first}"]
 
 
-def _refuse_labels_elsewhere(path: Path, tree: Tree, file: LabelledFile) -> None:
-    """Say what to give where the only folder of pictures has its labels in a file elsewhere: images/ and labels/."""
-    others = tree.root.others_below()
-    for table in others:
-        if (is_table(table) and has_labels(table)) or _is_text_table(table):
-            raise DataError(
-                f"{path} has one folder of pictures ({file.label}), which is no class by itself; if "
-                f"{shown_below(table, path)} says their labels, give that table and their folder: "
-                f"{shlex.quote(str(table))} --root {shlex.quote(str(file.path.parent))}"
-            )
-    if unread := [shown_below(other, path) for other in unread_labels(others)]:
-        more = f" and {len(unread) - 1} more" if len(unread) > 1 else ""
-        raise DataError(
-            f"{path} has one folder of pictures ({file.label}), which is no class by itself, and mien finds no labels "
-            f"in {unread[0]}{more}; export them as folders of classes, or as a table (.csv, .json, .xlsx) with a row "
-            "per picture: path, label"
-        )
-
-
-_AS_TABLE = "save it as .xlsx or as CSV UTF-8"
-_AS_PICTURES = (
-    "write the pictures as files, in a folder for each class or with a table of paths and labels, as rows of a "
-    "fer2013.csv, or into Parquet"
-)
-_UNREAD = {
-    **dict.fromkeys((".xls", ".xlsb", ".ods", ".numbers"), _AS_TABLE),
-    **dict.fromkeys(
-        (
-            ".npy",
-            ".npz",
-            ".h5",
-            ".hdf5",
-            ".mat",
-            ".pkl",
-            ".pickle",
-            ".pt",
-            ".tfrecord",
-            ".tfrecords",
-            ".feather",
-        ),
-        _AS_PICTURES,
-    ),
-}
 _METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet", ROBOFLOW, "_annotations.csv")
+
+
+_PART = re.compile(r"-\d+-of-\d+(-[0-9a-f]+)?$")
 
 
 def _stem(table: Path) -> str:
     """Return what a table is called without what its form adds: train-00000-of-00002.parquet is train."""
-    return re.sub(r"-\d+-of-\d+(-[0-9a-f]+)?$", "", table.name.partition(".")[0])
+    return _PART.sub("", table.name.partition(".")[0])
+
+
+def _split_named(table: Path) -> str | None:
+    """Return the split in a table's name; that of parts that name none (data-00000-of-00002.arrow) is train."""
+    return split_of(_stem(table)) or ("train" if _PART.search(table.name.partition(".")[0]) else None)
 
 
 def _class_folders(start: Folder) -> bool:
@@ -407,37 +362,6 @@ def _check_classes(raw: RawDataset, path: Path) -> None:
     if len(counts) < 2:
         only = ", ".join(counts)
         raise DataError(f"{path} has only one class ({only}); telling expressions apart needs at least two")
-
-
-def _numbers_named(raw: RawDataset, path: Path, config: DataConfig) -> RawDataset:
-    """Give classes that are numbers their names, where a list of them (classes.txt) lies in the folder or beside it.
-
-    Not where the user's own words speak of the numbers.
-    """
-    asked = re.split(r"[=+]", "+".join((*config.labels, *config.classes, *config.merge)))
-    if not all(name.isdecimal() for name in raw.classes) or any(word.strip().isdecimal() for word in asked):
-        return raw
-    for file, names in name_lists(path):
-        meant = [names.get(int(number), "") for number in raw.classes]
-        if all(meant) and len(set(meant)) == len(meant):
-            told = ", ".join(f"{number} {name}" for number, name in zip(raw.classes, meant, strict=True))
-            return replace(raw, classes=tuple(meant)).noting(
-                f"what the numbers mean is read from {shown_below(file, path)}: {clipped(told)}"
-            )
-    return raw
-
-
-def _numbers_noted(raw: RawDataset) -> RawDataset:
-    numbers = [name for name in raw.classes if name.isdecimal()]
-    if not numbers:
-        return raw
-    what = (
-        "the labels are numbers"
-        if len(numbers) == len(raw.classes)
-        else "some labels are numbers, others names"
-    )
-    meaning = ",".join(f"{number}={name}" for number, name in zip(numbers, ("angry", "happy"), strict=False))
-    return raw.noting(f"{what} ({', '.join(numbers[:8])}); what they mean can be said: --labels {meaning},…")
 
 
 def _grouped(raw: RawDataset, lacking: Sequence[str], config: DataConfig) -> RawDataset:

@@ -18,9 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mien.data.readers.box_columns import find_box_columns
 from mien.data.readers.csv_text import CSV_SUFFIXES, lines_of
 from mien.data.readers.table_rows import rows_in
-from mien.data.readers.words import BOXES, CORNERS, PATH_COLUMNS, label_names, pick_column
+from mien.data.readers.words import PATH_COLUMNS, label_names, pick_column
 from mien.detect.base import Box, Detection, Landmarks
 from mien.errors import DataError
 from mien.faceset.settings import FacesConfig
@@ -221,25 +222,22 @@ def _found(path: Path, table: Path) -> Path:
 
 
 def _has_box(record: Record) -> bool:
-    return "box" in record or _box_names(record) is not None
-
-
-def _box_names(record: Record) -> tuple[str, ...] | None:
-    return next((names for names in (*BOXES, *CORNERS) if all(name in record for name in names)), None)
+    return "box" in record or find_box_columns(list(record)) is not None
 
 
 def _box(record: Record) -> Box | None:
     values: Sequence[Any] | None = record.get("box")
     if values is not None and not isinstance(values, list | tuple | str):
         raise DataError(f"its box is {clipped(str(values))}; four numbers are needed")
-    names = None
-    if values is None and (names := _box_names(record)):
-        values = [record[name] for name in names]
+    columns = None
+    if values is None and (columns := find_box_columns(list(record))):
+        values = [list(record.values())[place] for place in columns.places]
     if values is None or all(value in (None, "") for value in values):
         return None
     numbers = [math.nan if value is None else value for value in map(_float, values)]
-    if names in CORNERS:  # the right and lower end
-        numbers[2:] = [end - start for start, end in zip(numbers[:2], numbers[2:], strict=True)]
+    if columns:
+        left, top, right, bottom = columns.edges(numbers)
+        numbers = [left, top, right - left, bottom - top]
     if len(numbers) != 4 or not all(map(math.isfinite, numbers)) or min(numbers[2:]) <= 0:
         raise DataError(
             f"its box is {clipped(str(list(values)))}; four numbers are needed, width and height above 0"

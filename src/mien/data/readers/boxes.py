@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from operator import eq
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -20,9 +20,9 @@ from xml.etree import ElementTree
 from mien.data.dataset import SPLITS
 from mien.data.index import Box, Found, LabelledFile
 from mien.data.readers.csv_text import lines_of
+from mien.data.readers.name_lists import name_lists
 from mien.data.readers.public import shown_below
-from mien.data.readers.table_rows import name_lists
-from mien.data.readers.words import split_in, split_of
+from mien.data.readers.words import LABEL_COLUMNS, pick_column, split_in, split_of
 from mien.errors import DataError, ImageError
 from mien.files import clipped, plain_text
 from mien.images.headers import read_header
@@ -35,11 +35,15 @@ _YOLO_LINE = re.compile(r"\d+(\s+-?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?){4,}\s*", re.IG
 
 @dataclass(frozen=True)
 class _Marked:
-    """A face in a picture. picture: its path. label: a name, or a number that nothing names. box: None: all of it."""
+    """A face in a picture. picture: its path. label: a name, or a number that nothing names. box: None: all of it.
+
+    attributes: what else was said of it, by name.
+    """
 
     picture: Path
     label: str
     box: Box | None
+    attributes: Mapping[str, str] = field(default_factory=dict)
 
 
 def find_boxes(root: Path, pictures: Sequence[Path], others: Sequence[Path]) -> Found | None:
@@ -57,8 +61,11 @@ def find_boxes(root: Path, pictures: Sequence[Path], others: Sequence[Path]) -> 
         marked = read(root, pictures, others)
         if marked is None:
             continue
+        attribute = ""
         if len({face.label for face in marked}) < 2:  # boxes of faces, whose labels stand elsewhere
-            return None
+            marked, attribute = _by_attribute(marked)
+            if not attribute:
+                return None
         files = []
         for number, face in enumerate(marked):
             shown = shown_below(face.picture, root)
@@ -80,6 +87,10 @@ def find_boxes(root: Path, pictures: Sequence[Path], others: Sequence[Path]) -> 
         notes = [f"faces are cut out by the boxes of {name} files"] if whole < len(marked) else []
         if whole:
             notes.append(f"taken whole: pictures of {counted(whole, 'label')} of {name} files without a box")
+        if attribute:
+            notes.append(
+                f"labels are those of the attribute {clipped(attribute)!r}, as all boxes have one label"
+            )
         if told:
             notes.append("the splits are those of lists such as train.txt and val.txt")
             if without := len({face.picture for face in marked} - set(told)):
@@ -88,6 +99,22 @@ def find_boxes(root: Path, pictures: Sequence[Path], others: Sequence[Path]) -> 
             notes.append(f"not used: {counted(rest, 'picture')} without a {'label' if whole else 'box'}")
         return Found(plain_text(root.resolve().name), files, tuple(notes))
     return None
+
+
+def _by_attribute(marked: Sequence[_Marked]) -> tuple[list[_Marked], str]:
+    """Return faces with the attribute that is called like a label for their labels, and its name; '' for none.
+
+    So CVAT has them where the label is 'face'. One that a face lacks, or that is the same for all, is none.
+    """
+    names = list(dict.fromkeys(name for face in marked for name in face.attributes))
+    for wanted in LABEL_COLUMNS:
+        place = pick_column(names, [wanted])
+        values = [] if place is None else [face.attributes.get(names[place], "") for face in marked]
+        if place is not None and all(values) and len(set(values)) > 1:
+            return [replace(face, label=value) for face, value in zip(marked, values, strict=True)], names[
+                place
+            ]
+    return list(marked), ""
 
 
 def _split(picture: Path, root: Path) -> str:
@@ -132,6 +159,10 @@ def _coco(root: Path, pictures: Sequence[Path], others: Sequence[Path]) -> list[
             raise DataError(
                 f"{shown_below(file, root)} has a category or picture without id and name ({error!r}); export it again"
             ) from error
+        if _are_shares(told["annotations"]):
+            raise DataError(
+                f"{shown_below(file, root)} has boxes from 0 to 1, and COCO counts in pixels; export it again"
+            )
         for number, one in enumerate(told["annotations"], start=1):
             try:
                 box = None
@@ -139,13 +170,38 @@ def _coco(root: Path, pictures: Sequence[Path], others: Sequence[Path]) -> list[
                     left, top, width, height = map(float, given)
                     box = _box(left, top, left + width, top + height)
                 name, label = images[one["image_id"]], names[one["category_id"]]
-            except (AttributeError, KeyError, TypeError, ValueError) as error:
+            except KeyError as error:
+                what = (
+                    "names no picture or category"
+                    if error.args[0] in ("image_id", "category_id")
+                    else (
+                        f"names a picture or category {clipped(str(error.args[0]))} that is not among those of the file"
+                    )
+                )
+                raise DataError(
+                    f"{shown_below(file, root)} annotation {number} {what}; export it again"
+                ) from error
+            except (AttributeError, TypeError, ValueError) as error:
                 raise DataError(
                     f"{shown_below(file, root)} annotation {number} is damaged ({error!r}); export it again"
                 ) from error
             picture = _nearest(places.get(Path(name).name), file) or file.parent / name
-            marked.append(_Marked(picture, label, box))
+            marked.append(_Marked(picture, label, box, _texts(one.get("attributes"))))
     return marked if found else None
+
+
+def _texts(told: object) -> dict[str, str]:
+    """Return attributes that are texts or numbers, as texts."""
+    if not isinstance(told, dict):
+        return {}
+    return {str(name): plain_text(str(value)) for name, value in told.items() if isinstance(value, str | int)}
+
+
+def _are_shares(annotations: Sequence[Any]) -> bool:
+    """Say whether all boxes are shares of their pictures' sizes, and not pixels."""
+    boxes = [box for one in annotations if isinstance(one, dict) and isinstance(box := one.get("bbox"), list)]
+    numbers = [number for box in boxes for number in box]
+    return bool(numbers) and all(isinstance(number, int | float) and number <= 1 for number in numbers)
 
 
 def _coco_file(file: Path) -> dict[str, Any] | None:
@@ -203,7 +259,9 @@ def _voc(root: Path, pictures: Sequence[Path], others: Sequence[Path]) -> list[_
                 raise DataError(
                     f"{shown_below(file, root)} object {number} has no box of four numbers; export it again"
                 ) from error
-            marked.append(_Marked(picture, plain_text((one.findtext("name") or "").strip()), box))
+            told_of = {a.findtext("name"): a.findtext("value") for a in one.iter("attribute")}
+            label = plain_text((one.findtext("name") or "").strip())
+            marked.append(_Marked(picture, label, box, _texts(told_of)))
     return marked
 
 
@@ -248,7 +306,9 @@ def _cvat(root: Path, pictures: Sequence[Path], others: Sequence[Path]) -> list[
                     raise DataError(
                         f"{shown_below(file, root)} image {clipped(named)} mark {number} has no box; export it again"
                     ) from error
-                marked.append(_Marked(picture, plain_text(one.get("label", "").strip()), box))
+                told_of = {a.get("name", ""): a.text for a in one.iter("attribute")}
+                label = plain_text(one.get("label", "").strip())
+                marked.append(_Marked(picture, label, box, _texts(told_of)))
     return marked if found else None
 
 
@@ -331,6 +391,12 @@ def _yolo(root: Path, pictures: Sequence[Path], others: Sequence[Path]) -> list[
                     "and a box; mend or delete it"
                 )
             label, *values = line.split()
+            if names and int(label) not in names:
+                raise DataError(
+                    f"{shown_below(text, root)} line {number} is of class {label}, and the names of the classes "
+                    f"(data.yaml, classes.txt) are those of {min(names)} to {max(names)}; YOLO counts from 0: mend the "
+                    "names or the numbers"
+                )
             marked.append(
                 _Marked(picture, names.get(int(label), label), _scaled(list(map(float, values)), size))
             )
@@ -359,7 +425,7 @@ def _yolo_names(root: Path, others: Sequence[Path]) -> dict[int, str]:
     for file in others:
         if file.suffix.lower() in (".yaml", ".yml") and (names := _names_in_yaml("".join(lines_of(file)))):
             return names
-    return next((names for _, names in name_lists(root)), {})
+    return next((found.names for found in name_lists(root)), {})
 
 
 def _names_in_yaml(text: str) -> dict[int, str]:
@@ -405,21 +471,3 @@ def _scaled(values: list[float], size: tuple[int, int]) -> Box:
 
 def _box(left: float, top: float, right: float, bottom: float) -> Box:
     return round(left), round(top), round(right), round(bottom)
-
-
-def unread_labels(others: Sequence[Path]) -> Iterator[Path]:
-    """Yield files that may hold labels in a form that is not read, for a message."""
-    for path in others:
-        if path.suffix.lower() in (
-            ".xml",
-            ".json",
-            ".txt",
-            ".xls",
-            ".ods",
-            ".mat",
-            ".pkl",
-            ".npz",
-            ".h5",
-            ".yaml",
-        ):
-            yield path

@@ -2,26 +2,42 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 from mien.data.dataset import DataConfig
 from mien.data.readers import words
+from mien.data.readers.box_columns import BoxColumns, find_box_columns, incomplete_box
 from mien.errors import DataError
-from mien.files import clipped, plain_text
+from mien.files import clipped, expanded, plain_text
+from mien.images.kinds import is_picture_name
 from mien.labels import is_expression, same_letters, visible
 
 _SHARE_PREFIXES = ("p_", "prob_", "share_")
 _NO_CLASS = ("unlabeled", "unlabelled", "unknown", "nf", "none")  # beside columns of classes: none of them
+_INDEX = ("", "unnamed:_0", "index", "id", "#", "no")  # of the rows
 ROBOFLOW = (
     "_classes.csv"  # an export with a column of 0 and 1 for each class, whatever the classes are called
 )
 _BETWEEN_LABELS = re.compile(r"\s*[|;,]\s*")  # of a picture with several: happy|surprised
 # These stand in names of classes as well (calm/neutral).
 _PERHAPS_BETWEEN = re.compile(r"\s*[/+&]\s*|\s+and\s+")
-_NO_LABEL = ("nan", "null", "n/a", "#n/a", "<na>")  # what pandas and spreadsheets write for nothing
+# What pandas and spreadsheets write for nothing and for formulas that failed.
+_NO_LABEL = (
+    "nan", "null", "n/a", "#n/a", "<na>", "#ref!", "#value!", "#name?", "#div/0!", "#null!", "#num!", "#error!",
+)  # fmt: skip
+_BOX_LISTS = (
+    "bbox",
+    "box",
+    "bounding_box",
+    "face_box",
+    "bboxes",
+    "boxes",
+)  # four numbers in one cell, in any order
+_TRIED = 50  # rows whose pictures are looked for
 _FEW = 8  # different cells in a column that may say something else than a text
 
 
@@ -29,20 +45,22 @@ _FEW = 8  # different cells in a column that may say something else than a text
 class Columns:
     """The places of the columns that are used; None where there is none. notes: what is said of them.
 
-    label: where there are shares, of the rows that have none. several: what cells with several labels mean. numbered:
-    whether 0, 1 and 2 in the column of the split are train, validation and test.
+    label: where there are shares, of the rows that have none. nothing: columns beside the shares that say that a
+    picture shows no class (unknown). several: what cells with several labels mean. numbered: whether 0, 1 and 2 in the
+    column of the split are train, validation and test.
     """
 
     path: int
     label: int | None
+    folder: int | None = None  # in which the pictures lie, where paths are names alone
     shares: dict[str, int] = field(default_factory=dict)
+    nothing: dict[str, int] = field(default_factory=dict)
     several: dict[str, tuple[str, ...]] = field(default_factory=dict)
     split: int | None = None
     numbered: bool = False
     flags: dict[int, str] = field(default_factory=dict)  # place to what 'yes' means
     group: int | None = None
-    box: tuple[int, ...] = ()
-    corners: bool = False  # whether the box is left, top, right, bottom; else left, top, width, height
+    box: BoxColumns | None = None
     notes: list[str] = field(default_factory=list)
 
     def split_word(self, cell: str) -> str | None:
@@ -69,27 +87,28 @@ def choose_columns(
 ) -> Columns:
     """Decide which columns of the table at `path` are used; DataError where those that are needed cannot be told."""
     source = path.name
-    if config.path_column:
-        place = words.named_column(header, config.path_column, source)
-    else:
-        place = words.need_column(header, words.PATH_COLUMNS, source, "--path-column")
+    notes: list[str] = []
+    place = _picture_column(header, rows, config, source, notes)
     label = words.named_column(header, config.label_column, source) if config.label_column else None
     if label is None:
-        label = words.pick_column(header, words.label_names(header))
-    notes: list[str] = []
-    shares = {}
+        label = _label_column(header, rows, place)
+    shares: dict[str, int] = {}
+    nothing: dict[str, int] = {}
     if not config.label_column:
         shares = share_columns(source, header, label)
         if label is None:
-            shares, notes = _with_ones(shares, header, rows, place)
+            shares, nothing = _with_ones(shares, header, rows, place, notes)
         if empty := [
             name for name, place in shares.items() if not any(map(_is_some, (row[place] for row in rows)))
         ]:
             shares = {name: place for name, place in shares.items() if name not in empty}
             notes.append(f"no row is {' or '.join(empty)}; these columns are not used")
     if label is None and not shares:
+        label = _column_of_expressions(header, rows, place, notes)
+    if label is None and not shares:
         label = words.need_column(header, words.label_names(header), source, "--label-column")
-    columns = Columns(place, label, shares, notes=notes)
+    folder = _folder_column(path, header, rows, place, config)
+    columns = Columns(place, label, folder, shares, nothing, notes=notes)
     rest = [
         other
         for name in words.label_names(header)
@@ -111,27 +130,120 @@ def choose_columns(
     return columns
 
 
+def _picture_column(
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    config: DataConfig,
+    source: str,
+    notes: list[str],
+) -> int:
+    """Return the place of the column of paths: by its name, else the only one that holds names of pictures."""
+    if config.path_column:
+        return words.named_column(header, config.path_column, source)
+    place = words.pick_column(header, words.PATH_COLUMNS)
+    of_pictures = [
+        other
+        for other, name in enumerate(header)
+        # A name that is a path is a picture's: the first line is one already.
+        if rows
+        and not re.search(r"[/\\]", name)
+        and not is_picture_name(name)
+        and all(is_picture_name(row[other]) for row in rows)
+    ]
+    unlike = place is None or not any(is_picture_name(row[place]) for row in rows)
+    if len(of_pictures) == 1 and unlike:
+        notes.append(
+            f"the pictures are those of the column {clipped(header[of_pictures[0]])!r}: no other holds names of "
+            "pictures"
+        )
+        return of_pictures[0]
+    if place is None:
+        place = words.need_column(header, words.PATH_COLUMNS, source, "--path-column")
+    # Not of copies of the paths, such as bare names beside them.
+    rest = [other for other in of_pictures if other != place and not _same_names(rows, place, other)]
+    if rest:
+        notes.append(
+            f"the pictures are those of the column {clipped(header[place])!r}, not of "
+            f"{words.shown_columns([header[other] for other in rest])} (--path-column chooses)"
+        )
+    return place
+
+
+def _same_names(rows: Sequence[Sequence[str]], one: int, other: int) -> bool:
+    return all(PureWindowsPath(row[one]).stem == PureWindowsPath(row[other]).stem for row in rows)
+
+
+def _folder_column(
+    path: Path, header: Sequence[str], rows: Sequence[Sequence[str]], picture: int, config: DataConfig
+) -> int | None:
+    """Return the place of a column of folders that lead to the pictures, whose own column has names alone."""
+    base = expanded(config.root) if config.root else path.parent
+    for name in words.FOLDER_COLUMNS:
+        place = words.pick_column(header, [name])
+        if place is not None and place != picture:
+            joined = (base / row[place].strip() / row[picture].strip() for row in rows[:_TRIED])
+            if any(row[place].strip() for row in rows) and any(map(os.path.isfile, joined)):
+                return place
+    return None
+
+
+def _label_column(header: Sequence[str], rows: Sequence[Sequence[str]], path: int) -> int | None:
+    """Return the place of the first column that is called like labels and says more than one thing, else of the first.
+
+    The one thing may be what was marked (label: face), beside what is wanted (emotion).
+    """
+    places = [
+        place
+        for name in words.label_names(header)
+        if (place := words.pick_column(header, [name])) not in (None, path)
+    ]
+    return next(
+        (place for place in places if len({row[place] for row in rows}) > 1), next(iter(places), None)
+    )
+
+
+def _column_of_expressions(
+    header: Sequence[str], rows: Sequence[Sequence[str]], path: int, notes: list[str]
+) -> int | None:
+    """Return the place of the only column of which every cell is an expression, whatever it is called."""
+    found = [
+        place
+        for place, name in enumerate(header)
+        if place != path
+        and rows
+        and not is_expression(name)
+        and all(is_expression(row[place]) for row in rows)
+    ]
+    if len(found) != 1:
+        return None
+    notes.append(
+        f"labels are those of the column {clipped(header[found[0]])!r}: every cell of it is an expression"
+    )
+    return found[0]
+
+
 def _find_box(columns: Columns, header: Sequence[str], rows: Sequence[Sequence[str]], source: str) -> None:
     """Find the columns of the faces' boxes. DataError where they are shares of the picture's size."""
-    for names in (*words.BOXES, *words.CORNERS):
-        boxes = [words.pick_column(header, [name]) for name in names]
-        if None in boxes or columns.label in boxes or columns.path in boxes:
-            continue
-        columns.box, columns.corners = tuple(box for box in boxes if box is not None), names in words.CORNERS
-        columns.notes.append(f"faces are cut out by the table's boxes ({', '.join(names)})")
-        cells = [row[place].strip() for row in rows for place in columns.box]
+    taken = (columns.path, columns.label)
+    if box := find_box_columns(header, taken):
+        columns.box = box
+        names = ", ".join(clipped(header[place]) for place in box.places)
+        columns.notes.append(f"faces are cut out by the table's boxes ({names})")
+        cells = [row[place].strip() for row in rows for place in box.places]
         if any("." in cell for cell in cells) and all(re.fullmatch(r"[01]?(\.\d*)?", cell) for cell in cells):
             raise DataError(
-                f"{source} has boxes from 0 to 1 ({', '.join(names)}); give them in pixels, or rename the columns "
-                "to use the whole pictures"
+                f"{source} has boxes from 0 to 1 ({names}); give them in pixels, or rename the columns to use the "
+                "whole pictures"
             )
         return
-    for name in ("bbox", "box", "bounding_box", "face_box", "bboxes", "boxes"):
-        if (place := words.pick_column(header, [name])) is not None:
-            columns.notes.append(
-                f"the column {clipped(header[place])!r} is not used, and the pictures are taken whole; boxes are read "
-                "from columns left, top, right, bottom"
-            )
+    lists = [words.pick_column(header, [name]) for name in _BOX_LISTS]
+    unused = [place for place in lists if place is not None] or incomplete_box(header, taken)
+    if unused:
+        names = ", ".join(repr(clipped(header[place])) for place in unused)
+        columns.notes.append(
+            f"not used, so that the pictures are taken whole: {names}; boxes are read from columns left, top, right, "
+            "bottom or x, y, width, height"
+        )
 
 
 def _several_labels(columns: Columns, cells: Sequence[str], config: DataConfig) -> dict[str, tuple[str, ...]]:
@@ -171,7 +283,10 @@ def _several_labels(columns: Columns, cells: Sequence[str], config: DataConfig) 
 
 
 def share_columns(source: str, header: Sequence[str], label: int | None) -> dict[str, int]:
-    """Return the columns with a share for each class: p_angry, p_happy, …; or, without a label, angry, happy, …"""
+    """Return the columns with a share for each class: p_angry, p_happy, …; or, without a label, angry, happy, …
+
+    Also where all such names have the same words around the expressions: emotion_angry, emotion_happy; angry (%).
+    """
     named = [(place, words.plain_column(name)) for place, name in enumerate(header)]
     for prefix in _SHARE_PREFIXES:
         shares = {
@@ -181,11 +296,15 @@ def share_columns(source: str, header: Sequence[str], label: int | None) -> dict
         }
         if len(shares) > 1:
             return shares
-    if source == ROBOFLOW and label is None:
+    if label is not None:
+        return {}
+    if source == ROBOFLOW:
         picture = words.pick_column(header, words.PATH_COLUMNS)
         return {name: place for place, name in named if place != picture and name not in _NO_CLASS}
-    shares = {name: place for place, name in named if is_expression(name)}
-    return shares if label is None and len(shares) > 1 else {}
+    frame = words.frame_of([name for _, name in named])
+    inside = [(place, words.unframed(name, frame)) for place, name in named]
+    shares = {name: place for place, name in inside if is_expression(name)}
+    return shares if len(shares) > 1 else {}
 
 
 def _after(prefix: str, text: str, plain: str) -> str:
@@ -194,34 +313,52 @@ def _after(prefix: str, text: str, plain: str) -> str:
 
 
 def _with_ones(
-    shares: dict[str, int], header: Sequence[str], rows: Sequence[Sequence[str]], path: int
-) -> tuple[dict[str, int], list[str]]:
-    """Return the columns of classes and notes: all those of 0 and 1 of which every row has exactly one 1.
+    shares: dict[str, int], header: Sequence[str], rows: Sequence[Sequence[str]], path: int, notes: list[str]
+) -> tuple[dict[str, int], dict[str, int]]:
+    """Return the columns of classes, and those that say that a picture shows none (unknown).
 
-    Otherwise those that were found by their names; others of 0 and 1 are mentioned, as they may be classes too.
+    The classes are all columns of 0 and 1 of which every row has exactly one 1; otherwise those that were found by
+    their names, and a note names the others of numbers, as they may be classes, too.
     """
-    known = (*words.FLAG_COLUMNS, *words.SPLIT_COLUMNS, *words.FOLD_COLUMNS, *words.BOX_COLUMNS, "")
-    ones = {
-        name: place
-        for place, name in enumerate(map(words.plain_column, header))
-        if place != path
+    known = (*words.FLAG_COLUMNS, *words.SPLIT_COLUMNS, *words.FOLD_COLUMNS, "")
+    box = find_box_columns(header)
+    plain = list(map(words.plain_column, header))
+    frame = words.frame_of(plain)
+    numbers = {
+        words.unframed(name, frame): place
+        for place, name in enumerate(plain)
+        if place not in (path, *(box.places if box else ()))
         and name not in known
         and not words.group_column(name)
         and rows
-        and all(words.yes_or_no(row[place]) is not None for row in rows)
+        and all(_is_number(row[place]) for row in rows)
+    }
+    nothing = {name: place for name, place in numbers.items() if name in _NO_CLASS}
+    ones = {
+        name: place
+        for name, place in numbers.items()
+        if all(words.yes_or_no(row[place]) is not None for row in rows)
     }
     if (
         len(ones) > 1
-        and set(shares) <= set(ones)
+        and set(shares.values()) <= set(ones.values())
         and all(sum(_is_one(row[place]) for place in ones.values()) == 1 for row in rows)
     ):
-        return {name: place for name, place in ones.items() if name not in _NO_CLASS}, []
-    rest = [clipped(header[place]) for name, place in ones.items() if name not in {*shares, *_NO_CLASS}]
+        shares = {name: place for name, place in ones.items() if name not in nothing}
+    rest = [header[place] for name, place in numbers.items() if name not in {*shares, *nothing, *_INDEX}]
     if shares and rest:
-        return shares, [
-            f"not used, though of 0 and 1 as those of the expressions: the columns {', '.join(rest)}"
-        ]
-    return shares, []
+        notes.append(
+            f"not used, though of numbers as those of the classes: the columns {words.shown_columns(rest)}"
+        )
+    return shares, nothing
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        words.as_float(cell or "0")
+    except ValueError:
+        return words.yes_or_no(cell) is not None
+    return True
 
 
 def _is_some(cell: str) -> bool:

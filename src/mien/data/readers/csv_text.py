@@ -18,6 +18,7 @@ from typing import IO, Any
 
 from mien.errors import DataError
 from mien.files import clipped, without_spreadsheet_guard
+from mien.images.kinds import HEAD_BYTES, content_kind
 
 CSV_SUFFIXES = (".csv", ".tsv", ".csv.gz", ".csv.xz", ".tsv.gz", ".tsv.xz")
 _LONGEST_LINE = 10_000_000  # characters; a FER-2013 row has 9,000
@@ -44,7 +45,8 @@ def rows_of(path: Path, notes: list[str] | None = None) -> Iterator[list[str]]:
             rows = csv.reader(lines, delimiter=told[1])
         else:
             separator = _delimiter(path, header)
-            rows = csv.reader(chain([header], lines), delimiter=separator, skipinitialspace=separator == " ")
+            # Else a quote behind a blank is part of the text, and a comma inside it an end: a.jpg, "calm, still"
+            rows = csv.reader(chain([header], lines), delimiter=separator, skipinitialspace=True)
         for row in rows:
             # What a crash leaves in a file; the system refuses it in a name.
             if any("\0" in cell for cell in row):
@@ -77,13 +79,22 @@ def lines_of(path: Path, notes: list[str] | None = None) -> Iterator[str]:
                 raise
             yield from _in_windows_1252(path, given, notes)
     except UnicodeDecodeError as error:
+        kind, _ = content_kind(_head(path))
+        what = "; let its name end in .xlsx if it is a workbook" if kind == "zip archive" else ""
         raise DataError(
-            f"{path} is not UTF-8 text ({error.reason}); save it as UTF-8 (in Excel: 'CSV UTF-8')"
+            f"{path} is a {kind}, not text{what}"
+            if kind not in ("", "text")
+            else f"{path} is not UTF-8 text ({error.reason}); save it as UTF-8 (in Excel: 'CSV UTF-8')"
         ) from error
     except (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{path} is damaged: {error}; get the file again") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _head(path: Path) -> bytes:
+    with _open(path, "rb") as file:
+        return bytes(file.read(HEAD_BYTES))
 
 
 def _in_windows_1252(path: Path, given: int, notes: list[str] | None) -> Iterator[str]:

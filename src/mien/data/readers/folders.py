@@ -17,7 +17,7 @@ from mien.data.readers import public, words
 from mien.data.readers.public import shown_below
 from mien.data.readers.tree import Folder, Tree, holds_tables
 from mien.errors import DataError
-from mien.files import natural, plain_text
+from mien.files import plain_text
 from mien.images.listing import passed_over_note
 from mien.labels import is_expression
 from mien.terminal import counted
@@ -48,7 +48,7 @@ def entered(folder: Folder) -> Folder:
 
 def are_classes(folder: Folder) -> bool:
     """Say whether some level of folders below is named like expressions."""
-    return _mostly_expressions([child.name for child in folder.filled]) or any(
+    return words.mostly_expressions([child.name for child in folder.filled]) or any(
         map(are_classes, folder.filled)
     )
 
@@ -99,11 +99,9 @@ def _finished(tree: Tree, reader: _Reader, files: list[LabelledFile]) -> Found:
             replace(file, group=told[1] if (told := code.read(file.path.name)) else "") for file in files
         ]
         reader.notes.append(f"grouped by the person in the names, as {code.name} writes them")
-    if numbered := _unnumbered({file.label for file in files} - reader.named):
-        files = [replace(file, label=numbered.get(file.label, file.label)) for file in files]
-        reader.notes.append(
-            f"the numbers before the classes are left out: {_listed(list(numbered.values()))}"
-        )
+    if plain := words.plain_expressions({file.label for file in files} - reader.named):
+        files = [replace(file, label=plain.get(file.label, file.label)) for file in files]
+        reader.notes.append(words.plain_note(plain))
     if public.is_rafdb(names, list({file.label for file in files})):
         files = [replace(file, label=public.RAFDB[file.label]) for file in files]
         reader.notes.append(public.RAFDB_NOTE)
@@ -122,13 +120,12 @@ class _Reader:
         self.config, self._root = config, root
         self.notes: list[str] = []
         self._named_elsewhere: set[str] = set()
-        rules = [word for rule in config.merge for word in rule.partition("=")[2].split("+")]
-        self.named = {word.strip() for word in (*config.classes, *rules)} | set(config.label_names)
+        self.named = config.named
 
     def read(self, folder: Folder) -> list[LabelledFile]:
         """Return the labelled files of a folder; nothing where there are none."""
         pictures = folder.pictures_below()
-        if (code := public.code_of([path.name for path in pictures])) and not are_classes(folder):
+        if (code := public.code_of(pictures)) and not are_classes(folder):
             return self._coded(code, folder, pictures)
         splits = self._split_folders(folder)
         if splits is not None:
@@ -169,7 +166,7 @@ class _Reader:
             holders = [folder for folder in level if _named_splits(folder)]
             if holders and depth:
                 names = _names(level)
-                if _mostly_expressions(names) or len(self.named & set(names)) > 1:
+                if words.mostly_expressions(names) or len(self.named & set(names)) > 1:
                     return None  # each class has its own train and test folder (happy/train, sad/train)
                 if len(others := [folder for folder in level if folder.filled]) > 1:
                     self._refuse_several(others)
@@ -285,8 +282,9 @@ class _Reader:
         seconds = [child.name for top in tops for child in top.filled]
         if len(self.named & set(names)) > 1:
             return "classes"
-        if _mostly_expressions(names):
+        if words.mostly_expressions(names):
             self._refuse_second_set(tops)
+            self._note_other_words(names)
             return "classes"
         nested = not any(top.pictures for top in tops) and bool(seconds)
         if nested and len(self.named & set(seconds)) > 1:
@@ -294,7 +292,7 @@ class _Reader:
         if len(tops) < 2 or not (nested or all(map(_is_no_class, names))):
             return "classes"
         shared = [name for name, count in Counter(seconds).items() if count > 1]
-        if nested and _mostly_expressions({_of_two_names(name) for name in seconds}):
+        if nested and words.mostly_expressions({_of_two_names(name) for name in seconds}):
             kind = self._above_classes(names)
             if kind != "parts" or self.config.group:
                 return kind
@@ -318,9 +316,20 @@ class _Reader:
                 rest = [name for name in _names(tops) if name != top.name]
                 raise DataError(
                     f"{self._shown(top)}/ lies beside classes and holds folders of their names ({_listed(inside)}); is "
-                    f"it another data set? Leave it out: --classes {','.join(rest[:_LISTED])}; move it elsewhere to "
+                    f"it another data set? Leave it out: {words.classes_option(rest)}; move it elsewhere to "
                     "combine both; or name it there, too, if it is a class"
                 )
+
+    def _note_other_words(self, names: Sequence[str]) -> None:
+        """Name the folders beside expressions that are none: images/, trash/ or plots/ are taken for classes, too."""
+        others = [name for name in names if not words.expressions_among([name]) and name not in self.named]
+        rest = [name for name in names if name not in others]
+        note = (
+            f"of the classes, {_listed(others)} {'are no expressions' if len(others) > 1 else 'is no expression'} that "
+            f"mien knows; to leave {'them' if len(others) > 1 else 'it'} out: {words.classes_option(rest)}"
+        )
+        if others and note not in self.notes:
+            self.notes.append(note)
 
     def _above_classes(self, names: Sequence[str]) -> str:
         if all(map(words.looks_like_fold, names)):
@@ -338,8 +347,8 @@ class _Reader:
         above = "" if folder.path == self._root else f"{re.escape(self._shown(folder))}/"
         raise DataError(
             f"{what}: if they are data sets, {sets}; if they are training and test pictures, call them train and "
-            f"test; if persons or films, add --group '^{above}[^/]+'; if they are the classes, say so: --classes "
-            f"{','.join(names[:_LISTED])}"
+            f"test; if persons or films, add --group '^{above}[^/]+'; if they are the classes, say so: "
+            f"{words.classes_option(names)}"
         )
 
     def _refuse_no_classes(self, folder: Folder, names: Sequence[str]) -> None:
@@ -347,7 +356,7 @@ class _Reader:
         raise DataError(
             f"{self._here(folder)} holds {_listed(names)}, which look like {what}, not like classes, and no file name "
             f"carries a code that we know; put the pictures of each class into a folder of its own, give a table of "
-            f"paths and labels, or, if they are the classes, say so: --classes {','.join(names[:_LISTED])}"
+            f"paths and labels, or, if they are the classes, say so: {words.classes_option(names)}"
         )
 
     def _loose(self, folder: Folder) -> None:
@@ -385,11 +394,6 @@ def _is_again(folder: Folder, split: str) -> bool:
     return words.split_of(folder.name) == split and bool(folder.filled)
 
 
-def _mostly_expressions(names: Sequence[str] | set[str]) -> bool:
-    found = words.expressions_among(names)
-    return found > 1 and 2 * found >= len(names)
-
-
 def _of_two_names(name: str) -> str:
     """Return the expression in the name of a folder that holds another name, too (aia_anger); else the name itself."""
     return name if is_expression(name) else words.expression_in(name) or name
@@ -397,15 +401,6 @@ def _of_two_names(name: str) -> str:
 
 def _is_no_class(name: str) -> bool:
     return words.looks_like_fold(name) or words.looks_like_person(name)
-
-
-def _unnumbered(labels: set[str]) -> dict[str, str]:
-    """Return the names of expressions without the numbers before them (0_angry); nothing unless all have one."""
-    plain = {label: re.sub(r"^\d+[-_. ]+", "", label) for label in sorted(labels, key=natural)}
-    numbered = all(name and name != label for label, name in plain.items())
-    return (
-        plain if numbered and len(set(plain.values())) == len(plain) and _mostly_expressions(labels) else {}
-    )
 
 
 def _glued(name: str) -> tuple[str, str] | None:

@@ -130,28 +130,29 @@ _RAFDB_LISTS = ("list_patition_label.txt", "list_partition_label.txt")  # the fo
 _RAFDB_NAME = re.compile(r"(?:train|test)_\d{4,5}(?:_aligned)?\.\w+$", re.I)
 
 
-def code_of(names: Sequence[str]) -> NameCode | None:
-    """Return the code of labels that most of these file names carry; None where they carry none.
+def code_of(pictures: Sequence[Path]) -> NameCode | None:
+    """Return the code of labels that most of these pictures carry (see `coded`); None where they carry none.
 
     Raises DataError where two codes are found: two data sets.
     """
-    counts = {code.name: sum(code.read(name) is not None for name in names) for code in CODES}
-    found = {name: count for name, count in counts.items() if count and count >= _SOME * len(names)}
-    if len(found) > 1 and sum(found.values()) >= _ENOUGH * len(names):
+    counts = {code.name: sum(coded(code, path) is not None for path in pictures) for code in CODES}
+    found = {name: count for name, count in counts.items() if count and count >= _SOME * len(pictures)}
+    if len(found) > 1 and sum(found.values()) >= _ENOUGH * len(pictures):
         listed = ", ".join(f"{name} {count}" for name, count in found.items())
         raise DataError(
             f"pictures of several data sets lie here ({listed}); name the folder of one as DATA, or those of several"
         )
-    return _fitting(CODES, names)
+    return next((code for code in CODES if counts[code.name] >= _ENOUGH * max(len(pictures), 1)), None)
+
+
+def coded(code: NameCode, path: Path) -> tuple[str, str] | None:
+    """Read the code in a picture's name, else in that of its folder, which is a film's where its frames lie in one."""
+    return code.read(path.name) or code.read(f"{path.parent.name}/{path.name}")
 
 
 def person_code_of(names: Sequence[str]) -> NameCode | None:
     """Return the code that tells the person in most of these file names."""
-    return _fitting((*CODES, *PERSON_CODES), names)
-
-
-def _fitting(codes: Sequence[NameCode], names: Sequence[str]) -> NameCode | None:
-    for code in codes:
+    for code in (*CODES, *PERSON_CODES):
         if names and sum(code.read(name) is not None for name in names) >= _ENOUGH * len(names):
             return code
     return None
@@ -395,9 +396,9 @@ def _wrong(file: Path, number: int, what: str) -> DataError:
 def by_code(
     code: NameCode, root: Path, pictures: Sequence[Path], split: Callable[[Path], str]
 ) -> tuple[list[LabelledFile], int]:
-    """Return the pictures with the labels and persons of their names, and how many names carry no code."""
+    """Return the pictures with the labels and persons of their codes, and how many carry none."""
     files = []
     for path in pictures:
-        if told := code.read(path.name):
+        if told := coded(code, path):
             files.append(LabelledFile(path, shown_below(path, root), told[0], split(path), told[1]))
     return files, len(pictures) - len(files)

@@ -12,6 +12,7 @@ import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from urllib.parse import unquote
 
 from mien.data.readers import words
 from mien.errors import DataError
@@ -20,6 +21,7 @@ from mien.images.listing import folder_entries, ignored_folder, is_folder, list_
 from mien.terminal import counted
 
 _SUFFIXES = (".jpg", ".png", ".jpeg")  # tried where a table's names have none
+_LONGEST_PATH = 1000  # characters, about; pictures in base64 or as lists of numbers have more
 _TRIED = 50  # paths looked at to find out where they start
 _WHOLE = re.compile(r"/|\\\\|[a-z]:[/\\]|[a-z0-9]{2,}://", re.IGNORECASE)  # a path from a root, an address
 _HASH = re.compile(r"^[0-9a-f]{8}-")  # put before what is uploaded to Label Studio
@@ -100,6 +102,11 @@ class _Search:
                 f"{self._path} names addresses, such as {clipped(first[0])}, and mien fetches nothing; fetch the "
                 "pictures and give their paths"
             )
+        if max(map(len, first)) > _LONGEST_PATH:
+            raise DataError(
+                f"{self._path} seems to hold pictures themselves where paths should stand ({clipped(first[0], 40)}); "
+                "write each into a file and give its path, or the files' bytes into a column of Parquet"
+            )
         raise DataError(
             f"no picture that {self._path} names is there, of {len(self._cells):,}; looked for "
             f"{clipped(str(start(first[0])), 300)}; name the folder from which its paths start: --root DIR"
@@ -118,6 +125,16 @@ class _Search:
                 if 2 * there >= len(first) and len(set(map(place, self._cells))) == len(set(self._cells)):
                     return place
         return None
+
+
+def _path_in(cell: str) -> str:
+    """Return the path in an address: of Label Studio's the one that it asks for, of others without the question.
+
+    >>> _path_in("/data/local-files/?d=faces/1.jpg"), _path_in("https://x.org/1.jpg?w=200"), _path_in("/why?/1.jpg")
+    ('faces/1.jpg', 'https://x.org/1.jpg', '/why?/1.jpg')
+    """
+    asked = cell.rpartition("?d=")[2]
+    return asked.partition("?")[0] if "://" in asked else asked
 
 
 def path_parts(cell: str) -> tuple[str, ...]:
@@ -166,7 +183,7 @@ class _ByName:
             return None
         wanted: dict[str, list[str]] = {}
         for cell in dict.fromkeys(cells):
-            name = PureWindowsPath(cell.rpartition("?d=")[2] if paths else cell).name
+            name = PureWindowsPath(_path_in(cell) if paths else cell).name
             wanted.setdefault(_HASH.sub("", name) if hashed else name, []).append(cell)
         if any(own != [name] and not (paths and len(own) == 1) for name, own in wanted.items()):
             return None
@@ -183,7 +200,7 @@ class _ByName:
 class _Alike:
     """Pictures that lie under another spelling than a table has: capitals, forms of accents, a suffix left out.
 
-    Tables come from systems that do not tell IMG/1.JPG from img/1.jpg, or that write é as two letters.
+    Tables come from systems that do not tell IMG/1.JPG from img/1.jpg, that write é as two letters or a blank as %20.
     """
 
     place: _Base | _ByName
@@ -227,7 +244,9 @@ class _Alike:
 def _spelling(path: Path, folder: Path) -> str:
     """Return a path below a folder without what systems do not tell apart; '' for one that leads elsewhere."""
     below = os.path.relpath(path, folder)
-    return "" if below.startswith("..") else unicodedata.normalize("NFC", Path(below).as_posix()).casefold()
+    if below.startswith(".."):
+        return ""
+    return unicodedata.normalize("NFC", unquote(Path(below).as_posix())).casefold()
 
 
 def _exists(path: Path) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,14 +17,13 @@ from mien.data.readers import words
 from mien.data.readers.annotators import exported_rows, via_rows
 from mien.data.readers.columns import share_columns
 from mien.data.readers.csv_text import is_csv, lines_of, rows_of
-from mien.data.readers.unpack import parquet_rows
+from mien.data.readers.parquet import COLUMNAR, parquet_rows
 from mien.errors import DataError, need
-from mien.files import clipped, plain_text
-from mien.images.kinds import is_picture_name
-from mien.images.listing import folder_entries, is_folder
+from mien.files import clipped
+from mien.images.kinds import HEAD_BYTES, content_kind, is_picture_name
 
 _JSON_LINES = (".jsonl", ".ndjson")
-_EXCEL = (".xlsx", ".xlsm")
+EXCEL = (".xlsx", ".xlsm")
 _TITLE_ROWS = 20  # looked at for a table's header
 _EXCEL_DAMAGE = (
     OSError,
@@ -48,8 +46,8 @@ def is_table(path: Path) -> bool:
     suffix = path.suffix.lower()
     return (
         is_csv(path)
-        or suffix in (".parquet", *_JSON_LINES)
-        or (suffix in _EXCEL and not path.name.startswith("~$"))  # Excel's mark of a workbook that is open
+        or suffix in (*COLUMNAR, *_JSON_LINES)
+        or (suffix in EXCEL and not path.name.startswith("~$"))  # Excel's mark of a workbook that is open
         or (suffix == ".json" and has_labels(path))
     )
 
@@ -84,9 +82,9 @@ def rows_in(path: Path, notes: list[str] | None = None) -> Iterator[list[str]]:
     Raises DataError where it is damaged or no table, MissingExtra without what its form needs.
     """
     suffix = path.suffix.lower()
-    if suffix == ".parquet":
+    if suffix in COLUMNAR:
         return parquet_rows(path)
-    if suffix in _EXCEL:
+    if suffix in EXCEL:
         return _with_names(_excel_rows(path, notes), path, notes)
     if suffix in _JSON_LINES:
         return _of_objects(lambda: _objects(path))
@@ -316,9 +314,19 @@ def _excel_rows(path: Path, notes: list[str] | None) -> Iterator[list[str]]:
     except _EXCEL_DAMAGE as error:  # sheets are read while their rows are asked for
         if isinstance(error, DataError):
             raise
+        if _is_text(path):
+            raise DataError(f"{path} is text, not an Excel file; let its name end in .csv") from error
         raise DataError(
             f"{path} is no Excel file that can be read ({clipped(str(error))}); save it again, or as CSV UTF-8"
         ) from error
+
+
+def _is_text(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return content_kind(file.read(HEAD_BYTES))[0] == "text"
+    except OSError:
+        return False
 
 
 def _of_sheets(book: Any, path: Path, notes: list[str] | None) -> Iterator[list[str]]:
@@ -376,49 +384,3 @@ def _excel_cell(value: object) -> str:
     if isinstance(value, float) and value.is_integer():  # Excel knows no whole numbers
         value = int(value)
     return "" if value is None else str(value).strip()
-
-
-# What tools write beside classes that are numbers: one name a line, '0 angry', {"angry": 0} or {"0": "angry"}.
-_NAME_LISTS = re.compile(
-    r"(classes|class[_-]?names?|labels?|label[_-]?(names?|map)|categories|names|obj|synsets|classname|emotions)[.](txt|names|json)"
-    r"|(class[_-]?ind(ex|ices)|class[_-]to[_-]idx|idx[_-]to[_-]class|id2label|label2id)[.]json",
-    re.IGNORECASE,
-)
-_LONGEST_LIST = 100_000  # bytes
-_FEW = 8  # folders that are looked into
-
-
-def name_lists(path: Path) -> Iterator[tuple[Path, dict[int, str]]]:
-    """Yield lists that say what numbers mean, in a folder (or in that of a file) and in the one around it."""
-    folder = path if path.is_dir() else path.parent
-    below = [Path(entry.path) for entry in folder_entries(folder) or [] if is_folder(entry)]
-    inside = [one for one in below if not one.name.isdecimal()][:_FEW]  # archive/ or meta/, not the classes
-    for here in (folder, *inside, folder.parent):
-        for entry in folder_entries(here) or []:
-            if _NAME_LISTS.fullmatch(entry.name) and (names := _names_in(Path(entry.path))):
-                yield Path(entry.path), names
-
-
-def _names_in(path: Path) -> dict[int, str]:
-    """Return number to name as a list says it; nothing where it is none."""
-    try:
-        if path.stat().st_size > _LONGEST_LIST:
-            return {}
-        lines = [line.strip() for line in lines_of(path)]
-        value = json.loads("".join(lines)) if path.suffix.lower() == ".json" else None
-    except (DataError, OSError, ValueError, RecursionError):
-        return {}
-    if isinstance(value, list) and all(isinstance(one, str) for one in value):
-        lines = value
-    elif isinstance(value, dict):
-        pairs = [(str(one), str(other)) for one, other in value.items()]
-        if all(words.as_number(other) for _, other in pairs):
-            pairs = [(other, one) for one, other in pairs]
-        lines = [" ".join(pair) for pair in pairs]
-    elif path.suffix.lower() == ".json":
-        return {}
-    lines = [plain_text(line) for line in lines if line]
-    numbered = [re.fullmatch(r"(\d{1,6})\s*[ :=,\t]\s*(\S.*)", line) for line in lines]
-    if all(numbered):
-        return {int(found[1]): found[2] for found in numbered if found}
-    return dict(enumerate(lines))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,9 +12,10 @@ from mien.data.dataset import DataConfig
 from mien.data.index import Box, Found, LabelledFile
 from mien.data.readers import words
 from mien.data.readers.columns import Columns, choose_columns, plain_label
+from mien.data.readers.parquet import COLUMNAR
 from mien.data.readers.public import AFFECTNET, NO_EXPRESSION, RAFDB, RAFDB_NOTE, is_rafdb
 from mien.data.readers.table_paths import path_parts, resolve_paths
-from mien.data.readers.table_rows import rows_in
+from mien.data.readers.table_rows import EXCEL, rows_in
 from mien.errors import DataError
 from mien.files import clipped, plain_text
 from mien.labels import canonical
@@ -59,7 +60,7 @@ class _Rows:
     ) -> None:
         self._path, self._header, self._columns, self._own_split = path, header, columns, split
         self._split_in_paths = split is None and not config.split_column
-        self._names = config.label_names
+        self._names, self._named_classes = config.label_names, config.named
         self._affectnet = words.plain_column(header[columns.path]) == _AFFECTNET_PATH
         self._root = config.root
         self._cells: list[str] = []
@@ -78,7 +79,14 @@ class _Rows:
         cell = row[columns.path].strip()
         if not cell:
             raise DataError(f"{where} has no {clipped(self._header[columns.path])}; mend or delete it")
-        shares = self._shares(row, where) if columns.shares else None
+        if columns.folder is not None and (folder := row[columns.folder].strip()):
+            cell = f"{folder.rstrip('/')}/{cell}"
+        amounts = self._amounts(row, columns.shares, where)
+        nothing = self._amounts(row, columns.nothing, where)
+        if nothing and max(nothing) > max(amounts):
+            self._left_out[list(columns.nothing)[nothing.index(max(nothing))]] += 1
+            return
+        shares = self._shares(amounts)
         hard = "" if columns.label is None else plain_label(row[columns.label])
         if columns.shares and shares is None and not hard:
             self._left_out["all zeros"] += 1
@@ -97,7 +105,7 @@ class _Rows:
         if len(several) > 1:
             self._multiple[len(self._files)] = tuple(dict.fromkeys(map(self._named, several)))
         self._cells.append(cell)
-        inside = self._path.suffix.lower() == ".parquet" and Path(cell).is_absolute()  # unpacked: NUMBER-NAME
+        inside = self._path.suffix.lower() in COLUMNAR and Path(cell).is_absolute()  # unpacked: NUMBER-NAME
         name = f"{where} {Path(cell).name.partition('-')[2]}".strip() if inside else plain_text(cell)
         split = self._split(row, where)
         self._files.append(LabelledFile(Path(cell), name, label, split, group, self._box(row, where), shares))
@@ -110,8 +118,12 @@ class _Rows:
         label = plain_label(self._columns.several.get(cell, (cell,))[0])
         if not label:
             column = clipped(self._header[self._columns.label])
+            excel = (
+                " (Excel keeps what merged cells say in the first alone, and of formulas what it saved last)"
+            )
+            why = excel if self._path.suffix.lower() in EXCEL else ""
             self._refused.setdefault(
-                "", f"{where} has no {column}; mend or delete it, or choose with --classes"
+                "", f"{where} has no {column}{why}; mend or delete it, or choose with --classes"
             )
         return self._named(label)
 
@@ -121,9 +133,9 @@ class _Rows:
             return AFFECTNET[int(number)]
         return words.renamed(self._names, label)
 
-    def _shares(self, row: Sequence[str], where: str) -> tuple[float, ...] | None:
+    def _amounts(self, row: Sequence[str], places: Mapping[str, int], where: str) -> list[float]:
         values = []
-        for name, place in self._columns.shares.items():
+        for name, place in places.items():
             try:
                 value = words.as_float(row[place] or "0")
             except ValueError:
@@ -134,9 +146,12 @@ class _Rows:
                     f"{where} has {clipped(row[place])!r} as the share of {name}; mend or delete it"
                 )
             values.append(value)
-        total = sum(values)
+        return values
+
+    def _shares(self, amounts: Sequence[float]) -> tuple[float, ...] | None:
+        total = sum(amounts)
         self._sums += [total] if total > 0 else []
-        return tuple(value / total for value in values) if total > 0 else None
+        return tuple(amount / total for amount in amounts) if total > 0 else None
 
     def _split(self, row: Sequence[str], where: str) -> str:
         columns = self._columns
@@ -153,14 +168,19 @@ class _Rows:
         return self._own_split or "train"
 
     def _box(self, row: Sequence[str], where: str) -> Box | None:
-        if not self._columns.box:
+        if not (columns := self._columns.box):
             return None
         try:
-            left, top, right, bottom = (round(words.as_float(row[place])) for place in self._columns.box)
+            numbers = [words.as_float(row[place]) for place in columns.places]
+            left, top, right, bottom = map(round, columns.edges(numbers))
         except (ValueError, OverflowError) as error:
             raise DataError(f"{where} has a face's box that is no four numbers; mend or delete it") from error
-        if not self._columns.corners:
-            right, bottom = left + right, top + bottom
+        if columns.way == "corners" and any(numbers) and (right < left or bottom < top):
+            names = ", ".join(clipped(self._header[place]) for place in columns.places)
+            raise DataError(
+                f"{where} has a face's box that ends before it begins ({names}: {left}, {top}, {right}, {bottom}); if "
+                "the last two are its width and height, call the columns x, y, width, height"
+            )
         return left, top, right, bottom
 
     def finished(self) -> Found:
@@ -193,6 +213,9 @@ class _Rows:
                 else file
                 for place, file in enumerate(files)
             ]
+        elif plain := words.plain_expressions({file.label for file in files} - self._named_classes):
+            files = [replace(file, label=plain.get(file.label, file.label)) for file in files]
+            notes.append(words.plain_note(plain))
         elif not self._names and is_rafdb(names, list({file.label for file in files})):
             files = [replace(file, label=RAFDB[file.label]) for file in files]
             notes.append(RAFDB_NOTE)

@@ -1,4 +1,4 @@
-"""Archives (zip, tar) and pictures inside Parquet files: unpacked once, into the folder for caches, and read there.
+"""Archives (zip, tar): unpacked once, into the folder for caches, and read there.
 
 What is unpacked is named by the content of what it came from, so the second read finds it. An archive is taken apart by
 name: members that would lie outside the folder, links and devices are left out and counted, and what it claims to hold
@@ -7,21 +7,18 @@ must fit on the disk before anything is written.
 
 from __future__ import annotations
 
-import json
 import lzma
 import os
-import re
 import shutil
 import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, Self
+from typing import IO, Self
 
 from mien.data import cache
-from mien.errors import DataError, need
+from mien.errors import DataError
 from mien.files import cache_folder, clipped, whole_folder
 
 _UNICODE_PATH = 0x7075  # among a zip member's extra fields
@@ -39,7 +36,6 @@ _DAMAGE = (
     ValueError,
 )
 _SPARE_BYTES = 200_000_000  # left free on the disk
-_AT_ONCE = 256  # rows of a Parquet file
 _LONGEST_BYTES = 255  # of one file's or folder's name, on the disks of Linux, macOS and Windows
 _LEFT_OUT = ".left-out"  # the file that counts members without a place, where there were any
 
@@ -88,7 +84,7 @@ def unpacked(path: Path) -> tuple[Path, int]:
 
     Raises DataError where it is damaged, locked or too large.
     """
-    folder = _place(path)
+    folder = unpacked_place(path)
     if not folder.is_dir():
         _unpack(path, folder)
     count = folder / _LEFT_OUT
@@ -114,7 +110,7 @@ def _unpack(path: Path, folder: Path) -> None:
             (inside / _LEFT_OUT).write_text(str(left_out))
 
 
-def _place(path: Path) -> Path:
+def unpacked_place(path: Path) -> Path:
     try:
         return cache_folder() / "unpacked" / cache.content_hash(path)[:40]
     except OSError as error:
@@ -124,7 +120,7 @@ def _place(path: Path) -> Path:
 def _unpack_zip(stored: zipfile.ZipFile, folder: Path, path: Path) -> int:
     left_out = 0
     members = [info for info in stored.infolist() if not info.is_dir()]
-    _check_room(sum(info.file_size for info in members), path, folder)
+    check_room(sum(info.file_size for info in members), path, folder)
     if any(info.flag_bits & 1 for info in members):
         raise DataError(f"{path} is locked with a password; unpack it and give the folder")
     for info in members:
@@ -171,7 +167,7 @@ def _unpack_tar(tar: tarfile.TarFile, folder: Path, path: Path) -> int:
     for number, info in enumerate(tar):
         room -= info.size
         if room < 0 or number > _MOST_MEMBERS:
-            _check_room(shutil.disk_usage(folder).free + info.size, path, folder)
+            check_room(shutil.disk_usage(folder).free + info.size, path, folder)
         if info.isreg() and (target := _target(folder, info.name)) and (source := tar.extractfile(info)):
             with source:
                 _write(source, target)
@@ -180,7 +176,7 @@ def _unpack_tar(tar: tarfile.TarFile, folder: Path, path: Path) -> int:
     return left_out
 
 
-def _check_room(needed: int, path: Path, folder: Path) -> None:
+def check_room(needed: int, path: Path, folder: Path) -> None:
     free = shutil.disk_usage(folder).free - _SPARE_BYTES
     if needed > free:
         raise DataError(
@@ -208,121 +204,3 @@ def _write(source: IO[bytes], target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with target.open("wb") as file:
         shutil.copyfileobj(source, file, 1 << 20)
-
-
-def parquet_rows(path: Path) -> Iterator[list[str]]:
-    """Yield the header and the rows of a Parquet table as text.
-
-    Where a column holds the pictures themselves (bytes, or Hugging Face's {bytes, path}), they are unpacked, and the
-    cell is the path of the unpacked file. Class numbers become names where the file has them (Hugging Face's
-    ClassLabel). Raises DataError, and MissingExtra without pyarrow.
-    """
-    parquet = need("pyarrow.parquet", "parquet", "reading Parquet")
-    arrow = need("pyarrow", "parquet", "reading Parquet")
-    try:
-        with parquet.ParquetFile(path) as file:
-            yield [str(name) for name in file.schema_arrow.names]
-            yield from _texts(file, path)
-    except (OSError, ValueError, arrow.lib.ArrowException) as error:
-        if isinstance(error, DataError):
-            raise
-        lines = str(error).splitlines() or [type(error).__name__]
-        raise DataError(f"{path} is not a Parquet file that can be read: {clipped(lines[0])}") from error
-
-
-def _texts(file: Any, path: Path) -> Iterator[list[str]]:
-    schema = file.schema_arrow
-    kinds = [_picture_kind(field.type) for field in schema]
-    names = _class_names(schema.metadata or {})
-    pictures = sorted(_pictures_folder(file, path, kinds).iterdir()) if any(kinds) else []
-    row = 0
-    for batch in file.iter_batches(_AT_ONCE, columns=_cheap_columns(schema, kinds)):
-        columns = {name: batch.column(place).to_pylist() for place, name in enumerate(batch.schema.names)}
-        for inside in range(batch.num_rows):
-            cells = []
-            for field, kind in zip(schema, kinds, strict=True):
-                if kind:
-                    cells.append(str(pictures[row]))
-                else:
-                    cells.append(_cell(columns[field.name][inside], names.get(field.name)))
-            yield cells
-            row += 1
-
-
-def _picture_kind(kind: Any) -> str:
-    text = str(kind)
-    if text in ("binary", "large_binary", "binary_view"):
-        return "bytes"
-    return "struct" if text.startswith("struct<") and "bytes: " in text else ""
-
-
-def _cheap_columns(schema: Any, kinds: list[str]) -> list[str]:
-    return [field.name for field, kind in zip(schema, kinds, strict=True) if not kind]
-
-
-def _pictures_folder(file: Any, path: Path, kinds: list[str]) -> Path:
-    """Write the pictures of the first column that has some, numbered by row."""
-    folder = _place(path)
-    if folder.is_dir():
-        return folder
-    _check_room(
-        sum(file.metadata.row_group(n).total_byte_size for n in range(file.num_row_groups)),
-        path,
-        _existing(folder),
-    )
-    place = next(number for number, kind in enumerate(kinds) if kind)
-    column = file.schema_arrow.names[place]
-    with whole_folder(folder) as inside:
-        row = 0
-        for batch in file.iter_batches(_AT_ONCE, columns=[column]):
-            for value in batch.column(0).to_pylist():
-                content = value if kinds[place] == "bytes" else (value or {}).get("bytes")
-                (inside / f"{row:08d}{_tail(value)}").write_bytes(content or _elsewhere(value, path))
-                row += 1
-    return folder
-
-
-def _tail(value: Any) -> str:
-    """Return the picture's own name, to be put behind its number: persons and films are often known by it."""
-    name = str(value.get("path") or "") if isinstance(value, dict) else ""
-    return re.sub(r"[^\w.-]", "_", f"-{PurePosixPath(name).name[-60:]}") if name else ""
-
-
-def _elsewhere(value: Any, path: Path) -> bytes:
-    """Return the content of a picture that the table only names; nothing where it is not beside the table."""
-    name = value.get("path") if isinstance(value, dict) else None
-    try:
-        return (path.parent / str(name)).read_bytes() if name else b""
-    except (OSError, ValueError):
-        return b""
-
-
-def _existing(folder: Path) -> Path:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    return folder.parent
-
-
-def _class_names(metadata: dict[bytes, bytes]) -> dict[str, list[str]]:
-    """Return the names of the classes of each column, as Hugging Face Datasets stores them; none where it does not."""
-    try:
-        features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
-        return {
-            name: [str(word) for word in feature["names"]]
-            for name, outer in features.items()
-            if isinstance(outer, dict)
-            and isinstance(feature := outer.get("feature", outer), dict)  # a Sequence: several labels
-            and feature.get("_type") == "ClassLabel"
-            and feature.get("names")
-        }
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return {}
-
-
-def _cell(value: Any, names: list[str] | None) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, list):  # several labels
-        return "|".join(_cell(one, names) for one in value)
-    if names and isinstance(value, int) and not isinstance(value, bool):
-        return names[value] if 0 <= value < len(names) else ""
-    return str(value)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import shlex
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from mien.errors import DataError
-from mien.files import plain_text
+from mien.files import clipped, natural, plain_text
 from mien.images.kinds import is_picture_name
 from mien.labels import is_expression
 
+_NEGATIONS = frozenset(("not", "no", "non", "un", "never", "without"))
+_MOST_CLASSES = 20  # in a command that a message proposes
 _NAMED, _LONGEST = 12, 24  # columns in a message, before 'and more'; letters of each
 
 # What the known data sets and tools call their splits. 'dev' and 'eval' as Hugging Face Datasets reads them
@@ -52,12 +56,17 @@ PATH_COLUMNS = (
     "pth", "img", "picture", "photo", "image_name", "imagename", "img_name", "image_file", "image_id", "images",
     "image_filename", "img_file", "photo_path", "picture_path", "face_path", "paths", "files", "filepaths",
     "file_paths", "filenames", "file_names", "image_paths", "subdirectory_filepath", "relative_path", "name",
+    "image_url", "img_url", "url", "image_bytes", "img_bytes", "bytes", "jpg", "jpeg", "png",
 )  # fmt: skip
 LABEL_COLUMNS = (
     "label", "emotion", "class", "expression", "labels", "emotions", "class_name", "label_name", "emotion_label",
     "expression_label", "category", "target", "facial_expression", "class_label", "feeling", "mood", "y", "choice",
     "emotion_name", "expression_name", "emotion_class", "category_name", "emotion_id", "expression_id", "label_id",
     "class_id", "category_id",
+)  # fmt: skip
+FOLDER_COLUMNS = (
+    "folder", "dir", "directory", "subfolder", "subdir", "sub_folder", "sub_dir", "subdirectory", "image_folder",
+    "image_dir", "foldername", "folder_name", "dirname", "path",
 )  # fmt: skip
 LABEL_COLUMNS_BESIDE_X = tuple(name for name in LABEL_COLUMNS if name != "y")
 SPLIT_COLUMNS = (
@@ -101,15 +110,6 @@ GROUP_COLUMNS = (
     "group",
 )
 _OF_A_GROUP = re.compile(r"_?(id|no|nr|num|number|name|code|key|index)$")  # person_no, VideoName, subjectid
-BOX_COLUMNS = ("face_x", "face_y", "face_width", "face_height")
-# Under these names, too: left, top, width, height, or with the right and lower end.
-BOXES = (
-    BOX_COLUMNS,
-    ("bbox_x", "bbox_y", "bbox_w", "bbox_h"),
-    ("x", "y", "w", "h"),
-    ("x", "y", "width", "height"),
-)
-CORNERS = (("xmin", "ymin", "xmax", "ymax"), ("x1", "y1", "x2", "y2"), ("left", "top", "right", "bottom"))
 _YES, _NO = ("true", "yes", "y", "t", "1", "1.0"), ("false", "no", "n", "f", "0", "0.0", "")
 
 _FOLD = re.compile(r"^(fold|k|cv|split|part|batch|chunk|shard)[-_ ]?\d{1,3}$", re.IGNORECASE)
@@ -129,6 +129,8 @@ def split_of(word: str) -> str | None:
     plain = word.strip().lower()
     if plain in SPLIT_WORDS:
         return SPLIT_WORDS[plain]
+    if (joined := re.sub(r"[-_ ]", "", plain)) in SPLIT_WORDS:  # hold-out, private_test
+        return SPLIT_WORDS[joined]
     parts = _parts_of(word)
     if any(part not in SPLIT_WORDS and part not in _FILLERS for part in parts):
         return None
@@ -178,6 +180,37 @@ def looks_like_person(name: str) -> bool:
 def expressions_among(names: Iterable[str]) -> int:
     """Count the names that are expressions' ('happy', 'Anger'), numbered or not ('0_angry')."""
     return sum(is_expression(re.sub(r"^\d+[-_. ]*", "", name)) for name in names)
+
+
+def mostly_expressions(names: Collection[str]) -> bool:
+    """Say whether two or more of the names, and at least half of them, are expressions, numbered or not."""
+    found = expressions_among(names)
+    return found > 1 and 2 * found >= len(names)
+
+
+def plain_expressions(names: Collection[str]) -> dict[str, str]:
+    """Return names without what all have around an expression: a number (0_angry), the same words (happy_faces).
+
+    Nothing where some have none, or where two would become one.
+
+    >>> plain_expressions(["0_happy", "1: bored", "2 sad"])
+    {'0_happy': 'happy', '1: bored': 'bored', '2 sad': 'sad'}
+    >>> plain_expressions(["happy_faces", "sad_faces"]), plain_expressions(["happy_faces", "sad"])
+    ({'happy_faces': 'happy', 'sad_faces': 'sad'}, {})
+    """
+    numbered = {name: re.sub(r"^\d+(?:[-_. :]+|$)", "", name) for name in sorted(names, key=natural)}
+    frame = frame_of(names)
+    for plain in (numbered, {name: unframed(name, frame) for name in numbered}):
+        changed = all(inside and inside != name for name, inside in plain.items())
+        if changed and len(set(plain.values())) == len(plain) and mostly_expressions(plain.values()):
+            return plain
+    return {}
+
+
+def plain_note(plain: Mapping[str, str]) -> str:
+    """Say what plain_expressions did."""
+    listed = ", ".join(f"{clipped(name, 40)!r} is {inside}" for name, inside in list(plain.items())[:3])
+    return f"of the classes' names only the expressions are taken: {listed}{', …' if len(plain) > 3 else ''}"
 
 
 def yes_or_no(word: str) -> bool | None:
@@ -261,6 +294,16 @@ def _no_column(header: Sequence[str], names: Sequence[str], source: str, option:
     )
 
 
+def classes_option(names: Sequence[str]) -> str:
+    """Return the option that chooses these classes, for a message, as a shell takes it.
+
+    >>> print(classes_option(["happy", "calm, still", "very sad"]))
+    --classes 'happy,"calm, still",very sad'
+    """
+    words = [f'"{name}"' if "," in name else name for name in names[:_MOST_CLASSES]]
+    return f"--classes {shlex.quote(','.join(words))}{',…' if len(names) > _MOST_CLASSES else ''}"
+
+
 def renamed(labels: Mapping[str, str], label: str) -> str:
     """Return what --labels calls a label; 3, 3.0 and 03 are one number."""
     if label in labels:
@@ -299,3 +342,35 @@ def expression_in(name: str) -> str:
     """
     found = [part for part in re.split(r"[^a-zA-Z]+", _spaced(name)) if is_expression(part)]
     return found[0] if len(found) == 1 else ""
+
+
+def frame_of(names: Iterable[str]) -> tuple[str, str]:
+    """Return what stands before and after the expression in most of the names that hold one; '', '' for nothing.
+
+    >>> frame_of(["image", "emotion_happy", "emotion_sad", "emotion_bored"]), frame_of(["happy (%)", "sad (%)"])
+    (('emotion_', ''), ('', ' (%)'))
+    >>> frame_of(["happy", "sad", "very_sad"]), frame_of(["sad_1", "image"]), frame_of(["not_happy", "not_sad"])
+    (('', ''), ('', ''), ('', ''))
+    """
+    found: Counter[tuple[str, str]] = Counter()
+    for name in names:
+        parts = re.split(r"([^a-zA-Z]+)", name)
+        places = [place for place, part in enumerate(parts) if is_expression(part)]
+        if len(places) == 1:
+            found["".join(parts[: places[0]]), "".join(parts[places[0] + 1 :])] += 1
+    frame, count = next(iter(found.most_common(1)), (("", ""), 0))
+    is_denied = not _NEGATIONS.isdisjoint(
+        re.split(r"[^a-z]+", " ".join(frame).lower())
+    )  # not_happy is not happy
+    return frame if count > 1 and not is_denied else ("", "")
+
+
+def unframed(name: str, frame: tuple[str, str]) -> str:
+    """Return a name without the words that frame_of found around the expressions; as it is where it has them not.
+
+    >>> unframed("emotion_bored", ("emotion_", "")), unframed("image", ("emotion_", ""))
+    ('bored', 'image')
+    """
+    before, after = frame
+    inside = name[len(before) : len(name) - len(after)]
+    return inside if inside and name == f"{before}{inside}{after}" else name
