@@ -306,11 +306,12 @@ def _excel_rows(path: Path, notes: list[str] | None) -> Iterator[list[str]]:
     """Yield the rows of the first sheet with pictures and labels, else of the first one; values as they are shown."""
     openpyxl = need("openpyxl", "excel", "reading an Excel file")
     try:
-        with zipfile.ZipFile(path) as stored:
-            if sum(member.file_size for member in stored.infolist()) > _LARGEST:
-                raise DataError(f"{path} unpacks to more than {_LARGEST / 1e9:.0f} GB; save it as CSV")
-        with closing(openpyxl.load_workbook(path, read_only=True, data_only=True)) as book:
-            yield from _of_sheets(book, path, notes)
+        with path.open("rb") as stream:  # openpyxl leaves a file open that it cannot read
+            with zipfile.ZipFile(stream) as stored:
+                if sum(member.file_size for member in stored.infolist()) > _LARGEST:
+                    raise DataError(f"{path} unpacks to more than {_LARGEST / 1e9:.0f} GB; save it as CSV")
+            with closing(openpyxl.load_workbook(stream, read_only=True, data_only=True)) as book:
+                yield from _of_sheets(book, path, notes)
     except _EXCEL_DAMAGE as error:  # sheets are read while their rows are asked for
         if isinstance(error, DataError):
             raise
