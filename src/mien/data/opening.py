@@ -27,12 +27,7 @@ from mien.data.readers.table_rows import has_labels, header_of, is_table
 from mien.data.readers.tables import find_in_table
 from mien.data.readers.tree import Folder, Tree, looks_like, walk
 from mien.data.readers.unpack import is_archive, unpacked
-from mien.data.readers.words import (
-    LABEL_COLUMNS,
-    pick_column,
-    renamed,
-    split_of,
-)
+from mien.data.readers.words import LABEL_COLUMNS, pick_column, renamed, split_of
 from mien.data.refusals import (
     about_films,
     about_models,
@@ -316,8 +311,6 @@ def _unnamed(tree: Tree, files: Sequence[LabelledFile]) -> list[str]:
 
 
 _METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet", ROBOFLOW, "_annotations.csv")
-
-
 _PART = re.compile(r"-\d+-of-\d+(-[0-9a-f]+)?$")
 
 

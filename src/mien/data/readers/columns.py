@@ -19,9 +19,8 @@ from mien.labels import is_expression, same_letters, visible
 _SHARE_PREFIXES = ("p_", "prob_", "share_")
 _NO_CLASS = ("unlabeled", "unlabelled", "unknown", "nf", "none")  # beside columns of classes: none of them
 _INDEX = ("", "unnamed:_0", "index", "id", "#", "no")  # of the rows
-ROBOFLOW = (
-    "_classes.csv"  # an export with a column of 0 and 1 for each class, whatever the classes are called
-)
+# An export with a column of 0 and 1 for each class, whatever the classes are called.
+ROBOFLOW = "_classes.csv"
 _BETWEEN_LABELS = re.compile(r"\s*[|;,]\s*")  # of a picture with several: happy|surprised
 # These stand in names of classes as well (calm/neutral).
 _PERHAPS_BETWEEN = re.compile(r"\s*[/+&]\s*|\s+and\s+")
@@ -29,14 +28,8 @@ _PERHAPS_BETWEEN = re.compile(r"\s*[/+&]\s*|\s+and\s+")
 _NO_LABEL = (
     "nan", "null", "n/a", "#n/a", "<na>", "#ref!", "#value!", "#name?", "#div/0!", "#null!", "#num!", "#error!",
 )  # fmt: skip
-_BOX_LISTS = (
-    "bbox",
-    "box",
-    "bounding_box",
-    "face_box",
-    "bboxes",
-    "boxes",
-)  # four numbers in one cell, in any order
+# Four numbers in one cell, in any order.
+_BOX_LISTS = ("bbox", "box", "bounding_box", "face_box", "bboxes", "boxes")
 _TRIED = 50  # rows whose pictures are looked for
 _FEW = 8  # different cells in a column that may say something else than a text
 

@@ -359,9 +359,8 @@ def frame_of(names: Iterable[str]) -> tuple[str, str]:
         if len(places) == 1:
             found["".join(parts[: places[0]]), "".join(parts[places[0] + 1 :])] += 1
     frame, count = next(iter(found.most_common(1)), (("", ""), 0))
-    is_denied = not _NEGATIONS.isdisjoint(
-        re.split(r"[^a-z]+", " ".join(frame).lower())
-    )  # not_happy is not happy
+    around = re.split(r"[^a-z]+", " ".join(frame).lower())
+    is_denied = not _NEGATIONS.isdisjoint(around)  # not_happy is not happy
     return frame if count > 1 and not is_denied else ("", "")
 
 
