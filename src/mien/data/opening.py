@@ -129,7 +129,7 @@ def _read(path: Path, config: DataConfig, progress: Progress | None) -> RawDatas
             raise DataError(str(error).replace(str(folder), str(path))) from error
         name = plain_text(path.name.partition(".")[0])
         raw = replace(raw, name=raw.name if raw.name in ("fer2013", "ferplus") else name)
-        kinds = "links, devices or files whose names lead out of it or are too long"
+        kinds = "links, devices, files whose names come again, lead out of it or are too long"
         return (
             raw.noting(f"left out: {counted(left_out, 'member')} of {name} that are {kinds}")
             if left_out

@@ -125,6 +125,7 @@ def _unpack_zip(stored: zipfile.ZipFile, folder: Path, path: Path) -> int:
         raise DataError(f"{path} is locked with a password; unpack it and give the folder")
     for info in members:
         if target := _target(folder, _zip_name(info)):
+            left_out += target.exists()  # of two with one name the later counts, as unzip and tar have it
             with stored.open(info) as source:  # ends at the size that was counted above
                 _write(source, target)
         else:
@@ -169,6 +170,7 @@ def _unpack_tar(tar: tarfile.TarFile, folder: Path, path: Path) -> int:
         if room < 0 or number > _MOST_MEMBERS:
             check_room(shutil.disk_usage(folder).free + info.size, path, folder)
         if info.isreg() and (target := _target(folder, info.name)) and (source := tar.extractfile(info)):
+            left_out += target.exists()
             with source:
                 _write(source, target)
         else:
