@@ -243,6 +243,26 @@ def test_names_that_lie_in_several_places_are_not_guessed(tmp_path, write_faces)
         open_dataset(tmp_path / "list.csv")
 
 
+def test_affectnet_whose_validation_names_no_columns(tmp_path, write_faces):
+    """As it is distributed: the columns are named in training.csv alone."""
+    write_faces(tmp_path / "Manually_Annotated_Images", {"1": 4, "2": 4})
+    header = "subDirectory_filePath,face_x,face_y,face_width,face_height,facial_landmarks,expression,valence,arousal\n"
+    tables = [
+        "".join(f"{folder}/{n}.png,2,2,20,20,1.5;2.5,{n % 2},.5,-.25\n" for n in range(4)) for folder in "12"
+    ]
+    (tmp_path / "training.csv").write_text(header + tables[0])
+    (tmp_path / "validation.csv").write_text(tables[1])
+    dataset = open_dataset(tmp_path)
+    assert {name: part.labels.tolist() for name, part in dataset.splits.items()} == {
+        "train": [1, 0, 1, 0], "validation": [1, 0, 1, 0],
+    }  # fmt: skip
+    assert dataset.classes == ("happy", "neutral")
+    assert "validation.csv does not name its columns; they are read as those of training.csv" in dataset.notes
+    (tmp_path / "training.csv").write_text("who,what\n" + tables[0])
+    with pytest.raises(DataError, match=r"its first line is a picture's"):
+        open_dataset(tmp_path / "validation.csv")
+
+
 def test_affectnet_with_an_annotation_file_for_each_picture(tmp_path, write_faces):
     for number, split in enumerate(("train_set", "val_set")):
         write_faces(tmp_path, {f"{split}/images": 4}, first_seed=10 * number)

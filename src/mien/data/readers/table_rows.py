@@ -6,7 +6,7 @@ import json
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import lru_cache
 from itertools import chain, islice, tee
 from pathlib import Path
@@ -118,8 +118,26 @@ def _with_names(rows: Iterator[list[str]], path: Path, notes: list[str] | None) 
                 f"({clipped(', '.join(first))}); they are read as {', '.join(names)}"
             )
         yield names
+    elif beside := _table_beside(path, first):
+        if notes is not None:
+            notes.append(f"{path.name} does not name its columns; they are read as those of {beside.name}")
+        yield next(rows_of(beside))
     yield first
     yield from rows
+
+
+def _table_beside(path: Path, first: Sequence[str]) -> Path | None:
+    """Return a table with names for the columns of a first line that is a picture's: training.csv of AffectNet."""
+    if not is_csv(path) or not any(map(is_picture_name, first)):
+        return None
+    for other in sorted(path.parent.glob(f"*{path.suffix}")):
+        with suppress(DataError, OSError):
+            header = next(rows_of(other), [])
+            place = words.pick_column(header, words.PATH_COLUMNS)
+            is_alike = len(header) == len(first) and names_labels(header, other.name)
+            if is_alike and place is not None and is_picture_name(first[place]):
+                return other
+    return None
 
 
 def _names_of(row: Sequence[str]) -> list[str]:
