@@ -61,12 +61,22 @@ def test_a_column_called_like_paths_that_holds_none(pictures: Path) -> None:
     assert said(persons, "the pictures are those of the column 'source'")
     without_suffix = listed(pictures, "image_id,emotion", lambda n: f"pictures/{n},{mood(n)}")
     assert len(without_suffix.splits["train"]) == 8
+    of_camera = listed(pictures, "image_id,source,emotion", lambda n: f"pictures/{n},DSC{n}.JPG,{mood(n)}")
+    assert of_camera.splits["train"].names[3] == "pictures/3"
 
 
 def test_of_columns_called_like_labels_one_that_says_more_than_one_thing(pictures: Path) -> None:
     dataset = listed(pictures, "image,label,emotion", lambda n: f"pictures/{n}.png,face,{mood(n)}")
     assert dataset.classes == ("angry", "happy")
     assert said(dataset, "labels are those of the column 'emotion', not of 'label'")
+    with pytest.raises(
+        DataError, match=r"has only one class \(happy\)"
+    ):  # a table of one class, as of several
+        listed(
+            pictures,
+            "image,label,category",
+            lambda n: f"pictures/{n}.png,happy,{('studio', 'street')[n % 2]}",
+        )
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ PATH_COLUMNS = (
     "pth", "img", "picture", "photo", "image_name", "imagename", "img_name", "image_file", "image_id", "images",
     "image_filename", "img_file", "photo_path", "picture_path", "face_path", "paths", "files", "filepaths",
     "file_paths", "filenames", "file_names", "image_paths", "subdirectory_filepath", "relative_path", "name",
-    "image_url", "img_url", "url", "image_bytes", "img_bytes", "bytes", "jpg", "jpeg", "png",
+    "image_bytes", "img_bytes", "bytes", "jpg", "jpeg", "png", "image_url", "img_url", "url",
 )  # fmt: skip
 LABEL_COLUMNS = (
     "label", "emotion", "class", "expression", "labels", "emotions", "class_name", "label_name", "emotion_label",
