@@ -90,8 +90,8 @@ def one_spelling(raw: RawDataset) -> RawDataset:
 def plain_classes(raw: RawDataset, config: DataConfig) -> RawDataset:
     """Leave out what all names of classes have around an expression: 0_angry, happy_faces. See words.plain_expressions.
 
-    Of a whole data set, as one of its tables may have names that only look so: very happy, very sad. What the user
-    speaks of stays; --labels may speak of either name.
+    Of a whole data set, as one of its tables may have a single class. What the user speaks of stays; --labels may speak
+    of either name.
     """
     names = config.label_names
     plain = plain_expressions(set(raw.classes) - config.named - set(names.values()))
