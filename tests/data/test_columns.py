@@ -251,3 +251,11 @@ def test_landmarks_are_no_box(pictures: Path) -> None:
 def test_a_number_below_zero_is_a_number(pictures: Path) -> None:
     dataset = listed(pictures, "image,emotion", lambda n: f"pictures/{n}.png,{n % 2 - 1}")
     assert said(dataset, "the labels are numbers (0, -1)")
+
+
+def test_shares_that_are_used_are_not_said_to_be_unused(pictures: Path) -> None:
+    dataset = listed(
+        pictures, "image,p_engaged,p_away,age", lambda n: f"pictures/{n}.png,{n % 2},{1 - n % 2}.5,{n + 20}"
+    )
+    assert dataset.classes == ("away", "engaged")
+    assert said(dataset, "not used, though of numbers as those of the classes: the columns age")

@@ -351,7 +351,8 @@ def _with_ones(
         and all(sum(_is_one(row[place]) for place in ones.values()) == 1 for row in rows)
     ):
         shares = {name: place for name, place in ones.items() if name not in nothing}
-    rest = [header[place] for name, place in numbers.items() if name not in {*shares, *nothing, *_INDEX}]
+    used = {*shares.values(), *nothing.values()}
+    rest = [header[place] for name, place in numbers.items() if place not in used and name not in _INDEX]
     if shares and rest:
         notes.append(
             f"not used, though of numbers as those of the classes: the columns {words.shown_columns(rest)}"

@@ -48,7 +48,9 @@ _FILLERS = frozenset((
     "rafdb", "db", "kdef", "rafd", "jaffe", "affectnet", "expw", "aligned", "cropped",
 ))  # fmt: skip
 # Nor do these around an expression, while very happy, happy_male and happy_1 are not all that another set calls happy.
-_AROUND = _FILLERS.union("emotion emotions emo expression expressions class category feeling mood".split())
+_AROUND = _FILLERS.union((
+    "emotion", "emotions", "emo", "expression", "expressions", "class", "category", "feeling", "mood",
+))  # fmt: skip
 _GLUED = re.compile(
     r"^(train|training|test|testing|val|valid|validation|dev)(set|data|images?|imgs?|faces?|labels?)$"
 )
