@@ -97,6 +97,56 @@ def test_lists_of_names_in_other_forms(tmp_path, write_faces, name, text):
     assert read(tmp_path).classes == ("happy", "sad", "angry")
 
 
+@pytest.mark.parametrize("name", ["very {}", "{}_male", "{}_1", "masked-{}", "{}_pos"])
+def test_words_that_may_say_something_stay(tmp_path, write_faces, name):
+    classes = (name.format("happy"), name.format("sad"))
+    write_faces(tmp_path, dict.fromkeys(classes, 2))
+    assert read(tmp_path).classes == classes  # as in a data set that has happy and sad as well
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "classes"),
+    [
+        ("sad face,happy face,tired eyes", "sad face,happy face", ("happy face", "sad face")),
+        ("0_happy,1_sad,2_angry", "1_sad", ("sad",)),
+    ],
+)
+def test_words_around_expressions_are_those_of_all_tables(tmp_path, write_faces, train, test, classes):
+    paths = [tmp_path / "train.csv", tmp_path / "test.csv"]
+    write_faces(tmp_path, {"train": 4, "test": 4})
+    for path, own in zip(paths, (train.split(","), test.split(",")), strict=True):
+        rows = (f"{path.stem}/{n}.png,{own[n % len(own)]}\n" for n in range(4))
+        path.write_text("path,label\n" + "".join(rows))
+    for dataset in (read(tmp_path), open_dataset(paths, carve_validation=False)):
+        held_out = {dataset.classes[label] for label in dataset.splits["test"].labels}
+        assert held_out == set(classes) and set(classes) < set(dataset.classes)
+
+
+def test_labels_speak_of_names_in_tables_with_and_without_numbers(tmp_path, write_faces):
+    write_faces(tmp_path, {"pictures": 4})
+    rows = "".join(f"pictures/{n}.png,{('0_happy', '1_sad')[n % 2]}\n" for n in range(4))
+    (tmp_path / "labels.csv").write_text("path,label\n" + rows)
+    assert read(tmp_path / "labels.csv", labels=("happy=glad",)).classes == ("glad", "sad")
+    assert read(tmp_path / "labels.csv", labels=("0_happy=glad",)).classes == ("1_sad", "glad")
+
+
+@pytest.mark.parametrize(
+    ("header", "row"),
+    [
+        (",path,label", "{n},pictures/{n}.png,{c}"),
+        ("image_id,label", "{n},{c}"),
+        (",image,label", "{n},{n},{c}"),
+    ],
+)
+def test_a_table_of_pictures_is_no_list_of_names(tmp_path, write_faces, header, row):
+    write_faces(tmp_path, {"pictures": 3})
+    table = tmp_path / "labels.csv"
+    table.write_text("\n".join([header, *(row.format(n=n, c=(n + 1) % 3) for n in range(3))]))
+    dataset = read(table)
+    assert sorted(dataset.classes) == ["0", "1", "2"]
+    assert not said(dataset, "what the numbers mean is read from")
+
+
 def test_a_table_of_other_labels_beside_folders(tmp_path, write_faces):
     write_faces(tmp_path, {"front": 4, "side": 4})
     rows = "".join(
@@ -112,6 +162,22 @@ def test_a_table_of_other_labels_beside_folders(tmp_path, write_faces):
     assert read(tmp_path, classes=("front", "side")).classes == ("front", "side")
     table.write_text("path,emotion\n" + rows.replace("happy", "front").replace("sad", "side"))
     assert said(read(tmp_path), "not read: labels.csv beside the folders")
+
+
+@pytest.mark.parametrize(
+    ("folders", "labels"),
+    [
+        (("engaged", "away"), {"engaged": "11", "away": "00"}),  # the same as the folders, in numbers
+        (("happy", "sad"), {"happy": "mf", "sad": "mf"}),  # a column `class` of something else
+    ],
+)
+def test_a_table_beside_folders_that_takes_nothing_from_them(tmp_path, write_faces, folders, labels):
+    write_faces(tmp_path, dict.fromkeys(folders, 2))
+    rows = "".join(f"{folder}/{n}.png,{labels[folder][n]}\n" for folder in folders for n in range(2))
+    (tmp_path / "labels.csv").write_text("path,class\n" + rows)
+    dataset = read(tmp_path)
+    assert dataset.classes == tuple(sorted(folders))
+    assert said(dataset, "not read: labels.csv beside the folders")
 
 
 def test_films_below_a_folder(tmp_path):

@@ -78,3 +78,11 @@ def test_of_two_columns_of_bytes_the_one_that_is_called_like_pictures(tmp_path, 
     parquet.write_table(table(8).add_column(0, "audio", [[b"RIFF"] * 8]), path)
     train = open_dataset(path, carve_validation=False).splits["train"]
     assert (train.pictures.read(5) == face(5, 24)).all()
+
+
+def test_names_beside_pictures_in_bytes_are_no_pictures(tmp_path, table, face):
+    path = tmp_path / "faces.parquet"
+    for name, prefix in (("file_name", ""), ("url", "https://example.org/")):
+        parquet.write_table(table(8).add_column(0, name, [[f"{prefix}{n}.jpg" for n in range(8)]]), path)
+        train = open_dataset(path, carve_validation=False).splits["train"]
+        assert (train.pictures.read(5) == face(5, 24)).all()

@@ -61,12 +61,22 @@ def test_a_column_called_like_paths_that_holds_none(pictures: Path) -> None:
     assert said(persons, "the pictures are those of the column 'source'")
     without_suffix = listed(pictures, "image_id,emotion", lambda n: f"pictures/{n},{mood(n)}")
     assert len(without_suffix.splits["train"]) == 8
+    of_camera = listed(pictures, "image_id,source,emotion", lambda n: f"pictures/{n},DSC{n}.JPG,{mood(n)}")
+    assert of_camera.splits["train"].names[3] == "pictures/3"
 
 
 def test_of_columns_called_like_labels_one_that_says_more_than_one_thing(pictures: Path) -> None:
     dataset = listed(pictures, "image,label,emotion", lambda n: f"pictures/{n}.png,face,{mood(n)}")
     assert dataset.classes == ("angry", "happy")
     assert said(dataset, "labels are those of the column 'emotion', not of 'label'")
+    with pytest.raises(
+        DataError, match=r"has only one class \(happy\)"
+    ):  # a table of one class, as of several
+        listed(
+            pictures,
+            "image,label,category",
+            lambda n: f"pictures/{n}.png,happy,{('studio', 'street')[n % 2]}",
+        )
 
 
 @pytest.mark.parametrize(
@@ -241,3 +251,11 @@ def test_landmarks_are_no_box(pictures: Path) -> None:
 def test_a_number_below_zero_is_a_number(pictures: Path) -> None:
     dataset = listed(pictures, "image,emotion", lambda n: f"pictures/{n}.png,{n % 2 - 1}")
     assert said(dataset, "the labels are numbers (0, -1)")
+
+
+def test_shares_that_are_used_are_not_said_to_be_unused(pictures: Path) -> None:
+    dataset = listed(
+        pictures, "image,p_engaged,p_away,age", lambda n: f"pictures/{n}.png,{n % 2},{1 - n % 2}.5,{n + 20}"
+    )
+    assert dataset.classes == ("away", "engaged")
+    assert said(dataset, "not used, though of numbers as those of the classes: the columns age")

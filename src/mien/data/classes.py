@@ -11,9 +11,9 @@ from itertools import combinations
 
 import numpy as np
 
-from mien.data.dataset import SPLITS, RawDataset, Split, Unreadable, in_order
+from mien.data.dataset import SPLITS, DataConfig, RawDataset, Split, Unreadable, in_order
 from mien.data.index import JoinedPictures
-from mien.data.readers.words import as_number, classes_option
+from mien.data.readers.words import as_number, classes_option, plain_expressions, plain_note, renamed
 from mien.errors import DataError
 from mien.files import natural
 from mien.labels import FERPLUS, canonical, same_letters, word_form
@@ -85,6 +85,21 @@ def one_spelling(raw: RawDataset) -> RawDataset:
         notes.append(f"{others} and {kept!r} are one class spelt in several ways; it is called {kept!r}")
         new_names = [kept if name in names else name for name in new_names]
     return _relabelled(raw, tuple(dict.fromkeys(new_names)), new_names).noting(*notes)
+
+
+def plain_classes(raw: RawDataset, config: DataConfig) -> RawDataset:
+    """Leave out what all names of classes have around an expression: 0_angry, happy_faces. See words.plain_expressions.
+
+    Of a whole data set, as one of its tables may have a single class. What the user speaks of stays; --labels may speak
+    of either name.
+    """
+    names = config.label_names
+    plain = plain_expressions(set(raw.classes) - config.named - set(names.values()))
+    if not plain:
+        return raw
+    new_names = [renamed(names, plain[name]) if name in plain else name for name in raw.classes]
+    order = tuple(sorted(set(new_names), key=natural))
+    return _relabelled(raw, order, new_names).noting(plain_note(plain))
 
 
 def check_spellings(raw: RawDataset, chosen: Sequence[str]) -> RawDataset:

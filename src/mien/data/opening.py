@@ -10,7 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from mien.data.classes import check_spellings, choose_classes, combine, merge_classes, one_spelling
+from mien.data.classes import (
+    check_spellings,
+    choose_classes,
+    combine,
+    merge_classes,
+    one_spelling,
+    plain_classes,
+)
 from mien.data.dataset import DataConfig, Dataset, Progress, RawDataset, Split, in_order
 from mien.data.decisions import applied, decisions_for
 from mien.data.index import LabelledFile, fingerprints_of, index_files
@@ -58,7 +65,8 @@ def open_paths(
         raise DataError(f"no DATA is given; it can be {FORMS}")
     source = joined_paths(paths)
     raws = [numbers_named(_read(own, config, progress), own, config) for own in _absolute(paths)]
-    raw = one_spelling(_parts_of_one(raws, paths) or combine(raws))
+    parts = _parts_of_one(raws, paths)
+    raw = one_spelling(combine([plain_classes(own, config) for own in ([parts] if parts else raws)]))
     raw = choose_classes(merge_classes(raw, config.merge), config.classes)
     _check_labels(raw, config)
     raw = check_spellings(raw, config.classes)

@@ -119,21 +119,23 @@ def refuse_labels_elsewhere(path: Path, tree: Tree, file: LabelledFile, config: 
 
 
 def refuse_other_labels(path: Path, tables: Sequence[Path], folders: Found, config: DataConfig) -> None:
-    """Refuse folders as classes where the only table beside them gives their pictures labels, none of them a folder.
+    """Refuse folders as classes where the only table beside them says something else of the pictures in each.
 
-    So are part1/ and part2/, or front/ and side/, beside labels.csv.
+    So are part1/ and part2/, or front/ and side/, beside labels.csv. Not expressions, whatever a table adds to them,
+    nor folders of which each has one label (0 for engaged/): then both say the same.
     """
-    if config.named or len(tables) != 1 or not has_labels(tables[0]):
+    classes = list(dict.fromkeys(file.label for file in folders.files))
+    if config.named or mostly_expressions(classes) or len(tables) != 1 or not has_labels(tables[0]):
         return
     try:
         found = find_in_table(tables[0], config).files
     except DataError:  # it is about something else
         return
-    named = {os.path.normpath(file.path) for file in found} & {
-        os.path.normpath(file.path) for file in folders.files
-    }
-    classes = list(dict.fromkeys(file.label for file in folders.files))
-    if named and not {canonical(file.label) for file in found} & set(map(canonical, classes)):
+    told = {os.path.normpath(file.path): file.label for file in found}
+    beside = ((file.label, told.get(os.path.normpath(file.path))) for file in folders.files)
+    pairs = {pair for pair in beside if pair[1] is not None}
+    is_torn = len(pairs) > len({folder for folder, _ in pairs})
+    if is_torn and not set(map(canonical, told.values())) & set(map(canonical, classes)):
         labels = ", ".join(list(dict.fromkeys(file.label for file in found))[:4])
         raise DataError(
             f"{path} has folders ({', '.join(classes[:4])}) and a table of other labels ({labels}) for their pictures; "

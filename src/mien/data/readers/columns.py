@@ -11,6 +11,7 @@ from pathlib import Path, PureWindowsPath
 from mien.data.dataset import DataConfig
 from mien.data.readers import words
 from mien.data.readers.box_columns import BoxColumns, find_box_columns, incomplete_box
+from mien.data.readers.table_paths import resolve_paths
 from mien.errors import DataError
 from mien.files import clipped, expanded, plain_text
 from mien.images.kinds import is_picture_name
@@ -81,7 +82,7 @@ def choose_columns(
     """Decide which columns of the table at `path` are used; DataError where those that are needed cannot be told."""
     source = path.name
     notes: list[str] = []
-    place = _picture_column(header, rows, config, source, notes)
+    place = _picture_column(path, header, rows, config, notes)
     label = words.named_column(header, config.label_column, source) if config.label_column else None
     if label is None:
         label = _label_column(header, rows, place)
@@ -124,15 +125,14 @@ def choose_columns(
 
 
 def _picture_column(
-    header: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    config: DataConfig,
-    source: str,
-    notes: list[str],
+    path: Path, header: Sequence[str], rows: Sequence[Sequence[str]], config: DataConfig, notes: list[str]
 ) -> int:
-    """Return the place of the column of paths: by its name, else the only one that holds names of pictures."""
+    """Return the place of the column of paths: by its name, else the only one that holds names of pictures.
+
+    By its name only where it holds such names or leads to pictures without them, as numbers may.
+    """
     if config.path_column:
-        return words.named_column(header, config.path_column, source)
+        return words.named_column(header, config.path_column, path.name)
     place = words.pick_column(header, words.PATH_COLUMNS)
     of_pictures = [
         other
@@ -144,14 +144,14 @@ def _picture_column(
         and all(is_picture_name(row[other]) for row in rows)
     ]
     unlike = place is None or not any(is_picture_name(row[place]) for row in rows)
-    if len(of_pictures) == 1 and unlike:
+    if len(of_pictures) == 1 and unlike and (place is None or not _leads(path, rows, place, config)):
         notes.append(
             f"the pictures are those of the column {clipped(header[of_pictures[0]])!r}: no other holds names of "
             "pictures"
         )
         return of_pictures[0]
     if place is None:
-        place = words.need_column(header, words.PATH_COLUMNS, source, "--path-column")
+        place = words.need_column(header, words.PATH_COLUMNS, path.name, "--path-column")
     # Not of copies of the paths, such as bare names beside them.
     rest = [other for other in of_pictures if other != place and not _same_names(rows, place, other)]
     if rest:
@@ -160,6 +160,15 @@ def _picture_column(
             f"{words.shown_columns([header[other] for other in rest])} (--path-column chooses)"
         )
     return place
+
+
+def _leads(path: Path, rows: Sequence[Sequence[str]], place: int, config: DataConfig) -> bool:
+    cells = [row[place].strip() for row in rows]
+    try:
+        path_of, _ = resolve_paths(path, cells, config.root, None)
+    except DataError:
+        return False
+    return any(map(os.path.isfile, map(path_of, cells[:_TRIED])))
 
 
 def _same_names(rows: Sequence[Sequence[str]], one: int, other: int) -> bool:
@@ -183,16 +192,20 @@ def _folder_column(
 def _label_column(header: Sequence[str], rows: Sequence[Sequence[str]], path: int) -> int | None:
     """Return the place of the first column that is called like labels and says more than one thing, else of the first.
 
-    The one thing may be what was marked (label: face), beside what is wanted (emotion).
+    The one thing may be what was marked (label: face), beside what is wanted (emotion). Not an expression: a table may
+    hold the pictures of one class.
     """
     places = [
         place
         for name in words.label_names(header)
         if (place := words.pick_column(header, [name])) not in (None, path)
     ]
-    return next(
-        (place for place in places if len({row[place] for row in rows}) > 1), next(iter(places), None)
-    )
+    telling = [
+        place
+        for place in places
+        if len(cells := {row[place] for row in rows}) > 1 or any(map(is_expression, cells))
+    ]
+    return next(iter(telling + places), None)
 
 
 def _column_of_expressions(
@@ -338,7 +351,8 @@ def _with_ones(
         and all(sum(_is_one(row[place]) for place in ones.values()) == 1 for row in rows)
     ):
         shares = {name: place for name, place in ones.items() if name not in nothing}
-    rest = [header[place] for name, place in numbers.items() if name not in {*shares, *nothing, *_INDEX}]
+    used = {*shares.values(), *nothing.values()}
+    rest = [header[place] for name, place in numbers.items() if place not in used and name not in _INDEX]
     if shares and rest:
         notes.append(
             f"not used, though of numbers as those of the classes: the columns {words.shown_columns(rest)}"

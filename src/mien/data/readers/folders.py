@@ -99,9 +99,6 @@ def _finished(tree: Tree, reader: _Reader, files: list[LabelledFile]) -> Found:
             replace(file, group=told[1] if (told := code.read(file.path.name)) else "") for file in files
         ]
         reader.notes.append(f"grouped by the person in the names, as {code.name} writes them")
-    if plain := words.plain_expressions({file.label for file in files} - reader.named):
-        files = [replace(file, label=plain.get(file.label, file.label)) for file in files]
-        reader.notes.append(words.plain_note(plain))
     if public.is_rafdb(names, list({file.label for file in files})):
         files = [replace(file, label=public.RAFDB[file.label]) for file in files]
         reader.notes.append(public.RAFDB_NOTE)

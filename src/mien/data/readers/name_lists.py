@@ -14,6 +14,7 @@ from mien.data.readers.csv_text import is_csv, lines_of
 from mien.data.readers.public import shown_below
 from mien.errors import DataError
 from mien.files import clipped, plain_text
+from mien.images.kinds import is_picture_name
 from mien.images.listing import folder_entries, is_folder
 
 # What tools write beside classes that are numbers: one name a line, '0 angry', {"angry": 0} or {"0": "angry"}.
@@ -65,11 +66,18 @@ def _names_in(path: Path) -> NameList | None:
     elif path.suffix.lower() == ".json":
         return None
     lines = [plain_text(line) for line in lines if line]
+    if any(is_picture_name(word) for line in lines for word in re.split(r"[\s,;:=\"']+", line)):
+        return None  # it says something about pictures
     numbered = [re.fullmatch(r"(\d{1,6})\s*[ :=,;\t]\s*(\S.*)", line) for line in lines]
     if len(numbered) > 1 and not numbered[0]:
         numbered = numbered[1:] if all(numbered[1:]) else numbered  # a line that names the columns
     told = {int(found[1]): found[2].strip(" '\"") for found in numbered if found}
     if numbered and len(told) == len(numbered):
+        # Else it is a table whose first column counts: 0,000,3 or, of pictures called by numbers, 0,3.
+        cells = [re.split(r"[,;\t]", found[2]) for found in numbered if found and found[2][0] not in "\"'"]
+        is_table = is_csv(path) and any(len(row) > 1 for row in cells)
+        if is_table or any(map(words.as_number, told.values())) or len(set(told.values())) < len(told):
+            return None
         return NameList(path, told, is_plain=False)
     if is_csv(path) or not lines:  # mostly a table
         return None

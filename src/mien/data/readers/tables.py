@@ -60,7 +60,7 @@ class _Rows:
     ) -> None:
         self._path, self._header, self._columns, self._own_split = path, header, columns, split
         self._split_in_paths = split is None and not config.split_column
-        self._names, self._named_classes = config.label_names, config.named
+        self._names = config.label_names
         self._affectnet = words.plain_column(header[columns.path]) == _AFFECTNET_PATH
         self._root = config.root
         self._cells: list[str] = []
@@ -213,9 +213,6 @@ class _Rows:
                 else file
                 for place, file in enumerate(files)
             ]
-        elif plain := words.plain_expressions({file.label for file in files} - self._named_classes):
-            files = [replace(file, label=plain.get(file.label, file.label)) for file in files]
-            notes.append(words.plain_note(plain))
         elif not self._names and is_rafdb(names, list({file.label for file in files})):
             files = [replace(file, label=RAFDB[file.label]) for file in files]
             notes.append(RAFDB_NOTE)

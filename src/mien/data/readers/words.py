@@ -47,6 +47,10 @@ _FILLERS = frozenset((
     "plus", "ck", "ckplus", "raf",
     "rafdb", "db", "kdef", "rafd", "jaffe", "affectnet", "expw", "aligned", "cropped",
 ))  # fmt: skip
+# Nor do these around an expression, while very happy, happy_male and happy_1 are not all that another set calls happy.
+_AROUND = _FILLERS.union((
+    "emotion", "emotions", "emo", "expression", "expressions", "class", "category", "feeling", "mood",
+))  # fmt: skip
 _GLUED = re.compile(
     r"^(train|training|test|testing|val|valid|validation|dev)(set|data|images?|imgs?|faces?|labels?)$"
 )
@@ -56,7 +60,7 @@ PATH_COLUMNS = (
     "pth", "img", "picture", "photo", "image_name", "imagename", "img_name", "image_file", "image_id", "images",
     "image_filename", "img_file", "photo_path", "picture_path", "face_path", "paths", "files", "filepaths",
     "file_paths", "filenames", "file_names", "image_paths", "subdirectory_filepath", "relative_path", "name",
-    "image_url", "img_url", "url", "image_bytes", "img_bytes", "bytes", "jpg", "jpeg", "png",
+    "image_bytes", "img_bytes", "bytes", "jpg", "jpeg", "png", "image_url", "img_url", "url",
 )  # fmt: skip
 LABEL_COLUMNS = (
     "label", "emotion", "class", "expression", "labels", "emotions", "class_name", "label_name", "emotion_label",
@@ -189,7 +193,7 @@ def mostly_expressions(names: Collection[str]) -> bool:
 
 
 def plain_expressions(names: Collection[str]) -> dict[str, str]:
-    """Return names without what all have around an expression: a number (0_angry), the same words (happy_faces).
+    """Return names without what all have around an expression: a number (0_angry), idle words (happy faces).
 
     Nothing where some have none, or where two would become one.
 
@@ -197,9 +201,13 @@ def plain_expressions(names: Collection[str]) -> dict[str, str]:
     {'0_happy': 'happy', '1: bored': 'bored', '2 sad': 'sad'}
     >>> plain_expressions(["happy_faces", "sad_faces"]), plain_expressions(["happy_faces", "sad"])
     ({'happy_faces': 'happy', 'sad_faces': 'sad'}, {})
+    >>> plain_expressions(["very happy", "very sad"]), plain_expressions(["happy_1", "sad_1"])
+    ({}, {})
     """
     numbered = {name: re.sub(r"^\d+(?:[-_. :]+|$)", "", name) for name in sorted(names, key=natural)}
     frame = frame_of(names)
+    if not _AROUND.issuperset(re.findall(r"[^\W\d_]+|\d+", " ".join(frame).lower())):
+        frame = ("", "")
     for plain in (numbered, {name: unframed(name, frame) for name in numbered}):
         changed = all(inside and inside != name for name, inside in plain.items())
         if changed and len(set(plain.values())) == len(plain) and mostly_expressions(plain.values()):
