@@ -146,9 +146,19 @@ def test_numbers_of_a_box_that_are_not_whole_are_named(pictures: Path) -> None:
 
 def test_boxes_that_are_meant_otherwise_than_their_columns_say(pictures: Path) -> None:
     with pytest.raises(
-        DataError, match=r"ends before it begins \(x1, y1, x2, y2: 14, 6, 10, 12\); if the last two"
+        DataError,
+        match=r"of 8 boxes 8 end before they begin, such as that of labels.csv row 1 \(x1, y1, x2, y2: 14, 6, 10, 12\); if",
     ):
         listed(pictures, "image,emotion,x1,y1,x2,y2", lambda n: f"pictures/{n}.png,{mood(n)},14,6,10,12")
+    slip = listed(  # one of 16
+        pictures,
+        "image,emotion,x1,y1,x2,y2",
+        lambda n: (
+            f"pictures/{n}.png,{mood(n)},4,6,24,26\npictures/{n}.png,{mood(n)},0,0,{-3 if n == 5 else 20},20"
+        ),
+    )
+    assert len(slip.splits["train"]) == 15
+    assert [one.name for one in slip.unreadable] == ["pictures/5.png"]
     ends = listed(
         pictures, "image,emotion,x,y,width,height", lambda n: f"pictures/{n}.png,{mood(n)},20,15,40,30"
     )

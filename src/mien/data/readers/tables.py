@@ -24,6 +24,7 @@ from mien.terminal import counted
 _AFFECTNET_PATH = "subdirectory_filepath"
 _SUM_TOLERANCE = 0.02  # of shares that were rounded to two or three decimals
 _DEEPEST = 12  # folders of a path that are looked at
+_MOST_REVERSED = 0.1  # boxes that end before they begin, of all: beyond, their numbers mean something else
 
 
 def find_in_table(path: Path, config: DataConfig, split: str | None = None) -> Found:
@@ -73,6 +74,7 @@ class _Rows:
         # Rows of soft labels: whose largest share several classes have, whose label is another, without any shares.
         self._tied = self._otherwise = self._hard = 0
         self._sums: list[float] = []
+        self._reversed: list[str] = []
 
     def add(self, number: int, row: Sequence[str]) -> None:
         columns, where = self._columns, f"{self._path.name} row {number}"
@@ -177,11 +179,17 @@ class _Rows:
             raise DataError(f"{where} has a face's box that is no four numbers; mend or delete it") from error
         if columns.way == "corners" and any(numbers) and (right < left or bottom < top):
             names = ", ".join(clipped(self._header[place]) for place in columns.places)
-            raise DataError(
-                f"{where} has a face's box that ends before it begins ({names}: {left}, {top}, {right}, {bottom}); if "
-                "the last two are its width and height, call the columns x, y, width, height"
-            )
+            self._reversed.append(f"{where} ({names}: {left}, {top}, {right}, {bottom})")
         return left, top, right, bottom
+
+    def _check_boxes(self) -> None:
+        """Refuse boxes of which many end before they begin; a few are slips, and their pictures unreadable."""
+        if len(self._reversed) > _MOST_REVERSED * len(self._files):
+            raise DataError(
+                f"of {counted(len(self._files), 'box', 'boxes')} {len(self._reversed):,} end before they begin, such as "
+                f"that of {self._reversed[0]}; if the last two numbers are a width and a height, call the columns x, y, "
+                "width, height"
+            )
 
     def finished(self) -> Found:
         """Find out where the paths start, and say what was decided."""
@@ -192,6 +200,7 @@ class _Rows:
         ]
         if not files:
             raise DataError(f"{self._path} has no row with a label that can be used")
+        self._check_boxes()
         if self._columns.box and self._columns.group is None and len(set(self._cells)) < len(files):
             files = [
                 replace(file, group=cell) for file, cell in zip(files, self._cells, strict=True)
