@@ -186,9 +186,9 @@ class _Rows:
         """Refuse boxes of which many end before they begin; a few are slips, and their pictures unreadable."""
         if len(self._reversed) > _MOST_REVERSED * len(self._files):
             raise DataError(
-                f"of {counted(len(self._files), 'box', 'boxes')} {len(self._reversed):,} end before they begin, such as "
-                f"that of {self._reversed[0]}; if the last two numbers are a width and a height, call the columns x, y, "
-                "width, height"
+                f"of {counted(len(self._files), 'box', 'boxes')} {len(self._reversed):,} end before they begin, such "
+                f"as that of {self._reversed[0]}; if the last two numbers are a width and a height, call the columns "
+                "x, y, width, height"
             )
 
     def finished(self) -> Found:
