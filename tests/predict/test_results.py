@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+import os
 import pickle
 import shutil
 from pathlib import Path
@@ -38,14 +39,17 @@ def test_one_door_takes_path_array_bytes_and_pillow(analyzer: Analyzer, picture:
     assert len(wanted) == 1 and wanted[0].emotion == "happy"
     for given in (SAMPLE, str(SAMPLE), picture, SAMPLE.read_bytes(), Image.open(SAMPLE)):
         assert analyzer(given) == wanted
+    (entry,) = (entry for entry in os.scandir(SAMPLE.parent) if entry.name == SAMPLE.name)
+    assert analyzer(entry) == wanted
 
 
 def test_what_is_no_picture_is_a_data_error_that_says_so(analyzer: Analyzer, picture: np.ndarray) -> None:
     wrong: list[tuple[object, str]] = [
         (3, "a picture must be a path, .* got int"),
-        ([picture], "for many pictures use analyze_batch"),
+        ([picture], "call it for one picture after the other"),
         (picture.astype(np.float32), "uint8"),
-        ("https://example.org/a.jpg", "fetches nothing"),
+        ("https://example.org/a.jpg", "https://example.org/a.jpg is an address, and mien fetches nothing"),
+        ("s3://bucket/a.jpg", "fetches nothing"),
     ]
     for given, said in wrong:
         with pytest.raises(DataError, match=said):

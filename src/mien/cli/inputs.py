@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mien.errors import ConfigError, ImageError
-from mien.files import natural
+from mien.files import address_note, natural
 from mien.images.decode import read_bytes
 from mien.images.kinds import PICTURE_SUFFIXES, VIDEO_SUFFIXES
 from mien.images.listing import (
@@ -324,4 +324,7 @@ def _nothing(word: str) -> str:
         return f"there is no picture in the folder {name}"
     if glob.has_magic(word):
         return f"no picture matches {name}"
-    return f"there is no file or folder {name}; name a picture, a folder, a glob, or - for standard input"
+    return (
+        address_note(word)
+        or f"there is no file or folder {name}; name a picture, a folder, a glob, or - for standard input"
+    )
