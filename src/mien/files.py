@@ -75,7 +75,8 @@ def address_note(name: str | Path) -> str:
     """Return what to say of an address that is taken for a path, also once Path has made one slash of two; else ''."""
     if not _ADDRESS.match(str(name)) or os.path.lexists(name):
         return ""
-    return f"{plain_text(str(name))} is an address, and mien fetches nothing; save what is there and name the file"
+    shown = plain_text(re.sub(":/(?!/)", "://", str(name), count=1))
+    return f"{shown} is an address, and mien fetches nothing; save what is there and name the file"
 
 
 def joined_paths(paths: Sequence[Path | str]) -> Path:

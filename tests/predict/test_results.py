@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 import mien
-from mien.errors import DataError, MissingExtra
+from mien.errors import DataError, MissingExtra, OutputError
 from mien.images import read_image
 from mien.model.folder import SHIPPED
 from mien.predict.analyzer import Analyzer
@@ -142,6 +142,10 @@ def test_crops_and_marked_copies(analyzer: Analyzer, picture: np.ndarray, tmp_pa
     assert kept_none.image is None and "<img" not in kept_none._repr_html_()
     with pytest.raises(DataError, match="give it"):
         kept_none.save(tmp_path / "x.png")
+    empty = analyzer(np.zeros((0, 0, 3), np.uint8))
+    assert empty._repr_html_() == "<p>no face found</p>"
+    with pytest.raises(OutputError, match="the picture is empty"):
+        empty.save(tmp_path / "x.png")
     assert kept_none.crops(image=picture)[0].shape == faces.crops()[0].shape
 
 

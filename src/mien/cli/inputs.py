@@ -320,11 +320,10 @@ def _in_order(path: Path) -> tuple[tuple[tuple[int, int, str], ...], ...]:
 
 def _nothing(word: str) -> str:
     name = on_one_line(word)
+    if note := address_note(word):
+        return note
     if Path(word).is_dir():
         return f"there is no picture in the folder {name}"
     if glob.has_magic(word):
         return f"no picture matches {name}"
-    return (
-        address_note(word)
-        or f"there is no file or folder {name}; name a picture, a folder, a glob, or - for standard input"
-    )
+    return f"there is no file or folder {name}; name a picture, a folder, a glob, or - for standard input"
