@@ -98,7 +98,7 @@ def add_search_options(parser: argparse.ArgumentParser) -> None:
         "--detect-size",
         type=int,
         metavar="PX",
-        help="longer side at which a picture is searched, tile by tile above 1280 (default: at most 1280)",
+        help="longer side at which a picture is searched, tile by tile above 1280 (default: at most 1280; 64 or more)",
     )
     add_face_limits(parser)
 
@@ -110,14 +110,14 @@ def add_face_limits(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=0.0,
         metavar="PX",
-        help="leave out faces smaller than this (default: 0)",
+        help="leave out faces smaller than this (default: 0; 0 or more)",
     )
     parser.add_argument(
         "--min-score",
         type=float,
         default=0.0,
         metavar="SCORE",
-        help="leave out faces of which the detector is less sure than this, 0 to 1 (default: 0)",
+        help="leave out faces of which the detector is less sure than this (default: 0; from 0 to 1)",
     )
 
 
