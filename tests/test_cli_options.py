@@ -15,6 +15,7 @@ import pytest
 from mien import settings
 from mien.cli.inputs import new_folder
 from mien.cli.main import COMMANDS, main, module_name, parser
+from mien.detect.search import PhotoSearch
 from mien.errors import ConfigError
 from mien.settings import add_settings, from_mapping, to_mapping
 from mien.train.config import TrainConfig
@@ -100,6 +101,17 @@ def test_no_option_overrides_a_setting_silently(command: str) -> None:
     for action in subparser(command)._actions:
         assert action.help, action.dest
         assert action.dest not in names or action.default is argparse.SUPPRESS
+
+
+@pytest.mark.parametrize("command", ["predict", "video", "live", "batch"])
+def test_options_of_the_search_tell_its_ranges(command: str) -> None:
+    fields = PhotoSearch.__dataclass_fields__
+    own = {setting for kind in settings_of(command) for setting in kind.__dataclass_fields__}
+    told = {action.dest: action.help or "" for action in subparser(command)._actions}
+    named = (told.keys() & fields.keys()) - own
+    assert "min_face" in named
+    for name in named:
+        assert told[name].endswith(f"; {fields[name].metadata['within'].words})")
 
 
 @pytest.mark.parametrize("kind", sorted({kind for _, kind in CALLS}, key=str))

@@ -12,8 +12,16 @@ from pathlib import Path
 import pytest
 
 from mien import files
-from mien.errors import OutputError
-from mien.files import cache_folder, cannot_write, plain_name, whole_file, whole_folder
+from mien.errors import DataError, OutputError
+from mien.files import (
+    cache_folder,
+    cannot_write,
+    given_paths,
+    joined_paths,
+    plain_name,
+    whole_file,
+    whole_folder,
+)
 
 
 class Stopped(Exception):
@@ -236,3 +244,23 @@ def test_results_are_named_after_what_they_are_of(tmp_path: Path, monkeypatch: p
     assert plain_name(Path()) == "faces"
     (tmp_path / "loop").symlink_to("loop")
     assert plain_name(tmp_path / "loop") == "loop"
+
+
+def test_what_is_named_twice_counts_once(tmp_path: Path) -> None:
+    (tmp_path / "faces").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "faces")
+    same = [tmp_path / "faces", f"{tmp_path}/faces/", tmp_path / "link"]
+    assert joined_paths(same) == tmp_path / "faces"
+    with pytest.raises(DataError, match="no path is given"):
+        joined_paths([])
+
+
+def test_an_address_is_no_path(tmp_path: Path) -> None:
+    for address in ("https://x.org/a.zip", "S3://bucket/faces", Path("https://x.org/a.zip")):
+        with pytest.raises(DataError, match="is an address, and mien fetches nothing"):
+            given_paths([tmp_path, address])
+    drive = "C:/faces", "web:/data/web"
+    assert given_paths(drive) == [Path(one) for one in drive]
+    for wrong in (3, None, b"faces", {"a": 1}):
+        with pytest.raises(DataError, match="a path must be a str or Path"):
+            given_paths(wrong)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from mien.batch.config import BatchConfig
@@ -197,6 +198,22 @@ def test_the_real_settings_survive_being_saved() -> None:
     assert second.colour == "rgb"
     with pytest.raises(ConfigError, match="phase: epochs must be of type int, got 'many'"):
         TrainConfig(phases=({"epochs": "many"},)).in_phases()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"min_face": "3"}, "min_face must be a number, 0 or more, got '3'"),
+        ({"min_face": True}, "min_face must be a number, 0 or more, got True"),
+        ({"min_score": None}, "min_score must be a number, from 0 to 1, got None"),
+        ({"detect_size": 640.5}, "detect_size must be a whole number, got 640.5"),
+    ],
+)
+def test_settings_made_in_python_are_checked_as_well(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        PhotoSearch(**values)
+    numpy = PhotoSearch(min_face=np.float32(3), detect_size=np.int64(640))  # type: ignore[arg-type]
+    assert (numpy.min_face, numpy.detect_size) == (3.0, 640)
 
 
 def test_every_range_holds_at_its_ends() -> None:

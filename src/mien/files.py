@@ -14,12 +14,12 @@ import time
 import unicodedata
 import uuid
 import zipfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
-from mien.errors import ConfigError, OutputError
+from mien.errors import ConfigError, DataError, OutputError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,8 +32,13 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r", "|")  # how a spreadsheet's formulas 
 _LOOK_S = 0.05  # between two looks whether a lock is free
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?%?", re.IGNORECASE)
 
+_Path = TypeVar("_Path", bound=Path | str)
+
 # Where a path begins within a word, as in --to=/home/ann or /a:/b.
 _PATH_BEGINS = re.compile(r"(?<=[=,:;])(?=/(?!/)|[A-Za-z]:[\\/])")
+
+# Of one letter is a drive; a folder may have any other name that is followed by a colon, as in web:/data/web.
+_ADDRESS = re.compile(r"(https?|ftp|s3|gcs?|gs|abfss?|hf|file|rtsps?):/", re.IGNORECASE)
 
 # In names of files and folders, on one system or another.
 FORBIDDEN_IN_NAMES = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
@@ -51,9 +56,42 @@ def plain_name(path: Path) -> str:
     return Path(os.path.realpath(path)).name.split(".")[0] or "data"
 
 
+def given_path(given: Any) -> Path:
+    """Return a path that a caller gave; DataError for what is none, or for an address."""
+    if not isinstance(given, str | os.PathLike) or not isinstance(os.fspath(given), str):
+        raise DataError(f"a path must be a str or Path, got {type(given).__name__}")
+    if note := address_note(os.fspath(given)):
+        raise DataError(note)
+    return Path(given)
+
+
+def given_paths(given: Any) -> list[Path]:
+    """Return one path or several that a caller gave, as `given_path` does."""
+    several = isinstance(given, Iterable) and not isinstance(given, str | bytes | os.PathLike | Mapping)
+    return [given_path(one) for one in given] if several else [given_path(given)]
+
+
+def address_note(name: str | Path) -> str:
+    """Return what to say of an address that is taken for a path, also once Path has made one slash of two; else ''."""
+    if not _ADDRESS.match(str(name)) or os.path.lexists(name):
+        return ""
+    shown = plain_text(re.sub(":/(?!/)", "://", str(name), count=1))
+    return f"{shown} is an address, and mien fetches nothing; save what is there and name the file"
+
+
 def joined_paths(paths: Sequence[Path | str]) -> Path:
     """Write several paths as one, as the system writes lists of folders (A:B; A;B on Windows); one stays itself."""
-    return Path(os.pathsep.join(map(str, paths)))
+    if not paths:
+        raise DataError("no path is given; name one")
+    return Path(os.pathsep.join(map(str, each_once(paths))))
+
+
+def each_once(paths: Sequence[_Path]) -> list[_Path]:
+    """Leave out what an earlier path names already: pictures that are there twice would count twice."""
+    first: dict[str, _Path] = {}
+    for path in paths:
+        first.setdefault(os.path.realpath(str(path)), path)
+    return list(first.values())
 
 
 def separate_paths(path: Path) -> list[Path]:

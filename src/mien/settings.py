@@ -12,6 +12,7 @@ import dataclasses
 import difflib
 import io
 import math
+import numbers
 import sys
 import types
 import typing
@@ -84,11 +85,19 @@ def setting_of(kind: type, name: str) -> Any:
 
 
 def check_ranges(settings: Any) -> None:
-    """Raise ConfigError for a number that its field's `within` does not allow; for `__post_init__`."""
+    """Raise ConfigError for what is no number that its field's type and `within` allow; for `__post_init__`."""
+    hints = typing.get_type_hints(type(settings))
     for field in dataclasses.fields(settings):
         value, within = getattr(settings, field.name), field.metadata.get("within")
-        if within and value is not None and not (value < math.inf and within.allows(value)):
+        plain, optional = _plain_type(hints[field.name])
+        if within is None or (value is None and optional):
+            continue
+        if not isinstance(value, numbers.Real) or isinstance(value, bool):
+            raise ConfigError(f"{field.name} must be a number, {within.words}, got {value!r}")
+        if not (value < math.inf and within.allows(float(value))):
             raise ConfigError(f"{field.name} must be {within.words}, got {value}")
+        if plain is int and not isinstance(value, numbers.Integral):
+            raise ConfigError(f"{field.name} must be a whole number, got {value}")
 
 
 def _plain_type(annotation: Any) -> tuple[type, bool]:

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
+import mien
 from mien.cli.main import main
 
 from .quadrant_onnx import lit_face, write_quadrant
@@ -101,6 +102,13 @@ def test_the_numbers_are_json_and_no_picture_is_written(capsys: pytest.CaptureFi
 def test_a_target_of_another_head_chooses_that_head(capsys: pytest.CaptureFixture[str]) -> None:
     assert explain("face.png", "--detector", "whole", "--json", "--target", "happy") == 0
     assert json.loads(capsys.readouterr().out)["faces"][0]["head"] == "mood"
+
+
+def test_a_target_that_the_default_head_has_is_explained_there(capsys: pytest.CaptureFixture[str]) -> None:
+    """As `mien predict` answers, although an earlier head of the network that ships has that label, too."""
+    assert main(["explain", "mien", "face.png", "--detector", "whole", "--json", "--target", "happy"]) == 0
+    (face,) = json.loads(capsys.readouterr().out)["faces"]
+    assert face["head"] == mien.load().head.name == "expression"
 
 
 def test_a_data_set_becomes_a_sheet_with_a_row_a_class(capsys: pytest.CaptureFixture[str]) -> None:

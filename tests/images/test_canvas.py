@@ -23,6 +23,7 @@ from mien.images.canvas import (
     stacked,
     text_block,
     text_width,
+    write_picture,
 )
 
 STYLE = (Path(mien.__file__).parent / "serve" / "page" / "style.css").read_text(encoding="utf-8")
@@ -145,3 +146,18 @@ def test_only_pictures_can_be_written() -> None:
     check_suffix(Path("a.PNG"))
     with pytest.raises(OutputError, match=r"cannot write a.txt: .*must end in .png"):
         check_suffix(Path("a.txt"))
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "said"),
+    [
+        ("a.xyz", (8, 8, 3), r"its name must end in a kind of picture, such as \.png"),
+        ("a", (8, 8, 3), r"its name must end in a kind of picture, such as \.png"),
+        ("a.png", (0, 8, 3), r"the picture is empty \(8x0 pixels\)"),
+        ("a.jpg", (1, 70_000, 3), "writes no 70000x1 picture of that kind; make it smaller"),
+    ],
+)
+def test_what_cannot_be_written_is_said(tmp_path: Path, name: str, shape: tuple[int, ...], said: str) -> None:
+    with pytest.raises(OutputError, match=said):
+        write_picture(tmp_path / name, np.zeros(shape, np.uint8))
+    assert not list(tmp_path.iterdir())

@@ -70,6 +70,8 @@ def test_what_is_no_prior_is_refused_in_one_line() -> None:
         ("happy=much", "or shares such as"),
         ({"happy": 0.8, "sad": 0.4}, "sum to one at most"),
         ({"happy": -0.1}, "from 0 on"),
+        ({"happy": "0.4"}, "from 0 on"),
+        ({3: 0.4}, "the labels of a prior must be words, got 3"),
         (3, "everyday, balanced"),
     ]
     for given, said in wrong:

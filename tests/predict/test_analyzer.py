@@ -167,7 +167,8 @@ def test_grey_with_and_without_a_channel_is_the_same(whole: Analyzer) -> None:
         (np.zeros((8, 8, 4), np.uint8), "(8, 8, 4) of uint8; leave the fourth channel out"),
         (np.zeros((3, 8, 8), np.uint8), "put the channels last: image.transpose(1, 2, 0)"),
         (np.zeros((2, 8, 8, 3), np.uint8), "use analyze_batch"),
-        (np.zeros(8, np.uint8), "(8,)"),
+        (np.zeros(8, np.uint8), "(8,) of uint8; bring it into that shape"),
+        (np.zeros((8, 8, 2), np.uint8), "(8, 8, 2) of uint8; bring it into that shape"),
         ("photo.jpg", "got str; for files"),
     ],
 )
@@ -175,6 +176,14 @@ def test_what_is_no_picture_is_one_line(whole: Analyzer, image: object, said: st
     with pytest.raises(DataError) as caught:
         whole.analyze(image)  # type: ignore[arg-type]
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (8, 8, 1), (8, 8, 3), (8, 8, 4)])
+def test_one_picture_is_no_batch_of_its_rows(whole: Analyzer, shape: tuple[int, ...]) -> None:
+    with pytest.raises(DataError, match="use analyze for one picture"):
+        whole.analyze_batch(np.zeros(shape, np.uint8))
+    assert len(whole.analyze_batch(np.zeros((2, 8, 8), np.uint8))) == 2
+    assert len(whole.analyze_batch(np.zeros((2, 8, 8, 3), np.uint8))) == 2
 
 
 class _Tensor:
@@ -244,6 +253,10 @@ def test_load_says_what_to_name(folder: Path, tmp_path: Path) -> None:
         mien.load(folder, detector="whole", head="votes")
     with pytest.raises(ConfigError, match="there is no face detector 'eyes'"):
         mien.load(folder, detector="eyes")
+    with pytest.raises(ConfigError, match=r"there is no face detector \['mien'\]"):
+        mien.load(folder, detector=["mien"])  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="a path must be a str or Path, got int"):
+        mien.load(folder, detector_file=3)  # type: ignore[arg-type]
     with pytest.raises(ModelError, match="cannot read the YuNet file"):
         mien.load(folder, detector_file=tmp_path / "missing.onnx")
     (tmp_path / "settings.json").write_text("{}")

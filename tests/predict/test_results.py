@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+import os
 import pickle
 import shutil
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from PIL import Image
 
 import mien
-from mien.errors import DataError, MissingExtra
+from mien.errors import DataError, MissingExtra, OutputError
 from mien.images import read_image
 from mien.model.folder import SHIPPED
 from mien.predict.analyzer import Analyzer
@@ -38,14 +39,17 @@ def test_one_door_takes_path_array_bytes_and_pillow(analyzer: Analyzer, picture:
     assert len(wanted) == 1 and wanted[0].emotion == "happy"
     for given in (SAMPLE, str(SAMPLE), picture, SAMPLE.read_bytes(), Image.open(SAMPLE)):
         assert analyzer(given) == wanted
+    (entry,) = (entry for entry in os.scandir(SAMPLE.parent) if entry.name == SAMPLE.name)
+    assert analyzer(entry) == wanted
 
 
 def test_what_is_no_picture_is_a_data_error_that_says_so(analyzer: Analyzer, picture: np.ndarray) -> None:
     wrong: list[tuple[object, str]] = [
         (3, "a picture must be a path, .* got int"),
-        ([picture], "for many pictures use analyze_batch"),
+        ([picture], "call it for one picture after the other"),
         (picture.astype(np.float32), "uint8"),
-        ("https://example.org/a.jpg", "fetches nothing"),
+        ("https://example.org/a.jpg", "https://example.org/a.jpg is an address, and mien fetches nothing"),
+        ("s3://bucket/a.jpg", "fetches nothing"),
     ]
     for given, said in wrong:
         with pytest.raises(DataError, match=said):
@@ -138,6 +142,10 @@ def test_crops_and_marked_copies(analyzer: Analyzer, picture: np.ndarray, tmp_pa
     assert kept_none.image is None and "<img" not in kept_none._repr_html_()
     with pytest.raises(DataError, match="give it"):
         kept_none.save(tmp_path / "x.png")
+    empty = analyzer(np.zeros((0, 0, 3), np.uint8))
+    assert empty._repr_html_() == "<p>no face found</p>"
+    with pytest.raises(OutputError, match="the picture is empty"):
+        empty.save(tmp_path / "x.png")
     assert kept_none.crops(image=picture)[0].shape == faces.crops()[0].shape
 
 

@@ -107,7 +107,9 @@ def test_the_run_folder_is_whole(uninterrupted, faces):
 
 @pytest.mark.slow
 def test_python_trains_and_evaluates_as_the_commands_do(uninterrupted, faces, tmp_path):
-    run = package.train(faces, to=tmp_path / "run", epochs=1, batch_size=16, size=16, quiet=True)
+    run = package.train(
+        [faces, f"{faces}/"], to=tmp_path / "run", epochs=1, batch_size=16, size=16, quiet=True
+    )
     assert run.folder == tmp_path / "run"
     assert [row["epoch"] for row in epochs_of(run.folder)] == ["1"]
     of_the_command = json.loads((uninterrupted / "settings.json").read_text())["settings"]
@@ -115,7 +117,7 @@ def test_python_trains_and_evaluates_as_the_commands_do(uninterrupted, faces, tm
         **of_the_command,
         "epochs": 1,
     }
-    report = package.evaluate(run.model, faces, tta="flip", to=tmp_path / "report")
+    report = package.evaluate(run.model, [faces], tta="flip", to=tmp_path / "report")
     written = json.loads((tmp_path / "report" / "report.json").read_text())
     assert written["tta"]["tta"] == "flip"
     assert (written["data"]["path"], written["model"]["path"]) == ("faces", "model")

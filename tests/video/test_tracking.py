@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy as copies
 import itertools
 import json
+import math
 import pickle
 from dataclasses import asdict
 
@@ -133,9 +134,30 @@ def test_times_must_grow() -> None:
     numbers(tracker, 1.0)
     with pytest.raises(DataError, match=r"times must grow: got 1.0 s after 1.0 s"):
         numbers(tracker, 1.0)
+    with pytest.raises(DataError, match=r"times must grow: got inf s after 1.0 s"):
+        numbers(tracker, math.inf)
 
 
-@pytest.mark.parametrize("settings", [{"min_hits": 0}, {"max_age_s": -1.0}, {"max_age_s": float("nan")}])
+def test_a_face_of_another_head_is_refused() -> None:
+    tracker = Tracker(
+        Head(name="light", labels=("bright", "dark"), threshold=0.6), TrackerSettings(min_hits=1)
+    )
+    with pytest.raises(
+        DataError, match="labels dark, bright, the head of the tracker has bright, dark; give it"
+    ):
+        tracker.update(0.0, [face(0, 0.9)])
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"min_hits": 0},
+        {"max_age_s": -1.0},
+        {"max_age_s": float("nan")},
+        {"min_hits": 1.5},
+        {"max_age_s": "1"},
+    ],
+)
 def test_tracker_settings_are_checked(settings: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=f"^{next(iter(settings))} must be"):
         TrackerSettings(**settings)  # type: ignore[arg-type]
@@ -157,6 +179,8 @@ def test_smoothing_halves_by_time_not_by_frames() -> None:
     assert Smoother(None).add(0.0, [0.3, 0.7]) == [0.3, 0.7]
     with pytest.raises(ConfigError, match="half_life_s must be above 0"):
         Smoother(0.0)
+    with pytest.raises(ConfigError, match="half_life_s must be above 0 seconds, got '1'"):
+        Smoother("1")  # type: ignore[arg-type]
 
 
 def test_a_live_tracker_smooths_each_face_by_itself() -> None:

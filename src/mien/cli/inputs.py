@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mien.errors import ConfigError, ImageError
-from mien.files import natural
+from mien.files import address_note, natural
 from mien.images.decode import read_bytes
 from mien.images.kinds import PICTURE_SUFFIXES, VIDEO_SUFFIXES
 from mien.images.listing import (
@@ -98,7 +98,7 @@ def add_search_options(parser: argparse.ArgumentParser) -> None:
         "--detect-size",
         type=int,
         metavar="PX",
-        help="longer side at which a picture is searched, tile by tile above 1280 (default: at most 1280)",
+        help="longer side at which a picture is searched, tile by tile above 1280 (default: at most 1280; 64 or more)",
     )
     add_face_limits(parser)
 
@@ -110,14 +110,14 @@ def add_face_limits(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=0.0,
         metavar="PX",
-        help="leave out faces smaller than this (default: 0)",
+        help="leave out faces smaller than this (default: 0; 0 or more)",
     )
     parser.add_argument(
         "--min-score",
         type=float,
         default=0.0,
         metavar="SCORE",
-        help="leave out faces of which the detector is less sure than this, 0 to 1 (default: 0)",
+        help="leave out faces of which the detector is less sure than this (default: 0; from 0 to 1)",
     )
 
 
@@ -320,6 +320,8 @@ def _in_order(path: Path) -> tuple[tuple[tuple[int, int, str], ...], ...]:
 
 def _nothing(word: str) -> str:
     name = on_one_line(word)
+    if note := address_note(word):
+        return note
     if Path(word).is_dir():
         return f"there is no picture in the folder {name}"
     if glob.has_magic(word):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mien.data.dataset import DataConfig, Dataset
-from mien.files import separate_paths
+from mien.files import each_once, given_paths, separate_paths
 
 __all__ = ["DataConfig", "Dataset", "open_dataset"]
 
@@ -35,7 +35,6 @@ def open_dataset(
     """
     from mien.data.opening import open_paths  # OpenCV only when it is needed
 
-    given = [path] if isinstance(path, str | Path) else list(path)
-    paths = [part for one in given for part in separate_paths(Path(one))]
+    paths = each_once([part for one in given_paths(path) for part in separate_paths(one)])
     chosen = config or DataConfig()
     return open_paths(paths, chosen, carve_validation=carve_validation, progress=progress)

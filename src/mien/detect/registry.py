@@ -144,7 +144,7 @@ def open_detector(name: str = "auto", file: Path | None = None) -> Detector:
     or a file for a detector that takes none, ModelError when the file is missing or damaged, MissingExtra for haar
     under OpenCV 5.
     """
-    if name not in _MAKERS:
+    if name not in DETECTORS:
         raise ConfigError(f"there is no face detector {name!r}; known: {', '.join(DETECTORS)}")
     return _MAKERS[name](file)
 

@@ -199,10 +199,10 @@ def _with_grad_cam(
 
 
 def _head(metadata: Metadata, config: ExplainConfig, classes: tuple[str, ...]) -> Head:
-    """Choose the head: the named one, or the first that knows the target, or the data's classes."""
+    """Choose the head: the named one, else the default or the first with the target, or with the data's classes."""
     if config.target is None:
         return match_classes(metadata, classes, config.head).head if classes else metadata.head(config.head)
-    candidates = (metadata.head(config.head),) if config.head else metadata.heads
+    candidates = (metadata.head(config.head), *(() if config.head else metadata.heads))
     for head in candidates:
         try:
             find_label(head, config.target)
@@ -226,7 +226,9 @@ class ExplainConfig(DataConfig):
     target: str | None = setting(
         None, "label to explain; unset: the network's decision, in a sheet of classes each class's own label"
     )
-    head: str | None = setting(None, "which answer of the network; unset: its first that fits")
+    head: str | None = setting(
+        None, "which answer of the network; unset: its default one where that fits, else its first that does"
+    )
     limit: int | None = setting(
         None,
         "at most so many faces, of a picture the largest (unset: 3), of each class of DATA (unset: 8)",

@@ -18,7 +18,7 @@ from mien.errors import DataError, ImageError
 from mien.faceset.from_table import is_faces_table, read_faces_table
 from mien.faceset.row import content_key
 from mien.faceset.settings import FacesConfig
-from mien.files import expanded, plain_text, spreadsheet_safe, whole_file
+from mien.files import address_note, expanded, plain_text, spreadsheet_safe, whole_file
 from mien.images.decode import read_bytes
 from mien.images.kinds import PICTURE_SUFFIXES, VIDEO, VIDEO_SUFFIXES
 from mien.images.listing import list_pictures, no_picture, passed_over_note
@@ -83,7 +83,8 @@ def find_sources(paths: Sequence[str | Path], folder: Path, config: FacesConfig)
         named = list(_named(expanded(word)))
         if not named:
             found.problems.append(
-                f"there is no file or folder {plain_text(word)}; name photographs, films, folders or tables"
+                address_note(word)
+                or f"there is no file or folder {plain_text(word)}; name photographs, films, folders or tables"
             )
         for path in named:
             if _is_face_set(path):

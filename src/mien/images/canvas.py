@@ -387,11 +387,16 @@ def write_picture(path: Path, picture: Picture, mark: str = "") -> None:
     mark: what the file says it was made of, see `mien.images.marks`.
     """
     try:
-        _, encoded = cv2.imencode(path.suffix.lower(), picture[:, :, ::-1])
-    except cv2.error as error:
+        done, encoded = cv2.imencode(path.suffix.lower(), picture[:, :, ::-1])
+    except cv2.error:
+        done = False
+    if not done:  # what OpenCV raises in one version is False in another
         height, width = picture.shape[:2]
-        raise OutputError(
-            f"cannot write {path}: OpenCV writes no {width}x{height} picture of that kind; make it smaller"
-        ) from error
+        what = f"OpenCV writes no {width}x{height} picture of that kind; make it smaller"
+        if not picture.size:
+            what = f"the picture is empty ({width}x{height} pixels)"
+        elif not path.suffix or not cv2.haveImageWriter(path.name):
+            what = f"its name must end in a kind of picture, such as {', '.join(WRITTEN)}"
+        raise OutputError(f"cannot write {path}: {what}")
     with whole_file(path) as temporary:  # not by cv2.imwrite: on Windows it fails on non-ASCII names
         temporary.write_bytes(marked(encoded.tobytes(), mark))

@@ -11,6 +11,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from numbers import Real
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -195,8 +197,7 @@ class Prior:
         numbers = list(self.shares.values())
         if self.name not in (EVERYDAY, BALANCED) and not numbers:
             raise ConfigError(_wanted(self.name))
-        if any(not (isinstance(one, int | float) and math.isfinite(one) and one >= 0) for one in numbers):
-            raise ConfigError(f"the shares of a prior must be numbers from 0 on, got {dict(self.shares)}")
+        _check_shares(self.shares)
         if numbers and (sum(numbers) <= 0 or sum(numbers) > 1 + 1e-6):
             raise ConfigError(f"the shares of a prior must sum to one at most, got {sum(numbers):g}")
 
@@ -221,6 +222,13 @@ class Prior:
         return np.asarray(shares / shares.sum(), np.float64)
 
 
+def _check_shares(shares: Mapping[Any, Any]) -> None:
+    if strange := [name for name in shares if not isinstance(name, str)]:
+        raise ConfigError(f"the labels of a prior must be words, got {strange[0]!r}")
+    if any(not (isinstance(one, Real) and 0 <= float(one) < math.inf) for one in shares.values()):
+        raise ConfigError(f"the shares of a prior must be numbers from 0 on, got {dict(shares)}")
+
+
 def read_prior(given: str | Mapping[str, float] | Prior | None) -> Prior:
     """Return what a user named: `everyday`, `balanced`, or shares, as a mapping or as `happy=0.4,neutral=0.4`.
 
@@ -230,6 +238,7 @@ def read_prior(given: str | Mapping[str, float] | Prior | None) -> Prior:
     if given is None or isinstance(given, Prior):
         return given or Prior()
     if isinstance(given, Mapping):
+        _check_shares(given)
         return Prior(_spelt(given), dict(given))
     if not isinstance(given, str):
         raise ConfigError(_wanted(given))

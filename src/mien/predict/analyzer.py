@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import warnings
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
@@ -21,6 +22,7 @@ from mien.detect.mien import MienDetector
 from mien.detect.registry import chosen_file, open_detector
 from mien.detect.search import PhotoSearch
 from mien.errors import ConfigError, DataError, ImageError, ModelError
+from mien.files import given_path
 from mien.images import (
     DecoderWarning,
     PillowImage,
@@ -114,7 +116,7 @@ class Analyzer:
         picture: a path (str or Path), an RGB array as for `analyze`, the bytes of a picture file, or a Pillow image.
         Raises ImageError for a file that cannot be read, DataError for anything else. An address is not fetched.
         """
-        if isinstance(picture, str | Path):
+        if isinstance(picture, str | os.PathLike):
             return self.analyze_file(picture)
         if isinstance(picture, bytes | bytearray | memoryview):
             return self.analyze_bytes(bytes(picture))
@@ -127,7 +129,7 @@ class Analyzer:
         many = isinstance(picture, Iterable)
         raise DataError(
             f"a picture must be {_DOORS}; got {type(picture).__name__}"
-            + ("; for many pictures use analyze_batch" if many else "")
+            + ("; call it for one picture after the other (analyze_batch takes many arrays)" if many else "")
         )
 
     def analyze(self, image: NDArray[np.uint8]) -> Faces:
@@ -141,13 +143,9 @@ class Analyzer:
         faces = self.analyze_batch([image])[0]
         return Faces(faces, image, coarse=faces.coarse)
 
-    def analyze_file(self, path: str | Path) -> Faces:
+    def analyze_file(self, path: str | os.PathLike[str]) -> Faces:
         """Like analyze, for a picture file; raises ImageError when it cannot be opened or decoded."""
-        if not isinstance(path, str | Path):
-            raise DataError(f"a path must be a str or Path, got {type(path).__name__}")
-        if isinstance(path, str) and path.startswith(("http://", "https://")):
-            raise DataError(f"mien fetches nothing from the network; save {path} to a file and name that")
-        return self.analyze(read_image(Path(path)))
+        return self.analyze(read_image(given_path(path)))
 
     def analyze_bytes(self, data: bytes, name: str = "the picture") -> Faces:
         """Like analyze, for the content of a picture file. name: what to call it in an ImageError."""
@@ -167,6 +165,11 @@ class Analyzer:
         """
         if isinstance(images, str | bytes | Mapping) or not isinstance(images, Iterable):
             raise DataError(f"analyze_batch takes arrays, one after the other, got {type(images).__name__}")
+        shape = tuple(getattr(images, "shape", ()))
+        if len(shape) == 2 or shape[2:] in ((1,), (3,), (4,)):  # its rows would be taken for grey pictures
+            raise DataError(
+                f"analyze_batch takes many arrays, got one of shape {shape}; use analyze for one picture"
+            )
         found: list[tuple[Detection, ...]] = []
         inputs = [to_model_inputs([], self.metadata.preprocess)]
         coarse: list[bool] = []
@@ -304,7 +307,7 @@ def load(
     MissingExtra, each in one line that says what to do.
     """
     classifier = Classifier(model_folder(model), precision)
-    file = None if detector_file is None else Path(detector_file)
+    file = None if detector_file is None else given_path(detector_file)
     search = PhotoSearch(detect_size=detect_size, min_face=min_face, min_score=min_score)
     return Analyzer(
         classifier,
@@ -383,6 +386,8 @@ def _how_to_mend(image: Any) -> str:
         return "put the channels last: image.transpose(1, 2, 0)"
     if image.ndim == 3 and image.shape[2] == 4:
         return "leave the fourth channel out: image[:, :, :3]"
+    if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3)):
+        return "bring it into that shape"
     if image.dtype.kind == "f":
         return "levels from 0 to 1 become such by (255 * image).astype('uint8'), those to 255 by image.astype('uint8')"
     return "bring its levels to 0-255 and call image.astype('uint8')"

@@ -71,7 +71,7 @@ class _Label:
 def annotated(image: Picture, faces: Sequence[Face]) -> Picture:
     """Return a copy of a picture with its faces marked; a small one is enlarged to 480 pixels.
 
-    image: (height, width), (height, width, 1) or (height, width, 3) uint8, RGB, at least 1x1.
+    image: (height, width), (height, width, 1) or (height, width, 3) uint8, RGB.
     Returns (height, width, 3) uint8, RGB. A frame has the colour of its expression, a broken one is uncertain; several
     faces are numbered as in the table. A label covers no other face. Where there is no room for all of them, as in a
     crowd, faces carry numbers alone, and a key is added below the picture, which is enlarged for it if that helps.
@@ -112,8 +112,8 @@ def said(face: Face) -> str:
 
 
 def _enlarged(image: Picture, longest_px: float) -> tuple[Picture, float]:
-    scale = longest_px / max(image.shape[:2])
-    if scale <= 1:
+    scale = longest_px / max(1, *image.shape[:2])
+    if not image.size or scale <= 1:
         return image, 1.0
     size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_CUBIC), np.uint8), scale

@@ -175,7 +175,7 @@ class Faces(tuple[Face, ...]):
     def _repr_html_(self) -> str:
         """What a notebook shows: the marked picture."""
         caption = html.escape("; ".join(map(_caption, self)) or "no face found")
-        if self.image is None:
+        if self.image is None or not self.image.size:
             return f"<p>{caption}</p>"
         import cv2
 

@@ -10,6 +10,7 @@ builds, `export/` writes, `external_models.py` takes over what others trained.
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,7 +21,7 @@ class _Callable(ModuleType):
 
     def __call__(
         self,
-        data: str | Path,
+        data: str | Path | Sequence[str | Path],
         *,
         recipe: str | None = None,
         to: str | Path | None = None,
@@ -30,9 +31,10 @@ class _Callable(ModuleType):
     ) -> Any:
         """Train a network as `mien train DATA` does, and return the run: `.folder`, `.model`, `.progress`.
 
-        settings: those of `TrainConfig`, in the command's words with `_` for `-`. No report is written: see
-        `mien.evaluate`. Needs the training extra. Raises MienError in one line.
+        data: one path or several, which are combined. settings: those of `TrainConfig`, in the command's words with
+        `_` for `-`. No report is written: see `mien.evaluate`. Needs the training extra. Raises MienError in one line.
         """
+        from mien.files import given_paths, joined_paths
         from mien.terminal import ProgressBar
         from mien.train.recipes import config_from, departures, load_recipe
         from mien.train.run import train
@@ -43,8 +45,9 @@ class _Callable(ModuleType):
         config = config_from(chosen, settings)
         what = chosen.name if chosen else config.network
         own = departures(config, chosen, settings)
-        place = Path(to) if to else default_folder(Path(data), what, settings=own)
-        return train(config, Path(data), place, retrain=retrain, show=ProgressBar(quiet=quiet))
+        source = joined_paths(given_paths(data))
+        place = Path(to) if to else default_folder(source, what, settings=own)
+        return train(config, source, place, retrain=retrain, show=ProgressBar(quiet=quiet))
 
 
 sys.modules[__name__].__class__ = _Callable

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from mien.detect.base import SEARCHED_PX, Box, Detection, Detector, Landmarks, resized, scaled
 from mien.detect.search import whole_upright
 from mien.errors import DataError
+from mien.files import given_path
 from mien.predict.analyzer import Analyzer
 from mien.predict.results import Face
 from mien.settings import ABOVE_0, FROM_1, check_ranges, setting, setting_of
@@ -102,7 +103,7 @@ def analyze_video(
     Raises ImageError, before the first frame, for what is no video. A file that ends too early gives what it has; to
     be told, use `open_video` and `analyze_frames`, and read `Video.problem` afterwards.
     """
-    with open_video(Path(path)) as video:
+    with open_video(given_path(path)) as video:
         yield from analyze_frames(video, analyzer, settings)
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.errors import ImageError
-from mien.files import is_utf8
+from mien.files import address_note, is_utf8
 from mien.images.kinds import is_sound
 from mien.images.listing import no_picture
 from mien.video.interlaced import READS_INTERLACED, is_interlaced, same_picture
@@ -271,7 +271,8 @@ def _check(path: Path) -> None:
         with path.open("rb") as file:
             head = file.read(_HEAD_BYTES)
     except OSError as error:
-        raise ImageError(f"cannot read {path}: {error.strerror}; name a video file") from error
+        note = address_note(path) or f"cannot read {path}: {error.strerror}; name a video file"
+        raise ImageError(note) from error
     _check_head(path, head)
 
 

@@ -7,6 +7,7 @@ everybody is somebody new.
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -143,9 +144,9 @@ class BoxTracker:
     def update(self, time_s: float, boxes: Sequence[Box]) -> tuple[Track, ...]:
         """Return the track of each box, in the order of the boxes.
 
-        time_s: seconds on any clock; DataError if it is not after the one before.
+        time_s: seconds on any clock, finite; DataError if it is not after the one before.
         """
-        if not time_s > self._time_s:
+        if not self._time_s < time_s < math.inf:
             raise DataError(f"times must grow: got {time_s} s after {self._time_s} s")
         last_s, self._time_s = self._time_s, time_s
         # Who was there in the last update has not been out of sight since, however long ago that was: nobody looked.
@@ -354,6 +355,7 @@ class TrackSmoother:
     The name has hysteresis (Schmitt 1938, doi:10.1088/0950-7671/15/1/305): where two expressions are about as likely, a
     name that follows every frame's noise would flicker; so an expression keeps it until another one's probability is
     higher by LEAD. head: the head that the faces come from. half_life_s: see Smoother; None: each frame's likeliest.
+    Raises DataError for a face of another head.
     """
 
     def __init__(self, head: Head, half_life_s: float | None = HALF_LIFE_S) -> None:
@@ -365,6 +367,11 @@ class TrackSmoother:
 
     def add(self, track: object, time_s: float, face: Face) -> Face:
         """Return the face with the probabilities of its track up to this time, and what it is named for them."""
+        if tuple(face.probabilities) != self._head.labels:
+            raise DataError(
+                f"a face has the labels {', '.join(face.probabilities)}, the head of the tracker has "
+                f"{', '.join(self._head.labels)}; give it the head of the analyzer that found the face"
+            )
         smoother = self._smoothers.setdefault(track, Smoother(self._half_life_s))
         shares = smoother.add(time_s, list(face.probabilities.values()))
         named = self._named.get(track) if self._half_life_s is not None else None
@@ -374,8 +381,12 @@ class TrackSmoother:
 
 
 def _check(half_life_s: float | None) -> None:
-    if half_life_s is not None and not (math.isfinite(half_life_s) and half_life_s > 0):
-        raise ConfigError(f"half_life_s must be above 0 seconds, got {half_life_s}; or switch smoothing off")
+    if half_life_s is None:
+        return
+    if not isinstance(half_life_s, numbers.Real) or not 0 < half_life_s < math.inf:
+        raise ConfigError(
+            f"half_life_s must be above 0 seconds, got {half_life_s!r}; or switch smoothing off"
+        )
 
 
 def _with_probabilities(face: Face, shares: Sequence[float], head: Head, named: str | None) -> Face:
