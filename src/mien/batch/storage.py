@@ -304,7 +304,7 @@ class Target:
             other = _writer(self.read(_LOCK))
         except FileNotFoundError:
             return
-        if mine.items() <= other.items():
+        if mine.items() <= other.items():  # our own, at the second look
             return
         age_s = self._lock_age_s()
         if age_s is None and "at_s" in other:

@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--no-smoothing",
         dest="smoothing",
         action="store_false",
-        help="do not average each face's probabilities over time",
+        help="name every frame by itself, without averaging over time",
     )
 
 

@@ -49,7 +49,10 @@ class VideoSettings:
     detect_size: int = setting(
         640, "longer side in pixels to which a frame is shrunk for finding faces", within=SEARCHED_PX
     )
-    smoothing: bool = setting(True, "average each face's probabilities over time")
+    smoothing: bool = setting(
+        True,
+        "average each face's probabilities over time, and keep its expression until another is well ahead",
+    )
     half_life_s: float = setting(
         HALF_LIFE_S, "seconds after which a frame counts half in that average", within=ABOVE_0
     )
