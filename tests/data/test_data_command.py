@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import re
 import shutil
 import sys
 from dataclasses import replace
@@ -17,7 +18,10 @@ from mien.cli import data as command
 from mien.cli.main import main
 from mien.data import open_dataset
 from mien.errors import ConfigError, DataError, OutputError
+from mien.evaluate.render import COMPARISON_JSON, COMPARISON_PAGE, REPORT_JSON, REPORT_PAGE
 from mien.images import read_image
+from mien.model.folder import SETTINGS_FILE
+from mien.train.run_folder import EPOCHS_FILE
 
 
 def run(*words: str) -> int:
@@ -117,6 +121,32 @@ def test_a_sheet_is_written_as_the_readme_promises(source, tmp_path, capsys):
     run(source, "--sheet", "none")
     run(source, "--json")
     assert [path.name for path in (tmp_path / "here").iterdir()] == ["set-sheet.png"]
+
+
+def test_what_mien_writes_among_the_data_is_no_data(tmp_path, write_faces, monkeypatch, capsys):
+    data = tmp_path / "faces"
+    write_faces(data, {"happy": 12, "sad": 12})
+    run(data, "--json")
+    before = json.loads(capsys.readouterr().out)["counts"]
+    monkeypatch.chdir(data)
+    run(".")
+    run(".", "--copies", "copies")
+    main(["predict", "happy", "--detector", "whole", "--save", "marked"])
+    for folder, files in (
+        ("runs/faces-small", (SETTINGS_FILE, EPOCHS_FILE)),
+        ("report-faces", (REPORT_JSON, REPORT_PAGE)),
+        ("comparison", (COMPARISON_JSON, COMPARISON_PAGE)),
+    ):
+        (data / folder).mkdir(parents=True)
+        for file in files:
+            (data / folder / file).touch()
+        shutil.copy("happy/0.png", data / folder / "chart.png")
+    capsys.readouterr()
+    run(".", "--json")
+    found = json.loads(capsys.readouterr().out)
+    assert found["counts"] == before
+    # One sheet, twelve marked copies, three folders; the sheet of copies where there are any.
+    assert re.search(r"passed over, as no pictures: 1[67] written by mien", "\n".join(found["notes"]))
 
 
 def test_several_data_are_one(source, tmp_path, write_faces, capsys):

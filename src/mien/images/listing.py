@@ -21,7 +21,13 @@ SYSTEM_FOLDERS = frozenset(
 )
 _SYSTEM_FILES = frozenset(("thumbs.db", "ehthumbs.db", "desktop.ini", ".ds_store", ".localized", ".nomedia"))
 HIDDEN_FILE, HIDDEN_FOLDER, SYSTEM_FOLDER = "hidden file", "hidden folder", "system folder"
-CLOSED_FOLDER = "folder that cannot be opened"
+CLOSED_FOLDER, OWN_RESULT = "folder that cannot be opened", "written by mien"
+# What a run, a report and a comparison hold: whoever works among the data has them there.
+_RESULTS = (
+    ("settings.json", "epochs.csv"),
+    ("report.json", "report.html"),
+    ("comparison.json", "comparison.html"),
+)
 
 
 @dataclass(frozen=True)
@@ -52,9 +58,10 @@ def walk_pictures(
 ) -> Iterator[Path]:
     """Yield the pictures in a folder and below it, one folder at a time in memory, and count what else lies there.
 
-    In natural order, those of a folder before those below it. Hidden and system folders are not entered; links are
-    followed, each folder once. passed_over: grows by the other files, by kind. leave_out: folders for which it is true
-    are neither entered nor counted. on_video: called with each video, which counts as passed over.
+    In natural order, those of a folder before those below it. Hidden and system folders and what mien itself wrote are
+    not entered; links are followed, each folder once. passed_over: grows by the other files, by kind. leave_out:
+    folders for which it is true are neither entered nor counted. on_video: called with each video, which counts as
+    passed over.
     """
     seen: set[tuple[int, int]] = set()
     waiting = [folder]
@@ -71,7 +78,7 @@ def walk_pictures(
         below = []
         for entry in entries:
             if is_folder(entry):
-                if kind := ignored_folder(entry.name):
+                if kind := ignored_folder(Path(entry.path)):
                     passed_over[kind] += 1
                 elif not (leave_out and leave_out(Path(entry.path))):
                     below.append(Path(entry.path))
@@ -144,11 +151,17 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def ignored_folder(name: str) -> str:
-    """Return why a folder of this name is not looked into; '' where it is."""
-    if name.lower() in SYSTEM_FOLDERS:
+def ignored_folder(folder: Path) -> str:
+    """Return why this folder, found in another one, is not looked into; '' where it is."""
+    if folder.name.lower() in SYSTEM_FOLDERS:
         return SYSTEM_FOLDER
-    return HIDDEN_FOLDER if name.startswith(".") else ""
+    if folder.name.startswith("."):
+        return HIDDEN_FOLDER
+    try:
+        own = any(all((folder / file).is_file() for file in files) for files in _RESULTS)
+    except OSError:  # it cannot be opened, which whoever enters it says
+        own = False
+    return OWN_RESULT if own else ""
 
 
 def is_system_file(name: str) -> bool:

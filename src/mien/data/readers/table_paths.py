@@ -259,7 +259,7 @@ def _exists(path: Path) -> bool:
 def _below(folder: Path, depth: int = 2) -> Iterator[Path]:
     """Yield the folders below one, two levels deep."""
     for entry in folder_entries(folder) or []:
-        if is_folder(entry) and not ignored_folder(entry.name):
+        if is_folder(entry) and not ignored_folder(Path(entry.path)):
             yield Path(entry.path)
             if depth > 1:
                 yield from _below(Path(entry.path), depth - 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,7 +11,15 @@ from mien.data.dataset import DECISIONS_FILE
 from mien.data.readers.table_rows import is_table
 from mien.data.readers.unpack import is_archive
 from mien.files import plain_text
-from mien.images.listing import CLOSED_FOLDER, folder_entries, ignored_folder, is_folder, no_picture
+from mien.images.listing import (
+    CLOSED_FOLDER,
+    OWN_RESULT,
+    folder_entries,
+    ignored_folder,
+    is_folder,
+    no_picture,
+)
+from mien.images.marks import mark_of
 
 
 @dataclass
@@ -61,7 +70,10 @@ class Tree:
 
 
 def walk(path: Path) -> Tree:
-    """List what lies in a folder and below it; system and hidden folders are not entered, links in a circle end."""
+    """List what lies in a folder and below it; links in a circle end.
+
+    System and hidden folders are not entered. What mien itself wrote, where somebody works among the data, is no data.
+    """
     passed_over: Counter[str] = Counter()
 
     def visit(here: Path, above: tuple[tuple[int, int], ...]) -> Folder:
@@ -75,7 +87,7 @@ def walk(path: Path) -> Tree:
         for entry in entries or []:
             place = Path(entry.path)
             if is_folder(entry):
-                if kind := ignored_folder(entry.name):
+                if kind := ignored_folder(place):
                     passed_over[kind] += 1
                 else:
                     folder.folders.append(visit(place, (*above, identity)))
@@ -87,9 +99,27 @@ def walk(path: Path) -> Tree:
                     passed_over[kind] += 1
             else:
                 folder.pictures.append(place)
+        if own := _drawn_by_mien(folder.pictures):
+            passed_over[OWN_RESULT] += len(own)
+            folder.pictures = [picture for picture in folder.pictures if picture not in own]
         return folder
 
     return Tree(visit(path, ()), passed_over)
+
+
+def _drawn_by_mien(pictures: Sequence[Path]) -> frozenset[Path]:
+    """Return which of a folder's pictures mien drew: sheets, heat maps, and copies with the faces marked.
+
+    To open every picture for its mark would take long where there are a million: those with the names that mien gives
+    are looked at, and all of a folder whose first one has a mark.
+    """
+    all_of_them = bool(pictures) and bool(mark_of(pictures[0]))
+    return frozenset(
+        picture
+        for picture in pictures
+        if (all_of_them or "-sheet" in picture.name or picture.name.startswith("explained-"))
+        and mark_of(picture)
+    )
 
 
 def holds_tables(folder: Folder) -> bool:
