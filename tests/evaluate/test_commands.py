@@ -35,9 +35,15 @@ def test_the_report_of_a_run_lies_in_it(
 ) -> None:
     model_folder("run/model")
     (tmp_path / "run" / "settings.json").write_text("{}")
-    assert main(["evaluate", "run", str(faces), "--tta", "flip", "--resamples", "200"]) == 0
-    stored = json.loads((tmp_path / "run" / "report-faces" / "report.json").read_text(encoding="utf-8"))
-    assert stored["tta"]["tta"] == "flip"
+    ways = [[], ["--tta", "flip"], ["--split", "train", "--tta", "flip"]]
+    for way in ways:  # none replaces another
+        assert main(["evaluate", "run", str(faces), *way, "--resamples", "200"]) == 0
+    stored = [
+        json.loads((tmp_path / "run" / f"report-faces{end}" / "report.json").read_text(encoding="utf-8"))
+        for end in ("", "-flip", "-train-flip")
+    ]
+    assert [one["tta"]["tta"] for one in stored] == ["single", "flip", "flip"]
+    assert [one["data"]["split"] for one in stored] == ["test", "test", "train"]
 
 
 def test_json_is_all_that_is_printed(

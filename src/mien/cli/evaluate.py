@@ -23,6 +23,8 @@ EXAMPLES = """examples:
   mien evaluate other.h5 faces --labels angry,happy,sad --input-range 0,1   a network that mien did not train
 """
 
+_IN_NAMES = ("split", "head", "tta", "faces", "precision")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
@@ -39,7 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--to",
         type=new_folder,
         metavar="DIR",
-        help="report folder (default: report-DATA in a run, otherwise in the current directory)",
+        help="report folder (default: report-DATA in a run, otherwise in the current directory; what --split, --head, "
+        "--tta, --faces and --precision ask for stands behind it)",
     )
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.add_argument("--quiet", action="store_true", help="show no progress")
@@ -60,7 +63,7 @@ def run(options: argparse.Namespace) -> int:
     bar.end()
     out = options.to
     if out is None:
-        wanted = default_out(options.model, options.data)
+        wanted = default_out(options.model, options.data, config)
         out = own_place(wanted, report)
         write_report(report, out)
         if note := taken_note(wanted, out):
@@ -75,8 +78,16 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def default_out(model: str, data: Path) -> Path:
-    """Return RUN/report-DATA for a run, else report-MODEL-DATA in the folder where one stands."""
+def default_out(model: str, data: Path, config: EvaluateConfig) -> Path:
+    """Return RUN/report-DATA for a run, else report-MODEL-DATA in the folder where one stands.
+
+    What the user chose that gives other figures stands behind it: a report on one split replaces none on another.
+    """
+    plain = EvaluateConfig()
+    chosen = [
+        str(getattr(config, name)) for name in _IN_NAMES if getattr(config, name) != getattr(plain, name)
+    ]
+    behind = "-".join([plain_name(data), *chosen])
     if (Path(model) / SETTINGS_FILE).is_file():
-        return Path(model) / f"report-{plain_name(data)}"
-    return Path(f"report-{plain_name(Path(model))}-{plain_name(data)}")
+        return Path(model) / f"report-{behind}"
+    return Path(f"report-{plain_name(Path(model))}-{behind}")
