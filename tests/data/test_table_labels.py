@@ -50,6 +50,24 @@ def test_rows_without_a_label_are_refused_only_where_they_are_used(pictures):
     assert len(dataset.splits["train"]) == 7
 
 
+def test_predictions_that_somebody_corrected_are_learnt_as_corrected(pictures):
+    header = "path,face,emotion,probability,uncertain,head,p_happy,p_sad"
+    lines = "".join(f"pictures/{number}.png,1,happy,.8,false,expression,.8,.2\n" for number in range(5))
+    lines += (
+        "pictures/5.png,1,sad,.8,false,expression,.8,.2\npictures/6.png,1,calm,.8,false,expression,.8,.2\n"
+    )
+    path = write_table(pictures, f"{header}\n{lines}pictures/7.png,,,,,,,\n")
+    dataset = open_dataset(path, carve_validation=False)
+    train = dataset.splits["train"]
+    assert dataset.classes == ("calm", "happy", "sad")
+    assert [dataset.classes[label] for label in train.labels] == [*["happy"] * 5, "sad", "calm"]
+    np.testing.assert_allclose(
+        train.shares[3:], [[0, 0.8, 0.2], [0, 0.8, 0.2], [0, 0, 1], [1, 0, 0]], rtol=1e-6
+    )
+    assert said(dataset, "the labels are what a network answered, but of 2 rows that somebody changed")
+    assert said(dataset, "left out: 1 no face")
+
+
 def test_soft_labels(pictures):
     lines = "".join(f"pictures/{number}.png,{number},{7 - number},1\n" for number in range(8))
     path = write_table(pictures, f"path,p_happy,p_sad,p_calm\n{lines}")

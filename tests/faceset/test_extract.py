@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import mien
 from mien.cli.main import main
 from mien.errors import ConfigError, DataError, OutputError
 from mien.faceset.extract import Extraction, extract_faces
@@ -165,6 +166,28 @@ def test_names_that_begin_with_a_tilde(tmp_path: Path, monkeypatch: pytest.Monke
     assert len(extract_faces("~x.jpg", "~faces").faces) == 1
     with pytest.raises(DataError, match=r"no file or folder ~nobody/a\.jpg"):
         extract_faces("~nobody/a.jpg", "faces")
+
+
+def test_whoever_works_among_the_photographs_gets_none_of_what_mien_wrote_there(
+    film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_picture(tmp_path / "anna.png", picture(COLLINS))
+    shutil.copy(film, tmp_path / f"talk{film.suffix}")
+    monkeypatch.chdir(tmp_path)
+    assert main(["predict", ".", "--save", "marked"]) == 0
+    assert main(["video", f"talk{film.suffix}"]) == 0
+    mien.load()("anna.png").save("anna-marked.png")
+    (tmp_path / "anna-marked.png").rename(tmp_path / "marked" / "saved.png")
+    extract_faces([tmp_path], tmp_path / "my-faces")
+    sources = {face.source for face in FaceSet.open(tmp_path / "my-faces")}
+    assert sources == {"../anna.png", f"../talk{film.suffix}"}
+    capsys.readouterr()
+    assert main(["predict", "."]) == 0
+    out, err = capsys.readouterr()
+    assert [line.split()[0] for line in out.splitlines()[1:]] == ["anna.png"]
+    assert "4 written by mien" in err and "1 folder that is a face set" in err
+    assert main(["data", "."]) == 2
+    assert f"but in 1 face set; give as DATA: {tmp_path / 'my-faces'}\n" in capsys.readouterr().err
 
 
 def test_an_empty_folder_is_told_wherever_it_is_named(tmp_path: Path) -> None:

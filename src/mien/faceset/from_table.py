@@ -27,9 +27,9 @@ from mien.errors import DataError
 from mien.faceset.settings import FacesConfig
 from mien.files import clipped, plain_text
 from mien.images.kinds import VIDEO
-from mien.images.listing import no_picture
+from mien.images.listing import TIMELINE, no_picture
 from mien.terminal import counted
-from mien.video.places import TIMELINE, marked_origin, origin_of
+from mien.video.places import marked_origin, origin_of
 
 _SUFFIXES = (*CSV_SUFFIXES, ".json", ".jsonl", ".parquet", ".xlsx")
 _ADDRESS = re.compile(r"[a-z0-9]{2,}://", re.IGNORECASE)

@@ -24,7 +24,6 @@ from mien.images.kinds import PICTURE_SUFFIXES, VIDEO, VIDEO_SUFFIXES
 from mien.images.listing import list_pictures, no_picture, passed_over_note
 
 LEDGER_FILE = "sources.csv"
-_FACE_SET = "folder that is a face set"
 
 Frames = Mapping[int, Sequence[tuple[int, Detection]]]  # number of a frame to (track, face)
 _Add = Callable[..., None]
@@ -141,20 +140,13 @@ def _named(path: Path) -> Iterator[Path]:
 
 def _below(folder: Path, add: _Add) -> tuple[int, Counter[str]]:
     """Add what lies below a folder; return how many photographs and films, and what was passed over, by kind."""
-    kinds: Counter[str] = Counter()
-
-    def pass_over(below: Path) -> bool:
-        found = _is_face_set(below)
-        kinds[_FACE_SET] += found
-        return found
-
-    listing = list_pictures(folder, pass_over)
+    listing = list_pictures(folder)
     for path in listing.pictures:
         add(path, film=False)
     for path in listing.videos:
         add(path, film=True)
-    kinds.update({kind: count for kind, count in listing.passed_over.items() if kind != VIDEO})
-    return len(listing.pictures) + len(listing.videos), +kinds
+    kinds = Counter({kind: count for kind, count in listing.passed_over.items() if kind != VIDEO})
+    return len(listing.pictures) + len(listing.videos), kinds
 
 
 def _take_table(path: Path, folder: Path, config: FacesConfig, found: Sources) -> None:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 import stat
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from mien.files import natural
 from mien.images.kinds import HEAD_BYTES, PICTURE_SUFFIXES, RAW_SUFFIXES, VIDEO, VIDEO_SUFFIXES, content_kind
+from mien.images.marks import mark_of
 
 # Left behind by systems and storage boxes; what lies in them is no data of the user's.
 SYSTEM_FOLDERS = frozenset(
@@ -22,12 +23,19 @@ SYSTEM_FOLDERS = frozenset(
 _SYSTEM_FILES = frozenset(("thumbs.db", "ehthumbs.db", "desktop.ini", ".ds_store", ".localized", ".nomedia"))
 HIDDEN_FILE, HIDDEN_FOLDER, SYSTEM_FOLDER = "hidden file", "hidden folder", "system folder"
 CLOSED_FOLDER, OWN_RESULT = "folder that cannot be opened", "written by mien"
-# What a run, a report and a comparison hold: whoever works among the data has them there.
+FACE_SET = "folder that is a face set"
+# What a run holds from its first second on, a report, a comparison of networks and one of face detectors.
 _RESULTS = (
-    ("settings.json", "epochs.csv"),
+    ("settings.json", "README.md"),
     ("report.json", "report.html"),
     ("comparison.json", "comparison.html"),
+    ("detectors.json", "detectors.md"),
 )
+TIMELINE, MARKED_VIDEOS = (
+    "-timeline.png",
+    ("-faces.mp4", "-faces.webm"),
+)  # of `mien video`, behind the video's name
+_DRAWN = ("-sheet", "explained-", TIMELINE)
 
 
 @dataclass(frozen=True)
@@ -75,6 +83,7 @@ def walk_pictures(
         if (identity := (status.st_dev, status.st_ino)) in seen:
             continue
         seen.add(identity)
+        own = own_files(entries)
         below = []
         for entry in entries:
             if is_folder(entry):
@@ -82,6 +91,8 @@ def walk_pictures(
                     passed_over[kind] += 1
                 elif not (leave_out and leave_out(Path(entry.path))):
                     below.append(Path(entry.path))
+            elif entry.name in own:
+                passed_over[OWN_RESULT] += 1
             elif kind := no_picture(Path(entry.path)):
                 passed_over[kind] += not is_system_file(entry.name)
                 if kind == VIDEO:
@@ -158,10 +169,39 @@ def ignored_folder(folder: Path) -> str:
     if folder.name.startswith("."):
         return HIDDEN_FOLDER
     try:
-        own = any(all((folder / file).is_file() for file in files) for files in _RESULTS)
+        if any(all((folder / file).is_file() for file in files) for files in _RESULTS):
+            return OWN_RESULT
+        return FACE_SET if _is_face_set(folder) else ""
     except OSError:  # it cannot be opened, which whoever enters it says
-        own = False
-    return OWN_RESULT if own else ""
+        return ""
+
+
+def _is_face_set(folder: Path) -> bool:
+    """Say whether a folder holds crops of faces that lie elsewhere already, by the head of its table."""
+    table = folder / "faces.csv"
+    if not (table.is_file() and (folder / "crops").is_dir()):
+        return False
+    with table.open("rb") as file:
+        return b"duplicate_of" in file.read(HEAD_BYTES)
+
+
+def own_files(entries: Sequence[os.DirEntry[str]]) -> frozenset[str]:
+    """Return the names of a folder's files that mien drew: sheets, heat maps, copies with the faces marked, timelines.
+
+    To open every picture for its mark would take long where there are a million: those with the names that mien gives
+    are looked at, and all of a folder whose first one has a mark. A marked video has none; its timeline lies beside it.
+    """
+    pictures = [
+        entry for entry in entries if entry.name.lower().endswith(PICTURE_SUFFIXES) and not is_folder(entry)
+    ]
+    all_of_them = bool(pictures) and bool(mark_of(Path(pictures[0].path)))
+    own = {
+        entry.name
+        for entry in pictures
+        if (all_of_them or any(sign in entry.name for sign in _DRAWN)) and mark_of(Path(entry.path))
+    }
+    stems = [name.removesuffix(TIMELINE) for name in own if name.endswith(TIMELINE)]
+    return frozenset(own.union(stem + end for stem in stems for end in MARKED_VIDEOS))
 
 
 def is_system_file(name: str) -> bool:

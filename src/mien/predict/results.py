@@ -196,9 +196,10 @@ class Faces(tuple[Face, ...]):
         picture.
         """
         from mien.images.canvas import write_picture
+        from mien.images.marks import mark_for
         from mien.predict.annotate import annotated
 
-        write_picture(Path(path), annotated(self._picture(image), self))
+        write_picture(Path(path), annotated(self._picture(image), self), mark_for("saved"))
         return Path(path)
 
     def crops(self, margin: float = 1.0, image: NDArray[np.uint8] | None = None) -> list[NDArray[np.uint8]]:

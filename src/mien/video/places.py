@@ -17,11 +17,10 @@ from pathlib import Path
 
 from mien.errors import ConfigError, ImageError
 from mien.files import locked
-from mien.images.listing import picture_path
+from mien.images.listing import MARKED_VIDEOS, TIMELINE, picture_path
 from mien.images.marks import mark_of
 
-TIMELINE = "-timeline.png"
-FORMS = ("-faces.csv", "-faces.jsonl", TIMELINE, "-faces.mp4", "-faces.webm")
+FORMS = ("-faces.csv", "-faces.jsonl", TIMELINE, *MARKED_VIDEOS)
 _PIECE = 1 << 20  # bytes at each end of a video that are looked at: it may have very many
 _DIGEST_BYTES = 16
 

@@ -13,9 +13,10 @@ from typing import Any, TextIO
 import cv2
 
 from mien.files import cannot_write, spreadsheet_safe, whole_file
+from mien.images.listing import TIMELINE
 from mien.images.marks import marked
 from mien.video.analyze import VideoFrame
-from mien.video.places import FORMS, TIMELINE, Place, mark
+from mien.video.places import FORMS, Place, mark
 from mien.video.reader import Video
 from mien.video.timeline import Timeline, draw_timeline
 from mien.video.writer import AnnotatedVideo, add_audio, ffmpeg, suffix

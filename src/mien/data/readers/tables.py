@@ -23,6 +23,7 @@ from mien.terminal import counted
 
 _AFFECTNET_PATH = "subdirectory_filepath"
 _SUM_TOLERANCE = 0.02  # of shares that were rounded to two or three decimals
+_OF_PREDICT = {"emotion", "probability", "uncertain", "head"}  # columns of what `mien predict` wrote
 _DEEPEST = 12  # folders of a path that are looked at
 _MOST_REVERSED = 0.1  # boxes that end before they begin, of all: beyond, their numbers mean something else
 
@@ -63,6 +64,8 @@ class _Rows:
         self._split_in_paths = split is None and not config.split_column
         self._names = config.label_names
         self._affectnet = words.plain_column(header[columns.path]) == _AFFECTNET_PATH
+        self._predicted = set(map(words.plain_column, header)) >= _OF_PREDICT
+        self._corrected = 0  # rows of predictions whose emotion somebody changed
         self._root = config.root
         self._cells: list[str] = []
         self._files: list[LabelledFile] = []
@@ -90,14 +93,20 @@ class _Rows:
             return
         shares = self._shares(amounts)
         hard = "" if columns.label is None else plain_label(row[columns.label])
+        if self._predicted and columns.label is not None and not hard:
+            self._left_out["no face"] += 1
+            return
         if columns.shares and shares is None and not hard:
             self._left_out["all zeros"] += 1
             return
+        if shares is not None and self._predicted and self._is_corrected(hard, shares):
+            shares = None
+            self._corrected += 1
         label = self._label(row, shares, where)
         if shares is not None:
             self._tied += shares.count(max(shares)) > 1
             self._otherwise += bool(hard) and canonical(self._named(hard)) != canonical(label)
-        elif columns.shares:
+        elif columns.shares and not self._predicted:
             self._hard += 1
         if self._affectnet and label in NO_EXPRESSION:
             self._left_out[label] += 1
@@ -128,6 +137,11 @@ class _Rows:
                 "", f"{where} has no {column}{why}; mend or delete it, or choose with --classes"
             )
         return self._named(label)
+
+    def _is_corrected(self, label: str, shares: Sequence[float]) -> bool:
+        """Say whether a label is another than the network's answer, whose share is the largest."""
+        of = {canonical(name): share for name, share in zip(self._columns.shares, shares, strict=True)}
+        return bool(label) and of.get(canonical(self._named(label)), 0) < max(shares)
 
     def _named(self, label: str) -> str:
         number = words.as_number(label)
@@ -243,6 +257,11 @@ class _Rows:
             numbered = " (0 train, 1 validation, 2 test)" if columns.numbered else ""
             names = ", ".join(repr(clipped(self._header[place])) for place in by)
             yield f"split by the column {names}{numbered}: {listed}"
+        if self._predicted:
+            changed = (
+                f", but of {counted(self._corrected, 'row')} that somebody changed" if self._corrected else ""
+            )
+            yield f"a table of mien predict: the labels are what a network answered{changed}"
         if columns.shares:
             tied = (
                 f"; in {counted(self._tied, 'row')} several are the largest, and the first counts"
@@ -255,7 +274,7 @@ class _Rows:
             scaled = sum(not math.isclose(one, 1, abs_tol=_SUM_TOLERANCE) for one in self._sums)
             if 0 < scaled < len(self._sums) / 2:
                 yield f"in {counted(scaled, 'row')} the shares do not sum to 1, as in the others: they are scaled"
-            if columns.label is not None:
+            if columns.label is not None and not self._predicted:
                 name = clipped(self._header[columns.label])
                 used = (
                     f"counts in {counted(self._hard, 'row')} without shares"

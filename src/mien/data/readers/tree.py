@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,13 +12,14 @@ from mien.data.readers.unpack import is_archive
 from mien.files import plain_text
 from mien.images.listing import (
     CLOSED_FOLDER,
+    FACE_SET,
     OWN_RESULT,
     folder_entries,
     ignored_folder,
     is_folder,
     no_picture,
+    own_files,
 )
-from mien.images.marks import mark_of
 
 
 @dataclass
@@ -63,10 +63,14 @@ class Folder:
 
 @dataclass
 class Tree:
-    """A folder with all below it. passed_over: files that are no pictures, and folders not entered, by kind."""
+    """A folder with all below it. passed_over: files that are no pictures, and folders not entered, by kind.
+
+    face_sets: those among the folders that are not entered.
+    """
 
     root: Folder
     passed_over: Counter[str]
+    face_sets: list[Path]
 
 
 def walk(path: Path) -> Tree:
@@ -75,6 +79,7 @@ def walk(path: Path) -> Tree:
     System and hidden folders are not entered. What mien itself wrote, where somebody works among the data, is no data.
     """
     passed_over: Counter[str] = Counter()
+    face_sets: list[Path] = []
 
     def visit(here: Path, above: tuple[tuple[int, int], ...]) -> Folder:
         folder, status = Folder(here), here.stat()
@@ -84,42 +89,29 @@ def walk(path: Path) -> Tree:
         if entries is None:
             folder.is_closed = True
             passed_over[CLOSED_FOLDER] += 1
+        own = own_files(entries or [])
         for entry in entries or []:
             place = Path(entry.path)
             if is_folder(entry):
                 if kind := ignored_folder(place):
                     passed_over[kind] += 1
+                    if kind == FACE_SET:
+                        face_sets.append(place)
                 else:
                     folder.folders.append(visit(place, (*above, identity)))
             elif entry.name == DECISIONS_FILE:
                 pass  # mien's own
+            elif entry.name in own:
+                passed_over[OWN_RESULT] += 1
             elif kind := no_picture(place):
                 if kind != "hidden file":
                     folder.others.append(place)
                     passed_over[kind] += 1
             else:
                 folder.pictures.append(place)
-        if own := _drawn_by_mien(folder.pictures):
-            passed_over[OWN_RESULT] += len(own)
-            folder.pictures = [picture for picture in folder.pictures if picture not in own]
         return folder
 
-    return Tree(visit(path, ()), passed_over)
-
-
-def _drawn_by_mien(pictures: Sequence[Path]) -> frozenset[Path]:
-    """Return which of a folder's pictures mien drew: sheets, heat maps, and copies with the faces marked.
-
-    To open every picture for its mark would take long where there are a million: those with the names that mien gives
-    are looked at, and all of a folder whose first one has a mark.
-    """
-    all_of_them = bool(pictures) and bool(mark_of(pictures[0]))
-    return frozenset(
-        picture
-        for picture in pictures
-        if (all_of_them or "-sheet" in picture.name or picture.name.startswith("explained-"))
-        and mark_of(picture)
-    )
+    return Tree(visit(path, ()), passed_over, face_sets)
 
 
 def holds_tables(folder: Folder) -> bool:
