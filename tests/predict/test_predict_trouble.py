@@ -184,6 +184,21 @@ def test_closed_streams(closed: str, code: int) -> None:
 
 
 @posix
+def test_a_folder_that_was_deleted_meanwhile_is_one_line(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = folder / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert main(["data", "."]) == 2
+    assert capsys.readouterr().err == (
+        "mien: the folder in which this was started is gone; cd to another one and give the command again\n"
+    )
+    monkeypatch.chdir(folder)
+
+
+@posix
 def test_ctrl_c_ends_it_with_one_line(folder: Path) -> None:
     for n in range(120, 3000):
         os.link(folder / f"{n % 50}.png", folder / f"{n}.png")

@@ -68,11 +68,20 @@ def test_neither_order_nor_names_matter():
         ([0, 1] * 6, ["a"] * 6 + ["b"] * 6, 3, "needs at least as many groups of pictures .* there are 2"),
         ([0, 0, 0, 1, 1], ["a", "b", "c", "d", "d"], 2, r"class 'bored' has all 2 pictures in one group"),
         ([0, 0, 0, 1], None, 2, r"class 'bored' has one picture alone"),
+        ([0, 0, 1, 1], None, 3, r"--folds 3 needs a class with as many pictures, and the largest has 2"),
     ],
 )
 def test_what_cannot_be_dealt_is_refused_in_one_line(labels, groups, count, said):
     with pytest.raises(DataError, match=said):
         deal(pool(labels, groups), CLASSES, count, 0)
+
+
+def test_a_class_with_fewer_pictures_than_folds_is_told():
+    fold, problems = deal(pool([0] * 9 + [1, 1]), CLASSES, 3, 0)
+    assert problems == (
+        f"fewer pictures than folds, so that some folds ask about none of them: {CLASSES[1]}",
+    )
+    assert fold[9] != fold[10]
 
 
 def test_nothing_is_chosen_on_held_out_pictures():

@@ -147,6 +147,11 @@ def _run(arguments: Sequence[str]) -> int:
         _drop_output()
         return 1
     except OSError as error:
+        if not _has_folder():
+            say(
+                "mien: the folder in which this was started is gone; cd to another one and give the command again"
+            )
+            return 2
         if error.errno in _CLOSED and error.filename is not None:
             say(f"mien: {plain_text(os.fsdecode(error.filename))} cannot be opened: {error.strerror}")
             return 2
@@ -160,6 +165,14 @@ def _run(arguments: Sequence[str]) -> int:
         if not came:
             raise
         return _stopped(came[-1])
+
+
+def _has_folder() -> bool:
+    """Say whether the folder is still there from which relative paths start."""
+    try:
+        return bool(Path.cwd())
+    except FileNotFoundError:
+        return False
 
 
 def _parsed(given: Sequence[str]) -> argparse.Namespace:

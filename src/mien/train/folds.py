@@ -12,6 +12,7 @@ A fold is a run folder of its own below RUN/folds, so a training that is killed 
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -134,6 +135,18 @@ def deal(
                 f"--folds: class {name!r} has {what}, so the network that is asked about it would never have learnt "
                 "it; add pictures, merge it into another class (--merge) or leave it out (--classes)"
             )
+    sizes = dict(zip(classes, np.bincount(pool.labels, minlength=len(classes)).tolist(), strict=True))
+    rare = [name for name, size in sizes.items() if size < count]
+    if len(rare) == len(classes):
+        raise DataError(
+            f"--folds {count} needs a class with as many pictures, and the largest has {max(sizes.values())}; ask for "
+            "fewer folds or add pictures"
+        )
+    told = (
+        [f"fewer pictures than folds, so that some folds ask about none of them: {', '.join(rare)}"]
+        if rare
+        else []
+    )
     order = np.array(sorted(range(len(pool)), key=fingerprints_of(pool.pictures).keys.__getitem__))
     # Numbered in the order of the contents, too, so that names and order do not matter.
     _, first = np.unique(units[order], return_index=True)
@@ -143,10 +156,12 @@ def deal(
     dealer = selection.StratifiedGroupKFold(count, shuffle=True, random_state=seed)
     fold = np.full(len(pool), -1, np.int64)
     labels = pool.labels[order]
-    for number, (_, held) in enumerate(dealer.split(labels, labels, numbers[dense])):
-        fold[order[held]] = number
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)  # told in a note
+        for number, (_, held) in enumerate(dealer.split(labels, labels, numbers[dense])):
+            fold[order[held]] = number
     _check_folds(fold, pool.labels, classes, count)
-    return fold, tuple(together.problems)
+    return fold, (*together.problems, *told)
 
 
 def _check_folds(
