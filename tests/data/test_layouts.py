@@ -217,6 +217,27 @@ def test_names_that_would_write_to_the_terminal(write):
     assert all(name.isprintable() for split in dataset.splits.values() for name in split.names)
 
 
+@pytest.mark.parametrize("classes", [("angry", "happy"), ("calm", "bored")])
+@pytest.mark.parametrize("above", ["clean", "mended/images"])
+def test_a_set_with_splits_beside_the_classes_is_refused(tmp_path, write_faces, classes, above):
+    # As `mien data . --to-folders clean` and `--to-table mended` leave it: only clean/ was read, without a word.
+    write_faces(tmp_path, dict.fromkeys(classes, 4))
+    for split in ("train", "validation"):
+        write_faces(tmp_path / above / split, dict.fromkeys(classes, 2))
+    listed = ",".join(sorted(classes))
+    top = above.partition("/")[0]
+    with pytest.raises(
+        DataError, match=rf"{top}/ has splits .* Leave it out: --classes {listed}; .* DATA: .*/{top}$"
+    ):
+        read(tmp_path)
+    assert sizes(read(tmp_path, classes=tuple(sorted(classes)))) == {"train": 8}
+
+
+def test_pictures_beside_the_folder_of_the_splits_are_named(write):
+    root = write("samples/0.png", *(f"data/{split}/{name}" for split in ("train", "test") for name in TWO))
+    assert said(read(root), "samples/ (1 picture) lies beside the folders of the splits; not used")
+
+
 def test_persons_below_the_classes_stay_on_one_side(tmp_path, write_faces):
     write_faces(
         tmp_path, {f"{label}/subject{person:02d}": 2 for label in ("happy", "sad") for person in range(1, 6)}

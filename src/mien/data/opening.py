@@ -208,10 +208,10 @@ def _read_folder(path: Path, config: DataConfig, progress: Progress | None) -> R
     if named := find_in_names(tree, config):
         return index_files(path, named, progress)
     if tree.face_sets:
-        named = " ".join(shlex.quote(str(one)) for one in tree.face_sets)
+        listed = " ".join(shlex.quote(str(one)) for one in tree.face_sets)
         raise DataError(
             f"{path} holds no labelled pictures but in {counted(len(tree.face_sets), 'face set')}; "
-            f"give as DATA: {named}"
+            f"give as DATA: {listed}"
         )
     if told := what_to_do(start.others) or ("" if pictures else about_films(path, others)):
         raise DataError(told)

@@ -6,10 +6,12 @@ A layout is recognised or refused; what the folders cannot mean for certain is l
 from __future__ import annotations
 
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 from mien.data.dataset import DataConfig
 from mien.data.index import Found, LabelledFile
@@ -158,7 +160,7 @@ class _Reader:
 
     def _split_folders(self, start: Folder) -> list[tuple[str, Folder]] | None:
         """Return the folders of the splits: those of the only folder on the shallowest level that has any."""
-        level = [start]
+        level, passed = [start], list[Folder]()  # passed: folders of pictures on the way down
         for depth in range(_DEEPEST):
             holders = [folder for folder in level if _named_splits(folder)]
             if holders and depth:
@@ -169,10 +171,20 @@ class _Reader:
                     self._refuse_several(others)
             if holders:
                 splits = _named_splits(holders[0])
+                if len(self.named & set(_names(passed))) > 1:
+                    return None
+                inside = {child.name for _, part in splits for child in part.filled}
+                again = [name for name in _names(passed) if name in inside or is_expression(name)]
+                if len(again) > 1:
+                    tops = (top for top in start.filled if holders[0].path.is_relative_to(top.path))
+                    self._refuse_second(next(tops), again)
                 if depth and not any(note.startswith("read from") for note in self.notes):
                     self.notes.append(f"read from {self._shown(holders[0])}/")
                 used = {id(part) for _, part in splits}
-                for other in (*holders[0].filled, *(folder for folder in level if folder is not holders[0])):
+                for other in (
+                    *holders[0].filled,
+                    *(one for one in (*level, *passed) if one is not holders[0]),
+                ):
                     if id(other) not in used and other.has_pictures:
                         count = len(other.pictures_below())
                         self.notes.append(
@@ -186,8 +198,16 @@ class _Reader:
                 ]:
                     self.notes.append(f"splits by a word of the folders' names: {_listed(rest)}")
                 return splits
+            passed += [child for folder in level for child in folder.filled if child.pictures]
             level = [child for folder in level for child in folder.filled if not child.pictures]
         return None
+
+    def _refuse_second(self, other: Folder, classes: Sequence[str]) -> NoReturn:
+        raise DataError(
+            f"{self._shown(other)}/ has splits of its own, beside folders of classes ({_listed(classes)}); is it "
+            f"another data set? Leave it out: {words.classes_option(classes)}; or give its own path as DATA: "
+            f"{shlex.quote(str(other.path))}"
+        )
 
     def _refuse_several(self, holders: Sequence[Folder]) -> None:
         names = _listed([f"{self._shown(folder)}/" for folder in holders])
