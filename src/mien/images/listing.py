@@ -31,10 +31,8 @@ _RESULTS = (
     ("comparison.json", "comparison.html"),
     ("detectors.json", "detectors.md"),
 )
-TIMELINE, MARKED_VIDEOS = (
-    "-timeline.png",
-    ("-faces.mp4", "-faces.webm"),
-)  # of `mien video`, behind the video's name
+# What `mien video` writes, behind the video's name.
+TIMELINE, MARKED_VIDEOS = "-timeline.png", ("-faces.mp4", "-faces.webm")
 _DRAWN = ("-sheet", "explained-", TIMELINE)
 
 
