@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -80,6 +81,14 @@ def test_a_file_that_is_not_onnx_is_refused(tmp_path: Path, content: bytes) -> N
     with pytest.raises(ModelError, match="is not a network that ONNX Runtime opens") as caught:
         Classifier(tmp_path / "model.onnx")
     assert "\n" not in str(caught.value)
+
+
+def test_an_archive_is_to_be_unpacked(tmp_path: Path) -> None:
+    packed = Path(
+        shutil.make_archive(str(tmp_path / "run"), "zip", write_folder(tmp_path / "model", METADATA))
+    )
+    with pytest.raises(ModelError, match=r"run\.zip is not a network .*; unpack it and name the folder$"):
+        Classifier(packed)
 
 
 def test_a_truncated_network_is_refused(tmp_path: Path) -> None:

@@ -90,9 +90,10 @@ class FaceSet:
         if (folder / TABLE_FILE).is_file():
             opened._load()
         elif not create:
+            source = shlex.quote(str(folder)) if folder.is_dir() else "PATH…"
             raise DataError(
                 f"{clipped(str(folder), 300)} is no face set (it has no {TABLE_FILE}); make one of photographs and "
-                f"films with: mien faces PATH… --to DIR"
+                f"films with: mien faces {source} --to DIR"
             )
         return opened
 

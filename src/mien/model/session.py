@@ -93,4 +93,6 @@ def open_session(network: bytes | Path, name: Path) -> Session:
             again = (
                 "mien takes .onnx, .keras and .h5: export it to .onnx with its own tools (torch.onnx.export)"
             )
+        elif name.name.lower().endswith((".zip", ".tar", ".tar.gz", ".tgz")):
+            again = "unpack it and name the folder"
         raise ModelError(f"{name} is not a network that ONNX Runtime opens ({reason}); {again}") from error
