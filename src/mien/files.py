@@ -145,6 +145,16 @@ def command_without_folders(command: str) -> str:
     return command if told == words else shlex.join(told)
 
 
+def shell_word(path: Path | str) -> str:
+    """Return a path as one types it in a command: quoted where it must be, and never taken for an option.
+
+    >>> print(shell_word("my faces"), shell_word("-y"))
+    'my faces' ./-y
+    """
+    word = str(path)
+    return shlex.quote(f"./{word}" if word.startswith("-") else word)
+
+
 def plain_text(text: str) -> str:
     """Return text that can be printed on one line: no control characters, one form of each accented letter.
 

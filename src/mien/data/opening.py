@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -45,7 +44,7 @@ from mien.data.refusals import (
 )
 from mien.data.split import carve, leaks
 from mien.errors import DataError
-from mien.files import clipped, expanded, joined_paths, plain_text
+from mien.files import clipped, expanded, joined_paths, plain_text, shell_word
 from mien.images.listing import list_pictures
 from mien.terminal import counted
 
@@ -208,7 +207,7 @@ def _read_folder(path: Path, config: DataConfig, progress: Progress | None) -> R
     if named := find_in_names(tree, config):
         return index_files(path, named, progress)
     if tree.face_sets:
-        listed = " ".join(shlex.quote(str(one)) for one in tree.face_sets)
+        listed = " ".join(shell_word(one) for one in tree.face_sets)
         raise DataError(
             f"{path} holds no labelled pictures but in {counted(len(tree.face_sets), 'face set')}; "
             f"give as DATA: {listed}"
@@ -220,7 +219,7 @@ def _read_folder(path: Path, config: DataConfig, progress: Progress | None) -> R
         raise DataError(
             f"{path} has no folders of classes; if {shown_below(elsewhere[0], path)} says the labels, give that table "
             f"and the folder from which its paths start: "
-            f"{shlex.quote(str(elsewhere[0]))} --root {shlex.quote(above)}"
+            f"{shell_word(elsewhere[0])} --root {shell_word(above)}"
         )
     raise DataError(f"{path} holds no labelled pictures (there is: {looks_like(tree)}); DATA can be {FORMS}")
 

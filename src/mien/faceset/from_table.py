@@ -11,7 +11,6 @@ import glob
 import json
 import math
 import re
-import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,7 +24,7 @@ from mien.data.readers.words import PATH_COLUMNS, label_names, pick_column
 from mien.detect.base import Box, Detection, Landmarks
 from mien.errors import DataError
 from mien.faceset.settings import FacesConfig
-from mien.files import clipped, plain_text
+from mien.files import clipped, plain_text, shell_word
 from mien.images.kinds import VIDEO
 from mien.images.listing import TIMELINE, no_picture
 from mien.terminal import counted
@@ -74,7 +73,7 @@ def read_faces_table(path: Path, config: FacesConfig) -> TableFaces:
                 found.notes.append(
                     f"{path.name}: its labels ({clipped(list(record)[place])}) are not taken over; --label takes "
                     "them from the paths, and what trains on them is: "
-                    f"mien train {shlex.quote(plain_text(str(path)))} --faces crop"
+                    f"mien train {shell_word(plain_text(str(path)))} --faces crop"
                 )
         if record.get("problem"):
             left_out[_PROBLEM] += 1
