@@ -225,9 +225,9 @@ def test_wrong_input_is_one_line(photos: Path, tmp_path: Path) -> None:
     done = extract_faces([tmp_path / "film.mp4", photos / "ben-1.png"], tmp_path / "faces")
     assert len(done.problems) == 1
     assert "film.mp4" in done.problems[0]
-    for again in (tmp_path / "faces", tmp_path / "faces" / "faces.csv"):
-        with pytest.raises(DataError, match="is a face set already"):
-            extract_faces([again], tmp_path / "other")
+    for itself in (tmp_path / "faces", tmp_path / "faces" / "faces.csv"):
+        with pytest.raises(DataError, match="is the face set that is added to"):
+            extract_faces([itself], tmp_path / "faces")
 
 
 def test_the_command_says_what_it_did_and_what_comes_next(
