@@ -251,6 +251,16 @@ def whole_file(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def remove_left_behind(path: Path) -> None:
+    """Remove what killed processes were writing for `whole_file(path)`. Only for whoever has the path for itself."""
+    target = Path(os.path.realpath(path))
+    temporary = re.compile(rf"\.{re.escape(_short(target.stem))}\.[0-9a-f]{{8}}\..*")
+    with suppress(OSError):  # no folder yet
+        for one in target.parent.iterdir():
+            if temporary.fullmatch(one.name) and one.is_file():
+                one.unlink()
+
+
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
     """Like whole_file, for a folder: an older folder at `path` is replaced once the new one is complete.
