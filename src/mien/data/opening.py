@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 from mien.data.classes import (
@@ -66,6 +67,7 @@ def open_paths(
     raws = [numbers_named(_read(own, config, progress), own, config) for own in _absolute(paths)]
     parts = _parts_of_one(raws, paths)
     raw = one_spelling(combine([plain_classes(own, config) for own in ([parts] if parts else raws)]))
+    raw = raw.noting(*_in_two_face_sets(raws, paths))
     raw = choose_classes(merge_classes(raw, config.merge), config.classes)
     _check_labels(raw, config)
     raw = check_spellings(raw, config.classes)
@@ -109,6 +111,28 @@ def _parts_of_one(raws: Sequence[RawDataset], paths: Sequence[Path]) -> RawDatas
     return replace(joined, name="+".join(dict.fromkeys(raw.name for raw in raws))).noting(
         f"one data set, split by the names of its parts: {listed}"
     )
+
+
+def _in_two_face_sets(raws: Sequence[RawDataset], paths: Sequence[Path]) -> list[str]:
+    """Say which faces are in two face sets, as in copies that two people labelled, and how one set is made of them."""
+    notes = []
+    sets = [(raw, path) for raw, path in zip(raws, paths, strict=True) if is_face_set(path)]
+    for (one, first), (other, second) in combinations(sets, 2):
+        faces, others = (
+            {
+                face
+                for own in raw.splits.values()
+                for face in zip(own.names, fingerprints_of(own.pictures).keys, strict=True)
+            }
+            for raw in (one, other)
+        )
+        if both := len(faces & others):
+            notes.append(
+                f"{counted(both, 'face')} of {one.name} {'is' if both == 1 else 'are'} in {other.name}, too, and count "
+                f"twice; one set of both, with everybody's labels: "
+                f"mien faces {shell_word(second)} --to {shell_word(first)}"
+            )
+    return notes
 
 
 def _absolute(paths: Sequence[Path]) -> list[Path]:
