@@ -167,16 +167,19 @@ def _film(path: Path, config: FacesConfig) -> Path:
     origin = marked_origin(path.with_name(f"{stem}{TIMELINE}"))
     named = glob.escape(origin.name) if origin else f"{glob.escape(stem)}.*"
     places = [path.absolute().parent, path.absolute().parent.parent, Path.cwd()]
+    changed = ""
     for place in dict.fromkeys(places):
         for other in sorted(place.glob(named)):
             if origin and origin_of(other).content == origin.content:
                 return other
+            if origin:
+                changed = changed or f", and {plain_text(str(other))} is another one, or was changed since"
             if not origin and other != path and other.is_file() and no_picture(other) == VIDEO:
                 return other
     wanted = origin.name if origin else f"{stem}.mp4, for instance"
     raise DataError(
-        f"{plain_text(str(path))} is about a film that is not found beside it ({plain_text(wanted)}); name it: "
-        "--film FILE"
+        f"{plain_text(str(path))} is about a film that is not found beside it ({plain_text(wanted)})"
+        f"{changed}; name it: --film FILE"
     )
 
 
