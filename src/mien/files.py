@@ -145,6 +145,16 @@ def command_without_folders(command: str) -> str:
     return command if told == words else shlex.join(told)
 
 
+def shell_word(path: Path | str) -> str:
+    """Return a path as one types it in a command: quoted where it must be, and never taken for an option.
+
+    >>> print(shell_word("my faces"), shell_word("-y"))
+    'my faces' ./-y
+    """
+    word = str(path)
+    return shlex.quote(f"./{word}" if word.startswith("-") else word)
+
+
 def plain_text(text: str) -> str:
     """Return text that can be printed on one line: no control characters, one form of each accented letter.
 
@@ -239,6 +249,16 @@ def whole_file(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def remove_left_behind(path: Path) -> None:
+    """Remove what killed processes were writing for `whole_file(path)`. Only for whoever has the path for itself."""
+    target = Path(os.path.realpath(path))
+    temporary = re.compile(rf"\.{re.escape(_short(target.stem))}\.[0-9a-f]{{8}}\..*")
+    with suppress(OSError):  # no folder yet
+        for one in target.parent.iterdir():
+            if temporary.fullmatch(one.name) and one.is_file():
+                one.unlink()
 
 
 @contextmanager

@@ -300,6 +300,20 @@ def test_what_systems_and_people_leave_beside_the_shards_is_left_alone(here: Pat
 
 
 @pytest.mark.usefixtures("cluster")
+def test_what_was_added_to_a_folder_since_is_said_to_be_left_out(
+    here: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    fill(here / "photos", 2)
+    told = "mien: the pictures are those that were there when out was begun; for what was added since, name another"
+    for line in (False, True):
+        assert main(["batch", "photos", "--to", "out"]) == 0
+        out, err = capfd.readouterr()
+        assert (told in err) is line
+        assert "out: 2 pictures" in out
+        (here / "photos" / "new.jpg").write_bytes((here / "photos" / "0.jpg").read_bytes())
+
+
+@pytest.mark.usefixtures("cluster")
 def test_another_run_is_refused_in_one_line(here: Path) -> None:
     fill(here / "photos", 4)
     batch(["photos"], "out", quiet=True)

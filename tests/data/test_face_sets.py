@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -94,6 +96,21 @@ def test_faces_are_cut_at_the_networks_margin_as_out_of_the_photograph(
             assert np.abs(pictures.read(row).astype(int) - wanted).mean() < 1.5
     same, without = crop_faces(dataset, open_detector("mien"), 1.0)  # nothing to search
     assert (same, without) == (dataset, ())
+
+
+def test_faces_that_are_in_two_sets_are_told_with_what_makes_one_of_them(
+    face_set: Callable[..., FaceSet], tmp_path: Path
+) -> None:
+    ann = face_set(*labelled("calm", "bored", "calm", "bored"), name="ann")
+    shutil.copytree(ann.folder, tmp_path / "bob's")
+    other = face_set(*labelled("calm", "bored"), name="other")
+    for number in range(2):  # of the same names, but other pictures
+        cv2.imwrite(str(other.folder / f"crops/{number}.png"), smooth_picture(9 + number, 160, colour=True))
+    read = open_dataset([ann.folder, tmp_path / "bob's", other.folder], DataConfig())
+    (told,) = (note for note in read.notes if "count twice" in note)
+    assert told.startswith("4 faces of ann are in bob's, too, and count twice; ")
+    command = shlex.split(told.partition("labels: ")[2])
+    assert command == ["mien", "faces", str(tmp_path / "bob's"), "--to", str(ann.folder)]
 
 
 def test_votes_become_soft_labels(face_set: Callable[..., FaceSet]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import os
+import shlex
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 
 import mien
-from mien.cli.main import main
+from mien.cli.main import main, parser
 from mien.errors import ConfigError, DataError, OutputError
 from mien.faceset.extract import Extraction, extract_faces
 from mien.faceset.settings import FacesConfig
@@ -224,9 +225,9 @@ def test_wrong_input_is_one_line(photos: Path, tmp_path: Path) -> None:
     done = extract_faces([tmp_path / "film.mp4", photos / "ben-1.png"], tmp_path / "faces")
     assert len(done.problems) == 1
     assert "film.mp4" in done.problems[0]
-    for again in (tmp_path / "faces", tmp_path / "faces" / "faces.csv"):
-        with pytest.raises(DataError, match="is a face set already"):
-            extract_faces([again], tmp_path / "other")
+    for itself in (tmp_path / "faces", tmp_path / "faces" / "faces.csv"):
+        with pytest.raises(DataError, match="is the face set that is added to"):
+            extract_faces([itself], tmp_path / "faces")
 
 
 def test_the_command_says_what_it_did_and_what_comes_next(
@@ -241,6 +242,18 @@ def test_the_command_says_what_it_did_and_what_comes_next(
     assert "broken.jpg" in err
     main(["faces", str(photos), "--to", str(tmp_path / "faces"), "--min-sharpness", "1"])
     assert "copies, or looked at before" in capsys.readouterr().out
+
+
+def test_what_comes_next_can_be_typed_whatever_the_folder_is_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`mien label -y` was printed, which is no folder but an option."""
+    monkeypatch.chdir(tmp_path)
+    for given in ("./-y", "two words"):
+        assert main(["faces", str(HOPPER), "--to", given]) == 0
+        command = capsys.readouterr().out.splitlines()[-1].removeprefix("next: ").partition("   ")[0]
+        asked = parser().parse_args(shlex.split(command)[1:])
+        assert Path(asked.faces) == Path(given)
 
 
 def test_a_folder_without_faces_says_what_to_try(

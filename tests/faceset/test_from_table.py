@@ -63,6 +63,11 @@ def test_what_video_wrote_gives_faces_of_each_track(film: Path, tmp_path: Path) 
         assert {face.track for face in done.faces} == {1, 2, 3}
         assert {Path(face.source).name for face in done.faces} == {film.name}
         assert len(done.faces) < 20
+    (tmp_path / film.name).write_bytes(film.read_bytes()[:-500])  # cut shorter afterwards
+    with pytest.raises(
+        DataError, match=f"and .*{film.name} is another one, or was changed since; name it: --film"
+    ):
+        extract_faces([lone], tmp_path / "faces")
 
 
 def test_a_table_of_video_is_of_its_own_film_and_not_of_another_of_its_name(

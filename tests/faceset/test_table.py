@@ -159,8 +159,10 @@ def test_what_is_no_such_table_is_one_line(tmp_path: Path, content: bytes, said:
 
 
 def test_a_folder_without_a_table_says_what_makes_one(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="mien faces PATH"):
+    with pytest.raises(DataError, match=f"mien faces {tmp_path} --to DIR"):
         FaceSet.open(tmp_path)
+    with pytest.raises(DataError, match="mien faces PATH… --to DIR"):
+        FaceSet.open(tmp_path / "nowhere")
 
 
 def test_adding_keeps_what_is_there(tmp_path: Path) -> None:

@@ -199,6 +199,8 @@ def test_other_settings_do_not_overwrite_a_run(faces, uninterrupted):
     other = mien("train", faces, "--to", uninterrupted, *TINY, "--seed", "7")
     assert other.returncode == 2
     assert "seed: 0 there, 7 asked" in other.stderr
+    for way in ("--to", f"--from {uninterrupted}", "--retrain"):
+        assert way in other.stderr
     assert other.stderr.count("\n") == 1
 
 

@@ -52,6 +52,26 @@ def test_ctrl_c_and_sigterm_keep_what_was_written(tmp_path: Path, sent: signal.S
     assert not list(folder.glob(".*"))
 
 
+@pytest.mark.skipif(os.name == "nt", reason="sends signals")
+def test_what_a_killed_run_leaves_goes_with_the_next_one(tmp_path: Path) -> None:
+    """Half a marked video, of gigabytes maybe, lay hidden in the folder for ever. A second Ctrl-C kills, too."""
+    write_video(
+        tmp_path / "long.avi", [scene([(n % 100, 20, 200)], (160, 96)) for n in range(300)], FPS, "MJPG"
+    )
+    folder = tmp_path / "long-faces"
+    running = run_command("long.avi")
+    while running.poll() is None and not rows_written(folder):
+        time.sleep(0.05)
+    running.kill()
+    running.communicate(timeout=120)
+    (folder / ".long-faces.of-mine.csv").write_text("of somebody else")
+    assert len(list(folder.glob(".long-faces.*"))) > 2
+    again = run_command("long.avi", "--no-video")
+    again.communicate(timeout=120)
+    assert again.returncode == 0
+    assert [path.name for path in folder.glob(".long-*")] == [".long-faces.of-mine.csv"]
+
+
 @pytest.mark.skipif(os.name == "nt", reason="needs resource limits")
 @pytest.mark.parametrize("hidden", [True, False], ids=["without ffmpeg", "as it is"])
 def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path, clip: Path, hidden: bool) -> None:

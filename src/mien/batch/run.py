@@ -62,6 +62,7 @@ class Outcome:
     took_s: float
     answered: int  # pictures, by this call; the others were answered before
     videos: int  # the same of videos
+    went_on: bool  # with what an earlier call had listed
 
 
 def batch(
@@ -98,7 +99,7 @@ def batch(
         counts = run.finish()
     bar.end()
     pictures, videos = (counts[name] - before[name] for name in ("pictures", "videos"))
-    return Outcome(folder, counts, run.listed, time.monotonic() - begun, pictures, videos)
+    return Outcome(folder, counts, run.listed, time.monotonic() - begun, pictures, videos, run.went_on)
 
 
 class _Run:
@@ -119,6 +120,7 @@ class _Run:
             self.storage.learn(source)
         self.listed = Listed()
         self.mark = ""
+        self.went_on = False
         self.counts: Counts = Counter()
         self._done: set[int] = set()
         self._plan = b""
@@ -138,6 +140,7 @@ class _Run:
     def begin(self) -> None:
         """Read what an earlier run has left, or list the pictures."""
         stored = self._stored()
+        self.went_on = stored is not None
         if stored is None:
             self._list()
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
 from mien.batch.config import BatchConfig
@@ -56,6 +57,12 @@ def run(options: argparse.Namespace) -> int:
         f" in {clock(done.took_s)}, {done.answered / max(done.took_s, 1e-9):,.1f}/s" if done.answered else ""
     )
     before = counts["pictures"] - done.answered
+    if done.went_on and not all(map(os.path.isfile, options.sources)):
+        print(
+            f"mien: the pictures are those that were there when {done.folder} was begun; for what was added since, "
+            "name another folder with --to",
+            file=sys.stderr,
+        )
     films = f"{counted(counts['videos'], 'video')} ({done.videos:,} now), " if counts["videos"] else ""
     print(
         f"{done.folder}: {counted(counts['pictures'], 'picture')}, {counted(counts['faces'], 'face')}, {films}"

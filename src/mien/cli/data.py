@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 from mien.cli.inputs import new_folder, refuse_among, refuse_foreign
 from mien.data.dataset import DataConfig, Dataset
 from mien.errors import ConfigError, OutputError
-from mien.files import expanded, file_name
+from mien.files import expanded, file_name, shell_word
 from mien.images.marks import free_place, mark_for, mark_of, taken_note
 from mien.model.folder import file_sha256
 from mien.settings import add_settings, from_options
@@ -139,7 +138,7 @@ def _get(options: argparse.Namespace, config: DataConfig) -> int:
         draw_dataset(folder, per_class=options.per_class, seed=config.split_seed, **chosen)
     else:
         print(f"from {get(name, folder)}")
-    print(f"wrote {folder}; look at it with: mien data {shlex.quote(str(folder))}")
+    print(f"wrote {folder}; look at it with: mien data {shell_word(folder)}")
     return 0
 
 
@@ -260,7 +259,7 @@ def _mark_of_data(options: argparse.Namespace) -> str:
 def _then(option: str, written: Path) -> str:
     """Say what to do with a list: the command that wrote it has all options by which the data is opened."""
     return (
-        f"look, change the column decision, then give this command with --remember {shlex.quote(str(written))} "
+        f"look, change the column decision, then give this command with --remember {shell_word(written)} "
         f"in place of {option}"
     )
 

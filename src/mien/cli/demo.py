@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 from pathlib import Path
 
 from mien.cli.inputs import add_network_options, new_folder, open_analyzer
+from mien.files import shell_word
 
 HELP = "Recognise the expressions in two portraits that come with mien: no picture of your own is needed."
 EXAMPLES = """examples:
@@ -37,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
     sources = [Source(name, folder / name, Path(name)) for name in _SAMPLES]
     targets = targets_of(sources, options.save)
     failed = answer(open_analyzer(options), sources, targets, print_table)
-    model = f" --model {shlex.quote(options.model)}" if options.model else ""
+    model = f" --model {shell_word(options.model)}" if options.model else ""
     print(f"marked   {' '.join(str(target) for target in targets if target)}")
     print(f"next     mien predict PHOTO.jpg{model}    a photograph of yours, or a whole folder")
     print("         mien predict --help          all that it can do")

@@ -6,7 +6,6 @@ import argparse
 import json
 import os
 import secrets
-import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 from mien.cli.inputs import add_detector_options
 from mien.errors import ConfigError
 from mien.explain.explain import ExplainConfig
-from mien.files import plain_name, separate_paths
+from mien.files import plain_name, separate_paths, shell_word
 from mien.images.marks import free_place, mark_for
 from mien.settings import add_settings, from_options
 
@@ -183,7 +182,7 @@ def _explain_data(options: argparse.Namespace, config: ExplainConfig, out: Path 
     for one in classes:
         print(class_in_words(one))
     print(f"sheet    {out}")
-    print(f"next     mien explain {shlex.quote(options.model)} PHOTO.jpg    one picture, in more detail")
+    print(f"next     mien explain {shell_word(options.model)} PHOTO.jpg    one picture, in more detail")
     return 0
 
 

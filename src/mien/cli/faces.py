@@ -22,6 +22,7 @@ EXAMPLES = """examples:
   mien faces pictures --to my-faces --label "([^/]+)/[^/]+$"   labelled already: each picture's folder is its class
   mien faces answers.csv --to my-faces              what mien predict --csv, --json or --parquet wrote
   mien faces talk-faces/talk-faces.csv --to my-faces   what mien video wrote
+  mien faces bobs-faces --to my-faces               another face set, with all that people said about its faces
 """
 
 
@@ -30,7 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "paths",
         nargs="+",
         metavar="PATH",
-        help="photograph, film, folder (with all below it), glob, or a table that mien predict or mien video wrote",
+        help="photograph, film, folder (with all below it), glob, another face set, or a table that mien predict "
+        "or mien video wrote",
     )
     parser.add_argument(
         "--to",
@@ -80,7 +82,8 @@ def summary(done: Extraction) -> str:
     sources = " and ".join(counted(count, what) for count, what in looked if count) or "nothing new"
     # Also of a first run: the copy of a photograph gives nothing that is not there.
     passed = f"; passed over {done.known:,}: copies, or looked at before" if done.known else ""
-    lines = [f"looked at {sources}{passed}"]
+    looked_at_none = not any(count for count, _ in looked) and not done.known  # other face sets alone
+    lines = [] if looked_at_none else [f"looked at {sources}{passed}"]
     if done.without:
         lines.append(f"{counted(done.without, 'source')} without a face")
     aside = [f"{done.new[status]:,} {status}" for status in SET_ASIDE if done.new.get(status)]

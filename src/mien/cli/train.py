@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from mien.cli.inputs import new_folder
 from mien.data.dataset import DataConfig
 from mien.errors import ConfigError
-from mien.files import joined_paths
+from mien.files import joined_paths, separate_paths, shell_word
 from mien.settings import add_settings, given, to_options
 from mien.terminal import ProgressBar, clock, counted
 from mien.train.config import TrainConfig
@@ -123,12 +123,12 @@ def _next(config: TrainConfig, data: Path, out: Path) -> Iterator[str]:
     """Yield the commands to try next and what they do; what reads the data reads it as the training did."""
     from mien.data.readers.face_sets import is_face_set
 
-    model = ["--model", str(out)]
-    use = shlex.join(["mien", "predict", "PHOTO.jpg", *model])
-    yield f"{use}    finds and names the faces in a picture, or a whole folder"
+    model = f"--model {shell_word(out)}"
+    yield f"mien predict PHOTO.jpg {model}    finds and names the faces in a picture, or a whole folder"
     if config.faces != "crop" or is_face_set(data):  # `mien data` looks at whole pictures
-        words = ["mien", "data", str(data), "--label-errors", *model, *to_options(config, DataConfig)]
-        yield f"{shlex.join(words)}    finds labels that are most likely wrong"
+        parts = " ".join(map(shell_word, separate_paths(data)))
+        reading = "".join(f" {shlex.quote(word)}" for word in to_options(config, DataConfig))
+        yield f"mien data {parts} --label-errors {model}{reading}    finds labels that are most likely wrong"
 
 
 def _report(run: Run, data: Path) -> None:

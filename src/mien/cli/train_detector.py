@@ -10,6 +10,7 @@ from pathlib import Path
 from mien.cli.inputs import new_folder
 from mien.detect.training.config import DetectorConfig
 from mien.errors import ConfigError
+from mien.files import shell_word
 from mien.settings import add_settings, from_options
 
 HELP = "Train a face detector on photographs with face boxes; the same command resumes."
@@ -56,6 +57,6 @@ def run(options: argparse.Namespace) -> int:
     else:
         print(f"{out} is trained already with these settings; --retrain trains again")
     print(f"detector {done.detector}")
-    data, detectors = shlex.quote(str(options.data)), f"{shlex.quote(str(done.detector))},mien"
+    data, detectors = shell_word(options.data), f"{shell_word(done.detector)},mien"
     print(f"next     mien evaluate-detector {data} --detectors {detectors}")
     return 0

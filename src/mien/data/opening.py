@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 from mien.data.classes import (
@@ -45,7 +45,7 @@ from mien.data.refusals import (
 )
 from mien.data.split import carve, leaks
 from mien.errors import DataError
-from mien.files import clipped, expanded, joined_paths, plain_text
+from mien.files import clipped, expanded, joined_paths, plain_text, shell_word
 from mien.images.listing import list_pictures
 from mien.terminal import counted
 
@@ -67,6 +67,7 @@ def open_paths(
     raws = [numbers_named(_read(own, config, progress), own, config) for own in _absolute(paths)]
     parts = _parts_of_one(raws, paths)
     raw = one_spelling(combine([plain_classes(own, config) for own in ([parts] if parts else raws)]))
+    raw = raw.noting(*_in_two_face_sets(raws, paths))
     raw = choose_classes(merge_classes(raw, config.merge), config.classes)
     _check_labels(raw, config)
     raw = check_spellings(raw, config.classes)
@@ -110,6 +111,28 @@ def _parts_of_one(raws: Sequence[RawDataset], paths: Sequence[Path]) -> RawDatas
     return replace(joined, name="+".join(dict.fromkeys(raw.name for raw in raws))).noting(
         f"one data set, split by the names of its parts: {listed}"
     )
+
+
+def _in_two_face_sets(raws: Sequence[RawDataset], paths: Sequence[Path]) -> list[str]:
+    """Say which faces are in two face sets, as in copies that two people labelled, and how one set is made of them."""
+    notes = []
+    sets = [(raw, path) for raw, path in zip(raws, paths, strict=True) if is_face_set(path)]
+    for (one, first), (other, second) in combinations(sets, 2):
+        faces, others = (
+            {
+                face
+                for own in raw.splits.values()
+                for face in zip(own.names, fingerprints_of(own.pictures).keys, strict=True)
+            }
+            for raw in (one, other)
+        )
+        if both := len(faces & others):
+            notes.append(
+                f"{counted(both, 'face')} of {one.name} {'is' if both == 1 else 'are'} in {other.name}, too, and count "
+                f"twice; one set of both, with everybody's labels: "
+                f"mien faces {shell_word(second)} --to {shell_word(first)}"
+            )
+    return notes
 
 
 def _absolute(paths: Sequence[Path]) -> list[Path]:
@@ -208,7 +231,7 @@ def _read_folder(path: Path, config: DataConfig, progress: Progress | None) -> R
     if named := find_in_names(tree, config):
         return index_files(path, named, progress)
     if tree.face_sets:
-        listed = " ".join(shlex.quote(str(one)) for one in tree.face_sets)
+        listed = " ".join(shell_word(one) for one in tree.face_sets)
         raise DataError(
             f"{path} holds no labelled pictures but in {counted(len(tree.face_sets), 'face set')}; "
             f"give as DATA: {listed}"
@@ -220,7 +243,7 @@ def _read_folder(path: Path, config: DataConfig, progress: Progress | None) -> R
         raise DataError(
             f"{path} has no folders of classes; if {shown_below(elsewhere[0], path)} says the labels, give that table "
             f"and the folder from which its paths start: "
-            f"{shlex.quote(str(elsewhere[0]))} --root {shlex.quote(above)}"
+            f"{shell_word(elsewhere[0])} --root {shell_word(above)}"
         )
     raise DataError(f"{path} holds no labelled pictures (there is: {looks_like(tree)}); DATA can be {FORMS}")
 

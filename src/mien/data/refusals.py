@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from mien.data.readers.tree import Tree
 from mien.data.readers.unpack import is_archive
 from mien.data.readers.words import classes_option, mostly_expressions
 from mien.errors import DataError
+from mien.files import shell_word
 from mien.images.kinds import HEAD_BYTES, VIDEO, content_kind
 from mien.images.listing import no_picture
 from mien.labels import canonical
@@ -61,9 +61,7 @@ def what_to_do(paths: Sequence[Path]) -> str:
         if kind.endswith("archive") and kind != "zip archive" and not is_archive(path):
             return f"{path} is a {kind}, which mien does not unpack; unpack it and give the folder"
         if kind == VIDEO:
-            return (
-                f"{path} is a video; cut its faces out first: mien faces {shlex.quote(str(path))} --to faces"
-            )
+            return f"{path} is a video; cut its faces out first: mien faces {shell_word(path)} --to faces"
         if is_picture:
             return f"{path} is one picture; give the folder with the folders of all classes, or a table"
     return ""
@@ -75,7 +73,7 @@ def about_models(path: Path) -> str:
         if (model / "model.json").is_file() and (model / "model.onnx").is_file():
             return (
                 f"{path} is a {'model' if model == path else 'run'} folder, not labelled pictures; to measure the "
-                f"model: mien evaluate {shlex.quote(str(path))} DATA"
+                f"model: mien evaluate {shell_word(path)} DATA"
             )
     return ""
 
@@ -90,7 +88,7 @@ def about_films(path: Path, others: Sequence[Path]) -> str:
     label = " --label '([^/]+)/[^/]+$'" if of_folders else ""
     return (
         f"{path} holds {counted(len(films), 'video')} and no pictures; cut the faces out first: mien faces "
-        f"{shlex.quote(str(path))} --to faces{label}{how}"
+        f"{shell_word(path)} --to faces{label}{how}"
     )
 
 
@@ -103,11 +101,11 @@ def refuse_labels_elsewhere(path: Path, tree: Tree, file: LabelledFile, config: 
                 find_in_table(table, config)
                 root = ""
             except DataError:
-                root = f" --root {shlex.quote(str(file.path.parent))}"
+                root = f" --root {shell_word(file.path.parent)}"
             raise DataError(
                 f"{path} has one folder of pictures ({file.label}), which is no class by itself; if "
                 f"{shown_below(table, path)} says their labels, give that table{' and their folder' if root else ''}: "
-                f"{shlex.quote(str(table))}{root}"
+                f"{shell_word(table)}{root}"
             )
     if unread := [shown_below(other, path) for other in others if other.suffix.lower() in _PERHAPS_LABELS]:
         more = f" and {len(unread) - 1} more" if len(unread) > 1 else ""
@@ -139,6 +137,6 @@ def refuse_other_labels(path: Path, tables: Sequence[Path], folders: Found, conf
         labels = ", ".join(list(dict.fromkeys(file.label for file in found))[:4])
         raise DataError(
             f"{path} has folders ({', '.join(classes[:4])}) and a table of other labels ({labels}) for their pictures; "
-            f"give the table: {shlex.quote(str(tables[0]))}; or, if the folders are the classes, say so: "
+            f"give the table: {shell_word(tables[0])}; or, if the folders are the classes, say so: "
             f"{classes_option(classes)}"
         )

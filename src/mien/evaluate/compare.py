@@ -17,7 +17,7 @@ from mien.evaluate.profile import profile, provenance
 from mien.evaluate.report import Comparison, Row
 from mien.evaluate.selection import choose_for_each
 from mien.evaluate.significance import PairedTest, paired_test
-from mien.files import separate_paths
+from mien.files import separate_paths, shell_word
 from mien.settings import setting, setting_of
 from mien.terminal import OnStage
 from mien.train.config import TrainConfig
@@ -55,7 +55,7 @@ def compare(
         report = evaluate_on(scorer, dataset, settings, progress=progress, quality=False)
         rows.append(Row(name, report, profile(scorer)))
     rows.sort(key=lambda row: -row.report.scores.accuracy)
-    words = " ".join(shlex.quote(str(word)) for word in (data, *models))
+    words = " ".join(shell_word(word) for word in (data, *models))
     return Comparison(
         data=rows[0].report.data,
         tta=rows[0].report.tta,
@@ -160,7 +160,7 @@ def train_several(
     for name, config in configs.items():
         folder = default_folder(data, name, runs, asked)
         show.line(f"{name}: {folder}")
-        command = f"mien train {shlex.quote(str(data))} {flags[name]} --to {shlex.quote(str(folder))}"
+        command = f"mien train {shell_word(data)} {flags[name]} --to {shell_word(folder)}"
         train(config, data, folder, command=command, show=show)
         folders.append(folder)
     return folders

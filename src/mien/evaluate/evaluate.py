@@ -35,7 +35,7 @@ from mien.evaluate.render import REPORT_JSON, write_report
 from mien.evaluate.report import DataSummary, Mistake, ModelSummary, Predictions, Report
 from mien.evaluate.selection import choose_split, first_names, trained_on
 from mien.evaluate.significance import group_numbers
-from mien.files import check_replaceable, separate_paths, without_folders
+from mien.files import check_replaceable, separate_paths, shell_word, without_folders
 from mien.images.decode import workers
 from mien.labels import FERPLUS
 from mien.settings import to_options
@@ -142,7 +142,7 @@ def _fold_answers(scorer: Scorer, split: Split) -> Probabilities:
 
 def _unreadable(dataset: Dataset) -> str:
     names = [found.name for found in dataset.unreadable]
-    look = f"mien data {shlex.quote(without_folders(dataset.source))}"
+    look = f"mien data {shell_word(without_folders(dataset.source))}"
     return f"cannot be read, left out: {first_names(names)}; {look} says why" if names else ""
 
 

@@ -25,6 +25,7 @@ from mien.detect.search import PhotoSearch
 from mien.errors import ConfigError, DataError, ImageError
 from mien.faceset.crops import Copies, cut_out, row_of, status_of, write_crop
 from mien.faceset.films import FilmReport, SearchLog, content_of_film, film_faces
+from mien.faceset.joining import join
 from mien.faceset.row import DUPLICATE, SET_ASIDE, SHOWN, FaceRow
 from mien.faceset.settings import FacesConfig
 from mien.faceset.sources import (
@@ -97,12 +98,14 @@ def extract_faces(
         detector = open_detector(detector, None if detector_file is None else Path(detector_file))
     check_replaceable(folder, "a face set", TABLE_FILE)
     sources = find_sources(given, folder, chosen)
-    if not sources.photos and not sources.films:
+    if not sources.photos and not sources.films and not sources.face_sets:
         raise DataError("; ".join([*sources.problems, *sources.notes]) or "no photograph or film is named")
     with locked(folder, "being filled with faces"):
         run = _Run(folder, chosen, detector, progress, warn)
         for line in sources.problems:
             run.problem(line)
+        for other in sources.face_sets:
+            run.join(other)
         try:
             run.group_moments([*sources.photos, *sources.films])
             run.photographs(sources.photos)
@@ -142,9 +145,6 @@ class _Run:
         if not (folder / TABLE_FILE).is_file():
             self.faces.write()  # by which the folder is known as a face set, even if this is killed soon
         self.ledger = Ledger(folder)
-        self._known_faces: defaultdict[str, list[FaceRow]] = defaultdict(list)
-        for face in self.faces:
-            self._known_faces[face.id.partition("-")[0]].append(face)
         self._new: Counter[str] = Counter()
         self._counts: Counter[str] = Counter()
         self._problems: list[str] = []
@@ -155,12 +155,27 @@ class _Run:
         self._groups: Mapping[str, str] = {}
         self._unreadable: dict[str, str] = {}  # contents, to the first photograph that has it
         self._judged_anew()
+        self._index()
+
+    def _index(self) -> None:
+        self._known_faces: defaultdict[str, list[FaceRow]] = defaultdict(list)
+        for face in self.faces:
+            self._known_faces[face.id.partition("-")[0]].append(face)
         self.copies = Copies(self.faces)
 
     def problem(self, line: str) -> None:
         self._problems.append(line)
         if self._warn:
             self._warn(line)
+
+    def join(self, other: Path) -> None:
+        """Add another face set."""
+        done = join(self.faces, other)
+        for line in done.problems:
+            self.problem(line)
+        self._notes += done.notes
+        self._new.update(done.new)
+        self._index()
 
     def group_moments(self, sources: Sequence[Source]) -> None:
         """Let a live photo and its film, and one photograph in two formats, be one group, also where they were two."""

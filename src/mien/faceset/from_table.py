@@ -11,7 +11,6 @@ import glob
 import json
 import math
 import re
-import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,7 +24,7 @@ from mien.data.readers.words import PATH_COLUMNS, label_names, pick_column
 from mien.detect.base import Box, Detection, Landmarks
 from mien.errors import DataError
 from mien.faceset.settings import FacesConfig
-from mien.files import clipped, plain_text
+from mien.files import clipped, plain_text, shell_word
 from mien.images.kinds import VIDEO
 from mien.images.listing import TIMELINE, no_picture
 from mien.terminal import counted
@@ -74,7 +73,7 @@ def read_faces_table(path: Path, config: FacesConfig) -> TableFaces:
                 found.notes.append(
                     f"{path.name}: its labels ({clipped(list(record)[place])}) are not taken over; --label takes "
                     "them from the paths, and what trains on them is: "
-                    f"mien train {shlex.quote(plain_text(str(path)))} --faces crop"
+                    f"mien train {shell_word(plain_text(str(path)))} --faces crop"
                 )
         if record.get("problem"):
             left_out[_PROBLEM] += 1
@@ -168,16 +167,19 @@ def _film(path: Path, config: FacesConfig) -> Path:
     origin = marked_origin(path.with_name(f"{stem}{TIMELINE}"))
     named = glob.escape(origin.name) if origin else f"{glob.escape(stem)}.*"
     places = [path.absolute().parent, path.absolute().parent.parent, Path.cwd()]
+    changed = ""
     for place in dict.fromkeys(places):
         for other in sorted(place.glob(named)):
             if origin and origin_of(other).content == origin.content:
                 return other
+            if origin:
+                changed = changed or f", and {plain_text(str(other))} is another one, or was changed since"
             if not origin and other != path and other.is_file() and no_picture(other) == VIDEO:
                 return other
     wanted = origin.name if origin else f"{stem}.mp4, for instance"
     raise DataError(
-        f"{plain_text(str(path))} is about a film that is not found beside it ({plain_text(wanted)}); name it: "
-        "--film FILE"
+        f"{plain_text(str(path))} is about a film that is not found beside it ({plain_text(wanted)})"
+        f"{changed}; name it: --film FILE"
     )
 
 

@@ -57,11 +57,13 @@ class Source:
 class Sources:
     """Each photograph and film once, or once a table that has its faces.
 
+    face_sets: folders of others, which are added as they are.
     problems: a line for each path that names none. notes: what was passed over.
     """
 
     photos: list[Source] = field(default_factory=list)
     films: list[Source] = field(default_factory=list)
+    face_sets: list[Path] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -87,9 +89,7 @@ def find_sources(paths: Sequence[str | Path], folder: Path, config: FacesConfig)
             )
         for path in named:
             if _is_face_set(path):
-                found.problems.append(
-                    f"{plain_text(str(path))} is a face set already; name the photographs and films"
-                )
+                _take_face_set(path, folder, found)
             elif path.is_dir():
                 count, kinds = _below(path, add)
                 passed_over.update(kinds)
@@ -110,6 +110,16 @@ def find_sources(paths: Sequence[str | Path], folder: Path, config: FacesConfig)
     if note := passed_over_note(passed_over).replace("as no pictures", "as neither photographs nor films"):
         found.notes.append(note)
     return found
+
+
+def _take_face_set(path: Path, folder: Path, found: Sources) -> None:
+    place = path if path.is_dir() else path.parent
+    if os.path.realpath(place) == os.path.realpath(folder):
+        found.problems.append(
+            f"{plain_text(str(path))} is the face set that is added to; name photographs, films or other face sets"
+        )
+    else:
+        found.face_sets.append(place)
 
 
 def _is_face_set(path: Path) -> bool:
@@ -191,15 +201,15 @@ def shared_groups(known: Iterable[tuple[str, str]], sources: Iterable[str]) -> d
     first: dict[str, str] = {}
     shared = {}
     for source, group in known:
-        if _moment(group) == _moment(source):
-            first.setdefault(_moment(source), group)
+        if moment(group) == moment(source):
+            first.setdefault(moment(source), group)
     for source in sources:
-        if (group := first.setdefault(_moment(source), source)) != source:
+        if (group := first.setdefault(moment(source), source)) != source:
             shared[source] = group
     return shared
 
 
-def _moment(source: str) -> str:
+def moment(source: str) -> str:
     """Return what the files of one moment are called in common. icloudpd puts _HEVC behind the film of a HEIC."""
     path = PurePosixPath(source)
     if path.suffix.lower() not in (*PICTURE_SUFFIXES, *VIDEO_SUFFIXES):

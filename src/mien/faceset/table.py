@@ -15,7 +15,6 @@ from __future__ import annotations
 import csv
 import os
 import re
-import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -40,6 +39,7 @@ from mien.files import (
     clipped,
     expanded,
     locked,
+    shell_word,
     spreadsheet_safe,
     whole_file,
     without_spreadsheet_guard,
@@ -90,7 +90,7 @@ class FaceSet:
         if (folder / TABLE_FILE).is_file():
             opened._load()
         elif not create:
-            source = shlex.quote(str(folder)) if folder.is_dir() else "PATH…"
+            source = shell_word(folder) if folder.is_dir() else "PATH…"
             raise DataError(
                 f"{clipped(str(folder), 300)} is no face set (it has no {TABLE_FILE}); make one of photographs and "
                 f"films with: mien faces {source} --to DIR"
@@ -311,7 +311,7 @@ def _parsed(path: Path, file: TextIO, first: str) -> _Table:
     if missing := [name for name in NEEDED if name not in names]:
         raise DataError(
             f"{path} is no table of a face set: its first line has no column {missing[0]!r} (it has "
-            f"{clipped(', '.join(header)) or 'nothing'}); mien faces {shlex.quote(str(path))} --to DIR "
+            f"{clipped(', '.join(header)) or 'nothing'}); mien faces {shell_word(path)} --to DIR "
             "makes a face set of other tables"
         )
     table = _Table(extra=[name for name in names if name not in NAMES])
@@ -358,7 +358,7 @@ def _column_names(header: Sequence[str]) -> list[str]:
 
 def label_next(folder: Path) -> str:
     """Return the command that labels a face set, to be typed as it is: classes of somebody's own are not known here."""
-    return f"mien label {shlex.quote(str(folder))}   (its page asks for your classes)"
+    return f"mien label {shell_word(folder)}   (its page asks for your classes)"
 
 
 def source_file(folder: Path, source: str) -> Path:

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import logging
-import shlex
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -19,6 +18,7 @@ from mien.data.index import Fingerprints, fingerprint_of, joined
 from mien.data.near_copies import estimated_s, near_copies
 from mien.errors import MienError
 from mien.faceset.row import SHOWN, FaceRow
+from mien.files import shell_word
 from mien.images.decode import read_image
 from mien.label.wall import PATIENCE_S, Wall
 
@@ -95,7 +95,7 @@ class CopySearch:
                 self.state = "off"
                 self.note = (
                     f"{len(faces):,} labelled faces take longer than a page should; ask for the list in a terminal: "
-                    f"mien data {shlex.quote(str(self._wall.folder))} --copies DIR"
+                    f"mien data {shell_word(self._wall.folder)} --copies DIR"
                 )
                 return
             self._total = len(faces)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -61,6 +62,20 @@ CREATE TABLE written (face TEXT PRIMARY KEY, label TEXT NOT NULL, previous TEXT)
 _KEYS = (
     "CREATE TABLE IF NOT EXISTS idempotency_keys (key TEXT PRIMARY KEY, batch INTEGER NOT NULL) WITHOUT ROWID"
 )
+
+
+_NO_CLASSES = (CANNOT_TELL, NO_FACE)
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What came of another set's answers. faces: ids of those about which something was added.
+
+    renamed: persons who say one thing here and another there, with the name that the other one has here.
+    """
+
+    faces: frozenset[str]
+    renamed: tuple[tuple[str, str], ...]
 
 
 class Store(History):
@@ -239,6 +254,58 @@ class Store(History):
             changed = self._add(who, [("", UNDO, None, str(last.batch))])
             return self._batch(last.batch)[0], changed
 
+    def take_over(self, other: History | None, typed: Mapping[str, str], called: str) -> Taken:
+        """Take in what was said about faces in another set, which may be a copy of this one, when and by whom.
+
+        What both hold counts once, so this may be repeated. Where nothing was said of a face here since the two parted,
+        what was said there holds; elsewhere each person's last word there is a vote here, and settles nothing. other:
+        None where there are no answers. typed: labels of its table that nobody answered, by id. called: what goes
+        behind the name of somebody who says one thing here and another there, as the two may be two persons.
+        """
+        other = other or History()
+        batches: dict[tuple[int, str], list[tuple[str, str, str, str | None, str | None]]] = {}
+        faces, renamed = set[str](), dict[str, str]()
+
+        def vote(number: int, who: str, at: str, face: str, word: str, *, here_too: bool) -> None:
+            people = self.agreed.get(face, NOTHING).people
+            if here_too and people.get(who) != word:
+                renamed[who] = who = f"{who} ({called})"[:MAX_NAME]
+            if people.get(who) != word:
+                action = word if word in (CANNOT_TELL, NO_FACE) else LABEL
+                row = (at, face, action, self._spelled(word) if action == LABEL else None, None)
+                batches.setdefault((number, who), []).append(row)
+                faces.add(face)
+
+        with self._lock:
+            self.refresh()
+            for face, agreed in other.agreed.items():
+                theirs = [row for row in other.history(face) if not other.is_undone(row)]
+                mine = self.history(face)
+                known, there = {_said(row) for row in mine}, {_said(row) for row in theirs}
+                new = [row for row in theirs if _said(row) not in known]
+                since = {row.who for row in mine if not self.is_undone(row) and _said(row) not in there}
+                for row in new:
+                    if not since or row.action in (KEEP, SAME, DISTINCT):
+                        class_ = row.class_ and self._spelled(other.name_now(row.class_, row.seq))
+                        rows = batches.setdefault((row.batch, row.who), [])
+                        rows.append((row.at, face, row.action, class_, row.target))
+                        faces.add(face)
+                for who in {row.who: None for row in new} if since else ():
+                    if (word := agreed.people.get(who)) is not None:
+                        last = next(row for row in reversed(new) if row.who == who)
+                        vote(last.batch, who, last.at, face, word, here_too=who in since)
+            now = _now()
+            for face, label in typed.items():
+                here_too = TABLE in self.agreed.get(face, NOTHING).people
+                vote(0, TABLE, now, face, class_name(label), here_too=here_too)
+            given = [
+                row[3] for rows in batches.values() for row in rows if row[3] and row[3] not in _NO_CLASSES
+            ]
+            self.add_classes([name for name in other.classes if name in given], TABLE)
+            self.add_classes(given, TABLE)
+            self._add_batches([(who, batches[number, who]) for number, who in sorted(batches)])
+        return Taken(frozenset(faces), tuple(renamed.items()))
+
     def refresh(self) -> set[str]:
         """Take in what others wrote; returns the ids of the faces about which something else may now be true."""
         with self._lock, _worded(self.path):
@@ -313,17 +380,25 @@ class Store(History):
         """Write rows of one batch in one transaction, then take them in."""
         if not self._writable:
             raise OutputError(f"{self.path} was opened for reading; open it with Store.open")
-        at = datetime.now(UTC).isoformat(timespec="milliseconds")
+        at = _now()
+        return self._add_batches([(who, [(at, *row) for row in rows])])
+
+    def _add_batches(
+        self, batches: Sequence[tuple[str, Sequence[tuple[str, str, str, str | None, str | None]]]]
+    ) -> set[str]:
+        """Write rows of several batches, each of one person, in one transaction; each row begins with its time."""
         with self._transaction() as connection:
             if self._key and self._stored_under(self._key) is not None:
                 return self.refresh()  # by another process, since the block began
             ((last,),) = connection.execute("SELECT coalesce(max(seq), 0) FROM answers")
             if self._key:
                 connection.execute("INSERT INTO idempotency_keys VALUES (?, ?)", (self._key, last + 1))
-            connection.executemany(
-                "INSERT INTO answers (batch, face, who, at, action, class, target) VALUES (?, ?, ?, ?, ?, ?, ?)",
-                [(last + 1, face, who, at, action, class_, target) for face, action, class_, target in rows],
-            )
+            for who, rows in batches:
+                connection.executemany(
+                    "INSERT INTO answers (batch, who, at, face, action, class, target) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    [(last + 1, who, *row) for row in rows],
+                )
+                last += len(rows)
         return self.refresh()
 
     def _stored_under(self, key: str) -> int | None:
@@ -344,6 +419,15 @@ class Store(History):
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _said(row: Row) -> tuple[str, ...]:
+    """Return what an answer about a face is known by, also in a copy of the store."""
+    return row.who, row.at, row.action
 
 
 def class_name(text: str) -> str:

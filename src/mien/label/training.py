@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mien.errors import ConfigError
-from mien.files import plain_text, without_spreadsheet_guard
+from mien.files import plain_text, shell_word, without_spreadsheet_guard
 from mien.label.wall import Wall
 from mien.model.folder import MODEL_FOLDER, SETTINGS_FILE
 from mien.settings import from_mapping, joined_words
@@ -136,9 +135,9 @@ class Training:
             "mistakes": self._mistakes(folder),
             "headline": next((line for line in lines if line.startswith("accuracy ")), ""),
             "use": [
-                f"mien predict holiday.jpg --model {shlex.quote(shown)}",
-                f"mien serve --open --model {shlex.quote(shown)}",
-                f"mien export {shlex.quote(shown)} --to my-network",
+                f"mien predict holiday.jpg --model {shell_word(shown)}",
+                f"mien serve --open --model {shell_word(shown)}",
+                f"mien export {shell_word(shown)} --to my-network",
             ]
             if self.state == "done"
             else [],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import secrets
-import shlex
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -15,7 +14,7 @@ from typing import Any
 from mien.errors import ConfigError, DataError, MienError
 from mien.faceset.row import FaceRow
 from mien.faceset.table import TABLE_FILE, FaceSet, stamp_of
-from mien.files import clipped, plain_text
+from mien.files import clipped, plain_text, shell_word
 from mien.label.agreement import NOTHING, Agreed
 from mien.label.history import TABLE
 from mien.label.store import Store, person_name
@@ -51,7 +50,7 @@ class Wall:
         faceset = FaceSet.open(folder)
         if not len(faceset):
             raise DataError(
-                f"{folder} holds no faces; add some with: mien faces PATH… --to {shlex.quote(str(folder))}"
+                f"{folder} holds no faces; add some with: mien faces PATH… --to {shell_word(folder)}"
             )
         store = Store.open(faceset.folder)
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from mien.errors import ConfigError, DataError, ModelError
+from mien.files import shell_word
 from mien.model.folder import (
     INT8_FILE,
     METADATA_FILE,
@@ -133,7 +133,7 @@ class Classifier:
             raise ModelError(
                 f"{self._opened[0]} gives no features: it was written by an earlier version, or its network has no "
                 f"dense layer; write it again: "
-                f"mien export {shlex.quote(str(self._opened[0]))} --to NEW"
+                f"mien export {shell_word(self._opened[0])} --to NEW"
             )
         self._check(inputs)
         parts = [self._run(chunk, (*self._heads, about.tensor)) for chunk in _chunks(inputs)]

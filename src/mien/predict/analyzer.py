@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import warnings
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
@@ -22,7 +21,7 @@ from mien.detect.mien import MienDetector
 from mien.detect.registry import chosen_file, open_detector
 from mien.detect.search import PhotoSearch
 from mien.errors import ConfigError, DataError, ImageError, ModelError
-from mien.files import given_path
+from mien.files import given_path, shell_word
 from mien.images import (
     DecoderWarning,
     PillowImage,
@@ -338,7 +337,7 @@ def model_folder(model: str | Path | None) -> Path:
     if path.suffix in KERAS_SUFFIXES:
         raise ModelError(
             f"{path} is a Keras file; make a model folder of it first: "
-            f"mien export {shlex.quote(str(path))} --to DIR"
+            f"mien export {shell_word(path)} --to DIR"
         )
     inside = path / MODEL_FOLDER
     if (inside / METADATA_FILE).is_file():
@@ -347,7 +346,7 @@ def model_folder(model: str | Path | None) -> Path:
         raise ModelError(
             f"the run {path} has no model folder yet, because its training has not finished; let it finish (give "
             f"the same mien train command again), or take its best epoch: "
-            f"mien export {shlex.quote(str(path))} --to DIR"
+            f"mien export {shell_word(path)} --to DIR"
         )
     return path
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shlex
 import tempfile
 import threading
 import time
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from mien.errors import ImageError, MienError
-from mien.files import cannot_write
+from mien.files import cannot_write, shell_word
 from mien.predict.analyzer import Analyzer
 from mien.serve.config import MEGA, ServeConfig
 from mien.serve.database import DatabaseLost
@@ -192,7 +191,7 @@ def analyze_upload(
             _check(video, config)
             return _write(_in_time(video, analyzer, config, progress), video, analyzer, rows, table)
     except ImageError as error:
-        told = str(error).replace(f"-i {shlex.quote(str(path))}", "-i FILE")
+        told = str(error).replace(f"-i {shell_word(path)}", "-i FILE")
         raise ImageError(told.replace(str(path), _NAME)) from error
     finally:
         path.unlink(missing_ok=True)

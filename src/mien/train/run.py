@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import os
-import shlex
 import tempfile
 import time
 from collections.abc import Mapping
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 from mien.data.crops import source_keys
 from mien.data.index import fingerprints_of
 from mien.errors import need
-from mien.files import locked
+from mien.files import locked, shell_word
 from mien.model.folder import BEST_FILE, MODEL_FOLDER
 from mien.model.metadata import Head, Metadata
 from mien.terminal import ProgressBar, counted
@@ -113,7 +112,7 @@ def train(
             return _loaded(out, config, found)
         if hosts.several():
             hosts.told(_GOES_ON)
-        settings["command"] = command or f"mien train {shlex.quote(str(data))}"
+        settings["command"] = command or f"mien train {shell_word(data)}"
         if dealt is not None:
             return _train_in_folds(config, faces, dealt, out, settings, show=show, replacing=retrain)
         return _Training(config, faces, out, settings, show=show).run(replacing=retrain)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mien.data.dataset import Dataset, Split
 from mien.errors import ConfigError, DataError
-from mien.files import LOCK_FILE, plain_name, read_arrays, spreadsheet_safe, whole_file
+from mien.files import LOCK_FILE, plain_name, read_arrays, shell_word, spreadsheet_safe, whole_file
 from mien.model.folder import BEST_FILE, METADATA_FILE, MODEL_FOLDER, SETTINGS_FILE
 from mien.settings import to_mapping
 from mien.train import checkpoint
@@ -148,9 +148,12 @@ def finished(out: Path, settings: Mapping[str, Any]) -> Progress | None:
     file, metadata = out / CHECKPOINT / checkpoint.STATE_FILE, out / MODEL_FOLDER / METADATA_FILE
     # Without a whole epoch there is nothing to lose: its learning rate was too high, or it was stopped at once.
     if (differing := _differences(stored, settings)) and file.exists():
+        further = (
+            f" (with --from {shell_word(out)} it goes on from that network)" if metadata.exists() else ""
+        )
         raise ConfigError(
-            f"{out} holds a run with other settings ({'; '.join(differing)}); "
-            "name another place with --to, or use --retrain to replace it"
+            f"{out} holds a run with other settings ({'; '.join(differing)}); name another place with --to{further}, "
+            "or use --retrain to replace it"
         )
     if not (file.exists() and metadata.exists()):
         return None

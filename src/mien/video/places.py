@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mien.errors import ConfigError, ImageError
-from mien.files import locked
+from mien.files import locked, remove_left_behind
 from mien.images.listing import MARKED_VIDEOS, TIMELINE, picture_path
 from mien.images.marks import mark_of
 
@@ -101,5 +101,7 @@ def results_place(video: Path, to: Path | None) -> Iterator[Place]:
                 if taken
                 else ""
             )
+            for file in files:  # a marked video can have gigabytes
+                remove_left_behind(file)
             yield Place(folder, stem, origin, note)
             return

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import queue
-import shlex
 import stat
 import threading
 from collections.abc import Generator, Iterable, Iterator
@@ -19,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.errors import ImageError
-from mien.files import address_note, is_utf8
+from mien.files import address_note, is_utf8, shell_word
 from mien.images.kinds import is_sound
 from mien.images.listing import no_picture
 from mien.video.interlaced import READS_INTERLACED, is_interlaced, same_picture
@@ -153,7 +152,7 @@ class Video:
         if is_interlaced(self.path, self._source, at_s, environment):
             raise ImageError(
                 f"{self.path} is interlaced, and OpenCV {cv2.__version__} cannot read such a video; convert it first: "
-                f"ffmpeg -i {shlex.quote(str(self.path))} -vf yadif converted.mp4"
+                f"ffmpeg -i {shell_word(self.path)} -vf yadif converted.mp4"
             )
 
 
@@ -201,7 +200,7 @@ def open_video(path: Path, stream: IO[bytes] | None = None) -> Iterator[Video]:
                 raise ImageError(f"{path} holds sound and no picture; name a video file")
             raise ImageError(
                 f"{path} is not a video that can be decoded; is it a whole one? ffmpeg converts most kinds: "
-                f"ffmpeg -i {shlex.quote(str(path))} converted.mp4"
+                f"ffmpeg -i {shell_word(path)} converted.mp4"
             )
         with nullcontext(stream) if stream is not None else path.open("rb") as source:
             yield Video(path, capture, source)

@@ -6,7 +6,6 @@ A layout is recognised or refused; what the folders cannot mean for certain is l
 from __future__ import annotations
 
 import re
-import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -19,7 +18,7 @@ from mien.data.readers import public, words
 from mien.data.readers.public import shown_below
 from mien.data.readers.tree import Folder, Tree, holds_tables
 from mien.errors import DataError
-from mien.files import plain_text
+from mien.files import plain_text, shell_word
 from mien.images.listing import passed_over_note
 from mien.labels import is_expression
 from mien.terminal import counted
@@ -206,7 +205,7 @@ class _Reader:
         raise DataError(
             f"{self._shown(other)}/ has splits of its own, beside folders of classes ({_listed(classes)}); is it "
             f"another data set? Leave it out: {words.classes_option(classes)}; or give its own path as DATA: "
-            f"{shlex.quote(str(other.path))}"
+            f"{shell_word(other.path)}"
         )
 
     def _refuse_several(self, holders: Sequence[Folder]) -> None:
