@@ -25,6 +25,7 @@ from mien.model.folder import MODEL_FILE, write_metadata
 from mien.serve.config import ServeConfig
 from mien.serve.decoder import Decoder
 from mien.serve.fair_queue import picture
+from mien.serve.server import _let_nobody_begin
 
 from ..model.tiny_onnx import METADATA, brightness_network
 from .conftest import Start, form, jpeg, png
@@ -253,6 +254,20 @@ def test_sigterm_resets_no_request(start: Start, workers: str, keep: bool) -> No
         assert server.process.wait(60) == 0
         stack.close()
         assert broken == []
+
+
+def test_who_begins_to_connect_while_the_server_closes_its_socket_is_passed_over() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listening,
+        socket.create_connection(listening.getsockname()) as early,
+    ):
+        _let_nobody_begin(listening)
+        with pytest.raises(TimeoutError):  # it would be connected, and reset when the socket closes
+            socket.create_connection(listening.getsockname(), timeout=0.5)
+        taken, _ = listening.accept()
+        with taken:
+            early.sendall(b"a request")
+            assert taken.recv(100) == b"a request"
 
 
 def test_without_its_folder_it_is_not_ready_and_ends_all_the_same(start: Start) -> None:

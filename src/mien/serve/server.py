@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import ctypes
 import errno
 import logging
 import math
@@ -11,6 +12,7 @@ import multiprocessing
 import os
 import signal
 import socket
+import struct
 import sys
 import threading
 import time
@@ -73,6 +75,14 @@ def run(options: ModelOptions, config: ServeConfig, ready: Callable[[str], None]
     finally:
         signal.signal(signal.SIGTERM, before)
     return 0
+
+
+_SO_ATTACH_FILTER = 26
+# Classic BPF, four struct sock_filter: load the flags of the TCP header; is SYN among them? drop : pass.
+_NO_SYN = b"".join(
+    struct.pack("HBBI", *one)
+    for one in ((0x30, 0, 0, 13), (0x45, 0, 1, 2), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF))
+)
 
 
 class Server(uvicorn.Server):
@@ -147,7 +157,8 @@ class Server(uvicorn.Server):
             for listening in waiting:
                 with listening, suppress(BlockingIOError):
                     listening.setblocking(False)
-                    listening.listen(0)
+                    _let_nobody_begin(listening)
+                    await asyncio.sleep(_LOOK_S)  # whoever has begun is connected by then
                     while True:
                         connection, _ = listening.accept()
                         connection.setblocking(False)
@@ -159,6 +170,21 @@ class Server(uvicorn.Server):
             config=settings, server_state=self.server_state, app_state=self.lifespan.state
         )
         return protocol
+
+
+def _let_nobody_begin(listening: socket.socket) -> None:
+    """Have the system pass over whoever begins to connect: Linux by a packet filter that drops every SYN.
+
+    Otherwise somebody would be connected between the last look and the closing of the socket, and reset. Whoever is
+    passed over tries again within a second, at a closed port or at another process.
+    """
+    if sys.platform != "linux":
+        listening.listen(0)
+        return
+    code = ctypes.create_string_buffer(_NO_SYN)
+    program = struct.pack("HP", len(_NO_SYN) // 8, ctypes.addressof(code))  # struct sock_fprog
+    with suppress(OSError):  # a system that only looks like Linux, as some containers are
+        listening.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
 
 
 def _is_fresh(connection: object) -> bool:
