@@ -21,6 +21,7 @@ from mien.errors import ConfigError, DataError, OutputError
 from mien.evaluate.render import COMPARISON_JSON, COMPARISON_PAGE, REPORT_JSON, REPORT_PAGE
 from mien.images import read_image
 from mien.model.folder import SETTINGS_FILE
+from mien.train.run_folder import begin
 
 
 def run(*words: str) -> int:
@@ -131,8 +132,12 @@ def test_what_mien_writes_among_the_data_is_no_data(tmp_path, write_faces, monke
     run(".")
     run(".", "--copies", "copies")
     main(["predict", "happy", "--detector", "whole", "--save", "marked"])
+    (data / "runs/faces-small").mkdir(parents=True)
+    begin(data / "runs/faces-small", {"settings": {"labels": []}, "data": {}})  # a run in its first epoch
+    shutil.copy("happy/0.png", data / "runs/faces-small/batch.png")
+    for name in (SETTINGS_FILE, "README.md"):  # of somebody else
+        (data / "happy" / name).write_text('{"fps": 30}')
     for folder, files in (
-        ("runs/faces-small", (SETTINGS_FILE, "README.md")),  # in its first epoch
         ("report-faces", (REPORT_JSON, REPORT_PAGE)),
         ("comparison", (COMPARISON_JSON, COMPARISON_PAGE)),
     ):

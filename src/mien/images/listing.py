@@ -24,9 +24,8 @@ _SYSTEM_FILES = frozenset(("thumbs.db", "ehthumbs.db", "desktop.ini", ".ds_store
 HIDDEN_FILE, HIDDEN_FOLDER, SYSTEM_FOLDER = "hidden file", "hidden folder", "system folder"
 CLOSED_FOLDER, OWN_RESULT = "folder that cannot be opened", "written by mien"
 FACE_SET = "folder that is a face set"
-# What a run holds from its first second on, a report, a comparison of networks and one of face detectors.
+# What a report holds, a comparison of networks and one of face detectors.
 _RESULTS = (
-    ("settings.json", "README.md"),
     ("report.json", "report.html"),
     ("comparison.json", "comparison.html"),
     ("detectors.json", "detectors.md"),
@@ -167,20 +166,28 @@ def ignored_folder(folder: Path) -> str:
     if folder.name.startswith("."):
         return HIDDEN_FOLDER
     try:
-        if any(all((folder / file).is_file() for file in files) for files in _RESULTS):
+        if _is_run(folder) or any(all((folder / file).is_file() for file in files) for files in _RESULTS):
             return OWN_RESULT
         return FACE_SET if _is_face_set(folder) else ""
     except OSError:  # it cannot be opened, which whoever enters it says
         return ""
 
 
+def _is_run(folder: Path) -> bool:
+    """Say whether a folder is a run, from its first second on; other programs have a settings.json of their own."""
+    return (folder / "README.md").is_file() and _names_early(folder / "settings.json", b'"settings"')
+
+
 def _is_face_set(folder: Path) -> bool:
     """Say whether a folder holds crops of faces that lie elsewhere already, by the head of its table."""
-    table = folder / "faces.csv"
-    if not (table.is_file() and (folder / "crops").is_dir()):
+    return (folder / "crops").is_dir() and _names_early(folder / "faces.csv", b"duplicate_of")
+
+
+def _names_early(path: Path, word: bytes) -> bool:
+    if not path.is_file():
         return False
-    with table.open("rb") as file:
-        return b"duplicate_of" in file.read(HEAD_BYTES)
+    with path.open("rb") as file:
+        return word in file.read(HEAD_BYTES)
 
 
 def own_files(entries: Sequence[os.DirEntry[str]]) -> frozenset[str]:
