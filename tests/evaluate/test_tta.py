@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.evaluate.models import Probabilities, average, five_crops
+from mien.model.views import SURE, Probabilities, average, five_crops
 
 
 def left_half(inputs: NDArray[np.uint8]) -> Probabilities:
@@ -20,6 +20,31 @@ def test_flip_averages_the_mirror_image() -> None:
     np.testing.assert_allclose(average(left_half, faces, "single")["side"], [[1, 0]] * 3)
     np.testing.assert_allclose(average(left_half, faces, "flip")["side"], [[0.5, 0.5]] * 3)
     np.testing.assert_allclose(average(left_half, faces, "ten")["side"], [[0.5, 0.5]] * 3, atol=1e-3)
+
+
+def test_a_head_that_is_unsure_of_a_face_sees_its_mirror_image() -> None:
+    faces = np.zeros((3, 8, 8, 1), np.uint8)
+    faces[0, :, :4], faces[1, :, :4], faces[1, :, 4:], faces[2, :, :4] = 255, 90, 30, 140
+    asked: list[int] = []
+
+    def network(inputs: NDArray[np.uint8]) -> Probabilities:
+        asked.append(len(inputs))
+        return left_half(inputs)
+
+    # Of two labels one always has half, so nobody is asked again.
+    np.testing.assert_array_equal(average(network, faces, "unsure")["side"], left_half(faces)["side"])
+    assert asked == [3]
+
+    def doubting(inputs: NDArray[np.uint8]) -> Probabilities:
+        side = network(inputs)["side"]
+        return {"side": side, "doubt": np.column_stack([side * 0.6, np.full(len(side), 0.4)])}
+
+    asked.clear()
+    single, both, found = (average(doubting, faces, views) for views in ("single", "flip", "unsure"))
+    unsure = single["doubt"].max(axis=1) < SURE
+    assert asked[-2:] == [3, int(unsure.sum())] and 0 < unsure.sum() < 3
+    np.testing.assert_array_equal(found["side"], single["side"])  # the sure head keeps its answer
+    np.testing.assert_allclose(found["doubt"], np.where(unsure[:, None], both["doubt"], single["doubt"]))
 
 
 def test_ten_views_of_an_even_face_are_one_view() -> None:

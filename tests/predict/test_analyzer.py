@@ -20,6 +20,7 @@ from mien.errors import ConfigError, DataError, ImageError, ModelError
 from mien.images import decode_image, from_pillow
 from mien.model.classifier import Classifier
 from mien.model.preprocess import Preprocess, to_model_inputs
+from mien.model.views import SURE
 from mien.predict.analyzer import Analyzer
 from mien.predict.results import Face
 
@@ -227,14 +228,44 @@ def test_below_the_threshold_the_decision_is_uncertain_and_the_numbers_stay(tmp_
 
 
 def test_two_views_are_the_mean_of_the_face_and_its_mirror_image() -> None:
-    single, both = mien.load(detector="whole"), mien.load(detector="whole", tta="flip")
+    single, both = (mien.load(detector="whole", tta=views) for views in ("single", "flip"))
     face = to_model_inputs([picture(3, 60, 60)], single.metadata.preprocess)
     views = [single.probabilities(view) for view in (face, np.ascontiguousarray(face[:, :, ::-1]))]
     assert np.abs(views[0] - views[1]).max() > 0.01  # else the next line would say nothing
     for analyzer in (both, pickle.loads(pickle.dumps(both))):
         np.testing.assert_allclose(analyzer.probabilities(face), (views[0] + views[1]) / 2, atol=1e-6)
-    with pytest.raises(ConfigError, match="tta must be one of single, flip, got 'ten'"):
+    with pytest.raises(ConfigError, match="tta must be one of auto, single, unsure, flip, got 'ten'"):
         mien.load(tta="ten")
+
+
+def test_only_faces_of_which_the_network_is_unsure_are_looked_at_twice() -> None:
+    single, both, unsure = (mien.load(detector="whole", tta=views) for views in ("single", "flip", "unsure"))
+    crops = [picture(seed, 60, 60) for seed in range(24)]
+    faces = to_model_inputs(crops, single.metadata.preprocess)
+    one, two = single.probabilities(faces), both.probabilities(faces)
+    doubtful = one.max(axis=1) < SURE
+    assert 0 < doubtful.sum() < len(faces)
+    wanted = np.where(doubtful[:, None], two, one)
+    np.testing.assert_allclose(unsure.probabilities(faces), wanted, atol=1e-6)
+    # Whatever stands beside a face in a batch changes nothing.
+    each = np.concatenate([unsure.probabilities(faces[place : place + 1]) for place in range(len(faces))])
+    np.testing.assert_allclose(each, wanted, atol=1e-6)
+
+
+def test_whether_a_network_is_asked_twice_hangs_on_its_training(tmp_path: Path) -> None:
+    assert mien.load().tta == "unsure"  # the network that ships
+    for place, (settings, views) in enumerate(
+        (
+            ({"augment": True, "flip": True}, "unsure"),
+            ({"augment": True, "flip": False}, "single"),
+            ({"augment": False, "flip": True}, "single"),
+            ({}, "single"),
+        )
+    ):
+        folder = write_folder(tmp_path / str(place), replace(METADATA, training={"settings": settings}))
+        analyzer = mien.load(folder, detector="whole")
+        assert analyzer.tta == analyzer.settings()["tta"] == views
+        assert mien.load(folder, detector="whole", tta="flip").tta == "flip"
 
 
 def test_load_takes_a_run_a_folder_and_a_file(tmp_path: Path) -> None:

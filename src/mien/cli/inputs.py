@@ -26,6 +26,7 @@ from mien.images.listing import (
 )
 from mien.images.marks import free_place, mark_for, mark_of
 from mien.model.metadata import KERAS_SUFFIXES
+from mien.model.views import AUTO, TTA, TTA_HELP
 from mien.settings import add_settings
 from mien.train.external_models import Description
 
@@ -83,10 +84,9 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--tta",
-        default="single",
-        choices=("single", "flip"),
-        help="test-time augmentation: single, one view of each face; flip, the mean of it and its mirror image, a "
-        "little more accurate for twice the network's time (default: single)",
+        default=AUTO,
+        choices=TTA,
+        help=f"{TTA_HELP} (default: {AUTO})",
     )
     add_detector_options(parser, "auto")
     add_settings(parser, Description)

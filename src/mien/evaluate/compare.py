@@ -18,6 +18,7 @@ from mien.evaluate.report import Comparison, Row
 from mien.evaluate.selection import choose_for_each
 from mien.evaluate.significance import PairedTest, paired_test
 from mien.files import separate_paths, shell_word
+from mien.model.views import AUTO, described
 from mien.settings import setting, setting_of
 from mien.terminal import OnStage
 from mien.train.config import TrainConfig
@@ -58,7 +59,7 @@ def compare(
     words = " ".join(shell_word(word) for word in (data, *models))
     return Comparison(
         data=rows[0].report.data,
-        tta=rows[0].report.tta,
+        tta=_views(rows),
         rows=tuple(rows),
         best_two=_tested(rows, settings) if len(rows) > 1 else None,
         notes=_notes(rows),
@@ -66,6 +67,11 @@ def compare(
             command or f"mien compare {words}", [*(one.path for one in scorers), *separate_paths(data)]
         ),
     )
+
+
+def _views(rows: Sequence[Row]) -> Mapping[str, str]:
+    told = [row.report.tta for row in rows]
+    return told[0] if all(one == told[0] for one in told) else described(AUTO)
 
 
 def _tested(rows: Sequence[Row], config: EvaluateConfig) -> PairedTest:

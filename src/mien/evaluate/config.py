@@ -6,11 +6,12 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from mien.data.dataset import SPLITS, DataConfig
+from mien.model.views import AUTO, TEN, TTA, TTA_HELP
 from mien.settings import FROM_0, at_least, setting
 from mien.train.external_models import LABELS_OF_BOTH, Description, check_description, description
 from mien.train.run_folder import OUT_OF_FOLD
 
-TTA = ("single", "flip", "ten")
+EVALUATED = (*TTA, TEN)  # ways of test-time augmentation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,10 +28,9 @@ class EvaluateConfig(DataConfig, Description):
         None, "which answer of the model; unset: the first that knows the data's classes"
     )
     tta: str = setting(
-        "single",
-        "test-time augmentation: single, the picture alone; flip, mean of it and its mirror image; ten, five crops and "
-        "their mirror images",
-        choices=TTA,
+        AUTO,
+        f"{TTA_HELP}; ten, five crops and their mirror images",
+        choices=EVALUATED,
     )
     faces: str | None = setting(
         None,

@@ -29,7 +29,7 @@ from mien.evaluate.metrics import (
     transferred_temperature,
     votes_head,
 )
-from mien.evaluate.models import Match, Probabilities, Scorer, described, match_classes, open_as
+from mien.evaluate.models import Match, Scorer, match_classes, open_as
 from mien.evaluate.profile import provenance
 from mien.evaluate.render import REPORT_JSON, write_report
 from mien.evaluate.report import DataSummary, Mistake, ModelSummary, Predictions, Report
@@ -38,6 +38,7 @@ from mien.evaluate.significance import group_numbers
 from mien.files import check_replaceable, separate_paths, shell_word, without_folders
 from mien.images.decode import workers
 from mien.labels import FERPLUS
+from mien.model.views import SINGLE, Probabilities, described
 from mien.settings import to_options
 from mien.terminal import OnStage, counted
 from mien.train.run_folder import OUT_OF_FOLD
@@ -115,7 +116,7 @@ def evaluate_on(
     return Report(
         model=_model_summary(scorer, match),
         data=_data_summary(scorer, dataset, name, copies),
-        tta=described("single" if name == OUT_OF_FOLD else config.tta),
+        tta=described(SINGLE if name == OUT_OF_FOLD else scorer.views(config.tta)),
         scores=_scores(predictions, np.ones(len(split), bool), config),
         deduplicated=_without(predictions, copies, config),
         without_near_copies=_without(predictions, _any_copies(dataset, name, copies), config),

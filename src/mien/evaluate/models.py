@@ -1,25 +1,23 @@
 """Anything that can be scored, opened by one call: run, model folder, shipped model, `.keras`, `.h5`, `.onnx`.
 
-What a network that mien did not save cannot say about itself is asked for, never guessed from values. Test-time
-augmentation looks at a face more than once: its mirror image, or ten crops. A model's labels and a data set's classes
-are brought together by name (`match_classes`).
+What a network that mien did not save cannot say about itself is asked for, never guessed from values. A model's labels
+and a data set's classes are brought together by name (`match_classes`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from mien.data.dataset import Pictures, Split
 from mien.errors import DataError, ModelError
-from mien.evaluate.config import EvaluateConfig
+from mien.evaluate.config import EVALUATED, EvaluateConfig
 from mien.images.decode import workers
 from mien.labels import matching_place
 from mien.model.classifier import Classifier
@@ -27,6 +25,7 @@ from mien.model.folder import BEST_FILE, MODEL_FILE, MODEL_FOLDER, is_model_fold
 from mien.model.metadata import KERAS_SUFFIXES, METADATA_KEY, Head, Metadata
 from mien.model.preprocess import Preprocess, to_model_input
 from mien.model.session import open_session
+from mien.model.views import AUTO, Network, Probabilities, average, chosen
 from mien.terminal import OnProgress, counted
 from mien.train import run_folder
 from mien.train.external_models import HEAD, Description, as_probabilities, metadata_of, remember, remembered
@@ -34,11 +33,6 @@ from mien.train.folds import FoldAnswers, answers_of
 
 _BATCH = 64
 _CHUNK_BYTES = 32 * 2**20  # prepared pictures held at once
-Probabilities = dict[str, NDArray[np.float32]]
-Network = Callable[[NDArray[np.uint8]], Probabilities]
-# Side of a crop over the side of the input: 44 of 48 pixels, as the ten-crop results on FER-2013 use
-# (training scripts of Khaireddin & Chen 2021, arXiv:2105.03588, crop 40 of 48; others 44).
-CROP_SHARE = 11 / 12
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,18 +98,22 @@ class Scorer:
         """Size of the network file that runs: of the int8 form where that one is used."""
         return (self.form or self.path).stat().st_size
 
+    def views(self, tta: str) -> str:
+        """Return what a setting of test-time augmentation means for this network."""
+        return chosen(tta, self.metadata, EVALUATED)
+
     def probabilities(
-        self, split: Split, *, tta: str = "single", progress: OnProgress | None = None
+        self, split: Split, *, tta: str = AUTO, progress: OnProgress | None = None
     ) -> Probabilities:
         """Return each head's (n, labels) float32 for the pictures of a split, in order.
 
-        tta: see `average`. Pictures are read in parallel and in chunks, so memory stays flat
+        tta: see `mien.model.views`. Pictures are read in parallel and in chunks, so memory stays flat
         however many there are.
         """
         parts: dict[str, list[NDArray[np.float32]]] = {head.name: [] for head in self.heads}
-        done = 0
+        done, views = 0, self.views(tta)
         for inputs in prepared_chunks(split.pictures, self.metadata.preprocess):
-            for name, values in average(self.network, inputs, tta).items():
+            for name, values in average(self.network, inputs, views).items():
                 parts[name].append(values)
             done += len(inputs)
             if progress:
@@ -300,56 +298,6 @@ def _network(
         return {HEAD: np.concatenate(parts)}
 
     return network
-
-
-def average(network: Network, inputs: NDArray[np.uint8], tta: str) -> Probabilities:
-    """Return the mean of the network's probabilities over the views of each face.
-
-    inputs: (n, size, size, channels) uint8. tta: single, flip (2 views) or ten (10 views).
-    """
-    views = _views(inputs, tta)
-    total: dict[str, NDArray[np.float64]] = {}
-    for view in views:
-        for head, values in network(view).items():
-            total[head] = total.get(head, np.zeros(values.shape)) + values
-    return {head: (values / len(views)).astype(np.float32) for head, values in total.items()}
-
-
-def _views(inputs: NDArray[np.uint8], tta: str) -> list[NDArray[np.uint8]]:
-    bases = five_crops(inputs) if tta == "ten" else [inputs]
-    if tta == "single":
-        return bases
-    return [view for base in bases for view in (base, np.ascontiguousarray(base[:, :, ::-1]))]
-
-
-def five_crops(inputs: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
-    """Return the four corners and the centre of each face, each enlarged to the full size again.
-
-    Enlarged bilinearly because a network's input has one size. Same shapes as `inputs`.
-    """
-    size = inputs.shape[1]
-    middle = max(1, round(size * (1 - CROP_SHARE) / 2))  # the centre lies exactly between the corners
-    far, side = 2 * middle, size - 2 * middle
-    corners = ((0, 0), (0, far), (far, 0), (far, far), (middle, middle))
-    return [_enlarged(inputs[:, top : top + side, left : left + side], size) for top, left in corners]
-
-
-def _enlarged(crops: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    out = np.empty((len(crops), size, size, crops.shape[3]), np.uint8)
-    for row, crop in enumerate(crops):
-        scaled = cv2.resize(np.ascontiguousarray(crop), (size, size), interpolation=cv2.INTER_LINEAR)
-        out[row] = scaled.reshape(size, size, -1)
-    return out
-
-
-def described(tta: str) -> Mapping[str, str]:
-    """Return the words for a report: how many views a face, and which."""
-    words = {
-        "single": "one view of each face",
-        "flip": "mean of each face and its mirror image",
-        "ten": "mean of ten views of each face (four corners, centre, and their mirror images)",
-    }
-    return {"tta": tta, "words": words[tta]}
 
 
 @dataclass(frozen=True)

@@ -274,6 +274,13 @@ class Metadata:
         file = settings.get("detector_file")
         return str(settings.get("detector") or "mien"), str(file) if file else None
 
+    @property
+    def mirrors(self) -> bool:
+        """Whether it is known that the network was trained on mirror images of the pictures as well."""
+        settings = self.training.get("settings")
+        told = settings if isinstance(settings, Mapping) else {}
+        return bool(told.get("augment") and told.get("flip"))
+
     def uncalibrated(self) -> Metadata:
         """Return the metadata for a file whose network gives raw probabilities: a `.keras` or `.h5` file."""
         raw = tuple(Head(name=head.name, labels=head.labels) for head in self.heads)

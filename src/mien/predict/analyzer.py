@@ -20,7 +20,7 @@ from mien.detect.base import Detection, Detector, align
 from mien.detect.mien import MienDetector
 from mien.detect.registry import chosen_file, open_detector
 from mien.detect.search import PhotoSearch
-from mien.errors import ConfigError, DataError, ImageError, ModelError
+from mien.errors import DataError, ImageError, ModelError
 from mien.files import given_path, shell_word
 from mien.images import (
     DecoderWarning,
@@ -42,9 +42,9 @@ from mien.model.classifier import Classifier
 from mien.model.folder import METADATA_FILE, MODEL_FOLDER, SETTINGS_FILE, model_path
 from mien.model.metadata import KERAS_SUFFIXES, Head, Metadata
 from mien.model.preprocess import to_model_inputs
+from mien.model.views import AUTO, average, chosen
 from mien.predict.results import Face, Faces, Probabilities, is_uncertain, reasons
 
-TTA = ("single", "flip")  # which views of each face are asked about
 DEFAULT_MODEL = "mien"  # the network that ships
 _DOORS = "a path, an RGB array (height, width, 3) of uint8, the bytes of a picture file, or a Pillow image"
 _DIGEST = 12  # letters of a SHA-256 in `Analyzer.settings`
@@ -72,16 +72,14 @@ class Analyzer:
         head: str | None = None,
         *,
         prior: str | Mapping[str, float] | Prior | None = None,
-        tta: str = "single",
+        tta: str = AUTO,
         search: PhotoSearch | None = None,
     ) -> None:
-        if tta not in TTA:
-            raise ConfigError(f"tta must be one of {', '.join(TTA)}, got {tta!r}")
         self.metadata = classifier.metadata
         self.detector = detector
         self.head: Head = classifier.metadata.head(head)
         self.prior = read_prior(prior)
-        self.tta = tta
+        self.tta = chosen(tta, classifier.metadata)
         self.search = search or PhotoSearch()
         self._classifier = classifier
         self._reweighting = reweighting(self.prior, self.head, self.metadata)
@@ -208,12 +206,12 @@ class Analyzer:
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return the head's answers, (n, labels), and how likely something hides a part of each face, (n,)."""
         answers, cover = self._classifier.probabilities_and_cover(inputs)
-        asked = answers[self.head.name]
-        if self.tta == "flip":
-            mirrored = np.ascontiguousarray(inputs[:, :, ::-1])
-            other = self._classifier.probabilities(mirrored)[self.head.name]
-            asked = np.mean((asked, other), axis=0, dtype=np.float32)
-        return asked, cover
+        name = self.head.name
+
+        def network(views: NDArray[np.uint8 | np.float32]) -> dict[str, NDArray[np.float32]]:
+            return {name: self._classifier.probabilities(views)[name]}
+
+        return average(network, inputs, self.tta, {name: answers[name]})[name], cover
 
     def _weighted(self, answers: NDArray[np.float32]) -> NDArray[np.float32]:
         if self._reweighting is None:
@@ -288,7 +286,7 @@ def load(
     head: str | None = None,
     precision: str = "auto",
     prior: str | Mapping[str, float] | None = None,
-    tta: str = "single",
+    tta: str = AUTO,
     detect_size: int | None = None,
     min_face: float = 0.0,
     min_score: float = 0.0,
@@ -301,7 +299,8 @@ def load(
     detector_file: see `mien.detect.registry.open_detector`. head: one of the network's answers; None: the default one.
     precision: auto (the int8 form where the model has one), float32 or int8. prior: how often the labels occur where
     the pictures are from: everyday (None: as in training), balanced, or shares of your own such as {"happy": 0.4}.
-    tta: test-time augmentation: single, one view of each face; flip, the mean of it and its mirror image.
+    tta: test-time augmentation: single, one view of each face; unsure, the mean of it and its mirror image where no
+    label reaches one half; flip, that mean for each; auto: unsure where the network was trained on mirror images.
     detect_size, min_face, min_score: see `mien.detect.search.PhotoSearch`. Raises ModelError, ConfigError or
     MissingExtra, each in one line that says what to do.
     """

@@ -14,6 +14,7 @@ from anyio import to_thread
 from fastapi import Request, WebSocket
 
 from mien.model.folder import CARD_FILE
+from mien.model.views import AUTO
 from mien.predict.analyzer import Analyzer, load, model_folder
 from mien.serve.auth import Key, key_of, read_keys
 from mien.serve.batcher import Answer, Batcher
@@ -42,7 +43,7 @@ class ModelOptions:
     detector: str = "auto"
     detector_file: Path | None = None
     prior: str | None = None
-    tta: str = "single"
+    tta: str = AUTO
     min_face: float = 0.0
     min_score: float = 0.0
 
