@@ -16,6 +16,8 @@ from pathlib import Path
 from mien.data import open_dataset
 from mien.model.classifier import Classifier
 from mien.model.metadata import Metadata
+from mien.model.preprocess import to_model_inputs
+from mien.model.views import AUTO, WORDS, Inputs, Probabilities, average, chosen
 from mien.train.calibrate import blended, favourite_score, favourites, planned
 from mien.train.config import TrainConfig
 from mien.train.export.card import rewrite_metadata
@@ -51,8 +53,14 @@ def refitted(metadata: Metadata, folder: Path, data: Path, config: TrainConfig) 
     blend, _ = blended(heads, [answers[name] for name in labels], split, plan, dataset.name)
     assert blend is not None
     known, favourite = favourites(split.votes, heads[1].labels, blend.labels)
-    used = blend.of(Classifier(folder).predict(faces), heads)[known]
-    score = favourite_score(used, favourite, dataset.name)
+    ships = Classifier(folder)
+
+    def mixture(inputs: Inputs) -> Probabilities:
+        return {blend.name: blend.of(ships.probabilities(inputs), heads)}
+
+    inputs, views = to_model_inputs(faces, metadata.preprocess), chosen(AUTO, metadata)
+    used = average(mixture, inputs, views)[blend.name][known]
+    score = favourite_score(used, favourite, dataset.name) | {"views": WORDS[views]}
     settings = {
         **metadata.training["settings"],
         "blend": config.blend,

@@ -183,7 +183,12 @@ class Report:
 
     def recorded(self) -> tuple[dict[str, Any], ...]:
         """Return what the model folder and its card keep: one entry of `scores` a figure that stands alone."""
-        where = {"data": self.data.name, "split": self.data.split, "head": self.model.head}
+        where = {
+            "data": self.data.name,
+            "split": self.data.split,
+            "head": self.model.head,
+            "views": self.tta["words"],
+        }
         entries = [where | (_without_curves(self.scores) or {})]
         for found, which in ((self.deduplicated, "no copies"), (self.without_near_copies, "no near copies")):
             if found:

@@ -26,7 +26,7 @@ WORDS = {
 }
 TTA_HELP = (
     "test-time augmentation: single, one view of each face; unsure, its mirror image as well where no expression "
-    "reaches 50 %; flip, the mirror image of each; auto, unsure where the network was trained on mirror images"
+    "reaches one half; flip, the mirror image of each; auto, unsure where the network was trained on mirror images"
 )
 # Below it the mirror image is looked at as well. Where one expression has half, the mean of two views hardly ever names
 # another one: benchmarks/two_views.py.

@@ -391,6 +391,8 @@ def _caution(scores: Sequence[Mapping[str, Any]]) -> list[str]:
     """Say how far the figures can be trusted: chance alone, and choices made on the same faces."""
     first = scores[0]
     parts = []
+    if views := first.get("views"):
+        parts.append(f"What was scored: {views}.")
     if first.get("accuracy") is not None:
         share = float(first["accuracy"])
         half = 1.96 * (share * (1 - share) / first["n"]) ** 0.5
