@@ -203,13 +203,16 @@ def _heads(metadata: Metadata) -> str:
 
 
 def _use(metadata: Metadata) -> str:
+    twice = ", and looks at the mirror image as well where no expression reaches one half" * metadata.mirrors
     return f"""```python
 from pathlib import Path
 from mien.model.classifier import Classifier
 
 classifier = Classifier(Path("."))  # the folder of this card
 probabilities = classifier.predict([crop])["{metadata.head().name}"]  # crop: (height, width, 3) uint8, RGB
-```"""
+```
+
+This asks about one view of each crop. `mien.load` finds the faces of a photograph first{twice}."""
 
 
 def _data(metadata: Metadata) -> str:
