@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -18,6 +19,7 @@ from mien.evaluate.compare import CompareConfig, compare
 from mien.evaluate.config import EvaluateConfig
 from mien.evaluate.render import comparison_text, write_comparison
 from mien.evaluate.report import bytes_in_words, count_in_words
+from mien.model.views import WORDS
 
 CONFIG = EvaluateConfig(resamples=200)
 SAMPLES = Path(mien.__file__).with_name("samples")
@@ -94,6 +96,18 @@ def test_two_models_of_one_name_are_told_apart(model_folder: Callable[..., Path]
     found = compare(folders, faces, config=CONFIG)
     assert sorted(row.name for row in found.rows) == sorted(map(str, folders))
     assert found.best_two is not None and found.best_two.p_value == 1
+
+
+def test_each_model_is_asked_as_in_prediction(model_folder: Callable[..., Path], faces: Path) -> None:
+    once, twice = model_folder("once"), model_folder("twice")
+    stored = json.loads((twice / "model.json").read_text())
+    stored["training"] = {"settings": {"augment": True, "flip": True}}
+    (twice / "model.json").write_text(json.dumps(stored))
+    found = compare([once, twice], faces, config=CONFIG)
+    assert {row.name: row.report.tta["tta"] for row in found.rows} == {"once": "single", "twice": "unsure"}
+    assert found.tta == {"tta": "auto", "words": WORDS["auto"]}
+    assert compare([twice, once], faces, config=replace(CONFIG, tta="flip")).tta["tta"] == "flip"
+    assert all("views" in entry for row in found.rows for entry in row.report.recorded())
 
 
 def test_settings_of_scoring_are_those_of_evaluate() -> None:

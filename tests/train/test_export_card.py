@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from mien.model.metadata import Head
+from mien.model.views import WORDS
 from mien.train.export.card import model_card
 
 from .tiny_networks import LABELS, metadata
@@ -86,6 +87,15 @@ def test_a_card_of_bare_facts_invents_nothing() -> None:
     ):
         assert part in text
     assert "FER-2013" not in text
+
+
+def test_the_card_says_which_views_were_scored_and_when_a_face_is_looked_at_twice() -> None:
+    mirrored = {"settings": {"augment": True, "flip": True}}
+    twice = replace(metadata(), training=mirrored, scores=({**SCORE, "views": WORDS["unsure"]},))
+    words = ", and looks at the mirror image as well where no expression reaches one half"
+    assert words in model_card(twice)
+    assert f"What was scored: {WORDS['unsure']}." in model_card(twice)
+    assert words not in _told() and "What was scored" not in _told()
 
 
 def test_names_that_would_break_a_table_are_escaped() -> None:
