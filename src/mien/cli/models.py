@@ -43,9 +43,9 @@ def run(options: argparse.Namespace) -> int:
     else:
         for folder, model in read:
             print(f"{folder.name:12} {_sizes(folder)}")
-            print(
-                f"{'':12} {_accuracy(model.metadata)}{_milliseconds(folder):.2g} ms a face on one core here"
-            )
+            for right in _accuracies(model.metadata):
+                print(f"{'':12} {right}")
+            print(f"{'':12} {_milliseconds(folder):.2g} ms a face on one core here")
             for answer in model.metadata.answers:
                 default = "  (default)" if answer == model.metadata.head() else ""
                 print(f"  {answer.name:11} {', '.join(answer.labels)}{default}")
@@ -58,15 +58,17 @@ def _sizes(folder: Path) -> str:
     )
 
 
-def _accuracy(metadata: Metadata) -> str:
-    """Return the first accuracy that the model states, with what it is of."""
+def _accuracies(metadata: Metadata) -> list[str]:
+    """Return the first accuracy that the model states of each data set, with what it is of."""
+    first: dict[str, str] = {}
     for score in metadata.scores:
         if "accuracy" in score:
-            return (
+            words = (
                 f"{100 * score['accuracy']:.1f} % of {score['n']:,} faces right ({score['data']}, {score['split']}, "
-                f"answer {score['head']}), "
+                f"answer {score['head']})"
             )
-    return ""
+            first.setdefault(score["data"], words)
+    return list(first.values())
 
 
 def _milliseconds(folder: Path) -> float:
