@@ -25,7 +25,7 @@ from mien.images import read_image
 from mien.labels import canonical
 from mien.model.calibration import expected_calibration_error, negative_log_likelihood
 from mien.model.preprocess import to_model_inputs
-from mien.model.views import FLIP, SINGLE, SURE, UNSURE
+from mien.model.views import ADAPTIVE, FLIP, SINGLE, SURE
 from mien.predict.analyzer import Analyzer
 
 _BATCH = 256
@@ -44,7 +44,7 @@ def main() -> None:
     for model in options.models:
         first = mien.load(model, tta=SINGLE)
         head = first.metadata.heads[0].name if options.fer2013 else first.head.name
-        ways = {way: mien.load(model, head=head, tta=way) for way in (SINGLE, UNSURE, FLIP)}
+        ways = {way: mien.load(model, head=head, tta=way) for way in (SINGLE, ADAPTIVE, FLIP)}
         if options.fer2013:
             inputs, truth = _fer2013(options.fer2013, first)
         elif options.labels and options.photos:
@@ -69,7 +69,7 @@ def _rows(ways: dict[str, Analyzer], inputs: NDArray[np.uint8], truth: list[str]
             [analyzer.probabilities(inputs[at : at + _BATCH]) for at in range(0, len(inputs), _BATCH)]
         )
         took[way] = time.process_time() - begun
-    twice = {SINGLE: 0.0, UNSURE: float((answers[SINGLE].max(axis=1) < SURE).mean()), FLIP: 1.0}
+    twice = {SINGLE: 0.0, ADAPTIVE: float((answers[SINGLE].max(axis=1) < SURE).mean()), FLIP: 1.0}
     rows = []
     for way, shares in answers.items():
         right = shares.argmax(axis=1) == places

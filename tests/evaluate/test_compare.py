@@ -104,7 +104,7 @@ def test_each_model_is_asked_as_in_prediction(model_folder: Callable[..., Path],
     stored["training"] = {"settings": {"augment": True, "flip": True}}
     (twice / "model.json").write_text(json.dumps(stored))
     found = compare([once, twice], faces, config=CONFIG)
-    assert {row.name: row.report.tta["tta"] for row in found.rows} == {"once": "single", "twice": "unsure"}
+    assert {row.name: row.report.tta["tta"] for row in found.rows} == {"once": "single", "twice": "adaptive"}
     assert found.tta == {"tta": "auto", "words": WORDS["auto"]}
     assert compare([twice, once], faces, config=replace(CONFIG, tta="flip")).tta["tta"] == "flip"
     assert all("views" in entry for row in found.rows for entry in row.report.recorded())

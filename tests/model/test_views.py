@@ -32,7 +32,7 @@ def test_a_head_that_is_unsure_of_a_face_sees_its_mirror_image() -> None:
         return left_half(inputs)
 
     # Of two labels one always has half, so nobody is asked again.
-    np.testing.assert_array_equal(average(network, faces, "unsure")["side"], left_half(faces)["side"])
+    np.testing.assert_array_equal(average(network, faces, "adaptive")["side"], left_half(faces)["side"])
     assert asked == [3]
 
     def doubting(inputs: NDArray[np.uint8]) -> Probabilities:
@@ -40,7 +40,7 @@ def test_a_head_that_is_unsure_of_a_face_sees_its_mirror_image() -> None:
         return {"side": side, "doubt": np.column_stack([side * 0.6, np.full(len(side), 0.4)])}
 
     asked.clear()
-    single, both, found = (average(doubting, faces, views) for views in ("single", "flip", "unsure"))
+    single, both, found = (average(doubting, faces, views) for views in ("single", "flip", "adaptive"))
     unsure = single["doubt"].max(axis=1) < SURE
     assert asked[-2:] == [3, int(unsure.sum())] and 0 < unsure.sum() < 3
     np.testing.assert_array_equal(found["side"], single["side"])  # the sure head keeps its answer

@@ -234,12 +234,14 @@ def test_two_views_are_the_mean_of_the_face_and_its_mirror_image() -> None:
     assert np.abs(views[0] - views[1]).max() > 0.01  # else the next line would say nothing
     for analyzer in (both, pickle.loads(pickle.dumps(both))):
         np.testing.assert_allclose(analyzer.probabilities(face), (views[0] + views[1]) / 2, atol=1e-6)
-    with pytest.raises(ConfigError, match="tta must be one of auto, single, unsure, flip, got 'ten'"):
+    with pytest.raises(ConfigError, match="tta must be one of auto, single, adaptive, flip, got 'ten'"):
         mien.load(tta="ten")
 
 
 def test_only_faces_of_which_the_network_is_unsure_are_looked_at_twice() -> None:
-    single, both, unsure = (mien.load(detector="whole", tta=views) for views in ("single", "flip", "unsure"))
+    single, both, unsure = (
+        mien.load(detector="whole", tta=views) for views in ("single", "flip", "adaptive")
+    )
     crops = [picture(seed, 60, 60) for seed in range(24)]
     faces = to_model_inputs(crops, single.metadata.preprocess)
     one, two = single.probabilities(faces), both.probabilities(faces)
@@ -253,10 +255,10 @@ def test_only_faces_of_which_the_network_is_unsure_are_looked_at_twice() -> None
 
 
 def test_whether_a_network_is_asked_twice_hangs_on_its_training(tmp_path: Path) -> None:
-    assert mien.load().tta == "unsure"  # the network that ships
+    assert mien.load().tta == "adaptive"  # the network that ships
     for place, (settings, views) in enumerate(
         (
-            ({"augment": True, "flip": True}, "unsure"),
+            ({"augment": True, "flip": True}, "adaptive"),
             ({"augment": True, "flip": False}, "single"),
             ({"augment": False, "flip": True}, "single"),
             ({}, "single"),

@@ -114,7 +114,7 @@ def test_what_does_not_fit_is_refused_in_one_line(capsys: pytest.CaptureFixture[
     for words, said in (
         (["--resume", "faces.csv", "--head", "votes"], "mien: faces.csv was begun with head expression, this is votes"),
         (["--resume", "faces.csv", "--prior", "balanced"], "mien: faces.csv was begun with prior everyday"),
-        (["--resume", "faces.csv", "--tta", "flip"], "mien: faces.csv was begun with tta unsure, this is flip: "),
+        (["--resume", "faces.csv", "--tta", "flip"], "mien: faces.csv was begun with tta adaptive, this is flip: "),
         (["--resume", "faces.csv", "--precision", "float32"], "mien: faces.csv was begun with precision int8, this is"),
         (["--resume", "faces.csv", "--detector", "whole"], "mien: faces.csv was begun with detector mien "),
         (["--resume", "faces.csv", "--min-face", "30"], "mien: faces.csv was begun with min_face 0.0, this is 30.0"),

@@ -91,10 +91,10 @@ def test_a_card_of_bare_facts_invents_nothing() -> None:
 
 def test_the_card_says_which_views_were_scored_and_when_a_face_is_looked_at_twice() -> None:
     mirrored = {"settings": {"augment": True, "flip": True}}
-    twice = replace(metadata(), training=mirrored, scores=({**SCORE, "views": WORDS["unsure"]},))
+    twice = replace(metadata(), training=mirrored, scores=({**SCORE, "views": WORDS["adaptive"]},))
     words = ", and looks at the mirror image as well where no expression reaches one half"
     assert words in model_card(twice)
-    assert f"What was scored: {WORDS['unsure']}." in model_card(twice)
+    assert f"What was scored: {WORDS['adaptive']}." in model_card(twice)
     assert words not in _told() and "What was scored" not in _told()
 
 

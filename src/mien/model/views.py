@@ -15,18 +15,18 @@ from mien.model.metadata import Metadata
 Probabilities = dict[str, NDArray[np.float32]]
 Inputs = NDArray[Any]  # (n, size, size, channels), uint8 or float32
 Network = Callable[[Inputs], Probabilities]
-AUTO, SINGLE, UNSURE, FLIP, TEN = "auto", "single", "unsure", "flip", "ten"
-TTA = (AUTO, SINGLE, UNSURE, FLIP)  # what prediction offers
+AUTO, SINGLE, ADAPTIVE, FLIP, TEN = "auto", "single", "adaptive", "flip", "ten"
+TTA = (AUTO, SINGLE, ADAPTIVE, FLIP)  # what prediction offers
 WORDS = {
     AUTO: "each network asked about one view of each face, or two where it is unsure, as in prediction",
     SINGLE: "one view of each face",
-    UNSURE: "one view of each face, and where no expression reaches 50 % the mean of it and its mirror image",
+    ADAPTIVE: "one view of each face, and where no expression reaches 50 % the mean of it and its mirror image",
     FLIP: "mean of each face and its mirror image",
     TEN: "mean of ten views of each face (four corners, centre, and their mirror images)",
 }
 TTA_HELP = (
-    "test-time augmentation: single, one view of each face; unsure, its mirror image as well where no expression "
-    "reaches one half; flip, the mirror image of each; auto, unsure where the network was trained on mirror images"
+    "test-time augmentation: single, one view of each face; adaptive, its mirror image as well where no expression "
+    "reaches one half; flip, the mirror image of each; auto, adaptive where the network was trained on mirror images"
 )
 # Below it the mirror image is looked at as well. Where one expression has half, the mean of two views hardly ever names
 # another one: benchmarks/two_views.py.
@@ -42,15 +42,15 @@ def chosen(tta: str, metadata: Metadata, known: tuple[str, ...] = TTA) -> str:
         raise ConfigError(f"tta must be one of {', '.join(known)}, got {tta!r}")
     if tta != AUTO:
         return tta
-    return UNSURE if metadata.mirrors else SINGLE
+    return ADAPTIVE if metadata.mirrors else SINGLE
 
 
 def average(network: Network, inputs: Inputs, tta: str, first: Probabilities | None = None) -> Probabilities:
     """Return the mean of the network's probabilities over the views of each face, by head.
 
-    inputs: (n, size, size, channels). tta: as `chosen` returns it: single, unsure (a second view of the faces of which
-    a head is less sure than `SURE`; what other faces are asked about with them changes nothing), flip (2 views) or
-    ten (10 views). first: what the network says of the faces as they are, where that is known already.
+    inputs: (n, size, size, channels). tta: as `chosen` returns it: single, adaptive (a second view of the faces of
+    which a head is less sure than `SURE`; each head by itself, whatever stands beside a face), flip (2 views) or ten
+    (10 views). first: what the network says of the faces as they are, where that is known already.
     """
     if tta == TEN:
         views = [view for base in five_crops(inputs) for view in (base, mirrored(base))]
@@ -59,7 +59,7 @@ def average(network: Network, inputs: Inputs, tta: str, first: Probabilities | N
     answers = dict(network(inputs) if first is None else first)
     if tta == SINGLE:
         return answers
-    sure = SURE if tta == UNSURE else np.inf
+    sure = SURE if tta == ADAPTIVE else np.inf
     asked = {name: values.max(axis=1) < sure for name, values in answers.items()}
     rows = np.flatnonzero(np.logical_or.reduce([*asked.values()]))
     if not len(rows):

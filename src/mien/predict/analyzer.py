@@ -299,8 +299,8 @@ def load(
     detector_file: see `mien.detect.registry.open_detector`. head: one of the network's answers; None: the default one.
     precision: auto (the int8 form where the model has one), float32 or int8. prior: how often the labels occur where
     the pictures are from: everyday (None: as in training), balanced, or shares of your own such as {"happy": 0.4}.
-    tta: test-time augmentation: single, one view of each face; unsure, the mean of it and its mirror image where no
-    label reaches one half; flip, that mean for each; auto: unsure where the network was trained on mirror images.
+    tta: test-time augmentation: single, one view of each face; adaptive, the mean of it and its mirror image where no
+    label reaches one half; flip, that mean for each; auto: adaptive where the network was trained on mirror images.
     detect_size, min_face, min_score: see `mien.detect.search.PhotoSearch`. Raises ModelError, ConfigError or
     MissingExtra, each in one line that says what to do.
     """
