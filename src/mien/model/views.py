@@ -28,8 +28,8 @@ TTA_HELP = (
     "test-time augmentation: single, one view of each face; adaptive, its mirror image as well where no expression "
     "reaches one half; flip, the mirror image of each; auto, adaptive where the network was trained on mirror images"
 )
-# Below it the mirror image is looked at as well. Where one expression has half, the mean of two views hardly ever names
-# another one: benchmarks/two_views.py.
+# Below it the mirror image is looked at as well. That of all other faces, too, would bring a tenth of a point of
+# PublicTest for .8 times the network's time more: benchmarks/two_views.py.
 SURE = 0.5
 # Side of a crop over the side of the input: 44 of 48 pixels, as the ten-crop results on FER-2013 use
 # (training scripts of Khaireddin & Chen 2021, arXiv:2105.03588, crop 40 of 48; others 44).
