@@ -30,6 +30,7 @@ from mien.data.readers.folders import are_classes, entered, find_in_folders, fin
 from mien.data.readers.name_lists import numbers_named, numbers_noted
 from mien.data.readers.parquet import COLUMNAR
 from mien.data.readers.public import find_listed, is_list, shown_below
+from mien.data.readers.sidecars import CLASS_SUFFIX, TEXT_SUFFIXES, find_beside
 from mien.data.readers.table_rows import has_labels, header_of, is_table
 from mien.data.readers.tables import find_in_table
 from mien.data.readers.tree import Folder, Tree, looks_like, walk
@@ -191,6 +192,8 @@ def _read_folder(path: Path, config: DataConfig, progress: Progress | None) -> R
     if found or (not are_classes(tree.root) and (found := find_boxes(path, pictures, others))):
         renamed_files = [replace(file, label=renamed(config.label_names, file.label)) for file in found.files]
         return index_files(path, replace(found, files=renamed_files), progress)
+    if not are_classes(tree.root) and (found := find_beside(tree, config, (CLASS_SUFFIX,))):
+        return index_files(path, found, progress).noting(*_unnamed(tree, found.files))
     start = entered(tree.root)
     tables, unlabelled = _labelled_ones([table for table in start.others if is_table(table)])
     for table in tables:
@@ -204,9 +207,12 @@ def _read_folder(path: Path, config: DataConfig, progress: Progress | None) -> R
         if len(tables) != 1 or not has_labels(tables[0]):  # the table says what the folders do not
             raise
         folders = None
-    if folders is not None and not tables and len({file.label for file in folders.files}) == 1:
+    is_one = folders is not None and len({file.label for file in folders.files}) == 1
+    if (folders is None or is_one) and not tables and (found := find_beside(tree, config, TEXT_SUFFIXES)):
+        return index_files(path, found, progress).noting(*_unnamed(tree, found.files))
+    if folders is not None and not tables and is_one:
         refuse_labels_elsewhere(path, tree, folders.files[0], config)
-    if folders is not None and (len({file.label for file in folders.files}) > 1 or not tables):
+    if folders is not None and not (is_one and tables):
         if tables:
             refuse_other_labels(path, tables, folders, config)
             names = ", ".join(plain_text(table.name) for table in tables)
@@ -319,10 +325,11 @@ def _has_faces(table: Path) -> bool:
 def _split_archives(
     path: Path, archives: Sequence[Path], config: DataConfig, progress: Progress | None
 ) -> RawDataset:
-    """Read train.zip and test.zip as one data set."""
-    splits = [split_of(_stem(archive)) for archive in archives]
+    """Read train.zip and test.zip, or shards (train-000000.tar, train-000001.tar), as one data set."""
+    series = [_NUMBER.sub("", _stem(archive)) for archive in archives]
+    splits = [split_of(one) for one in series]
     listed = ", ".join(plain_text(archive.name) for archive in archives)
-    if None in splits or len(set(splits)) < len(splits):
+    if len(set(series)) > 1 and (None in splits or len(set(series)) > len(set(splits))):
         raise DataError(
             f"{path} holds {len(archives)} archives ({listed}), whose names are not one split each (train.zip, "
             "test.zip); give the path of one, or of several; if each holds a class, unpack them into folders of "
@@ -333,8 +340,14 @@ def _split_archives(
         raw = _read(archive, config, progress)
         if split and list(raw.splits) == ["train"]:  # the archive itself names none
             raw = replace(raw, splits={split: raw.splits["train"]})
+        if len(set(series)) < len(series):  # shards may have the same names
+            own = {
+                split: replace(part, names=[f"{plain_text(archive.name)}/{name}" for name in part.names])
+                for split, part in raw.splits.items()
+            }
+            raw = replace(raw, splits=own)
         raws.append(replace(raw, name=plain_text(path.name)))
-    return combine(raws, several=False).noting(f"read from the archives {listed}")
+    return combine(raws, several=False).noting(f"read from the archives {clipped(listed, 300)}")
 
 
 def _unnamed(tree: Tree, files: Sequence[LabelledFile]) -> list[str]:
@@ -348,6 +361,7 @@ def _unnamed(tree: Tree, files: Sequence[LabelledFile]) -> list[str]:
 
 
 _METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet", ROBOFLOW, "_annotations.csv")
+_NUMBER = re.compile(r"[-_.]?\d+$")  # of a shard
 _PART = re.compile(r"-\d+-of-\d+(-[0-9a-f]+)?$")
 
 

@@ -173,7 +173,8 @@ def _from_trained(config: TrainConfig, heads: dict[str, tuple[str, ...]]) -> Sta
         given, own = getattr(config, name), getattr(metadata.preprocess, name)
         if given not in (None, own):
             raise ConfigError(
-                f"--{name} cannot change with --from: that network has {own or f'no {name}'}, got {given}; leave --{name} out"
+                f"--{name} cannot change with --from: that network has {own or f'no {name}'}, got {given}; "
+                f"leave --{name} out"
             )
     known = recorded_metadata(str(config.init_from)) is not None
     # Another program's network does not say how its faces were cut.

@@ -35,7 +35,17 @@ def find_in_table(path: Path, config: DataConfig, split: str | None = None) -> F
     unreadable; DataError where all are missing.
     """
     notes: list[str] = []
-    rows = rows_in(path, notes)
+    return find_in_rows(path, rows_in(path, notes), config, split, notes)
+
+
+def find_in_rows(
+    path: Path,
+    rows: Iterator[list[str]],
+    config: DataConfig,
+    split: str | None = None,
+    notes: Sequence[str] = (),
+) -> Found:
+    """Read the rows of a table, header first. path: what messages call it, from whose folder its paths start."""
     header = next(rows, [])
     table = [(number, row) for number, row in enumerate(rows, start=1) if any(map(str.strip, row))]
     for number, row in table:
