@@ -89,6 +89,31 @@ def test_rows_that_repeat_a_picture_count_once_and_boxes_and_splits_stay_apart(p
     }
 
 
+def test_a_column_that_differs_in_the_rows_of_a_picture_groups_nothing(pictures):
+    """A rater called user counted as the person in the picture, and all pictures as one person's."""
+    lines = [f"pictures/{place}.png,{name},{LABELS[place]}" for place in range(8) for name in ("Ann", "Bo")]
+    dataset = read(pictures, "image,user,label", lines)
+    assert dataset.splits["train"].groups is None
+    assert said(dataset, "rows of one picture differ in 'user', so that nothing is grouped by it")
+
+
+def test_what_is_no_rater(pictures):
+    """A majority beside numbered raters; numbered columns that have nothing in common; second labels of few."""
+    lines = [f"pictures/{place}.png,{own[0]},{','.join(own)}" for place, own in enumerate(SAID[:7])]
+    dataset = read(pictures, "path,majority,rater1,rater2,rater3", lines)
+    assert said(
+        dataset, "labels are the votes of 3 raters: rater1, rater2, rater3 (--label-column chooses one)"
+    )
+    with pytest.raises(DataError, match="has no column label or emotion"):
+        read(pictures, "path,label1,label2", [f"pictures/{place}.png,{place % 2},male" for place in range(8)])
+    second = [
+        f"pictures/{place}.png,{own[0]},{own[1] if own[1] != own[0] else ''}"
+        for place, own in enumerate(SAID)
+    ]
+    shares = read(pictures, "path,emotion1,emotion2", second).splits["train"].shares
+    np.testing.assert_allclose(shares[:, 0], [1, 0, 1 / 2, 0, 1, 0, 1, 1 / 2])
+
+
 def test_a_picture_of_which_nobody_said_anything_is_refused(pictures):
     with pytest.raises(DataError, match=r"row 2 has no rater1 or rater2; mend or delete it"):
         read(

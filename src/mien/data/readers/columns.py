@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path, PureWindowsPath
 
 from mien.data.dataset import DataConfig
@@ -98,9 +99,9 @@ def choose_columns(
         ]:
             shares = {name: place for name, place in shares.items() if name not in empty}
             notes.append(f"no row is {' or '.join(empty)}; these columns are not used")
-    if label is None and not shares:
+    raters = () if shares or label is not None else _columns_of_raters(header, rows, place)
+    if label is None and not shares and not raters:
         label = _column_of_expressions(header, rows, place, notes)
-    raters = _columns_of_raters(header, rows, place) if label is None and not shares else ()
     if label is None and not shares and not raters:
         label = words.need_column(header, words.label_names(header), source, "--label-column")
     folder = _folder_column(path, header, rows, place, config)
@@ -233,18 +234,20 @@ def _column_of_expressions(
 def _columns_of_raters(header: Sequence[str], rows: Sequence[Sequence[str]], path: int) -> tuple[int, ...]:
     """Return the places of several columns that each hold what one rater said, which some cells may not.
 
-    Three or more of expressions alone, whatever they are called, since two may be an answer and what was right; else
-    those called like labels or raters, and numbered.
+    Those called like labels or raters, and numbered, of which each two have a label in common; else three or more of
+    expressions alone, whatever they are called, since two may be an answer and what was right.
     """
-    cells = [[row[place] for row in rows if plain_label(row[place])] for place in range(len(header))]
+    cells = [{label for row in rows if (label := plain_label(row[place]))} for place in range(len(header))]
+    numbered = [place for place, name in enumerate(header) if words.is_rater(name)]
+    if len(numbered) > 1:
+        alike = all(cells[one] & cells[other] for one, other in combinations(numbered, 2))
+        return tuple(numbered) if alike else ()
     expressions = [
         place
         for place, own in enumerate(cells)
         if place != path and own and not is_expression(header[place]) and all(map(is_expression, own))
     ]
-    numbered = [place for place, name in enumerate(header) if words.is_rater(name)]
-    found = expressions if len(expressions) > 2 else numbered
-    return tuple(found) if len(found) > 1 else ()
+    return tuple(expressions) if len(expressions) > 2 else ()
 
 
 def _find_box(columns: Columns, header: Sequence[str], rows: Sequence[Sequence[str]], source: str) -> None:

@@ -274,6 +274,14 @@ class _Rows:
                 votes[len(files)] = said
             files.append(replace(self._files[own[0]], label=_likeliest(said)))
         self._joined = sum(len(own) > 1 for own in places.values())
+        several = any(len({self._files[place].group for place in own}) > 1 for own in places.values())
+        if self._columns.group is not None and several:  # it names who said it, or several in one picture
+            name = clipped(self._header[self._columns.group])
+            self._columns.notes.append(
+                f"rows of one picture differ in {name!r}, so that nothing is grouped by it"
+            )
+            self._columns.group = None
+            files = [replace(file, group="") for file in files]
         self._cells, self._files, self._votes = [cell for cell, _, _ in places], files, votes
 
     def _decided(self, files: Sequence[LabelledFile]) -> Iterator[str]:
@@ -319,7 +327,7 @@ class _Rows:
                 yield f"the column {name!r} {used}{other}"
         if columns.raters:
             names = words.shown_columns([self._header[place] for place in columns.raters])
-            yield f"labels are the votes of {counted(len(columns.raters), 'rater')}: {names}"
+            yield f"labels are the votes of {len(columns.raters)} raters: {names} (--label-column chooses one)"
         if self._joined:
             yield f"{counted(self._joined, 'picture has', 'pictures have')} several rows: each row counts as a vote"
         if self._votes:
