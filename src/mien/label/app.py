@@ -24,7 +24,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from mien._version import __version__
-from mien.errors import ConfigError, MienError
+from mien.errors import ConfigError
 from mien.files import clipped
 from mien.label.config import LabelConfig
 from mien.label.copies import CopySearch
@@ -41,7 +41,7 @@ from mien.serve.metrics import Metrics
 from mien.serve.middleware import Middleware
 from mien.serve.problems import ApiError, add_handlers
 from mien.serve.uploads import LimitedBody
-from mien.terminal import leave_threads_behind
+from mien.terminal import leave_threads_behind, say
 
 PAGE = Path(__file__).parent / "page"
 _KEPT = {"Cache-Control": "private, max-age=3600"}  # pictures of one session never change
@@ -99,10 +99,10 @@ def run(folder: Path, config: LabelConfig, ready: Callable[[str], None]) -> int:
                 ended = [copies.close(), learning is None or learning.close()]
                 pictures.close()
                 wall.close()
+                if wall.problem:  # the page, which has said so, is gone
+                    say(f"mien: {wall.problem}")
                 if not all(ended):
                     leave_threads_behind()
-            if wall.problem:
-                raise MienError(wall.problem)
     finally:
         signal.signal(signal.SIGTERM, before)
     return 0
