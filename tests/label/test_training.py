@@ -75,6 +75,7 @@ def test_the_command_and_that_it_can_be_cancelled(wall: Wall, tmp_path: Path) ->
         assert time.monotonic() < ends
         time.sleep(0.05)
     assert training.state == "stopped"
+    (wall.folder / "network-1").mkdir(exist_ok=True)  # a moment later the training would have made it
     (wall.folder / "faces.csv").rename(tmp_path / "faces.csv")
     with pytest.raises(DataError, match="is no face set"):
         training.start(3)
