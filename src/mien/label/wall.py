@@ -316,9 +316,12 @@ class Wall:
         return True
 
     def _take_in(self, faceset: FaceSet) -> None:
-        """Show the faces of a table that was read again, where they are others than before."""
+        """Show the faces of a table that was read again, where others are there or set aside than before."""
         self._stamp = faceset.stamp
-        if [face.id for face in faceset.faces] != [face.id for face in self.faces]:
+        now, before = (
+            [(face.id, self.status(face)) for face in some] for some in (faceset.faces, self.faces)
+        )
+        if now != before:
             self._take(faceset)
             self._tell()
 
