@@ -81,7 +81,7 @@ def run(folder: Path, config: LabelConfig, ready: Callable[[str], None]) -> int:
     address cannot be had.
     """
     settings = config.serve
-    before = signal.signal(signal.SIGTERM, _leave)  # until uvicorn takes it
+    before = signal.signal(signal.SIGTERM, server.leave)  # until uvicorn takes it
     try:
         with server.listen(settings) as taken:
             wall = Wall.open(folder, config.classes, config.who)
@@ -151,10 +151,6 @@ class _Server(uvicorn.Server):
             if self._learning:
                 self._learning.start()
             self._ready()
-
-
-def _leave(_: int, __: object) -> None:
-    raise SystemExit(0)
 
 
 # Addresses
