@@ -12,6 +12,8 @@ import pytest
 
 import mien
 from mien.cli.main import main
+from mien.detect.base import crop
+from mien.images import read_image
 
 from .quadrant_onnx import lit_face, write_quadrant
 
@@ -221,3 +223,22 @@ def test_models_that_cannot_be_explained(place: Path, capsys: pytest.CaptureFixt
         error = capsys.readouterr().err
         assert said in error
         assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("detector", ["mien", "whole"])
+def test_a_turned_face_has_the_answer_explained_that_predict_gives(
+    place: Path, detector: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    portrait = read_image(Path(mien.__file__).parent / "samples" / "grace-hopper.jpg")
+    if detector == "whole":
+        (face,) = mien.load().detect(portrait)
+        portrait = crop(portrait, face.box, 1.1)
+    write(place / "turned.png", np.ascontiguousarray(np.rot90(portrait, 2)[:, :, ::-1]))
+    words = ["turned.png", "--detector", detector, "--json"]
+    assert main(["predict", *words]) == 0
+    ((answer,),) = [picture["faces"] for picture in json.loads(capsys.readouterr().out)]
+    assert main(["explain", "mien", *words]) == 0
+    (explained,) = json.loads(capsys.readouterr().out)["faces"]
+    assert answer["reasons"] == ["turned"]
+    assert explained["label"] == answer["emotion"] == "neutral"
+    assert explained["box"] == pytest.approx(answer["box"], abs=0.1)

@@ -9,6 +9,7 @@ import os
 import signal
 import sqlite3
 import struct
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -461,3 +462,17 @@ def test_rows_that_vanish_or_cannot_be_read_are_told_and_cost_no_answer(
         (folder / "faces.csv").write_text(whole, "utf-8")
         waited(lambda: len(server.state()["id"]) == 24)
         assert answers(server.state())[4][0] == "bored"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows knows no SIGTERM")
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_a_table_that_lacks_the_last_answers_is_told_at_the_end(
+    folder: Path, start_label: StartLabel, sent: signal.Signals, code: int
+) -> None:
+    with start_label(folder, "--no-learn", "--classes", "calm,bored") as server:
+        (folder / "faces.csv").unlink()
+        (folder / "faces.csv").mkdir()
+        assert server.say("ann", ["id-003"], "label", "calm").status == 200
+        server.process.send_signal(sent)
+        assert server.process.wait(30) == code
+        assert "mien: the answers are stored, but the table is not: " in server.log.read_text()

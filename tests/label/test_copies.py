@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -50,6 +51,24 @@ def wall(tmp_path: Path):
     wall = Wall.open(folder, ["calm", "bored"], "ann")
     yield wall
     wall.close()
+
+
+def test_a_face_that_others_set_aside_in_the_table_is_shown_as_such(wall: Wall) -> None:
+    wall.answer(["other"], "ann", LABEL, "calm", "")
+    wall.write_table()
+    session = wall.session
+    table = FaceSet.open(wall.folder)
+    for name in ("texture", "other"):
+        table.put(replace(table[name], status="tiny"))
+    table.write()  # as mien faces does with another --min-size
+    wall.read_table()
+    statuses = {face.id: wall.status(face) for face in wall.faces}
+    assert (statuses["texture"], statuses["other"]) == ("tiny", ""), "what people said counts more"
+    assert wall.session != session, "so that the page loads it"
+    session = wall.session
+    wall.answer(["same"], "ann", LABEL, "bored", "")
+    wall.write_table()
+    assert wall.session == session, "answers alone change no place"
 
 
 def pairs(search: CopySearch) -> list[tuple[str, str]]:

@@ -108,12 +108,38 @@ def test_features_are_computed_once(drawn: Path) -> None:
         wall.close()
 
 
+class _MeanwhileGrown(Learning):
+    def _look_at_faces(self, *faces: object) -> None:
+        """A further face comes into the table behind those that are looked at."""
+        super()._look_at_faces(*faces)
+        if len(self.wall.faces) < 3:
+            table = FaceSet.open(self.wall.folder)
+            table.add([FaceRow(id="new", file="crops/new.png")])
+            table.write()
+            self.wall.read_table()
+
+
+def test_a_face_that_comes_while_others_are_looked_at_waits_for_the_next_time(tmp_path: Path) -> None:
+    (tmp_path / "crops").mkdir()
+    FaceSet(tmp_path, [FaceRow(id=one, file=f"crops/{one}.png") for one in ("one", "two")]).write()
+    wall = Wall.open(tmp_path, ["joy"], "ann")
+    before, learning = wall.session, _MeanwhileGrown(wall)
+    try:
+        learning._work()
+        assert (learning.step, learning.note) == ("ready", "")
+        assert wall.session != before and len(wall.faces) == 3
+        learning._work()
+        assert learning.step == "ready" and len(learning._features) == 3
+    finally:
+        wall.close()
+
+
 _SLOW = """
 import sys, time
 from mien.cli.main import main
 from mien.label.learning import Learning
 
-def fit(self):
+def fit(*_):
     print("fitting", file=sys.stderr, flush=True)
     time.sleep(60)  # as on a machine that is busy with other things
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -220,6 +221,19 @@ def test_the_pace_is_the_person_s_own_without_breaks(
         store.answer([f"{number}", f"{number}b"], "ann", LABEL, "calm")
     assert store.pace_s("ann") == pytest.approx(2 * 38 / (19 + 2 * 19))
     assert store.pace_s("ben") is None
+
+
+def test_several_may_open_a_set_that_has_no_answers_yet(tmp_path: Path) -> None:
+    begin = threading.Barrier(4)
+
+    def opened(folder: Path) -> None:
+        begin.wait()
+        Store.open(folder).close()
+
+    with ThreadPoolExecutor(4) as people:
+        for number in range(40):
+            (folder := tmp_path / str(number)).mkdir()
+            list(people.map(opened, [folder] * 4))
 
 
 KILLED = """

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mien.cli.main import parser
-from mien.errors import ConfigError
+from mien.errors import ConfigError, DataError
 from mien.label import training as training_module
 from mien.label.history import LABEL
 from mien.label.training import Training
@@ -53,7 +53,7 @@ def test_what_cannot_be_trained_is_refused(wall: Wall) -> None:
     assert training.told() == {"state": "none"}
 
 
-def test_the_command_and_that_it_can_be_cancelled(wall: Wall) -> None:
+def test_the_command_and_that_it_can_be_cancelled(wall: Wall, tmp_path: Path) -> None:
     ids = [face.id for face in wall.faces]
     wall.answer(ids[10:20], "ann", LABEL, "bored", "")
     wall.answer(ids[20:21], "ann", LABEL, "amused", "")
@@ -75,6 +75,12 @@ def test_the_command_and_that_it_can_be_cancelled(wall: Wall) -> None:
         assert time.monotonic() < ends
         time.sleep(0.05)
     assert training.state == "stopped"
+    (wall.folder / "network-1").mkdir(exist_ok=True)  # a moment later the training would have made it
+    (wall.folder / "faces.csv").rename(tmp_path / "faces.csv")
+    with pytest.raises(DataError, match="is no face set"):
+        training.start(3)
+    (tmp_path / "faces.csv").rename(wall.folder / "faces.csv")
+    assert training.told()["folder"] == str(wall.folder / "network-1"), "where one was, and not where none is"
 
 
 def test_the_fold_and_the_epochs_come_from_the_files_of_the_run(wall: Wall, tmp_path: Path) -> None:

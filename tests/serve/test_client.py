@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import io
 import json
+import os
 import socket
 import struct
 import subprocess
@@ -53,6 +54,14 @@ def test_pictures(client: Client, analyzer: Analyzer, tmp_path: Path) -> None:
     unopened, (face,) = client.analyze_batch([absent, bytearray(png(200))])
     assert str(unopened).startswith(f"{absent} cannot be opened") and face.emotion == "bright"
     assert client.models()["models"][0]["name"] == "brightness"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_a_file_whose_name_is_no_text_is_sent_beside_others(client: Client, tmp_path: Path) -> None:
+    odd = Path(os.fsdecode(os.fsencode(tmp_path / "odd") + b"\xff.png"))
+    odd.write_bytes(png(200))
+    first, second = client.analyze_batch([odd, png(90)])
+    assert (first, second) == (client.analyze(odd), client.analyze(png(90)))
 
 
 def test_a_video(client: Client, server: Running, tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ import resource
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -131,6 +133,32 @@ def test_a_decoder_has_a_limit_of_memory() -> None:
         assert not isinstance(image, Exception) and (image == 9).all()
     finally:
         decoder.close()
+
+
+NO_MEMORY = """
+import resource, sys
+from pathlib import Path
+from mien.serve.decoder import Decoder
+large, small = (Path(path).read_bytes() for path in sys.argv[1:])
+decoder = Decoder(25_000_000)
+before, hard = resource.getrlimit(resource.RLIMIT_AS)
+now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (now + 2_000_000, hard))
+try:
+    decoder.decode(large, "large", 30.0)
+except MemoryError:
+    resource.setrlimit(resource.RLIMIT_AS, (before, hard))
+    print((decoder.decode(small, "small", 1.0)[0] == 8).all())
+decoder.close()
+"""
+
+
+def test_a_picture_for_which_the_server_has_no_memory_spoils_none_after_it(tmp_path: Path) -> None:
+    (tmp_path / "large.png").write_bytes(png(9, (4000, 5000)))
+    (tmp_path / "small.png").write_bytes(png(8))
+    command = [sys.executable, "-c", NO_MEMORY, tmp_path / "large.png", tmp_path / "small.png"]
+    done = subprocess.run(command, capture_output=True, check=True, text=True, timeout=60)
+    assert done.stdout == "True\n"
 
 
 def test_decoders_that_die_are_replaced_and_no_picture_is_blamed(start: Start) -> None:

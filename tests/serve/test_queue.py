@@ -11,13 +11,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import event, update
 
-from mien.errors import ConfigError
+from mien.errors import ConfigError, OutputError
 from mien.serve.auth import Key
 from mien.serve.config import ServeConfig
 from mien.serve.database import JOBS, PIECES, Database, now_s
@@ -341,3 +342,16 @@ def test_two_servers_on_one_database(elephant: Postgres, start: Start, tmp_path:
         told = second.log.read_text()
         assert "Traceback" not in told and PASSWORD not in told and "secret" not in told, told
         assert "answers again" in told
+
+
+def test_a_full_disk_is_said_of_the_database_also_where_a_picture_is_counted(tmp_path: Path) -> None:
+    database = Database(None, tmp_path)
+    event.listen(  # no room for a page more
+        database._engine, "checkout", lambda made, *_: made.execute("PRAGMA max_page_count = 1").close()
+    )
+    with pytest.raises(
+        OutputError, match="cannot write the database of videos and quotas: No space left on device"
+    ):
+        for number in range(500):
+            database.take(replace(KEY, name=f"shop {number}" * 30), pictures=1)
+    database.close()

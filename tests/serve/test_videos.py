@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import os
@@ -10,13 +11,18 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mien.errors import ImageError
+from mien.files import cannot_write
 from mien.predict.analyzer import Analyzer
 from mien.serve.config import ServeConfig
+from mien.serve.database import Database
+from mien.serve.jobs import VIDEO, Jobs
 from mien.serve.metrics import Metrics
 from mien.serve.video_worker import VideoWorker, analyze_upload
 from mien.video.analyze import analyze_video
@@ -296,3 +302,43 @@ def test_videos_outlive_their_server(start: Start, tmp_path: Path) -> None:
         assert server.process.wait(20) == 130
     with start(*options) as server:
         assert server.finished(waits, 180)["status"] == "done", "it waited for the next server"
+
+
+def test_a_video_whose_end_a_full_disk_cannot_store_is_begun_anew_once_there_is_room(
+    tmp_path: Path, analyzer: Analyzer, clip: Path
+) -> None:
+    class Full(Jobs):
+        """Jobs on a disk without room for a change of one of them."""
+
+        changes = 0  # that were refused
+        has_room = True
+
+        def _note(self, *given: Any, **values: Any) -> bool:
+            if not self.has_room:
+                self.changes += 1
+                raise cannot_write(Path("the video"), OSError(errno.ENOSPC, "No space left on device"))
+            return super()._note(*given, **values)
+
+    config = ServeConfig(lease_s=0.5)
+    database = Database(None, tmp_path)
+    jobs = Full(database, config)
+    job = jobs.begin()
+    jobs.add(job, VIDEO, 0, clip.read_bytes())
+    jobs.queue(job, 1)
+    jobs.has_room = False
+    worker = VideoWorker(jobs, analyzer, config, Metrics(), tmp_path)
+    try:
+        until(lambda: jobs.changes >= 2)  # neither what was found nor that it failed
+        jobs.has_room = True
+        until(lambda: jobs.state(job).status == "done")
+    finally:
+        worker.stop()
+        jobs.close()
+        database.close()
+
+
+def until(what: Callable[[], bool]) -> None:
+    ends = time.monotonic() + 20
+    while not what():
+        assert time.monotonic() < ends
+        time.sleep(0.05)

@@ -152,8 +152,7 @@ class Pool:
             if part is None or isinstance(cause, MienError):
                 raise cause if isinstance(cause, MienError) else WorkerError(one_line(cause)) from error
             self._idle.append(actor)
-            if work := self._work_of(part):
-                work.died(part, f"({type(cause).__name__}: {one_line(cause)})")
+            self._take_back(part, f"({type(cause).__name__}: {one_line(cause)})")
             return
         except failed.LocalRayletDiedError as error:
             raise WorkerError("Ray has ended on this machine; the same command goes on") from error
@@ -162,11 +161,11 @@ class Pool:
                 self._ray.kill(actor)
             self._last.pop(actor, None)
             self._died(error)
-            if part and (work := self._work_of(part)):
-                if isinstance(error, failed.ObjectLostError):  # answered, but its machine is gone
+            if part and isinstance(error, failed.ObjectLostError):  # answered, but its machine is gone
+                if work := self._work_of(part):
                     work.again(part)
-                else:
-                    work.died(part, "")
+            elif part:
+                self._take_back(part, "")
             return
         self._deaths = 0
         self._ever_opened = True
@@ -175,6 +174,15 @@ class Pool:
             work.answered(part, answer)
             if (content := work.result()) is not None:
                 yield self._open.pop(part.shard.number)[0], content
+
+    def _take_back(self, part: Part, why: str) -> None:
+        """Take back a part that ended its actor. why: in words, where that is known."""
+        if part.problem:
+            raise WorkerError(
+                f"processes end even where they look at nothing {why}; see to the machines, then go on"
+            )
+        if work := self._work_of(part):
+            work.died(part, why)
 
     def _work_of(self, part: Part) -> Work | None:
         """Return what a part belongs to; None where that is done: a video may be given up while others look at it."""
@@ -234,10 +242,6 @@ def _pieces(part: Part, why: str) -> list[Part]:
     A tar file has as many pictures as it has: what lies behind the first few is cut by guess.
     """
     shard, first, last = part.shard, part.first, part.last
-    if part.problem:
-        raise WorkerError(
-            f"processes end even where they look at nothing {why}; see to the machines, then go on"
-        )
     if last is None:
         last = shard.size
     if last is None:

@@ -150,6 +150,7 @@ class VideoWork:
         self._to.remove_folder(self._folder)
         self._stored.clear()
         self._there.clear()
+        self._out -= set(map(_name, self._again))  # nobody is at these, and nobody will be
         self._again.clear()
         self._store(_OUTLINE, _dumped(asdict(plan.whole())))
 

@@ -195,7 +195,7 @@ def _look(options: argparse.Namespace, config: DataConfig) -> int:
             _copies(options.copies, dataset, duplicates, decided),
             file=sys.stderr if options.json else sys.stdout,
         )
-    for line in _write(options, dataset):
+    for line in _write(options, dataset, config.split_seed):
         print(line, file=sys.stderr if options.json else sys.stdout)
     return 0
 
@@ -309,14 +309,12 @@ def _label_errors(
     return found
 
 
-def _write(options: argparse.Namespace, dataset: Dataset) -> Iterator[str]:
-    """Write what was asked for, one after the other; yield a line for each."""
+def _write(options: argparse.Namespace, dataset: Dataset, seed: int) -> Iterator[str]:
+    """Write what was asked for, one after the other; yield a line for each. seed: of the examples on the sheet."""
     from mien.data import convert
 
     if options.sheet != "none" and (options.sheet or not options.json):
-        yield _sheet(
-            dataset, options.sheet, _mark_of_data(options), seed=options.__dict__.get("split_seed", 0)
-        )
+        yield _sheet(dataset, options.sheet, _mark_of_data(options), seed=seed)
     for target, writer in (
         (options.to_folders, convert.to_folders),
         (options.to_table, convert.to_table),

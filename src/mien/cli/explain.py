@@ -115,7 +115,7 @@ def _explain_picture(options: argparse.Namespace, config: ExplainConfig, out: Pa
     analyzer, explainer = open_explainer(
         options.model, config, detector=options.detector or "auto", detector_file=options.detector_file
     )
-    found = analyzer.detector.detect(image)
+    found = analyzer.detect(image)
     if not found:
         print(
             f"mien: no face found in {sources[0].title}; if the picture is a face already, use --detector whole",

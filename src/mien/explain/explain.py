@@ -133,11 +133,8 @@ def inverse_transform(analyzer: Analyzer, image: NDArray[np.uint8], face: Detect
     It undoes `Analyzer.cut` and `to_model_input`: the cut and its turn, the scaling, the centre that is taken out.
     """
     how = analyzer.metadata.preprocess
-    if face.whole:
-        cut, (height, width) = np.eye(2, 3), image.shape[:2]
-    else:
-        cut = place_of_aligned(face, how.margin)
-        height = width = analyzer.cut(image, face).shape[0]
+    cut = place_of_aligned(face, how.margin)
+    height, width = analyzer.cut(image, face).shape[:2]
     scaled = how.resize or how.size
     first = (scaled - how.size) // 2 + 0.5  # left edge to the centre of the first pixel that is kept
     steps = np.array([width / scaled, height / scaled])

@@ -80,7 +80,7 @@ class FilmReport:
 
 
 def content_of_film(path: Path) -> str:
-    """Return what `table.content_key` returns, for a file of any size. ImageError where it cannot be read."""
+    """Return what `row.content_key` returns, for a file of any size. ImageError where it cannot be read."""
     digest = hashlib.blake2b(digest_size=CONTENT_BYTES)
     try:
         with path.open("rb") as file:

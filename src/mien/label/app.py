@@ -10,7 +10,7 @@ import json
 import signal
 import socket
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,8 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from mien._version import __version__
-from mien.errors import ConfigError, MienError
+from mien.errors import ConfigError
+from mien.faceset.row import FaceRow
 from mien.files import clipped
 from mien.label.config import LabelConfig
 from mien.label.copies import CopySearch
@@ -41,7 +42,7 @@ from mien.serve.metrics import Metrics
 from mien.serve.middleware import Middleware
 from mien.serve.problems import ApiError, add_handlers
 from mien.serve.uploads import LimitedBody
-from mien.terminal import leave_threads_behind
+from mien.terminal import leave_threads_behind, say
 
 PAGE = Path(__file__).parent / "page"
 _KEPT = {"Cache-Control": "private, max-age=3600"}  # pictures of one session never change
@@ -80,7 +81,7 @@ def run(folder: Path, config: LabelConfig, ready: Callable[[str], None]) -> int:
     address cannot be had.
     """
     settings = config.serve
-    before = signal.signal(signal.SIGTERM, _leave)  # until uvicorn takes it
+    before = signal.signal(signal.SIGTERM, server.leave)  # until uvicorn takes it
     try:
         with server.listen(settings) as taken:
             wall = Wall.open(folder, config.classes, config.who)
@@ -99,10 +100,10 @@ def run(folder: Path, config: LabelConfig, ready: Callable[[str], None]) -> int:
                 ended = [copies.close(), learning is None or learning.close()]
                 pictures.close()
                 wall.close()
+                if wall.problem:  # the page, which has said so, is gone
+                    say(f"mien: {wall.problem}")
                 if not all(ended):
                     leave_threads_behind()
-            if wall.problem:
-                raise MienError(wall.problem)
     finally:
         signal.signal(signal.SIGTERM, before)
     return 0
@@ -150,10 +151,6 @@ class _Server(uvicorn.Server):
             if self._learning:
                 self._learning.start()
             self._ready()
-
-
-def _leave(_: int, __: object) -> None:
-    raise SystemExit(0)
 
 
 # Addresses
@@ -308,32 +305,31 @@ async def report(request: Request) -> Response:
 @router.get("/small")
 async def small(request: Request, session: str, faces: str, side: int) -> Response:
     """Small crops of faces by place, as `Pictures.small` puts them together."""
-    wall = _same_session(request, session)
+    shown = _same_session(request, session)
     if side not in SIZES_PX:
         raise ApiError(f"side: there are {', '.join(map(str, SIZES_PX))}, got {side}", 422)
     places = faces.split(",")
     if len(places) > MOST or not all(one.isdecimal() and len(one) < 9 for one in places):
         raise ApiError(f"faces: at most {MOST} places, separated by commas", 422)
-    rows = [_face(wall, int(one)) for one in places]
-    make = partial(_service(request).pictures.small, wall.faceset, rows, side)
+    rows = [_face(shown, int(one)) for one in places]
+    service = _service(request)
+    make = partial(service.pictures.small, service.wall.faceset, rows, side)
     return Response(await to_thread.run_sync(make), media_type="application/octet-stream", headers=_KEPT)
 
 
 @router.get("/crop/{place}")
 async def crop(request: Request, place: int, session: str) -> Response:
     """A crop as it is, JPEG."""
-    wall = _same_session(request, session)
-    face = _face(wall, place)
-    data = await to_thread.run_sync(lambda: _service(request).pictures.crop(wall.faceset, face))
+    service, face = _service(request), _face(_same_session(request, session), place)
+    data = await to_thread.run_sync(lambda: service.pictures.crop(service.wall.faceset, face))
     return Response(data, media_type="image/jpeg", headers=_KEPT)
 
 
 @router.get("/photograph/{place}")
 async def photograph(request: Request, place: int, session: str) -> Response:
     """The photograph or frame that a face was found in, JPEG; X-Face-Box: left, top, width, height in shares of it."""
-    wall = _same_session(request, session)
-    face = _face(wall, place)
-    data, box = await to_thread.run_sync(lambda: _service(request).pictures.photograph(wall.faceset, face))
+    service, face = _service(request), _face(_same_session(request, session), place)
+    data, box = await to_thread.run_sync(lambda: service.pictures.photograph(service.wall.faceset, face))
     headers = {**_KEPT, "X-Face-Box": ",".join(f"{value:.5f}" for value in box)}
     return Response(data, media_type="image/jpeg", headers=headers)
 
@@ -341,9 +337,8 @@ async def photograph(request: Request, place: int, session: str) -> Response:
 @router.get("/history/{place}")
 async def history(request: Request, place: int, session: str) -> Response:
     """Everything that was said about a face, taken back or not."""
-    wall = _same_session(request, session)
-    _face(wall, place)
-    return await _json(lambda: {"history": wall.history(place)})
+    face = _face(_same_session(request, session), place)
+    return await _json(lambda: {"history": _service(request).wall.history(face)})
 
 
 def _aside(service: LabelService) -> dict[str, Any]:
@@ -357,17 +352,18 @@ def _service(request: Request) -> LabelService:
     return service
 
 
-def _same_session(request: Request, session: str) -> Wall:
-    wall = _service(request).wall
-    if session != wall.session:
+def _same_session(request: Request, session: str) -> list[FaceRow]:
+    """Return the faces, whose places are those that the page knows."""
+    now, faces = _service(request).wall.shown
+    if session != now:
         raise ApiError("the faces have changed since the page was loaded; load it anew", 409)
-    return wall
+    return faces
 
 
-def _face(wall: Wall, place: int) -> Any:
-    if not 0 <= place < len(wall.faces):
-        raise ApiError(f"there is no face {place}; they are 0 to {len(wall.faces) - 1}", 404)
-    return wall.faces[place]
+def _face(faces: Sequence[FaceRow], place: int) -> FaceRow:
+    if not 0 <= place < len(faces):
+        raise ApiError(f"there is no face {place}; they are 0 to {len(faces) - 1}", 404)
+    return faces[place]
 
 
 async def _json(make: Callable[[], dict[str, Any]]) -> Response:

@@ -50,8 +50,9 @@ class CopySearch:
         with self._lock:
             if self._session == self._wall.session or (self._thread and self._thread.is_alive()):
                 return
-            self._session, self.state = self._wall.session, "reading"
-            self._thread = threading.Thread(target=self._run, name="copies", daemon=True)
+            self._session, faces = self._wall.shown
+            self.state = "reading"
+            self._thread = threading.Thread(target=self._run, args=(faces,), name="copies", daemon=True)
             self._thread.start()
 
     def close(self) -> bool:
@@ -86,9 +87,9 @@ class CopySearch:
             "pairs": [pair for _, pair in found],
         }
 
-    def _run(self) -> None:
+    def _run(self, faces: Sequence[FaceRow]) -> None:
         try:
-            faces = [face for face in list(self._wall.faces) if self._wall.status(face) == SHOWN]
+            faces = [face for face in faces if self._wall.status(face) == SHOWN]
             if estimated_s(len(faces)) > _MOST_S:
                 faces = [face for face in faces if self._wall.agreed(face).label]
             if estimated_s(len(faces)) > _MOST_S:

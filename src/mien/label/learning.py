@@ -118,11 +118,12 @@ class Learning:
         """Do what there is to do, and return the seconds that fitting took. Where it fails, the page says so."""
         begun = time.monotonic()
         try:
-            self._look_at_faces()
+            session, faces = self.wall.shown
+            self._look_at_faces(faces)
             begun = time.monotonic()
             # Threads of BLAS wait by spinning: beside a page that is served they cost more than they bring.
             with need("threadpoolctl", "train", "learning from labels").threadpool_limits(1, user_api="blas"):
-                self._fit()
+                self._fit(session, faces)
         except MienError as error:
             self.step, self.note = "off", f"there are no new guesses: {error}"
         # The page works on without guesses, and the next answers may bring them back.
@@ -134,9 +135,8 @@ class Learning:
 
     # Features
 
-    def _look_at_faces(self) -> None:
+    def _look_at_faces(self, faces: Sequence[FaceRow]) -> None:
         """Compute the features of faces that have none yet; they are kept in `features.npz`."""
-        faces, faceset = self.wall.faces, self.wall.faceset
         if all(face.id in self._features for face in faces):
             return
         if self._classifier is None:
@@ -148,7 +148,7 @@ class Learning:
         missing = [face for face in faces if face.id not in self._features]
         self.step, self._done, self._total = "looking", len(faces) - len(missing), len(faces)
         saved = time.monotonic()
-        for ids, features, seen in _computed(classifier, faceset, missing):
+        for ids, features, seen in _computed(classifier, self.wall.faceset, missing):
             self._features.update(zip(ids, features, strict=True))
             self._seen.update(zip(ids, seen, strict=True))
             self._done += len(ids)
@@ -162,13 +162,12 @@ class Learning:
 
     # Guesses
 
-    def _fit(self) -> None:
+    def _fit(self, session: str, faces: Sequence[FaceRow]) -> None:
         """Fit the guesses to the answers that there are now."""
         if self._ending.is_set():
             return
         self.step = "learning"
-        session = self.wall.session  # before the faces: at worst these guesses are never shown
-        faces, classes = list(self.wall.faces), self.wall.store.classes
+        classes = self.wall.store.classes
         number = {name: place for place, name in enumerate(classes)}
         agreed = [self.wall.agreed(face) for face in faces]
         kinds = max(1, len(classes))  # the wall can be sorted before there is any

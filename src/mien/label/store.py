@@ -7,6 +7,7 @@ is on disk before `Store.answer` returns.
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,10 +40,11 @@ MAX_NAME = 100  # letters of a class or a person
 
 _APPLICATION, _VERSION = 0x6D69656E, 1  # "mien"; PRAGMA user_version
 _WAIT_S = 3.0  # for another program that is writing
+_LOOK_S = 0.01  # between two looks, where SQLite does not wait by itself
 _TABLES = f"""
 PRAGMA application_id = {_APPLICATION};
 PRAGMA user_version = {_VERSION};
-CREATE TABLE answers (
+CREATE TABLE IF NOT EXISTS answers (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
     batch INTEGER NOT NULL,  -- seq of the first row of what was said at one key
     face TEXT NOT NULL,      -- its id; empty: about classes
@@ -52,10 +54,12 @@ CREATE TABLE answers (
     class TEXT,
     target TEXT              -- of a rename or merge the new class, of a duplicate the other face, of an undo the batch
 );
-CREATE TRIGGER answers_stay BEFORE UPDATE ON answers BEGIN SELECT RAISE(ABORT, 'answers are only added'); END;
-CREATE TRIGGER answers_remain BEFORE DELETE ON answers BEGIN SELECT RAISE(ABORT, 'answers are only added'); END;
+CREATE TRIGGER IF NOT EXISTS answers_stay BEFORE UPDATE ON answers
+BEGIN SELECT RAISE(ABORT, 'answers are only added'); END;
+CREATE TRIGGER IF NOT EXISTS answers_remain BEFORE DELETE ON answers
+BEGIN SELECT RAISE(ABORT, 'answers are only added'); END;
 -- What the table's labels were when mien last wrote it; previous: until that writing is known to have succeeded.
-CREATE TABLE written (face TEXT PRIMARY KEY, label TEXT NOT NULL, previous TEXT) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS written (face TEXT PRIMARY KEY, label TEXT NOT NULL, previous TEXT) WITHOUT ROWID;
 """
 # Which batch was stored under a key. A file from before it has none until it is opened for writing; an older mien takes
 # no notice of it.
@@ -99,7 +103,7 @@ class Store(History):
             connection = sqlite3.connect(path, timeout=_WAIT_S, check_same_thread=False, isolation_level=None)
             try:
                 _check(path, connection)
-                connection.execute("PRAGMA journal_mode = WAL")
+                _log_ahead(connection)
                 connection.execute("PRAGMA synchronous = FULL")
                 connection.execute(_KEYS)
                 store = cls(path, connection, writable=True)
@@ -457,9 +461,10 @@ def _name(text: str, whose: str, reserved: Collection[str]) -> str:
 
 def _check(path: Path, connection: sqlite3.Connection) -> None:
     """Make the tables in a new file; refuse one that is not ours, newer or damaged."""
+    # Tables first: another process may make them, and say whose they are, at this very moment.
+    ((tables,),) = connection.execute("SELECT count(*) FROM sqlite_master")
     ((application,),) = connection.execute("PRAGMA application_id")
     ((version,),) = connection.execute("PRAGMA user_version")
-    ((tables,),) = connection.execute("SELECT count(*) FROM sqlite_master")
     if not tables and not application:
         connection.executescript(f"BEGIN IMMEDIATE;{_TABLES}COMMIT;")
         return
@@ -473,6 +478,19 @@ def _check(path: Path, connection: sqlite3.Connection) -> None:
     ((state,),) = connection.execute("PRAGMA quick_check(1)")
     if state != "ok":
         raise sqlite3.DatabaseError(str(state))
+
+
+def _log_ahead(connection: sqlite3.Connection) -> None:
+    """Switch a file to write-ahead logging. SQLite, which waits for others everywhere else, does not wait here."""
+    ends = time.monotonic() + _WAIT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorname != "SQLITE_BUSY" or time.monotonic() > ends:
+                raise
+        time.sleep(_LOOK_S)
 
 
 @contextmanager

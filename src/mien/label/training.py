@@ -76,12 +76,10 @@ class Training:
                     f"{len(enough) or 'none'}; label more"
                 )
             few = [name for name in self._wall.store.classes if 0 < counts[name] < _LEAST]
-            self._left_out, self._folder = few, self._next_folder()
-            command = command_of(self._wall.folder, self._folder, enough if few else [], epochs, folds)
-            self._lines.clear()
+            folder = self._next_folder()
+            command = command_of(self._wall.folder, folder, enough if few else [], epochs, folds)
             self._wall.write_table()
-            self._folds, self._stopping = folds, False
-            self._process = subprocess.Popen(
+            process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
@@ -90,8 +88,12 @@ class Training:
                 errors="replace",
                 start_new_session=True,  # Ctrl-C in a terminal is for the page; it hands it on
             )
+            # Only now: where one cannot be started, the one before is shown on.
+            self._left_out, self._folder, self._process = few, folder, process
+            self._folds, self._stopping = folds, False
+            self._lines.clear()
             self.state = "running"
-            threading.Thread(target=self._watch, args=(self._process,), name="training", daemon=True).start()
+            threading.Thread(target=self._watch, args=(process,), name="training", daemon=True).start()
 
     def cancel(self) -> None:
         """Stop the training; what it has reached stays in its folder, and `mien train` would go on with it."""

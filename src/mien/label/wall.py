@@ -27,7 +27,8 @@ _LOOK_S = 2.0  # between two looks at whether somebody else has written it
 class Wall:
     """The faces of a folder in the order of its table, each with what was said about it. Safe across threads.
 
-    session: changes whenever the places of faces may have changed. faces: by place.
+    shown: the session, which changes whenever the places of faces may have changed, and the faces by place: at any
+    moment those of one another. session, faces: each by itself.
     """
 
     def __init__(self, faceset: FaceSet, store: Store) -> None:
@@ -73,18 +74,24 @@ class Wall:
 
     def _take(self, faceset: FaceSet) -> None:
         """Show the faces of a table. What the page has loaded before names other places."""
-        # The session first: who reads it, and the faces after it, never takes older faces for newer ones.
-        self.session = secrets.token_hex(8)
         self.faceset, self._stamp = faceset, faceset.stamp
-        self.faces: list[FaceRow] = faceset.faces
+        self.shown: tuple[str, list[FaceRow]] = (secrets.token_hex(8), faceset.faces)
         self.place = {face.id: place for place, face in enumerate(self.faces)}
         self._by_file: tuple[str, dict[str, int]] = ("", {})
 
+    @property
+    def session(self) -> str:
+        return self.shown[0]
+
+    @property
+    def faces(self) -> list[FaceRow]:
+        return self.shown[1]
+
     def place_of_file(self) -> dict[str, int]:
         """Return the places of faces by the names of their crops, as training calls them."""
-        if self._by_file[0] != self.session:
-            places = {plain_text(face.file): place for place, face in enumerate(self.faces)}
-            self._by_file = (self.session, places)
+        session, faces = self.shown
+        if self._by_file[0] != session:
+            self._by_file = (session, {plain_text(face.file): place for place, face in enumerate(faces)})
         return self._by_file[1]
 
     def on_answer(self, listener: Callable[[], None]) -> None:
@@ -245,7 +252,7 @@ class Wall:
             "problem": self.problem,
         }
 
-    def history(self, place: int) -> list[dict[str, Any]]:
+    def history(self, face: FaceRow) -> list[dict[str, Any]]:
         """Return everything that was said about a face, the oldest first."""
         return [
             {
@@ -255,7 +262,7 @@ class Wall:
                 "class": row.class_,
                 "taken_back": self.store.is_undone(row),
             }
-            for row in self.store.history(self.faces[place].id)
+            for row in self.store.history(face.id)
         ]
 
     def _answers(self, places: Iterable[int]) -> list[list[Any]]:
@@ -309,9 +316,12 @@ class Wall:
         return True
 
     def _take_in(self, faceset: FaceSet) -> None:
-        """Show the faces of a table that was read again, where they are others than before."""
+        """Show the faces of a table that was read again, where others are there or set aside than before."""
         self._stamp = faceset.stamp
-        if [face.id for face in faceset.faces] != [face.id for face in self.faces]:
+        now, before = (
+            [(face.id, self.status(face)) for face in some] for some in (faceset.faces, self.faces)
+        )
+        if now != before:
             self._take(faceset)
             self._tell()
 

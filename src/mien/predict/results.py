@@ -169,9 +169,6 @@ class Faces(tuple[Face, ...]):
     def __repr__(self) -> str:
         return f"Faces({', '.join(map(repr, self))})"
 
-    def __iter__(self) -> Iterator[Face]:
-        return super().__iter__()
-
     def _repr_html_(self) -> str:
         """What a notebook shows: the marked picture."""
         caption = html.escape("; ".join(map(_caption, self)) or "no face found")

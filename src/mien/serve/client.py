@@ -20,6 +20,7 @@ from urllib.parse import quote, urlsplit
 from mien.detect.base import Box, Landmarks
 from mien.errors import ConfigError, DataError, ImageError, MienError
 from mien.images.decode import read_bytes
+from mien.images.listing import picture_path
 from mien.predict.results import Face, Faces
 
 T = TypeVar("T")
@@ -316,7 +317,7 @@ def _content(sent: Sent) -> tuple[bytes, str]:
             f"a path (str or Path) or the bytes of a file are sent, got {type(sent).__name__}; of an open file give "
             "its content, file.read(), and of pixels those of a PNG"
         )
-    return read_bytes(Path(sent), str(sent)), Path(sent).name
+    return read_bytes(Path(sent), str(sent)), picture_path(Path(sent).name)
 
 
 def _content_or_error(sent: Sent) -> tuple[bytes, str] | ImageError:

@@ -236,9 +236,8 @@ class Database:
             yield
         except (DBAPIError, exc.TimeoutError) as error:
             if _is_full(error):
-                raise cannot_write(
-                    Path("the video"), OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                ) from None
+                full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                raise cannot_write(Path("the database of videos and quotas"), full) from None
             if self._answers:  # one line for each time that it begins to fail
                 logging.getLogger("mien").error(
                     "the database %s does not answer: %s", self.name, _line(error)

@@ -67,8 +67,10 @@ class Decoder:
                 try:
                     image, seconds, self.warning = _asked(self._process, data, name, limit_s)
                     return image, seconds
-                except (OSError, EOFError, TimeoutError) as error:
-                    code = self._end(self._process)
+                except BaseException as error:
+                    code = self._end(self._process)  # half an answer in its pipe would begin the next one
+                    if not isinstance(error, OSError | EOFError):
+                        raise
                     if isinstance(error, TimeoutError) or code == -getattr(signal, "SIGPROF", 0):
                         what = f"takes more than {limit_s:.1f} seconds to decode"
                         break

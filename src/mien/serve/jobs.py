@@ -184,7 +184,7 @@ class Jobs:
             raise JobLost
 
     def forget(self, job: str) -> None:
-        """Renew the lease of a job no more."""
+        """Renew the lease of a job no more. Of one that was neither finished nor failed somebody takes it over then."""
         self._mine.discard(job)
 
     def finish(self, job: str, about: dict[str, Any], results: dict[str, IO[bytes]]) -> None:
@@ -203,17 +203,14 @@ class Jobs:
         end = {"status": "done", "progress": 1.0, "about": json.dumps(about), "bytes": count, "owner": None}
         if not self._note(job, erase=[VIDEO], **end):
             raise JobLost
-        self._mine.discard(job)
 
     def fail(self, job: str, why: dict[str, Any]) -> None:
         """Let a job of ours end without results. why: a problem."""
         self._note(job, erase=_NAMES, status="failed", problem=json.dumps(why), owner=None, bytes=0)
-        self._mine.discard(job)
 
     def put_back(self, state: State) -> None:
         """Let a job wait again that was begun and not finished."""
         self._note(state.id, status="queued", progress=0.0, owner=None, tries=state.tries - 1)
-        self._mine.discard(state.id)
 
     def give_up_waiting(self, why: dict[str, Any]) -> None:
         """Let all jobs that wait fail, for the reason given, where nobody will come to take them."""

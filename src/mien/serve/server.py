@@ -62,7 +62,7 @@ def run(options: ModelOptions, config: ServeConfig, ready: Callable[[str], None]
     folder cannot be had.
     """
     # For before requests are answered, and for when uvicorn, done, gives the signal back: the folder is to be removed.
-    before = signal.signal(signal.SIGTERM, _leave)
+    before = signal.signal(signal.SIGTERM, leave)
     try:
         with private_folder() as folder, listen(config) as taken:
 
@@ -460,7 +460,7 @@ def _worker(
     """Run in a process of its own; ends when the parent does, however that ends."""
     if hasattr(os, "setpgrp"):
         os.setpgrp()  # Ctrl-C in a terminal reaches the parent alone, which hands it on
-    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGTERM, leave)
 
     def ready() -> None:
         parent.send(True)
@@ -485,5 +485,6 @@ def _end_with(parent: Connection) -> None:
     os.kill(os.getpid(), signal.SIGINT)
 
 
-def _leave(_: int, __: FrameType | None) -> None:
+def leave(_: int, __: FrameType | None) -> None:
+    """End in peace at SIGTERM, for as long as uvicorn does not heed it."""
     raise SystemExit(0)

@@ -49,17 +49,7 @@ class ModelOptions:
 
     def open(self) -> Analyzer:
         """Load it; raises MienError in one line."""
-        return load(
-            self.model,
-            head=self.head,
-            precision=self.precision,
-            detector=self.detector,
-            detector_file=self.detector_file,
-            prior=self.prior,
-            tta=self.tta,
-            min_face=self.min_face,
-            min_score=self.min_score,
-        )
+        return load(**vars(self))
 
     def card(self) -> str:
         """Return the model's card, Markdown; empty where it has none."""

@@ -98,11 +98,11 @@ class VideoWorker:
             return False
         self.is_busy = True
         try:
-            with self._metrics.videos.track_inprogress():
+            # JobLost, _Stopped: cancelled, or another has it or will have it.
+            with self._metrics.videos.track_inprogress(), suppress(JobLost, _Stopped):
                 self._one(state)
-        except (JobLost, _Stopped):  # cancelled, or another has it or will have it
-            self._jobs.forget(state.id)
         finally:
+            self._jobs.forget(state.id)  # however that ended: what could not be stored is begun anew
             self.is_busy = False
         return True
 

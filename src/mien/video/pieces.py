@@ -223,7 +223,8 @@ def answers(
     for frame, boxes in _followed(plan, looks, settings, Clock(1 / plan.fps)):
         rows = next(shares) if boxes else ()
         faces = [
-            analyzer.face(box.found, shares, cover) for box, (*shares, cover) in zip(boxes, rows, strict=True)
+            analyzer.face(box.found, probabilities, cover)
+            for box, (*probabilities, cover) in zip(boxes, rows, strict=True)
         ]
         yield smoothed.frame(frame, boxes, faces)
 
