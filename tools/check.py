@@ -46,6 +46,10 @@ def steps(*, fast: bool, fix: bool) -> list[Step]:
         Step("format", ("ruff", "format", "--check", ".")),
         Step("lint", ("ruff", "check", ".")),
         Step("types", ("mypy",)),
+        Step(
+            "types as Windows has them",
+            ("mypy", "--platform=win32", "--cache-dir=.mypy_cache/windows", "src/mien"),
+        ),
         Step("import rules", ("lint-imports",)),
         Step("documentation site", ("mkdocs", "build", "--strict", "--quiet")),
         # A file's tests stay together and share its fixtures; much of a run is waiting, which two processes overlap.

@@ -122,7 +122,8 @@ def test_several_labels_are_a_soft_label_in_equal_shares(pictures):
         train.shares[[0, 1, 3, 6]], [[0.5, 0, 0.5], [1, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5]]
     )
     assert said(
-        dataset, "3 rows have several labels, such as 'happy|surprised': read as soft labels in equal"
+        dataset,
+        "3 pictures have several labels, such as pictures/0.png (happy 1, surprised 1): read as soft labels",
     )
     merged = open_dataset(
         write_table(pictures, f"path,label\n{text}"),

@@ -183,8 +183,6 @@ def test_boxes_that_are_not_used_are_mentioned_or_refused(pictures):
         open_dataset(boxed("xmin,ymin,xmax,ymax", "0.1,0.2,0.5,1"))
 
 
-def test_one_picture_in_rows_with_different_labels(pictures):
-    dataset = listed(pictures, "path,label", lambda n: f"pictures/{n % 7}.png,{mood(n)}")
-    assert said(dataset, "1 picture has several rows with different labels, such as 0.png")
+def test_two_columns_of_one_name(pictures):
     twice = listed(pictures, "path,label,label", lambda n: f"pictures/{n}.png,{mood(n)},{mood(n + 1)}")
     assert said(twice, "the first of 2 columns 'label' is used")

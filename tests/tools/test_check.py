@@ -65,6 +65,7 @@ def test_fast_leaves_out_slow_tests_and_fix_mends_first(check: ModuleType) -> No
         "format",
         "lint",
         "types",
+        "types as Windows has them",
         "import rules",
         "documentation site",
         "tests and examples",

@@ -5,6 +5,7 @@ import pytest
 
 keras = pytest.importorskip("keras")
 
+from mien.errors import ConfigError  # noqa: E402
 from mien.model.metadata import (  # noqa: E402
     Blend,
     Head,
@@ -15,7 +16,7 @@ from mien.train.config import TrainConfig  # noqa: E402
 from mien.train.networks.backbones import LEVELS, find  # noqa: E402
 from mien.train.networks.small import build_small  # noqa: E402
 from mien.train.networks.spec import NetworkRequest  # noqa: E402
-from mien.train.start import recorded_metadata  # noqa: E402
+from mien.train.start import recorded_metadata, start  # noqa: E402
 from mien.train.transfer import kept_classes, unfreeze, with_new_heads  # noqa: E402
 
 OLD = {"expression": ("happy", "sad", "angry")}
@@ -132,3 +133,14 @@ def test_faces_are_cut_as_for_the_network_that_one_starts_from():
     shipped = TrainConfig(init_from="mien", faces="crop").cutting_like(recorded_metadata("mien"))
     assert (shipped.detector, shipped.margin) == ("mien", recorded_metadata("mien").preprocess.margin)
     assert TrainConfig().cutting_like(None).margin == 1.0
+
+
+def test_a_start_keeps_its_size_and_colour() -> None:
+    """Its own may be said: `--from RUN --size 48`, with which RUN was made, was refused."""
+    assert start(TrainConfig(init_from="mien", size=48, colour="grey"), NEW).preprocess.size == 48
+    for given, words in (
+        ({"size": 32}, "--size .* has 48, got 32"),
+        ({"colour": "rgb"}, "--colour .* has grey, got rgb"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            start(TrainConfig(init_from="mien", **given), NEW)

@@ -6,7 +6,7 @@ What travels is names, the bytes of the model, and finished tables: never a deco
 from __future__ import annotations
 
 import gzip
-import os
+import platform
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -60,7 +60,7 @@ class Worker:
         """Get ready; return the labels. ModelError where this machine has another mien."""
         if job.version != __version__:
             raise ModelError(
-                f"this run is of mien {job.version}, the machine {os.uname().nodename} has mien {__version__}: "
+                f"this run is of mien {job.version}, the machine {platform.node()} has mien {__version__}: "
                 "answers would mix; install the same version everywhere"
             )
         self._job = job
@@ -135,7 +135,7 @@ def _opened(job: Job) -> Analyzer:
                     (made / name).write_bytes(content)
         except OutputError as error:
             if not _holds(place, job.files):  # another actor of this machine was first
-                machine = os.uname().nodename
+                machine = platform.node()
                 raise OutputError(
                     f"machine {machine}: {error}; another place for caches: MIEN_CACHE, set before Ray starts there"
                 ) from error

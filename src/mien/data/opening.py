@@ -20,7 +20,7 @@ from mien.data.classes import (
 )
 from mien.data.dataset import DataConfig, Dataset, Progress, RawDataset, Split, in_order
 from mien.data.decisions import applied, decisions_for
-from mien.data.index import LabelledFile, fingerprints_of, index_files
+from mien.data.index import Found, LabelledFile, fingerprints_of, index_files
 from mien.data.readers.boxes import find_boxes
 from mien.data.readers.columns import ROBOFLOW
 from mien.data.readers.csv_text import is_csv, rows_of
@@ -30,11 +30,12 @@ from mien.data.readers.folders import are_classes, entered, find_in_folders, fin
 from mien.data.readers.name_lists import numbers_named, numbers_noted
 from mien.data.readers.parquet import COLUMNAR
 from mien.data.readers.public import find_listed, is_list, shown_below
+from mien.data.readers.sidecars import CLASS_SUFFIX, TEXT_SUFFIXES, find_beside
 from mien.data.readers.table_rows import has_labels, header_of, is_table
 from mien.data.readers.tables import find_in_table
 from mien.data.readers.tree import Folder, Tree, looks_like, walk
 from mien.data.readers.unpack import is_archive, unpacked
-from mien.data.readers.words import LABEL_COLUMNS, pick_column, renamed, split_of
+from mien.data.readers.words import LABEL_COLUMNS, mostly_expressions, pick_column, renamed, split_of
 from mien.data.refusals import (
     about_films,
     about_models,
@@ -160,12 +161,7 @@ def _read(path: Path, config: DataConfig, progress: Progress | None) -> RawDatas
             raise DataError(str(error).replace(str(folder), str(path))) from error
         name = plain_text(path.name.partition(".")[0])
         raw = replace(raw, name=raw.name if raw.name in ("fer2013", "ferplus") else name)
-        kinds = "links, devices, files whose names come again, lead out of it or are too long"
-        return (
-            raw.noting(f"left out: {counted(left_out, 'member')} of {name} that are {kinds}")
-            if left_out
-            else raw
-        )
+        return raw.noting(*_left_out(name, left_out))
     if is_csv(path) and is_fer2013(next(rows_of(path), [])):
         return read_fer2013(path, config)
     if is_table(path) or path.suffix.lower() == ".json" or is_text_table(path):
@@ -191,6 +187,8 @@ def _read_folder(path: Path, config: DataConfig, progress: Progress | None) -> R
     if found or (not are_classes(tree.root) and (found := find_boxes(path, pictures, others))):
         renamed_files = [replace(file, label=renamed(config.label_names, file.label)) for file in found.files]
         return index_files(path, replace(found, files=renamed_files), progress)
+    if not are_classes(tree.root) and (found := find_beside(tree, config, (CLASS_SUFFIX,))):
+        return index_files(path, found, progress).noting(*_unnamed(tree, found.files))
     start = entered(tree.root)
     tables, unlabelled = _labelled_ones([table for table in start.others if is_table(table)])
     for table in tables:
@@ -204,9 +202,12 @@ def _read_folder(path: Path, config: DataConfig, progress: Progress | None) -> R
         if len(tables) != 1 or not has_labels(tables[0]):  # the table says what the folders do not
             raise
         folders = None
-    if folders is not None and not tables and len({file.label for file in folders.files}) == 1:
+    is_one = folders is not None and len({file.label for file in folders.files}) == 1
+    if (folders is None or is_one) and not tables and (found := find_beside(tree, config, TEXT_SUFFIXES)):
+        return index_files(path, found, progress).noting(*_unnamed(tree, found.files))
+    if folders is not None and not tables and is_one:
         refuse_labels_elsewhere(path, tree, folders.files[0], config)
-    if folders is not None and (len({file.label for file in folders.files}) > 1 or not tables):
+    if folders is not None and not (is_one and tables):
         if tables:
             refuse_other_labels(path, tables, folders, config)
             names = ", ".join(plain_text(table.name) for table in tables)
@@ -227,7 +228,7 @@ def _read_folder(path: Path, config: DataConfig, progress: Progress | None) -> R
     if len(archives) == 1:
         return _read(archives[0], config, progress)
     if archives:
-        return _split_archives(path, archives, config, progress)
+        return _read_archives(path, archives, config, progress)
     if named := find_in_names(tree, config):
         return index_files(path, named, progress)
     if tree.face_sets:
@@ -316,25 +317,53 @@ def _has_faces(table: Path) -> bool:
     return is_fer2013(header) and pick_column(header, LABEL_COLUMNS) is not None
 
 
-def _split_archives(
+def _read_archives(
     path: Path, archives: Sequence[Path], config: DataConfig, progress: Progress | None
 ) -> RawDataset:
-    """Read train.zip and test.zip as one data set."""
-    splits = [split_of(_stem(archive)) for archive in archives]
+    """Read archives that lie together as one data set: each a split, a class, a shard (data-000001.tar) or a part."""
+    series = [_NUMBER.sub("", _stem(archive)) for archive in archives]
+    splits = [split_of(one) for one in series]
     listed = ", ".join(plain_text(archive.name) for archive in archives)
-    if None in splits or len(set(splits)) < len(splits):
+    if any(splits) and (None in splits or len(set(series)) > len(set(splits))):
         raise DataError(
             f"{path} holds {len(archives)} archives ({listed}), whose names are not one split each (train.zip, "
-            "test.zip); give the path of one, or of several; if each holds a class, unpack them into folders of "
-            "their names"
+            "test.zip); give the path of one, or of several"
         )
+    if mostly_expressions(set(series)):
+        files, notes = [], [f"the names of the archives are the classes: {clipped(listed, 300)}"]
+        for name, archive in zip(series, archives, strict=True):
+            folder, left_out = unpacked(archive)
+            notes += _left_out(plain_text(archive.name), left_out)
+            files += [
+                LabelledFile(
+                    picture,
+                    f"{plain_text(archive.name)}/{shown_below(picture, folder)}",
+                    renamed(config.label_names, plain_text(name)),
+                    "train",
+                )
+                for picture in walk(folder).root.pictures_below()
+            ]
+        return index_files(path, Found(plain_text(path.name), files, tuple(notes)), progress)
     raws = []
     for split, archive in zip(splits, archives, strict=True):
         raw = _read(archive, config, progress)
         if split and list(raw.splits) == ["train"]:  # the archive itself names none
             raw = replace(raw, splits={split: raw.splits["train"]})
+        if not any(splits) or len(set(series)) < len(
+            series
+        ):  # parts and shards may have the same names inside
+            own = {
+                split: replace(part, names=[f"{plain_text(archive.name)}/{name}" for name in part.names])
+                for split, part in raw.splits.items()
+            }
+            raw = replace(raw, splits=own)
         raws.append(replace(raw, name=plain_text(path.name)))
-    return combine(raws, several=False).noting(f"read from the archives {listed}")
+    return combine(raws, several=False).noting(f"read from the archives {clipped(listed, 300)}")
+
+
+def _left_out(archive: str, count: int) -> list[str]:
+    kinds = "links, devices, files whose names come again, lead out of it or are too long"
+    return [f"left out: {counted(count, 'member')} of {archive} that are {kinds}"] if count else []
 
 
 def _unnamed(tree: Tree, files: Sequence[LabelledFile]) -> list[str]:
@@ -348,6 +377,7 @@ def _unnamed(tree: Tree, files: Sequence[LabelledFile]) -> list[str]:
 
 
 _METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet", ROBOFLOW, "_annotations.csv")
+_NUMBER = re.compile(r"[-_.]?\d+$")  # of a shard
 _PART = re.compile(r"-\d+-of-\d+(-[0-9a-f]+)?$")
 
 

@@ -124,7 +124,7 @@ def _asked(
     assert process.stdin is not None
     assert process.stdout is not None
     _write(process.stdin, {"name": name, "limit_s": limit_s, "bytes": len(data)}, data)
-    if hasattr(select, "poll"):  # a backstop; the process is ended by the system before that
+    if sys.platform != "win32":  # a backstop; the process is ended by the system before that
         answers = select.poll()
         answers.register(process.stdout, select.POLLIN)
         if not answers.poll(1000 * (_WALL * limit_s + _WALL_S)):
@@ -182,7 +182,7 @@ def _limit_memory(more_bytes: int) -> None:
 
 def _limit_time(seconds: float) -> None:
     """Have the system end this process after so much processor time from now on; 0: not at all."""
-    if hasattr(signal, "setitimer"):
+    if sys.platform != "win32":
         signal.setitimer(signal.ITIMER_PROF, seconds)  # nobody handles SIGPROF, so it ends the process
 
 

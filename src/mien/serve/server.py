@@ -225,7 +225,7 @@ def _bound(family: int, address: Any, *, shared: bool) -> socket.socket:
     taken = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if shared:
+        if shared and sys.platform == "linux":
             taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         taken.bind(address)
     except OSError:
@@ -286,10 +286,10 @@ def uvicorn_settings(app: ASGIApp, config: ServeConfig, most: int) -> uvicorn.Co
 def max_connections(config: ServeConfig) -> int:
     """Return how many connections there may be, after raising the limit of open files as far as that is allowed."""
     wanted = _CONNECTIONS * config.max_requests
-    try:
-        import resource
-    except ImportError:  # Windows has no such limit
+    if sys.platform == "win32":  # which has no such limit
         return wanted
+    import resource
+
     # A form's pictures above a megabyte lie in files without a name.
     others = _FILES + config.waiting_megabytes
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -385,7 +385,7 @@ class _Workers:
         self._given = (options, config, folder, taken)
         self._count = config.workers
         self._context = multiprocessing.get_context("spawn")
-        self._alive: dict[SpawnProcess, Connection] = {}
+        self._alive: dict[SpawnProcess, Any] = {}  # the pipe's end here; of another type on Windows
         self._heard: list[int] = []
 
     def run(self, ready: Callable[[], None]) -> int:

@@ -43,10 +43,14 @@ def private_folder() -> Iterator[Path]:
         raise cannot_write(place, error) from error
     watcher = None
     try:
-        # Locked before it has its name: a lock that can be seen and is free belongs to nobody who lives.
-        with (folder / f".{_FOLDER_LOCK}").open("xb") as lock:
+        # Locked before it has its name: a lock that can be seen and is free belongs to nobody who lives. On Windows an
+        # open file is as good as locked, and cannot be renamed.
+        named = folder / _FOLDER_LOCK
+        unnamed = named if sys.platform == "win32" else folder / f".{_FOLDER_LOCK}"
+        with unnamed.open("xb") as lock:
             lock_file(lock, shared=True)
-            (folder / f".{_FOLDER_LOCK}").rename(folder / _FOLDER_LOCK)
+            if unnamed != named:
+                unnamed.rename(named)
             watcher = _watched(folder)
             yield folder
     finally:

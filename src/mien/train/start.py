@@ -169,8 +169,13 @@ def _from_trained(config: TrainConfig, heads: dict[str, tuple[str, ...]]) -> Sta
     from mien.train import transfer
 
     old, metadata = transfer.open_to_start(str(config.init_from), config.input_range, config.colour)
-    if config.size or config.resize or config.colour not in (None, metadata.preprocess.colour):
-        raise ConfigError("--size, --resize and --colour cannot change with --from: the model's own are kept")
+    for name in ("size", "resize", "colour"):
+        given, own = getattr(config, name), getattr(metadata.preprocess, name)
+        if given not in (None, own):
+            raise ConfigError(
+                f"--{name} cannot change with --from: that network has {own or f'no {name}'}, got {given}; "
+                f"leave --{name} out"
+            )
     known = recorded_metadata(str(config.init_from)) is not None
     # Another program's network does not say how its faces were cut.
     if not known and config.margin is not None:

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path, PureWindowsPath
 
 from mien.data.dataset import DataConfig
@@ -39,13 +40,14 @@ _FEW = 8  # different cells in a column that may say something else than a text
 class Columns:
     """The places of the columns that are used; None where there is none. notes: what is said of them.
 
-    label: where there are shares, of the rows that have none. nothing: columns beside the shares that say that a
-    picture shows no class (unknown). several: what cells with several labels mean. numbered: whether 0, 1 and 2 in the
-    column of the split are train, validation and test.
+    label: where there are shares, of the rows that have none. raters: each with what one rater said. nothing: columns
+    beside the shares that say that a picture shows no class (unknown). several: what cells with several labels mean.
+    numbered: whether 0, 1 and 2 in the column of the split are train, validation and test.
     """
 
     path: int
     label: int | None
+    raters: tuple[int, ...] = ()
     folder: int | None = None  # in which the pictures lie, where paths are names alone
     shares: dict[str, int] = field(default_factory=dict)
     nothing: dict[str, int] = field(default_factory=dict)
@@ -101,12 +103,13 @@ def choose_columns(
         ]:
             shares = {name: one for name, one in shares.items() if name not in empty}
             notes.append(f"no row is {' or '.join(empty)}; these columns are not used")
-    if label is None and not shares:
+    raters = () if shares or label is not None else _columns_of_raters(header, rows, place)
+    if label is None and not shares and not raters:
         label = _column_of_expressions(header, rows, place, notes)
-    if label is None and not shares:
+    if label is None and not shares and not raters:
         label = words.need_column(header, words.label_names(header), source, "--label-column")
     folder = _folder_column(path, header, rows, place, config)
-    columns = Columns(place, label, folder, shares, nothing, notes=notes)
+    columns = Columns(place, label, raters, folder, shares, nothing, notes=notes)
     rest = [header[one] for one in labels if one != label]
     if label is not None and rest and not config.label_column:
         others = ", ".join(map(repr, rest))
@@ -222,9 +225,28 @@ def _column_of_expressions(
     return found[0]
 
 
+def _columns_of_raters(header: Sequence[str], rows: Sequence[Sequence[str]], path: int) -> tuple[int, ...]:
+    """Return the places of several columns that each hold what one rater said, which some cells may not.
+
+    Those called like labels or raters, and numbered, of which each two have a label in common; else three or more of
+    expressions alone, whatever they are called, since two may be an answer and what was right.
+    """
+    cells = [{label for row in rows if (label := plain_label(row[place]))} for place in range(len(header))]
+    numbered = [place for place, name in enumerate(header) if words.is_rater(name)]
+    if len(numbered) > 1:
+        alike = all(cells[one] & cells[other] for one, other in combinations(numbered, 2))
+        return tuple(numbered) if alike else ()
+    expressions = [
+        place
+        for place, own in enumerate(cells)
+        if place != path and own and not is_expression(header[place]) and all(map(is_expression, own))
+    ]
+    return tuple(expressions) if len(expressions) > 2 else ()
+
+
 def _find_box(columns: Columns, header: Sequence[str], rows: Sequence[Sequence[str]], source: str) -> None:
     """Find the columns of the faces' boxes. DataError where they are shares of the picture's size."""
-    taken = (columns.path, columns.label)
+    taken = (columns.path, columns.label, *columns.raters)
     if box := find_box_columns(header, taken):
         columns.box = box
         names = ", ".join(clipped(header[place]) for place in box.places)
@@ -359,7 +381,7 @@ def _is_one(cell: str) -> bool:
 def _find_split(
     columns: Columns, header: Sequence[str], rows: Sequence[Sequence[str]], config: DataConfig, source: str
 ) -> None:
-    taken = {columns.path, columns.label, *columns.shares.values()}
+    taken = {columns.path, columns.label, *columns.raters, *columns.shares.values()}
     if config.split_column:
         if config.split_column != "none":
             columns.split = words.named_column(header, config.split_column, source)
@@ -446,7 +468,7 @@ def _find_group(
         columns.group = words.pick_column(header, [words.plain_column(config.group)])
         return
     called = [words.group_column(name) for name in header]
-    taken = {columns.path, columns.label, columns.split, *columns.flags}
+    taken = {columns.path, columns.label, *columns.raters, columns.split, *columns.flags}
     places = [
         place
         for name in words.GROUP_COLUMNS

@@ -14,7 +14,9 @@ import json
 import math
 import os
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -162,10 +164,10 @@ def _parse(path: Path) -> cache.Arrays:
 
 def _most_rows() -> int:
     """Return how many faces fit into half of the machine's memory; where that is unknown, into 4 GB."""
-    try:
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        memory = 8 * 2**30
+    memory = 8 * 2**30
+    if sys.platform != "win32":
+        with suppress(ValueError, OSError):
+            memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return memory // 2 // (2 * SIDE * SIDE)  # once as read, once stacked
 
 

@@ -87,7 +87,7 @@ def rows_in(path: Path, notes: list[str] | None = None) -> Iterator[list[str]]:
     if suffix in EXCEL:
         return _with_names(_excel_rows(path, notes), path, notes)
     if suffix in _JSON_LINES:
-        return _of_objects(lambda: _objects(path))
+        return rows_of_objects(lambda: _objects(path))
     if suffix == ".json":
         return _json_rows(path)
     return _with_names(rows_of(path, notes), path, notes)
@@ -109,7 +109,7 @@ def _with_names(rows: Iterator[list[str]], path: Path, notes: list[str] | None) 
     if "region_shape_attributes" in first:
         rows, below = tee(rows)
         if marked := via_rows(first, below):
-            yield from _of_objects(lambda: iter(marked))
+            yield from rows_of_objects(lambda: iter(marked))
             return
     if names := _names_of(first):
         if notes is not None:
@@ -154,7 +154,7 @@ def _names_of(row: Sequence[str]) -> list[str]:
     return names if sorted(names) in (["label", "path"], ["label", "path", "split"]) else []
 
 
-def _of_objects(objects: Callable[[], Iterable[dict[str, object]]]) -> Iterator[list[str]]:
+def rows_of_objects(objects: Callable[[], Iterable[dict[str, object]]]) -> Iterator[list[str]]:
     """Yield the names, some of which stand in some rows only, and the rows. Names within names: label.name."""
     names = list(dict.fromkeys(name for values in objects() for name in _flat(values)))
     if names:
@@ -240,7 +240,7 @@ def _json_rows(path: Path) -> Iterator[list[str]]:
     except DataError as error:
         raise DataError(f"{path.name}: {error}") from error
     if objects is not None:
-        yield from _of_objects(lambda: iter(objects))
+        yield from rows_of_objects(lambda: iter(objects))
     elif isinstance(value, list) and value and all(map(_is_list_of_texts, value)):
         yield from _with_names(iter(value), path, None)
     elif isinstance(value, dict) and (columns := _columns(value)):
@@ -292,7 +292,7 @@ def _only_rows(value: dict[str, Any], source: str) -> list[dict[str, object]] | 
 
 
 def _names_in_rows(rows: list[dict[str, object]]) -> list[str]:
-    return next(_of_objects(lambda: iter(rows)), [])
+    return next(rows_of_objects(lambda: iter(rows)), [])
 
 
 def _is_list_of_texts(value: object) -> bool:
@@ -378,7 +378,7 @@ def _of_splits(
                     f"the sheet {clipped(sheet.title)!r} has more cells in row {number} than names of columns; mend it"
                 )
             objects.append({"split": split, **dict(zip(header, row, strict=False))})
-    yield from _of_objects(lambda: iter(objects))
+    yield from rows_of_objects(lambda: iter(objects))
 
 
 def _header_row(sheet: Any, source: str) -> int | None:

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 from mien.data.dataset import DataConfig
@@ -35,7 +36,17 @@ def find_in_table(path: Path, config: DataConfig, split: str | None = None) -> F
     unreadable; DataError where all are missing.
     """
     notes: list[str] = []
-    rows = rows_in(path, notes)
+    return find_in_rows(path, rows_in(path, notes), config, split, notes)
+
+
+def find_in_rows(
+    path: Path,
+    rows: Iterator[list[str]],
+    config: DataConfig,
+    split: str | None = None,
+    notes: Sequence[str] = (),
+) -> Found:
+    """Read the rows of a table, header first. path: what messages call it, from whose folder its paths start."""
     header = next(rows, [])
     table = [(number, row) for number, row in enumerate(rows, start=1) if any(map(str.strip, row))]
     for number, row in table:
@@ -71,9 +82,8 @@ class _Rows:
         self._files: list[LabelledFile] = []
         self._refused: dict[str, str] = {}
         self._left_out: Counter[str] = Counter()
-        self._multiple: dict[
-            int, tuple[str, ...]
-        ] = {}  # place of a file to its labels, where they are several
+        self._votes: dict[int, Counter[str]] = {}  # place of a file to its labels, where they are several
+        self._joined = 0  # pictures of several rows
         # Rows of soft labels: whose largest share several classes have, whose label is another, without any shares.
         self._tied = self._otherwise = self._hard = 0
         self._sums: list[float] = []
@@ -112,23 +122,28 @@ class _Rows:
             self._left_out[label] += 1
             return
         group = plain_label(row[columns.group]) if columns.group is not None else ""
-        several = () if columns.label is None else columns.several.get(row[columns.label], ())
-        if len(several) > 1:
-            self._multiple[len(self._files)] = tuple(dict.fromkeys(map(self._named, several)))
+        if len(said := self._said(row)) > 1:
+            self._votes[len(self._files)] = said
         self._cells.append(cell)
         inside = self._path.suffix.lower() in COLUMNAR and Path(cell).is_absolute()  # unpacked: NUMBER-NAME
         name = f"{where} {Path(cell).name.partition('-')[2]}".strip() if inside else plain_text(cell)
         split = self._split(row, where)
         self._files.append(LabelledFile(Path(cell), name, label, split, group, self._box(row, where), shares))
 
+    def _said(self, row: Sequence[str]) -> Counter[str]:
+        """Return the labels in a row, by how many raters gave them; one of each in a cell of several."""
+        columns = self._columns
+        cells = [row[place] for place in columns.raters or (columns.label,) if place is not None]
+        labels = [plain_label(label) for cell in cells for label in columns.several.get(cell, (cell,))]
+        return Counter(map(self._named, filter(None, labels)))
+
     def _label(self, row: Sequence[str], shares: tuple[float, ...] | None, where: str) -> str:
         if shares is not None:
             return list(self._columns.shares)[max(range(len(shares)), key=shares.__getitem__)]
-        assert self._columns.label is not None
-        cell = row[self._columns.label]
-        label = plain_label(self._columns.several.get(cell, (cell,))[0])
+        places = self._columns.raters or (self._columns.label,)
+        label = _likeliest(self._said(row))
         if not label:
-            column = clipped(self._header[self._columns.label])
+            column = " or ".join(clipped(self._header[place]) for place in places if place is not None)
             excel = (
                 " (Excel keeps what merged cells say in the first alone, and of formulas what it saved last)"
             )
@@ -136,7 +151,7 @@ class _Rows:
             self._refused.setdefault(
                 "", f"{where} has no {column}{why}; mend or delete it, or choose with --classes"
             )
-        return self._named(label)
+        return label
 
     def _is_corrected(self, label: str, shares: Sequence[float]) -> bool:
         """Say whether a label is another than the network's answer, whose share is the largest."""
@@ -203,6 +218,8 @@ class _Rows:
 
     def finished(self) -> Found:
         """Find out where the paths start, and say what was decided."""
+        if not self._columns.shares:
+            self._join_rows()
         path_of, notes = resolve_paths(self._path, self._cells, self._root, self._own_split)
         files = [
             LabelledFile(path_of(cell), file.name, file.label, file.split, file.group, file.box, file.shares)
@@ -215,22 +232,16 @@ class _Rows:
         if self._columns.box and self._columns.group is None and len(set(self._cells)) < len(files):
             files = [replace(file, group=cell) for file, cell in zip(files, self._cells, strict=True)]
         files, told = self._split_by_paths(files)
-        notes += [*told, *_contradictions(files)]
+        notes += told
         names = [file.path.name for file in files]
         classes = tuple(self._columns.shares)
-        if self._multiple:
+        if self._votes:
             classes = tuple(
-                dict.fromkeys(
-                    [file.label for file in files]
-                    + [label for all in self._multiple.values() for label in all]
-                )
+                dict.fromkeys([*(file.label for file in files), *chain.from_iterable(self._votes.values())])
             )
-            files = [
-                replace(file, shares=_equal_shares(self._multiple[place], classes))
-                if place in self._multiple
-                else file
-                for place, file in enumerate(files)
-            ]
+            for place, said in self._votes.items():
+                shares = tuple(said[name] / said.total() for name in classes)
+                files[place] = replace(files[place], shares=shares)
         elif not self._names and is_rafdb(names, list({file.label for file in files})):
             files = [replace(file, label=RAFDB[file.label]) for file in files]
             notes.append(RAFDB_NOTE)
@@ -240,6 +251,33 @@ class _Rows:
             plain_text(name), files, (*self._columns.notes, *self._decided(files), *notes), self._refused,
             classes, grouped=self._columns.group is not None,
         )  # fmt: skip
+
+    def _join_rows(self) -> None:
+        """Make one of the rows about the same picture, as of several raters: each row is a vote."""
+        places: dict[tuple[str, Box | None, str], list[int]] = {}
+        for place, (cell, file) in enumerate(zip(self._cells, self._files, strict=True)):
+            places.setdefault((cell, file.box, file.split), []).append(place)
+        if len(places) == len(self._files):
+            return
+        files: list[LabelledFile] = []
+        votes: dict[int, Counter[str]] = {}
+        for own in places.values():
+            said: Counter[str] = Counter()
+            for place in own:
+                said.update(self._votes.get(place) or filter(None, [self._files[place].label]))
+            if len(said) > 1:
+                votes[len(files)] = said
+            files.append(replace(self._files[own[0]], label=_likeliest(said)))
+        self._joined = sum(len(own) > 1 for own in places.values())
+        several = any(len({self._files[place].group for place in own}) > 1 for own in places.values())
+        if self._columns.group is not None and several:  # it names who said it, or several in one picture
+            name = clipped(self._header[self._columns.group])
+            self._columns.notes.append(
+                f"rows of one picture differ in {name!r}, so that nothing is grouped by it"
+            )
+            self._columns.group = None
+            files = [replace(file, group="") for file in files]
+        self._cells, self._files, self._votes = [cell for cell, _, _ in places], files, votes
 
     def _decided(self, files: Sequence[LabelledFile]) -> Iterator[str]:
         columns = self._columns
@@ -282,16 +320,22 @@ class _Rows:
                     else ""
                 )
                 yield f"the column {name!r} {used}{other}"
-            if never := [name for name in columns.shares if name not in {file.label for file in files}]:
-                yield (
-                    f"of no picture {' or '.join(never)} is the label: learnt from shares alone, and not scored"
-                )
-        if self._multiple:
-            first = clipped(next(cell for cell, labels in columns.several.items() if len(labels) > 1))
+        if columns.raters:
+            names = words.shown_columns([self._header[place] for place in columns.raters])
+            yield f"labels are the votes of {len(columns.raters)} raters: {names} (--label-column chooses one)"
+        if self._joined:
+            yield f"{counted(self._joined, 'picture has', 'pictures have')} several rows: each row counts as a vote"
+        if self._votes:
+            place, said = next(iter(self._votes.items()))
+            told = ", ".join(f"{label} {count}" for label, count in said.most_common())
             yield (
-                f"{counted(len(self._multiple), 'row has', 'rows have')} several labels, such as {first!r}: "
-                "read as soft labels in equal shares; the first counts as the label"
+                f"{counted(len(self._votes), 'picture has', 'pictures have')} several labels, such as "
+                f"{clipped(files[place].name)} ({clipped(told)}): read as soft labels in these shares; the most "
+                "frequent counts as the label, of equals the first"
             )
+        named = dict.fromkeys([*columns.shares, *chain.from_iterable(self._votes.values())])
+        if never := [name for name in named if name not in {file.label for file in files}]:
+            yield f"of no picture {' or '.join(never)} is the label: learnt from shares alone, and not scored"
         if columns.group is not None:
             count, alone = len({file.group for file in files} - {""}), sum(not file.group for file in files)
             rest = f"; alone: the pictures of {counted(alone, 'row')} that name none" if alone else ""
@@ -322,19 +366,6 @@ class _Rows:
         ]
 
 
-def _contradictions(files: Sequence[LabelledFile]) -> list[str]:
-    """Say how many pictures have several rows with different labels."""
-    labels: dict[tuple[Path, Box | None], set[str]] = {}
-    for file in files:
-        labels.setdefault((file.path, file.box), set()).add(file.label)
-    torn = [path for (path, _), own in labels.items() if len(own) > 1]
-    if not torn:
-        return []
-    return [
-        f"{counted(len(torn), 'picture has', 'pictures have')} several rows with different labels, such as "
-        f"{clipped(plain_text(torn[0].name))}; several labels of one picture are written happy|sad in one row"
-    ]
-
-
-def _equal_shares(labels: Sequence[str], classes: Sequence[str]) -> tuple[float, ...]:
-    return tuple(float(name in labels) / len(labels) for name in classes)
+def _likeliest(said: Counter[str]) -> str:
+    """Return the most frequent label, of equals the first; '' where there is none."""
+    return next((label for label, _ in said.most_common(1)), "")

@@ -55,6 +55,7 @@ FOLDER_COLUMNS = (
     "folder", "dir", "directory", "subfolder", "subdir", "sub_folder", "sub_dir", "subdirectory", "image_folder",
     "image_dir", "foldername", "folder_name", "dirname", "path",
 )  # fmt: skip
+_RATERS = ("rater", "annotator", "annotation", "coder", "labeler", "labeller", "judge", "worker", "vote")
 LABEL_COLUMNS_BESIDE_X = tuple(name for name in LABEL_COLUMNS if name != "y")
 SPLIT_COLUMNS = (
     "split", "usage", "set", "subset", "partition", "phase", "fold_name", "data_split", "dataset_split", "train_test",
@@ -214,6 +215,16 @@ def group_column(word: str) -> str:
     plain = plain_column(word)
     base = plain if plain in GROUP_COLUMNS else _OF_A_GROUP.sub("", plain)
     return base if base in GROUP_COLUMNS else ""
+
+
+def is_rater(word: str) -> bool:
+    """Say whether a column is called like labels or raters, and numbered.
+
+    >>> [is_rater(name) for name in ("label_1", "Rater 2", "annotator3", "emotion", "x1")]
+    [True, True, True, False, False]
+    """
+    name = re.fullmatch(r"(.*?)_?\d+", plain_column(word))
+    return name is not None and name[1] in (*LABEL_COLUMNS_BESIDE_X, *_RATERS)
 
 
 def plain_column(word: str) -> str:
