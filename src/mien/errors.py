@@ -47,6 +47,16 @@ class MissingExtra(MienError, ImportError):
     """A feature needs a package that the light installation leaves out."""
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error of another library says, 200 letters at most; its kind where it is silent.
+
+    >>> first_line(ValueError("\\n  no such layer\\nTraceback…")), first_line(KeyboardInterrupt())
+    ('no such layer', 'KeyboardInterrupt')
+    """
+    said = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return said[:200] or type(error).__name__
+
+
 def need(module: str, extra: str, what: str) -> ModuleType:
     """Import `module`, or say which extra brings it.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import ctypes
 import errno
 import os
@@ -293,6 +294,14 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]] | None:
         return None
 
 
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write a .npz file, whole or not at all."""
+    import numpy as np
+
+    with whole_file(path) as temporary:
+        np.savez(temporary, **arrays)  # type: ignore[arg-type]
+
+
 def check_replaceable(path: Path, what: str, mark: str, only: Collection[str] = ()) -> None:
     """Raise OutputError where writing a folder at `path` would lose something that is not an older such folder.
 
@@ -493,6 +502,12 @@ def spreadsheet_safe(cell: object) -> str:
     """
     text = str(cell)
     return f"'{text}" if text.startswith(FORMULA) and not _NUMBER.fullmatch(text) else text
+
+
+def write_table(path: Path, rows: Iterable[Iterable[object]]) -> None:
+    """Write rows as CSV, the header first; whole, and safe in a spreadsheet."""
+    with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(map(spreadsheet_safe, row) for row in rows)
 
 
 def without_spreadsheet_guard(cell: str) -> str:

@@ -111,3 +111,48 @@ def test_faces_whose_expression_is_an_attribute(tmp_path, write_faces, form):
     faces_with_attributes(form, tmp_path, ["happy", "sad", "happy", ""])  # one of them has none
     with pytest.raises(DataError):
         open_dataset(tmp_path)
+
+
+def test_circles_of_labelme_are_cut_out_and_other_json_beside_is_passed_over(tmp_path, write_faces):
+    write_faces(tmp_path, {"images": 4})
+    for n in range(4):
+        mark = {"label": ("happy", "sad")[n % 2], "shape_type": "circle", "points": [[20, 18], [20, 26]]}
+        told = {"imagePath": f"{n}.png", "shapes": [mark], "flags": {}}
+        (tmp_path / "images" / f"{n}.json").write_text(json.dumps(told))
+    (tmp_path / "about.json").write_text('{"version": 1}')
+    dataset = open_dataset(tmp_path, carve_validation=False)
+    train = dataset.splits["train"]
+    assert dataset.classes == ("happy", "sad") and train.labels.tolist() == [0, 1] * 2
+    assert train.pictures.read(0).shape == (16, 16)
+    mark["points"] = [[20, 18]]
+    (tmp_path / "images" / "3.json").write_text(json.dumps(told))
+    with pytest.raises(DataError, match=r"images/3\.json shape 1 has no label and points; mend or delete it"):
+        open_dataset(tmp_path)
+
+
+def test_a_coco_file_without_marks_does_not_hide_the_boxes_of_yolo(tmp_path, write_faces):
+    write_faces(tmp_path, {"images": 4})
+    told = {"images": [], "categories": [], "annotations": []}
+    (tmp_path / "instances.json").write_text(json.dumps(told))
+    (tmp_path / "labels").mkdir()
+    for n in range(4):  # the second a polygon, with the same ends
+        marks = ("0 0.5 0.5 0.5 0.25", "1 0.25 0.375 0.75 0.375 0.5 0.625")[n % 2]
+        (tmp_path / f"labels/{n}.txt").write_text(f"{marks}\n\n")
+    (tmp_path / "data.yaml").write_text("names:\n  0: happy  # first\n  1: sad\n")
+    dataset = open_dataset(tmp_path, carve_validation=False)
+    train = dataset.splits["train"]
+    assert dataset.classes == ("happy", "sad") and train.labels.tolist() == [0, 1] * 2
+    assert [train.pictures.read(n).shape for n in range(2)] == [(10, 20)] * 2
+    (tmp_path / "labels/3.txt").write_text("1 0.5 0.5\n")
+    with pytest.raises(DataError, match=r"labels/3\.txt line 1 is '1 0\.5 0\.5', not the number of a class"):
+        open_dataset(tmp_path)
+
+
+@pytest.mark.parametrize("form", ["Pascal VOC", "CVAT"])
+def test_a_mark_without_a_box_is_named(tmp_path, write_faces, form):
+    write_faces(tmp_path, {"images": 4})
+    faces_with_attributes(form, tmp_path, ["happy", "sad"] * 2)
+    for file in tmp_path.glob("*.xml"):
+        file.write_text(file.read_text().replace("<ymax>24</ymax>", "").replace(' ybr="24"', ""))
+    with pytest.raises(DataError, match=r"\.xml (object 1|image 0\.png mark 1) has no box"):
+        open_dataset(tmp_path)

@@ -10,6 +10,7 @@ import pytest
 
 from mien.data import DataConfig, open_dataset
 from mien.data.dataset import Dataset
+from mien.data.readers.words import plain_expressions
 from mien.errors import DataError
 
 
@@ -33,6 +34,12 @@ def test_words_that_all_folders_have_around_their_expressions(tmp_path, write_fa
     shutil.rmtree(tmp_path / "denied")
     write_faces(tmp_path, {"grins": 2}, first_seed=9)
     assert "happy faces" in read(tmp_path).classes  # not all have the same words
+
+
+def test_of_two_frames_that_are_as_common_every_run_takes_the_same():
+    names = ["angry faces", "happy faces", "aug angry faces", "aug happy faces"]
+    for order in (names, names[::-1]):
+        assert set(plain_expressions(order).values()) == {"angry", "happy", "aug angry", "aug happy"}
 
 
 def test_folders_beside_expressions_that_are_none_are_named(tmp_path, write_faces):

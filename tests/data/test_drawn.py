@@ -121,7 +121,7 @@ def test_a_dataset_that_makes_no_sense_is_refused(
 
 def test_a_folder_with_something_in_it_is_never_replaced(tmp_path: Path) -> None:
     (tmp_path / "holiday.jpg").write_bytes(b"irreplaceable")
-    with pytest.raises(OutputError, match="exists already and is not replaced; name a new folder"):
+    with pytest.raises(OutputError, match="exists already and is not overwritten; name a new folder"):
         draw_dataset(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["holiday.jpg"]
     (tmp_path / "empty").mkdir()

@@ -158,6 +158,33 @@ def test_groups_of_the_table_and_groups_that_are_asked_for_both_hold(
         groups(group="nosuch")
 
 
+def test_faces_are_grouped_by_who_labelled_them_and_by_the_track_in_their_film(
+    face_set: Callable[..., FaceSet],
+) -> None:
+    rows = labelled("calm", "bored", "calm", "bored")
+    for row, who, source, track in zip(
+        rows, ("ann", "ben", "ann", "ben"), ("a.mp4", "a.mp4", "b.mp4", "b.mp4"), (1, 1, 1, None), strict=True
+    ):
+        row |= {"who": who, "source": source, "track": track}
+    folder = face_set(*rows).folder
+    found = {
+        name: open_dataset(folder, DataConfig(group=name), carve_validation=False).split("train").groups
+        for name in ("who", "track")
+    }
+    for name, same in (("who", [0, 1, 0, 1]), ("track", [0, 0, 1, 2])):
+        groups = list(found[name] or [])
+        assert [groups.index(group) for group in groups] == [same.index(one) for one in same]
+
+
+def test_a_folder_around_face_sets_names_them(face_set: Callable[..., FaceSet], tmp_path: Path) -> None:
+    face_set(*labelled("calm", "bored"), name="one")
+    face_set(*labelled("calm", "bored"), name="two")
+    with pytest.raises(
+        DataError, match=r"holds no labelled pictures but in 2 face sets; give as DATA: .*one .*two"
+    ):
+        open_dataset(tmp_path)
+
+
 def test_one_more_face_moves_no_other(face_set: Callable[..., FaceSet]) -> None:
     rows = [
         {"label": label, "group": f"film {number // 3}"}

@@ -89,6 +89,12 @@ def test_ck_plus_as_it_is_distributed(write):
         "S010",
         "S011",
     }
+    file.write_text("   9.0000000e+00\n")
+    with pytest.raises(DataError, match=r"emotion\.txt line 1 has '9\.0000000e\+00'; allowed are 0 to 7"):
+        read(root)
+    file.rename(file.with_name("S012_001_00000003_emotion.txt")).write_text("   1.0000000e+00\n")
+    with pytest.raises(DataError, match=r"labels the sequence S012_001, of which no picture is there"):
+        read(root)
 
 
 def csv_of_pixels(path: Path, emotions: Sequence[str], side: int = 48) -> Path:
@@ -277,6 +283,9 @@ def test_affectnet_with_an_annotation_file_for_each_picture(tmp_path, write_face
     assert dataset.classes == ("happy", "sad")
     assert "not used: 1 annotation without a picture" in dataset.notes
     assert "rows without an expression are left out: 2" in dataset.notes
+    np.save(tmp_path / "val_set" / "annotations" / "0_exp.npy", np.array("11"))
+    with pytest.raises(DataError, match=r"0_exp\.npy has the expression '11'; allowed are 0 to 10"):
+        open_dataset(tmp_path)
     (tmp_path / "val_set" / "annotations" / "0_exp.npy").write_bytes(b"broken")
     with pytest.raises(DataError, match=r"0_exp\.npy is no NumPy file with one number"):
         open_dataset(tmp_path)

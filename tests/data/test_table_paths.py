@@ -184,6 +184,20 @@ def test_an_archive_writes_nowhere_else_and_what_has_no_place_is_counted(tmp_pat
     assert not [*tmp_path.parent.rglob("escaped.png")] and not Path("/tmp-absolute.png").exists()
 
 
+def test_the_only_archive_in_a_folder_is_read_unless_it_is_locked(tmp_path, write_faces):
+    write_faces(tmp_path / "in", {"happy": 2, "sad": 3})
+    (tmp_path / "data").mkdir()
+    path = packed(tmp_path / "in", tmp_path / "data" / "faces.zip")
+    assert open_dataset(tmp_path / "data").classes == ("happy", "sad")
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\x01\x02") + 8] |= 1  # in the flags of the first member
+    path.write_bytes(content)
+    with pytest.raises(
+        DataError, match=r"faces\.zip is locked with a password; unpack it and give the folder"
+    ):
+        open_dataset(tmp_path / "data")
+
+
 def test_an_archive_that_would_fill_the_disk(tmp_path, write_faces, monkeypatch):
     write_faces(tmp_path / "in", {"happy": 2, "sad": 2})
     path = packed(tmp_path / "in", tmp_path / "full.zip")

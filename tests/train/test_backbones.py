@@ -193,7 +193,7 @@ def test_unfreezing_keeps_what_began_with_random_weights_whole():
 
 def test_unfreezing_a_network_without_backbone_is_an_error():
     small = build("small", size=48, colour="grey")
-    assert not backbones.is_backbone(small)
+    assert backbones.backbone_of(small) is None
     backbones.unfreeze(small, 0)
     with pytest.raises(ConfigError, match="unfreeze is 5, but the network 'small' has no backbone"):
         backbones.unfreeze(small, 5)

@@ -225,11 +225,6 @@ def test_an_older_model_folder_is_replaced_and_nothing_else_is(tmp_path: Path) -
     assert (tmp_path / "model" / "holiday.jpg").read_bytes() == b"precious"
 
 
-def test_a_card_of_ones_own_is_kept(tmp_path: Path) -> None:
-    export(small_network(), tmp_path / "model", metadata(), card="# Mine\n")
-    assert (tmp_path / "model" / "CARD.md").read_text() == "# Mine\n"
-
-
 def test_macs_of_the_largest_original_are_those_that_were_counted_by_hand() -> None:
     """670 M in docs/explanation/five-projects.md, from the layer list: places x kernel x channels in x channels out."""
     cnn = network("fer2013-cnn")

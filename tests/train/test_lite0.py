@@ -17,7 +17,7 @@ import keras
 from mien.errors import MissingExtra, ModelError
 from mien.model.preprocess import Preprocess
 from mien.train.networks import lite0, network
-from mien.train.networks.backbones import is_backbone, unfreeze
+from mien.train.networks.backbones import backbone_of, unfreeze
 from mien.train.networks.spec import NetworkRequest
 
 HEADS = {"expression": ("angry", "happy", "sad")}
@@ -32,7 +32,7 @@ def test_shape_and_parameters() -> None:
     model = network(lite0.NAME).build(_request("none"))
     assert model.count_params() == 4_694_024 - 1_281_000 + 12 + 1280 * 3 + 3
     assert model.get_layer("efficientnetlite0").output.shape == (None, 2, 2, 1280)
-    assert is_backbone(model)
+    assert backbone_of(model) is not None
     assert model.get_layer("efficientnetlite0").trainable
 
 

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.errors import OutputError
-from mien.files import DAMAGED_ARRAYS, cache_folder, whole_file
+from mien.files import DAMAGED_ARRAYS, cache_folder, whole_file, write_arrays
 
 FORMAT = 3  # part of every name: a newer mien does not stumble over what an older one stored
 Arrays = Mapping[str, NDArray[np.generic]]
@@ -70,8 +70,8 @@ def _array(file: IO[bytes], stored: zipfile.ZipFile, info: zipfile.ZipInfo) -> N
 
 def store(kind: str, key: str, arrays: Arrays) -> None:
     """Keep arrays under a key, whole or not at all. A full disk costs time later, not this run."""
-    with suppress(OutputError), whole_file(entry(kind, key)) as temporary:
-        np.savez(temporary, **arrays)  # type: ignore[arg-type]
+    with suppress(OutputError):
+        write_arrays(entry(kind, key), arrays)
 
 
 def kept(kind: str, key: str, arrays: Arrays) -> Arrays:

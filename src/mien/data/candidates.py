@@ -336,9 +336,8 @@ def _top(scores: Floats, count: int) -> NDArray[np.intp]:
     """Return the places of the `count` highest of each row, (n, count), highest first; overwrites the scores."""
     found = np.empty((len(scores), min(count, scores.shape[1])), np.intp)
     rows = np.arange(len(scores))
-    for place in range(
-        found.shape[1]
-    ):  # a few maxima are found several times sooner than argpartition finds them
+    # A few maxima are found several times sooner than argpartition finds them.
+    for place in range(found.shape[1]):
         found[:, place] = scores.argmax(axis=1)
         scores[rows, found[:, place]] = -3
     return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -15,8 +14,8 @@ from numpy.typing import NDArray
 
 from mien.data.dataset import Dataset
 from mien.data.readers.fer2013 import SIDE, write_csv
-from mien.errors import DataError, OutputError, need
-from mien.files import file_name, spreadsheet_safe, whole_file, whole_folder
+from mien.errors import DataError, OutputError, first_line, need
+from mien.files import file_name, whole_file, whole_folder, write_table
 from mien.images.decode import workers
 from mien.labels import FER2013, canonical
 from mien.model.preprocess import Preprocess, to_model_input
@@ -50,26 +49,25 @@ def to_table(dataset: Dataset, folder: Path) -> int:
     grouped = any(split.groups is not None for split in dataset.splits.values())
     soft = any(split.shares is not None for split in dataset.splits.values())
 
-    def finish(inside: Path) -> None:
-        with (inside / "labels.csv").open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            columns = ["path", "label", "split", "name", *(["group"] if grouped else [])]
-            writer.writerow(
-                map(spreadsheet_safe, [*columns, *(f"p_{name}" for name in dataset.classes if soft)])
-            )
-            for name, row, label in _rows(dataset):
-                split = dataset.splits[name]
-                cells = [f"images/{name}/{row:06d}.png", dataset.classes[label], name, split.names[row]]
-                if grouped:
-                    cells.append(split.groups[row] if split.groups else "")
-                if soft:
-                    hard = np.eye(len(dataset.classes))[label]
-                    cells += [
-                        f"{share:.6g}" for share in (split.shares[row] if split.shares is not None else hard)
-                    ]
-                writer.writerow(map(spreadsheet_safe, cells))
+    def rows() -> Iterator[list[str]]:
+        shares = [f"p_{name}" for name in dataset.classes if soft]
+        yield ["path", "label", "split", "name", *(["group"] if grouped else []), *shares]
+        for name, row, label in _rows(dataset):
+            split = dataset.splits[name]
+            cells = [f"images/{name}/{row:06d}.png", dataset.classes[label], name, split.names[row]]
+            if grouped:
+                cells.append(split.groups[row] if split.groups else "")
+            if soft:
+                hard = np.eye(len(dataset.classes))[label]
+                cells += [f"{share:.6g}" for share in (hard if split.shares is None else split.shares[row])]
+            yield cells
 
-    return _write_pictures(dataset, folder, lambda split, _: f"images/{split}", finish)
+    return _write_pictures(
+        dataset,
+        folder,
+        lambda split, _: f"images/{split}",
+        lambda inside: write_table(inside / "labels.csv", rows()),
+    )
 
 
 def to_csv(dataset: Dataset, file: Path) -> int:
@@ -191,4 +189,4 @@ def _reason(error: Exception) -> str:
     kind = type(error).__name__
     if any(word in kind for word in ("Connection", "Timeout", "Proxy")):
         return "no connection to Kaggle"
-    return f"{kind}: {(str(error).strip().splitlines() or [''])[0][:200]}"
+    return f"{kind}: {first_line(error)}"

@@ -64,6 +64,11 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def counts(self, classes: Sequence[str]) -> dict[str, int]:
+        """Return the number of pictures of each class by name; of soft labels the largest share counts."""
+        found = np.bincount(self.labels, minlength=len(classes))
+        return dict(zip(classes, found.tolist(), strict=True))
+
     def amounts(self, classes: int) -> NDArray[np.float64]:
         """Return how much there is of each class, (classes,): pictures, those with soft labels counted by shares."""
         if self.shares is None:

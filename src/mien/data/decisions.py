@@ -15,7 +15,6 @@ Pairs of copies are listed for people to decide on (`copy_pairs`, `write_copies`
 
 from __future__ import annotations
 
-import csv
 import datetime
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -33,7 +32,7 @@ from mien.data.summary import sheet_of
 from mien.errors import ConfigError, DataError
 from mien.faceset.row import FaceRow
 from mien.faceset.table import FaceSet
-from mien.files import expanded, locked, spreadsheet_safe, whole_file
+from mien.files import expanded, locked, write_table
 from mien.images.canvas import write_picture
 from mien.label import history
 from mien.label.agreement import CANNOT_TELL
@@ -153,11 +152,7 @@ def decisions_for(paths: Sequence[Path], config: DataConfig) -> Decisions:
 def write_decisions(file: Path, decisions: Decisions) -> None:
     """Write a file of decisions, whole."""
     names = [field.name for field in fields(Decision)]
-    with whole_file(file) as temporary, temporary.open("w", encoding="utf-8", newline="") as opened:
-        writer = csv.writer(opened, lineterminator="\n")
-        writer.writerow(names)
-        for one in decisions.by_key.values():
-            writer.writerow([spreadsheet_safe(getattr(one, name)) for name in names])
+    write_table(file, [names, *([getattr(one, name) for name in names] for one in decisions.by_key.values())])
 
 
 def remember(data: Path, decisions: Iterable[Decision], file: Path | None = None) -> Path:
@@ -370,8 +365,7 @@ def copy_pairs(dataset: Dataset, found: Duplicates, decided: Decisions | None = 
         for picture, kind in enumerate(found.exact.tolist())
         if first[kind] != picture
     ]
-    ends = zip(found.near.first.tolist(), found.near.second.tolist(), strict=True)
-    pairs += [(one, other, found.near.kind(place)) for place, (one, other) in enumerate(ends)]
+    pairs += [(*pair, found.near.kind(place)) for place, pair in enumerate(found.near.pairs)]
     listed = [
         CopyPair(
             first=found.place(one),
@@ -390,14 +384,12 @@ def write_copies(path: Path, dataset: Dataset, pairs: Sequence[CopyPair]) -> Non
     the second, `keep` keeps both and asks no more, nothing decides nothing. `drop` is filled in for training pictures
     that are copies of others, and for pixel copies within a split that have one label.
     """
-    with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COPY_COLUMNS)
-        for pair in pairs:
-            one, other = (_cells(dataset, *place) for place in (pair.first, pair.second))
-            clear = pair.across or (pair.kind == PIXEL_COPY and one[2] == other[2])
-            cells = (*one, *other, pair.kind, DROP if clear else "")
-            writer.writerow([spreadsheet_safe(cell) for cell in cells])
+    rows: list[Sequence[str]] = [COPY_COLUMNS]
+    for pair in pairs:
+        one, other = (_cells(dataset, *place) for place in (pair.first, pair.second))
+        clear = pair.across or (pair.kind == PIXEL_COPY and one[2] == other[2])
+        rows.append((*one, *other, pair.kind, DROP if clear else ""))
+    write_table(path, rows)
 
 
 def write_copies_sheet(

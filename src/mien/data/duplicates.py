@@ -99,13 +99,12 @@ def find_duplicates(dataset: Dataset, *, near: bool = True, progress: Progress |
     parts = list(dataset.splits.values())
     prints = joined([fingerprints_of(part.pictures) for part in parts])
     pairs = near_copies(prints, progress) if near else no_copies()
-    _, exact = np.unique(prints.digests, axis=0, return_inverse=True)
     return Duplicates(
         names,
         np.repeat(np.arange(len(parts)), [len(part) for part in parts]),
         np.concatenate([np.arange(len(part)) for part in parts]),
         np.concatenate([part.labels for part in parts]),
-        exact.reshape(-1).astype(np.int64),
+        prints.kinds.astype(np.int64),
         grouped(prints, pairs),
         pairs,
     )

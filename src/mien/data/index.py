@@ -62,8 +62,7 @@ class Fingerprints:
         return len(self.digests)
 
     def take(self, indices: NDArray[np.intp]) -> Fingerprints:
-        if len(indices) and bool((np.diff(indices) == 1).all()):  # a run is a view
-            rows = slice(int(indices[0]), int(indices[-1]) + 1)
+        if isinstance(rows := _as_run(indices), slice):
             return Fingerprints(self.digests[rows], self.thumbnails[rows], self.sizes[rows])
         thumbnails = on_disk_if_large((len(indices), SIDE, SIDE))
         for start in range(0, len(indices), _ROWS):
@@ -82,6 +81,19 @@ class Fingerprints:
     def keys(self) -> list[bytes]:
         """The digests as bytes, to be put into sets and dictionaries."""
         return [row.tobytes() for row in self.digests]
+
+    @property
+    def kinds(self) -> NDArray[np.intp]:
+        """Numbers of the contents, (n,): equal for pixel copies."""
+        whole = np.ascontiguousarray(self.digests).view(f"V{DIGEST_BYTES}").reshape(-1)
+        return np.unique(whole, return_inverse=True)[1].reshape(-1)
+
+
+def _as_run(indices: NDArray[np.intp]) -> slice | NDArray[np.intp]:
+    """Return a run of rows, such as a split of a csv, as a slice: what it takes is a view and costs no memory."""
+    if len(indices) and bool((np.diff(indices) == 1).all()):
+        return slice(int(indices[0]), int(indices[-1]) + 1)
+    return indices
 
 
 def fingerprint_of(picture: NDArray[np.uint8]) -> Fingerprints:
@@ -159,10 +171,8 @@ class InMemoryPictures:
         return np.asarray(self.pixels[index])
 
     def take(self, indices: NDArray[np.intp]) -> InMemoryPictures:
-        # A run of pictures, such as a split of a csv, is a view of the whole and costs no memory.
-        run = len(indices) > 0 and bool((np.diff(indices) == 1).all())
-        pixels = self.pixels[indices[0] : indices[-1] + 1] if run else self.pixels[indices]
-        return InMemoryPictures(pixels, self.fingerprints.take(indices) if self.fingerprints else None)
+        fingerprints = self.fingerprints.take(indices) if self.fingerprints else None
+        return InMemoryPictures(self.pixels[_as_run(indices)], fingerprints)
 
 
 @dataclass(frozen=True, eq=False)
@@ -271,9 +281,8 @@ class Found:
     grouped: bool = False
 
 
-_Finding = tuple[
-    Fingerprints | None, str, str
-]  # of one file: its reason not to be used, or what is odd about it
+# Of one file; with the reason not to use it, or what is odd about it.
+_Finding = tuple[Fingerprints | None, str, str]
 
 
 @dataclass(frozen=True, eq=False)

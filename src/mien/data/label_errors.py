@@ -29,7 +29,7 @@ from mien.data.crops import with_margin
 from mien.data.dataset import Dataset, Progress, Split
 from mien.data.decisions import CHANGE, DROP, KEEP, Decision, Decisions, about_label, digests_of, relabelled
 from mien.data.index import fingerprints_of, joined
-from mien.data.near_copies import components, near_copies_if_quick
+from mien.data.near_copies import components, near_copies_if_quick, no_copies
 from mien.data.readers.csv_text import rows_of
 from mien.data.summary import sheet_of
 from mien.errors import DataError, need
@@ -300,16 +300,9 @@ def was_fitted(metadata: Metadata, dataset: Dataset, split: str) -> bool:
 def _groups(parts: Sequence[Split]) -> NDArray[np.int64]:
     """Number what folds must not tear apart: persons and films, pixel copies, near copies where they are known."""
     prints = joined([fingerprints_of(part.pictures) for part in parts])
-    pairs: list[tuple[int, int]] = []
-    first: dict[object, int] = {}
     named = [group for part in parts for group in (part.groups or [""] * len(part))]
-    for row, (key, group) in enumerate(zip(prints.keys, named, strict=True)):
-        pairs.append((first.setdefault(key, row), row))
-        if group:
-            pairs.append((first.setdefault(group, row), row))
-    if near := near_copies_if_quick(prints):
-        pairs += zip(near.first.tolist(), near.second.tolist(), strict=True)
-    return components(len(prints), pairs)
+    near = near_copies_if_quick(prints) or no_copies()
+    return components(len(prints), near.pairs, prints.keys, named)
 
 
 def normalised_margin(

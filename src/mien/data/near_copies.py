@@ -13,11 +13,13 @@ decides what is alike.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.util import find_spec
+from itertools import chain
 
 import cv2
 import numpy as np
@@ -70,6 +72,11 @@ class NearCopies:
     def take(self, indices: NDArray[np.intp]) -> NearCopies:
         return NearCopies(*(getattr(self, name)[indices] for name in _FIELDS))
 
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        """The two rows of each pair."""
+        return list(zip(self.first.tolist(), self.second.tolist(), strict=True))
+
     def kind(self, pair: int) -> str:
         """Say in words what was done to one of the two: 'mirrored, cropped to 80 %'."""
         words = _kind(self.maps[pair].astype(np.float64), float(self.details[pair]), bool(self.relit[pair]))
@@ -98,25 +105,61 @@ def near_copies(prints: Fingerprints, progress: Progress | None = None) -> NearC
     return found
 
 
+def near_copies_if_quick(prints: Fingerprints, seconds: float = 60.0) -> NearCopies | None:
+    """Return near copies where the cache has them or the search takes about so many seconds at most; else None."""
+    return _near_copies(prints, None, seconds)
+
+
+def _near_copies(prints: Fingerprints, progress: Progress | None, seconds: float) -> NearCopies | None:
+    def search(rows: NDArray[np.intp]) -> tuple[NearCopies, NDArray[np.bool_]]:
+        inner, framed = _without_frames(prints.thumbnails[rows])
+        return _all_pairs(inner, progress), framed
+
+    return _remembered("near copies 4", prints, search, seconds)
+
+
 def closest_copies(prints: Fingerprints) -> NearCopies:
     """Return near copies of which the whole, or nine tenths, look alike, in a time that suits millions of pictures.
 
     A picture is compared only with those that lie near it in the space of descriptions, and crops to less than 90 % and
     shifts are not looked for. The answer is kept in the cache.
     """
+    found = _remembered("closest copies 4", prints, partial(_closest, prints.thumbnails), math.inf)
+    assert found is not None
+    return found
+
+
+def _remembered(
+    name: str,
+    prints: Fingerprints,
+    search: Callable[[NDArray[np.intp]], tuple[NearCopies, NDArray[np.bool_]]],
+    seconds: float,
+) -> NearCopies | None:
+    """Return copies from the cache, else those that a search finds; None where that takes more than so many seconds.
+
+    search: is given rows of pictures, no two equal, and returns pairs, numbered by their place among those, and which
+    of those rows have a frame.
+    """
     digests, rows = np.unique(prints.digests, axis=0, return_index=True)
-    key = cache.hash_of("closest copies 4", digests.tobytes())
-    if stored := cache.load("near", key) if len(prints) >= _WORTH_CACHING else None:
-        return _renumbered(NearCopies(*(stored[name] for name in _FIELDS)), rows)  # type: ignore[arg-type]
-    worth = np.flatnonzero(_worth(prints.thumbnails, rows))
-    found = _renumbered(_closest(prints.thumbnails, rows[worth]), worth)
-    if len(prints) >= _WORTH_CACHING:
-        cache.store("near", key, {name: getattr(found, name) for name in _FIELDS})
+    key = cache.hash_of(name, digests.tobytes())
+    is_large = len(prints) >= _WORTH_CACHING
+    if stored := cache.load("near", key) if is_large else None:
+        return _renumbered(NearCopies(*(stored[field] for field in _FIELDS)), rows)  # type: ignore[arg-type]
+    if estimated_s(len(rows)) > seconds:
+        return None
+    parts = [textured(prints.thumbnails[rows[at : at + _COLUMNS]]) for at in range(0, len(rows), _COLUMNS)]
+    worth = np.flatnonzero(np.concatenate([np.zeros(0, bool), *parts]))
+    pairs, framed = search(rows[worth])
+    found = _renumbered(replace(pairs, framed=framed[pairs.first] != framed[pairs.second]), worth)
+    if is_large:
+        cache.store("near", key, {field: getattr(found, field) for field in _FIELDS})
     return _renumbered(found, rows)
 
 
-def _closest(all_thumbnails: NDArray[np.uint8], rows: NDArray[np.intp]) -> NearCopies:
-    """Return the closest copies among some rows of thumbnails, numbered by their place in `rows`."""
+def _closest(
+    all_thumbnails: NDArray[np.uint8], rows: NDArray[np.intp]
+) -> tuple[NearCopies, NDArray[np.bool_]]:
+    """Return the closest copies among some rows of thumbnails, numbered by their place there, and which have frames."""
     thumbnails = on_disk_if_large((len(rows), SIDE, SIDE))
     halves = on_disk_if_large((len(rows), SIDE // 2, SIDE // 2), np.int8)
     described = room_for(len(rows))
@@ -127,8 +170,7 @@ def _closest(all_thumbnails: NDArray[np.uint8], rows: NDArray[np.intp]) -> NearC
             thumbnails[part], framed[part] = _without_frames(all_thumbnails[rows[part]])
             even = evened(thumbnails[part])
             halves[part], described[part] = halved(even), described_closely(even)
-        pairs = _verified(thumbnails, halves, np.arange(len(rows)), in_cells(described))
-    return replace(pairs, framed=framed[pairs.first] != framed[pairs.second])
+        return _verified(thumbnails, halves, np.arange(len(rows)), in_cells(described)), framed
 
 
 @contextmanager
@@ -142,36 +184,6 @@ def _one_thread_of_blas() -> Iterator[None]:
         return
     with need("threadpoolctl", "train", "the search for copies").threadpool_limits(1, user_api="blas"):
         yield
-
-
-def _worth(thumbnails: NDArray[np.uint8], rows: NDArray[np.intp]) -> NDArray[np.bool_]:
-    """Say which of these rows show anything."""
-    parts = [textured(thumbnails[rows[at : at + _COLUMNS]]) for at in range(0, len(rows), _COLUMNS)]
-    return np.concatenate([np.zeros(0, bool), *parts])
-
-
-def near_copies_if_quick(prints: Fingerprints, seconds: float = 60.0) -> NearCopies | None:
-    """Return near copies where the cache has them or the search takes about so many seconds at most; else None."""
-    return _near_copies(prints, None, seconds)
-
-
-def _near_copies(prints: Fingerprints, progress: Progress | None, seconds: float) -> NearCopies | None:
-    digests, rows = np.unique(prints.digests, axis=0, return_index=True)
-    key = cache.hash_of("near copies 4", digests.tobytes())
-    stored = cache.load("near", key) if len(prints) >= _WORTH_CACHING else None
-    if stored:
-        found = NearCopies(*(stored[name] for name in _FIELDS))  # type: ignore[arg-type]
-    elif estimated_s(len(rows)) > seconds:
-        return None
-    else:
-        worth = np.flatnonzero(textured(prints.thumbnails[rows]))
-        inner, framed = _without_frames(prints.thumbnails[rows[worth]])
-        found = _all_pairs(inner, progress)
-        found = replace(found, framed=framed[found.first] != framed[found.second])
-        found = _renumbered(found, worth)
-        if len(prints) >= _WORTH_CACHING:
-            cache.store("near", key, {name: getattr(found, name) for name in _FIELDS})
-    return _renumbered(found, rows)
 
 
 def _renumbered(pairs: NearCopies, rows: NDArray[np.intp]) -> NearCopies:
@@ -191,18 +203,16 @@ def grouped(prints: Fingerprints, pairs: NearCopies) -> NDArray[np.int64]:
 
     The number is the row of the first picture of the group.
     """
-    _, kinds = np.unique(prints.digests, axis=0, return_inverse=True)
-    first: dict[int, int] = {}
-    same = [(first.setdefault(kind, row), row) for row, kind in enumerate(kinds.reshape(-1).tolist())]
-    near = zip(pairs.first.tolist(), pairs.second.tolist(), strict=True)
-    return components(len(prints), [*same, *near])
+    return components(len(prints), pairs.pairs, prints.keys)
 
 
-def components(count: int, pairs: Iterable[tuple[int, int]]) -> NDArray[np.int64]:
+def components(count: int, pairs: Iterable[tuple[int, int]], *keys: Iterable[Hashable]) -> NDArray[np.int64]:
     """Return the connected components of a graph, (count,) int64: the smallest member of each node's component.
 
-    >>> components(5, [(3, 1), (4, 3)]).tolist()
-    [0, 1, 2, 1, 1]
+    keys: one for each node, which connects those that have the same; '' connects none.
+
+    >>> components(5, [(3, 1), (4, 3)]).tolist(), components(4, [(0, 1)], ["a", "", "", "a"]).tolist()
+    ([0, 1, 2, 1, 1], [0, 0, 2, 0])
     """
     parent = list(range(count))
 
@@ -212,7 +222,11 @@ def components(count: int, pairs: Iterable[tuple[int, int]]) -> NDArray[np.int64
             node = parent[node]
         return node
 
-    for one, other in pairs:
+    links = [pairs]
+    for own in keys:
+        first: dict[Hashable, int] = {}
+        links.append([(first.setdefault(key, node), node) for node, key in enumerate(own) if key != ""])
+    for one, other in chain.from_iterable(links):
         low, high = sorted((root(one), root(other)))
         parent[high] = low
     return np.array([root(node) for node in range(count)], np.int64)
@@ -261,12 +275,12 @@ def _all_pairs(thumbnails: NDArray[np.uint8], progress: Progress | None) -> Near
     rows = np.arange(len(thumbnails))
     pairs = _verified(thumbnails, halves, rows, exhaustive(thumbnails, progress))
     while True:
-        groups = components(len(thumbnails), zip(pairs.first.tolist(), pairs.second.tolist(), strict=True))
+        groups = components(len(thumbnails), pairs.pairs)
         members = np.bincount(groups, minlength=len(groups))
         standing = np.flatnonzero(members > NEIGHBOURS)
         more = _verified(thumbnails, halves, standing, exhaustive(thumbnails[standing], None))
-        known = set(zip(pairs.first.tolist(), pairs.second.tolist(), strict=True))
-        new = [pair not in known for pair in zip(more.first.tolist(), more.second.tolist(), strict=True)]
+        known = set(pairs.pairs)
+        new = [pair not in known for pair in more.pairs]
         if not any(new):
             return pairs
         more = more.take(np.flatnonzero(new))

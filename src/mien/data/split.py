@@ -26,6 +26,7 @@ from mien.data.near_copies import (
     estimated_s,
     near_copies,
     near_copies_if_quick,
+    no_copies,
 )
 from mien.errors import DataError
 from mien.terminal import counted
@@ -75,9 +76,10 @@ def carve(train: Split, classes: Sequence[str], share: float, seed: int) -> Carv
     where a class has fewer than two distinct pictures.
     """
     fingerprints = fingerprints_of(train.pictures)
-    _check_distinct(train, _kinds(fingerprints), classes)
+    kinds = fingerprints.kinds
+    _check_distinct(train, kinds, classes)
     together = kept_together(train)
-    units, kinds, problems = together.units, together.kinds, list(together.problems)
+    units, problems = together.units, list(together.problems)
     aside, lacking = _chosen(units, _keys(units, fingerprints, train.groups), train.labels, share, seed)
     if lacking:
         names = ", ".join(classes[label] for label in lacking)
@@ -85,7 +87,7 @@ def carve(train: Split, classes: Sequence[str], share: float, seed: int) -> Carv
             f"no validation picture of {names}: all of it belongs to one group, which is for training"
         )
     named = {group for group in train.groups or () if group}
-    near = np.unique(together.near)
+    near = {row for pair in together.near.pairs for row in pair}
     return Carved(
         train.take(np.flatnonzero(~aside)),
         train.take(np.flatnonzero(aside)),
@@ -100,12 +102,11 @@ def carve(train: Split, classes: Sequence[str], share: float, seed: int) -> Carv
 class Together:
     """What must lie on one side of any split. units: (n,) the same number for pictures that belong together.
 
-    kinds: (n,) the same number for pixel copies. near: (m, 2) rows of near copies. problems: one line each.
+    near: those near copies that count. problems: one line each.
     """
 
     units: NDArray[np.intp]
-    kinds: NDArray[np.intp]
-    near: NDArray[np.int64]
+    near: NearCopies
     problems: tuple[str, ...] = ()
 
 
@@ -117,23 +118,22 @@ def kept_together(split: Split) -> Together:
     Where that would put a whole class into one unit, near copies of each other all, they do not count.
     """
     fingerprints = fingerprints_of(split.pictures)
-    kinds = _kinds(fingerprints)
     problems: tuple[str, ...] = ()
     if (hours := estimated_s(len(fingerprints)) / 3600) * 3600 <= _SEARCH_S:
-        pairs = _as_rows(near_copies(fingerprints))
+        near = near_copies(fingerprints)
     else:
-        pairs = _as_rows(closest_copies(fingerprints))
+        near = closest_copies(fingerprints)
         problems = (
             "of so many pictures, near copies were searched as a whole: crops to less than 90 % may lie on both sides "
             f"(to find those, `mien data` takes about {hours:.1f} hours of processor time)",
         )
-    units = _units(kinds, split.groups, pairs)
+    units = _units(fingerprints, split.groups, near)
     if _lonely(units, split.labels):
-        without = _units(kinds, split.groups, pairs[:0])
+        without = _units(fingerprints, split.groups, no_copies())
         if not _lonely(without, split.labels):
             problem = "near copies lie on both sides: all pictures of a class are near copies of each other"
-            return Together(without, kinds, pairs[:0], (problem,))
-    return Together(units, kinds, pairs, problems)
+            return Together(without, no_copies(), (problem,))
+    return Together(units, near, problems)
 
 
 def leaks(splits: Mapping[str, Split]) -> list[str]:
@@ -148,17 +148,16 @@ def leaks(splits: Mapping[str, Split]) -> list[str]:
     parts = [splits[name] for name in names]
     fingerprints = joined([fingerprints_of(part.pictures) for part in parts])
     where = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
-    kinds = _kinds(fingerprints)
+    kinds = fingerprints.kinds
     found = near_copies_if_quick(fingerprints)
-    pairs = None if found is None else _as_rows(found)
     lines = []
     for earlier, later in combinations(range(len(parts)), 2):
         ours, theirs = where == later, where == earlier
         copied = ours & np.isin(kinds, kinds[theirs])
         near = np.zeros(len(ours), bool)
-        if pairs is not None:
-            both_ways = np.concatenate([pairs, pairs[:, ::-1]])
-            near = ours & np.isin(np.arange(len(kinds)), both_ways[theirs[both_ways[:, 1]], 0]) & ~copied
+        if found is not None:
+            near[found.first[theirs[found.second]]] = near[found.second[theirs[found.first]]] = True
+            near &= ours & ~copied
         elif names[earlier] == "train":
             known = published_copies(fingerprints.take(np.flatnonzero(ours)))
             if known is not None:
@@ -177,17 +176,6 @@ def leaks(splits: Mapping[str, Split]) -> list[str]:
     return lines
 
 
-def _as_rows(found: NearCopies) -> NDArray[np.int64]:
-    return np.stack([found.first, found.second], axis=1)
-
-
-def _kinds(fingerprints: Fingerprints) -> NDArray[np.intp]:
-    """Number the contents: (n,) equal for pixel copies."""
-    whole = np.ascontiguousarray(fingerprints.digests).view(f"V{fingerprints.digests.shape[1]}").reshape(-1)
-    _, kinds = np.unique(whole, return_inverse=True)
-    return np.asarray(kinds.reshape(-1), np.intp)
-
-
 def _check_distinct(train: Split, kinds: NDArray[np.intp], classes: Sequence[str]) -> None:
     for label in np.unique(train.labels).tolist():
         mine = kinds[train.labels == label]
@@ -199,15 +187,10 @@ def _check_distinct(train: Split, kinds: NDArray[np.intp], classes: Sequence[str
             )
 
 
-def _units(
-    kinds: NDArray[np.intp], groups: Sequence[str] | None, pairs: NDArray[np.int64]
-) -> NDArray[np.intp]:
+def _units(fingerprints: Fingerprints, groups: Sequence[str] | None, near: NearCopies) -> NDArray[np.intp]:
     """Number what must stay together: (n,) the same number for pixel copies, near copies and members of a group."""
-    first: dict[object, int] = {}
-    links = [(first.setdefault(kind, place), place) for place, kind in enumerate(kinds.tolist())]
-    links += [(first.setdefault(group, place), place) for place, group in enumerate(groups or ()) if group]
-    _, units = np.unique(components(len(kinds), [*links, *pairs[:, :2].tolist()]), return_inverse=True)
-    return np.asarray(units.reshape(-1), np.intp)
+    found = components(len(fingerprints), near.pairs, fingerprints.keys, groups or ())
+    return np.unique(found, return_inverse=True)[1].reshape(-1)
 
 
 def _lonely(units: NDArray[np.intp], labels: NDArray[np.int64]) -> bool:

@@ -115,7 +115,7 @@ def summarise(
         source=str(dataset.source),
         fingerprint=dataset.fingerprint,
         classes=dataset.classes,
-        counts=_counts(dataset),
+        counts={name: split.counts(dataset.classes) for name, split in dataset.splits.items()},
         missing=tuple(name for name, amount in zip(dataset.classes, amounts, strict=True) if not amount),
         imbalance=float(amounts.max() / amounts.min()) if amounts.all() else None,
         soft=main.shares is not None,
@@ -129,14 +129,6 @@ def summarise(
         unreadable=dataset.unreadable,
         notes=dataset.notes,
     )
-
-
-def _counts(dataset: Dataset) -> dict[str, dict[str, int]]:
-    counts = {}
-    for name, split in dataset.splits.items():
-        found = np.bincount(split.labels, minlength=len(dataset.classes)).tolist()
-        counts[name] = dict(zip(dataset.classes, found, strict=True))
-    return counts
 
 
 def _sizes(dataset: Dataset) -> Sizes:
@@ -154,10 +146,9 @@ def _near(dataset: Dataset, duplicates: Duplicates) -> tuple[NearCopy, ...]:
         split, row = duplicates.place(picture)
         return dataset.splits[split].names[row]
 
-    pairs = duplicates.near
-    ends = zip(pairs.first.tolist(), pairs.second.tolist(), strict=True)
+    near = duplicates.near
     return tuple(
-        NearCopy(name(one), name(other), pairs.kind(place)) for place, (one, other) in enumerate(ends)
+        NearCopy(name(one), name(other), near.kind(place)) for place, (one, other) in enumerate(near.pairs)
     )
 
 

@@ -281,13 +281,14 @@ def _notes(scorer: Scorer, dataset: Dataset, name: str, match: Match) -> tuple[s
             if whole and not trained_on(scorer, dataset)
             else "these are training pictures: the figures say how well they are remembered, no more"
         )
-    counts = np.bincount(dataset.split(name).labels, minlength=len(dataset.classes))
     if (groups := group_numbers(dataset.split(name).groups)) is not None:
         notes.append(
             f"intervals draw {counted(int(groups.max()) + 1, 'group')} (persons, films), not pictures, "
             "because those of one group are right or wrong together"
         )
-    if lacking := [label for label, count in zip(dataset.classes, counts, strict=True) if not count]:
+    if lacking := [
+        label for label, count in dataset.split(name).counts(dataset.classes).items() if not count
+    ]:
         notes.append(f"no pictures of {', '.join(lacking)} in this split; means over classes leave them out")
     return tuple(note for note in notes if note)
 
@@ -308,12 +309,11 @@ def _model_summary(scorer: Scorer, match: Match) -> ModelSummary:
 def _data_summary(
     scorer: Scorer, dataset: Dataset, name: str, copies: NDArray[np.bool_] | None
 ) -> DataSummary:
-    counts = np.bincount(dataset.split(name).labels, minlength=len(dataset.classes)).tolist()
     return DataSummary(
         name=dataset.name,
         path=without_folders(dataset.source),
         split=name,
-        counts=dict(zip(dataset.classes, counts, strict=True)),
+        counts=dataset.split(name).counts(dataset.classes),
         splits={key: len(part) for key, part in dataset.splits.items()},
         fingerprint=dataset.fingerprint,
         copies=None if copies is None else int(copies.sum()),

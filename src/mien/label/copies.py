@@ -128,8 +128,7 @@ class CopySearch:
             if (earlier := first.setdefault(key, place)) != place:
                 pairs.append((earlier, place, PIXEL_COPY))
         near = near_copies(prints, self._progress)
-        ends = zip(near.first.tolist(), near.second.tolist(), strict=True)
-        pairs += [(one, other, near.kind(pair)) for pair, (one, other) in enumerate(ends)]
+        pairs += [(*pair, near.kind(place)) for place, pair in enumerate(near.pairs)]
         sharp = np.array([face.sharpness or 0.0 for face in faces])
         # The sharper one comes first: it stays where both are one.
         return [

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.errors import ModelError
-from mien.files import read_arrays, whole_file
+from mien.files import read_arrays, write_arrays
 from mien.train import hosts
 
 STATE_FILE = "state.npz"
@@ -46,10 +46,10 @@ def save(
     path: Path, progress: Progress, variables: Sequence[Any], average: Sequence[NDArray[Any]] = ()
 ) -> None:
     """Write progress, variables and the moving average into one file, whole or not at all: they cannot disagree."""
-    arrays = {f"variable{place}": host(variable) for place, variable in enumerate(variables)}
+    arrays = {"progress": np.frombuffer(json.dumps(asdict(progress)).encode(), np.uint8)}
+    arrays |= {f"variable{place}": host(variable) for place, variable in enumerate(variables)}
     arrays |= {f"average{place}": value for place, value in enumerate(average)}
-    with whole_file(path) as temporary, temporary.open("wb") as stream:
-        np.savez(stream, progress=np.frombuffer(json.dumps(asdict(progress)).encode(), np.uint8), **arrays)  # type: ignore[arg-type]
+    write_arrays(path, arrays)
 
 
 def load(path: Path) -> tuple[Progress, list[NDArray[Any]], list[NDArray[Any]]]:

@@ -228,9 +228,8 @@ def _prepared(faces: Any, common: Preprocess, own: Preprocess, number: int) -> A
 def _coloured(faces: Any, common: str, own: str, number: int) -> Any:
     if common == own:
         return faces
-    if (
-        own == "grey"
-    ):  # the other way round there is nothing to do: a grey input is that of grey members alone
+    # The other way round there is nothing to do: a grey input is that of grey members alone.
+    if own == "grey":
         kernel: NDArray[np.float32] = np.array([[0.299], [0.587], [0.114]], np.float32)
     else:
         kernel = np.eye(3, dtype=np.float32)[::-1]

@@ -385,18 +385,17 @@ def cached_folder(path: Path, given: Description | None) -> Path:
 def to_folder(path: Path, folder: Path, told: Description, name: str | None = None) -> Metadata:
     """Write a model folder of a foreign file."""
     if path.suffix == ".onnx":
-        metadata = adopt_onnx(path, folder, told, name)[0]
-        remember(path, told)
-        return metadata
-    from mien.train import backend
+        metadata, _ = adopt_onnx(path, folder, told, name)
+    else:
+        from mien.train import backend
 
-    backend.import_keras()
-    from mien.train.export.folder import export
-    from mien.train.export.keras_io import load_network
+        backend.import_keras()
+        from mien.train.export.folder import export
+        from mien.train.export.keras_io import load_network
 
-    model, _ = load_network(path)
-    network, metadata, _ = adopt_keras(model, path, told)
-    export(network, folder, replace(metadata, name=name or metadata.name))
+        model, _ = load_network(path)
+        network, metadata, _ = adopt_keras(model, path, told)
+        export(network, folder, replace(metadata, name=name or metadata.name))
     remember(path, told)
     return metadata
 

@@ -25,7 +25,7 @@ from mien.data.dataset import Dataset, Split
 from mien.data.index import fingerprints_of
 from mien.data.split import kept_together
 from mien.errors import ConfigError, DataError, need
-from mien.files import read_arrays, whole_file
+from mien.files import read_arrays, write_arrays
 from mien.model.calibration import calibrated
 from mien.model.metadata import Metadata
 from mien.train.config import TrainConfig, seconds_of
@@ -56,8 +56,7 @@ class FoldAnswers:
 
     def write(self, path: Path) -> None:
         arrays = {f"head{place}": head for place, head in enumerate(self.answers)}
-        with whole_file(path) as temporary, temporary.open("wb") as stream:
-            np.savez(stream, keys=self.keys, fold=self.fold, **arrays)  # type: ignore[arg-type]
+        write_arrays(path, {"keys": self.keys, "fold": self.fold, **arrays})
 
     @classmethod
     def read(cls, path: Path) -> FoldAnswers | None:
@@ -135,7 +134,7 @@ def deal(
                 f"--folds: class {name!r} has {what}, so the network that is asked about it would never have learnt "
                 "it; add pictures, merge it into another class (--merge) or leave it out (--classes)"
             )
-    sizes = dict(zip(classes, np.bincount(pool.labels, minlength=len(classes)).tolist(), strict=True))
+    sizes = pool.counts(classes)
     rare = [name for name, size in sizes.items() if size < count]
     if len(rare) == len(classes):
         raise DataError(

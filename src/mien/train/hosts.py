@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.errors import ConfigError, MienError, WorkerError
+from mien.errors import ConfigError, MienError, WorkerError, first_line
 from mien.files import plain_text, whole_file
 from mien.terminal import stopped_code
 from mien.train.config import TrainConfig
@@ -137,10 +137,9 @@ def _start(coordinator: str, count: int | None, number: int | None) -> None:
             **words, heartbeat_timeout_seconds=_HEARTBEAT_S, shutdown_timeout_seconds=_HEARTBEAT_S
         )
     except (RuntimeError, ValueError) as error:
-        said = str(error).splitlines()[0]
         raise WorkerError(
-            f"the hosts do not find each other at {coordinator}: {said}; start all of them within five minutes, and "
-            "see that the port is open on host 0"
+            f"the hosts do not find each other at {coordinator}: {first_line(error)}; start all of them within five "
+            "minutes, and see that the port is open on host 0"
         ) from error
     _here = _Place(jax.process_index(), jax.process_count())
     if several():

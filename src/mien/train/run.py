@@ -209,13 +209,8 @@ class _Training:
         from mien.train import backend
 
         self._judged, self._brief = judged, brief
-        self._config, self._faces, self._dataset, self._out, self._show = (
-            config,
-            faces,
-            faces.dataset,
-            out,
-            show,
-        )
+        self._config, self._faces, self._dataset = config, faces, faces.dataset
+        self._out, self._show = out, show
         backend.forget_networks()  # of an earlier fold
         self._devices = backend.prepare(config)
         for package in ("sklearn", "matplotlib", "jinja2"):  # for the report, at the end of it all
@@ -360,13 +355,11 @@ class _Training:
         return [*lines, *_plan(config, steps)]
 
     def _draw_batch(self, loader: Loader) -> None:
-        from mien.train.trackers import draw_batch
-
         batch = next(iter(loader.epoch(0, True, self._config.class_weights)))
         if self._built.preprocess.colour == "bgr":
             batch = replace(batch, inputs=batch.inputs[..., ::-1])
         first = next(iter(self._built.heads.values()))
-        shown = draw_batch(batch, first, self._out / run_folder.BATCH_FILE)
+        shown = trackers.draw_batch(batch, first, self._out / run_folder.BATCH_FILE)
         names = self._dataset.split("train").names
         run_folder.write_batch_names(self._out, (names[row] for row in loader.order(0)[:shown].tolist()))
 
@@ -403,9 +396,7 @@ class _Training:
             self._tracker.epoch(progress.history[-1])
 
     def _draw_curves(self, progress: Progress) -> None:
-        from mien.train.trackers import draw_curves
-
-        draw_curves(progress.history, progress.best_epoch, self._out / run_folder.CURVES_FILE)
+        trackers.draw_curves(progress.history, progress.best_epoch, self._out / run_folder.CURVES_FILE)
 
     def _add_int8(self) -> None:
         from mien.train.export.int8 import add_int8

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import re
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 
 from mien.data.dataset import Dataset, Split
 from mien.errors import ConfigError, DataError
-from mien.files import LOCK_FILE, plain_name, read_arrays, shell_word, spreadsheet_safe, whole_file
+from mien.files import LOCK_FILE, plain_name, read_arrays, shell_word, whole_file, write_arrays, write_table
 from mien.model.folder import BEST_FILE, METADATA_FILE, MODEL_FOLDER, SETTINGS_FILE
 from mien.settings import to_mapping
 from mien.train import checkpoint
@@ -78,16 +77,6 @@ _MAY_CHANGE = ("devices",)  # when a run goes on
 
 def described(config: TrainConfig, dataset: Dataset, data: Path) -> dict[str, Any]:
     """Return what makes a run the same run: the resolved settings, and the data by content."""
-    counts = {
-        name: dict(
-            zip(
-                dataset.classes,
-                np.bincount(split.labels, minlength=len(dataset.classes)).tolist(),
-                strict=True,
-            )
-        )
-        for name, split in dataset.splits.items()
-    }
     # Of soft labels: what a network learns to be common; the largest shares alone, which are counted, say less.
     shares = {
         name: dict(
@@ -101,7 +90,7 @@ def described(config: TrainConfig, dataset: Dataset, data: Path) -> dict[str, An
         "name": dataset.name,
         "notes": list(dataset.notes),
         "classes": list(dataset.classes),
-        "counts": counts,
+        "counts": {name: split.counts(dataset.classes) for name, split in dataset.splits.items()},
         **({"shares": shares} if shares else {}),
         "fingerprint": dataset.fingerprint,
     }
@@ -174,13 +163,8 @@ def _read_json(path: Path) -> Any:
 
 def note_epochs(out: Path, history: list[dict[str, Any]]) -> None:
     """Write epochs.csv: one row an epoch."""
-    with (
-        whole_file(out / EPOCHS_FILE) as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as stream,
-    ):
-        writer = csv.DictWriter(stream, list(history[0]))
-        writer.writeheader()
-        writer.writerows(history)
+    names = list(history[0])
+    write_table(out / EPOCHS_FILE, [names, *([row[name] for name in names] for row in history)])
 
 
 def write_mistakes(
@@ -192,23 +176,16 @@ def write_mistakes(
     """
     best = answers.argmax(axis=1)
     wrong = np.flatnonzero(best != split.labels)
-    with (
-        whole_file(out / MISTAKES_FILE) as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as stream,
-    ):
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(("epoch", "name", "label", "answer", "probability"))
-        for row in wrong[np.argsort(-answers[wrong, best[wrong]], kind="stable")].tolist():
-            names = split.names[row], classes[int(split.labels[row])], classes[int(best[row])]
-            writer.writerow((epoch, *map(spreadsheet_safe, names), f"{answers[row, best[row]]:.4f}"))
+    rows: list[Sequence[object]] = [("epoch", "name", "label", "answer", "probability")]
+    for row in wrong[np.argsort(-answers[wrong, best[wrong]], kind="stable")].tolist():
+        names = split.names[row], classes[int(split.labels[row])], classes[int(best[row])]
+        rows.append((epoch, *names, f"{answers[row, best[row]]:.4f}"))
+    write_table(out / MISTAKES_FILE, rows)
 
 
 def write_batch_names(out: Path, names: Iterable[str]) -> None:
     """Write batch.csv: the names of the pictures in batch.png, row by row."""
-    with whole_file(out / BATCH_NAMES_FILE) as temporary, temporary.open("w", encoding="utf-8") as stream:
-        csv.writer(stream, lineterminator="\n").writerows(
-            [("name",), *((spreadsheet_safe(name),) for name in names)]
-        )
+    write_table(out / BATCH_NAMES_FILE, [("name",), *((name,) for name in names)])
 
 
 def write_seen(
@@ -228,8 +205,7 @@ def write_seen(
     }
     if sources:
         arrays[_SOURCES] = np.array(sorted(sources), np.str_)
-    with whole_file(out / SEEN_FILE) as temporary, temporary.open("wb") as stream:
-        np.savez(stream, **arrays)  # type: ignore[arg-type]
+    write_arrays(out / SEEN_FILE, arrays)
 
 
 def seen(out: Path, split: str = "train") -> frozenset[bytes]:

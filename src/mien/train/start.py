@@ -146,7 +146,7 @@ def start(config: TrainConfig, heads: dict[str, tuple[str, ...]]) -> Start:
         heads=heads, preprocess=preprocess, dropout=config.dropout, l2=config.l2, weights=config.weights
     )
     built = spec.build(request)
-    if backbones.is_backbone(built):
+    if backbones.backbone_of(built) is not None:
         return Start(built, preprocess, heads, lambda layers: backbones.unfreeze(built, layers))
     return Start(built, preprocess, heads, lambda _layers: None)
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.errors import TrainingError, need
+from mien.errors import TrainingError, first_line, need
 from mien.files import whole_file
 from mien.train.run_folder import CHECKPOINT, TENSORBOARD
 
@@ -56,8 +56,7 @@ def open_tracker(name: str | None, out: Path, settings: Mapping[str, Any]) -> Tr
         return _TRACKERS[name](out, settings)
     except Exception as error:  # whatever the library raises when it is not set up
         raise TrainingError(
-            f"{name} cannot be used ({str(error).splitlines()[0] if str(error) else type(error).__name__}); set it up, "
-            "or leave --tracker out"
+            f"{name} cannot be used ({first_line(error)}); set it up, or leave --tracker out"
         ) from error
 
 

@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 from mien.data.dataset import Split
 from mien.data.index import fingerprints_of
 from mien.errors import ConfigError, ModelError
-from mien.files import read_arrays, whole_file
+from mien.files import read_arrays, write_arrays
 from mien.labels import matching_place
+from mien.model.calibration import with_temperature
 from mien.model.folder import BEST_FILE, MODEL_FILE, is_model_folder, model_path
 from mien.model.metadata import KERAS_SUFFIXES, Blend, Head, Metadata
 from mien.model.preprocess import Preprocess
@@ -40,7 +41,6 @@ from mien.train.run_folder import TEACHERS_FILE, TEACHERS_PARTS
 _PART = 2048  # pictures about which teachers are asked between two files: a kill loses no more
 _ASKED = "asked"  # in TEACHERS_FILE: of whom, about what
 _Predict = Callable[..., list[NDArray[np.float32]]]  # see `mien.train.classifier_loop.predict`
-_SMALLEST = 1e-30  # about where float32 ends: a softmax that says 0 means less than that
 
 
 def open_network(model: str, told: Description | None = None) -> tuple[keras.Model, Metadata]:
@@ -260,10 +260,10 @@ class Teachers:
             place = parts / f"{same}-{start}.npz"
             if (part := read_arrays(place)) is None:
                 part = self._asked(split.take(np.arange(start, min(start + _PART, len(split)))), predict)
-                _save(place, part)
+                write_arrays(place, part)
             found.append(part)
         answers = {head: np.concatenate([part[head] for part in found]) for head in found[0]}
-        _save(file, {**answers, _ASKED: np.array(key)})
+        write_arrays(file, {**answers, _ASKED: np.array(key)})
         shutil.rmtree(parts, ignore_errors=True)
         show.line(
             f"teachers  asked once about {counted(len(split), 'picture')}, mirrored too, in "
@@ -294,28 +294,17 @@ class Teachers:
         return [
             None
             if found is None
-            else _softened(np.asarray(outputs[found[0]])[:, found[1]], self._temperature)
+            else with_temperature(np.asarray(outputs[found[0]])[:, found[1]], self._temperature).astype(
+                np.float32
+            )
             for found in teacher.columns
         ]
-
-
-def _save(file: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    with whole_file(file) as temporary:
-        np.savez(temporary, allow_pickle=False, **arrays)
 
 
 def _means(said: Sequence[Sequence[NDArray[np.float32] | None]]) -> list[NDArray[np.float32] | None]:
     """Average the answers to each head; None for a head that nobody knows."""
     heads = [[one for one in known if one is not None] for known in zip(*said, strict=True)]
     return [np.mean(known, axis=0, dtype=np.float32) if known else None for known in heads]
-
-
-def _softened(probabilities: NDArray[np.floating], temperature: float) -> NDArray[np.float32]:
-    """Divide the logits behind probabilities (n, labels) by a temperature; rows sum to one."""
-    logits = np.log(np.maximum(probabilities, _SMALLEST)) / temperature
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    shares: NDArray[np.float32] = (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
-    return shares
 
 
 def _opened(model: str, heads: Sequence[tuple[str, ...]]) -> _Teacher:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.data.convert import png, refuse_existing
 from mien.data.drawn import head
 from mien.data.drawn.pen import Pen, background, develop
 from mien.data.drawn.person import EXPRESSIONS, Look, Pose, random_look, random_pose
-from mien.errors import ConfigError, OutputError
+from mien.errors import ConfigError
 from mien.files import whole_folder
 
 _FINER = 4  # drawn this many times larger, then shrunk by area: smooth edges
@@ -72,10 +72,7 @@ def draw_dataset(
         )
     if seed < 0:
         raise ConfigError(f"seed must not be negative, got {seed}")
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
-        raise OutputError(
-            f"{folder} exists already and is not replaced; name a new folder, or delete it first"
-        )
+    refuse_existing(folder)
     with whole_folder(folder) as unfinished:
         for place, expression in enumerate(classes):
             _draw_class(unfinished, expression, per_class, (seed, place))
@@ -104,5 +101,4 @@ def _draw_class(folder: Path, expression: str, count: int, seed: tuple[int, int]
     for number in range(count):
         picture = draw_face(expression, np.random.default_rng((*seed, number)))
         split = "train" if number < training else "test"
-        _, data = cv2.imencode(".png", np.ascontiguousarray(picture[:, :, ::-1]))
-        (folder / split / expression / f"{expression}-{number:04d}.png").write_bytes(data.tobytes())
+        (folder / split / expression / f"{expression}-{number:04d}.png").write_bytes(png(picture))

@@ -38,21 +38,16 @@ def _exported(value: object) -> list[Row] | None:
 
 def via_rows(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[Row] | None:
     """Return the rows of VIA's CSV, whose cells hold JSON; None where it is another table, or damaged."""
-    if not set(_VIA_CSV) <= set(header):
-        return None
-    places = [header.index(name) for name in _VIA_CSV]
     found: list[Row] = []
-    for row in rows:
-        try:
+    try:
+        places = [header.index(name) for name in _VIA_CSV]
+        for row in rows:
             name, *told = (row[place] for place in places)
             about, shape, region = (json.loads(cell or "{}") for cell in told)
-        except (ValueError, IndexError, RecursionError):
-            return None
-        regions = [{"shape_attributes": shape, "region_attributes": region}] if shape else []
-        try:
+            regions = [{"shape_attributes": shape, "region_attributes": region}] if shape else []
             found += _of_via({"filename": name, "file_attributes": about, "regions": regions})
-        except (AttributeError, KeyError, TypeError, ValueError):
-            return None
+    except (AttributeError, LookupError, RecursionError, TypeError, ValueError):
+        return None
     return _marked_ones(found)
 
 

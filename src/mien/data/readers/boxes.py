@@ -9,20 +9,21 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import takewhile
 from operator import eq
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any
+from typing import Any, TypeVar
 from xml.etree import ElementTree
 
 from mien.data.dataset import SPLITS
 from mien.data.index import Box, Found, LabelledFile
 from mien.data.readers.csv_text import lines_of
 from mien.data.readers.name_lists import name_lists
-from mien.data.readers.public import shown_below
-from mien.data.readers.words import LABEL_COLUMNS, pick_column, split_in, split_of
+from mien.data.readers.public import shown_below, split_above
+from mien.data.readers.words import LABEL_COLUMNS, pick_columns, split_in, split_of
 from mien.errors import DataError, ImageError
 from mien.files import clipped, plain_text
 from mien.images.headers import read_header
@@ -30,6 +31,7 @@ from mien.terminal import counted
 
 _MOST_BYTES = 1_000_000_000  # of a COCO file
 _TRIED = 20  # files that are looked at to know the form
+_Told = TypeVar("_Told")
 _YOLO_LINE = re.compile(r"\d+(\s+-?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?){4,}\s*", re.IGNORECASE)
 
 
@@ -58,47 +60,44 @@ def find_boxes(root: Path, pictures: Sequence[Path], others: Sequence[Path]) -> 
         ("LabelMe", _labelme),
         ("YOLO", _yolo),
     ):
-        marked = read(root, pictures, others)
-        if marked is None:
-            continue
-        attribute = ""
-        if len({face.label for face in marked}) < 2:  # boxes of faces, whose labels stand elsewhere
-            marked, attribute = _by_attribute(marked)
-            if not attribute:
-                return None
-        files = []
-        for number, face in enumerate(marked):
-            shown = shown_below(face.picture, root)
-            files.append(
-                LabelledFile(
-                    face.picture, f"{shown} face {number}", face.label, _split(face.picture, root),
-                    group=shown, box=face.box,
-                )
-            )  # fmt: skip
-        told = _splits_listed(files, others)
-        files = (
-            [replace(file, split=told[file.path]) for file in files if file.path in told] if told else files
-        )
-        if not files:
-            raise DataError(
-                f"{root} is laid out for object detection ({name}), and no picture there has a box"
-            )
-        whole = sum(face.box is None for face in marked)
-        notes = [f"faces are cut out by the boxes of {name} files"] if whole < len(marked) else []
-        if whole:
-            notes.append(f"taken whole: pictures of {counted(whole, 'label')} of {name} files without a box")
-        if attribute:
-            notes.append(
-                f"labels are those of the attribute {clipped(attribute)!r}, as all boxes have one label"
-            )
-        if told:
-            notes.append("the splits are those of lists such as train.txt and val.txt")
-            if without := len({face.picture for face in marked} - set(told)):
-                notes.append(f"not used: {counted(without, 'picture')} in none of these lists")
-        if rest := len(set(pictures) - {face.picture for face in marked}):
-            notes.append(f"not used: {counted(rest, 'picture')} without a {'label' if whole else 'box'}")
-        return Found(plain_text(root.resolve().name), files, tuple(notes))
+        if marked := read(root, pictures, others):
+            return _found(name, marked, root, pictures, others)
     return None
+
+
+def _found(
+    name: str, marked: Sequence[_Marked], root: Path, pictures: Sequence[Path], others: Sequence[Path]
+) -> Found | None:
+    """Return the faces that files of a form mark, and what is said of them. name: of the form."""
+    attribute = ""
+    if len({face.label for face in marked}) < 2:  # boxes of faces, whose labels stand elsewhere
+        marked, attribute = _by_attribute(marked)
+        if not attribute:
+            return None
+    files = []
+    for number, face in enumerate(marked):
+        shown = shown_below(face.picture, root)
+        files.append(
+            LabelledFile(
+                face.picture, f"{shown} face {number}", face.label, split_above(face.picture, root),
+                group=shown, box=face.box,
+            )
+        )  # fmt: skip
+    told = _splits_listed(files, others)
+    files = [replace(file, split=told[file.path]) for file in files if file.path in told] if told else files
+    whole = sum(face.box is None for face in marked)
+    notes = [f"faces are cut out by the boxes of {name} files"] if whole < len(marked) else []
+    if whole:
+        notes.append(f"taken whole: pictures of {counted(whole, 'label')} of {name} files without a box")
+    if attribute:
+        notes.append(f"labels are those of the attribute {clipped(attribute)!r}, as all boxes have one label")
+    if told:
+        notes.append("the splits are those of lists such as train.txt and val.txt")
+        if without := len({face.picture for face in marked} - set(told)):
+            notes.append(f"not used: {counted(without, 'picture')} in none of these lists")
+    if rest := len(set(pictures) - {face.picture for face in marked}):
+        notes.append(f"not used: {counted(rest, 'picture')} without a {'label' if whole else 'box'}")
+    return Found(plain_text(root.resolve().name), files, tuple(notes))
 
 
 def _by_attribute(marked: Sequence[_Marked]) -> tuple[list[_Marked], str]:
@@ -107,19 +106,12 @@ def _by_attribute(marked: Sequence[_Marked]) -> tuple[list[_Marked], str]:
     So CVAT has them where the label is 'face'. One that a face lacks, or that is the same for all, is none.
     """
     names = list(dict.fromkeys(name for face in marked for name in face.attributes))
-    for wanted in LABEL_COLUMNS:
-        place = pick_column(names, [wanted])
-        values = [] if place is None else [face.attributes.get(names[place], "") for face in marked]
-        if place is not None and all(values) and len(set(values)) > 1:
-            return [replace(face, label=value) for face, value in zip(marked, values, strict=True)], names[
-                place
-            ]
+    for place in pick_columns(names, LABEL_COLUMNS).values():
+        values = [face.attributes.get(names[place], "") for face in marked]
+        if all(values) and len(set(values)) > 1:
+            named = [replace(face, label=value) for face, value in zip(marked, values, strict=True)]
+            return named, names[place]
     return list(marked), ""
-
-
-def _split(picture: Path, root: Path) -> str:
-    above = picture.relative_to(root).parts[:-1] if picture.is_relative_to(root) else ()
-    return next((found for part in above if (found := split_of(part))), "train")
 
 
 def _splits_listed(files: Sequence[LabelledFile], others: Sequence[Path]) -> dict[Path, str]:
@@ -144,14 +136,24 @@ def _splits_listed(files: Sequence[LabelledFile], others: Sequence[Path]) -> dic
     return told if len(set(told.values())) > 1 else {}
 
 
-def _coco(root: Path, pictures: Sequence[Path], others: Sequence[Path]) -> list[_Marked] | None:
+def _of_form(
+    others: Sequence[Path], suffix: str, read: Callable[[Path], _Told | None], tried: int | None = None
+) -> Iterator[tuple[Path, _Told]]:
+    """Yield the files with a suffix that are of a form, and what each says; one at a time, as they may be large.
+
+    read: returns None for a file of another form. tried: nothing is yielded where none of so many is of the form.
+    """
+    files = [file for file in others if file.suffix.lower() == suffix]
+    if tried is None or any(read(file) is not None for file in files[:tried]):
+        for file in files:
+            if (told := read(file)) is not None:
+                yield file, told
+
+
+def _coco(root: Path, pictures: Sequence[Path], others: Sequence[Path]) -> list[_Marked]:
     """Lin et al. 2014, arXiv:1405.0312: images, categories, and annotations with bbox (left, top, width, height)."""
-    marked, found = [], False
-    for file in others:
-        if file.suffix.lower() != ".json" or not (told := _coco_file(file)):
-            continue
-        found = True
-        places = _by_name(pictures)
+    marked, places = [], _by_name(pictures)
+    for file, told in _of_form(others, ".json", _coco_file):
         try:
             names = {one["id"]: str(one["name"]) for one in told["categories"]}
             images = {one["id"]: str(one["file_name"]) for one in told["images"]}
@@ -187,7 +189,7 @@ def _coco(root: Path, pictures: Sequence[Path], others: Sequence[Path]) -> list[
                 ) from error
             picture = _nearest(places.get(Path(name).name), file) or file.parent / name
             marked.append(_Marked(picture, label, box, _texts(one.get("attributes"))))
-    return marked if found else None
+    return marked
 
 
 def _texts(told: object) -> dict[str, str]:
@@ -237,17 +239,12 @@ def _nearest(alike: Sequence[Path] | None, file: Path) -> Path | None:
     return max(alike, key=likeness) if alike else None
 
 
-def _voc(root: Path, pictures: Sequence[Path], others: Sequence[Path]) -> list[_Marked] | None:
+def _voc(root: Path, pictures: Sequence[Path], others: Sequence[Path]) -> list[_Marked]:
     """Everingham et al. 2010: a .xml for each picture, with <object><name> and <bndbox> (from 1, ends included)."""
-    files = [file for file in others if file.suffix.lower() == ".xml"]
-    stems = _by_name(pictures, stem=True)
-    if not any(_voc_root(file) is not None for file in files[:_TRIED]):
-        return None
-    marked = []
-    for file in files:
-        told = _voc_root(file)
-        if told is None:
-            continue
+    marked, stems = [], _by_name(pictures, stem=True)
+    for file, told in _of_form(
+        others, ".xml", partial(_xml, tag="annotation", inside="object/bndbox"), _TRIED
+    ):
         named = told.findtext("filename") or f"{file.stem}.jpg"
         picture = _nearest(stems.get(Path(named).stem) or stems.get(file.stem), file) or file.parent / named
         for number, one in enumerate(told.iter("object"), start=1):
@@ -265,33 +262,25 @@ def _voc(root: Path, pictures: Sequence[Path], others: Sequence[Path]) -> list[_
     return marked
 
 
-def _voc_root(file: Path) -> ElementTree.Element | None:
-    told = _xml(file)
-    known = told is not None and told.tag == "annotation" and told.find("object/bndbox") is not None
-    return told if known else None
-
-
-def _xml(file: Path) -> ElementTree.Element | None:
+def _xml(file: Path, tag: str, inside: str) -> ElementTree.Element | None:
+    """Return what a file holds, where its outermost tag is called so and has such a one inside."""
     try:
         text = "".join(lines_of(file))
         if "<!DOCTYPE" in text:  # entities can unpack without end
             return None
-        return ElementTree.fromstring(text)
+        told = ElementTree.fromstring(text)
     except (DataError, ElementTree.ParseError, ValueError):
         return None
+    return told if told.tag == tag and told.find(inside) is not None else None
 
 
-def _cvat(root: Path, pictures: Sequence[Path], others: Sequence[Path]) -> list[_Marked] | None:
+def _cvat(root: Path, pictures: Sequence[Path], others: Sequence[Path]) -> list[_Marked]:
     """CVAT for images 1.1: one .xml with an <image> for each, in it <box>, <polygon> or <tag>, all with a label.
 
     See https://docs.cvat.ai/docs/manual/advanced/xml_format.
     """
-    marked, found, places = [], False, _by_name(pictures)
-    for file in others:
-        told = _xml(file) if file.suffix.lower() == ".xml" else None
-        if told is None or told.tag != "annotations" or told.find("image") is None:
-            continue
-        found = True
+    marked, places = [], _by_name(pictures)
+    for file, told in _of_form(others, ".xml", partial(_xml, tag="annotations", inside="image")):
         for image in told.iter("image"):
             named = image.get("name", "")
             picture = (
@@ -309,7 +298,7 @@ def _cvat(root: Path, pictures: Sequence[Path], others: Sequence[Path]) -> list[
                 told_of = {a.get("name", ""): a.text for a in one.iter("attribute")}
                 label = plain_text(one.get("label", "").strip())
                 marked.append(_Marked(picture, label, box, _texts(told_of)))
-    return marked if found else None
+    return marked
 
 
 def _cvat_points(one: ElementTree.Element) -> list[tuple[float, float]]:
@@ -320,19 +309,13 @@ def _cvat_points(one: ElementTree.Element) -> list[tuple[float, float]]:
     return [(left, top), (right, bottom)]
 
 
-def _labelme(root: Path, pictures: Sequence[Path], others: Sequence[Path]) -> list[_Marked] | None:
+def _labelme(root: Path, pictures: Sequence[Path], others: Sequence[Path]) -> list[_Marked]:
     """LabelMe (https://github.com/wkentaro/labelme): a .json for each picture, of shapes with a label and points.
 
     Where a picture has no shape and one of its flags is set, that is its label.
     """
-    files = [file for file in others if file.suffix.lower() == ".json"]
-    if not any(_labelme_file(file) for file in files[:_TRIED]):
-        return None
     marked, places = [], _by_name(pictures)
-    for file in files:
-        told = _labelme_file(file)
-        if told is None:
-            continue
+    for file, told in _of_form(others, ".json", _labelme_file, _TRIED):
         name = PureWindowsPath(str(told.get("imagePath"))).name
         picture = _nearest(places.get(name), file) or file.parent / name
         given = told.get("flags")
@@ -368,15 +351,15 @@ def _of_points(points: Sequence[tuple[float, float]]) -> Box:
     return _box(min(across), min(down), max(across), max(down))
 
 
-def _yolo(root: Path, pictures: Sequence[Path], others: Sequence[Path]) -> list[_Marked] | None:
+def _yolo(root: Path, pictures: Sequence[Path], others: Sequence[Path]) -> list[_Marked]:
     """A .txt for each picture, beside it or in labels/ for images/: lines of a class's number and a box.
 
     The box is its centre, width and height in shares of the picture's; a polygon (more numbers) is read as its box.
     """
     texts = {file for file in others if file.suffix.lower() == ".txt"}
     pairs = [(path, text) for path in pictures if (text := _yolo_text(path, root)) in texts]
-    if not pairs or not any(_is_yolo(text) for _, text in pairs[:_TRIED]):
-        return None
+    if not any(_is_yolo(text) for _, text in pairs[:_TRIED]):
+        return []
     lost = texts.difference(text for _, text in pairs)
     pairs += [(text.with_suffix(".jpg"), text) for text in sorted(lost) if _is_yolo(text)]
     names = _yolo_names(root, others)

@@ -85,19 +85,23 @@ def choose_columns(
     source = path.name
     notes: list[str] = []
     place = _picture_column(path, header, rows, config, notes)
-    label = words.named_column(header, config.label_column, source) if config.label_column else None
-    if label is None:
-        label = _label_column(header, rows, place)
+    labels = [one for one in words.pick_columns(header, words.label_names(header)).values() if one != place]
+    label = (
+        words.named_column(header, config.label_column, source)
+        if config.label_column
+        else _label_column(rows, labels)
+    )
     shares: dict[str, int] = {}
     nothing: dict[str, int] = {}
     if not config.label_column:
         shares = share_columns(source, header, label)
         if label is None:
             shares, nothing = _with_ones(shares, header, rows, place, notes)
+        # What is no number counts, so that it is refused where it is read.
         if empty := [
-            name for name, place in shares.items() if not any(map(_is_some, (row[place] for row in rows)))
+            name for name, one in shares.items() if all(words.as_share(row[one]) == 0 for row in rows)
         ]:
-            shares = {name: place for name, place in shares.items() if name not in empty}
+            shares = {name: one for name, one in shares.items() if name not in empty}
             notes.append(f"no row is {' or '.join(empty)}; these columns are not used")
     raters = () if shares or label is not None else _columns_of_raters(header, rows, place)
     if label is None and not shares and not raters:
@@ -106,13 +110,9 @@ def choose_columns(
         label = words.need_column(header, words.label_names(header), source, "--label-column")
     folder = _folder_column(path, header, rows, place, config)
     columns = Columns(place, label, raters, folder, shares, nothing, notes=notes)
-    rest = [
-        other
-        for name in words.label_names(header)
-        if (other := words.pick_column(header, [name])) not in (None, label, place)
-    ]
+    rest = [header[one] for one in labels if one != label]
     if label is not None and rest and not config.label_column:
-        others = ", ".join(repr(header[other]) for other in rest if other is not None)
+        others = ", ".join(map(repr, rest))
         columns.notes.append(
             f"labels are those of the column {header[label]!r}, not of {others} (--label-column chooses)"
         )
@@ -183,32 +183,26 @@ def _folder_column(
 ) -> int | None:
     """Return the place of a column of folders that lead to the pictures, whose own column has names alone."""
     base = expanded(config.root) if config.root else path.parent
-    for name in words.FOLDER_COLUMNS:
-        place = words.pick_column(header, [name])
-        if place is not None and place != picture:
+    for place in words.pick_columns(header, words.FOLDER_COLUMNS).values():
+        if place != picture:
             joined = (base / row[place].strip() / row[picture].strip() for row in rows[:_TRIED])
             if any(row[place].strip() for row in rows) and any(map(os.path.isfile, joined)):
                 return place
     return None
 
 
-def _label_column(header: Sequence[str], rows: Sequence[Sequence[str]], path: int) -> int | None:
-    """Return the place of the first column that is called like labels and says more than one thing, else of the first.
+def _label_column(rows: Sequence[Sequence[str]], places: Sequence[int]) -> int | None:
+    """Return the first of the columns that are called like labels that says more than one thing, else the first.
 
     The one thing may be what was marked (label: face), beside what is wanted (emotion). Not an expression: a table may
     hold the pictures of one class.
     """
-    places = [
-        place
-        for name in words.label_names(header)
-        if (place := words.pick_column(header, [name])) not in (None, path)
-    ]
     telling = [
         place
         for place in places
         if len(cells := {row[place] for row in rows}) > 1 or any(map(is_expression, cells))
     ]
-    return next(iter(telling + places), None)
+    return next(iter([*telling, *places]), None)
 
 
 def _column_of_expressions(
@@ -264,9 +258,7 @@ def _find_box(columns: Columns, header: Sequence[str], rows: Sequence[Sequence[s
                 "whole pictures"
             )
         return
-    lists = [words.pick_column(header, [name]) for name in _BOX_LISTS]
-    unused = [place for place in lists if place is not None] or incomplete_box(header, taken)
-    if unused:
+    if unused := list(words.pick_columns(header, _BOX_LISTS).values()) or incomplete_box(header, taken):
         names = ", ".join(repr(clipped(header[place])) for place in unused)
         columns.notes.append(
             f"not used, so that the pictures are taken whole: {names}; boxes are read from columns left, top, right, "
@@ -359,7 +351,7 @@ def _with_ones(
         and name not in known
         and not words.group_column(name)
         and rows
-        and all(_is_number(row[place]) for row in rows)
+        and all(words.as_share(row[place]) is not None for row in rows)
     }
     nothing = {name: place for name, place in numbers.items() if name in _NO_CLASS}
     ones = {
@@ -382,22 +374,6 @@ def _with_ones(
     return shares, nothing
 
 
-def _is_number(cell: str) -> bool:
-    try:
-        words.as_float(cell or "0")
-    except ValueError:
-        return words.yes_or_no(cell) is not None
-    return True
-
-
-def _is_some(cell: str) -> bool:
-    """Say whether a cell is more than a zero; what is no number is, so that it is refused where it is read."""
-    try:
-        return words.as_float(cell or "0") != 0
-    except ValueError:
-        return words.yes_or_no(cell) is not False
-
-
 def _is_one(cell: str) -> bool:
     return words.yes_or_no(cell) is True
 
@@ -411,9 +387,8 @@ def _find_split(
             columns.split = words.named_column(header, config.split_column, source)
             columns.numbered = _is_numbered(rows, columns.split)
         return
-    for name in words.SPLIT_COLUMNS:
-        place = words.pick_column(header, [name])
-        if place is None or place in taken or columns.split is not None:
+    for name, place in words.pick_columns(header, words.SPLIT_COLUMNS).items():
+        if place in taken or columns.split is not None:
             continue
         numbered = name == "partition" and _is_numbered(rows, place)
         if any(_split_word(row[place], numbered=numbered) for row in rows):
@@ -423,14 +398,13 @@ def _find_split(
             if _is_numbered(rows, place):
                 why = f"--split-column {clipped(header[place])} reads 0, 1, 2 as train, validation, test"
             columns.notes.append(_unused(header[place], rows, place, why))
-    if columns.split is None and not any(
-        words.pick_column(header, [name]) is not None for name in words.FLAG_COLUMNS
-    ):
+    flags = words.pick_columns(header, words.FLAG_COLUMNS)
+    if columns.split is None and not flags:
         columns.split = _split_by_content(columns, header, rows, taken)
     if columns.split is None:
-        for name, meaning in words.FLAG_COLUMNS.items():
-            place = words.pick_column(header, [name])
-            if place is None or place in taken:
+        for name, place in flags.items():
+            meaning = words.FLAG_COLUMNS[name]
+            if place in taken:
                 continue
             if not all(words.yes_or_no(row[place]) is not None for row in rows):
                 columns.notes.append(_unused(header[place], rows, place, "its cells are not yes and no"))
@@ -439,9 +413,8 @@ def _find_split(
                 columns.notes.append(_unused(header[place], rows, place, why))
             else:
                 columns.flags[place] = meaning
-    for name in words.FOLD_COLUMNS:
-        place = words.pick_column(header, [name])
-        if place is None or place in taken or place == columns.split:
+    for place in words.pick_columns(header, words.FOLD_COLUMNS).values():
+        if place in taken or place == columns.split:
             continue
         if columns.split is None and not columns.flags and any(words.split_of(row[place]) for row in rows):
             columns.split = place

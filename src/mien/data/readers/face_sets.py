@@ -20,13 +20,8 @@ from mien.faceset.table import TABLE_FILE, FaceSet, label_next
 from mien.files import plain_text
 from mien.terminal import counted
 
-_ITS_OWN = {
-    "status",
-    "margin",
-    "duplicate_of",
-    "sharpness",
-    "votes",
-}  # no other table has one of these and an id
+# No other table has one of these and an id.
+_ITS_OWN = {"status", "margin", "duplicate_of", "sharpness", "votes"}
 
 
 def is_face_set(path: Path) -> bool:
@@ -162,15 +157,14 @@ def _groups(faces: Sequence[FaceRow], config: DataConfig) -> tuple[list[str], st
 
 
 def _asked(faces: Sequence[FaceRow], group: str) -> tuple[list[str], str]:
-    columns: dict[str, str] = {name.lower(): name for face in faces for name in face.extra}
     wanted = plain_column(group)
-    simple = {"source", "file", "who", "label", "track"}
-    if wanted in simple:
+    if wanted in ("source", "file", "who", "label", "track"):
         cells = ["" if (value := getattr(face, wanted)) is None else str(value) for face in faces]
         if wanted == "track":  # numbers begin anew in every film
             cells = [f"{face.source} {cell}" if cell else "" for face, cell in zip(faces, cells, strict=True)]
         return cells, f"the column {wanted!r}"
-    if column := next((name for name in columns.values() if plain_column(name) == wanted), None):
+    extra = (name for face in faces for name in face.extra)
+    if column := next((name for name in extra if plain_column(name) == wanted), None):
         return [face.extra.get(column, "").strip() for face in faces], f"the column {column!r}"
     pattern = re.compile(group)
     found = [pattern.search(face.source or face.file) for face in faces]
@@ -186,18 +180,12 @@ def _asked(faces: Sequence[FaceRow], group: str) -> tuple[list[str], str]:
 
 def _joined(one: Sequence[str], other: Sequence[str]) -> list[str]:
     """Return a name for each member of two groupings that share members; the smallest name stands for all."""
-    keys = [
-        (*([f"0{own}"] if own else []), *([f"1{asked}"] if asked else []))
-        for own, asked in zip(one, other, strict=True)
-    ]
-    first: dict[str, int] = {}
-    links = [(first.setdefault(key, row), row) for row, mine in enumerate(keys) for key in mine]
-    found = components(len(keys), links).tolist()
+    found = components(len(one), (), one, other).tolist()
     names: dict[int, str] = {}
-    for number, mine in zip(found, keys, strict=True):
-        for key in mine:
+    for number, *named in zip(found, one, other, strict=True):
+        for key in (f"{place}{name}" for place, name in enumerate(named) if name):
             names[number] = min(key, names.get(number, key))
-    return [names[number] if mine else "" for number, mine in zip(found, keys, strict=True)]
+    return [names.get(number, "") for number in found]
 
 
 def _parted(problem: str) -> tuple[str, str]:

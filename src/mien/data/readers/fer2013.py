@@ -70,16 +70,14 @@ def read_fer2013(path: Path, config: DataConfig | None = None) -> RawDataset:
     """
     names = config.label_names if config else {}
     table = _table(path)
-    meant = [_meaning(word, names) for word in table.words]
-    classes = tuple(sorted({name or word for name, word in zip(meant, table.words, strict=True)}, key=_rank))
-    number = {name: place for place, name in enumerate(classes)}
-    labels = np.array([number[n or word] for n, word in zip(meant, table.words, strict=True)], np.int64)[
-        table.emotions
-    ]
+    meant = {word: _meaning(word, names) for word in table.words}
+    called = [meaning or word for word, meaning in meant.items()]
+    classes = tuple(sorted(set(called), key=_rank))
+    labels = np.array([classes.index(name) for name in called], np.int64)[table.emotions]
     refused = {
         word: _no_emotion(word, f"{path.name} row {int(np.flatnonzero(table.emotions == place)[0]) + 1}")
-        for place, (name, word) in enumerate(zip(meant, table.words, strict=True))
-        if not name
+        for place, (word, meaning) in enumerate(meant.items())
+        if not meaning
     }
     votes, note = votes_beside(
         path, [SPLITS[place] for place in table.places], [classes[label] for label in labels]
@@ -134,13 +132,14 @@ def _parse(path: Path) -> cache.Arrays:
     rows = rows_of(path)
     header = next(rows, [])
     columns = [need_column(header, LABEL_COLUMNS, path.name), need_column(header, ["pixels"], path.name)]
-    if (
-        len(header) > 2
-    ):  # a third column of another name may well be the split: only two are read as training faces
+    # A third column of another name may well be the split: only two are read as training faces.
+    if len(header) > 2:
         columns.append(need_column(header, ["usage", *SPLIT_COLUMNS], path.name))
     faces: list[NDArray[np.uint8]] = []
     cells, places, most = [], [], _most_rows()
-    for number, row in _with_numbers(rows):
+    for number, row in enumerate(rows, start=1):
+        if not row:
+            continue
         where = f"{path.name} row {number}"
         if len(row) <= max(columns):
             raise DataError(
@@ -172,15 +171,10 @@ def _most_rows() -> int:
     return memory // 2 // (2 * SIDE * SIDE)  # once as read, once stacked
 
 
-def _with_numbers(rows: Iterator[list[str]]) -> Iterator[tuple[int, list[str]]]:
-    return ((number, row) for number, row in enumerate(rows, start=1) if row)
-
-
 def _face(text: str, where: str, side: int) -> NDArray[np.uint8]:
     """Return one face. side: that of the first face of the file, which all must have; 0 for the first itself."""
-    if (
-        not text[:1].isdigit() or "," in text or "." in text
-    ):  # a list as Python or NumPy writes it: [12, 13.0, …]
+    # A list as Python or NumPy writes it: [12, 13.0, …]
+    if not text[:1].isdigit() or "," in text or "." in text:
         text = _OF_A_LIST.sub(" ", text)
     # Checked first, because np.fromstring warns instead of raising when it meets a letter.
     if text.encode("ascii", "replace").translate(None, b"0123456789 \t"):

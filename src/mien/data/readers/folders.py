@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
@@ -132,10 +132,11 @@ class _Reader:
                 child.name for _, part in splits if len(part.filled) > 1 for child in part.filled
             }
             return [file for split, part in splits for file in self._classes(part, split)]
-        glued = {top.name: _glued(top.name) for top in folder.filled if top.name not in self.named}
-        told = [found for found in glued.values() if found]
+        told = [found for top in folder.filled if top.name not in self.named and (found := _glued(top.name))]
         if len(told) == len(folder.filled) and all(len(set(part)) > 1 for part in zip(*told, strict=True)):
-            self.notes.append(f"split and class are read from the folders' names: {_listed(list(glued))}")
+            self.notes.append(
+                f"split and class are read from the folders' names: {_listed(_names(folder.filled))}"
+            )
             return [
                 file
                 for top, (split, label) in zip(folder.filled, told, strict=True)
@@ -144,11 +145,7 @@ class _Reader:
         return list(self._classes(folder, "train"))
 
     def _coded(self, code: public.NameCode, folder: Folder, pictures: Sequence[Path]) -> list[LabelledFile]:
-        def split(path: Path) -> str:
-            above = path.relative_to(folder.path).parts[:-1]
-            return next((found for part in above if (found := words.split_of(part))), "train")
-
-        files, without = public.by_code(code, self._root, pictures, split)
+        files, without = public.by_code(code, self._root, pictures, folder.path)
         persons = len({file.group for file in files})
         self.notes.append(
             f"labels and persons from the file names, as {code.name} writes them: {counted(persons, 'person')}"
@@ -208,7 +205,7 @@ class _Reader:
             f"{shell_word(other.path)}"
         )
 
-    def _refuse_several(self, holders: Sequence[Folder]) -> None:
+    def _refuse_several(self, holders: Sequence[Folder]) -> NoReturn:
         names = _listed([f"{self._shown(folder)}/" for folder in holders])
         both = " ".join(str(folder.path) for folder in holders[:2])
         raise DataError(
@@ -305,7 +302,7 @@ class _Reader:
         nested = not any(top.pictures for top in tops) and bool(seconds)
         if nested and len(self.named & set(seconds)) > 1:
             return self._above_classes(names)
-        if len(tops) < 2 or not (nested or all(map(_is_no_class, names))):
+        if len(tops) < 2:
             return "classes"
         shared = [name for name, count in Counter(seconds).items() if count > 1]
         if nested and words.mostly_expressions({_of_two_names(name) for name in seconds}):
@@ -313,11 +310,9 @@ class _Reader:
             if kind != "parts" or self.config.group:
                 return kind
             self._refuse_parts(folder, tops, set(seconds))
-        if all(map(words.looks_like_fold, names)) or (nested and all(map(words.looks_like_person, names))):
+        if all(map(words.looks_like_fold, names)) or all(map(words.looks_like_person, names)):
             if nested and len(shared) > 1 and not all(name.isdecimal() for name in shared):
                 return self._above_classes(names)
-            self._refuse_no_classes(folder, names)
-        if all(map(words.looks_like_person, names)):
             self._refuse_no_classes(folder, names)
         if nested and len(shared) > 1:
             self._refuse_parts(folder, tops, shared)
@@ -352,9 +347,10 @@ class _Reader:
             return "folds"
         return "persons" if all(map(words.looks_like_person, names)) else "parts"
 
-    def _refuse_parts(self, folder: Folder, tops: Sequence[Folder], below: Sequence[str] | set[str]) -> None:
+    def _refuse_parts(self, folder: Folder, tops: Sequence[Folder], below: Collection[str]) -> NoReturn:
         names = _names(tops)
-        what = f"{self._here(folder)} holds {_listed(names)}, and in each are folders such as {_listed(sorted(below))}"
+        here, inside = plain_text(str(folder.path)), _listed(sorted(below))
+        what = f"{here} holds {_listed(names)}, and in each are folders such as {inside}"
         sets = f"name one or several as DATA ({tops[0].path} {tops[1].path})"
         if all(map(words.looks_like_person, below)):
             raise DataError(
@@ -367,12 +363,12 @@ class _Reader:
             f"{words.classes_option(names)}"
         )
 
-    def _refuse_no_classes(self, folder: Folder, names: Sequence[str]) -> None:
+    def _refuse_no_classes(self, folder: Folder, names: Sequence[str]) -> NoReturn:
         what = "folds" if all(map(words.looks_like_fold, names)) else "persons or numbers"
         raise DataError(
-            f"{self._here(folder)} holds {_listed(names)}, which look like {what}, not like classes, and no file name "
-            f"carries a code that we know; put the pictures of each class into a folder of its own, give a table of "
-            f"paths and labels, or, if they are the classes, say so: {words.classes_option(names)}"
+            f"{plain_text(str(folder.path))} holds {_listed(names)}, which look like {what}, not like classes, and no "
+            "file name carries a code that we know; put the pictures of each class into a folder of its own, give a "
+            f"table of paths and labels, or, if they are the classes, say so: {words.classes_option(names)}"
         )
 
     def _loose(self, folder: Folder) -> None:
@@ -383,9 +379,6 @@ class _Reader:
 
     def _shown(self, folder: Folder) -> str:
         return shown_below(folder.path, self._root)
-
-    def _here(self, folder: Folder) -> str:
-        return plain_text(str(folder.path))
 
 
 def _named_splits(folder: Folder) -> list[tuple[str, Folder]]:
@@ -413,10 +406,6 @@ def _is_again(folder: Folder, split: str) -> bool:
 def _of_two_names(name: str) -> str:
     """Return the expression in the name of a folder that holds another name, too (aia_anger); else the name itself."""
     return name if is_expression(name) else words.expression_in(name) or name
-
-
-def _is_no_class(name: str) -> bool:
-    return words.looks_like_fold(name) or words.looks_like_person(name)
 
 
 def _glued(name: str) -> tuple[str, str] | None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
 from mien.data.readers.unpack import check_room, unpacked_place
 from mien.data.readers.words import PATH_COLUMNS, pick_column
-from mien.errors import DataError, need
+from mien.errors import DataError, first_line, need
 from mien.files import clipped, whole_folder
 
 COLUMNAR = (".parquet", ".arrow")  # the latter is what Hugging Face's save_to_disk writes
@@ -34,9 +34,10 @@ def parquet_rows(path: Path) -> Iterator[list[str]]:
     except (OSError, ValueError, arrow.lib.ArrowException) as error:
         if isinstance(error, DataError):
             raise
-        lines = str(error).splitlines() or [type(error).__name__]
         form = "an Arrow" if is_arrow else "a Parquet"
-        raise DataError(f"{path} is not {form} file that can be read: {clipped(lines[0])}") from error
+        raise DataError(
+            f"{path} is not {form} file that can be read: {clipped(first_line(error))}"
+        ) from error
 
 
 class _ArrowFile:
@@ -72,62 +73,52 @@ class _ArrowFile:
 
 def _texts(file: Any, path: Path) -> Iterator[list[str]]:
     schema = file.schema_arrow
-    kinds = _picture_kinds(schema)
+    holding = [_holds_pictures(field.type) for field in schema]
+    used = _used_for_pictures(schema.names, holding)
     names = _class_names(schema.metadata or {})
-    pictures = sorted(_pictures_folder(file, path, kinds).iterdir()) if any(kinds) else []
+    pictures = [] if used is None else sorted(_pictures_folder(file, path, schema.names[used]).iterdir())
+    cheap = [name for name, holds in zip(schema.names, holding, strict=True) if not holds]
     row = 0
-    for batch in file.iter_batches(_AT_ONCE, columns=_cheap_columns(schema, kinds)):
+    for batch in file.iter_batches(_AT_ONCE, columns=cheap):
         columns = {name: batch.column(place).to_pylist() for place, name in enumerate(batch.schema.names)}
         for inside in range(batch.num_rows):
             cells = []
-            for field, kind in zip(schema, kinds, strict=True):
-                if kind == "unused":
-                    cells.append("")
-                elif kind:
-                    cells.append(str(pictures[row]))
+            for place, name in enumerate(schema.names):
+                if holding[place]:
+                    cells.append(str(pictures[row]) if place == used else "")
                 else:
-                    cells.append(_cell(columns[field.name][inside], names.get(field.name)))
+                    cells.append(_cell(columns[name][inside], names.get(name)))
             yield cells
             row += 1
 
 
-def _picture_kinds(schema: Any) -> list[str]:
-    """Return for each column how it holds pictures, '' where it does not.
-
-    Of several one is used, that which is called like pictures, else the first; the others are 'unused'.
-    """
-    kinds = [_picture_kind(field.type) for field in schema]
-    held = [name if kind else "" for name, kind in zip(schema.names, kinds, strict=True)]
-    place = pick_column(held, PATH_COLUMNS)
-    if place is None:
-        place = next((number for number, kind in enumerate(kinds) if kind), 0)
-    return [kind if number == place else kind and "unused" for number, kind in enumerate(kinds)]
-
-
-def _picture_kind(kind: Any) -> str:
+def _holds_pictures(kind: Any) -> bool:
     text = str(kind)
-    if text in ("binary", "large_binary", "binary_view"):
-        return "bytes"
-    return "struct" if text.startswith("struct<") and "bytes: " in text else ""
+    return text in ("binary", "large_binary", "binary_view") or (
+        text.startswith("struct<") and "bytes: " in text
+    )
 
 
-def _cheap_columns(schema: Any, kinds: list[str]) -> list[str]:
-    return [field.name for field, kind in zip(schema, kinds, strict=True) if not kind]
+def _used_for_pictures(names: Sequence[str], holding: Sequence[bool]) -> int | None:
+    """Return the place of the column with pictures that is called like pictures, else of the first; None for none."""
+    place = pick_column(
+        [name if holds else "" for name, holds in zip(names, holding, strict=True)], PATH_COLUMNS
+    )
+    return next((place for place, holds in enumerate(holding) if holds), None) if place is None else place
 
 
-def _pictures_folder(file: Any, path: Path, kinds: list[str]) -> Path:
-    """Write the pictures of the column that has them, numbered by row."""
+def _pictures_folder(file: Any, path: Path, column: str) -> Path:
+    """Write the pictures of a column, numbered by row."""
     folder = unpacked_place(path)
     if folder.is_dir():
         return folder
-    check_room(path.stat().st_size, path, _existing(folder))  # pictures are packed already
-    place = next(number for number, kind in enumerate(kinds) if kind not in ("", "unused"))
-    column = file.schema_arrow.names[place]
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    check_room(path.stat().st_size, path, folder.parent)  # pictures are packed already
     with whole_folder(folder) as inside:
         row = 0
         for batch in file.iter_batches(_AT_ONCE, columns=[column]):
             for value in batch.column(0).to_pylist():
-                content = value if kinds[place] == "bytes" else (value or {}).get("bytes")
+                content = value.get("bytes") if isinstance(value, dict) else value
                 (inside / f"{row:08d}{_tail(value)}").write_bytes(content or _elsewhere(value, path))
                 row += 1
     return folder
@@ -146,11 +137,6 @@ def _elsewhere(value: Any, path: Path) -> bytes:
         return (path.parent / str(name)).read_bytes() if name else b""
     except (OSError, ValueError):
         return b""
-
-
-def _existing(folder: Path) -> Path:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    return folder.parent
 
 
 def _class_names(metadata: dict[bytes, bytes]) -> dict[str, list[str]]:

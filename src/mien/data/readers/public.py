@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -44,64 +44,60 @@ class NameCode:
         return None if self.labels and not label else (label, groups["person"].upper())
 
 
-def _codes(**labels: str) -> dict[str, str]:
-    return labels
-
-
+_TWO_LETTERS = {
+    "an": "angry", "di": "disgust", "fe": "fear", "ha": "happy", "ne": "neutral", "sa": "sad", "su": "surprise",
+}  # fmt: skip
 CODES = (
     # Lundqvist, Flykt and Öhman 1998: session (A, B), sex and number of the person, expression, angle.
     NameCode(
         "KDEF",
         re.compile(r"[AB](?P<person>[FM]\d\d)(?P<label>AF|AN|DI|HA|NE|SA|SU)(?:S|HL|HR|FL|FR)?\.\w+$", re.I),
-        _codes(af="fear", an="angry", di="disgust", ha="happy", ne="neutral", sa="sad", su="surprise"),
+        {**_TWO_LETTERS, "af": "fear"},
     ),
     # Langner et al. 2010: Rafd090_01_Caucasian_female_angry_frontal.jpg.
     NameCode(
         "RaFD",
         re.compile(r"Rafd\d+_(?P<person>\d+)_[a-z]+_[a-z]+_(?P<label>[a-z]+)_[a-z]+\.\w+$", re.I),
-        _codes(
-            angry="angry", contemptuous="contempt", disgusted="disgust", fearful="fear", happy="happy",
-            neutral="neutral", sad="sad", surprised="surprise",
-        ),
+        {
+            "angry": "angry", "contemptuous": "contempt", "disgusted": "disgust", "fearful": "fear", "happy": "happy",
+            "neutral": "neutral", "sad": "sad", "surprised": "surprise",
+        },
     ),
     # Lyons et al. 1998: KA.AN1.39.tiff, the person first.
     NameCode(
         "JAFFE",
         re.compile(r"(?P<person>[A-Z]{2})[.-](?P<label>AN|DI|FE|HA|NE|SA|SU)\d[.-]\d+.*\.\w+$", re.I),
-        _codes(an="angry", di="disgust", fe="fear", ha="happy", ne="neutral", sa="sad", su="surprise"),
+        _TWO_LETTERS,
     ),
     # Tottenham et al. 2009: 01F_AN_C.BMP; C or O: mouth closed or open.
     NameCode(
         "NimStim",
         re.compile(r"(?P<person>\d\d[FM])_(?P<label>AN|CA|DI|FE|HA|NE|SA|SP|SU)_[COX]\.\w+$", re.I),
-        _codes(
-            an="angry", ca="calm", di="disgust", fe="fear", ha="happy", ne="neutral", sa="sad", sp="surprise",
-            su="surprise",
-        ),
+        {**_TWO_LETTERS, "ca": "calm", "sp": "surprise"},
     ),
     # Ebner, Riediger and Lindenberger 2010: 004_o_m_a_b.jpg: person, age, sex, expression, picture set.
     NameCode(
         "FACES",
         re.compile(r"(?P<person>\d{3})_[ymo]_[fm]_(?P<label>[adfhns])_[ab]\.\w+$", re.I),
-        _codes(a="angry", d="disgust", f="fear", h="happy", n="neutral", s="sad"),
+        {"a": "angry", "d": "disgust", "f": "fear", "h": "happy", "n": "neutral", "s": "sad"},
     ),
     # Ma, Correll and Wittenbrink 2015: CFD-WF-001-003-HO.jpg; HC, HO: happy with closed or open mouth.
     NameCode(
         "CFD",
         re.compile(r"CFD-(?P<person>[A-Z]{2}-\d{3})-\d{3}-(?P<label>A|F|HC|HO|N)\.\w+$", re.I),
-        _codes(a="angry", f="fear", hc="happy", ho="happy", n="neutral"),
+        {"a": "angry", "f": "fear", "hc": "happy", "ho": "happy", "n": "neutral"},
     ),
     # Yin et al. 2006: F0001_AN01WH_F2D.bmp.
     NameCode(
         "BU-3DFE",
         re.compile(r"(?P<person>[FM]\d{4})_(?P<label>AN|DI|FE|HA|NE|SA|SU)\d\d[A-Z]{2}_\w+\.\w+$", re.I),
-        _codes(an="angry", di="disgust", fe="fear", ha="happy", ne="neutral", sa="sad", su="surprise"),
+        _TWO_LETTERS,
     ),
     # Cao et al. 2014, frames of its films: 1001_DFA_ANG_XX.jpg.
     NameCode(
         "CREMA-D",
         re.compile(r"(?P<person>1\d{3})_[A-Z]{3}_(?P<label>ANG|DIS|FEA|HAP|NEU|SAD)_[A-Z]{2}.*\.\w+$", re.I),
-        _codes(ang="angry", dis="disgust", fea="fear", hap="happy", neu="neutral", sad="sad"),
+        {"ang": "angry", "dis": "disgust", "fea": "fear", "hap": "happy", "neu": "neutral", "sad": "sad"},
     ),
     # Livingstone and Russo 2018, frames of its films: 02-01-03-01-01-01-24.jpg; third the expression, last the actor.
     NameCode(
@@ -217,6 +213,12 @@ def shown_below(path: Path, root: Path) -> str:
     return plain_text(path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix())
 
 
+def split_above(picture: Path, root: Path) -> str:
+    """Return the split that one of the folders around a picture is named like, the outermost first; else train."""
+    above = picture.relative_to(root).parts[:-1] if picture.is_relative_to(root) else ()
+    return next((found for part in above if (found := split_of(part))), "train")
+
+
 def _affectnet(root: Path, told: Sequence[Path], pictures: Sequence[Path]) -> Found:
     """AffectNet as its manually annotated part is given out: train_set/images/7.jpg, …/annotations/7_exp.npy."""
     there = {(path.parent.parent, path.stem): path for path in pictures}
@@ -240,9 +242,7 @@ def _affectnet(root: Path, told: Sequence[Path], pictures: Sequence[Path]) -> Fo
         elif label in NO_EXPRESSION:
             left_out += 1
         else:
-            split = next(
-                (found for part in picture.relative_to(root).parts[:-1] if (found := split_of(part))), "train"
-            )
+            split = split_above(picture, root)
             files.append(LabelledFile(picture, shown_below(picture, root), label, split))
     notes = [f"AffectNet: labels from {counted(len(files), 'file')} *_exp.npy"]
     if without:
@@ -394,11 +394,15 @@ def _wrong(file: Path, number: int, what: str) -> DataError:
 
 
 def by_code(
-    code: NameCode, root: Path, pictures: Sequence[Path], split: Callable[[Path], str]
+    code: NameCode, root: Path, pictures: Sequence[Path], start: Path
 ) -> tuple[list[LabelledFile], int]:
-    """Return the pictures with the labels and persons of their codes, and how many carry none."""
-    files = []
-    for path in pictures:
-        if told := coded(code, path):
-            files.append(LabelledFile(path, shown_below(path, root), told[0], split(path), told[1]))
+    """Return the pictures with the labels and persons of their codes, and how many carry none.
+
+    start: the folder below which folders may say the splits.
+    """
+    files = [
+        LabelledFile(path, shown_below(path, root), told[0], split_above(path, start), told[1])
+        for path in pictures
+        if (told := coded(code, path))
+    ]
     return files, len(pictures) - len(files)

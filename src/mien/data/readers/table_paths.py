@@ -69,7 +69,7 @@ class _Search:
             if (folder := found[0].folder) == self._base:
                 return found[0], []
             return found[0], [f"pictures found in {_shown_below(folder, self._base)}/"]
-        if found and not self._root_given and (named := _ByName.below(self._base, self._cells)):
+        if found and (named := self._by_name()):
             return named, [f"pictures found by their names below {plain_text(self._base.name)}/"]
         if found:
             places = ", ".join(dict.fromkeys(_shown_below(place.folder, self._base) for place in found))
@@ -81,18 +81,14 @@ class _Search:
         alike = _Alike.below(start, first)
         if 2 * len(alike.found) >= len(first):
             return start, []
-        if not self._root_given and (named := _ByName.below(self._base, self._cells)):
+        if named := self._by_name():
             return named, [f"pictures found by their names below {plain_text(self._base.name)}/"]
         if shortened := self._shortened(first):
             left, kept = first[0], shortened(first[0])
             return shortened, [
                 f"the paths start elsewhere: {clipped(left)!r} is read as {clipped(_shown_below(kept, self._base))}"
             ]
-        named = None if self._root_given else _ByName.below(self._base, self._cells, paths=True)
-        if named or (
-            not self._root_given
-            and (named := _ByName.below(self._base, self._cells, paths=True, hashed=True))
-        ):
+        if named := self._by_name(paths=True) or self._by_name(paths=True, hashed=True):
             first_kept = clipped(_shown_below(named(first[0]), self._base))
             return named, [
                 f"the paths start elsewhere: {clipped(first[0])!r} is read as {first_kept!r}, by its name"
@@ -111,6 +107,11 @@ class _Search:
             f"no picture that {self._path} names is there, of {len(self._cells):,}; looked for "
             f"{clipped(str(start(first[0])), 300)}; name the folder from which its paths start: --root DIR"
         )
+
+    def _by_name(self, *, paths: bool = False, hashed: bool = False) -> _ByName | None:
+        if self._root_given:
+            return None
+        return _ByName.below(self._base, self._cells, paths=paths, hashed=hashed)
 
     def _shortened(self, first: Sequence[str]) -> _Base | None:
         """Find the pictures of paths that start elsewhere, as those of another machine, without their beginnings.
@@ -171,9 +172,7 @@ class _ByName:
         return self.places.get(cell, self.folder / cell)
 
     @classmethod
-    def below(
-        cls, folder: Path, cells: Sequence[str], *, paths: bool = False, hashed: bool = False
-    ) -> _ByName | None:
+    def below(cls, folder: Path, cells: Sequence[str], *, paths: bool, hashed: bool) -> _ByName | None:
         """Look for names below a folder; None where less than half are there, or one lies in several places.
 
         paths: whether names of whole paths or addresses count (Label Studio's /data/upload/1/a.jpg): no two may have

@@ -167,12 +167,8 @@ class _Rows:
     def _amounts(self, row: Sequence[str], places: Mapping[str, int], where: str) -> list[float]:
         values = []
         for name, place in places.items():
-            try:
-                value = words.as_float(row[place] or "0")
-            except ValueError:
-                told = words.yes_or_no(row[place])  # True, False
-                value = math.nan if told is None else float(told)
-            if not (math.isfinite(value) and value >= 0):
+            value = words.as_share(row[place])
+            if value is None or not (math.isfinite(value) and value >= 0):
                 raise DataError(
                     f"{where} has {clipped(row[place])!r} as the share of {name}; mend or delete it"
                 )
@@ -232,10 +228,9 @@ class _Rows:
         if not files:
             raise DataError(f"{self._path} has no row with a label that can be used")
         self._check_boxes()
+        # Faces of one photograph stay together.
         if self._columns.box and self._columns.group is None and len(set(self._cells)) < len(files):
-            files = [
-                replace(file, group=cell) for file, cell in zip(files, self._cells, strict=True)
-            ]  # a photograph
+            files = [replace(file, group=cell) for file, cell in zip(files, self._cells, strict=True)]
         files, told = self._split_by_paths(files)
         notes += told
         names = [file.path.name for file in files]

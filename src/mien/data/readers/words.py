@@ -18,27 +18,12 @@ _NAMED, _LONGEST = 12, 24  # columns in a message, before 'and more'; letters of
 
 # What the known data sets and tools call their splits. 'dev' and 'eval' as Hugging Face Datasets reads them
 # (https://huggingface.co/docs/datasets/repository_structure, 'Split names').
-SPLIT_WORDS = {
-    "train": "train",
-    "training": "train",
-    "trn": "train",
-    "trainval": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "validate": "validation",
-    "validating": "validation",
-    "dev": "validation",
-    "development": "validation",
-    "publictest": "validation",
-    "test": "test",
-    "testing": "test",
-    "tst": "test",
-    "eval": "test",
-    "evaluation": "test",
-    "holdout": "test",
-    "privatetest": "test",
+_CALLED = {
+    "train": "train training trn trainval",
+    "validation": "val valid validation validate validating dev development publictest",
+    "test": "test testing tst eval evaluation holdout privatetest",
 }
+SPLIT_WORDS = {word: split for split, words in _CALLED.items() for word in words.split()}
 # Beside one of those words these say nothing: training_set, FER2013Train, test-images, val_labels.
 _FILLERS = frozenset((
     "set", "sets", "data", "dataset", "datasets", "image", "images", "img", "imgs", "pic", "pics", "picture",
@@ -51,9 +36,7 @@ _FILLERS = frozenset((
 _AROUND = _FILLERS.union((
     "emotion", "emotions", "emo", "expression", "expressions", "class", "category", "feeling", "mood",
 ))  # fmt: skip
-_GLUED = re.compile(
-    r"^(train|training|test|testing|val|valid|validation|dev)(set|data|images?|imgs?|faces?|labels?)$"
-)
+_GLUED = re.compile(f"({'|'.join(SPLIT_WORDS)})({'|'.join(_FILLERS)})")  # testset, trainimages
 
 PATH_COLUMNS = (
     "path", "file", "image", "filename", "file_name", "filepath", "file_path", "image_path", "imagepath", "img_path",
@@ -80,13 +63,8 @@ SPLIT_COLUMNS = (
 )  # fmt: skip
 # In a column that is called so, these mean splits too; in names of folders they would be guesses.
 SHORT_SPLITS = {
-    "tr": "train",
-    "fit": "train",
-    "va": "validation",
-    "vl": "validation",
-    "te": "test",
-    "ts": "test",
-}
+    "tr": "train", "fit": "train", "va": "validation", "vl": "validation", "te": "test", "ts": "test",
+}  # fmt: skip
 NUMBERED_SPLITS = {"0": "train", "1": "validation", "2": "test"}  # as CelebA's list of partitions has them
 FLAG_COLUMNS = {  # a yes or no: what 'yes' means
     "is_valid": "validation", "is_val": "validation", "is_validation": "validation", "valid": "validation",
@@ -95,25 +73,9 @@ FLAG_COLUMNS = {  # a yes or no: what 'yes' means
 }  # fmt: skip
 FOLD_COLUMNS = ("fold", "folds", "kfold", "k_fold", "cv", "cv_fold", "fold_id", "fold_no", "fold_number")
 GROUP_COLUMNS = (
-    "subject",
-    "person",
-    "pid",
-    "identity",
-    "individual",
-    "participant",
-    "actor",
-    "speaker",
-    "user",
-    "patient",
-    "celebrity",
-    "film",
-    "movie",
-    "video",
-    "clip",
-    "session",
-    "sequence",
-    "group",
-)
+    "subject", "person", "pid", "identity", "individual", "participant", "actor", "speaker", "user",
+    "patient", "celebrity", "film", "movie", "video", "clip", "session", "sequence", "group",
+)  # fmt: skip
 _OF_A_GROUP = re.compile(r"_?(id|no|nr|num|number|name|code|key|index)$")  # person_no, VideoName, subjectid
 _YES, _NO = ("true", "yes", "y", "t", "1", "1.0"), ("false", "no", "n", "f", "0", "0.0", "")
 
@@ -128,7 +90,7 @@ _PERSON = re.compile(
 def split_of(word: str) -> str | None:
     """Return train, validation or test for a word, a folder's or a file's name that means one of them; else None.
 
-    >>> [split_of(word) for word in ("Training", "test_set", "FER2013Valid", "dev", "train_1", "latest", "happy")]
+    >>> [split_of(word) for word in ("Training", "test_set", "FER2013Valid", "devlist", "train_1", "latest", "happy")]
     ['train', 'test', 'validation', 'validation', 'train', None, None]
     """
     plain = word.strip().lower()
@@ -155,7 +117,7 @@ def split_in(name: str) -> str | None:
 
 def _parts_of(word: str) -> list[str]:
     parts = [part for part in re.split(r"[^a-z]+", _spaced(word)) if part]
-    return [_GLUED.sub(r"\1", part) for part in parts]
+    return [glued[1] if (glued := _GLUED.fullmatch(part)) else part for part in parts]
 
 
 def _only_split(parts: Sequence[str]) -> str | None:
@@ -206,7 +168,7 @@ def plain_expressions(names: Collection[str]) -> dict[str, str]:
     ({}, {})
     """
     numbered = {name: re.sub(r"^\d+(?:[-_. :]+|$)", "", name) for name in sorted(names, key=natural)}
-    frame = frame_of(names)
+    frame = frame_of(numbered)  # in order, as of two frames that are as common the first counts
     if not _AROUND.issuperset(re.findall(r"[^\W\d_]+|\d+", " ".join(frame).lower())):
         frame = ("", "")
     for plain in (numbered, {name: unframed(name, frame) for name in numbered}):
@@ -228,10 +190,15 @@ def yes_or_no(word: str) -> bool | None:
     return True if plain in _YES else False if plain in _NO else None
 
 
-def pick_column(header: Sequence[str], names: Sequence[str]) -> int | None:
+def pick_column(header: Sequence[str], names: Iterable[str]) -> int | None:
     """Return the place of the first of `names` in a table's header, whatever its blanks and capitals."""
+    return next(iter(pick_columns(header, names).values()), None)
+
+
+def pick_columns(header: Sequence[str], names: Iterable[str]) -> dict[str, int]:
+    """Return the places of all of `names` that a table's header has, in their order."""
     plain = [plain_column(word) for word in header]
-    return next((plain.index(name) for name in names if name in plain), None)
+    return {name: plain.index(name) for name in names if name in plain}
 
 
 def label_names(header: Sequence[str]) -> tuple[str, ...]:
@@ -351,6 +318,15 @@ def as_float(cell: str) -> float:
     """
     cell = cell.strip().removesuffix("%")
     return float(cell.replace(",", ".") if re.fullmatch(r"\s*-?\d*,\d+\s*", cell) else cell)
+
+
+def as_share(cell: str) -> float | None:
+    """Return the number in a cell: 0 for an empty one, 1 and 0 for yes and no; None for anything else."""
+    try:
+        return as_float(cell or "0")
+    except ValueError:
+        told = yes_or_no(cell)
+        return None if told is None else float(told)
 
 
 def expression_in(name: str) -> str:

@@ -64,13 +64,10 @@ _MOST_CONFUSED = 3  # pairs of classes that are named
 _FOLDS = "ece_five_folds"
 
 
-def describe(folder: Path, metadata: Metadata, card: str | None = None) -> None:
-    """Write model.json and CARD.md beside the network files that lie in `folder` already.
-
-    card: text of CARD.md, by default written from the metadata.
-    """
+def describe(folder: Path, metadata: Metadata) -> None:
+    """Write model.json and CARD.md beside the network files that lie in `folder` already."""
     write_metadata(folder, metadata)
-    (folder / CARD_FILE).write_text(card or model_card(metadata), encoding="utf-8")
+    (folder / CARD_FILE).write_text(model_card(metadata), encoding="utf-8")
 
 
 def record_scores(folder: Path, scores: Sequence[Mapping[str, Any]]) -> None:

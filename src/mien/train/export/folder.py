@@ -38,15 +38,14 @@ TOLERANCE, HEAVY_TOLERANCE = 1e-5, 1e-4
 _NUDGE, _OWN_MOVEMENTS, _LIMIT = 1e-6, 10.0, 1e-2
 
 
-def export(model: Any, folder: Path, metadata: Metadata, card: str | None = None) -> Path:
+def export(model: Any, folder: Path, metadata: Metadata) -> Path:
     """Write model.onnx, model.json and CARD.md; all of them, after the check, or none.
 
     folder: what lies there already is replaced if it is a model folder, and otherwise left alone.
     metadata: parameters and multiply-accumulates are filled in; model.json adds the size of the file and how
-    closely it follows Keras. card: text of CARD.md, by default written from the metadata. A network trained in
-    mixed precision is exported in float32. Raises ModelError for a layer that cannot be exported, for metadata
-    that do not fit the network and when ONNX Runtime and Keras disagree; OutputError when the place cannot be
-    written.
+    closely it follows Keras. A network trained in mixed precision is exported in float32. Raises ModelError for a
+    layer that cannot be exported, for metadata that do not fit the network and when ONNX Runtime and Keras disagree;
+    OutputError when the place cannot be written.
     """
     check_replaceable(
         folder,
@@ -72,7 +71,7 @@ def export(model: Any, folder: Path, metadata: Metadata, card: str | None = None
         metadata = replace(
             metadata, network={**metadata.network, "bytes": file.stat().st_size, "parity": asdict(parity)}
         )
-        describe(temporary, metadata, card)
+        describe(temporary, metadata)
         Classifier(temporary)  # opens as a user will open it
     return folder
 

@@ -18,7 +18,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from mien.data.dataset import Split
-from mien.errors import ModelError
+from mien.errors import ModelError, first_line
 from mien.files import whole_folder
 from mien.model.classifier import Classifier
 from mien.model.folder import INT8_FILE, read_model_folder
@@ -120,8 +120,9 @@ def _quantise(source: Path, target: Path, faces: NDArray[np.uint8]) -> None:
                 activation_type=QuantType.QUInt8,
             )
         except Exception as error:  # ONNX Runtime's errors share no base but Exception
-            reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-            raise ModelError(f"ONNX Runtime cannot make an int8 form of {source} ({reason[:200]})") from error
+            raise ModelError(
+                f"ONNX Runtime cannot make an int8 form of {source} ({first_line(error)})"
+            ) from error
     _add_facts(source, target)
 
 

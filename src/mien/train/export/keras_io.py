@@ -14,7 +14,7 @@ from typing import Any
 import h5py
 import keras
 
-from mien.errors import ModelError, OutputError
+from mien.errors import ModelError, OutputError, first_line
 from mien.files import whole_file
 from mien.model.folder import with_run_paths
 from mien.model.metadata import METADATA_KEY, Metadata
@@ -67,9 +67,8 @@ def load_network(path: Path) -> tuple[Any, Metadata | None]:
     try:
         model = keras.models.load_model(path, compile=False)
     except Exception as error:  # Keras raises whatever its parts raise
-        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise ModelError(
-            f"Keras cannot open {path}: {reason.strip()[:200]}; is it whole, and saved by Keras 3 or as .h5?"
+            f"Keras cannot open {path}: {first_line(error)}; is it whole, and saved by Keras 3 or as .h5?"
         ) from error
     return model, metadata
 

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.errors import MissingExtra, ModelError
+from mien.errors import MissingExtra, ModelError, first_line
 from mien.files import whole_file
 from mien.model.calibration import LEFT_BELOW
 from mien.model.metadata import Metadata
@@ -94,8 +94,7 @@ def _converted(model: Any) -> bytes:
             model.export(file, format="litert", verbose=False)
             return file.read_bytes()
         except Exception as error:  # the converter raises whatever TensorFlow does
-            reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-            raise ModelError(f"LiteRT cannot convert this network ({reason.strip()[:200]})") from error
+            raise ModelError(f"LiteRT cannot convert this network ({first_line(error)})") from error
 
 
 def _check(model: Any, content: bytes, inputs: NDArray[np.float32], path: Path) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 import onnx
 
 from mien._version import __version__
-from mien.errors import ModelError
+from mien.errors import ModelError, first_line
 from mien.model.calibration import LEFT_BELOW
 from mien.model.metadata import METADATA_KEY, Features, Head, Metadata
 from mien.train.export.keras_io import finish_loading
@@ -294,8 +294,7 @@ def keras_from_onnx(path: Path) -> tuple[Any, Metadata]:
     except ModelError:
         raise
     except Exception as error:  # whatever a changed description makes Keras raise
-        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise ModelError(f"the network in {path} cannot be rebuilt: {reason.strip()[:200]}") from error
+        raise ModelError(f"the network in {path} cannot be rebuilt: {first_line(error)}") from error
     return model, metadata
 
 

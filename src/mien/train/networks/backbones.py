@@ -17,7 +17,7 @@ import numpy as np
 from keras import layers
 from numpy.typing import NDArray
 
-from mien.errors import ConfigError, ModelError, TrainingError
+from mien.errors import ConfigError, ModelError, TrainingError, first_line
 from mien.model.preprocess import Preprocess
 from mien.train.networks.spec import NetworkRequest, NetworkSpec, heads_on
 
@@ -65,6 +65,11 @@ def build_backbone(
     kernels of the heads.
     """
     faces, x = features(application, request)
+    return pooled(faces, x, name, request, dropout)
+
+
+def pooled(faces: Any, x: Any, name: str, request: NetworkRequest, dropout: float) -> keras.Model:
+    """Put global average pooling, dropout and a softmax per head on a feature map; see `build_backbone`."""
     x = layers.GlobalAveragePooling2D(name="pool")(x)
     if rate := dropout if request.dropout is None else request.dropout:
         x = layers.Dropout(rate, name="dropout")(x)
@@ -91,6 +96,11 @@ def _prepared(faces: Any, application: Callable[..., Any], colour: str) -> Any:
     kernel, bias = levels_kernel(application, colour)
     if np.array_equal(kernel, np.eye(3)) and not bias.any():
         return faces
+    return with_levels(faces, kernel, bias)
+
+
+def with_levels(faces: Any, kernel: NDArray[np.float32], bias: NDArray[np.float32]) -> Any:
+    """Apply a fixed 1x1 convolution to levels. kernel: (channels in, 3). bias: (3,)."""
     # float32 also under mixed precision: above 128, bfloat16 goes in steps of a whole level.
     fixed = layers.Conv2D(3, 1, trainable=False, dtype="float32", name=LEVELS)
     x = fixed(faces)
@@ -121,11 +131,6 @@ def levels_kernel(
 def backbone_of(model: keras.Model) -> keras.Model | None:
     """Return the backbone inside the model, None where it has none."""
     return next((layer for layer in model.layers if isinstance(layer, keras.Model)), None)
-
-
-def is_backbone(model: keras.Model) -> bool:
-    """Say whether the model stands on a backbone, so that `unfreeze` has something to do."""
-    return backbone_of(model) is not None
 
 
 def unfreeze(model: keras.Model, count: int) -> None:
@@ -233,10 +238,7 @@ def _read_file(backbone: keras.Model, path: Path, name: str) -> None:
     except UserWarning as error:
         raise _does_not_fit(path, name, "its layers are others") from error
     except (ValueError, OSError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        reason = next(
-            (line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__
-        )
-        raise _does_not_fit(path, name, reason) from error
+        raise _does_not_fit(path, name, first_line(error)) from error
     after = backbone.get_weights()
     if all(np.array_equal(old, new) for old, new in zip(before, after, strict=True)):
         raise _does_not_fit(path, name, "it changes no weight")

