@@ -16,6 +16,7 @@ from mien.errors import DataError, OutputError
 from mien.files import (
     cache_folder,
     cannot_write,
+    check_writable,
     given_paths,
     joined_paths,
     plain_name,
@@ -180,6 +181,26 @@ def test_a_place_that_cannot_be_written_is_said_in_one_line(tmp_path: Path) -> N
         ):
             pytest.fail("the block must not run")
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs the file rights of a POSIX system")
+def test_where_nothing_can_be_written_is_known_before_the_work(tmp_path: Path) -> None:
+    check_writable(tmp_path / "not" / "yet" / "there")
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OutputError, match=r"cannot write .*report: .*file is a file, not a folder"):
+        check_writable(tmp_path / "file" / "report")
+    (tmp_path / "locked").mkdir(mode=0o555)
+    child = os.fork()
+    if not child:  # nobody is refused where root may write
+        try:
+            if os.geteuid() == 0:
+                os.setuid(65534)
+            check_writable(tmp_path / "locked" / "report")
+        except OutputError as error:
+            os._exit(7 if "Permission denied; allow writing there or name" in str(error) else 8)
+        finally:
+            os._exit(9)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
 
 
 def test_an_output_error_keeps_its_own_words(tmp_path: Path) -> None:

@@ -323,6 +323,17 @@ def check_replaceable(path: Path, what: str, mark: str, only: Collection[str] = 
         )
 
 
+def check_writable(path: Path) -> None:
+    """Raise OutputError where nothing can be written at `path`: before the work whose result is to lie there."""
+    place = Path(os.path.realpath(path))
+    # access answers where Path.exists fails: in a closed folder.
+    there = next(one for one in (place, *place.parents) if os.access(one, os.F_OK))
+    if not there.is_dir():
+        raise cannot_write(path, NotADirectoryError(errno.ENOTDIR, f"{there} is a file, not a folder"))
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise cannot_write(path, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+
+
 def _holds_files(path: Path) -> bool:
     """Say whether anything but locks lies at a path or below it."""
     if path.is_dir() and not path.is_symlink():
@@ -331,14 +342,15 @@ def _holds_files(path: Path) -> bool:
 
 
 @contextmanager
-def locked(folder: Path, doing: str, *, wait_s: float = 0.0) -> Iterator[None]:
+def locked(folder: Path, doing: str, *, file: str = "", wait_s: float = 0.0) -> Iterator[None]:
     """Let nobody else work on `folder` inside the block; ConfigError where another process does already.
 
-    doing: what is done there, for the message ("being trained"). wait_s: seconds to wait for the other process, for
-    what takes a moment. The lock is a file `.lock` in the folder that the system itself frees when its process ends,
-    however it ends; a file that was left behind is no lock.
+    doing: what is done there, for the message ("being trained"). file: name of the only file in it that is meant.
+    wait_s: seconds to wait for the other process, for what takes a moment. The lock is a file `.lock` in the folder
+    (`.NAME.lock` for a file) that the system itself frees when its process ends, however it ends; a file that was left
+    behind is no lock.
     """
-    path = folder / LOCK_FILE
+    path = folder / (f".{file}{LOCK_FILE}" if file else LOCK_FILE)
     missing = [place for place in (folder, *folder.parents) if not place.exists()]
     until = time.monotonic() + wait_s
     try:
@@ -352,8 +364,8 @@ def locked(folder: Path, doing: str, *, wait_s: float = 0.0) -> Iterator[None]:
         with suppress(OSError):  # it may have ended just now
             who = path.read_text(encoding="utf-8").strip()
         raise ConfigError(
-            f"{folder} is {doing} by another process ({who or 'just started'}); wait for it, or name another place "
-            "with --to"
+            f"{folder / file} is {doing} by another process ({who or 'just started'}); wait for it, or name another "
+            f"{'file' if file else 'place with --to'}"
         )
     try:
         yield

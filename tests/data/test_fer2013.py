@@ -167,7 +167,10 @@ BAD = {
         lambda text: text.replace("\n3,", "\n9,", 1),
         r"row 2 has emotion '9'; allowed are 0 angry, 1 disg",
     ),
-    "emotion no number": (lambda text: text.replace("\n3,", "\nbored,", 1), "row 2 has emotion 'bored'"),
+    "emotion no number": (
+        lambda text: text.replace("\n3,", "\nso bored,", 1),
+        r"row 2 has emotion 'so bored'; .*\(--labels 'so bored'=NAME\)",
+    ),
     "pixel missing": (lambda text: text.replace(" ", ",", 1), "row 1 has"),
     "unknown usage": (
         lambda text: text.replace("PublicTest", "Spare", 1),

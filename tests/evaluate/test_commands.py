@@ -57,6 +57,25 @@ def test_json_is_all_that_is_printed(
     assert Path("comparison-faces/comparison.html").is_file()
 
 
+def test_where_no_result_can_be_written_nothing_is_read_for_it(
+    model_folder: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = str(model_folder())
+    Path("notes").write_text("mine")
+    shutil.copytree(folder, "run/model")
+    for words in (
+        ["evaluate", folder, "missing", "--to", "notes/report"],
+        ["compare", "missing", folder, "--to", "notes/comparison"],
+        ["evaluate-detector", "missing", "--to", "notes/report"],
+        ["data", "missing", "--label-errors", "--errors-to", "notes/errors"],
+        ["data", "missing", "--copies", "notes/copies"],
+        ["data", "missing", "--to-table", "notes/table"],
+    ):
+        assert main(words) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("mien: cannot write notes") and "is a file, not a folder" in line
+
+
 def test_a_report_replaces_none_on_other_data_or_of_another_model_of_the_same_name(
     model_folder: Callable[..., Path], faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -140,8 +140,10 @@ def test_a_damaged_model_json_is_refused(tmp_path: Path, content: bytes) -> None
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="there is no model folder"):
-        read_model_folder(tmp_path / "nowhere")
+    with pytest.raises(
+        ModelError, match=r"there is no model folder .*; make one with: .* --to '.*/my model'$"
+    ):
+        read_model_folder(tmp_path / "my model")
 
 
 def test_the_default_head_is_the_first_and_others_go_by_name() -> None:

@@ -104,6 +104,23 @@ def test_a_killed_parquet_run_goes_on(capsys: pytest.CaptureFixture[str]) -> Non
     assert capsys.readouterr().err.startswith("mien: cut.parquet is whole: nothing is left to do")
 
 
+@pytest.mark.parametrize("words", [["--resume", "faces.csv"], ["--parquet", "faces.parquet"]])
+def test_two_at_once_do_not_write_into_one_file(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    command = [sys.executable, "-m", "mien", "predict", "photos", "-", *words]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as first:
+        lock = Path(f".{words[1]}.lock")
+        deadline = time.monotonic() + 60
+        while not lock.exists() or not lock.read_text():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert main(["predict", "photos", *words]) == 2
+        said = f"mien: {words[1]} is being written by another process (process {first.pid} on "
+        assert capsys.readouterr().err.startswith(said)
+        first.communicate(b"no picture")
+        assert first.returncode == 1
+    assert not lock.exists()
+
+
 def test_what_does_not_fit_is_refused_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     whole("faces.csv")
     before = Path("faces.csv").read_bytes()

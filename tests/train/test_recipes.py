@@ -172,14 +172,15 @@ def test_a_recipe_stays_as_it_was_read():
 
 
 def test_a_file_of_ones_own(tmp_path):
-    path = tmp_path / "mine.toml"
+    path = tmp_path / "my own" / "mine.toml"
+    path.parent.mkdir()
     path.write_text(
         '[recipe]\ndescription = "mine"\n[expected]\nscore = "70 %"\ntime = "1 h"\nhardware = "a laptop"\n'
         '[train]\nmerge = ["nothappy=sad+angry"]\nepochs = 3\n[[phases]]\nepochs = 2\n',
         encoding="utf-8",
     )
     recipe = load_recipe(str(path))
-    assert (recipe.name, recipe.command) == ("mine", f"mien train DATA --recipe {path}")
+    assert (recipe.name, recipe.command) == ("mine", f"mien train DATA --recipe '{path}'")
     assert dataclasses.astuple(recipe.expected) == ("70 %", "1 h", "a laptop")
     config = config_from(recipe, {})
     assert config.merge == ("nothappy=sad+angry",)

@@ -96,6 +96,15 @@ def test_other_data_of_the_same_name_is_told_from_data_that_has_changed(
         )
 
 
+def test_the_run_of_an_earlier_version_may_have_been_divided_in_another_way(tmp_path: Path) -> None:
+    _a_run(tmp_path / "run", exported=4)
+    here = {"settings": {}, "data": {"path": "faces", "fingerprint": "f"}, "versions": {"mien": "0.1.0"}}
+    run_folder.begin(tmp_path / "run", here)
+    said = r"the data has changed, or mien 0\.1\.0, which made the run, read or divided it in another way\)"
+    with pytest.raises(ConfigError, match=said):
+        run_folder.finished(tmp_path / "run", {**here, "data": {"path": "faces", "fingerprint": "other"}})
+
+
 def test_a_run_without_a_whole_epoch_gives_way_to_other_settings(tmp_path: Path) -> None:
     run_folder.begin(tmp_path / "run", {**SETTINGS, "settings": {"learning_rate": 1e30}})
     assert run_folder.finished(tmp_path / "run", {**SETTINGS, "settings": {"learning_rate": 0.1}}) is None

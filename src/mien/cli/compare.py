@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mien.cli.inputs import new_folder
 from mien.evaluate.compare import CompareConfig
-from mien.files import check_replaceable, plain_name
+from mien.files import check_replaceable, check_writable, plain_name
 from mien.images.marks import taken_note
 from mien.settings import add_settings, from_options, given
 from mien.terminal import ProgressBar
@@ -48,14 +48,16 @@ def run(options: argparse.Namespace) -> int:
     )
 
     config = from_options(CompareConfig, options)
-    if options.to:  # now rather than after minutes of training
+    wanted = options.to or Path(f"comparison-{plain_name(options.data)}")
+    # Now rather than after minutes of training.
+    if options.to:
         check_replaceable(options.to, "a comparison", COMPARISON_JSON)
+    check_writable(wanted.parent)
     models = [*options.models, *_trained(options, config)]
     bar = ProgressBar(quiet=options.quiet)
     command = shlex.join(["mien", *sys.argv[1:]])
     found = compare(models, options.data, config=config.evaluation(), command=command, progress=bar.stage)
     bar.end()
-    wanted = options.to or Path(f"comparison-{plain_name(options.data)}")
     out = options.to or own_place(wanted, found)
     write_comparison(found, out)
     if note := taken_note(wanted, out):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from mien.cli.inputs import new_folder, refuse_among, refuse_foreign
 from mien.data.dataset import DataConfig, Dataset
 from mien.errors import ConfigError, OutputError
-from mien.files import expanded, file_name, shell_word
+from mien.files import check_writable, expanded, file_name, shell_word
 from mien.images.marks import free_place, mark_for, mark_of, taken_note
 from mien.model.folder import file_sha256
 from mien.settings import add_settings, from_options
@@ -46,6 +46,7 @@ _SAME = 4  # copies of one picture named before 'N more'
 _LONG_S = 20.0  # of processor time: a longer search is announced
 LIST_FILE, SHEET_FILE = "label-errors.csv", "label-errors.png"
 COPIES_FILE, COPIES_SHEET = "copies.csv", "copies.png"
+_ERRORS = Path("label-errors")  # folder of --label-errors unless another one is named
 _UNEVEN = 3.0  # times: from here on, class weights matter
 
 
@@ -154,6 +155,8 @@ def _look(options: argparse.Namespace, config: DataConfig) -> int:
         check_suffix(Path(options.sheet))
         refuse_among("--sheet", Path(options.sheet), options.words)
         refuse_foreign("--sheet", Path(options.sheet))
+    for place in _places(options):
+        check_writable(place)  # now rather than after minutes of comparing
     bar = ProgressBar(quiet=options.json)
     dataset = open_dataset(
         options.words, config, progress=lambda done, of: bar.stage("examining pictures", done, of)
@@ -198,6 +201,17 @@ def _look(options: argparse.Namespace, config: DataConfig) -> int:
     for line in _write(options, dataset, config.split_seed):
         print(line, file=sys.stderr if options.json else sys.stdout)
     return 0
+
+
+def _places(options: argparse.Namespace) -> Iterator[Path]:
+    """Yield each folder in which something is to be written that was asked for."""
+    if options.label_errors and not options.csv:
+        yield options.errors_to or _ERRORS
+    if options.copies:
+        yield options.copies
+    for target in (options.to_folders, options.to_table, options.to_csv):
+        if target:
+            yield target.parent
 
 
 def _remember(options: argparse.Namespace, dataset: Dataset, config: DataConfig) -> str:
@@ -288,7 +302,7 @@ def _label_errors(
         write_rows(sys.stdout, found)
         return found
     data = _mark_of_data(options)
-    wanted = options.errors_to or Path("label-errors")
+    wanted = options.errors_to or _ERRORS
     folder = options.errors_to or free_place(
         wanted, data, known=lambda place: mark_of(place / SHEET_FILE).partition(" ")[2]
     )

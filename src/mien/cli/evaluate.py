@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mien.cli.inputs import new_folder
 from mien.evaluate.config import EvaluateConfig
-from mien.files import joined_paths, plain_name
+from mien.files import check_writable, joined_paths, plain_name
 from mien.images.marks import taken_note
 from mien.model.folder import SETTINGS_FILE
 from mien.settings import add_settings, from_options
@@ -55,6 +55,8 @@ def run(options: argparse.Namespace) -> int:
 
     options.data = joined_paths(options.data)
     config = from_options(EvaluateConfig, options)
+    wanted = options.to or default_out(options.model, options.data, config)
+    check_writable(wanted.parent)  # now rather than after minutes of scoring
     bar = ProgressBar(quiet=options.quiet)
     command = shlex.join(["mien", *sys.argv[1:]])
     report = evaluate(
@@ -63,7 +65,6 @@ def run(options: argparse.Namespace) -> int:
     bar.end()
     out = options.to
     if out is None:
-        wanted = default_out(options.model, options.data, config)
         out = own_place(wanted, report)
         write_report(report, out)
         if note := taken_note(wanted, out):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mien.cli.inputs import SEARCH, add_network_options, add_search_options, open_analyzer
 from mien.errors import ConfigError, ImageError
+from mien.files import locked, shell_word
 
 if TYPE_CHECKING:
     import numpy as np
@@ -102,24 +103,26 @@ def run(options: argparse.Namespace) -> int:
             refuse_over(option, table, (source.path for source in sources))
     write = _writer(options)
     analyzer = open_analyzer(options, search=SEARCH)
-    if options.resume:
-        from mien.cli.predict_output import resumed
-
-        left, write = resumed(options.resume, form, analyzer, sources)
-        sources = [source for source, wanted in zip(sources, left, strict=True) if wanted]
-        targets = [target for target, wanted in zip(targets, left, strict=True) if wanted]
-    elif options.parquet:
-        from mien.cli.predict_output import note_settings
-
-        note_settings(options.parquet, analyzer)
     file = options.resume or options.parquet
-    try:
-        failed = answer(analyzer, sources, targets, write, bar=bool(file))
-    except KeyboardInterrupt:
-        if file:
-            again = "the same command" if options.resume else f"--resume {file}"
-            print(f"mien: what is done is kept; {again} goes on", file=sys.stderr)
-        raise
+    # Two that go on behind each other's answers would give each picture twice.
+    with locked(file.parent, "being written", file=file.name) if file else nullcontext():
+        if options.resume:
+            from mien.cli.predict_output import resumed
+
+            left, write = resumed(options.resume, form, analyzer, sources)
+            sources = [source for source, wanted in zip(sources, left, strict=True) if wanted]
+            targets = [target for target, wanted in zip(targets, left, strict=True) if wanted]
+        elif options.parquet:
+            from mien.cli.predict_output import note_settings
+
+            note_settings(options.parquet, analyzer)
+        try:
+            failed = answer(analyzer, sources, targets, write, bar=bool(file))
+        except KeyboardInterrupt:
+            if file:
+                again = "the same command" if options.resume else f"--resume {shell_word(file)}"
+                print(f"mien: what is done is kept; {again} goes on", file=sys.stderr)
+            raise
     if options.save:
         from mien.terminal import counted
 

@@ -27,7 +27,7 @@ from mien.images.kinds import is_picture_name
 from mien.images.listing import on_one_line
 from mien.predict.analyzer import Analyzer, difference
 from mien.predict.results import Faces, arrow_schema, arrow_table, table_columns, table_rows
-from mien.terminal import counted, say, sure
+from mien.terminal import counted, sure
 
 Results = Iterator[tuple[Source, Faces | ImageError]]
 Writer = Callable[[Results, Sequence[Source], Sequence[str]], None]
@@ -121,9 +121,6 @@ def parquet_writer(path: Path, keep: int = 0) -> Writer:
                     stream.flush()
         except OSError as error:
             raise cannot_write(path, error) from error
-        except KeyboardInterrupt:
-            say(f"mien: what is done is kept: --resume {path} goes on")
-            raise
         schema = arrow_schema(table_columns(labels))
         pictures = faces_found = 0
         with (

@@ -26,7 +26,7 @@ from mien.detect.mien import METADATA_FILE, MienDetector
 from mien.detect.registry import open_detector
 from mien.detect.training.photos import Photos, read_photos
 from mien.errors import ConfigError
-from mien.files import check_replaceable, whole_folder, without_folders
+from mien.files import check_replaceable, check_writable, whole_folder, without_folders
 from mien.images.canvas import outline, write_picture
 from mien.settings import FROM_0, FROM_1, check_ranges, setting, to_mapping
 from mien.terminal import columns, counted
@@ -90,6 +90,7 @@ def evaluate_detectors(
     named = [opened(name) for name in config.detectors]  # all of them before the long work
     if out is not None:
         check_replaceable(out, "a report of mien evaluate-detector", VALUES_FILE)
+        check_writable(out.parent)
     photos = read_photos(data, config.split)
     if config.limit is not None and config.limit < len(photos):
         drawn = np.random.default_rng(config.seed).permutation(len(photos))[: config.limit]

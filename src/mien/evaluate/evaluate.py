@@ -35,7 +35,7 @@ from mien.evaluate.render import REPORT_JSON, write_report
 from mien.evaluate.report import DataSummary, Mistake, ModelSummary, Predictions, Report
 from mien.evaluate.selection import choose_split, first_names, trained_on
 from mien.evaluate.significance import group_numbers
-from mien.files import check_replaceable, separate_paths, shell_word, without_folders
+from mien.files import check_replaceable, check_writable, separate_paths, shell_word, without_folders
 from mien.images.decode import workers
 from mien.labels import FERPLUS
 from mien.model.views import SINGLE, Probabilities, described
@@ -62,7 +62,9 @@ def evaluate(
     """
     check_packages()
     if to is not None:
-        check_replaceable(to, "a report", REPORT_JSON)  # now rather than after minutes of scoring
+        # Now rather than after minutes of scoring.
+        check_replaceable(to, "a report", REPORT_JSON)
+        check_writable(to.parent)
     settings = EvaluateConfig.reading_as(config or EvaluateConfig())
     scorer = open_as(model, settings)
     dataset, split, read = choose_split(data, [scorer], settings)

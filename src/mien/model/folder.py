@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mien.errors import ModelError
+from mien.files import shell_word
 from mien.model.metadata import Metadata, parse_metadata, travelling
 
 MODEL_FILE, METADATA_FILE, CARD_FILE = "model.onnx", "model.json", "CARD.md"
@@ -38,7 +39,9 @@ def read_model_folder(folder: Path) -> ModelFolder:
     one byte of a network file has changed.
     """
     if not folder.is_dir():
-        raise ModelError(f"there is no model folder {folder}; make one with: mien export RUN --to {folder}")
+        raise ModelError(
+            f"there is no model folder {folder}; make one with: mien export RUN --to {shell_word(folder)}"
+        )
     if not is_model_folder(folder):
         missing = MODEL_FILE if (folder / METADATA_FILE).is_file() else METADATA_FILE
         raise ModelError(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mien.errors import ConfigError
+from mien.files import shell_word
 from mien.settings import from_mapping, to_mapping
 from mien.train.config import TrainConfig
 
@@ -146,7 +147,7 @@ def _parsed(text: str, name: str, source: str) -> Recipe:
         expected=from_mapping(Expected, expected, f"{source}, table expected") if expected else None,
         settings=settings,
         command=metadata.command
-        or f"mien train DATA --recipe {source if source.endswith('.toml') else name}",
+        or f"mien train DATA --recipe {shell_word(source) if source.endswith('.toml') else name}",
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mien._version import __version__
 from mien.data.dataset import Dataset, Split
 from mien.errors import ConfigError, DataError
 from mien.files import LOCK_FILE, plain_name, read_arrays, shell_word, whole_file, write_arrays, write_table
@@ -280,6 +281,9 @@ def _differences(stored: Mapping[str, Any], settings: Mapping[str, Any]) -> list
         found.append(
             "the data has changed" if same else f"data: {was.get('path')} there, {now['path']} asked"
         )
+        version = stored.get("versions", {}).get("mien", __version__)
+        if same and version != __version__:  # which may have set other pictures aside for validation
+            found[-1] += f", or mien {version}, which made the run, read or divided it in another way"
     return found
 
 

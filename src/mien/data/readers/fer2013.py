@@ -14,6 +14,7 @@ import json
 import math
 import os
 import re
+import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -113,7 +114,7 @@ def _no_emotion(word: str, where: str) -> str:
     meanings = ", ".join(f"{number} {name}" for number, name in enumerate(EMOTIONS))
     return (
         f"{where} has emotion {clipped(word)!r}; allowed are {meanings}; mend or delete that row, say what it means "
-        f"(--labels {clipped(word) or 'X'}=NAME) or leave it out with --classes"
+        f"(--labels {shlex.quote(clipped(word) or 'X')}=NAME) or leave it out with --classes"
     )
 
 
