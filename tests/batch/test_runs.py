@@ -26,7 +26,7 @@ import mien
 from mien.batch.config import BatchConfig
 from mien.cli.main import main
 from mien.errors import ConfigError, DataError, ModelError, OutputError
-from mien.files import locked
+from mien.locks import locked
 
 parquet = pytest.importorskip("pyarrow.parquet")
 ray = pytest.importorskip("ray")

@@ -15,8 +15,8 @@ from mien.data.dataset import Dataset, Split
 from mien.data.drawn import draw_dataset
 from mien.data.index import InMemoryPictures
 from mien.errors import ConfigError, MienError
-from mien.files import locked
 from mien.labels import FER2013, FERPLUS
+from mien.locks import locked
 from mien.model.folder import MODEL_FOLDER
 from mien.train import checkpoint, run_folder
 from mien.train.config import TrainConfig

@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from mien.errors import ConfigError, DataError, ImageError, MienError, MissingExtra, OutputError, need
-from mien.files import lock_file, locked, whole_file
+from mien.files import whole_file
 from mien.images.decode import read_bytes
+from mien.locks import lock_file, locked
 
 WHAT = "mien batch"
 _CHUNK_BYTES = 1 << 20  # of a video that are asked for at a time

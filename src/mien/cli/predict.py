@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from mien.cli.inputs import SEARCH, add_network_options, add_search_options, open_analyzer
 from mien.errors import ConfigError, ImageError
-from mien.files import locked, shell_word
+from mien.files import shell_word
+from mien.locks import locked
 
 if TYPE_CHECKING:
     import numpy as np

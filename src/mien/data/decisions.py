@@ -32,12 +32,13 @@ from mien.data.summary import sheet_of
 from mien.errors import ConfigError, DataError
 from mien.faceset.row import FaceRow
 from mien.faceset.table import FaceSet
-from mien.files import expanded, locked, write_table
+from mien.files import expanded, write_table
 from mien.images.canvas import write_picture
 from mien.label import history
 from mien.label.agreement import CANNOT_TELL
 from mien.label.history import DISTINCT, SAME, SETTLE
 from mien.label.store import Store
+from mien.locks import locked
 from mien.terminal import counted
 
 KEEP, CHANGE, DROP = "keep", "change", "drop"

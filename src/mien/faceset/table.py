@@ -38,7 +38,6 @@ from mien.files import (
     cannot_write,
     clipped,
     expanded,
-    locked,
     shell_word,
     spreadsheet_safe,
     whole_file,
@@ -46,6 +45,7 @@ from mien.files import (
 )
 from mien.label.store import FILE as STORE_FILE
 from mien.label.store import Store
+from mien.locks import locked
 from mien.terminal import counted
 
 TABLE_FILE, CROPS = "faces.csv", "crops"

@@ -45,7 +45,8 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
 from mien.errors import ConfigError, need
-from mien.files import cannot_write, clipped, expanded, lock_file
+from mien.files import cannot_write, clipped, expanded
+from mien.locks import lock_file
 from mien.serve.auth import LIMITS, Key
 from mien.serve.problems import ApiError
 

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from mien.files import cannot_write, lock_file
+from mien.files import cannot_write
+from mien.locks import lock_file
 
 _PREFIX = "mien-serve-"
 _FOLDER_LOCK = "lock"

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from mien.data.crops import source_keys
 from mien.data.index import fingerprints_of
 from mien.errors import need
-from mien.files import locked, shell_word
+from mien.files import shell_word
+from mien.locks import locked
 from mien.model.folder import BEST_FILE, MODEL_FOLDER
 from mien.model.metadata import Head, Metadata
 from mien.terminal import ProgressBar, counted

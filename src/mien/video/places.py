@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mien.errors import ConfigError, ImageError
-from mien.files import locked, remove_left_behind
+from mien.files import remove_left_behind
 from mien.images.listing import MARKED_VIDEOS, TIMELINE, picture_path
 from mien.images.marks import mark_of
+from mien.locks import locked
 
 FORMS = ("-faces.csv", "-faces.jsonl", TIMELINE, *MARKED_VIDEOS)
 _PIECE = 1 << 20  # bytes at each end of a video that are looked at: it may have very many

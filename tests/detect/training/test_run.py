@@ -19,7 +19,7 @@ from mien.detect.training.photos import Photo, Photos, read_photos
 from mien.detect.training.run import hard_negatives, train_detector
 from mien.detect.training.sampler import Sampler
 from mien.errors import ConfigError, ModelError
-from mien.files import locked
+from mien.locks import locked
 from mien.terminal import ProgressBar
 
 from .detector_photos import write_set

@@ -27,7 +27,8 @@ from mien.detect.training.config import DetectorConfig
 from mien.detect.training.photos import Photos, read_photos
 from mien.detect.training.sampler import HardNegatives, Sampler
 from mien.errors import ConfigError
-from mien.files import locked, whole_file, without_folders
+from mien.files import whole_file, without_folders
+from mien.locks import locked
 from mien.model.folder import SETTINGS_FILE
 from mien.settings import to_mapping
 from mien.terminal import ProgressBar
