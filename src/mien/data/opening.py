@@ -75,6 +75,7 @@ def open_paths(
     raw = applied(raw, decisions_for(paths, config))
     _check_classes(raw, source)
     raw = numbers_noted(_grouped(raw, [own.name for own in raws if not own.grouped], config))
+    raw = raw.noting(*_never_labels(raw))
     raw = _with_validation(raw, config) if carve_validation else raw.noting(*leaks(raw.splits))
     return Dataset(
         name=raw.name,
@@ -448,6 +449,14 @@ def _grouped(raw: RawDataset, lacking: Sequence[str], config: DataConfig) -> Raw
         splits[name] = replace(split, groups=groups)
     values = {group for split in splits.values() for group in split.groups or () if group}
     if not values:
+def _never_labels(raw: RawDataset) -> list[str]:
+    """Name the classes that have shares of pictures, and are the label of none."""
+    counts = [split.counts(raw.classes) for split in raw.splits.values()]
+    never = [name for name in raw.classes if not any(count[name] for count in counts)]
+    told = f"of no picture {' or '.join(never)} is the label: learnt from shares alone, and not scored"
+    return [told] if never else []
+
+
         example = next(row for split in raw.splits.values() for row in split.names)
         raise DataError(
             f"--group {config.group!r} is neither a column nor found in any picture's name, such as {example!r}"
