@@ -188,11 +188,13 @@ def _read_folder(path: Path, config: DataConfig, progress: Progress | None) -> R
     if found or (not are_classes(tree.root) and (found := find_boxes(path, pictures, others))):
         renamed_files = [replace(file, label=renamed(config.label_names, file.label)) for file in found.files]
         return index_files(path, replace(found, files=renamed_files), progress)
-    if not are_classes(tree.root) and (found := find_beside(tree, config, (CLASS_SUFFIX,))):
-        return index_files(path, found, progress).noting(*_unnamed(tree, found.files))
     start = entered(tree.root)
     tables, unlabelled = _labelled_ones([table for table in start.others if is_table(table)])
     for table in tables:
+    if not are_classes(tree.root) and (found := find_beside(tree, config, (CLASS_SUFFIX,))):
+        return index_files(path, found, progress).noting(
+            *_unread(tables, "pictures"), *_unnamed(tree, found.files)
+        )
         if table.name.lower() in FILE_NAMES:
             return read_fer2013(table, config)
     if raw := _split_tables(start, tree, config, progress):
@@ -204,16 +206,17 @@ def _read_folder(path: Path, config: DataConfig, progress: Progress | None) -> R
             raise
         folders = None
     is_one = folders is not None and len({file.label for file in folders.files}) == 1
-    if (folders is None or is_one) and not tables and (found := find_beside(tree, config, TEXT_SUFFIXES)):
-        return index_files(path, found, progress).noting(*_unnamed(tree, found.files))
+    if (folders is None or is_one) and not tables:  # a text beside a picture may say anything
+        if named := find_in_names(tree, config):
+            return index_files(path, named, progress)
+        if (found := find_beside(tree, config, TEXT_SUFFIXES)) and not _tables_with_labels(others):
+            return index_files(path, found, progress).noting(*_unnamed(tree, found.files))
     if folders is not None and not tables and is_one:
         refuse_labels_elsewhere(path, tree, folders.files[0], config)
     if folders is not None and not (is_one and tables):
         if tables:
             refuse_other_labels(path, tables, folders, config)
-            names = ", ".join(plain_text(table.name) for table in tables)
-            beside = f"not read: {names} beside the folders; to read a table, give its own path"
-            folders = replace(folders, notes=(*folders.notes, beside))
+            folders = replace(folders, notes=(*folders.notes, *_unread(tables, "folders")))
         return index_files(path, folders, progress)
     if len(tables) == 1 and not (is_csv(tables[0]) and is_fer2013(next(rows_of(tables[0]), []))):
         found = find_in_table(tables[0], config)
@@ -230,8 +233,6 @@ def _read_folder(path: Path, config: DataConfig, progress: Progress | None) -> R
         return _read(archives[0], config, progress)
     if archives:
         return _read_archives(path, archives, config, progress)
-    if named := find_in_names(tree, config):
-        return index_files(path, named, progress)
     if tree.face_sets:
         listed = " ".join(shell_word(one) for one in tree.face_sets)
         raise DataError(
@@ -314,6 +315,11 @@ def _labelled_ones(tables: Sequence[Path]) -> tuple[list[Path], list[str]]:
 
 
 def _has_faces(table: Path) -> bool:
+def _unread(tables: Sequence[Path], beside: str) -> list[str]:
+    names = clipped(", ".join(plain_text(table.name) for table in tables), 300)
+    return [f"not read: {names} beside the {beside}; to read a table, give its own path"] if tables else []
+
+
     header = header_of(table) if is_csv(table) else []
     return is_fer2013(header) and pick_column(header, LABEL_COLUMNS) is not None
 
