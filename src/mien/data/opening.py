@@ -48,6 +48,7 @@ from mien.data.split import carve, leaks
 from mien.errors import DataError
 from mien.files import clipped, expanded, joined_paths, plain_text, shell_word
 from mien.images.listing import list_pictures
+from mien.labels import canonical, is_expression
 from mien.terminal import counted
 
 FORMS = (
@@ -74,8 +75,8 @@ def open_paths(
     raw = check_spellings(raw, config.classes)
     raw = applied(raw, decisions_for(paths, config))
     _check_classes(raw, source)
-    raw = numbers_noted(_grouped(raw, [own.name for own in raws if not own.grouped], config))
     raw = raw.noting(*_never_labels(raw))
+    raw = numbers_noted(_grouped(raw, [own.name for own in raws if not own.grouped], config))
     raw = _with_validation(raw, config) if carve_validation else raw.noting(*leaks(raw.splits))
     return Dataset(
         name=raw.name,
@@ -190,11 +191,11 @@ def _read_folder(path: Path, config: DataConfig, progress: Progress | None) -> R
         return index_files(path, replace(found, files=renamed_files), progress)
     start = entered(tree.root)
     tables, unlabelled = _labelled_ones([table for table in start.others if is_table(table)])
-    for table in tables:
     if not are_classes(tree.root) and (found := find_beside(tree, config, (CLASS_SUFFIX,))):
         return index_files(path, found, progress).noting(
             *_unread(tables, "pictures"), *_unnamed(tree, found.files)
         )
+    for table in tables:
         if table.name.lower() in FILE_NAMES:
             return read_fer2013(table, config)
     if raw := _split_tables(start, tree, config, progress):
@@ -314,12 +315,12 @@ def _labelled_ones(tables: Sequence[Path]) -> tuple[list[Path], list[str]]:
     return labelled, [f"not read: {others}, without columns of pictures and labels"]
 
 
-def _has_faces(table: Path) -> bool:
 def _unread(tables: Sequence[Path], beside: str) -> list[str]:
     names = clipped(", ".join(plain_text(table.name) for table in tables), 300)
     return [f"not read: {names} beside the {beside}; to read a table, give its own path"] if tables else []
 
 
+def _has_faces(table: Path) -> bool:
     header = header_of(table) if is_csv(table) else []
     return is_fer2013(header) and pick_column(header, LABEL_COLUMNS) is not None
 
@@ -336,21 +337,8 @@ def _read_archives(
             f"{path} holds {len(archives)} archives ({listed}), whose names are not one split each (train.zip, "
             "test.zip); give the path of one, or of several"
         )
-    if mostly_expressions(set(series)):
-        files, notes = [], [f"the names of the archives are the classes: {clipped(listed, 300)}"]
-        for name, archive in zip(series, archives, strict=True):
-            folder, left_out = unpacked(archive)
-            notes += _left_out(plain_text(archive.name), left_out)
-            files += [
-                LabelledFile(
-                    picture,
-                    f"{plain_text(archive.name)}/{shown_below(picture, folder)}",
-                    renamed(config.label_names, plain_text(name)),
-                    "train",
-                )
-                for picture in walk(folder).root.pictures_below()
-            ]
-        return index_files(path, Found(plain_text(path.name), files, tuple(notes)), progress)
+    if mostly_expressions(set(series)) or len(config.named & set(series)) > 1:
+        return index_files(path, _of_classes(path, archives, series, config), progress)
     raws = []
     for split, archive in zip(splits, archives, strict=True):
         raw = _read(archive, config, progress)
@@ -365,7 +353,37 @@ def _read_archives(
             }
             raw = replace(raw, splits=own)
         raws.append(replace(raw, name=plain_text(path.name)))
+    for (one, first), (other, second) in combinations(zip(series, raws, strict=True), 2):
+        if not any(splits) and one != other and set(first.classes) & set(second.classes):
+            raise DataError(
+                f"{path} holds {len(archives)} archives ({listed}), each with classes of its own; if they are data "
+                f"sets, name one as DATA, or several to combine them; if parts of one, call them {one}-1, {one}-2, …"
+            )
     return combine(raws, several=False).noting(f"read from the archives {clipped(listed, 300)}")
+
+
+def _of_classes(path: Path, archives: Sequence[Path], names: Sequence[str], config: DataConfig) -> Found:
+    """Read archives that hold the pictures of a class each. DataError where folders inside say something else."""
+    files: list[LabelledFile] = []
+    notes = []
+    for name, archive in zip(names, archives, strict=True):
+        shown = plain_text(archive.name)
+        folder, left_out = unpacked(archive)
+        notes += _left_out(shown, left_out)
+        pictures = [(shown_below(picture, folder), picture) for picture in walk(folder).root.pictures_below()]
+        if not pictures:
+            notes.append(f"{shown} holds no pictures; it is not taken for a class")
+        for inside, picture in pictures:
+            for part in Path(inside).parts[:-1]:
+                if split_of(part) or (is_expression(part) and canonical(part) != canonical(name)):
+                    raise DataError(
+                        f"{path} holds archives that are named like classes, and in {shown} there is a folder {part}; "
+                        "unpack them, and give the folder"
+                    )
+            label = renamed(config.label_names, plain_text(name))
+            files.append(LabelledFile(picture, f"{shown}/{inside}", label, "train"))
+    used = clipped(", ".join(dict.fromkeys(file.name.partition("/")[0] for file in files)), 300)
+    return Found(plain_text(path.name), files, (f"the names of the archives are the classes: {used}", *notes))
 
 
 def _left_out(archive: str, count: int) -> list[str]:
@@ -431,6 +449,14 @@ def _check_classes(raw: RawDataset, path: Path) -> None:
         raise DataError(f"{path} has only one class ({only}); telling expressions apart needs at least two")
 
 
+def _never_labels(raw: RawDataset) -> list[str]:
+    """Name the classes that have shares of pictures, and are the label of none."""
+    counts = [split.counts(raw.classes) for split in raw.splits.values()]
+    never = [name for name in raw.classes if not any(count[name] for count in counts)]
+    told = f"of no picture {' or '.join(never)} is the label: learnt from shares alone, and not scored"
+    return [told] if never else []
+
+
 def _grouped(raw: RawDataset, lacking: Sequence[str], config: DataConfig) -> RawDataset:
     """Give every picture its group by --group, where that is no column that a reader has used already.
 
@@ -455,14 +481,6 @@ def _grouped(raw: RawDataset, lacking: Sequence[str], config: DataConfig) -> Raw
         splits[name] = replace(split, groups=groups)
     values = {group for split in splits.values() for group in split.groups or () if group}
     if not values:
-def _never_labels(raw: RawDataset) -> list[str]:
-    """Name the classes that have shares of pictures, and are the label of none."""
-    counts = [split.counts(raw.classes) for split in raw.splits.values()]
-    never = [name for name in raw.classes if not any(count[name] for count in counts)]
-    told = f"of no picture {' or '.join(never)} is the label: learnt from shares alone, and not scored"
-    return [told] if never else []
-
-
         example = next(row for split in raw.splits.values() for row in split.names)
         raise DataError(
             f"--group {config.group!r} is neither a column nor found in any picture's name, such as {example!r}"
