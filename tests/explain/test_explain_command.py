@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -122,6 +123,8 @@ def test_a_data_set_becomes_a_sheet_with_a_row_a_class(capsys: pytest.CaptureFix
     assert said[1].startswith("dark: 2 of 3 faces; dark ")
     assert said[2] == "sheet    explained-faces.png"
     assert read(Path("explained-faces.png")).shape[1] > 7 * 132
+    assert explain("faces", "--limit", "1") == 0
+    assert re.search(r"[01] of 1 map holds$", capsys.readouterr().out.splitlines()[0])
 
 
 def test_the_bar_counts_the_faces_that_there_are(
