@@ -40,7 +40,9 @@ def predicted(place: Path, processors: int) -> dict[str, float]:
     for what in ("pictures/000/0000.jpg", "pictures"):
         before, begun = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
         words = [sys.executable, "-c", code, "predict", what, "--parquet", "predict.parquet"]
-        subprocess.run(words, cwd=place, capture_output=True, check=False)
+        done = subprocess.run(words, cwd=place, capture_output=True, text=True, check=False)
+        if done.returncode not in (0, 1):  # 1: some pictures are cut short
+            sys.exit(f"mien predict failed:\n{done.stderr[-2000:]}")
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         times.append((time.perf_counter() - begun, cpu))

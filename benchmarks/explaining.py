@@ -39,7 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("model", help="run or model folder")
     parser.add_argument("data", type=Path, help="labelled faces; their validation split is used")
-    parser.add_argument("--head", help="which answer of the network (default: its first)")
+    parser.add_argument("--head", help="which answer of the network (default: its default one)")
     parser.add_argument("--faces", type=int, default=10, metavar="N", help="of each kind (default: 10)")
     options = parser.parse_args()
     analyzer = mien.load(options.model, detector="whole", head=options.head)

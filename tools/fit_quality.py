@@ -162,8 +162,10 @@ def ask(analyzer: Analyzer, network: Classifier, split: Split, count: int) -> Sa
         for face in analyzer.detect(photo)[:1]:
             size = max(face.box.width, face.box.height)
             inputs = to_model_inputs([analyzer.cut(photo, face)], analyzer.metadata.preprocess)
-            shares, cover = network.probabilities_and_cover(inputs)
-            answers.append((truth[place], size, face.score or 0.0, cover[0], *shares[head.name][0]))
+            cover = network.probabilities_and_cover(inputs)[1]
+            answers.append(
+                (truth[place], size, face.score or 0.0, cover[0], *analyzer.probabilities(inputs)[0])
+            )
     table = np.array(answers, np.float64)
     return Said(table[:, 4:], table[:, 0].astype(np.intp), *table[:, 1:4].T)
 

@@ -129,6 +129,15 @@ def test_risk_coverage_and_its_area() -> None:
     assert selective(probabilities, np.array([0, 0, 0, 1]), 0.0).below is None
 
 
+def test_equally_sure_answers_have_no_order() -> None:
+    """The order of the data, which is often that of the labels, made an area of .16 or of .84 of these."""
+    probabilities, labels = np.tile([0.6, 0.4], (100, 1)), np.repeat([0, 1], 50)
+    for order in (np.arange(100), np.arange(100)[::-1]):
+        found = selective(probabilities[order], labels[order], 0.0)
+        assert found.aurc == pytest.approx(0.5)
+        assert found.risk == pytest.approx((0.5,) * 100)
+
+
 def test_calibration_by_quality_takes_both_ends() -> None:
     probabilities = np.tile([0.8, 0.2], (8, 1))
     labels = np.array([1, 1, 0, 0, 0, 0, 0, 0])

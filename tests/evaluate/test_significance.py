@@ -72,6 +72,20 @@ def test_groups_are_drawn_whole() -> None:
     assert whole.high - whole.low == pytest.approx((alone.high - alone.low) * np.sqrt(each), rel=0.1)
 
 
+def test_models_that_agree_in_a_few_pictures_may_still_differ() -> None:
+    """Every resample of what is alike says 0: both ends are those of the exact bound of what may have been missed."""
+    right, groups = np.ones(24, bool), np.repeat(np.arange(8), 3)
+    for agreed, missed in (
+        (difference(right[:8], right[:8], 500, 0), binomtest(0, 8)),
+        (difference(right, right, 500, 0, groups), binomtest(0, 8)),
+        (difference(right, right, 500, 0), binomtest(0, 24)),
+    ):
+        most = missed.proportion_ci().high
+        assert (agreed.low, agreed.high) == pytest.approx((-most, most))
+    always = difference(~right, right, 500, 0)
+    assert (always.low, always.high) == pytest.approx((1 - 2 * binomtest(0, 24).proportion_ci().high, 1))
+
+
 def test_groups_are_numbered_and_pictures_without_one_stand_alone() -> None:
     assert group_numbers(["b", "", "a", "b", ""]).tolist() == [0, 1, 2, 0, 3]  # type: ignore[union-attr]
     assert group_numbers(None) is None and group_numbers(["a", "b", ""]) is None

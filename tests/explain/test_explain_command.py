@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import sys
 from pathlib import Path
 
 import cv2
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 
 import mien
+from mien import terminal
 from mien.cli.main import main
 from mien.detect.base import crop
 from mien.images import read_image
@@ -120,6 +123,18 @@ def test_a_data_set_becomes_a_sheet_with_a_row_a_class(capsys: pytest.CaptureFix
     assert said[1].startswith("dark: 2 of 3 faces; dark ")
     assert said[2] == "sheet    explained-faces.png"
     assert read(Path("explained-faces.png")).shape[1] > 7 * 132
+    assert explain("faces", "--limit", "1") == 0
+    assert re.search(r"[01] of 1 map holds$", capsys.readouterr().out.splitlines()[0])
+
+
+def test_the_bar_counts_the_faces_that_there_are(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two classes with three faces each: it counted to 6 of 16, as many as --limit allows."""
+    monkeypatch.setattr(terminal, "EVERY_S", 0.0)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    assert explain("faces") == 0
+    assert "6 of 6 " in capsys.readouterr().err
 
 
 def test_the_numbers_of_a_data_set(capsys: pytest.CaptureFixture[str]) -> None:

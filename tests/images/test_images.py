@@ -77,6 +77,23 @@ def test_sixteen_bits_are_scaled_and_not_clipped():
     assert found[0, 3].tolist() == [0, 127, 255]
 
 
+def test_a_tiff_of_16_bits_whose_zero_is_white_is_no_negative():
+    levels = np.array([[0, 257, 256 * 128, 65535]], np.uint16)
+    written = encoded(Image.fromarray(65535 - levels), "TIFF")
+    photometric = struct.pack("<HHIH", 262, 3, 1, 1)  # 1: zero is black
+    assert written.count(photometric) == 1
+    turned = written.replace(photometric, struct.pack("<HHIH", 262, 3, 1, 0))
+    assert decode_image(turned, "x.tif").tolist() == [[0, 1, 128, 255]]
+
+
+def test_the_transparent_level_of_16_bits_is_laid_over_white():
+    png = cv2.imencode(".png", np.array([[0, 257, 256 * 128, 65535]], np.uint16))[1].tobytes()
+    body = b"tRNS" + struct.pack(">H", 257)
+    part = struct.pack(">I", 2) + body + struct.pack(">I", zlib.crc32(body))
+    at = png.index(b"IDAT") - 4
+    assert decode_image(png[:at] + part + png[at:], "x").tolist() == [[0, 255, 128, 255]]
+
+
 def test_whole_numbers_of_32_bits_that_are_levels_stay_levels():
     """As NumPy's int32 becomes a TIFF: not a picture of 16 bits that is nearly black."""
     levels = np.array([[0, 7, 128, 255]], np.int32)

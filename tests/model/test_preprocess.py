@@ -76,6 +76,18 @@ def test_halving_is_the_mean_of_four_pixels() -> None:
     assert np.abs(made - means).max() <= 0.5
 
 
+@pytest.mark.parametrize(("height", "width"), [(40, 2000), (2000, 40), (20, 100), (48, 96)])
+def test_only_the_long_side_of_a_thin_picture_is_averaged(height: int, width: int) -> None:
+    """OpenCV averages no side where it enlarges the other: stripes a pixel wide came out as other stripes."""
+    stripes = np.indices((height, width))[int(width > height)] % 2 * np.uint8(255)
+    made = to_model_input(stripes.astype(np.uint8), Preprocess())
+    assert np.abs(made.astype(float) - 127.5).max() < 8
+    columns = np.random.default_rng(0).integers(0, 256, (24, 1), dtype=np.uint8).repeat(96, axis=1)
+    np.testing.assert_array_equal(
+        to_model_input(columns, Preprocess()), to_model_input(columns[:, :48], Preprocess())
+    )
+
+
 def test_grey_weighs_the_channels_as_bt601_does() -> None:
     crop = np.zeros((48, 48, 3), np.uint8)
     crop[:16, :, 0], crop[16:32, :, 1], crop[32:, :, 2] = 255, 255, 255

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
 
 import mien
 from mien.errors import ConfigError
 from mien.model.calibration import Prior, base_rates, read_prior, reweighting
 from mien.model.metadata import Blend, Head, Metadata
 from mien.model.preprocess import Preprocess
+from mien.train.loader import weights_of_classes
 
 HEAD = Head(name="mood", labels=("happy", "sad"))
 COUNTED = Metadata(
@@ -55,8 +60,49 @@ def test_soft_labels_are_counted_by_their_shares() -> None:
     np.testing.assert_allclose(base_rates(HEAD, soft), [0.9, 0.1])
 
 
+@pytest.mark.parametrize(
+    ("settings", "inside"),
+    [
+        ({"class_weights": "none"}, [0.9, 0.1]),
+        ({"class_weights": "sqrt"}, [0.75, 0.25]),
+        ({"class_weights": "full"}, [0.5, 0.5]),
+        ({"class_weights": "none", "phases": [{"class_weights": "full"}, {"epochs": 3}]}, [0.5, 0.5]),
+    ],
+)
+def test_weights_of_classes_are_inside_the_answers(settings: dict[str, Any], inside: list[float]) -> None:
+    """Twice balanced, by the training and by the prior, a rare expression was named far too often."""
+    data = {"counts": {"train": {"happy": 900, "sad": 100}}}
+    votes = Head(name="votes", labels=HEAD.labels)
+    own = Metadata(
+        name="own",
+        preprocess=Preprocess(),
+        heads=(HEAD, votes),
+        training={"settings": settings, "data": data},
+    )
+    np.testing.assert_allclose(base_rates(HEAD, own), inside)
+    np.testing.assert_allclose(base_rates(votes, own), [0.9, 0.1])  # raters' shares are not weighted
+
+
+def test_a_prior_on_a_weighted_regression_is_bayes_rule() -> None:
+    """As scikit-learn's regression learns it: with weights and a balanced prior as one that saw even shares."""
+    rng = np.random.default_rng(0)
+    targets = np.eye(2, dtype=np.float32)[(rng.random(40_000) < 0.1).astype(int)]
+    points = rng.normal(targets[:, 1], 1)[:, None]
+    truth = 1 / (1 + np.exp(0.5 - points[:, 0]))  # of 'sad', where both are as common
+    for kind in ("none", "sqrt", "full"):
+        weights = targets @ weights_of_classes(targets, HEAD.labels, kind)
+        fitted = LogisticRegression(C=1e6).fit(points, targets.argmax(axis=1), sample_weight=weights)
+        shares = dict(zip(HEAD.labels, targets.mean(axis=0).tolist(), strict=True))
+        data = {"shares": {"train": shares}}
+        own = replace(COUNTED, training={"settings": {"class_weights": kind}, "data": data})
+        factor = reweighting(read_prior("balanced"), HEAD, own)
+        said = fitted.predict_proba(points) * factor
+        assert np.abs(said[:, 1] / said.sum(axis=1) - truth).max() < 0.02
+
+
 def test_a_label_without_a_picture_is_named() -> None:
     never = trained_on(counts={"train": {"happy": 400, "sad": 0}})
+    never = replace(never, training={**never.training, "settings": {"class_weights": "full"}})
     with pytest.raises(ConfigError, match="own saw no picture of sad in training, so its answers cannot be"):
         reweighting(read_prior("balanced"), HEAD, never)
     other = trained_on(counts={"train": {"happy": 400, "angry": 3}})

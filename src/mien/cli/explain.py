@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -145,7 +146,7 @@ def _explain_picture(options: argparse.Namespace, config: ExplainConfig, out: Pa
 
 def _explain_data(options: argparse.Namespace, config: ExplainConfig, out: Path | None, mark: str) -> int:
     from mien.cli.inputs import refuse_among, refuse_foreign
-    from mien.explain.explain import FACES, explain_classes, open_explainer, open_split
+    from mien.explain.explain import explain_classes, open_explainer, open_split
     from mien.explain.render import class_in_words, draw_classes
     from mien.images.canvas import write_picture
     from mien.terminal import ProgressBar
@@ -164,10 +165,15 @@ def _explain_data(options: argparse.Namespace, config: ExplainConfig, out: Path 
         detector_file=options.detector_file,
         classes=dataset.classes,
     )
-    bar = ProgressBar("explaining faces", (config.limit or FACES) * len(dataset.classes))
+    bar = ProgressBar()
     try:
         classes, notes = explain_classes(
-            dataset, split, analyzer, explainer, config=config, progress=lambda done, _: bar.show(done)
+            dataset,
+            split,
+            analyzer,
+            explainer,
+            config=config,
+            progress=partial(bar.stage, "explaining faces"),
         )
     finally:
         bar.end()

@@ -17,7 +17,7 @@ _RUNS = 20
 
 HELP = "List the networks that ship with mien, or show what is known about one."
 EXAMPLES = """examples:
-  mien models                 name, size, accuracy, time of a face on this machine, answers
+  mien models                 name, size, accuracy, time of a view of a face on this machine, answers
   mien models mien            its card: what it is for and not for, scores, how it fails
   mien models runs/mine       the same for a network of your own
   mien models --json          for programs
@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
             print(f"{folder.name:12} {_sizes(folder)}")
             for right in _accuracies(model.metadata):
                 print(f"{'':12} {right}")
-            print(f"{'':12} {_milliseconds(folder):.2g} ms a face on one core here")
+            print(f"{'':12} {_milliseconds(folder):.2g} ms for one view of a face, on one core here")
             for answer in model.metadata.answers:
                 default = "  (default)" if answer == model.metadata.head() else ""
                 print(f"  {answer.name:11} {', '.join(answer.labels)}{default}")
@@ -72,7 +72,7 @@ def _accuracies(metadata: Metadata) -> list[str]:
 
 
 def _milliseconds(folder: Path) -> float:
-    """Return the median processor time of one face, as `mien predict` would run the network."""
+    """Return the median processor time of one view of a face, as `mien predict` would run the network."""
     import numpy as np
 
     from mien.model.classifier import Classifier

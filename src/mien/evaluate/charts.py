@@ -197,7 +197,7 @@ def accuracy_and_cost(comparison: Comparison) -> Any:
 def cost_axis(rows: Sequence[Row]) -> tuple[str, tuple[float, ...]]:
     """Choose what lies across: milliseconds where all are known, then multiply-accumulates, then bytes."""
     for words, values in (
-        ("milliseconds per face, one core", [row.profile.ms_per_face for row in rows]),
+        ("milliseconds per view of a face, one core", [row.profile.ms_per_face for row in rows]),
         ("multiply-accumulates per face", [row.profile.macs for row in rows]),
     ):
         known = tuple(float(value) for value in values if value)

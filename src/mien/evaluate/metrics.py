@@ -301,7 +301,10 @@ def selective(
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
     order = np.argsort(-confidence, kind="stable")
     count = np.arange(1, len(order) + 1)
-    risk = np.cumsum(~right[order]) / count
+    # Equally sure answers are in the order of the data, which often is that of the labels: each counts as their mean.
+    _, tied = np.unique(-confidence[order], return_inverse=True)
+    wrong = np.bincount(tied, weights=~right[order]) / np.bincount(tied)
+    risk = np.cumsum(wrong[tied]) / count
     shown = np.unique(np.linspace(0, len(order) - 1, min(len(order), _CURVE_POINTS)).astype(int))
     sure = confidence >= threshold
     return Selective(

@@ -30,7 +30,8 @@ _PACKAGES = ("numpy", "opencv-python-headless", "onnxruntime", "scikit-learn", "
 
 @dataclass(frozen=True, kw_only=True)
 class Profile:
-    """None where a figure is not known. ms_per_face: processor time of one core, one face at a time.
+    """None where a figure is not known. ms_per_face: processor time of one core, one view of one face
+    at a time; `tta` may ask for more.
 
     macs: multiply-accumulates a face. training_s: seconds that its training took, on whatever machine.
     """

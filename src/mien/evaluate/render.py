@@ -49,7 +49,7 @@ HEADER = (
     "parameters",
     "MACs",
     "size",
-    "ms per face",
+    "ms per view",
     "training",
 )
 # Left out on a phone; the CSV has everything.
@@ -409,7 +409,7 @@ def comparison_markdown(comparison: Comparison) -> str:
         "![](comparison.png)",
         "\n".join(f"- {markdown_text(note)}" for note in comparison.notes),
         f"{_code(made['command'])}, {made['date']}, {made['machine']}. Milliseconds: processor time of one core, "
-        "ONNX Runtime, one face at a time.",
+        "ONNX Runtime, one view of one face at a time.",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 

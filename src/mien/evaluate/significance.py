@@ -67,9 +67,14 @@ def _accuracy_and_f1(
     right = np.trace(confusion)
     if right not in (0, confusion.sum()):
         return _interval(_accuracy(tables)), _interval(macro_f1(tables))
-    bound = (_COVERED[0] / 100) ** (1 / drawn)
+    bound = _least_share(drawn)
     exact = Interval(bound, 1.0) if right else Interval(0.0, 1 - bound)
     return exact, exact
+
+
+def _least_share(drawn: int) -> float:
+    """Return the exact lower bound of a share where all that were drawn are of one kind."""
+    return float((_COVERED[0] / 100) ** (1 / drawn))
 
 
 def group_numbers(groups: Sequence[str] | None) -> NDArray[np.int64] | None:
@@ -96,19 +101,24 @@ def difference(
 ) -> Interval:
     """Return the paired interval of accuracy(b) - accuracy(a) on the same pictures.
 
-    groups: as in `grouped_intervals`.
+    groups: as in `grouped_intervals`. Where b is ahead by the same in each picture or group, most often by nothing,
+    every resample is alike; the exact bound of how many differ from those seen stands for both sides then.
     """
+    ahead = right_b.astype(int) - right_a
+    of_group = np.stack([ahead, np.ones(len(ahead), int)], axis=1).astype(float)
     if groups is not None:
         of_group = np.zeros((int(groups.max()) + 1, 2))
-        np.add.at(
-            of_group, groups, np.stack([right_b.astype(int) - right_a, np.ones(len(groups), int)], axis=1)
-        )
+        np.add.at(of_group, groups, np.stack([ahead, np.ones(len(groups), int)], axis=1))
+    each = of_group[:, 0] / of_group[:, 1]
+    if np.ptp(each) == 0:
+        unseen = 1 - _least_share(len(each))
+        return Interval(*(float(each[0] + unseen * (end - each[0])) for end in (-1, 1)))
+    if groups is not None:
         sums = _drawn_groups(of_group, resamples, seed)
         return _interval(sums[:, 0] / sums[:, 1])
-    cells = np.bincount(2 * right_a.astype(int) + right_b, minlength=4)
-    n = len(right_a)
-    draws = np.random.default_rng(seed).multinomial(n, cells / n, size=resamples)
-    return _interval((draws[:, 1] - draws[:, 2]) / n)
+    counts, n = np.bincount(ahead + 1, minlength=3), len(ahead)
+    draws = np.random.default_rng(seed).multinomial(n, counts / n, size=resamples)
+    return _interval((draws[:, 2] - draws[:, 0]) / n)
 
 
 def macro_f1(tables: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -103,7 +103,7 @@ def class_in_words(one: ClassMaps) -> str:
     return (
         f"{one.name}: {len(one.maps)} of {counted(one.available, 'face')}; {one.maps[0].label} {sure(seen)}, "
         f"top 20% of pixels masked {sure(covered)}, a random 20% masked {sure(chance)}; "
-        f"{one.holding} of {counted(len(one.maps), 'map')} hold"
+        f"{one.holding} of {counted(len(one.maps), 'map holds', 'maps hold')}"
     )
 
 

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from mien.errors import ImageError
 from mien.images.headers import Header, check_size, open_with_pillow, read_header, undecodable
 
-_EXIF_ORIENTATION = 274
+_EXIF_ORIENTATION, _PHOTOMETRIC = 274, 262  # tags of TIFF
 _TRANSPARENT = ("RGBA", "LA", "PA", "La", "RGBa")
 END = b"\xff\xd9"
 _RESTART = rb"(\xff[\xd0-\xd7])"
@@ -216,7 +216,10 @@ def from_pillow(image: PillowImage) -> NDArray[np.uint8]:
 
 def _pixels(image: PillowImage, name: str) -> NDArray[np.uint8]:
     if image.mode.startswith("I;16") or image.mode == "I":
-        return _from_16_bits(np.asarray(image), name)
+        levels = np.asarray(image)
+        over = _from_16_bits(_black_is_zero(levels, image), name)
+        over[levels == image.info.get("transparency", -1)] = 255
+        return over
     if image.mode == "F":
         raise ImageError(f"{name} holds float32 values, of any size; scale it to 0-255 and make it 8 bits")
     grey = image.mode in ("L", "1", "LA", "La")
@@ -224,6 +227,12 @@ def _pixels(image: PillowImage, name: str) -> NDArray[np.uint8]:
         over = over_white(np.asarray(image.convert("RGBA"), np.uint8))
         return over[:, :, 0] if grey else over
     return np.asarray(image.convert("L" if grey else "RGB"), np.uint8)
+
+
+def _black_is_zero(levels: NDArray[np.generic], image: PillowImage) -> NDArray[np.generic]:
+    """Turn the levels of a TIFF round whose zero is white (TIFF 6.0, page 37): of 16 bits Pillow leaves that to us."""
+    white_is_zero = getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0
+    return np.bitwise_not(levels) if white_is_zero and levels.dtype == np.uint16 else levels
 
 
 def _from_16_bits(levels: NDArray[np.generic], name: str) -> NDArray[np.uint8]:

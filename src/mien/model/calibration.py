@@ -29,6 +29,8 @@ LEFT_BELOW = 0.2
 _FOLDS = 5
 EVERYDAY, BALANCED = "everyday", "balanced"
 _LEAST = 1e-4  # of a share: below it the label would be ruled out by what is only a guess
+# Weights of classes in a training, by the name of the setting: one over the count of a class to this power.
+CLASS_WEIGHTS = {"none": 0.0, "sqrt": 0.5, "full": 1.0}
 
 
 def with_temperature(
@@ -273,7 +275,8 @@ def reweighting(prior: Prior, head: Head, metadata: Metadata) -> NDArray[np.floa
 def base_rates(head: Head, metadata: Metadata) -> NDArray[np.float64]:
     """Return the share of each label that is inside the head's answers, (labels,), summing to one.
 
-    Raises ConfigError where the network does not say it of a label, or never saw one.
+    A training that weights pictures by class shows the first head rare ones as if there were more of them. Raises
+    ConfigError where the network does not say it of a label, or never saw one.
     """
     if isinstance(head, Blend) and head.prior:
         # The blend has taken `adjustment` of the training shares out, and divides the logits by its temperature.
@@ -294,7 +297,19 @@ def base_rates(head: Head, metadata: Metadata) -> NDArray[np.float64]:
             f"the network {metadata.name} saw no picture of {', '.join(never)} in training, so its answers cannot be "
             "given another prior; choose another head, or leave the prior out"
         )
+    if head == metadata.heads[0]:
+        shares = shares ** (1 - _weighted_by(metadata))
     return np.asarray(shares / shares.sum(), np.float64)
+
+
+def _weighted_by(metadata: Metadata) -> float:
+    """Return the power of the class weights in the last phase of the training; 0 where none are recorded."""
+    stored = metadata.training.get("settings")
+    settings = stored if isinstance(stored, Mapping) else {}
+    named = [
+        one["class_weights"] for one in (settings, *settings.get("phases", ())) if "class_weights" in one
+    ]
+    return CLASS_WEIGHTS[named[-1]] if named else 0.0
 
 
 def _spelt(shares: Mapping[str, float]) -> str:

@@ -70,8 +70,8 @@ def to_model_input(crop: NDArray[np.uint8], how: Preprocess) -> NDArray[np.uint8
     """Turn one face crop into what the network was trained on.
 
     crop: (height, width), (height, width, 1) or (height, width, 3) uint8, RGB, at least 1x1.
-    Returns (size, size, channels) uint8, levels in [0, 255]. The aspect ratio is not kept. Shrinks by area
-    averaging and enlarges bilinearly, and cuts the centre out where `resize` asks for it. Training and prediction
+    Returns (size, size, channels) uint8, levels in [0, 255]. The aspect ratio is not kept. Shrinks a side by area
+    averaging and enlarges one bilinearly, and cuts the centre out where `resize` asks for it. Training and prediction
     both come through here, because another filter moves a portrait by several grey levels on average. Raises
     DataError on another shape or type: levels in [0, 1] would become black without a word.
     """
@@ -94,10 +94,11 @@ def to_model_input(crop: NDArray[np.uint8], how: Preprocess) -> NDArray[np.uint8
     else:
         plane = crop if how.colour == "rgb" else crop[:, :, ::-1]
     side = how.resize or how.size
+    if max(plane.shape[:2]) > side:  # one side after the other: area averaging of OpenCV enlarges none
+        height, width = (min(length, side) for length in plane.shape[:2])
+        plane = cv2.resize(np.ascontiguousarray(plane), (width, height), interpolation=cv2.INTER_AREA)
     if plane.shape[:2] != (side, side):
-        shrinks = plane.shape[0] * plane.shape[1] > side * side
-        filter_ = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-        plane = cv2.resize(np.ascontiguousarray(plane), (side, side), interpolation=filter_)
+        plane = cv2.resize(np.ascontiguousarray(plane), (side, side), interpolation=cv2.INTER_LINEAR)
     cut = (side - how.size) // 2
     plane = plane[cut : cut + how.size, cut : cut + how.size]
     return np.ascontiguousarray(plane.reshape(how.shape))

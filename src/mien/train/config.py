@@ -11,6 +11,7 @@ from typing import Any
 
 from mien.data.dataset import DataConfig
 from mien.errors import ConfigError
+from mien.model.calibration import CLASS_WEIGHTS
 from mien.model.metadata import Metadata
 from mien.settings import (
     ABOVE_0,
@@ -118,7 +119,7 @@ class TrainConfig(DataConfig):
     class_weights: str = _faces(
         "sqrt",
         "weight of a picture by its class: none, sqrt (inverse root of the class count), full (inverse count)",
-        choices=("none", "sqrt", "full"),
+        choices=tuple(CLASS_WEIGHTS),
     )
     label_smoothing: float = _faces(
         0.1, "share of each target spread evenly over the classes", within=BELOW_1

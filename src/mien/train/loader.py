@@ -16,6 +16,7 @@ from mien.data.dataset import Pictures, Split
 from mien.data.index import InMemoryPictures
 from mien.errors import DataError
 from mien.images.decode import workers
+from mien.model.calibration import CLASS_WEIGHTS
 from mien.model.preprocess import Preprocess, to_model_input
 from mien.train.augment import Part, augment, centre
 from mien.train.config import TrainConfig
@@ -112,8 +113,7 @@ def weights_of_classes(
         raise DataError(
             f"no training pictures for {missing}; add some, or name the other classes in --classes"
         )
-    power = {"none": 0.0, "sqrt": 0.5, "full": 1.0}[class_weights]
-    raw = counts**-power
+    raw = counts ** -CLASS_WEIGHTS[class_weights]
     weights: NDArray[np.float32] = (raw / (raw * counts).sum() * counts.sum()).astype(np.float32)
     return weights
 
