@@ -12,11 +12,13 @@ import pytest
 from mien.data.drawn import draw_dataset
 from mien.errors import ConfigError, ModelError
 from mien.model.preprocess import Preprocess
+from mien.train.config import TrainConfig
 from mien.train.networks import backbones, network
 from mien.train.networks.backbones import IMAGENET_DEVIATION
 from mien.train.networks.spec import NetworkRequest
 from mien.train.recipes import config_from, load_recipe
 from mien.train.run import train
+from mien.train.start import start
 
 LABELS = ("angry", "happy", "sad")
 
@@ -194,11 +196,13 @@ def test_unfreezing_keeps_what_began_with_random_weights_whole():
 def test_unfreezing_a_network_without_backbone_is_an_error():
     small = build("small", size=48, colour="grey")
     assert backbones.backbone_of(small) is None
-    backbones.unfreeze(small, 0)
-    with pytest.raises(ConfigError, match="unfreeze is 5, but the network 'small' has no backbone"):
-        backbones.unfreeze(small, 5)
-    with pytest.raises(ConfigError, match="unfreeze must be -1"):
-        backbones.unfreeze(small, -2)
+    heads = {"expression": ("happy", "sad")}
+    for idle in ({"unfreeze": 5}, {"weights": "other.h5"}, {"phases": ({"unfreeze": -1},)}):
+        with pytest.raises(ConfigError, match="but network 'small' has no backbone"):
+            start(TrainConfig(**idle), heads)
+    start(TrainConfig(weights="none"), heads)  # as it is
+    with pytest.raises(ConfigError, match="unfreeze must be -1 or more, got -2"):
+        TrainConfig(unfreeze=-2)
 
 
 def test_unfrozen_batch_norm_keeps_its_statistics_while_its_layers_learn(files):

@@ -19,13 +19,17 @@ from keras import layers
 from onnx import TensorProto, helper, numpy_helper
 
 from mien.cli.main import main
+from mien.data.drawn import draw_dataset
 from mien.errors import ConfigError, ModelError
 from mien.model.classifier import Classifier
 from mien.model.folder import read_model_folder
 from mien.train.config import TrainConfig
+from mien.train.export.onnx import to_onnx
 from mien.train.external_models import Description, adopt_keras, adopt_onnx, remember, remembered
 from mien.train.run import train
 from mien.train.transfer import open_network, open_to_start
+
+from .tiny_networks import LABELS, metadata, small_network
 
 LEVELS = np.random.default_rng(0).integers(0, 256, (5, 12, 12, 3)).astype(np.float32)
 ENDS: dict[str, tuple[list[Any], int, bool]] = {
@@ -122,6 +126,31 @@ def test_an_onnx_file_becomes_a_model_folder(tmp_path: Path, channels_first: boo
     with pytest.raises(ModelError, match="open batch size"):
         fixed = _onnx(tmp_path / "fixed.onnx", channels_first=channels_first, batch=4)
         adopt_onnx(fixed, tmp_path / "other", Description(labels=("dark", "bright")))
+
+
+def test_an_onnx_file_gets_its_int8_form(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """--int8 was passed over without a word. Its tensors may have the names of ours; that was 'no network'."""
+    draw_dataset(tmp_path / "faces", classes=LABELS, per_class=8, seed=1)
+    proto = to_onnx(small_network(), metadata())
+    del proto.metadata_props[:]
+    onnx.save(proto, tmp_path / "other.onnx")
+    words = [
+        "--to",
+        str(tmp_path / "folder"),
+        "--labels",
+        ",".join(LABELS),
+        "--int8",
+        str(tmp_path / "faces"),
+    ]
+    assert main(["export", str(tmp_path / "other.onnx"), *words]) == 0
+    assert "int8     " in capsys.readouterr().out
+
+
+def test_sigmoids_that_do_not_sum_to_one_are_refused(tmp_path: Path) -> None:
+    """A softmax took their place, which answers otherwise."""
+    model = _network([layers.Dense(3, activation="sigmoid")], tmp_path / "other.keras")
+    with pytest.raises(ModelError, match="ends in 3 sigmoids, whose outputs do not sum to one"):
+        adopt_keras(model, tmp_path / "other.keras", Description(labels=LABELS))
 
 
 @pytest.mark.parametrize("kind", ["UINT8", "FLOAT16", "DOUBLE"])

@@ -169,7 +169,7 @@ def test_teachers_who_were_interrupted_are_asked_about_the_rest(
     monkeypatch.setattr(transfer, "_PART", 8)
     asked: list[int] = []
 
-    def ask(temperature: float, most: int) -> np.ndarray:
+    def ask(temperature: float, most: int, cut: str = "margin 1") -> np.ndarray:
         def look(network: keras.Model, inputs: Inputs, *, mirrored: bool = False) -> list[np.ndarray]:
             if len(asked) == most:
                 raise KeyboardInterrupt
@@ -177,7 +177,7 @@ def test_teachers_who_were_interrupted_are_asked_about_the_rest(
             return predict(network, inputs, mirrored=mirrored)
 
         teachers = Teachers([str(path)], {"expression": CLASSES}, weight=0.5, temperature=temperature)
-        (answer,) = teachers.answers_to(split, tmp_path / "run", look, ProgressBar(quiet=True))
+        (answer,) = teachers.answers_to(split, tmp_path / "run", look, ProgressBar(quiet=True), cut=cut)
         assert answer is not None
         return answer
 
@@ -189,6 +189,11 @@ def test_teachers_who_were_interrupted_are_asked_about_the_rest(
     count = len(asked)
     np.testing.assert_array_equal(ask(2.0, count), whole)  # from the file
     assert np.abs(ask(1.0, 99) - whole).max() > 0.01  # of another temperature they were not
+    count = len(asked)
+    ask(
+        1.0, 99, "margin 1.5"
+    )  # nor are they of faces that are cut in another way, though the pictures are the same
+    assert len(asked) > count
 
 
 def _check_kept_answers(file: Path, teacher: Path, faces: Path) -> None:

@@ -40,6 +40,15 @@ def test_the_trunk_is_kept_and_the_head_is_new(tuned):
             np.testing.assert_array_equal(one, two)
 
 
+def test_more_layers_than_there_are_unfreeze_all(tuned):
+    """With 39 of 38 layers the uppermost alone learnt."""
+    _, new = tuned
+    unfreeze(new, NEW, -1)
+    everything = learning(new)
+    unfreeze(new, NEW, len(new.layers) + 1)
+    assert learning(new) == everything
+
+
 def learning(network):
     return {variable.path.split("/")[0] for variable in network.trainable_variables}
 
@@ -141,6 +150,20 @@ def test_a_start_keeps_its_size_and_colour() -> None:
     for given, words in (
         ({"size": 32}, "--size .* has 48, got 32"),
         ({"colour": "rgb"}, "--colour .* has grey, got rgb"),
+        # These changed nothing, without a word.
+        ({"network": "wide"}, "network is wide, but --from names the network"),
+        ({"l2": 0.1}, "l2 is 0.1, but --from names the network"),
+        ({"weights": "none"}, "weights is none, but --from names the network"),
+        ({"input_range": (0.0, 1.0)}, "input_range is .* mien says how its input is prepared"),
     ):
         with pytest.raises(ConfigError, match=words):
             start(TrainConfig(init_from="mien", **given), NEW)
+    with pytest.raises(ConfigError, match=r"input_range is \(0.0, 1.0\), but it is about a network"):
+        start(TrainConfig(input_range=(0.0, 1.0)), NEW)
+
+
+def test_a_dropout_rate_needs_a_layer_for_it() -> None:
+    faces = keras.Input((16, 16, 1))
+    answer = keras.layers.Dense(2, activation="softmax", name="expression")(keras.layers.Flatten()(faces))
+    with pytest.raises(ConfigError, match=r"dropout is 0.5, but .* has no dropout layer"):
+        with_new_heads(keras.Model(faces, answer), METADATA, NEW, 0.5)

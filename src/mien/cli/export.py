@@ -86,8 +86,11 @@ def run(options: argparse.Namespace) -> int:
             raise ConfigError(
                 f"{options.model} was not saved by mien: it becomes a model folder only, with --to DIR"
             )
-        to_folder(Path(options.model), options.to, remembered(Path(options.model), told), options.name)
+        model = Path(options.model)
+        metadata = to_folder(model, options.to, remembered(model, told), options.name)
         print(f"model    {options.to}")
+        if options.int8:
+            _add_int8(options.to, *_int8_data(options, metadata))
         return 0
     network, metadata = open_network(options.model, told)
     metadata = _calibrated(Path(options.model), metadata)

@@ -210,6 +210,10 @@ def adopt_keras(model: Any, path: Path, told: Description) -> tuple[Any, Metadat
         raise ModelError(
             f"{path} ends in {activation}, whose outputs are not probabilities; are they logits? Add --logits"
         )
+    if activation == "sigmoid" and dense.units > 1 and not told.logits:
+        raise ModelError(
+            f"{path} ends in {dense.units} sigmoids, whose outputs do not sum to one; mien takes one of several labels"
+        )
     low, high = told.input_range
     faces = keras.Input(metadata.preprocess.shape, name="faces")
     x = faces
@@ -268,6 +272,8 @@ def adopt_onnx(path: Path, folder: Path, told: Description, name: str | None = N
         proto = onnx.load(path)
     except Exception as error:  # protobuf has its own errors
         raise ModelError(f"{path} is not an ONNX file; was it cut off or renamed?") from error
+    if {"faces", HEAD} & {name for node in proto.graph.node for name in (*node.input, *node.output)}:
+        proto = onnx.compose.add_prefix(proto, "original/")  # both names are those of the ends that it gets
     own = {tensor.name for tensor in proto.graph.initializer}
     entries = [entry for entry in proto.graph.input if entry.name not in own]
     if len(entries) != 1:

@@ -146,9 +146,20 @@ def start(config: TrainConfig, heads: dict[str, tuple[str, ...]]) -> Start:
         heads=heads, preprocess=preprocess, dropout=config.dropout, l2=config.l2, weights=config.weights
     )
     built = spec.build(request)
-    if backbones.backbone_of(built) is not None:
-        return Start(built, preprocess, heads, lambda layers: backbones.unfreeze(built, layers))
-    return Start(built, preprocess, heads, lambda _layers: None)
+    if backbones.backbone_of(built) is None:
+        idle = ("unfreeze",) if config.weights == "none" else ("unfreeze", "weights")
+        _refuse_unused(config, idle, f"network {spec.name!r} has no backbone")
+    _refuse_unused(config, ("input_range",), "it is about a network that --from names")
+    return Start(built, preprocess, heads, lambda layers: backbones.unfreeze(built, layers))
+
+
+def _refuse_unused(config: TrainConfig, names: tuple[str, ...], why: str) -> None:
+    """Raise ConfigError where a setting is not as it is by default, in some phase, and would change nothing."""
+    for name in names:
+        default = getattr(TrainConfig, name)
+        for value in (getattr(phase, name) for phase in config.in_phases()):
+            if value != default:
+                raise ConfigError(f"{name} is {value}, but {why}; leave {name} out")
 
 
 def is_pretrained(config: TrainConfig) -> bool:
@@ -176,7 +187,10 @@ def _from_trained(config: TrainConfig, heads: dict[str, tuple[str, ...]]) -> Sta
                 f"--{name} cannot change with --from: that network has {own or f'no {name}'}, got {given}; "
                 f"leave --{name} out"
             )
+    _refuse_unused(config, ("network", "weights", "l2"), "--from names the network, and it stays as it is")
     known = recorded_metadata(str(config.init_from)) is not None
+    if known:
+        _refuse_unused(config, ("input_range",), f"{config.init_from} says how its input is prepared")
     # Another program's network does not say how its faces were cut.
     if not known and config.margin is not None:
         metadata = replace(metadata, preprocess=replace(metadata.preprocess, margin=config.margin))

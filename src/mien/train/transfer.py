@@ -102,13 +102,17 @@ def with_new_heads(
 
     The features are what the first old head looked at. A class that the network's default answer knew, in whatever
     place and spelling, keeps the weights by which it was told; class names need have nothing in common. dropout: rate
-    of the trunk's last dropout layer, None to leave it.
+    of the trunk's dropout layers, None to leave them. Raises ConfigError for a rate where there is no such layer.
     """
     features = network.get_layer(metadata.heads[0].name).input
     if dropout is not None:
-        for layer in network.layers:
-            if isinstance(layer, keras.layers.Dropout):
-                layer.rate = dropout
+        found = [layer for layer in network.layers if isinstance(layer, keras.layers.Dropout)]
+        if not found:
+            raise ConfigError(
+                f"dropout is {dropout:g}, but the network that --from names has no dropout layer; leave dropout out"
+            )
+        for layer in found:
+            layer.rate = dropout
     new = keras.Model(network.inputs[0], heads_on(features, heads), name=network.name)
     if known := _answer(network, metadata):
         for name, labels in heads.items():
@@ -177,7 +181,7 @@ def unfreeze(network: keras.Model, heads: Mapping[str, tuple[str, ...]], count: 
     layer that turns levels into those of a backbone stays fixed.
     """
     trunk = [layer for layer in _leaves(network) if layer.name not in heads]
-    learning = {id(layer) for layer in (trunk if count < 0 else trunk[len(trunk) - count :])}
+    learning = {id(layer) for layer in (trunk if count < 0 else trunk[max(0, len(trunk) - count) :])}
     network.trainable = True  # also sets every layer below, hence one by one
     for layer in trunk:
         fixed = isinstance(layer, keras.layers.BatchNormalization) or layer.name == LEVELS
@@ -238,16 +242,16 @@ class Teachers:
         return replace(batch, targets=taught(batch.targets, _means(said), self._weight), views=())
 
     def answers_to(
-        self, split: Split, folder: Path, predict: _Predict, show: ProgressBar
+        self, split: Split, folder: Path, predict: _Predict, show: ProgressBar, *, cut: str = ""
     ) -> list[NDArray[np.float16] | None]:
         """Return the mean answer to each picture of a split and its mirror image, one (n, labels) array a head.
 
         None for a head that no teacher knows. They are asked part by part and the parts are kept in the run's folder,
         so that a kill loses one; and once all are asked, so is the whole: then a training that goes on is taught what
-        it was taught, also where a teacher has changed since.
+        it was taught, also where a teacher has changed since. cut: how faces are cut out of the pictures, in any words.
         """
         file, parts = folder / TEACHERS_FILE, folder / TEACHERS_PARTS
-        asked = repr((self._models, self._temperature, self._heads)).encode()
+        asked = repr((self._models, self._temperature, self._heads, cut)).encode()
         key = hashlib.sha256(asked + b"".join(fingerprints_of(split.pictures).keys)).hexdigest()
         whole = read_arrays(file)
         if whole and str(whole.get(_ASKED, key)) == key:  # earlier versions kept no key

@@ -140,17 +140,11 @@ def unfreeze(model: keras.Model, count: int) -> None:
     learning advises. Calling the backbone with training=False, as it does, is not enough: in Keras 3 (seen in
     3.15) the outer model's training=True overrides it.
     Never freezes a layer, so a backbone that began with random weights goes on training whole. Compile the
-    model again afterwards. Raises ConfigError when the model has no backbone, or when count is below -1.
+    model again afterwards.
     """
-    if count == 0:
-        return
-    if count < -1:
-        raise ConfigError(f"unfreeze must be -1 (all), 0 or a number of layers, got {count}")
     backbone = backbone_of(model)
-    if backbone is None:
-        raise ConfigError(
-            f"unfreeze is {count}, but the network {model.name!r} has no backbone; leave unfreeze at 0"
-        )
+    if count == 0 or backbone is None:
+        return
     parts = backbone.layers
     top = parts if count == -1 else parts[-count:]
     learning = [layer for layer in top if not isinstance(layer, layers.BatchNormalization)]
