@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mien.data import open_dataset
+from mien.data import DataConfig, open_dataset
 from mien.errors import DataError
 
 from .conftest import labels, read, sizes
@@ -69,6 +69,53 @@ def test_captions_are_no_labels(write, tmp_path):
         path.write_text(f"a photograph of person {row} who smiles")
     with pytest.raises(DataError, match=r"no labelled pictures|no labels"):
         read(root)
+
+
+def test_texts_that_say_something_else_than_the_names_or_a_table(write, tmp_path):
+    """Sexes in texts beside happy_001.png became the classes, and so where labels/labels.csv said the expressions."""
+    places = {f"{NAMES[row % 2]}_{row}.png": 0 for row in range(6)}
+    root = beside(write, tmp_path / "named", ".txt", places)
+    for row, path in enumerate(sorted(root.glob("*.txt"))):
+        path.write_text(("male", "female")[row % 2])
+    assert set(read(root).classes) == {"happy", "sad"}
+    root = beside(write, tmp_path / "listed", ".txt", PLACES, folder="images/")
+    (root / "labels").mkdir()
+    rows = [f"{name},{NAMES[(number + 1) % 3]}" for name, number in PLACES.items()]
+    (root / "labels" / "labels.csv").write_text("\n".join(["path,label", *rows]))
+    with pytest.raises(DataError, match=r"if labels/labels\.csv says their labels, give that table"):
+        read(root)
+
+
+def test_a_table_beside_cls_files_is_not_passed_over_in_silence(write, tmp_path):
+    root = beside(write, tmp_path / "set", ".cls", PLACES)
+    (root / "labels.csv").write_text("path,label\n0000.png,sad\n")
+    assert any(note.startswith("not read: labels.csv beside the pictures") for note in read(root).notes)
+
+
+def test_json_may_have_any_columns(write, tmp_path):
+    root = beside(write, tmp_path / "set", ".json", PLACES)
+    for name, number in PLACES.items():
+        told = {"Path": "elsewhere.png", "state": NAMES[number], "rater1": NAMES[0], "rater2": NAMES[number]}
+        (root / name).with_suffix(".json").write_text(json.dumps(told))
+    assert labels(open_dataset(root, DataConfig(label_column="state"), carve_validation=False)) == TOLD
+    votes = open_dataset(root, carve_validation=False)
+    assert votes.splits["train"].shares is not None
+    (root / "0003.json").write_text('{"state": null}')
+    with pytest.raises(DataError, match=r"^0003\.json has no state; mend or delete it"):
+        open_dataset(root, DataConfig(label_column="state"), carve_validation=False)
+
+
+def test_the_last_shard_may_hold_a_picture_or_two(write, tmp_path):
+    """A label that only one picture has was taken for a caption."""
+    for suffix in (".cls", ".txt"):
+        folder = tmp_path / f"shards{suffix}"
+        folder.mkdir()
+        for place, count in enumerate((6, 1)):
+            own = beside(write, tmp_path / f"part{suffix}{place}", suffix, dict(list(PLACES.items())[:count]))
+            with tarfile.open(folder / f"faces-{place}.tar", "w") as archive:
+                for file in sorted(own.iterdir()):
+                    archive.add(file, file.name)
+        assert sizes(read(folder)) == {"train": 7}
 
 
 def test_pictures_without_a_label_are_counted_and_damage_is_named(write, tmp_path):

@@ -175,7 +175,9 @@ class DataConfig:
         "double quotes: '\"calm, still\",bored'; unset: all",
     )
     path_column: str | None = _read(None, "table: the column with the pictures' paths; unset: by its name")
-    label_column: str | None = _read(None, "table: the column with the labels; unset: by its name")
+    label_column: str | None = _read(
+        None, "table: the column with the labels, or those of several raters (Ann,Bo,Cy); unset: by its name"
+    )
     split_column: str | None = _read(
         None,
         "table: the column that says train, validation or test; 'none': there is none; unset: by its name",

@@ -48,6 +48,7 @@ from mien.data.split import carve, leaks
 from mien.errors import DataError
 from mien.files import clipped, expanded, joined_paths, plain_text, shell_word
 from mien.images.listing import list_pictures
+from mien.labels import canonical, is_expression
 from mien.terminal import counted
 
 FORMS = (
@@ -74,6 +75,7 @@ def open_paths(
     raw = check_spellings(raw, config.classes)
     raw = applied(raw, decisions_for(paths, config))
     _check_classes(raw, source)
+    raw = raw.noting(*_never_labels(raw))
     raw = numbers_noted(_grouped(raw, [own.name for own in raws if not own.grouped], config))
     raw = _with_validation(raw, config) if carve_validation else raw.noting(*leaks(raw.splits))
     return Dataset(
@@ -187,10 +189,12 @@ def _read_folder(path: Path, config: DataConfig, progress: Progress | None) -> R
     if found or (not are_classes(tree.root) and (found := find_boxes(path, pictures, others))):
         renamed_files = [replace(file, label=renamed(config.label_names, file.label)) for file in found.files]
         return index_files(path, replace(found, files=renamed_files), progress)
-    if not are_classes(tree.root) and (found := find_beside(tree, config, (CLASS_SUFFIX,))):
-        return index_files(path, found, progress).noting(*_unnamed(tree, found.files))
     start = entered(tree.root)
     tables, unlabelled = _labelled_ones([table for table in start.others if is_table(table)])
+    if not are_classes(tree.root) and (found := find_beside(tree, config, (CLASS_SUFFIX,))):
+        return index_files(path, found, progress).noting(
+            *_unread(tables, "pictures"), *_unnamed(tree, found.files)
+        )
     for table in tables:
         if table.name.lower() in FILE_NAMES:
             return read_fer2013(table, config)
@@ -203,16 +207,17 @@ def _read_folder(path: Path, config: DataConfig, progress: Progress | None) -> R
             raise
         folders = None
     is_one = folders is not None and len({file.label for file in folders.files}) == 1
-    if (folders is None or is_one) and not tables and (found := find_beside(tree, config, TEXT_SUFFIXES)):
-        return index_files(path, found, progress).noting(*_unnamed(tree, found.files))
+    if (folders is None or is_one) and not tables:  # a text beside a picture may say anything
+        if named := find_in_names(tree, config):
+            return index_files(path, named, progress)
+        if (found := find_beside(tree, config, TEXT_SUFFIXES)) and not _tables_with_labels(others):
+            return index_files(path, found, progress).noting(*_unnamed(tree, found.files))
     if folders is not None and not tables and is_one:
         refuse_labels_elsewhere(path, tree, folders.files[0], config)
     if folders is not None and not (is_one and tables):
         if tables:
             refuse_other_labels(path, tables, folders, config)
-            names = ", ".join(plain_text(table.name) for table in tables)
-            beside = f"not read: {names} beside the folders; to read a table, give its own path"
-            folders = replace(folders, notes=(*folders.notes, beside))
+            folders = replace(folders, notes=(*folders.notes, *_unread(tables, "folders")))
         return index_files(path, folders, progress)
     if len(tables) == 1 and not (is_csv(tables[0]) and is_fer2013(next(rows_of(tables[0]), []))):
         found = find_in_table(tables[0], config)
@@ -229,8 +234,6 @@ def _read_folder(path: Path, config: DataConfig, progress: Progress | None) -> R
         return _read(archives[0], config, progress)
     if archives:
         return _read_archives(path, archives, config, progress)
-    if named := find_in_names(tree, config):
-        return index_files(path, named, progress)
     if tree.face_sets:
         listed = " ".join(shell_word(one) for one in tree.face_sets)
         raise DataError(
@@ -312,6 +315,11 @@ def _labelled_ones(tables: Sequence[Path]) -> tuple[list[Path], list[str]]:
     return labelled, [f"not read: {others}, without columns of pictures and labels"]
 
 
+def _unread(tables: Sequence[Path], beside: str) -> list[str]:
+    names = clipped(", ".join(plain_text(table.name) for table in tables), 300)
+    return [f"not read: {names} beside the {beside}; to read a table, give its own path"] if tables else []
+
+
 def _has_faces(table: Path) -> bool:
     header = header_of(table) if is_csv(table) else []
     return is_fer2013(header) and pick_column(header, LABEL_COLUMNS) is not None
@@ -329,21 +337,8 @@ def _read_archives(
             f"{path} holds {len(archives)} archives ({listed}), whose names are not one split each (train.zip, "
             "test.zip); give the path of one, or of several"
         )
-    if mostly_expressions(set(series)):
-        files, notes = [], [f"the names of the archives are the classes: {clipped(listed, 300)}"]
-        for name, archive in zip(series, archives, strict=True):
-            folder, left_out = unpacked(archive)
-            notes += _left_out(plain_text(archive.name), left_out)
-            files += [
-                LabelledFile(
-                    picture,
-                    f"{plain_text(archive.name)}/{shown_below(picture, folder)}",
-                    renamed(config.label_names, plain_text(name)),
-                    "train",
-                )
-                for picture in walk(folder).root.pictures_below()
-            ]
-        return index_files(path, Found(plain_text(path.name), files, tuple(notes)), progress)
+    if mostly_expressions(set(series)) or len(config.named & set(series)) > 1:
+        return index_files(path, _of_classes(path, archives, series, config), progress)
     raws = []
     for split, archive in zip(splits, archives, strict=True):
         raw = _read(archive, config, progress)
@@ -358,7 +353,37 @@ def _read_archives(
             }
             raw = replace(raw, splits=own)
         raws.append(replace(raw, name=plain_text(path.name)))
+    for (one, first), (other, second) in combinations(zip(series, raws, strict=True), 2):
+        if not any(splits) and one != other and set(first.classes) & set(second.classes):
+            raise DataError(
+                f"{path} holds {len(archives)} archives ({listed}), each with classes of its own; if they are data "
+                f"sets, name one as DATA, or several to combine them; if parts of one, call them {one}-1, {one}-2, …"
+            )
     return combine(raws, several=False).noting(f"read from the archives {clipped(listed, 300)}")
+
+
+def _of_classes(path: Path, archives: Sequence[Path], names: Sequence[str], config: DataConfig) -> Found:
+    """Read archives that hold the pictures of a class each. DataError where folders inside say something else."""
+    files: list[LabelledFile] = []
+    notes = []
+    for name, archive in zip(names, archives, strict=True):
+        shown = plain_text(archive.name)
+        folder, left_out = unpacked(archive)
+        notes += _left_out(shown, left_out)
+        pictures = [(shown_below(picture, folder), picture) for picture in walk(folder).root.pictures_below()]
+        if not pictures:
+            notes.append(f"{shown} holds no pictures; it is not taken for a class")
+        for inside, picture in pictures:
+            for part in Path(inside).parts[:-1]:
+                if split_of(part) or (is_expression(part) and canonical(part) != canonical(name)):
+                    raise DataError(
+                        f"{path} holds archives that are named like classes, and in {shown} there is a folder {part}; "
+                        "unpack them, and give the folder"
+                    )
+            label = renamed(config.label_names, plain_text(name))
+            files.append(LabelledFile(picture, f"{shown}/{inside}", label, "train"))
+    used = clipped(", ".join(dict.fromkeys(file.name.partition("/")[0] for file in files)), 300)
+    return Found(plain_text(path.name), files, (f"the names of the archives are the classes: {used}", *notes))
 
 
 def _left_out(archive: str, count: int) -> list[str]:
@@ -422,6 +447,14 @@ def _check_classes(raw: RawDataset, path: Path) -> None:
     if len(counts) < 2:
         only = ", ".join(counts)
         raise DataError(f"{path} has only one class ({only}); telling expressions apart needs at least two")
+
+
+def _never_labels(raw: RawDataset) -> list[str]:
+    """Name the classes that have shares of pictures, and are the label of none."""
+    counts = [split.counts(raw.classes) for split in raw.splits.values()]
+    never = [name for name in raw.classes if not any(count[name] for count in counts)]
+    told = f"of no picture {' or '.join(never)} is the label: learnt from shares alone, and not scored"
+    return [told] if never else []
 
 
 def _grouped(raw: RawDataset, lacking: Sequence[str], config: DataConfig) -> RawDataset:

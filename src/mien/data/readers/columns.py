@@ -6,7 +6,6 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
 from pathlib import Path, PureWindowsPath
 
 from mien.data.dataset import DataConfig
@@ -14,9 +13,9 @@ from mien.data.readers import words
 from mien.data.readers.box_columns import BoxColumns, find_box_columns, incomplete_box
 from mien.data.readers.table_paths import resolve_paths
 from mien.errors import DataError
-from mien.files import clipped, expanded, plain_text
+from mien.files import clipped, expanded, plain_text, shell_word
 from mien.images.kinds import is_picture_name
-from mien.labels import is_expression, same_letters, visible
+from mien.labels import canonical, is_expression, same_letters, visible
 
 _SHARE_PREFIXES = ("p_", "prob_", "share_")
 _NO_CLASS = ("unlabeled", "unlabelled", "unknown", "nf", "none")  # beside columns of classes: none of them
@@ -26,9 +25,9 @@ ROBOFLOW = "_classes.csv"
 _BETWEEN_LABELS = re.compile(r"\s*[|;,]\s*")  # of a picture with several: happy|surprised
 # These stand in names of classes as well (calm/neutral).
 _PERHAPS_BETWEEN = re.compile(r"\s*[/+&]\s*|\s+and\s+")
-# What pandas and spreadsheets write for nothing and for formulas that failed.
+# What pandas, R and spreadsheets write for nothing and for formulas that failed.
 _NO_LABEL = (
-    "nan", "null", "n/a", "#n/a", "<na>", "#ref!", "#value!", "#name?", "#div/0!", "#null!", "#num!", "#error!",
+    "nan", "na", "null", "n/a", "#n/a", "<na>", "#ref!", "#value!", "#name?", "#div/0!", "#null!", "#num!", "#error!",
 )  # fmt: skip
 # Four numbers in one cell, in any order.
 _BOX_LISTS = ("bbox", "box", "bounding_box", "face_box", "bboxes", "boxes")
@@ -86,16 +85,17 @@ def choose_columns(
     notes: list[str] = []
     place = _picture_column(path, header, rows, config, notes)
     labels = [one for one in words.pick_columns(header, words.label_names(header)).values() if one != place]
-    label = (
-        words.named_column(header, config.label_column, source)
-        if config.label_column
-        else _label_column(rows, labels)
-    )
+    told = _named_columns(header, config.label_column, source) if config.label_column else ()
+    label = told[0] if len(told) == 1 else None if told else _label_column(rows, labels)
+    raters = told if len(told) > 1 else ()
+    series = [one for one, name in enumerate(header) if one != place and words.series_of(name)]
     shares: dict[str, int] = {}
     nothing: dict[str, int] = {}
-    if not config.label_column:
+    if not told:
         shares = share_columns(source, header, label)
-        if label is None:
+        if label is None and not shares:
+            raters = _columns_of_raters(header, rows, series)
+        if label is None and not raters:
             shares, nothing = _with_ones(shares, header, rows, place, notes)
         # What is no number counts, so that it is refused where it is read.
         if empty := [
@@ -103,24 +103,24 @@ def choose_columns(
         ]:
             shares = {name: one for name, one in shares.items() if name not in empty}
             notes.append(f"no row is {' or '.join(empty)}; these columns are not used")
-    raters = () if shares or label is not None else _columns_of_raters(header, rows, place)
     if label is None and not shares and not raters:
-        label = _column_of_expressions(header, rows, place, notes)
+        label = _column_of_expressions(source, header, rows, notes)
     if label is None and not shares and not raters:
         label = words.need_column(header, words.label_names(header), source, "--label-column")
     folder = _folder_column(path, header, rows, place, config)
     columns = Columns(place, label, raters, folder, shares, nothing, notes=notes)
-    rest = [header[one] for one in labels if one != label]
-    if label is not None and rest and not config.label_column:
-        others = ", ".join(map(repr, rest))
-        columns.notes.append(
-            f"labels are those of the column {header[label]!r}, not of {others} (--label-column chooses)"
-        )
-    for used in (place, columns.label):
-        if used is not None and (count := list(header).count(header[used])) > 1:
-            columns.notes.append(f"the first of {count} columns {clipped(header[used])!r} is used")
-    if columns.label is not None and not shares:
-        columns.several = _several_labels(columns, [row[columns.label] for row in rows], config)
+    used = (place, label, *raters, *shares.values())
+    also = _of_expressions(header, rows) if raters else {}
+    if not told and (rest := [one for one in dict.fromkeys((*labels, *series, *also)) if one not in used]):
+        of = f"those of the column {header[label]!r}" if label is not None else "those of several columns"
+        others = ", ".join(repr(header[one]) for one in rest)
+        columns.notes.append(f"labels are {of}, not of {others} (--label-column chooses)")
+    for one in (place, label):
+        if one is not None and (count := list(header).count(header[one])) > 1:
+            columns.notes.append(f"the first of {count} columns {clipped(header[one])!r} is used")
+    if not shares:
+        said = [row[one] for row in rows for one in raters or (label,) if one is not None]
+        columns.several = _several_labels(columns, said, config)
     _find_split(columns, header, rows, config, source)
     _find_group(columns, header, rows, config)
     _find_box(columns, header, rows, source)
@@ -205,43 +205,71 @@ def _label_column(rows: Sequence[Sequence[str]], places: Sequence[int]) -> int |
     return next(iter([*telling, *places]), None)
 
 
+def _named_columns(header: Sequence[str], name: str, source: str) -> tuple[int, ...]:
+    """Return the place of the column that the user named, or of those of several raters, with commas between."""
+    names = [name] if name in map(str.strip, header) else name.split(",")
+    return tuple(words.named_column(header, one.strip(), source) for one in names)
+
+
+def _of_expressions(header: Sequence[str], rows: Sequence[Sequence[str]]) -> dict[int, bool]:
+    """Return the places of the columns in which nothing but expressions stands, and whether in every cell."""
+    found = {}
+    for place, name in enumerate(header):
+        said = [is_expression(label) for row in rows if (label := plain_label(row[place]))]
+        if said and all(said) and not is_expression(name):
+            found[place] = len(said) == len(rows)
+    return found
+
+
 def _column_of_expressions(
-    header: Sequence[str], rows: Sequence[Sequence[str]], path: int, notes: list[str]
+    source: str, header: Sequence[str], rows: Sequence[Sequence[str]], notes: list[str]
 ) -> int | None:
-    """Return the place of the only column of which every cell is an expression, whatever it is called."""
-    found = [
-        place
-        for place, name in enumerate(header)
-        if place != path
-        and rows
-        and not is_expression(name)
-        and all(is_expression(row[place]) for row in rows)
-    ]
-    if len(found) != 1:
-        return None
-    notes.append(
-        f"labels are those of the column {clipped(header[found[0]])!r}: every cell of it is an expression"
-    )
-    return found[0]
+    """Return the place of the only column of which every cell is an expression, whatever it is called.
 
-
-def _columns_of_raters(header: Sequence[str], rows: Sequence[Sequence[str]], path: int) -> tuple[int, ...]:
-    """Return the places of several columns that each hold what one rater said, which some cells may not.
-
-    Those called like labels or raters, and numbered, of which each two have a label in common; else three or more of
-    expressions alone, whatever they are called, since two may be an answer and what was right.
+    DataError where there are several: they may be raters, predictions beside the truth, or several people.
     """
-    cells = [{label for row in rows if (label := plain_label(row[place]))} for place in range(len(header))]
-    numbered = [place for place, name in enumerate(header) if words.is_rater(name)]
-    if len(numbered) > 1:
-        alike = all(cells[one] & cells[other] for one, other in combinations(numbered, 2))
-        return tuple(numbered) if alike else ()
-    expressions = [
-        place
-        for place, own in enumerate(cells)
-        if place != path and own and not is_expression(header[place]) and all(map(is_expression, own))
-    ]
-    return tuple(expressions) if len(expressions) > 2 else ()
+    found = _of_expressions(header, rows)
+    whole = [place for place, in_every_cell in found.items() if in_every_cell]
+    if len(whole) == 1:
+        notes.append(
+            f"labels are those of the column {clipped(header[whole[0]])!r}: every cell of it is an expression"
+        )
+        return whole[0]
+    if len(found) > 1:
+        names = [header[place].strip() for place in found]
+        raise DataError(
+            f"{source} has several columns of expressions ({words.shown_columns(names)}); name the one that holds the "
+            f"labels with --label-column; or, if each is what one rater said: --label-column "
+            f"{shell_word(','.join(names))}"
+        )
+    return None
+
+
+def _columns_of_raters(
+    header: Sequence[str], rows: Sequence[Sequence[str]], series: Sequence[int]
+) -> tuple[int, ...]:
+    """Return the places of the columns that each hold what one rater said, which some cells may not.
+
+    series: columns that are called like labels or raters, and numbered. Those that have labels in common are taken, and
+    numbers for labels only where raters are named: label_1 and label_2 may count different things.
+    """
+    by_name: dict[str, dict[int, set[str]]] = {}
+    for place in series:
+        if said := {canonical(label) for row in rows if (label := plain_label(row[place]))}:
+            by_name.setdefault(words.series_of(header[place]), {})[place] = said
+    of_raters = [name for name in by_name if name in words.RATERS]
+    # Where the labels have columns of their own, those of the raters say who gave them.
+    for name in [name for name in by_name if name not in of_raters] or of_raters:
+        own = by_name[name]
+        others = {
+            place: set[str]().union(*(said for other, said in own.items() if other != place)) for place in own
+        }
+        numbers = [label for label in set().union(*own.values()) if re.fullmatch(r"[-\d.,]+", label)]
+        if all(said & others[place] for place, said in own.items()) and (
+            not numbers or (of_raters and all(map(str.isdecimal, numbers)))
+        ):
+            return tuple(own)
+    return ()
 
 
 def _find_box(columns: Columns, header: Sequence[str], rows: Sequence[Sequence[str]], source: str) -> None:
@@ -281,17 +309,17 @@ def _several_labels(columns: Columns, cells: Sequence[str], config: DataConfig) 
         text = cell.strip()
         if text[:1] + text[-1:] == "[]":  # as Python and JSON write a list
             inside = [part.strip(" '\"") for part in text[1:-1].split(",")]
-            found[cell] = tuple(dict.fromkeys(inside))
+            found[cell] = tuple(inside)
         elif text in asked:
             continue
         elif len(parts) > 1:
             numbers = "," not in cell and all(map(words.as_number, parts))  # 0,5 is half
             known = all(part and (is_expression(part) or same_letters(part) in alone) for part in parts)
             if numbers or known:
-                found[cell] = tuple(dict.fromkeys(parts))
+                found[cell] = tuple(parts)
         elif len(parts := _PERHAPS_BETWEEN.split(text)) > 1:
             if all(part and same_letters(part) in alone for part in parts):
-                found[cell] = tuple(dict.fromkeys(map(plain_text, parts)))
+                found[cell] = tuple(map(plain_text, parts))
             elif all(map(is_expression, parts)):
                 joint.append(clipped(text))
     if joint:

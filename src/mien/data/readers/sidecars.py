@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from mien.data.dataset import DataConfig
@@ -14,8 +13,10 @@ from mien.data.readers.csv_text import lines_of
 from mien.data.readers.table_rows import names_labels, rows_of_objects
 from mien.data.readers.tables import find_in_rows
 from mien.data.readers.tree import Tree
+from mien.data.readers.words import plain_column
 from mien.errors import DataError
-from mien.files import clipped
+from mien.files import clipped, plain_text
+from mien.labels import is_expression
 
 CLASS_SUFFIX = ".cls"  # which says nothing but a class; a text or JSON beside a picture may say anything
 TEXT_SUFFIXES = (".txt", ".json")
@@ -24,7 +25,7 @@ TEXT_SUFFIXES = (".txt", ".json")
 def find_beside(tree: Tree, config: DataConfig, suffixes: Sequence[str]) -> Found | None:
     """Read what lies beside most pictures, each file as a row of a table; None where that says no labels.
 
-    A text is the label itself, unless most pictures have one of their own, as captions are.
+    A text is the label itself, unless most pictures have one of their own that is no expression, as captions are.
     """
     root, pictures = tree.root.path, tree.root.pictures_below()
     others = {
@@ -36,13 +37,22 @@ def find_beside(tree: Tree, config: DataConfig, suffixes: Sequence[str]) -> Foun
         beside = {path: others[key] for path in pictures if (key := (path.with_suffix(""), suffix)) in others}
         if 2 * len(beside) <= len(pictures):
             continue
-        told = {path.relative_to(root).as_posix(): _row(own) for path, own in beside.items()}
-        objects: list[dict[str, object]] = [{**row, "path": name} for name, row in told.items() if row]
-        texts = {row["label"] for row in objects} if suffix != ".json" else set()
-        rows = partial(rows_of_objects, objects.copy)
-        if not names_labels(next(rows(), []), root.name) or 2 * len(texts) > len(objects):
+        told = {path: row for path, own in beside.items() if (row := _row(own))}
+        objects: list[dict[str, object]] = [
+            {"path": ""} | row | {"path": path.relative_to(root).as_posix()} for path, row in told.items()
+        ]
+        captions = {
+            row["label"] for row in objects if suffix == ".txt" and not is_expression(str(row["label"]))
+        }
+        header = next(rows_of_objects(objects.copy), [])
+        asked = {plain_column(name) for name in (config.label_column or "").split(",")}
+        labelled = (
+            asked <= set(map(plain_column, header)) if asked != {""} else names_labels(header, root.name)
+        )
+        if not labelled or 2 * len(captions) > len(objects):
             continue
-        found = find_in_rows(root / "labels", rows(), config)
+        names = [plain_text(beside[path].relative_to(root).as_posix()) for path in told]
+        found = find_in_rows(root / "labels", rows_of_objects(objects.copy), config, names=names)
         return replace(
             found, notes=(*found.notes, f"labels are read from the {suffix} file beside each picture")
         )

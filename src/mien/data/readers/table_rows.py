@@ -72,6 +72,7 @@ def names_labels(header: list[str], source: str) -> bool:
     labelled = (
         words.pick_column(header, words.label_names(header)) is not None
         or len(share_columns(source, header, None)) > 1
+        or sum(bool(words.series_of(name)) for name in header) > 1
     )
     return labelled and words.pick_column(header, words.PATH_COLUMNS) is not None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -45,8 +46,13 @@ def find_in_rows(
     config: DataConfig,
     split: str | None = None,
     notes: Sequence[str] = (),
+    *,
+    names: Sequence[str] = (),
 ) -> Found:
-    """Read the rows of a table, header first. path: what messages call it, from whose folder its paths start."""
+    """Read the rows of a table, header first.
+
+    path: what messages call it, from whose folder its paths start. names: what they call its rows instead.
+    """
     header = next(rows, [])
     table = [(number, row) for number, row in enumerate(rows, start=1) if any(map(str.strip, row))]
     for number, row in table:
@@ -61,7 +67,7 @@ def find_in_rows(
         raise DataError(f"{path} has no rows below its header; nothing to read")
     found = _Rows(path, header, columns, config, split)
     for number, row in table:
-        found.add(number, row)
+        found.add(names[number - 1] if names else f"{path.name} row {number}", row)
     return found.finished()
 
 
@@ -78,19 +84,22 @@ class _Rows:
         self._predicted = set(map(words.plain_column, header)) >= _OF_PREDICT
         self._corrected = 0  # rows of predictions whose emotion somebody changed
         self._root = config.root
+        self._group_asked = bool(config.group)
+        self._rows: list[Sequence[str]] = []  # those of the files
         self._cells: list[str] = []
         self._files: list[LabelledFile] = []
         self._refused: dict[str, str] = {}
         self._left_out: Counter[str] = Counter()
         self._votes: dict[int, Counter[str]] = {}  # place of a file to its labels, where they are several
-        self._joined = 0  # pictures of several rows
+        self._joined = ""  # what is said of pictures with several rows
         # Rows of soft labels: whose largest share several classes have, whose label is another, without any shares.
         self._tied = self._otherwise = self._hard = 0
         self._sums: list[float] = []
         self._reversed: list[str] = []
 
-    def add(self, number: int, row: Sequence[str]) -> None:
-        columns, where = self._columns, f"{self._path.name} row {number}"
+    def add(self, where: str, row: Sequence[str]) -> None:
+        """Add a row. where: what messages call it."""
+        columns = self._columns
         cell = row[columns.path].strip()
         if not cell:
             raise DataError(f"{where} has no {clipped(self._header[columns.path])}; mend or delete it")
@@ -124,6 +133,7 @@ class _Rows:
         group = plain_label(row[columns.group]) if columns.group is not None else ""
         if len(said := self._said(row)) > 1:
             self._votes[len(self._files)] = said
+        self._rows.append(row)
         self._cells.append(cell)
         inside = self._path.suffix.lower() in COLUMNAR and Path(cell).is_absolute()  # unpacked: NUMBER-NAME
         name = f"{where} {Path(cell).name.partition('-')[2]}".strip() if inside else plain_text(cell)
@@ -131,7 +141,7 @@ class _Rows:
         self._files.append(LabelledFile(Path(cell), name, label, split, group, self._box(row, where), shares))
 
     def _said(self, row: Sequence[str]) -> Counter[str]:
-        """Return the labels in a row, by how many raters gave them; one of each in a cell of several."""
+        """Return the labels in a row, by how often they were given: by several raters, or in a cell of several."""
         columns = self._columns
         cells = [row[place] for place in columns.raters or (columns.label,) if place is not None]
         labels = [plain_label(label) for cell in cells for label in columns.several.get(cell, (cell,))]
@@ -218,8 +228,6 @@ class _Rows:
 
     def finished(self) -> Found:
         """Find out where the paths start, and say what was decided."""
-        if not self._columns.shares:
-            self._join_rows()
         path_of, notes = resolve_paths(self._path, self._cells, self._root, self._own_split)
         files = [
             LabelledFile(path_of(cell), file.name, file.label, file.split, file.group, file.box, file.shares)
@@ -228,6 +236,7 @@ class _Rows:
         if not files:
             raise DataError(f"{self._path} has no row with a label that can be used")
         self._check_boxes()
+        files = self._joined_rows(files)
         # Faces of one photograph stay together.
         if self._columns.box and self._columns.group is None and len(set(self._cells)) < len(files):
             files = [replace(file, group=cell) for file, cell in zip(files, self._cells, strict=True)]
@@ -252,32 +261,51 @@ class _Rows:
             classes, grouped=self._columns.group is not None,
         )  # fmt: skip
 
-    def _join_rows(self) -> None:
+    def _joined_rows(self, files: list[LabelledFile]) -> list[LabelledFile]:
         """Make one of the rows about the same picture, as of several raters: each row is a vote."""
+        columns = self._columns
         places: dict[tuple[str, Box | None, str], list[int]] = {}
-        for place, (cell, file) in enumerate(zip(self._cells, self._files, strict=True)):
-            places.setdefault((cell, file.box, file.split), []).append(place)
-        if len(places) == len(self._files):
-            return
-        files: list[LabelledFile] = []
+        for place, file in enumerate(files):
+            places.setdefault((os.path.normpath(file.path), file.box, file.split), []).append(place)
+        if len(places) == len(files):
+            return files
+        found: list[LabelledFile] = []
         votes: dict[int, Counter[str]] = {}
         for own in places.values():
+            first = files[own[0]]
+            group = next((files[place].group for place in own if files[place].group), "")
+            if soft := [shares for place in own if (shares := files[place].shares) is not None]:
+                mean = tuple(sum(one) / len(soft) for one in zip(*soft, strict=True))
+                label = list(columns.shares)[mean.index(max(mean))]
+                found.append(replace(first, label=label, group=group, shares=mean))
+                continue
             said: Counter[str] = Counter()
             for place in own:
-                said.update(self._votes.get(place) or filter(None, [self._files[place].label]))
-            if len(said) > 1:
-                votes[len(files)] = said
-            files.append(replace(self._files[own[0]], label=_likeliest(said)))
-        self._joined = sum(len(own) > 1 for own in places.values())
-        several = any(len({self._files[place].group for place in own}) > 1 for own in places.values())
-        if self._columns.group is not None and several:  # it names who said it, or several in one picture
-            name = clipped(self._header[self._columns.group])
-            self._columns.notes.append(
-                f"rows of one picture differ in {name!r}, so that nothing is grouped by it"
-            )
-            self._columns.group = None
-            files = [replace(file, group="") for file in files]
-        self._cells, self._files, self._votes = [cell for cell, _, _ in places], files, votes
+                said.update(self._votes.get(place) or filter(None, [files[place].label]))
+            if len(said) > 1 and not columns.shares:
+                votes[len(found)] = said
+            found.append(replace(first, label=_likeliest(said), group=group))
+        several = [own for own in places.values() if len(own) > 1]
+        used = (columns.path, columns.label, *columns.shares.values())
+        differing = [
+            name
+            for at, name in enumerate(self._header)
+            if at not in used and any(len({self._rows[place][at] for place in own}) > 1 for own in several)
+        ]
+        but = f", which differ in {words.shown_columns(differing)}" if differing else ""
+        have = counted(len(several), "picture has", "pictures have")
+        self._joined = f"{have} several rows{but}: each counts as a vote"
+        self._cells, self._votes = [self._cells[own[0]] for own in places.values()], votes
+        if columns.group is not None:
+            torn = sum(len({files[place].group for place in own} - {""}) > 1 for own in several)
+            if torn and not self._group_asked and 2 * torn > len(found):  # it names who said it
+                name = clipped(self._header[columns.group])
+                columns.notes.append(
+                    f"rows of one picture differ in {name!r}, so that nothing is grouped by it"
+                )
+                columns.group = None
+                found = [replace(file, group="") for file in found]
+        return found
 
     def _decided(self, files: Sequence[LabelledFile]) -> Iterator[str]:
         columns = self._columns
@@ -324,7 +352,7 @@ class _Rows:
             names = words.shown_columns([self._header[place] for place in columns.raters])
             yield f"labels are the votes of {len(columns.raters)} raters: {names} (--label-column chooses one)"
         if self._joined:
-            yield f"{counted(self._joined, 'picture has', 'pictures have')} several rows: each row counts as a vote"
+            yield self._joined
         if self._votes:
             place, said = next(iter(self._votes.items()))
             told = ", ".join(f"{label} {count}" for label, count in said.most_common())
@@ -333,9 +361,6 @@ class _Rows:
                 f"{clipped(files[place].name)} ({clipped(told)}): read as soft labels in these shares; the most "
                 "frequent counts as the label, of equals the first"
             )
-        named = dict.fromkeys([*columns.shares, *chain.from_iterable(self._votes.values())])
-        if never := [name for name in named if name not in {file.label for file in files}]:
-            yield f"of no picture {' or '.join(never)} is the label: learnt from shares alone, and not scored"
         if columns.group is not None:
             count, alone = len({file.group for file in files} - {""}), sum(not file.group for file in files)
             rest = f"; alone: the pictures of {counted(alone, 'row')} that name none" if alone else ""

@@ -55,7 +55,7 @@ FOLDER_COLUMNS = (
     "folder", "dir", "directory", "subfolder", "subdir", "sub_folder", "sub_dir", "subdirectory", "image_folder",
     "image_dir", "foldername", "folder_name", "dirname", "path",
 )  # fmt: skip
-_RATERS = ("rater", "annotator", "annotation", "coder", "labeler", "labeller", "judge", "worker", "vote")
+RATERS = ("rater", "annotator", "annotation", "coder", "labeler", "labeller", "judge", "worker")
 LABEL_COLUMNS_BESIDE_X = tuple(name for name in LABEL_COLUMNS if name != "y")
 SPLIT_COLUMNS = (
     "split", "usage", "set", "subset", "partition", "phase", "fold_name", "data_split", "dataset_split", "train_test",
@@ -217,14 +217,14 @@ def group_column(word: str) -> str:
     return base if base in GROUP_COLUMNS else ""
 
 
-def is_rater(word: str) -> bool:
-    """Say whether a column is called like labels or raters, and numbered.
+def series_of(word: str) -> str:
+    """Return what a numbered column of labels or of raters is called without its number; '' for any other.
 
-    >>> [is_rater(name) for name in ("label_1", "Rater 2", "annotator3", "emotion", "x1")]
-    [True, True, True, False, False]
+    >>> [series_of(name) for name in ("label_1", "Rater 2", "vote3", "emotion", "x1")]
+    ['label', 'rater', 'vote', '', '']
     """
     name = re.fullmatch(r"(.*?)_?\d+", plain_column(word))
-    return name is not None and name[1] in (*LABEL_COLUMNS_BESIDE_X, *_RATERS)
+    return name[1] if name and name[1] in (*LABEL_COLUMNS_BESIDE_X, *RATERS, "vote") else ""
 
 
 def plain_column(word: str) -> str:
