@@ -183,9 +183,16 @@ def test_ctrl_c_before_the_first_network_is_kept_says_no_more_than_that(
     def stopped(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mien.train.export.keras_io.save_network", stopped)
-    with pytest.raises(KeyboardInterrupt):
-        train(TrainConfig(size=16, epochs=1, batch_size=8), faces, tmp_path / "run")
+    config, run = TrainConfig(size=16, epochs=1, batch_size=8), tmp_path / "run"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("mien.train.export.keras_io.save_network", stopped)
+        train(config, faces, run)
+    assert not (run / "model").exists()
+    # Kept, but not in the log yet.
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(schedule, "after_epoch", stopped)
+        train(config, faces, run)
+    assert (run / "model" / "model.onnx").exists()
 
 
 def test_adam_decays_weights_where_it_is_told_to() -> None:

@@ -469,7 +469,8 @@ class _Training:
         metadata = replace(metadata, scores=tuple(scores))
         if self._config.h5:
             save_network(best, self._out / run_folder.H5_FILE, self._metadata())
-        run_folder.note_epochs(self._out, progress.history)  # also where the last epoch was no more noted
+        if progress.history:  # once more, as a kill may have come before the last epoch was noted
+            run_folder.note_epochs(self._out, progress.history)
         self._draw_curves(progress)
         # Last and whole, because a run with its model counts as finished.
         check_place(self._out / MODEL_FOLDER)
