@@ -11,13 +11,15 @@ import pytest
 pytest.importorskip("keras")
 
 from mien.cli.main import main
+from mien.data import open_dataset
 from mien.data.dataset import Split
 from mien.data.drawn import draw_dataset
 from mien.data.index import InMemoryPictures, fingerprints_of
 from mien.errors import ConfigError, DataError
 from mien.model.folder import read_model_folder
 from mien.train.config import TrainConfig
-from mien.train.folds import FoldAnswers, check_folds, deal
+from mien.train.folds import FoldAnswers, check_folds, deal, pooled
+from mien.train.run import train
 
 from .test_train import mien, wait_for_epoch
 
@@ -111,6 +113,22 @@ def faces(tmp_path_factory):
     folder = tmp_path_factory.mktemp("drawn") / "faces"
     draw_dataset(folder, classes=("happy", "sad"), per_class=16, seed=1)
     return folder / "train"
+
+
+def test_a_limit_holds_for_all_that_is_dealt(faces):
+    """Validation pictures came on top of it: 3,689 of FER-2013 with a limit of 100."""
+    dataset = open_dataset(faces)
+    assert len(dataset.splits["validation"]) > 0
+    part, dealt = pooled(dataset, TrainConfig(folds=2, limit=20))
+    assert len(part.split("train")) == len(dealt) == 20
+
+
+@pytest.mark.slow
+def test_mistakes_out_of_fold_are_of_the_last_epoch_of_all_phases(faces, tmp_path):
+    config = TrainConfig(folds=2, size=16, epochs=1, batch_size=16, phases=({"epochs": 2},))
+    train(config, faces, tmp_path / "run")
+    with (tmp_path / "run" / "mistakes.csv").open(encoding="utf-8") as stream:
+        assert {row["epoch"] for row in csv.DictReader(stream)} == {"3"}
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import pytest
 
 from mien.data.dataset import Split
 from mien.data.index import InMemoryPictures
-from mien.errors import DataError
+from mien.errors import ConfigError, DataError
 from mien.model.preprocess import Preprocess, to_model_inputs
 from mien.train.augment import augment
 from mien.train.config import TrainConfig
@@ -280,3 +280,16 @@ def test_each_damage_changes_its_share_of_the_pictures_and_no_other(settings, ch
     expected = {"wide_rotation": 1 / 7, "sharpen": 0.6}.get(next(iter(settings)), 0.3)
     assert expected - 0.1 < changed < expected + 0.1
     assert varied.min() >= 0 and varied.max() <= 255
+
+
+def test_fewer_pictures_than_devices_share_is_one_line():
+    """There was no step at all, and a traceback."""
+    split, config = a_split(12), TrainConfig(batch_size=16)
+    with pytest.raises(ConfigError, match="batch_size must be at most the 12 training pictures"):
+        Loader(split, Inputs(split, Preprocess(size=48)), (tuple("abc"),), config, drop_rest=True)
+
+
+def test_contrast_is_lowered_by_half_at_least():
+    """A share above one half ended in the first batch, with a traceback."""
+    with pytest.raises(ConfigError, match=r"low_contrast must be from 0 to 0\.5, got 0\.7"):
+        TrainConfig(low_contrast=0.7)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ pytest.importorskip("keras", reason="needs the train extra")
 
 from mien.data.drawn import draw_dataset
 from mien.terminal import ProgressBar
-from mien.train import run_folder
+from mien.train import run_folder, schedule
+from mien.train.checkpoint import Progress
 from mien.train.config import TrainConfig
 from mien.train.loader import Loader
 from mien.train.run import train
@@ -45,7 +47,7 @@ def test_totals_stay_what_they_are_and_the_start_says_what_comes(faces: Path, tm
     """The bar once said 16/29 at the end of an epoch, then 17/30."""
     shown = Shown()
     config = TrainConfig(size=16, epochs=2, batch_size=8, phases=({"epochs": 1, "learning_rate": 1e-3},))
-    train(config, faces, tmp_path / "run", show=shown)
+    done = train(config, faces, tmp_path / "run", show=shown)
     assert dict.fromkeys(shown.heads) == dict.fromkeys(["epoch 1/3", "epoch 2/3", "epoch 3/3"])
     told = {line.split()[0]: line for line in reversed(shown.lines) if not line.startswith(" ")}
     assert (
@@ -57,6 +59,12 @@ def test_totals_stay_what_they_are_and_the_start_says_what_comes(faces: Path, tm
     assert "phase 1: 2 epochs" in told["plan"]
     assert [line[:10].strip() for line in shown.lines if "phase 2" in line] == [""]
     assert (tmp_path / "run" / run_folder.BATCH_FILE).stat().st_size > 1000
+    # What is told of an epoch is the rate of its own last step, of two, not that at which the next one begins.
+    second = 0.08 * 8 / 128 if config.optimizer == "sgd" else 0.003
+    told_rates = [row["learning_rate"] for row in done.progress.history]
+    places = [schedule.cosine(rate, 0.1, Progress(phase_epoch=at, phase_epochs=of), 0.5)
+              for rate, at, of in ((second, 0, 2), (second, 1, 2), (1e-3, 0, 1))]  # fmt: skip
+    assert told_rates == pytest.approx(places)
 
 
 @pytest.mark.slow
@@ -110,6 +118,99 @@ def test_features_of_a_frozen_base_are_computed_once(
     losses = [row["loss"] for row in done.progress.history]
     for view in (0, 1):  # the head learns in every pass; the two views are not equally hard
         assert losses[view] > losses[view + 2] > losses[view + 4]
+
+
+@pytest.mark.slow
+def test_views_of_a_training_that_goes_on_are_what_they_were(
+    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Made once more where mixup had ended meanwhile, they were not mixed, so that another network came out."""
+    base = train(TrainConfig(size=16, epochs=1, batch_size=8), faces, tmp_path / "base")
+    config = TrainConfig(
+        init_from=str(base.folder), epochs=6, batch_size=8, feature_views=2, mixup_prob=1.0, mixup_until=0.5
+    )
+    whole = train(config, faces, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(run_folder, "note_epochs", _fails_at(4))
+        with pytest.raises(RuntimeError, match="killed"):
+            train(config, faces, tmp_path / "killed")
+    again = train(config, faces, tmp_path / "killed")
+    losses = [[row["loss"] for row in run.progress.history] for run in (whole, again)]
+    assert losses[0] == losses[1]
+
+
+def _fails_at(count: int) -> Callable[..., None]:
+    note_epochs = run_folder.note_epochs
+
+    def note(out: Path, history: list[dict[str, Any]]) -> None:
+        if len(history) == count:
+            raise RuntimeError("killed")
+        note_epochs(out, history)
+
+    return note
+
+
+@pytest.mark.slow
+def test_a_kill_at_the_end_loses_neither_the_last_row_nor_the_int8_form(
+    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, run = TrainConfig(size=16, epochs=2, batch_size=8, int8=True), tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(run_folder, "note_epochs", _fails_at(2))
+        with pytest.raises(RuntimeError, match="killed"):
+            train(config, faces, run)
+
+    def killed(*_: object, **__: object) -> None:
+        raise RuntimeError("killed in int8")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mien.train.export.int8.add_int8", killed)
+        with pytest.raises(RuntimeError, match="killed in int8"):
+            train(config, faces, run)
+    assert not (run / "model").exists()
+    shown = Shown()
+    assert train(config, faces, run, show=shown).trained
+    assert [line for line in shown.lines if line.startswith("int8 form: ")]
+    assert (run / run_folder.EPOCHS_FILE).read_text().count("\n") == 3  # it ended after the first epoch
+    assert not train(config, faces, run).trained
+
+
+def test_ctrl_c_before_the_first_network_is_kept_says_no_more_than_that(
+    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It said that there is no network file best.keras."""
+
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    config, run = TrainConfig(size=16, epochs=1, batch_size=8), tmp_path / "run"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("mien.train.export.keras_io.save_network", stopped)
+        train(config, faces, run)
+    assert not (run / "model").exists()
+    # Kept, but not in the log yet.
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(schedule, "after_epoch", stopped)
+        train(config, faces, run)
+    assert (run / "model" / "model.onnx").exists()
+
+
+def test_adam_decays_weights_where_it_is_told_to() -> None:
+    from mien.train.classifier_loop import _optimizer
+
+    for asked, used in ((0.3, 0.3), (None, None)):
+        config = TrainConfig(optimizer="adam", weight_decay=asked).for_pictures(100)
+        assert _optimizer(config).weight_decay == used
+
+
+def test_settings_that_nothing_uses_are_told(faces: Path, tmp_path: Path) -> None:
+    for settings, said in (
+        ({"blend": 0.5}, "blend is of no use"),
+        ({"logit_adjustment": 0.5}, "without blend"),
+    ):
+        shown = Shown()
+        train(TrainConfig(size=16, epochs=1, batch_size=16, **settings), faces, tmp_path / said, show=shown)
+        assert [line for line in shown.lines if line.startswith("note") and said in line]
 
 
 def test_a_frozen_base_is_split_from_any_chain_above_it() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from mien.model.folder import MODEL_FOLDER
 from mien.train import checkpoint, run_folder
 from mien.train.config import TrainConfig
 from mien.train.folds import FoldAnswers
+from mien.train.recipes import Recipe, config_from, default_run, load_recipe
 from mien.train.run import train
 from mien.train.start import heads_for
 from mien.train.trackers import curves
@@ -120,6 +122,46 @@ def test_a_training_that_cannot_start_does_not_replace_a_run(tmp_path: Path) -> 
     assert (tmp_path / "run" / "checkpoint" / checkpoint.STATE_FILE).exists()
 
 
+def test_a_training_in_folds_that_cannot_start_does_not_replace_a_run(tmp_path: Path) -> None:
+    draw_dataset(tmp_path / "faces", classes=("happy", "sad"), per_class=8, seed=1)
+    _a_run(tmp_path / "run", exported=4)
+    before = (tmp_path / "run" / "settings.json").read_bytes()
+    with pytest.raises(ConfigError, match="needs a size of 16 or more"):
+        train(TrainConfig(size=8, folds=2), tmp_path / "faces", tmp_path / "run", retrain=True)
+    assert (tmp_path / "run" / "settings.json").read_bytes() == before
+    assert (tmp_path / "run" / "checkpoint" / checkpoint.STATE_FILE).exists()
+
+
+@pytest.mark.parametrize("steps", range(4))
+def test_a_run_that_was_being_removed_when_it_was_killed_can_be_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    """Without its settings it was 'not a mien run', with its state it went on without a network."""
+    run = tmp_path / "run"
+    _a_run(run, exported=4)
+    (run / "best.keras").write_bytes(b"weights")
+    removed: list[Path] = []
+
+    def killed(remove: Any) -> Any:
+        def step(path: Path, *rest: Any, **named: Any) -> None:
+            if path.parent == run:
+                if len(removed) == steps:
+                    raise KeyboardInterrupt
+                removed.append(path)
+            remove(path, *rest, **named)
+
+        return step
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_folder.shutil, "rmtree", killed(run_folder.shutil.rmtree))
+        patch.setattr(Path, "unlink", killed(Path.unlink))
+        with suppress(KeyboardInterrupt):
+            run_folder.clear(run)
+    assert not (removed and (run / "checkpoint" / checkpoint.STATE_FILE).exists())
+    run_folder.clear(run)
+    assert not list(run.iterdir())
+
+
 def _rows(count: int) -> list[dict[str, Any]]:
     names = ("loss", "accuracy", "validation_loss", "validation_accuracy", "learning_rate")
     figures = np.linspace(0.1, 0.9, count)
@@ -146,6 +188,26 @@ def test_other_settings_have_another_default_folder_and_the_same_ones_the_same()
     assert run_folder.default_folder(data, "small", settings={"tracker": "mlflow"}) == Path(
         "runs/faces-small"
     )
+
+
+def test_a_recipe_with_another_network_has_a_folder_of_its_own() -> None:
+    recipe = load_recipe("mien")
+
+    def place(recipe: Recipe | None, **asked: Any) -> str:
+        return str(default_run(Path("faces"), config_from(recipe, asked), recipe, asked))
+
+    assert place(recipe) == "runs/faces-mien"
+    assert place(recipe, network="wide") == "runs/faces-mien-network-wide"
+    assert place(None, network="wide") == "runs/faces-wide"
+    assert place(None, epochs=3, classes=("a", "b")) == place(None, epochs=3, classes=["a", "b"])
+
+
+def test_a_run_of_an_earlier_version_has_the_defaults_of_its_own_kind(tmp_path: Path) -> None:
+    _a_run(tmp_path / "run", exported=4)
+    now = {**SETTINGS, "settings": {**SETTINGS["settings"], "rotated": 0.5}}
+    assert run_folder.finished(tmp_path / "run", now, {"rotated": 0.5})
+    with pytest.raises(ConfigError, match=r"rotated: unset there, 0\.5 asked"):
+        run_folder.finished(tmp_path / "run", now)
 
 
 def test_a_second_training_of_one_folder_is_told_to_wait(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from mien.files import joined_paths, separate_paths, shell_word
 from mien.settings import add_settings, given, to_options
 from mien.terminal import ProgressBar, clock, counted
 from mien.train.config import TrainConfig
-from mien.train.recipes import config_from, departures, load_recipe, recipe_names
+from mien.train.recipes import config_from, default_run, load_recipe, recipe_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,8 +70,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from mien.train.run_folder import default_folder
-
     if options.list:
         return _list()
     if not options.data:
@@ -83,9 +81,7 @@ def run(options: argparse.Namespace) -> int:
     name = options.recipe or ("fine-tune" if asked.get("init_from") else None)
     recipe = load_recipe(name) if name else None
     config = config_from(recipe, asked)
-    out = options.to or default_folder(
-        options.data, recipe.name if recipe else config.network, settings=departures(config, recipe, asked)
-    )
+    out = options.to or default_run(options.data, config, recipe, asked)
     from mien.train.hosts import joined
 
     with joined(options.coordinator, options.hosts, options.host):

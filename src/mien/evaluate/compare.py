@@ -146,9 +146,8 @@ def train_several(
     asked: settings of TrainConfig that hold for all of them. Returns the run folders, networks first. Raises
     ConfigError before anything is trained where a name or a setting is wrong.
     """
-    from mien.train.recipes import config_from, load_recipe
+    from mien.train.recipes import config_from, default_run, load_recipe
     from mien.train.run import train
-    from mien.train.run_folder import default_folder
 
     if "network" in asked or "init_from" in asked:
         raise ConfigError("name what to compare with --networks; --network and --from are for mien train")
@@ -156,15 +155,17 @@ def train_several(
         asked = {**asked, "labels": tuple(word for word in asked["labels"] if "=" in word)}
     configs = {name: config_from(None, {**asked, "network": name}) for name in networks}
     flags = {name: f"--network {shlex.quote(name)}" for name in networks}
+    places = {name: default_run(data, config, None, asked, runs) for name, config in configs.items()}
     for name in recipes:
         recipe = load_recipe(name)
         if recipe.name in configs:
             raise ConfigError(f"{recipe.name} is asked for twice; leave it out of --networks or --recipes")
         configs[recipe.name] = config_from(recipe, asked)
+        places[recipe.name] = default_run(data, configs[recipe.name], recipe, asked, runs)
         flags[recipe.name] = f"--recipe {shlex.quote(name)}"
     folders = []
     for name, config in configs.items():
-        folder = default_folder(data, name, runs, asked)
+        folder = places[name]
         show.line(f"{name}: {folder}")
         command = f"mien train {shell_word(data)} {flags[name]} --to {shell_word(folder)}"
         train(config, data, folder, command=command, show=show)

@@ -36,17 +36,14 @@ class _Callable(ModuleType):
         """
         from mien.files import given_paths, joined_paths
         from mien.terminal import ProgressBar
-        from mien.train.recipes import config_from, departures, load_recipe
+        from mien.train.recipes import config_from, default_run, load_recipe
         from mien.train.run import train
-        from mien.train.run_folder import default_folder
 
         name = recipe or ("fine-tune" if settings.get("init_from") else None)
         chosen = load_recipe(name) if name else None
         config = config_from(chosen, settings)
-        what = chosen.name if chosen else config.network
-        own = departures(config, chosen, settings)
         source = joined_paths(given_paths(data))
-        place = Path(to) if to else default_folder(source, what, settings=own)
+        place = Path(to) if to else default_run(source, config, chosen, settings)
         return train(config, source, place, retrain=retrain, show=ProgressBar(quiet=quiet))
 
 

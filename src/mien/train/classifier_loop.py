@@ -85,9 +85,12 @@ class ClassifierLoop(TrainingLoop):
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         config, progress = self.phase, self.progress
-        mix = progress.phase_epoch < config.mixup_until * progress.phase_epochs
+        views = config.feature_views if self._frozen else 0
+        # Of a view that epoch counts in which it is made, also where a training that goes on makes it once more.
+        made = progress.phase_epoch % views if views else progress.phase_epoch
+        mix = made < config.mixup_until * progress.phase_epochs
         if self._frozen:
-            view = epoch % config.feature_views
+            view = epoch % views
             return self._frozen.batches(view, epoch, lambda: self._varied(view, mix))
         return self._varied(epoch, mix)
 
@@ -122,8 +125,7 @@ class ClassifierLoop(TrainingLoop):
 
     def judge(self, last: bool) -> dict[str, float]:  # noqa: ARG002 - every epoch is judged
         if self._validation is None:
-            self._keep(True)
-            self.progress.best_epoch = self.progress.epoch
+            self._keep()
             return {}
         if self._frozen:
             answers = self._frozen.predict(self._validation.inputs, self._devices)[0]
@@ -137,7 +139,15 @@ class ClassifierLoop(TrainingLoop):
         accuracy = float((answers.argmax(axis=1) == self._validation.labels).mean())
         loss, accuracy = hosts.as_first((loss, accuracy))
         self.check_finite(loss, f"the validation loss of epoch {self.progress.epoch}")
-        self._keep(self._is_best(accuracy, loss))
+        monitor = self.phase.monitor
+        # Equal accuracies are common on small validation splits: the loss decides then.
+        figure = {"accuracy": [accuracy, -loss], "loss": [-loss], "last": [float(self.progress.epoch)]}[
+            monitor
+        ]
+        self._kept = self.progress.best is None or figure > self.progress.best
+        if self._kept:
+            self._keep()
+            self.progress.best = figure
         return {"validation_loss": loss, "validation_accuracy": accuracy}
 
     def _predict_with_others(self, inputs: Inputs) -> NDArray[np.float32]:
@@ -150,12 +160,12 @@ class ClassifierLoop(TrainingLoop):
         hosts.at(epoch + 1, -1, f"the end of validation in epoch {epoch}")
         return hosts.joined_rows(np.concatenate(parts), len(inputs))
 
-    def _keep(self, best: bool) -> None:
-        self._kept = best
-        if best:
-            self._on_best()
-            if len(self.phases) > 1:
-                checkpoint.save(self._best_file, Progress(), self.network.weights)
+    def _keep(self) -> None:
+        """Keep this epoch's network as the best one; only then is it called so, as Ctrl-C may come in between."""
+        self._on_best()
+        if len(self.phases) > 1:
+            checkpoint.save(self._best_file, Progress(), self.network.weights)
+        self.progress.best_epoch = self.progress.epoch
 
     def stops_early(self, figures: dict[str, float]) -> str:
         if self._validation is None or not schedule.after_epoch(
@@ -177,15 +187,6 @@ class ClassifierLoop(TrainingLoop):
             f"validation loss {row['validation_loss']:.3f}  accuracy {row['validation_accuracy']:.4f}"
             f"{' *' if self._kept else '  '}"
         )
-
-    def _is_best(self, accuracy: float, loss: float) -> bool:
-        progress, monitor = self.progress, self.phase.monitor
-        # Equal accuracies are common on small validation splits: the loss decides then.
-        figure = {"accuracy": [accuracy, -loss], "loss": [-loss], "last": [float(progress.epoch)]}[monitor]
-        if progress.best is not None and figure <= progress.best:
-            return False
-        progress.best, progress.best_epoch = figure, progress.epoch
-        return True
 
 
 class _FrozenBase:
@@ -268,7 +269,7 @@ def predict(
 
 def _optimizer(config: TrainConfig) -> keras.optimizers.Optimizer:
     options: dict[str, Any] = {"learning_rate": config.rate}
-    if config.weight_decay and config.optimizer != "adam":
+    if config.weight_decay:
         options["weight_decay"] = config.weight_decay
     optimizer: keras.optimizers.Optimizer
     if config.optimizer == "sgd":

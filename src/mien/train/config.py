@@ -21,6 +21,7 @@ from mien.settings import (
     FROM_0,
     SHARE,
     above_0_to,
+    at_least,
     from_mapping,
     from_to,
     setting,
@@ -62,7 +63,9 @@ class TrainConfig(DataConfig):
     weights: str = _network(
         "imagenet", "backbones only: 'imagenet' (Keras downloads them), 'none', or a local weight file"
     )
-    unfreeze: int = _network(0, "backbones only: layers unfrozen, counted from the top; -1: all")
+    unfreeze: int = _network(
+        0, "backbones and --from: layers unfrozen, counted from the top; -1: all", within=at_least(-1)
+    )
     feature_views: int = _network(
         0,
         "in phases whose base is frozen: compute its features once for this many variations of each picture and train "
@@ -162,7 +165,9 @@ class TrainConfig(DataConfig):
         0.0, "light from one side on some pictures: 1 minus to 1 plus this at the edges", within=BELOW_1
     )
     low_contrast: float = _augment(
-        0.0, "some pictures keep as little as this share of their levels; 0: none", within=BELOW_1
+        0.0,
+        "some pictures keep half of their levels, or as little as this share; 0: none",
+        within=from_to(0, 0.5),
     )
     sharpen: float = _augment(
         0.0, "unsharp mask on some pictures, of up to this amount; some are blurred instead", within=FROM_0
@@ -232,7 +237,7 @@ class TrainConfig(DataConfig):
     plateau_floor: float = _optimise(1e-6, "plateau only: lowest learning rate", within=FROM_0)
     weight_decay: float | None = _optimise(
         None,
-        "decoupled weight decay, not on biases and normalisation; unset: 0.005 for sgd, 0.02 for adamw",
+        "decoupled weight decay, not on biases and normalisation; unset: 0.005 for sgd, 0.02 for adamw, 0 for adam",
         within=FROM_0,
     )
     ema: float = _optimise(

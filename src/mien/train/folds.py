@@ -30,6 +30,7 @@ from mien.model.calibration import calibrated
 from mien.model.metadata import Metadata
 from mien.train.config import TrainConfig, seconds_of
 from mien.train.run_folder import ANSWERS_FILE, FOLDS_FOLDER
+from mien.train.start import limited
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +94,8 @@ class FoldAnswers:
 def pooled(dataset: Dataset, config: TrainConfig) -> tuple[Dataset, NDArray[np.int64]]:
     """Put training and validation pictures together and deal them to folds: the data, and (n,) from 0."""
     parts = [("", dataset.splits[name]) for name in ("train", "validation") if name in dataset.splits]
-    pool = join_splits(parts, len(dataset.classes))
+    joined = replace(dataset, splits={"train": join_splits(parts, len(dataset.classes))})
+    pool = limited(joined, config).split("train")
     dealt, problems = deal(pool, dataset.classes, config.folds, config.split_seed)
     sizes = np.bincount(dealt, minlength=config.folds).tolist()
     note = (
@@ -194,11 +196,8 @@ def check_folds(config: TrainConfig) -> None:
 
 def for_fold(config: TrainConfig) -> TrainConfig:
     """Return the settings of each of the trainings: the last epoch is kept, and time is shared out among them."""
-    phases = tuple(
-        {name: value for name, value in phase.items() if name != "monitor"} for phase in config.phases
-    )
     limit = config.time_limit and f"{seconds_of(config.time_limit) / (config.folds + 1):.0f}s"
-    return replace(config, monitor="last", phases=phases, time_limit=limit)
+    return replace(config, monitor="last", time_limit=limit)
 
 
 def without(dataset: Dataset, fold: NDArray[np.int64], number: int) -> Dataset:

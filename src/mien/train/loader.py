@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mien.data.dataset import Pictures, Split
 from mien.data.index import InMemoryPictures
-from mien.errors import DataError
+from mien.errors import ConfigError, DataError
 from mien.images.decode import workers
 from mien.model.calibration import CLASS_WEIGHTS
 from mien.model.preprocess import Preprocess, to_model_input
@@ -153,6 +153,11 @@ class Loader:
         hard = np.eye(len(heads[0]), dtype=np.float32)
         self._targets = hard[split.labels] if split.shares is None else split.shares
         self._votes = split.votes if len(heads) > 1 else None
+        if not len(self):
+            raise ConfigError(
+                f"batch_size must be at most the {len(self._targets)} training pictures, so that several devices can "
+                f"share a batch, got {self._size}"
+            )
         # Complains of an empty class before the start.
         weights_of_classes(self._targets, heads[0], config.class_weights)
 

@@ -200,6 +200,7 @@ class TrainingLoop(ABC):
     def _epoch(self) -> None:
         progress, started = self.progress, time.monotonic()
         means = self._steps(started)
+        rate = float(host(self.trained.optimizer.learning_rate))
         progress.epoch += 1
         progress.phase_epoch += 1
         before_s, judging = progress.seconds, time.monotonic()
@@ -216,7 +217,7 @@ class TrainingLoop(ABC):
         progress.seconds = before_s + epoch_s
         row = {
             "epoch": progress.epoch, "phase": progress.phase + 1, **means, **figures,
-            "learning_rate": self.learning_rate(0), "seconds": epoch_s,
+            "learning_rate": rate, "seconds": epoch_s,
         }  # fmt: skip
         progress.history.append(row)
         self.show.line(f"epoch {progress.epoch:>3}/{self._total()}  {self.said(row)}  {clock(epoch_s)}")

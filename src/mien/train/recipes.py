@@ -14,6 +14,7 @@ from mien.errors import ConfigError
 from mien.files import shell_word
 from mien.settings import from_mapping, to_mapping
 from mien.train.config import TrainConfig
+from mien.train.run_folder import default_folder
 
 DEFAULT = "default"  # mien's own defaults: a recipe without a file, because TrainConfig is their home
 _TABLES = ("recipe", "expected", "train", "phases")
@@ -100,6 +101,23 @@ def config_from(recipe: Recipe | None, options: Mapping[str, Any]) -> TrainConfi
         for part in [part for part in (settings, *phases) if name in part] or [settings]:
             part[name] = value
     return _checked(settings, "settings")
+
+
+def default_run(
+    data: Path,
+    config: TrainConfig,
+    recipe: Recipe | None,
+    options: Mapping[str, Any],
+    runs: Path = Path("runs"),
+) -> Path:
+    """Return the run folder of a training of which nobody said where it goes.
+
+    config: of the recipe and the options, see `config_from`.
+    """
+    settings = departures(config, recipe, options)
+    if recipe is None:  # then the folder is named after the network
+        settings.pop("network", None)
+    return default_folder(data, recipe.name if recipe else config.network, runs, settings)
 
 
 def departures(config: TrainConfig, recipe: Recipe | None, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from mien.data.crops import source_keys
 from mien.data.index import fingerprints_of
-from mien.errors import need
-from mien.files import shell_word
+from mien.errors import ModelError, need
+from mien.files import shell_word, whole_folder
 from mien.locks import locked
 from mien.model.folder import BEST_FILE, MODEL_FOLDER
 from mien.model.metadata import Head, Metadata
@@ -89,14 +89,15 @@ def train(
     faces = opened(config, data, show)
     if faces.stored:  # others who use this network have photographs
         config = replace(config, faces="crop")
-    faces = replace(faces, dataset=limited(faces.dataset, config))
     dealt: NDArray[np.int64] | None = None
     if config.folds:
         from mien.train import folds
 
         folds.check_folds(config)
         dataset, dealt = folds.pooled(faces.dataset, config)
-        faces = replace(faces, dataset=dataset)
+    else:
+        dataset = limited(faces.dataset, config)
+    faces = replace(faces, dataset=dataset)
     faces = replace(faces, dataset=noting_learnt(faces.dataset, config))
     config = config.for_pictures(len(faces.dataset.split("train")), pretrained=is_pretrained(config))
     settings = run_folder.described(config, faces.dataset, data)
@@ -151,9 +152,12 @@ def _train_in_folds(
     """Train a network a fold, each in a run folder of its own, then one on all pictures, into `out`."""
     from mien.train import folds
 
-    if replacing:
-        run_folder.clear(out)
     each = replace(folds.for_fold(config), folds=0, int8=False, h5=False, tracker=None)
+    if replacing:
+        # What keeps it from starting is said before anything is removed.
+        first = replace(faces, dataset=folds.without(faces.dataset, dealt, 0))
+        _Training(each, first, out, settings, show=show)
+        run_folder.clear(out)
     abouts = []
     for number in range(config.folds):
         held_out = folds.without(faces.dataset, dealt, number)
@@ -164,26 +168,27 @@ def _train_in_folds(
     for note in faces.dataset.notes:
         show.line(f"note      {note}")
     answers: list[NDArray[np.float32]] = []
+    epochs = 0
     for number, about in enumerate(abouts):
         part = replace(faces, dataset=folds.without(faces.dataset, dealt, number))
         place = folds.fold_folder(out, number)
         found = folds.FoldAnswers.read(place / run_folder.ANSWERS_FILE)
-        if found is None or not run_folder.finished(place, about):
+        progress = run_folder.finished(place, about)
+        if found is None or progress is None:
             show.line(f"fold {number + 1} of {config.folds}")
             training = _Training(each, part, place, about, show=show, brief=number > 0)
-            training.run()
+            progress = training.run().progress
             found = training.answered(number)
             found.write(place / run_folder.ANSWERS_FILE)
         held = np.flatnonzero(dealt == number)
         answers = answers or [np.empty((len(dealt), head.shape[1]), np.float32) for head in found.answers]
         for whole, head in zip(answers, found.answers, strict=True):
             whole[held] = head
+        epochs = progress.epoch
     pool = faces.dataset.split("train")
     judged = folds.FoldAnswers.of(pool, dealt, answers)
     judged.write(out / run_folder.ANSWERS_FILE)
-    run_folder.write_mistakes(
-        out, pool, faces.dataset.classes, answers[0], config.in_phases()[-1].epochs or 1
-    )
+    run_folder.write_mistakes(out, pool, faces.dataset.classes, answers[0], epochs)
     show.line(f"all {counted(len(pool), 'picture')}")
     final = replace(folds.for_fold(config), folds=config.folds)
     return _Training(final, faces, out, settings, show=show, judged=judged, brief=True).run()
@@ -203,11 +208,14 @@ class _Training:
         judged: FoldAnswers | None = None,
         brief: bool = False,
     ) -> None:
-        """judged: what networks of the same kind said of pictures that they had not seen, where all are learnt here.
+        """Open all that is needed, and write nothing: what keeps the training from starting is raised here.
 
+        judged: what networks of the same kind said of pictures that they had not seen, where all are learnt here.
         brief: leave out what has been said of these pictures already.
         """
         from mien.train import backend
+        from mien.train.classifier_loop import Validation
+        from mien.train.loader import Inputs
 
         self._judged, self._brief = judged, brief
         self._config, self._faces, self._dataset = config, faces, faces.dataset
@@ -225,27 +233,28 @@ class _Training:
         }
         self._tracker: trackers.Tracker | None = None
         self._drawn = 0.0
+        valid = None if judged else self._dataset.split("validation")
+        self._validation = Validation(Inputs(valid, self._built.preprocess), valid.labels) if valid else None
+        self._teachers = self._opened_teachers()
+        # Teachers who are asked about every variation of the pictures.
+        self._varied = self._teachers if config.teacher_views == "varied" else None
+        self._loader = self._opened_loader()
 
     def run(self, *, replacing: bool = False) -> Run:
-        """Train, or go on. replacing: remove the run that lies there, once nothing can keep this one from starting."""
-        from mien.train.classifier_loop import ClassifierLoop, Validation, predict
-        from mien.train.loader import Inputs
+        """Train, or go on. replacing: remove the run that lies there."""
+        from mien.train.classifier_loop import ClassifierLoop, predict
 
-        config, built = self._config, self._built
-        train_split = self._dataset.split("train")
-        valid = None if self._judged else self._dataset.split("validation")
-        self._validation = Validation(Inputs(valid, built.preprocess), valid.labels) if valid else None
-        teachers = self._teachers()
-        varied = teachers if config.teacher_views == "varied" else None
-        loader = self._loader(varied)
+        config, built, loader = self._config, self._built, self._loader
         if replacing:
             run_folder.clear(self._out)
         self._begin()
         for line in () if self._brief else self._summary(len(loader)):
             self._show.line(line)
-        if teachers and not varied:
-            loader.answers = teachers.answers_to(train_split, self._out, predict, self._show)
-        self._draw_batch(loader)
+        if self._teachers and not self._varied:
+            loader.answers = self._teachers.answers_to(
+                self._dataset.split("train"), self._out, predict, self._show, cut=self._cut()
+            )
+        self._draw_batch()
         self._tracker = trackers.open_tracker(config.tracker, self._out, self._settings)
         loop = ClassifierLoop(
             built.network,
@@ -258,7 +267,7 @@ class _Training:
             prepare_phase=lambda phase: built.unfreeze(phase.unfreeze),
             show=self._show,
             devices=self._devices,
-            teachers=varied,
+            teachers=self._varied,
         )
         try:
             progress = loop.run()
@@ -293,7 +302,11 @@ class _Training:
             run_folder.learnt(*before),
         )
 
-    def _teachers(self) -> Teachers | None:
+    def _cut(self) -> str:
+        """Say what decides how faces are cut out of the pictures, whose fingerprints are those of the whole ones."""
+        return f"{self._dataset.fingerprint} {self._config.faces} {self._config.margin}"
+
+    def _opened_teachers(self) -> Teachers | None:
         from mien.train.transfer import Teachers
 
         config = self._config
@@ -306,8 +319,8 @@ class _Training:
             temperature=config.teacher_temperature,
         )
 
-    def _loader(self, varied: Teachers | None) -> Loader:
-        """Return what reads the training pictures. varied: teachers who are asked about every variation of them."""
+    def _opened_loader(self) -> Loader:
+        """Return what reads the training pictures."""
         from mien.train.loader import Inputs, Loader
         from mien.train.transfer import view_for
 
@@ -321,7 +334,8 @@ class _Training:
             size=how.size,
             share=hosts.share(),
             views=[
-                partial(view_for, own=how, teacher=seen) for seen in (varied.preprocesses if varied else ())
+                partial(view_for, own=how, teacher=seen)
+                for seen in (self._varied.preprocesses if self._varied else ())
             ],
         )
 
@@ -340,7 +354,7 @@ class _Training:
             lines.append(
                 f"faces     {faces.cut:,} cut out by the detector {faces.detector.get('name')}{lost}"
             )
-        lines += [f"note      {note}" for note in dataset.notes]
+        lines += [f"note      {note}" for note in (*dataset.notes, *_unused(config, built.heads))]
         how = built.preprocess
         start = f", from {config.init_from}" if config.init_from else ""
         if built.kept:
@@ -355,7 +369,8 @@ class _Training:
         lines.append(f"folder    {self._out}")
         return [*lines, *_plan(config, steps)]
 
-    def _draw_batch(self, loader: Loader) -> None:
+    def _draw_batch(self) -> None:
+        loader = self._loader
         batch = next(iter(loader.epoch(0, True, self._config.class_weights)))
         if self._built.preprocess.colour == "bgr":
             batch = replace(batch, inputs=batch.inputs[..., ::-1])
@@ -399,12 +414,16 @@ class _Training:
     def _draw_curves(self, progress: Progress) -> None:
         trackers.draw_curves(progress.history, progress.best_epoch, self._out / run_folder.CURVES_FILE)
 
-    def _add_int8(self) -> None:
+    def _add_int8(self, folder: Path) -> None:
         from mien.train.export.int8 import add_int8
 
         train = self._dataset.split("train")
         valid = train if self._judged else self._dataset.split("validation")
-        found, kept = add_int8(self._out / MODEL_FOLDER, train, valid, seed=self._config.seed)
+        try:
+            found, kept = add_int8(folder, train, valid, seed=self._config.seed)
+        except ModelError as error:  # no reason to lose the network
+            self._show.line(f"int8 form: none; {error}")
+            return
         verdict = "kept" if kept else "not kept: it may lose 0.3"
         where = "the training pictures" if self._judged else "validation"
         self._show.line(f"int8 form: {100 * found.lost:+.2f} points lost on {where}, {verdict}")
@@ -425,7 +444,7 @@ class _Training:
         """Export the best network, calibrated on validation, and draw the curves."""
         from mien.train.calibrate import calibrated_metadata
         from mien.train.classifier_loop import predict
-        from mien.train.export.folder import export
+        from mien.train.export.folder import check_place, export
         from mien.train.export.keras_io import load_network, save_network
 
         best, _ = load_network(self._out / BEST_FILE)
@@ -451,11 +470,24 @@ class _Training:
         metadata = replace(metadata, scores=tuple(scores))
         if self._config.h5:
             save_network(best, self._out / run_folder.H5_FILE, self._metadata())
+        if progress.history:  # once more, as a kill may have come before the last epoch was noted
+            run_folder.note_epochs(self._out, progress.history)
         self._draw_curves(progress)
-        # Last, because a run with its model counts as finished.
-        export(best, self._out / MODEL_FOLDER, metadata)
-        if self._config.int8:
-            self._add_int8()
+        # Last and whole, because a run with its model counts as finished.
+        check_place(self._out / MODEL_FOLDER)
+        with whole_folder(self._out / MODEL_FOLDER) as folder:
+            export(best, folder, metadata)
+            if self._config.int8:
+                self._add_int8(folder)
+
+
+def _unused(config: TrainConfig, heads: Mapping[str, tuple[str, ...]]) -> list[str]:
+    """Return notes on settings that change nothing with these heads; recipes have some for data with votes."""
+    if config.blend is not None and len(heads) < 2:
+        return ["blend is of no use without a votes head, which this training has not"]
+    if config.logit_adjustment and config.blend is None:
+        return ["logit_adjustment is of no use without blend"]
+    return []
 
 
 def _device(devices: int, settings: Mapping[str, Any]) -> str:

@@ -71,8 +71,8 @@ def default_folder(
     return runs / f"{plain_name(data)}-{what}{'-' if told else ''}{told}"
 
 
-# What does not change the network that comes out (beyond rounding), or is in the name already.
-_NOT_IN_NAMES = ("network", "tracker", "h5", "devices")
+# What does not change the network that comes out (beyond rounding).
+_NOT_IN_NAMES = ("tracker", "h5", "devices")
 _MAY_CHANGE = ("devices",)  # when a run goes on
 
 
@@ -114,16 +114,20 @@ def clear(out: Path) -> None:
         if _inside(out):
             raise _not_a_run(out)
         return
-    for path in _inside(out):
+    # A kill in between leaves a run still, and none to go on with: the state goes first, the settings last.
+    for path in sorted(_inside(out), key=lambda path: (path.name == SETTINGS_FILE, path.name != CHECKPOINT)):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
             path.unlink()
 
 
-def finished(out: Path, settings: Mapping[str, Any]) -> Progress | None:
+def finished(
+    out: Path, settings: Mapping[str, Any], defaults: Mapping[str, Any] | None = None
+) -> Progress | None:
     """Return the progress of a finished run with these settings, None where there is none or it is unfinished.
 
+    defaults: what settings were, by name, that a run of an earlier version does not name; unset: those of TrainConfig.
     Raises ConfigError when `out` holds something else, or at least an epoch of a run with other settings or data.
     """
     if not (out / SETTINGS_FILE).exists():
@@ -137,7 +141,7 @@ def finished(out: Path, settings: Mapping[str, Any]) -> Progress | None:
         )
     file, metadata = out / CHECKPOINT / checkpoint.STATE_FILE, out / MODEL_FOLDER / METADATA_FILE
     # Without a whole epoch there is nothing to lose: its learning rate was too high, or it was stopped at once.
-    if (differing := _differences(stored, settings)) and file.exists():
+    if (differing := _differences(stored, settings, defaults or to_mapping(TrainConfig()))) and file.exists():
         further = (
             f" (with --from {shell_word(out)} it goes on from that network)" if metadata.exists() else ""
         )
@@ -267,9 +271,10 @@ def _not_a_run(out: Path) -> ConfigError:
     return ConfigError(f"{out} is there and is not a mien run; name another place with --to")
 
 
-def _differences(stored: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:
+def _differences(
+    stored: Mapping[str, Any], settings: Mapping[str, Any], defaults: Mapping[str, Any]
+) -> list[str]:
     old, new = stored.get("settings", {}), settings["settings"]
-    defaults = to_mapping(TrainConfig())  # for settings that were added since
     found = [
         f"{name}: {_said(old.get(name, defaults.get(name)))} there, {_said(value)} asked"
         for name, value in new.items()

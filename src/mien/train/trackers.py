@@ -70,8 +70,8 @@ def _stored_id(out: Path) -> str | None:
 
 
 def _store_id(out: Path, number: str) -> None:
-    (out / CHECKPOINT).mkdir(parents=True, exist_ok=True)
-    (out / CHECKPOINT / _ID_FILE).write_text(number, encoding="utf-8")
+    with whole_file(out / CHECKPOINT / _ID_FILE) as temporary:
+        temporary.write_text(number, encoding="utf-8")
 
 
 def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -227,7 +227,9 @@ def _finished(out: Path, settings: Mapping[str, Any]) -> checkpoint.Progress | N
         raise ConfigError(
             f"{out} holds a run of mien train, not of mien train-detector; name another place with --to"
         )
-    run_folder.finished(out, settings)  # complains of other settings and of what is no run
+    run_folder.finished(
+        out, settings, to_mapping(DetectorConfig())
+    )  # complains of other settings and of what is no run
     file, detector = out / run_folder.CHECKPOINT / checkpoint.STATE_FILE, out / DETECTOR_FOLDER
     if not (file.exists() and (detector / NETWORK_FILE).exists() and (detector / METADATA_FILE).exists()):
         return None

@@ -47,12 +47,7 @@ def export(model: Any, folder: Path, metadata: Metadata) -> Path:
     layer that cannot be exported, for metadata that do not fit the network and when ONNX Runtime and Keras disagree;
     OutputError when the place cannot be written.
     """
-    check_replaceable(
-        folder,
-        "a model folder",
-        METADATA_FILE,
-        only=(MODEL_FILE, INT8_FILE, METADATA_FILE, CARD_FILE, SEEN_FILE),
-    )
+    check_place(folder)
     if not computes_in_float32(model):
         model = float32_clone(model)
     traced = trace(model)
@@ -74,6 +69,16 @@ def export(model: Any, folder: Path, metadata: Metadata) -> Path:
         describe(temporary, metadata)
         Classifier(temporary)  # opens as a user will open it
     return folder
+
+
+def check_place(folder: Path) -> None:
+    """Raise OutputError where a model folder would replace something else."""
+    check_replaceable(
+        folder,
+        "a model folder",
+        METADATA_FILE,
+        only=(MODEL_FILE, INT8_FILE, METADATA_FILE, CARD_FILE, SEEN_FILE),
+    )
 
 
 @dataclass(frozen=True)
