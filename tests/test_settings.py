@@ -220,11 +220,13 @@ def test_every_range_holds_at_its_ends() -> None:
     """Which numbers a setting may have stands beside it; a message says which."""
     allowed = {
         "above 0": ({1e-9, 5}, {0, -1}),
+        "-1 or more": ({-1, 5}, {-2}),
         "0 or more": ({0, 5}, {-1e-9}),
         "1 or more": ({1, 5}, {0}),
         "64 or more": ({64}, {63}),
         "100 or more": ({100}, {99}),
         "from 0 to 1": ({0, 0.5, 1}, {-0.1, 1.1}),
+        "from 0 to 0.5": ({0, 0.5}, {-0.1, 0.6}),
         "from 0 to below 1": ({0, 0.9}, {-0.1, 1}),
         "between 0 and 1": ({0.1, 0.9}, {0, 1}),
         "from 0 to 90": ({0, 90}, {-1, 91}),
