@@ -214,14 +214,15 @@ class _Training:
         brief: leave out what has been said of these pictures already.
         """
         from mien.train import backend
-        from mien.train.classifier_loop import Validation
-        from mien.train.loader import Inputs
 
         self._judged, self._brief = judged, brief
         self._config, self._faces, self._dataset = config, faces, faces.dataset
         self._out, self._show = out, show
         backend.forget_networks()  # of an earlier fold
-        self._devices = backend.prepare(config)
+        self._devices = backend.prepare(config)  # before what imports Keras, which may be missing
+        from mien.train.classifier_loop import Validation
+        from mien.train.loader import Inputs
+
         for package in ("sklearn", "matplotlib", "jinja2"):  # for the report, at the end of it all
             need(package, "train", "training")
         self._built = start(config, heads_for(self._dataset, config))
