@@ -125,7 +125,7 @@ def test_a_limit_holds_for_all_that_is_dealt(faces):
 
 @pytest.mark.slow
 def test_mistakes_out_of_fold_are_of_the_last_epoch_of_all_phases(faces, tmp_path):
-    config = TrainConfig(folds=2, size=16, epochs=1, batch_size=16, phases=({"epochs": 2},))
+    config = TrainConfig(folds=2, network="lenet5", size=16, epochs=1, batch_size=32, phases=({"epochs": 2},))
     train(config, faces, tmp_path / "run")
     with (tmp_path / "run" / "mistakes.csv").open(encoding="utf-8") as stream:
         assert {row["epoch"] for row in csv.DictReader(stream)} == {"3"}

@@ -355,7 +355,7 @@ class _Training:
             lines.append(
                 f"faces     {faces.cut:,} cut out by the detector {faces.detector.get('name')}{lost}"
             )
-        lines += [f"note      {note}" for note in (*dataset.notes, *_unused(config, built.heads))]
+        lines += [f"note      {note}" for note in (*dataset.notes, *idle_settings(config, built.heads))]
         how = built.preprocess
         start = f", from {config.init_from}" if config.init_from else ""
         if built.kept:
@@ -482,7 +482,7 @@ class _Training:
                 self._add_int8(folder)
 
 
-def _unused(config: TrainConfig, heads: Mapping[str, tuple[str, ...]]) -> list[str]:
+def idle_settings(config: TrainConfig, heads: Mapping[str, tuple[str, ...]]) -> list[str]:
     """Return notes on settings that change nothing with these heads; recipes have some for data with votes."""
     if config.blend is not None and len(heads) < 2:
         return ["blend is of no use without a votes head, which this training has not"]
