@@ -12,7 +12,7 @@ from itertools import combinations
 import numpy as np
 
 from mien.data.dataset import SPLITS, DataConfig, RawDataset, Split, Unreadable, in_order
-from mien.data.index import JoinedPictures
+from mien.data.pictures import JoinedPictures
 from mien.data.readers.words import as_number, classes_option, plain_expressions, plain_note, renamed
 from mien.errors import DataError
 from mien.files import natural

@@ -25,7 +25,7 @@ import numpy as np
 from mien.data.crops import StoredFaces
 from mien.data.dataset import DECISIONS_FILE, SPLITS, DataConfig, Dataset, RawDataset, Split
 from mien.data.duplicates import Duplicates
-from mien.data.index import fingerprints_of
+from mien.data.pictures import fingerprints_of
 from mien.data.readers.csv_text import rows_of
 from mien.data.readers.face_sets import is_face_set, read_face_set
 from mien.data.summary import sheet_of

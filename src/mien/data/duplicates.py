@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.data.dataset import Dataset, Pictures, Progress
-from mien.data.index import Fingerprints, fingerprints_of, joined
 from mien.data.near_copies import NearCopies, grouped, near_copies, near_copies_if_quick, no_copies
+from mien.data.pictures import Fingerprints, fingerprints_of, joined
 
 # FER-2013's PublicTest faces that are copies of Training faces, by content: row, training_row (both from 0, within
 # their split), kind, digest. How it came about: docs/data-trust.md.

@@ -28,8 +28,8 @@ from numpy.typing import NDArray
 from mien.data.crops import with_margin
 from mien.data.dataset import Dataset, Progress, Split
 from mien.data.decisions import CHANGE, DROP, KEEP, Decision, Decisions, about_label, digests_of, relabelled
-from mien.data.index import fingerprints_of, joined
 from mien.data.near_copies import components, near_copies_if_quick, no_copies
+from mien.data.pictures import fingerprints_of, joined
 from mien.data.readers.csv_text import rows_of
 from mien.data.summary import sheet_of
 from mien.errors import DataError, need

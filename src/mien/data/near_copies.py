@@ -38,7 +38,7 @@ from mien.data.alignment import (
 )
 from mien.data.candidates import NEIGHBOURS, described_closely, exhaustive, hypotheses, in_cells, room_for
 from mien.data.dataset import Progress
-from mien.data.index import SIDE, Fingerprints, on_disk_if_large
+from mien.data.pictures import SIDE, Fingerprints, on_disk_if_large
 from mien.errors import need
 from mien.images.decode import workers
 

@@ -20,7 +20,8 @@ from mien.data.classes import (
 )
 from mien.data.dataset import DataConfig, Dataset, Progress, RawDataset, Split, in_order
 from mien.data.decisions import applied, decisions_for
-from mien.data.index import Found, LabelledFile, fingerprints_of, index_files
+from mien.data.index import Found, LabelledFile, index_files
+from mien.data.pictures import fingerprints_of
 from mien.data.readers.boxes import find_boxes
 from mien.data.readers.columns import ROBOFLOW
 from mien.data.readers.csv_text import is_csv, rows_of

@@ -10,7 +10,7 @@ import numpy as np
 
 from mien.data.dataset import Dataset, Progress, Unreadable
 from mien.data.duplicates import Duplicates, find_duplicates
-from mien.data.index import fingerprints_of, joined
+from mien.data.pictures import fingerprints_of, joined
 from mien.images.canvas import Picture, beside, fitted, framed, paper, stacked, text_block
 
 CELL = 96  # pixels a side of one face on a sheet

@@ -15,7 +15,7 @@ from mien.data import open_dataset
 from mien.data.classes import join_splits
 from mien.data.crops import crop_faces, file_keys, stored_faces, with_margin
 from mien.data.dataset import DataConfig, Dataset, Split
-from mien.data.index import fingerprints_of
+from mien.data.pictures import fingerprints_of
 from mien.errors import DataError, MienError
 from mien.evaluate.config import EvaluateConfig
 from mien.evaluate.models import Scorer

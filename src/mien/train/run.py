@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.data.crops import source_keys
-from mien.data.index import fingerprints_of
+from mien.data.pictures import fingerprints_of
 from mien.errors import ModelError, need
 from mien.files import shell_word, whole_folder
 from mien.locks import locked

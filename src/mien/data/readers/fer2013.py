@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from mien.data import cache
 from mien.data.dataset import SPLITS, DataConfig, RawDataset, Split, in_order
-from mien.data.index import Fingerprints, InMemoryPictures, fingerprints_of_all
+from mien.data.pictures import Fingerprints, InMemoryPictures, fingerprints_of_all
 from mien.data.readers.csv_text import opened_to_write, rows_of
 from mien.data.readers.words import LABEL_COLUMNS, SPLIT_COLUMNS, as_number, need_column, renamed, split_of
 from mien.errors import DataError
