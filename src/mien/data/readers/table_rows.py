@@ -68,6 +68,10 @@ def has_labels(path: Path) -> bool:
     return names_labels(header_of(path), path.name)
 
 
+def tables_with_labels(paths: Iterable[Path]) -> list[Path]:
+    return [path for path in paths if is_table(path) and has_labels(path)]
+
+
 def names_labels(header: list[str], source: str) -> bool:
     labelled = (
         words.pick_column(header, words.label_names(header)) is not None
