@@ -8,7 +8,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
-from mien.label.store import FILE
+from mien.label.database import FILE
 
 from .browser import IN_A_BROWSER, STORED, opened, until
 from .conftest import StartLabel, write_face_set

@@ -42,7 +42,7 @@ from mien.faceset.sources import (
 from mien.faceset.table import TABLE_FILE, FaceSet, source_file
 from mien.files import check_replaceable, expanded, plain_text
 from mien.images.prefetch import Picture, process_many
-from mien.label.store import class_name
+from mien.label.history import class_name
 from mien.locks import locked
 from mien.settings import from_mapping
 from mien.terminal import OnStage
