@@ -5,6 +5,7 @@ Everything takes and returns RGB uint8 arrays; what is drawn is blended into the
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import unicodedata
@@ -177,9 +178,10 @@ def _system_fonts(letter: str) -> list[Path]:
     if program is None:
         return [Path(name) for name in _ELSEWHERE]
     asked = [program, "--format", "%{file}\n", f":charset={ord(letter):x}:outline=true"]
-    said = subprocess.run(asked, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL).stdout
+    said = subprocess.run(asked, capture_output=True, check=False, stdin=subprocess.DEVNULL).stdout
+    names = {os.fsdecode(name) for name in said.splitlines()}
     # Sans serif and upright first, then by name, so that every run chooses alike.
-    return [Path(name) for name in sorted(set(said.splitlines()), key=lambda name: (_dress(name), name))]
+    return [Path(name) for name in sorted(names, key=lambda name: (_dress(name), name))]
 
 
 def _dress(name: str) -> int:
