@@ -13,7 +13,6 @@ from mien.data.classes import combine
 from mien.data.dataset import DataConfig, Progress, RawDataset
 from mien.data.index import Found, LabelledFile, index_files
 from mien.data.readers.boxes import find_boxes
-from mien.data.readers.columns import ROBOFLOW
 from mien.data.readers.csv_text import is_csv
 from mien.data.readers.face_sets import is_face_set, read_face_set
 from mien.data.readers.fer2013 import FILE_NAMES, is_fer2013, is_fer2013_csv, read_fer2013
@@ -21,6 +20,7 @@ from mien.data.readers.folders import are_classes, entered, find_in_folders, fin
 from mien.data.readers.name_lists import numbers_named
 from mien.data.readers.parquet import COLUMNAR
 from mien.data.readers.public import find_listed, is_list, shown_below
+from mien.data.readers.share_columns import ROBOFLOW
 from mien.data.readers.sidecars import CLASS_SUFFIX, TEXT_SUFFIXES, find_beside
 from mien.data.readers.table_rows import has_labels, header_of, is_table, tables_with_labels
 from mien.data.readers.tables import find_in_table

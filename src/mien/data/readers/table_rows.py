@@ -15,9 +15,9 @@ from xml.etree import ElementTree
 
 from mien.data.readers import words
 from mien.data.readers.annotators import exported_rows, via_rows
-from mien.data.readers.columns import share_columns
 from mien.data.readers.csv_text import is_csv, lines_of, rows_of
 from mien.data.readers.parquet import COLUMNAR, parquet_rows
+from mien.data.readers.share_columns import share_columns
 from mien.errors import DataError, need
 from mien.files import clipped
 from mien.images.kinds import HEAD_BYTES, content_kind, is_picture_name
