@@ -49,6 +49,7 @@ from mien.terminal import OnStage
 
 Pixels = NDArray[np.uint8]
 _EVERY_S, _SHARE = 10.0, 0.05  # seconds between two writings of the table; of the time that writing may take
+_FRAME_S = 0.04  # within which two times of a film are one, at least
 _SAME = 0.5  # intersection over union from which a box is that of a face that is there
 PHOTOGRAPHS = "photographs"
 
@@ -154,6 +155,7 @@ class _Run:
         for line in self.faces.problems:
             self.problem(line)
         self._groups: Mapping[str, str] = {}
+        self._ungrouped: set[str] = set()  # names of sources; each of their faces asks, in several threads
         self._unreadable: dict[str, str] = {}  # contents, to the first photograph that has it
         self._judged_anew()
         self._index()
@@ -312,7 +314,7 @@ class _Run:
             film_faces(source, self._detector, self._config, report, log=log, progress=progress)
         ) as picks:
             for pick in picks:
-                if _match(pick.cut.face.box, pick.time_s, there, max(self._config.every, 0.04)):
+                if _match(pick.cut.face.box, pick.time_s, there, max(self._config.every, _FRAME_S)):
                     continue
                 row = row_of(
                     pick.cut,
@@ -352,7 +354,8 @@ class _Run:
     def _group(self, source: Source) -> str:
         """Return the group of a source's faces: what --group finds in its path, else the source (of its moment)."""
         text = "" if self._config.group is None else _matched(self._config.group, source)
-        self._counts["ungrouped"] += self._config.group is not None and not text
+        if self._config.group is not None and not text:
+            self._ungrouped.add(source.name)
         return text or self._groups.get(source.name, source.name)
 
     def label(self, sources: Sequence[Source]) -> None:
@@ -423,9 +426,9 @@ class _Run:
         entries = [entry for entry in self.ledger if entry.limits != self._config.limits]
         names = {entry.source for entry in entries}
         for face in self.faces:
-            if face.source not in names or face.label or face.votes or face.status not in (SHOWN, *SET_ASIDE):
+            if face.source not in names or face.label or face.votes or face.box is None:
                 continue
-            if face.status == DUPLICATE or face.box is None:
+            if face.status == DUPLICATE or face.status not in (SHOWN, *SET_ASIDE):
                 continue
             longer = max(face.box.width, face.box.height)
             status = status_of(longer, face.score, face.reasons, face.sharpness, self._config)
@@ -451,6 +454,7 @@ class _Run:
     def finished(self, notes: Sequence[str]) -> Extraction:
         self.store()
         counts = self._counts
+        counts["ungrouped"] = len(self._ungrouped)
         said = {
             "renamed": "sources that have another name than before (their faces name the new one)",
             "changed": "sources that have changed since they were looked at (the faces of what they were stay)",
