@@ -107,9 +107,8 @@ def main() -> None:
             page.wait_for_timeout(2500)
             page.screenshot(path=PICTURES / f"page-{view}.jpg", quality=85, full_page=True)
             if view == "video":
-                at = page.locator(
-                    "#timeline"
-                ).bounding_box()  # with what stands out of it, and the legend below
+                at = page.locator("#timeline").bounding_box()
+                # With what stands out of it, and the legend below.
                 clip = {
                     "x": at["x"] - 24,
                     "y": at["y"] - 28,

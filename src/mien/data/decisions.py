@@ -209,9 +209,8 @@ def _answer(data: Path, decisions: Sequence[Decision]) -> Path:
             f"{unknown[0].name or unknown[0].digest}; give --remember the data that the list is about, alone"
         )
     folder = _folder(data)
-    FaceSet.open(
-        folder
-    ).write()  # labels that were typed into the table are answers from here on, older than these
+    # Labels that were typed into the table are answers from here on, older than these.
+    FaceSet.open(folder).write()
     with Store.open(folder) as store:
         for one in decisions:
             if one.action == CHANGE and one.to not in store.classes:

@@ -150,9 +150,7 @@ def _unreadable(dataset: Dataset) -> str:
 
 
 def _copies(dataset: Dataset, name: str) -> NDArray[np.bool_] | None:
-    """Say which pictures of a split are copies of training pictures; None where there is nothing to compare
-    with.
-    """
+    """Say which pictures of a split are copies of training pictures; None where there is nothing to compare with."""
     if name == "train" or not len(dataset.splits.get("train", ())):
         return None
     from mien.data.duplicates import copies_of_training

@@ -250,9 +250,7 @@ def onnx_has_facts(path: Path) -> bool:
 
 
 def open_onnx(path: Path, told: Description) -> tuple[Metadata, Network, str]:
-    """Open an external `.onnx` file with one picture input, channels last or first, and take its first
-    output.
-    """
+    """Open an external `.onnx` file with one picture input, channels last or first, and take its first output."""
     session = open_session(path, path)
     inputs = session.get_inputs()
     if len(inputs) != 1:
