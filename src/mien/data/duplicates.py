@@ -26,13 +26,13 @@ _ENOUGH = (
 )
 
 
-def groups_of_copies(pictures: Pictures, progress: Progress | None = None) -> NDArray[np.int64]:
+def groups_of_copies(pictures: Pictures) -> NDArray[np.int64]:
     """Number pictures so that pixel copies and near copies of each other, directly or in a chain, have one number.
 
     Returns (n,) int64: the row of the first picture of the group.
     """
     prints = fingerprints_of(pictures)
-    return grouped(prints, near_copies(prints, progress))
+    return grouped(prints, near_copies(prints))
 
 
 @dataclass(frozen=True, eq=False)

@@ -352,12 +352,12 @@ def fitted(picture: Picture, side: int) -> Picture:
     return cell
 
 
-def text_block(words: str, width: int, px: float, colour: Colour = INK) -> Picture:
+def text_block(words: str, width: int, px: float) -> Picture:
     """Return words on paper, in as many lines as they need at that width; a word that is wider is cut off."""
     lines = [line for part in words.split("\n") for line in _wrapped(part, width, px)]
     sheet = paper(line_height(px) * len(lines), width)
     for number, line in enumerate(lines):
-        draw_text(sheet, line, (0, (number + 0.5) * line_height(px)), px, colour)
+        draw_text(sheet, line, (0, (number + 0.5) * line_height(px)), px, INK)
     return sheet
 
 
