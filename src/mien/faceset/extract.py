@@ -48,9 +48,10 @@ from mien.settings import from_mapping
 from mien.terminal import OnStage
 
 Pixels = NDArray[np.uint8]
-_EVERY_S, _SHARE = 10.0, 0.05  # seconds between two writings of the table; of the time that writing may take
+_STORE_EVERY_S = 10.0  # between two writings of the table
+_STORE_SHARE = 0.05  # of the time that writing may take
 _FRAME_S = 0.04  # within which two times of a film are one, at least
-_SAME = 0.5  # intersection over union from which a box is that of a face that is there
+_SAME_IOU = 0.5  # intersection over union from which a box is that of a face that is there
 PHOTOGRAPHS = "photographs"
 
 
@@ -448,7 +449,7 @@ class _Run:
         self._took_s = self._stored_s - begun
 
     def _store_if_due(self) -> None:
-        if time.monotonic() - self._stored_s > max(_EVERY_S, self._took_s / _SHARE):
+        if time.monotonic() - self._stored_s > max(_STORE_EVERY_S, self._took_s / _STORE_SHARE):
             self.store()
 
     def finished(self, notes: Sequence[str]) -> Extraction:
@@ -507,4 +508,4 @@ def _match(box: Box, time_s: float | None, faces: Sequence[FaceRow], within_s: f
     if not near:
         return False
     overlap = iou(np.array([box], np.float32), np.array(near, np.float32))[0]
-    return float(overlap.max()) > _SAME
+    return float(overlap.max()) > _SAME_IOU
