@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.data import DataConfig, open_dataset
-from mien.data.index import fingerprints_of_all
 from mien.data.near_copies import near_copies
+from mien.data.pictures import fingerprints_of_all
 from mien.data.summary import sheet_of
 from mien.images import decode_image
 from mien.images.canvas import write_picture

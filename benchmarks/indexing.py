@@ -106,7 +106,7 @@ def measured(data: Path) -> dict[str, float]:
     """Open the pictures as a training does, and say what it cost."""
     from meter import metered, own_bytes  # beside this file
     from mien.data import open_dataset
-    from mien.data.index import fingerprints_of
+    from mien.data.pictures import fingerprints_of
 
     costs: dict[str, float] = {}
     most, ended = [0], threading.Event()

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from duplicates import ALTERATIONS, Picture  # beside this file
 from mien.data import DataConfig, near_copies, open_dataset
 from mien.data.alignment import textured
-from mien.data.index import Fingerprints, fingerprints_of_all
+from mien.data.pictures import Fingerprints, fingerprints_of_all
 from mien.terminal import columns
 
 Pair = tuple[int, int]

@@ -1,6 +1,6 @@
 """Make the pictures of the page in docs/pictures anew: the shipped network, in a real browser.
 
-    python tools/page_pictures.py
+    python tools/page_pictures.py [VIEW …]
 
 Needs the extras serve and dev, and Chromium as `chromium`. Everybody shown may be shown: the portraits are the two
 samples (public domain), the others are drawn. Portraits sway a little; drawn people change their expressions.
@@ -8,6 +8,7 @@ samples (public domain), the others are drawn. Portraits sway a little; drawn pe
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import functools
 import re
@@ -32,6 +33,7 @@ from mien.data.drawn.person import EXPRESSIONS, Pose, random_look
 ROOT = Path(__file__).resolve().parents[1]
 PICTURES = ROOT / "docs" / "pictures"
 SAMPLES = Path(mien.__file__).parent / "samples"
+VIEWS = ("photo", "camera", "video", "check")
 WIDTH_PX = 300  # of one person
 FPS, SECONDS = 10, 8
 # Middle of the face in the sample, and how many of its pixels fill a tile's height.
@@ -61,8 +63,13 @@ FILM_PX, GROUP_PX = 420, 360  # heights
 
 
 def main() -> None:
-    """Write the pictures, or those views that are named."""
-    views = sys.argv[1:] or ["photo", "camera", "video", "check"]
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument(
+        "views", nargs="*", metavar="VIEW", help=f"of {', '.join(VIEWS)}; all where none is named"
+    )
+    views = parser.parse_args().views or VIEWS
+    if unknown := set(views) - set(VIEWS):
+        parser.error(f"there is no view {', '.join(sorted(unknown))}; there are: {', '.join(VIEWS)}")
     with (
         tempfile.TemporaryDirectory() as place,
         _serving("serve") as address,
@@ -100,9 +107,8 @@ def main() -> None:
             page.wait_for_timeout(2500)
             page.screenshot(path=PICTURES / f"page-{view}.jpg", quality=85, full_page=True)
             if view == "video":
-                at = page.locator(
-                    "#timeline"
-                ).bounding_box()  # with what stands out of it, and the legend below
+                at = page.locator("#timeline").bounding_box()
+                # With what stands out of it, and the legend below.
                 clip = {
                     "x": at["x"] - 24,
                     "y": at["y"] - 28,

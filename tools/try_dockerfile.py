@@ -21,7 +21,6 @@ import sys
 import tempfile
 import time
 import venv
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -128,8 +127,11 @@ def try_it(image: Image) -> None:
     assert not left, f"temporary files are left: {left}"
 
 
-def main(options: Sequence[str]) -> int:
+def main(options: list[str]) -> int:
     """Return 0 if every step worked."""
+    if options[:1] in (["-h"], ["--help"]):  # others are the server's
+        print(__doc__)
+        return 0
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "image"
         (root / "tmp").mkdir(parents=True)

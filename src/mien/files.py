@@ -143,14 +143,23 @@ def command_without_folders(command: str) -> str:
     return command if told == words else shlex.join(told)
 
 
+def path_word(path: Path | str) -> str:
+    """Return a path as a word of a command that never is taken for an option.
+
+    >>> path_word("-y")
+    './-y'
+    """
+    word = str(path)
+    return f"./{word}" if word.startswith("-") else word
+
+
 def shell_word(path: Path | str) -> str:
     """Return a path as one types it in a command: quoted where it must be, and never taken for an option.
 
     >>> print(shell_word("my faces"), shell_word("-y"))
     'my faces' ./-y
     """
-    word = str(path)
-    return shlex.quote(f"./{word}" if word.startswith("-") else word)
+    return shlex.quote(path_word(path))
 
 
 def plain_text(text: str) -> str:

@@ -188,6 +188,16 @@ def counted(count: int, one: str, many: str = "") -> str:
     return f"{count:,} {one if count == 1 else many or f'{one}s'}"
 
 
+def first_names(names: Sequence[str], most: int) -> str:
+    """Return the first names, and how many more there are.
+
+    >>> first_names(["calm", "bored"], 2), first_names(["calm", "bored", "amused"], 2)
+    ('calm, bored', 'calm, bored and 1 more')
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
 class _Terminated(KeyboardInterrupt):
     """SIGTERM came. Whoever keeps results or removes temporary files at Ctrl-C does so for it as well."""
 

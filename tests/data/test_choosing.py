@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mien.data import DataConfig, open_dataset
-from mien.data.index import fingerprints_of
+from mien.data.pictures import fingerprints_of
 from mien.errors import DataError
 
 from .conftest import labels

@@ -17,9 +17,9 @@ from mien.data.duplicates import (
     near_copies_of_training,
     published_copies,
 )
-from mien.data.index import InMemoryPictures, fingerprint_of, fingerprints_of_all
 from mien.data.near_copies import NEIGHBOURS, closest_copies, components, near_copies, near_copies_if_quick
 from mien.data.opening import fingerprint
+from mien.data.pictures import InMemoryPictures, fingerprint_of, fingerprints_of_all
 from mien.data.split import kept_together
 from mien.data.summary import summarise
 
@@ -175,7 +175,7 @@ def test_very_many_pictures_are_kept_together_by_a_search_that_says_what_it_leav
     assert expected.near.pairs == [(row, 400 + row) for row in range(40)]
     monkeypatch.setattr("mien.data.split._SEARCH_S", 0)
     monkeypatch.setattr("mien.data.near_copies._WORTH_CACHING", 100)
-    monkeypatch.setattr("mien.data.index._LARGE_BYTES", 1000)  # so that thumbnails lie on disk
+    monkeypatch.setattr("mien.data.pictures._LARGE_BYTES", 1000)  # so that thumbnails lie on disk
     monkeypatch.setattr("mien.data.candidates._COLUMNS", 64)
     monkeypatch.setattr("mien.data.candidates._CELL_QUERIES", 100)
     for _ in range(2):  # the second time from the cache

@@ -11,7 +11,7 @@ import pytest
 
 from mien.cli.main import main
 from mien.data import DataConfig, open_dataset
-from mien.data.index import FilePictures, InMemoryPictures
+from mien.data.pictures import FilePictures, InMemoryPictures
 from mien.errors import DataError, ImageError
 
 

@@ -11,7 +11,6 @@ import pytest
 from mien.data import open_dataset
 from mien.data.dataset import Dataset
 from mien.data.drawn import draw_dataset
-from mien.data.index import InMemoryPictures, fingerprints_of
 from mien.data.label_errors import (
     apply_list,
     estimated_errors,
@@ -22,6 +21,7 @@ from mien.data.label_errors import (
     seen_by,
     was_fitted,
 )
+from mien.data.pictures import InMemoryPictures, fingerprints_of
 from mien.errors import DataError
 from mien.model.classifier import Classifier
 from mien.model.folder import model_path, read_model_folder

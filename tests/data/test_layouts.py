@@ -319,6 +319,13 @@ def test_persons_called_alike_in_several_data_sets_are_mentioned(write):
     assert groups(read(both, group="^[^/]+/([^/]+)")) == {"P001", "P002"}
 
 
+def test_two_sets_of_one_name_and_one_that_is_called_as_they_are_numbered_stay_apart(write):
+    root = write(*(f"{place}/{name}" for place in ("x/faces", "y/faces", "faces-1") for name in TWO))
+    three = read([root / "x" / "faces", root / "y" / "faces", root / "faces-1"])
+    names = three.splits["train"].names
+    assert len(names) == len(set(names)) == 3 * len(TWO)
+
+
 def test_films_below_several_classes_are_mentioned(write):
     folder = write(
         *(f"{name}/{film}/{n}.png" for name in ("happy", "sad") for film in ("alien", "brazil") for n in "01")

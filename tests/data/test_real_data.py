@@ -14,8 +14,8 @@ import pytest
 
 from mien.data import DataConfig, Dataset, duplicates, open_dataset
 from mien.data.duplicates import copies_of_training, near_copies_of_training
-from mien.data.index import fingerprints_of_all
 from mien.data.near_copies import near_copies
+from mien.data.pictures import fingerprints_of_all
 from mien.labels import FER2013, FERPLUS
 
 pytestmark = pytest.mark.shared

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from mien.data.dataset import Split
-from mien.data.index import InMemoryPictures
+from mien.data.pictures import InMemoryPictures
 from mien.errors import ConfigError, ModelError
 from mien.evaluate import models
 from mien.evaluate.config import EvaluateConfig

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from mien.data import open_dataset
-from mien.data.index import fingerprints_of
+from mien.data.pictures import fingerprints_of
 from mien.errors import ConfigError, DataError, OutputError
 from mien.evaluate import charts, render
 from mien.evaluate.charts import class_colours

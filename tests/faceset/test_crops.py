@@ -114,3 +114,20 @@ def test_hashes_are_made_again_from_the_crops(tmp_path: Path, collins: tuple[Pic
     (tmp_path / row.file).unlink()
     assert Copies(faces).original(cut.thumbnail) == ""  # a crop that is gone repeats nothing
     assert np.array_equal(thumbnail(cut.image, cut.margin), cut.thumbnail)
+
+
+def test_a_face_that_somebody_took_out_of_the_table_meanwhile_is_repeated_by_none(
+    tmp_path: Path, collins: tuple[Picture, Box]
+) -> None:
+    picture, _ = collins
+    cut = cut_out(picture, open_detector().detect(picture)[0], CONFIG)
+    faces = FaceSet.open(tmp_path, create=True)
+    row = row_of(cut, "0123456789ab", "a.jpg", "a.jpg", CONFIG)
+    faces.add([row])
+    write_crop(tmp_path, row, cut)
+    faces.write()
+    copies = Copies(faces)
+    header, *_ = (tmp_path / "faces.csv").read_text(encoding="utf-8").splitlines(keepends=True)
+    (tmp_path / "faces.csv").write_text(header, encoding="utf-8")
+    faces.write()
+    assert (row.id in faces, copies.original(cut.thumbnail)) == (False, "")

@@ -55,7 +55,9 @@ def test_groups_by_pattern(photos: Path, tmp_path: Path) -> None:
     assert groups["anna-1.png"] == groups["anna-again.jpg"] == "anna"
     assert groups["ben-1.png"] == "ben"
     assert groups["group.png"].endswith("group.png")
-    assert any("match nothing of --group" in note for note in done.notes)
+    without = {name for name, group in groups.items() if group.endswith(name)}
+    assert sum(Path(face.source).name == "group.png" for face in done.faces) == 2, "and counts once"
+    assert f"sources that match nothing of --group (each is a group of its own): {len(without)}" in done.notes
 
 
 def test_labels_by_pattern(photos: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from mien.cli.main import main
 from mien.faceset.extract import extract_faces
 from mien.faceset.table import FaceSet
 from mien.images.canvas import write_picture
+from mien.label.history import MAX_NAME
 from mien.label.store import Store
 
 from .conftest import HOPPER, hashes, picture
@@ -71,6 +72,15 @@ def test_answers_of_both_count_once_however_often_they_are_joined(faces: Path, b
     with Store.open(faces) as store:
         assert store.seq == count
     assert {name: seen for name, seen in hashes(bob).items() if "sqlite-" not in name} == before
+
+
+def test_two_of_one_name_stay_two_however_long_it_is(faces: Path, bob: Path) -> None:
+    _, two, *_ = (face.id for face in FaceSet.open(faces).faces)
+    who = MAX_NAME * "a"
+    answer(faces, who, {two: "calm"})
+    answer(bob, who, {two: "bored"})
+    extract_faces(bob, faces)
+    assert said(faces)[two] == {who: "calm", f"{who[:-6]} (bob)": "bored"}
 
 
 def test_one_name_with_two_answers_is_two_persons(faces: Path, bob: Path) -> None:

@@ -14,7 +14,8 @@ from mien.detect.base import Box, Detection, Landmarks, align, crop
 from mien.errors import DataError
 from mien.faceset.row import COLUMNS, FaceRow
 from mien.faceset.table import TABLE_FILE, FaceSet
-from mien.label.store import MAX_NAME, Store
+from mien.label.history import MAX_NAME
+from mien.label.store import Store
 
 POINTS = Landmarks.of([(30, 40), (60, 42), (45, 55), (33, 70), (58, 71)])
 FULL = FaceRow(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -161,3 +162,15 @@ def test_what_cannot_be_written_is_said(tmp_path: Path, name: str, shape: tuple[
     with pytest.raises(OutputError, match=said):
         write_picture(tmp_path / name, np.zeros(shape, np.uint8))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="asks a shell's program for fonts")
+def test_a_font_whose_name_is_no_utf8_is_asked_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "fc-list"
+    program.write_text("#!/bin/sh\nprintf '/nowhere/police\\351e.ttf\\n'\n", encoding="utf-8")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert canvas._system_fonts("\U00013000") == [Path(os.fsdecode(b"/nowhere/police\xe9e.ttf"))]
+    assert text_width("\U00013000", 20) > 0

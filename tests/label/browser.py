@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import pytest
-
-from .conftest import CHROMIUM, Labelling
-
-pytest.importorskip("playwright", reason="needs Playwright: pip install playwright")
-IN_A_BROWSER = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt install chromium"),
-]
-
-
-PATIENCE_S = 60.0
+from ..serve.browser import PATIENCE_S
+from .conftest import Labelling
 
 
 @contextmanager
@@ -55,13 +44,6 @@ def opened(
     context.close()
     assert [line for line in trouble if not out_of_reach or "Failed to load resource" not in line] == []
     assert fits, "the page is wider than the window"
-
-
-def until(page: Any, expression: str) -> None:
-    ends = time.monotonic() + PATIENCE_S
-    while not page.evaluate(expression):
-        assert time.monotonic() < ends, expression
-        page.wait_for_timeout(50)
 
 
 STORED = "document.getElementById('stored').textContent === 'all stored'"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import signal
 import subprocess
 import sys
@@ -23,7 +22,6 @@ from mien.faceset.table import FaceSet
 
 from ..serve.conftest import Answer, Running, ended, port_of
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 MARK = "<img src=x onerror=alert(1)>"  # in the name of a file
 
 
@@ -109,9 +107,9 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
+    from ..serve.browser import launcher
 
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+    with launcher() as launch:
+        browser = launch()
         yield browser
         browser.close()

@@ -22,7 +22,8 @@ from mien.cli.main import main
 from mien.errors import ConfigError
 from mien.faceset.table import FaceSet
 from mien.label.config import LabelConfig
-from mien.label.store import FILE, Store
+from mien.label.database import FILE
+from mien.label.store import Store
 
 from .conftest import MARK, Labelling, StartLabel, write_face_set
 

@@ -10,7 +10,8 @@ import pytest
 
 from mien.faceset.table import FaceSet
 
-from .browser import IN_A_BROWSER, STORED, opened, until
+from ..serve.browser import IN_A_BROWSER, until
+from .browser import STORED, opened
 from .conftest import MARK, StartLabel, write_face_set
 
 pytestmark = IN_A_BROWSER

@@ -8,9 +8,10 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
-from mien.label.store import FILE
+from mien.label.database import FILE
 
-from .browser import IN_A_BROWSER, STORED, opened, until
+from ..serve.browser import IN_A_BROWSER, until
+from .browser import STORED, opened
 from .conftest import StartLabel, write_face_set
 
 pytestmark = IN_A_BROWSER

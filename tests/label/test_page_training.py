@@ -17,7 +17,8 @@ from mien.faceset.table import FaceSet
 from mien.images import read_image
 from mien.video.writer import constant_rate, encoder, suffix
 
-from .browser import IN_A_BROWSER, STORED, opened, until
+from ..serve.browser import IN_A_BROWSER, until
+from .browser import STORED, opened
 from .conftest import StartLabel
 
 pytestmark = IN_A_BROWSER

@@ -15,10 +15,12 @@ from pathlib import Path
 import pytest
 
 from mien.errors import ConfigError, DataError, OutputError
+from mien.label import database
 from mien.label import store as store_module
 from mien.label.agreement import CANNOT_TELL, NO_FACE, Agreement
+from mien.label.database import FILE
 from mien.label.history import CLEAR, DISTINCT, KEEP, LABEL, SAME, SETTLE
-from mien.label.store import FILE, Store
+from mien.label.store import Store
 
 
 @pytest.fixture
@@ -298,7 +300,7 @@ def test_a_file_that_is_held_damaged_or_newer(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.answer([str(number) for number in range(2000)], "ann", LABEL, "calm")
-    monkeypatch.setattr(store_module, "_WAIT_S", 0.1)
+    monkeypatch.setattr(database, "_WAIT_S", 0.1)
     holder = sqlite3.connect(tmp_path / FILE, isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
     with Store.open(tmp_path) as other, pytest.raises(OutputError, match="is held by another program"):
@@ -319,6 +321,9 @@ def test_a_file_that_is_held_damaged_or_newer(
     for opening in (Store.open, Store.read):
         with pytest.raises(DataError, match=r"is damaged \(.*\); move it away and put back a copy"):
             opening(tmp_path)
+        if Path("/proc/self/fd").is_dir():  # so that it can be moved away on Windows, too
+            held = [one.readlink() for one in Path("/proc/self/fd").iterdir() if one.is_symlink()]
+            assert tmp_path / FILE not in held
     (tmp_path / FILE).write_bytes(b"no database at all" * 99)
     with pytest.raises(DataError, match="is damaged"):
         Store.open(tmp_path)

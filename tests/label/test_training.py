@@ -63,6 +63,9 @@ def test_the_command_and_that_it_can_be_cancelled(wall: Wall, tmp_path: Path) ->
     options = parser().parse_args(command[command.index("train") :])
     assert (options.init_from, options.classes) == ("mien", ("calm, 平静", "bored")), "a comma in a name"
     assert (options.epochs, options.folds) == (3, 5)
+    command = training_module.command_of(Path("-y"), Path("-y/network-1"), [], None)
+    options = parser().parse_args(command[command.index("train") :])
+    assert (options.data, options.to) == ([Path("-y")], Path("-y/network-1"))
     training = Training(wall)
     training.start(3)
     assert training.state == "running" and training.told()["left_out"] == ["amused"]
@@ -148,3 +151,14 @@ def test_what_is_told_of_a_run_comes_from_its_files(wall: Wall, monkeypatch: pyt
     training.start(None)
     training.close()
     assert training.told()["folder"].endswith("network-2"), "an earlier network is never overwritten"
+
+
+def test_a_table_of_a_run_that_a_spreadsheet_has_saved_otherwise_shows_nothing(
+    wall: Wall, tmp_path: Path
+) -> None:
+    training = Training(wall)
+    training.state, training._folder = "done", tmp_path
+    (tmp_path / run_folder.MISTAKES_FILE).write_bytes("name,label,answer\nzoé.png,a,b\n".encode("latin-1"))
+    (tmp_path / run_folder.EPOCHS_FILE).write_bytes(b"epoch,seconds\n1," + bytes(3) + b"\n")
+    told = training.told()
+    assert (told["mistakes"], told["curve"]["loss"]) == ([], [None])

@@ -9,7 +9,6 @@ import csv
 import io
 import json
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -29,20 +28,15 @@ from mien.images.canvas import label_colours, track_colour
 from mien.labels import FER2013
 from mien.terminal import sure
 
+from .browser import IN_A_BROWSER, PATIENCE_S, launcher, until
 from .mood_onnx import write_mood
 from .page_media import SAMPLES, SIZE, write_camera, write_picture, write_webm
 from .test_page_files import contrast
 
-pytest.importorskip("playwright", reason="needs Playwright: pip install playwright")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt install chromium"),
-]
+pytestmark = IN_A_BROWSER
 
 COMMAND = (sys.executable, "-c", "import sys; from mien.cli.main import main; sys.exit(main(sys.argv[1:]))")
 TOKEN = "a-token-for-the-tests"
-PATIENCE_S = 60.0  # machines that test are busy
 # The share of a canvas that is not empty, and where that lies on average, as a share of the width.
 PAINTED = """selector => {
     const canvas = document.querySelector(selector);
@@ -97,13 +91,8 @@ def server(folder: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def launch() -> Iterator[Callable[..., Any]]:
-    """Start Chromium with further options; Playwright wants one place for all browsers of a thread."""
-    from playwright.sync_api import sync_playwright
-
-    # No sandbox: tests may run as root, and nothing but our own page is opened.
-    options = ["--no-sandbox", "--disable-gpu", "--autoplay-policy=no-user-gesture-required"]
-    with sync_playwright() as playwright:
-        yield lambda *words: playwright.chromium.launch(executable_path=CHROMIUM, args=[*options, *words])
+    with launcher() as launch:
+        yield launch
 
 
 @pytest.fixture(scope="module")
@@ -193,14 +182,6 @@ def saved(page: Any, button: str) -> tuple[str, bytes]:
     with page.expect_download() as waiting:
         page.click(button)
     return waiting.value.suggested_filename, Path(waiting.value.path()).read_bytes()
-
-
-def until(page: Any, expression: str) -> None:
-    """Wait until an expression of JavaScript is true; Playwright's own way of waiting needs what the policy forbids."""
-    ends = time.monotonic() + PATIENCE_S
-    while not page.evaluate(expression):
-        assert time.monotonic() < ends, expression
-        page.wait_for_timeout(50)
 
 
 @pytest.mark.parametrize(("theme", "width"), LOOKS)

@@ -11,7 +11,7 @@ import pytest
 
 import mien
 from mien.data.dataset import Split
-from mien.data.index import InMemoryPictures
+from mien.data.pictures import InMemoryPictures
 from mien.detect.base import Box, crop
 from mien.images import read_image
 from mien.model.classifier import Classifier

@@ -14,7 +14,7 @@ from mien.cli.main import main
 from mien.data import open_dataset
 from mien.data.dataset import Split
 from mien.data.drawn import draw_dataset
-from mien.data.index import InMemoryPictures, fingerprints_of
+from mien.data.pictures import InMemoryPictures, fingerprints_of
 from mien.errors import ConfigError, DataError
 from mien.model.folder import read_model_folder
 from mien.train.config import TrainConfig

@@ -13,7 +13,7 @@ from mien.cli.main import main
 from mien.data import open_dataset
 from mien.data.dataset import DataConfig
 from mien.data.drawn import draw_dataset
-from mien.data.index import fingerprints_of
+from mien.data.pictures import fingerprints_of
 from mien.errors import ConfigError, DataError
 from mien.evaluate.evaluate import evaluate
 from mien.terminal import ProgressBar

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mien.data.dataset import Split
-from mien.data.index import InMemoryPictures
+from mien.data.pictures import InMemoryPictures
 from mien.errors import ConfigError, DataError
 from mien.model.preprocess import Preprocess, to_model_inputs
 from mien.train.augment import augment

@@ -17,7 +17,8 @@ from mien.train import run_folder, schedule
 from mien.train.checkpoint import Progress
 from mien.train.config import TrainConfig
 from mien.train.loader import Loader
-from mien.train.run import idle_settings, train
+from mien.train.run import train
+from mien.train.training import idle_settings
 
 
 class Shown(ProgressBar):

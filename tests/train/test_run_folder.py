@@ -14,7 +14,7 @@ pytest.importorskip("keras", reason="needs the train extra")
 
 from mien.data.dataset import Dataset, Split
 from mien.data.drawn import draw_dataset
-from mien.data.index import InMemoryPictures
+from mien.data.pictures import InMemoryPictures
 from mien.errors import ConfigError, MienError
 from mien.labels import FER2013, FERPLUS
 from mien.locks import locked

@@ -1,9 +1,9 @@
 """Labelled faces in every form that people have them: read, look at, split, convert.
 
 In: folders, tables, archives, public data sets as they come. Out: a `Dataset` with classes, splits and notes on what
-was noticed. Begin with `open_dataset`; `opening` decides what lies at a path, `readers` has a module per form, `index`
-looks at the files, `split` sets validation aside, `cache` keeps decoded faces; `near_copies` and `label_errors` find
-what is doubtful, `decisions` keeps what people decided about it.
+was noticed. Begin with `open_dataset`; `forms` decides what lies at a path, `readers` has a module per form, `index`
+looks at the files, `pictures` holds them, `split` sets validation aside, `cache` keeps decoded faces; `near_copies` and
+`label_errors` find what is doubtful, `decisions` keeps what people decided about it.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.data.index import SIDE
+from mien.data.pictures import SIDE
 
 Floats = NDArray[np.float32]
 Map = NDArray[np.float64]  # (3, 3), from pixels (x, y, 1) of one thumbnail to pixels of another

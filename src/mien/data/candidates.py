@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from mien.data.alignment import FLIP, Floats, Map, evened
 from mien.data.dataset import Progress
-from mien.data.index import SIDE, on_disk_if_large
+from mien.data.pictures import SIDE, on_disk_if_large
 
 NEIGHBOURS = 8  # candidates of a picture that are verified, at most
 LIKELY = 0.66  # cosine from which a pair is a candidate; of crops to 70 % one in a hundred is below

@@ -7,12 +7,12 @@ import shlex
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, count
 
 import numpy as np
 
 from mien.data.dataset import SPLITS, DataConfig, RawDataset, Split, Unreadable, in_order
-from mien.data.index import JoinedPictures
+from mien.data.pictures import JoinedPictures
 from mien.data.readers.words import as_number, classes_option, plain_expressions, plain_note, renamed
 from mien.errors import DataError
 from mien.files import natural
@@ -203,12 +203,19 @@ def _name_among(name: str, classes: Sequence[str]) -> str:
 
 
 def _distinct(names: Sequence[str]) -> list[str]:
-    """Number the names that occur twice, so that pictures of two folders called `faces` can be told apart."""
-    total, seen = Counter(names), Counter[str]()
+    """Number the names that occur twice, so that pictures of two folders called `faces` can be told apart.
+
+    >>> _distinct(["faces", "lab", "faces", "faces-1"])
+    ['faces-2', 'lab', 'faces-3', 'faces-1']
+    """
+    total = Counter(names)
+    taken = {name for name in names if total[name] == 1}
     found = []
     for name in names:
-        seen[name] += 1
-        found.append(f"{name}-{seen[name]}" if total[name] > 1 else name)
+        if total[name] > 1:
+            name = next(one for number in count(1) if (one := f"{name}-{number}") not in taken)  # noqa: PLW2901
+            taken.add(name)
+        found.append(name)
     return found
 
 

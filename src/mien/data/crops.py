@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.data.dataset import Dataset, Pictures, Split
-from mien.data.index import FilePictures, Fingerprints, JoinedPictures, fingerprints_of
+from mien.data.pictures import FilePictures, Fingerprints, JoinedPictures, fingerprints_of
 from mien.detect.base import Box, Detection, Detector, align
 from mien.errors import DataError
 from mien.faceset.row import FaceRow, content_key

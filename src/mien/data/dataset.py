@@ -125,6 +125,14 @@ class RawDataset:
     def noting(self, *notes: str) -> RawDataset:
         return replace(self, notes=self.notes + notes)
 
+    def below(self, folder: str) -> RawDataset:
+        """Put `folder/` before the name of every picture."""
+        named = {
+            name: replace(split, names=[f"{folder}/{row}" for row in split.names])
+            for name, split in self.splits.items()
+        }
+        return replace(self, splits=named)
+
 
 def in_order(splits: Mapping[str, Split]) -> dict[str, Split]:
     """Put the splits into the order train, validation, test and leave out the empty ones."""

@@ -25,7 +25,7 @@ import numpy as np
 from mien.data.crops import StoredFaces
 from mien.data.dataset import DECISIONS_FILE, SPLITS, DataConfig, Dataset, RawDataset, Split
 from mien.data.duplicates import Duplicates
-from mien.data.index import fingerprints_of
+from mien.data.pictures import fingerprints_of
 from mien.data.readers.csv_text import rows_of
 from mien.data.readers.face_sets import is_face_set, read_face_set
 from mien.data.summary import sheet_of
@@ -209,9 +209,8 @@ def _answer(data: Path, decisions: Sequence[Decision]) -> Path:
             f"{unknown[0].name or unknown[0].digest}; give --remember the data that the list is about, alone"
         )
     folder = _folder(data)
-    FaceSet.open(
-        folder
-    ).write()  # labels that were typed into the table are answers from here on, older than these
+    # Labels that were typed into the table are answers from here on, older than these.
+    FaceSet.open(folder).write()
     with Store.open(folder) as store:
         for one in decisions:
             if one.action == CHANGE and one.to not in store.classes:

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.data.dataset import Dataset, Pictures, Progress
-from mien.data.index import Fingerprints, fingerprints_of, joined
 from mien.data.near_copies import NearCopies, grouped, near_copies, near_copies_if_quick, no_copies
+from mien.data.pictures import Fingerprints, fingerprints_of, joined
 
 # FER-2013's PublicTest faces that are copies of Training faces, by content: row, training_row (both from 0, within
 # their split), kind, digest. How it came about: docs/data-trust.md.
@@ -26,13 +26,13 @@ _ENOUGH = (
 )
 
 
-def groups_of_copies(pictures: Pictures, progress: Progress | None = None) -> NDArray[np.int64]:
+def groups_of_copies(pictures: Pictures) -> NDArray[np.int64]:
     """Number pictures so that pixel copies and near copies of each other, directly or in a chain, have one number.
 
     Returns (n,) int64: the row of the first picture of the group.
     """
     prints = fingerprints_of(pictures)
-    return grouped(prints, near_copies(prints, progress))
+    return grouped(prints, near_copies(prints))
 
 
 @dataclass(frozen=True, eq=False)

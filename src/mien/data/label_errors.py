@@ -28,14 +28,15 @@ from numpy.typing import NDArray
 from mien.data.crops import with_margin
 from mien.data.dataset import Dataset, Progress, Split
 from mien.data.decisions import CHANGE, DROP, KEEP, Decision, Decisions, about_label, digests_of, relabelled
-from mien.data.index import fingerprints_of, joined
 from mien.data.near_copies import components, near_copies_if_quick, no_copies
+from mien.data.pictures import fingerprints_of, joined
 from mien.data.readers.csv_text import rows_of
 from mien.data.summary import sheet_of
 from mien.errors import DataError, need
 from mien.files import spreadsheet_safe, whole_file
 from mien.images.canvas import write_picture
 from mien.labels import matching_place
+from mien.model.calibration import softmax
 from mien.model.classifier import Classifier
 from mien.model.linear_head import fit_linear_head
 from mien.model.metadata import Metadata
@@ -132,18 +133,13 @@ def ranked(
     if own is not None:
         counts = np.ones(len(labels), bool) if asked is None else asked
         logs[counts] = (logs[counts] + np.log(np.maximum(own[counts], 1e-4))) / 2
-    opinions = _shares(logs)
-    margins = normalised_margin(_shares(logs / _SOFTNESS), labels)
+    opinions = softmax(logs)
+    margins = normalised_margin(softmax(logs / _SOFTNESS), labels)
     others = opinions.copy()
     others[np.arange(len(labels)), labels] = -1.0
     order: NDArray[np.int64] = np.argsort(margins, kind="stable")
     best: NDArray[np.int64] = others.argmax(axis=1)
     return Ranking(order, margins, learnt, best, estimated_errors(opinions, labels))
-
-
-def _shares(logs: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
-    powers = np.exp(logs - logs.max(axis=1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True), np.float32)
 
 
 def find_label_errors(

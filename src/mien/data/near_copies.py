@@ -38,7 +38,7 @@ from mien.data.alignment import (
 )
 from mien.data.candidates import NEIGHBOURS, described_closely, exhaustive, hypotheses, in_cells, room_for
 from mien.data.dataset import Progress
-from mien.data.index import SIDE, Fingerprints, on_disk_if_large
+from mien.data.pictures import SIDE, Fingerprints, on_disk_if_large
 from mien.errors import need
 from mien.images.decode import workers
 
@@ -295,7 +295,6 @@ def _verified(
 ) -> NearCopies:
     """Return the candidates that are near copies. rows: what the numbers of the candidates mean."""
     found: dict[tuple[int, int], tuple[Map, float, bool]] = {}
-    seen: set[tuple[int, int]] = set()
 
     def checked(job: tuple[int, int, int]) -> tuple[Map, float, bool] | None:
         query, other, way = job
@@ -308,12 +307,10 @@ def _verified(
             for query, other, way in zip(
                 rows[queries].tolist(), rows[others].tolist(), ways.tolist(), strict=True
             ):
-                pair = (min(query, other), max(query, other))
                 # From the far side the same pair comes with another hypothesis, which may be the better one: so a pair
                 # is tried twice at most, and only once where it was found.
-                if pair not in found:
+                if (min(query, other), max(query, other)) not in found:
                     jobs.append((query, other, way))
-                seen.add(pair)
             for (query, other, _), answer in zip(jobs, pool.map(checked, jobs), strict=True):
                 if answer:
                     # Aligned from `other` to `query`; told from the lower row to the higher.

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from mien.data.dataset import DataConfig
 from mien.data.index import Found, LabelledFile
 from mien.data.readers.public import shown_below
-from mien.data.readers.table_rows import has_labels, is_table
+from mien.data.readers.table_rows import has_labels, is_table, tables_with_labels
 from mien.data.readers.tables import find_in_table
-from mien.data.readers.tree import Tree
+from mien.data.readers.tree import Folder, Tree, looks_like
 from mien.data.readers.unpack import is_archive
 from mien.data.readers.words import classes_option, mostly_expressions
 from mien.errors import DataError
@@ -21,6 +22,12 @@ from mien.images.listing import no_picture
 from mien.labels import canonical
 from mien.terminal import counted
 
+FORMS = (
+    "a folder with one folder of pictures per class; folders train, validation, test (any of them) of such; "
+    "fer2013.csv or icml_face_data.csv (also .gz, .xz); a .csv, .json, .jsonl, .parquet or .xlsx table with columns "
+    "path and label; a face set (a folder with faces.csv, from mien faces); a .zip or .tar of any of these; "
+    "docs/data.md lists the public data sets that are read as they come"
+)
 _AS_TABLE = "save it as .xlsx or as CSV UTF-8"
 _AS_PICTURES = (
     "write the pictures as files, in a folder for each class or with a table of paths and labels, as rows of a "
@@ -78,7 +85,28 @@ def about_models(path: Path) -> str:
     return ""
 
 
-def about_films(path: Path, others: Sequence[Path]) -> str:
+def refuse_unlabelled(path: Path, tree: Tree, start: Folder) -> NoReturn:
+    """Say what to do about a folder in which no reader found labelled pictures. start: see folders.entered."""
+    pictures, others = tree.root.pictures_below(), tree.root.others_below()
+    if tree.face_sets:
+        listed = " ".join(shell_word(one) for one in tree.face_sets)
+        raise DataError(
+            f"{path} holds no labelled pictures but in {counted(len(tree.face_sets), 'face set')}; "
+            f"give as DATA: {listed}"
+        )
+    if told := what_to_do(start.others) or ("" if pictures else _about_films(path, others)):
+        raise DataError(told)
+    if pictures and (elsewhere := tables_with_labels(others)):
+        above = os.path.commonpath([picture.parent for picture in pictures])
+        raise DataError(
+            f"{path} has no folders of classes; if {shown_below(elsewhere[0], path)} says the labels, give that table "
+            f"and the folder from which its paths start: "
+            f"{shell_word(elsewhere[0])} --root {shell_word(above)}"
+        )
+    raise DataError(f"{path} holds no labelled pictures (there is: {looks_like(tree)}); DATA can be {FORMS}")
+
+
+def _about_films(path: Path, others: Sequence[Path]) -> str:
     """Say how the films in a folder become labelled faces; '' where there are none."""
     films = [other for other in others if no_picture(other) == VIDEO]
     if not films:

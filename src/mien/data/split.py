@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from mien.data.dataset import Split
 from mien.data.duplicates import published_copies
-from mien.data.index import Fingerprints, fingerprints_of, joined
 from mien.data.near_copies import (
     NearCopies,
     closest_copies,
@@ -28,6 +27,7 @@ from mien.data.near_copies import (
     near_copies_if_quick,
     no_copies,
 )
+from mien.data.pictures import Fingerprints, fingerprints_of, joined
 from mien.errors import DataError
 from mien.terminal import counted
 

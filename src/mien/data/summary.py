@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from mien.data.dataset import Dataset, Progress, Unreadable
+from mien.data.dataset import Dataset, Unreadable
 from mien.data.duplicates import Duplicates, find_duplicates
-from mien.data.index import fingerprints_of, joined
+from mien.data.pictures import fingerprints_of, joined
 from mien.images.canvas import Picture, beside, fitted, framed, paper, stacked, text_block
 
 CELL = 96  # pixels a side of one face on a sheet
@@ -101,13 +101,12 @@ def summarise(
     *,
     near: bool = True,
     found: Duplicates | None = None,
-    progress: Progress | None = None,
 ) -> Summary:
     """Count, measure and compare all pictures of a data set.
 
     near: look for near copies, which takes longest. found: what `find_duplicates` said, where it was asked before.
     """
-    duplicates = found or find_duplicates(dataset, near=near, progress=progress)
+    duplicates = found or find_duplicates(dataset, near=near)
     main = dataset.splits.get("train") or next(iter(dataset.splits.values()))
     amounts = main.amounts(len(dataset.classes))
     return Summary(

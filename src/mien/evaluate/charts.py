@@ -243,9 +243,7 @@ def _tick(value: float) -> str:
 
 
 def save_png(figure: Any, path: Path) -> None:
-    """Write a figure. Letters that Matplotlib's font lacks, such as Chinese ones, become boxes, without a warning
-    for each.
-    """
+    """Write a figure. Letters that Matplotlib's font lacks, such as Chinese ones, become boxes, without warnings."""
     with _without_glyph_warnings():
         figure.savefig(path, dpi=_DPI)
 

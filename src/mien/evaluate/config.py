@@ -69,9 +69,7 @@ class EvaluateConfig(DataConfig, Description):
 
     @classmethod
     def reading_as(cls, config: DataConfig) -> EvaluateConfig:
-        """Return defaults that read the data as another command did; an EvaluateConfig is returned as
-        it is.
-        """
+        """Return defaults that read the data as another command did; an EvaluateConfig is returned as it is."""
         if isinstance(config, cls):
             return config
         same: dict[str, Any] = {field.name: getattr(config, field.name) for field in fields(DataConfig)}

@@ -33,14 +33,14 @@ from mien.evaluate.models import Match, Scorer, match_classes, open_as
 from mien.evaluate.profile import provenance
 from mien.evaluate.render import REPORT_JSON, write_report
 from mien.evaluate.report import DataSummary, Mistake, ModelSummary, Predictions, Report
-from mien.evaluate.selection import choose_split, first_names, trained_on
+from mien.evaluate.selection import NAMED, choose_split, trained_on
 from mien.evaluate.significance import group_numbers
 from mien.files import check_replaceable, check_writable, separate_paths, shell_word, without_folders
 from mien.images.decode import workers
 from mien.labels import FERPLUS
 from mien.model.views import SINGLE, Probabilities, described
 from mien.settings import to_options
-from mien.terminal import OnStage, counted
+from mien.terminal import OnStage, counted, first_names
 from mien.train.run_folder import OUT_OF_FOLD
 
 
@@ -146,13 +146,11 @@ def _fold_answers(scorer: Scorer, split: Split) -> Probabilities:
 def _unreadable(dataset: Dataset) -> str:
     names = [found.name for found in dataset.unreadable]
     look = f"mien data {shell_word(without_folders(dataset.source))}"
-    return f"cannot be read, left out: {first_names(names)}; {look} says why" if names else ""
+    return f"cannot be read, left out: {first_names(names, NAMED)}; {look} says why" if names else ""
 
 
 def _copies(dataset: Dataset, name: str) -> NDArray[np.bool_] | None:
-    """Say which pictures of a split are copies of training pictures; None where there is nothing to compare
-    with.
-    """
+    """Say which pictures of a split are copies of training pictures; None where there is nothing to compare with."""
     if name == "train" or not len(dataset.splits.get("train", ())):
         return None
     from mien.data.duplicates import copies_of_training

@@ -364,8 +364,7 @@ def by_quality(
 def five_fold_temperature(
     probabilities: NDArray[np.floating], labels: NDArray[np.int64], *, seed: int
 ) -> Calibration | None:
-    """Judge a temperature on pictures it was not fitted on: five times, four fifths fit it for the other
-    fifth.
+    """Judge a temperature on pictures it was not fitted on: five times, four fifths fit it for the other fifth.
 
     The temperature that is returned is fitted on all of them. None for fewer than two pictures.
     """
@@ -461,8 +460,7 @@ def winners(votes: NDArray[np.float32]) -> tuple[NDArray[np.intp], NDArray[np.bo
 
 
 def score_votes(head: Head, outputs: NDArray[np.float32], votes: NDArray[np.float32]) -> VotesScores:
-    """Score a votes head. outputs: (n, 8) in the head's own order. votes: (n, 8) counts in the order
-    FERPLUS.
+    """Score a votes head. outputs: (n, 8) in the head's own order. votes: (n, 8) counts in the order FERPLUS.
 
     The cross-entropy is to the shares of the raters who chose one of the eight labels; faces without any are
     left out of it.

@@ -164,7 +164,7 @@ def _open_folder(folder: Path, config: EvaluateConfig) -> Scorer:
 
 
 def _open_onnx(path: Path, kind: str, config: EvaluateConfig) -> Scorer:
-    if path.is_file() and not onnx_has_facts(path):
+    if path.is_file() and not is_mien_onnx(path):
         told = remembered(path, config.description())
         metadata, network, note = open_onnx(path, told)
         remember(path, told)
@@ -244,15 +244,13 @@ def _count(metadata: Metadata) -> int | None:
     return int(found) if found is not None else None
 
 
-def onnx_has_facts(path: Path) -> bool:
+def is_mien_onnx(path: Path) -> bool:
     """Say whether mien wrote this `.onnx` file. Raises ModelError when it is not an ONNX file."""
     return METADATA_KEY in open_session(path, path).get_modelmeta().custom_metadata_map
 
 
 def open_onnx(path: Path, told: Description) -> tuple[Metadata, Network, str]:
-    """Open an external `.onnx` file with one picture input, channels last or first, and take its first
-    output.
-    """
+    """Open an external `.onnx` file with one picture input, channels last or first, and take its first output."""
     session = open_session(path, path)
     inputs = session.get_inputs()
     if len(inputs) != 1:

@@ -86,9 +86,7 @@ class DataSummary:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Mistake:
-    """One wrong answer. raters: what FER+ raters chose, in words, or ''. picture: as read, uint8, grey or
-    RGB.
-    """
+    """One wrong answer. raters: what FER+ raters chose, in words, or ''. picture: as read, uint8, grey or RGB."""
 
     name: str
     label: str
@@ -270,9 +268,7 @@ class Comparison:
 
 
 def plain(value: Any) -> Any:
-    """Return nested values as JSON takes them: tuples become lists, a number that is not finite becomes
-    None.
-    """
+    """Return nested values as JSON takes them: tuples become lists, a number that is not finite becomes None."""
     if isinstance(value, Mapping):
         return {str(key): plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):

@@ -15,15 +15,15 @@ from mien.data import open_dataset
 from mien.data.classes import join_splits
 from mien.data.crops import crop_faces, file_keys, stored_faces, with_margin
 from mien.data.dataset import DataConfig, Dataset, Split
-from mien.data.index import fingerprints_of
+from mien.data.pictures import fingerprints_of
 from mien.errors import DataError, MienError
 from mien.evaluate.config import EvaluateConfig
 from mien.evaluate.models import Scorer
 from mien.settings import from_mapping, to_options
-from mien.terminal import counted
+from mien.terminal import counted, first_names
 from mien.train.run_folder import OUT_OF_FOLD
 
-_NAMED = 5  # names in a note, before "and more"
+NAMED = 5  # names in a note, before "and more"
 _CLASSES = ("labels", "merge", "classes")  # settings that hold for other data as well
 
 
@@ -40,7 +40,7 @@ def choose_split(
     dataset, name, read = _chosen(data, scorers, config)
     cut, without = _cut_for(scorers[0], dataset, name, config)
     if without:
-        cut = replace(cut, notes=(*cut.notes, f"no face found, left out: {first_names(without)}"))
+        cut = replace(cut, notes=(*cut.notes, f"no face found, left out: {first_names(without, NAMED)}"))
     return cut, name, read
 
 
@@ -69,7 +69,7 @@ def choose_for_each(
         for key, split in one.splits.items():
             left = split.take(np.flatnonzero([row in kept[key] for row in split.names]))
             splits[key] = replace(left, names=[whole.splits[key].names[int(row)] for row in left.names])
-        note = (f"no face found, left out for all models: {first_names(lost)}",) if lost else ()
+        note = (f"no face found, left out for all models: {first_names(lost, NAMED)}",) if lost else ()
         found.append(replace(one, splits=splits, notes=(*one.notes, *note)))
     return found, name, read
 
@@ -349,9 +349,3 @@ def _cut(
     asked = {key: part for key, part in dataset.splits.items() if key in (name, "validation")}
     cropped, without = crop_faces(replace(dataset, splits=asked), found, margin)
     return replace(cropped, splits={**dataset.splits, **cropped.splits}), without
-
-
-def first_names(names: Sequence[str]) -> str:
-    """Return the first few names, and how many more there are."""
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more

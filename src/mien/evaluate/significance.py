@@ -122,9 +122,7 @@ def difference(
 
 
 def macro_f1(tables: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Mean F1 over the classes that a table has pictures of. tables: (..., classes, classes), rows the
-    labels.
-    """
+    """Return the mean F1 over classes with pictures. tables: (..., classes, classes), rows are the labels."""
     support, predicted = tables.sum(axis=-1), tables.sum(axis=-2)
     hits = np.diagonal(tables, axis1=-2, axis2=-1)
     f1 = 2 * hits / np.maximum(support + predicted, 1)
@@ -203,8 +201,9 @@ def paired_test(
     seed: int,
     groups: NDArray[np.int64] | None = None,
 ) -> PairedTest:
-    """Compare two models. right_*: (n,) whether each picture was answered rightly, same pictures, same
-    order. groups: as in `grouped_intervals`.
+    """Compare two models. groups: as in `grouped_intervals`.
+
+    right_first, right_second: (n,) whether each picture was answered rightly, the same pictures in the same order.
     """
     only_first = int((right_first & ~right_second).sum())
     only_second = int((right_second & ~right_first).sum())
@@ -226,9 +225,7 @@ def paired_test(
 
 
 def exact_mcnemar(only_first: int, only_second: int) -> float:
-    """Two-sided exact p-value: the discordant pictures are coin tosses if neither is better (McNemar
-    1947).
-    """
+    """Two-sided exact p-value: the discordant pictures are coin tosses if neither is better (McNemar 1947)."""
     n, least = only_first + only_second, min(only_first, only_second)
     if n == 0:
         return 1.0

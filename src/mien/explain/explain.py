@@ -121,9 +121,9 @@ def find_label(head: Head, label: str) -> int:
     return place
 
 
-def cell_means(values: NDArray[np.float32], cells: int = GRID) -> list[list[float]]:
-    """Return a map as cells x cells means."""
-    small = cv2.resize(values, (cells, cells), interpolation=cv2.INTER_AREA)
+def cell_means(values: NDArray[np.float32]) -> list[list[float]]:
+    """Return a map, (size, size), as GRID x GRID means."""
+    small = cv2.resize(values, (GRID, GRID), interpolation=cv2.INTER_AREA)
     return [[float(value) for value in row] for row in small]
 
 

@@ -258,6 +258,8 @@ class Copies:
             self._recent.popitem(last=False)
 
     def _thumbnail(self, face: str) -> Picture | None:
+        if face not in self._faces:  # somebody took its row out of the table meanwhile
+            return None
         if face not in self._recent:
             row = self._faces[face]
             try:

@@ -42,14 +42,16 @@ from mien.faceset.sources import (
 from mien.faceset.table import TABLE_FILE, FaceSet, source_file
 from mien.files import check_replaceable, expanded, plain_text
 from mien.images.prefetch import Picture, process_many
-from mien.label.store import class_name
+from mien.label.history import class_name
 from mien.locks import locked
 from mien.settings import from_mapping
 from mien.terminal import OnStage
 
 Pixels = NDArray[np.uint8]
-_EVERY_S, _SHARE = 10.0, 0.05  # seconds between two writings of the table; of the time that writing may take
-_SAME = 0.5  # intersection over union from which a box is that of a face that is there
+_STORE_EVERY_S = 10.0  # between two writings of the table
+_STORE_SHARE = 0.05  # of the time that writing may take
+_FRAME_S = 0.04  # within which two times of a film are one, at least
+_SAME_IOU = 0.5  # intersection over union from which a box is that of a face that is there
 PHOTOGRAPHS = "photographs"
 
 
@@ -154,6 +156,7 @@ class _Run:
         for line in self.faces.problems:
             self.problem(line)
         self._groups: Mapping[str, str] = {}
+        self._ungrouped: set[str] = set()  # names of sources; each of their faces asks, in several threads
         self._unreadable: dict[str, str] = {}  # contents, to the first photograph that has it
         self._judged_anew()
         self._index()
@@ -312,7 +315,7 @@ class _Run:
             film_faces(source, self._detector, self._config, report, log=log, progress=progress)
         ) as picks:
             for pick in picks:
-                if _match(pick.cut.face.box, pick.time_s, there, max(self._config.every, 0.04)):
+                if _match(pick.cut.face.box, pick.time_s, there, max(self._config.every, _FRAME_S)):
                     continue
                 row = row_of(
                     pick.cut,
@@ -352,7 +355,8 @@ class _Run:
     def _group(self, source: Source) -> str:
         """Return the group of a source's faces: what --group finds in its path, else the source (of its moment)."""
         text = "" if self._config.group is None else _matched(self._config.group, source)
-        self._counts["ungrouped"] += self._config.group is not None and not text
+        if self._config.group is not None and not text:
+            self._ungrouped.add(source.name)
         return text or self._groups.get(source.name, source.name)
 
     def label(self, sources: Sequence[Source]) -> None:
@@ -423,9 +427,9 @@ class _Run:
         entries = [entry for entry in self.ledger if entry.limits != self._config.limits]
         names = {entry.source for entry in entries}
         for face in self.faces:
-            if face.source not in names or face.label or face.votes or face.status not in (SHOWN, *SET_ASIDE):
+            if face.source not in names or face.label or face.votes or face.box is None:
                 continue
-            if face.status == DUPLICATE or face.box is None:
+            if face.status == DUPLICATE or face.status not in (SHOWN, *SET_ASIDE):
                 continue
             longer = max(face.box.width, face.box.height)
             status = status_of(longer, face.score, face.reasons, face.sharpness, self._config)
@@ -445,12 +449,13 @@ class _Run:
         self._took_s = self._stored_s - begun
 
     def _store_if_due(self) -> None:
-        if time.monotonic() - self._stored_s > max(_EVERY_S, self._took_s / _SHARE):
+        if time.monotonic() - self._stored_s > max(_STORE_EVERY_S, self._took_s / _STORE_SHARE):
             self.store()
 
     def finished(self, notes: Sequence[str]) -> Extraction:
         self.store()
         counts = self._counts
+        counts["ungrouped"] = len(self._ungrouped)
         said = {
             "renamed": "sources that have another name than before (their faces name the new one)",
             "changed": "sources that have changed since they were looked at (the faces of what they were stay)",
@@ -503,4 +508,4 @@ def _match(box: Box, time_s: float | None, faces: Sequence[FaceRow], within_s: f
     if not near:
         return False
     overlap = iou(np.array([box], np.float32), np.array(near, np.float32))[0]
-    return float(overlap.max()) > _SAME
+    return float(overlap.max()) > _SAME_IOU

@@ -14,7 +14,7 @@ from mien.detect.base import Box, Detection, Landmarks, Point, scaled, square
 from mien.errors import DataError
 from mien.files import FORMULA, clipped, spreadsheet_safe
 from mien.label.agreement import CANNOT_TELL, NO_FACE, Agreed
-from mien.label.store import MAX_NAME, class_name
+from mien.label.history import MAX_NAME, class_name
 
 SHOWN, DUPLICATE, BLURRED, TINY, DOUBTFUL = "", "duplicate", "blurred", "tiny", "doubtful"
 SET_ASIDE = (DUPLICATE, BLURRED, TINY, DOUBTFUL)  # by mien itself

@@ -43,7 +43,7 @@ from mien.files import (
     whole_file,
     without_spreadsheet_guard,
 )
-from mien.label.store import FILE as STORE_FILE
+from mien.label.database import FILE as STORE_FILE
 from mien.label.store import Store
 from mien.locks import locked
 from mien.terminal import counted

@@ -5,6 +5,7 @@ Everything takes and returns RGB uint8 arrays; what is drawn is blended into the
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import unicodedata
@@ -177,9 +178,10 @@ def _system_fonts(letter: str) -> list[Path]:
     if program is None:
         return [Path(name) for name in _ELSEWHERE]
     asked = [program, "--format", "%{file}\n", f":charset={ord(letter):x}:outline=true"]
-    said = subprocess.run(asked, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL).stdout
+    said = subprocess.run(asked, capture_output=True, check=False, stdin=subprocess.DEVNULL).stdout
+    names = {os.fsdecode(name) for name in said.splitlines()}
     # Sans serif and upright first, then by name, so that every run chooses alike.
-    return [Path(name) for name in sorted(set(said.splitlines()), key=lambda name: (_dress(name), name))]
+    return [Path(name) for name in sorted(names, key=lambda name: (_dress(name), name))]
 
 
 def _dress(name: str) -> int:
@@ -350,12 +352,12 @@ def fitted(picture: Picture, side: int) -> Picture:
     return cell
 
 
-def text_block(words: str, width: int, px: float, colour: Colour = INK) -> Picture:
+def text_block(words: str, width: int, px: float) -> Picture:
     """Return words on paper, in as many lines as they need at that width; a word that is wider is cut off."""
     lines = [line for part in words.split("\n") for line in _wrapped(part, width, px)]
     sheet = paper(line_height(px) * len(lines), width)
     for number, line in enumerate(lines):
-        draw_text(sheet, line, (0, (number + 0.5) * line_height(px)), px, colour)
+        draw_text(sheet, line, (0, (number + 0.5) * line_height(px)), px, INK)
     return sheet
 
 

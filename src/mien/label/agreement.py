@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-CANNOT_TELL, NO_FACE = "cannot tell", "no face"  # what people say of a face instead of a class
+CANNOT_TELL, NO_FACE = NO_CLASS = "cannot tell", "no face"  # what people say of a face instead of a class
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Agreed:
         if self.people or self.duplicate_of is not None:
             return self.status
         # It was written there, and taken back since.
-        return "" if status in (CANNOT_TELL, NO_FACE) else status
+        return "" if status in NO_CLASS else status
 
 
 NOTHING = Agreed()

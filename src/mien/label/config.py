@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from mien.errors import ConfigError
-from mien.label.history import TABLE
-from mien.label.store import class_name, person_name
+from mien.label.history import TABLE, class_name, person_name
 from mien.serve.config import PORT, ServeConfig
 from mien.settings import setting
 

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from mien.data.decisions import PIXEL_COPY
-from mien.data.index import Fingerprints, fingerprint_of, joined
 from mien.data.near_copies import estimated_s, near_copies
+from mien.data.pictures import Fingerprints, fingerprint_of, joined
 from mien.errors import MienError
 from mien.faceset.row import SHOWN, FaceRow
 from mien.files import shell_word

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
 
-from mien.label.agreement import CANNOT_TELL, NO_FACE, NOTHING, Agreed, Agreement, agreed
+from mien.errors import ConfigError
+from mien.files import clipped, plain_text
+from mien.label.agreement import CANNOT_TELL, NO_CLASS, NO_FACE, NOTHING, Agreed, Agreement, agreed
 
 LABEL, CLEAR, SETTLE = "label", "clear", "settle"  # and CANNOT_TELL, NO_FACE
 ADD, RENAME, MERGE = "class", "rename", "merge"  # about classes; `face` is empty
@@ -20,6 +22,7 @@ KEEP, SAME, DISTINCT, UNDO = "keep", "duplicate", "distinct", "undo"
 TABLE = "table"  # who gave a label by editing the table
 ABOUT_FACES = (LABEL, CANNOT_TELL, NO_FACE, CLEAR, SETTLE, KEEP, SAME, DISTINCT)
 
+MAX_NAME = 100  # letters of a class or a person
 _PAUSE_S = 60.0  # between two answers: longer was a break, not thinking
 _PACE_BATCHES, _PACE_LEAST = 60, 10  # of answers that the pace is measured by
 
@@ -216,3 +219,28 @@ class History:
         self._agreement.count(alone.values())
         self._alone[face] = alone
         self.agreed[face] = agreed(said, when, twin, kept)
+
+
+def class_name(text: str) -> str:
+    """Return a class's name as it is stored, on one line; ConfigError for one that cannot be a class."""
+    return _name(text, "a class", NO_CLASS)
+
+
+def person_name(text: str) -> str:
+    """Return a person's name as it is stored; ConfigError for one that cannot be shown."""
+    return _name(text, "a person", ())
+
+
+def _name(text: str, whose: str, reserved: Collection[str]) -> str:
+    name = plain_text(" ".join(text.split()))
+    if "\ufffd" in name:
+        raise ConfigError(
+            f"the name of {whose} has letters that can be shown, got {clipped(text)!r}; leave out the others"
+        )
+    if not name or len(name) > MAX_NAME:
+        raise ConfigError(
+            f"the name of {whose} has 1 to {MAX_NAME} letters, got {clipped(name, 40)!r}; choose another"
+        )
+    if name.casefold() in reserved:
+        raise ConfigError(f"{name!r} is an answer of its own, not the name of {whose}; choose another")
+    return name

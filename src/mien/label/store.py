@@ -7,16 +7,16 @@ is on disk before `Store.answer` returns.
 from __future__ import annotations
 
 import sqlite3
-import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from mien.errors import ConfigError, DataError, OutputError
-from mien.files import clipped, plain_text
-from mien.label.agreement import CANNOT_TELL, NO_FACE, NOTHING
+from mien.errors import ConfigError, OutputError
+from mien.files import clipped
+from mien.label.agreement import NO_CLASS, NOTHING
+from mien.label.database import FILE, connect, connect_to_read, worded
 from mien.label.history import (
     ABOUT_FACES,
     ADD,
@@ -24,6 +24,7 @@ from mien.label.history import (
     DISTINCT,
     KEEP,
     LABEL,
+    MAX_NAME,
     MERGE,
     RENAME,
     SAME,
@@ -32,43 +33,12 @@ from mien.label.history import (
     UNDO,
     History,
     Row,
+    class_name,
+    person_name,
 )
 from mien.labels import same_letters
 
-FILE = "labels.sqlite"
-MAX_NAME = 100  # letters of a class or a person
-
-_APPLICATION, _VERSION = 0x6D69656E, 1  # "mien"; PRAGMA user_version
-_WAIT_S = 3.0  # for another program that is writing
-_LOOK_S = 0.01  # between two looks, where SQLite does not wait by itself
-_TABLES = f"""
-PRAGMA application_id = {_APPLICATION};
-PRAGMA user_version = {_VERSION};
-CREATE TABLE IF NOT EXISTS answers (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT,
-    batch INTEGER NOT NULL,  -- seq of the first row of what was said at one key
-    face TEXT NOT NULL,      -- its id; empty: about classes
-    who TEXT NOT NULL,
-    at TEXT NOT NULL,        -- UTC, ISO 8601
-    action TEXT NOT NULL,
-    class TEXT,
-    target TEXT              -- of a rename or merge the new class, of a duplicate the other face, of an undo the batch
-);
-CREATE TRIGGER IF NOT EXISTS answers_stay BEFORE UPDATE ON answers
-BEGIN SELECT RAISE(ABORT, 'answers are only added'); END;
-CREATE TRIGGER IF NOT EXISTS answers_remain BEFORE DELETE ON answers
-BEGIN SELECT RAISE(ABORT, 'answers are only added'); END;
--- What the table's labels were when mien last wrote it; previous: until that writing is known to have succeeded.
-CREATE TABLE IF NOT EXISTS written (face TEXT PRIMARY KEY, label TEXT NOT NULL, previous TEXT) WITHOUT ROWID;
-"""
-# Which batch was stored under a key. A file from before it has none until it is opened for writing; an older mien takes
-# no notice of it.
-_KEYS = (
-    "CREATE TABLE IF NOT EXISTS idempotency_keys (key TEXT PRIMARY KEY, batch INTEGER NOT NULL) WITHOUT ROWID"
-)
-
-
-_NO_CLASSES = (CANNOT_TELL, NO_FACE)
+_NewRow = tuple[str, str, str, str | None, str | None]  # time, face, action, class, target
 
 
 @dataclass(frozen=True)
@@ -90,6 +60,11 @@ class Store(History):
         self.path = path
         self._connection, self._writable = connection, writable
         self._key = ""
+        try:
+            self.refresh()
+        except BaseException:
+            connection.close()
+            raise
 
     @classmethod
     def open(cls, folder: Path) -> Store:
@@ -99,19 +74,7 @@ class Store(History):
         written or another program holds it.
         """
         path = folder / FILE
-        with _worded(path):
-            connection = sqlite3.connect(path, timeout=_WAIT_S, check_same_thread=False, isolation_level=None)
-            try:
-                _check(path, connection)
-                _log_ahead(connection)
-                connection.execute("PRAGMA synchronous = FULL")
-                connection.execute(_KEYS)
-                store = cls(path, connection, writable=True)
-                store.refresh()
-            except BaseException:
-                connection.close()
-                raise
-        return store
+        return cls(path, connect(path), writable=True)
 
     @classmethod
     def read(cls, folder: Path) -> Store | None:
@@ -122,23 +85,7 @@ class Store(History):
         path = folder / FILE
         if not path.is_file() or not path.stat().st_size:
             return None
-        address = path.resolve().as_uri()
-        with _worded(path):
-            connection = sqlite3.connect(
-                f"{address}?mode=ro", uri=True, timeout=_WAIT_S, check_same_thread=False
-            )
-            try:
-                _check(path, connection)
-            except sqlite3.OperationalError:
-                connection.close()
-                if path.with_name(f"{FILE}-wal").exists():
-                    raise
-                # A folder where SQLite may not put the index of its log beside the file: nobody writes there either.
-                connection = sqlite3.connect(f"{address}?immutable=1", uri=True, check_same_thread=False)
-                _check(path, connection)
-            store = cls(path, connection, writable=False)
-            store.refresh()
-        return store
+        return cls(path, connect_to_read(path), writable=False)
 
     def close(self) -> None:
         with self._lock:
@@ -159,7 +106,7 @@ class Store(History):
         Yields whether something was stored under that key before, by whichever process; the block then says nothing.
         key: unlike any other; empty for none.
         """
-        with self._lock, _worded(self.path):
+        with self._lock, worded(self.path):
             before, self._key = self._key, key
             try:
                 yield bool(key) and self._stored_under(key) is not None
@@ -168,7 +115,7 @@ class Store(History):
 
     def undone_under(self, key: str) -> tuple[Row | None, set[str]]:
         """Return what `undo` returned when it was called under a key."""
-        with self._lock, _worded(self.path):
+        with self._lock, worded(self.path):
             self.refresh()
             undo = next((row for row in self._rows if row.batch == self._stored_under(key)), None)
             return self._batch(int(undo.target or 0)) if undo else (None, set())
@@ -186,7 +133,7 @@ class Store(History):
         if action not in ABOUT_FACES:
             raise ConfigError(f"there is no answer {clipped(action)!r}; there are: {', '.join(ABOUT_FACES)}")
         who = person_name(who)
-        settles_none = action == SETTLE and class_ in (CANNOT_TELL, NO_FACE)
+        settles_none = action == SETTLE and class_ in NO_CLASS
         if action in (SAME, DISTINCT) and (not target or target in faces):
             raise ConfigError(f"{action!r} is about two faces: give the other one as target")
         with self._lock:
@@ -267,15 +214,16 @@ class Store(History):
         behind the name of somebody who says one thing here and another there, as the two may be two persons.
         """
         other = other or History()
-        batches: dict[tuple[int, str], list[tuple[str, str, str, str | None, str | None]]] = {}
+        batches: dict[tuple[int, str], list[_NewRow]] = {}
         faces, renamed = set[str](), dict[str, str]()
 
         def vote(number: int, who: str, at: str, face: str, word: str, *, here_too: bool) -> None:
             people = self.agreed.get(face, NOTHING).people
             if here_too and people.get(who) != word:
-                renamed[who] = who = f"{who} ({called})"[:MAX_NAME]
+                end = f" ({called[: MAX_NAME // 2]})"
+                renamed[who] = who = who[: MAX_NAME - len(end)] + end
             if people.get(who) != word:
-                action = word if word in (CANNOT_TELL, NO_FACE) else LABEL
+                action = word if word in NO_CLASS else LABEL
                 row = (at, face, action, self._spelled(word) if action == LABEL else None, None)
                 batches.setdefault((number, who), []).append(row)
                 faces.add(face)
@@ -302,9 +250,7 @@ class Store(History):
             for face, label in typed.items():
                 here_too = TABLE in self.agreed.get(face, NOTHING).people
                 vote(0, TABLE, now, face, class_name(label), here_too=here_too)
-            given = [
-                row[3] for rows in batches.values() for row in rows if row[3] and row[3] not in _NO_CLASSES
-            ]
+            given = [row[3] for rows in batches.values() for row in rows if row[3] and row[3] not in NO_CLASS]
             self.add_classes([name for name in other.classes if name in given], TABLE)
             self.add_classes(given, TABLE)
             self._add_batches([(who, batches[number, who]) for number, who in sorted(batches)])
@@ -312,7 +258,7 @@ class Store(History):
 
     def refresh(self) -> set[str]:
         """Take in what others wrote; returns the ids of the faces about which something else may now be true."""
-        with self._lock, _worded(self.path):
+        with self._lock, worded(self.path):
             found = self._connection.execute(
                 "SELECT seq, batch, face, who, at, action, class, target FROM answers WHERE seq > ? ORDER BY seq",
                 (self._seen,),
@@ -326,7 +272,7 @@ class Store(History):
 
         labels: of every row of the table, by id, empty for none.
         """
-        with self._lock, _worded(self.path):
+        with self._lock, worded(self.path):
             found = self._connection.execute("SELECT face, label, previous FROM written")
             known = {face: (label, previous) for face, label, previous in found}
             return {
@@ -387,9 +333,7 @@ class Store(History):
         at = _now()
         return self._add_batches([(who, [(at, *row) for row in rows])])
 
-    def _add_batches(
-        self, batches: Sequence[tuple[str, Sequence[tuple[str, str, str, str | None, str | None]]]]
-    ) -> set[str]:
+    def _add_batches(self, batches: Sequence[tuple[str, Sequence[_NewRow]]]) -> set[str]:
         """Write rows of several batches, each of one person, in one transaction; each row begins with its time."""
         with self._transaction() as connection:
             if self._key and self._stored_under(self._key) is not None:
@@ -414,7 +358,7 @@ class Store(History):
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with _worded(self.path):
+        with worded(self.path):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
@@ -432,83 +376,3 @@ def _now() -> str:
 def _said(row: Row) -> tuple[str, ...]:
     """Return what an answer about a face is known by, also in a copy of the store."""
     return row.who, row.at, row.action
-
-
-def class_name(text: str) -> str:
-    """Return a class's name as it is stored, on one line; ConfigError for one that cannot be a class."""
-    return _name(text, "a class", (CANNOT_TELL, NO_FACE))
-
-
-def person_name(text: str) -> str:
-    """Return a person's name as it is stored; ConfigError for one that cannot be shown."""
-    return _name(text, "a person", ())
-
-
-def _name(text: str, whose: str, reserved: Collection[str]) -> str:
-    name = plain_text(" ".join(text.split()))
-    if "\ufffd" in name:
-        raise ConfigError(
-            f"the name of {whose} has letters that can be shown, got {clipped(text)!r}; leave out the others"
-        )
-    if not name or len(name) > MAX_NAME:
-        raise ConfigError(
-            f"the name of {whose} has 1 to {MAX_NAME} letters, got {clipped(name, 40)!r}; choose another"
-        )
-    if name.casefold() in reserved:
-        raise ConfigError(f"{name!r} is an answer of its own, not the name of {whose}; choose another")
-    return name
-
-
-def _check(path: Path, connection: sqlite3.Connection) -> None:
-    """Make the tables in a new file; refuse one that is not ours, newer or damaged."""
-    # Tables first: another process may make them, and say whose they are, at this very moment.
-    ((tables,),) = connection.execute("SELECT count(*) FROM sqlite_master")
-    ((application,),) = connection.execute("PRAGMA application_id")
-    ((version,),) = connection.execute("PRAGMA user_version")
-    if not tables and not application:
-        connection.executescript(f"BEGIN IMMEDIATE;{_TABLES}COMMIT;")
-        return
-    if application != _APPLICATION:
-        raise DataError(f"{path} is a database of another program; move it away, and mien makes its own")
-    if version > _VERSION:
-        raise DataError(
-            f"{path} was written by a newer mien (its version is {version}, this mien reads up to {_VERSION}); "
-            "update mien, nothing was changed"
-        )
-    ((state,),) = connection.execute("PRAGMA quick_check(1)")
-    if state != "ok":
-        raise sqlite3.DatabaseError(str(state))
-
-
-def _log_ahead(connection: sqlite3.Connection) -> None:
-    """Switch a file to write-ahead logging. SQLite, which waits for others everywhere else, does not wait here."""
-    ends = time.monotonic() + _WAIT_S
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            return
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorname != "SQLITE_BUSY" or time.monotonic() > ends:
-                raise
-        time.sleep(_LOOK_S)
-
-
-@contextmanager
-def _worded(path: Path) -> Iterator[None]:
-    """Turn what SQLite reports into one line that says what to do."""
-    try:
-        yield
-    except sqlite3.DatabaseError as error:
-        name = getattr(error, "sqlite_errorname", "")
-        if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-            raise OutputError(
-                f"{path} is held by another program; close what has it open and try again, nothing was lost"
-            ) from error
-        if name.startswith(("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN")):
-            raise OutputError(
-                f"cannot write {path}: {error}; free some space or allow writing there, what was stored before is safe"
-            ) from error
-        raise DataError(
-            f"{path} is damaged ({plain_text(str(error))}); move it away and put back a copy, or go on without: the "
-            "table has the labels that were last written to it"
-        ) from error

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import signal
 import subprocess
 import sys
 import threading
@@ -16,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mien.errors import ConfigError
-from mien.files import plain_text, shell_word, without_spreadsheet_guard
+from mien.files import path_word, plain_text, shell_word, without_spreadsheet_guard
 from mien.label.wall import Wall
 from mien.model.folder import MODEL_FOLDER, SETTINGS_FILE
 from mien.settings import from_mapping, joined_words
@@ -100,8 +98,7 @@ class Training:
         with self._lock:
             if self._process is not None and self.state == "running":
                 self._stopping = True
-                with suppress(ProcessLookupError):
-                    os.kill(self._process.pid, signal.SIGTERM)
+                self._process.terminate()
 
     def close(self) -> None:
         """Stop a training that runs, and wait until it has ended."""
@@ -232,17 +229,8 @@ def command_of(
     folder: Path, run: Path, classes: Sequence[str], epochs: int | None, folds: int = 0
 ) -> list[str]:
     """Return the words that train on a face set. classes: those that are learnt, none: all that have a label."""
-    command = [
-        sys.executable,
-        "-m",
-        "mien.cli.main",
-        "train",
-        str(folder),
-        "--from",
-        "mien",
-        "--to",
-        str(run),
-    ]
+    places = [path_word(folder), "--from", "mien", "--to", path_word(run)]
+    command = [sys.executable, "-m", "mien.cli.main", "train", *places]
     if classes:
         command += ["--classes", joined_words(classes)]
     if folds:
@@ -272,7 +260,7 @@ def _rows(path: Path) -> list[dict[str, str]]:
     try:
         with path.open(encoding="utf-8", newline="") as file:
             return list(csv.DictReader(file))
-    except OSError:
+    except (OSError, ValueError, csv.Error):  # not there yet, or saved otherwise by a spreadsheet
         return []
 
 

@@ -16,8 +16,8 @@ from mien.faceset.row import FaceRow
 from mien.faceset.table import TABLE_FILE, FaceSet, stamp_of
 from mien.files import clipped, plain_text, shell_word
 from mien.label.agreement import NOTHING, Agreed
-from mien.label.history import TABLE
-from mien.label.store import Store, person_name
+from mien.label.history import TABLE, person_name
+from mien.label.store import Store
 
 PATIENCE_S = 1.0  # at the end, for a thread whose work nobody needs any more
 _TABLE_S = 4.0  # of quiet before the table is written, and at most ten times that without

@@ -33,6 +33,13 @@ _LEAST = 1e-4  # of a share: below it the label would be ruled out by what is on
 CLASS_WEIGHTS = {"none": 0.0, "sqrt": 0.5, "full": 1.0}
 
 
+def softmax(logits: NDArray[Any]) -> NDArray[Any]:
+    """Return (n, classes) probabilities of (n, classes) logits, in their precision."""
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    found: NDArray[Any] = powers / powers.sum(axis=1, keepdims=True)
+    return found
+
+
 def with_temperature(
     probabilities: NDArray[np.floating], temperature: float | NDArray[np.floating]
 ) -> NDArray[np.float64]:
@@ -40,10 +47,9 @@ def with_temperature(
 
     probabilities: (n, classes), rows sum to one. temperature: above 1 makes answers less sure; one for all, or (n, 1).
     """
-    logits = np.log(np.maximum(probabilities.astype(np.float64), _SMALLEST)) / temperature
-    logits -= logits.max(axis=1, keepdims=True)
-    powers = np.exp(logits)
-    shares: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
+    shares: NDArray[np.float64] = softmax(
+        np.log(np.maximum(probabilities.astype(np.float64), _SMALLEST)) / temperature
+    )
     return shares
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.errors import DataError, need
-from mien.model.calibration import calibrated, fit_temperature
+from mien.model.calibration import calibrated, fit_temperature, softmax
 
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
@@ -51,7 +51,7 @@ class LinearHead:
     def probabilities(self, features: Floats) -> Floats:
         """Return (n, classes) float32, rows sum to one. features: (n, d) float32."""
         logits = ((features - self.mean) / self.scale) @ self.weights + self.bias
-        return _softmax(logits / self.temperature)
+        return np.asarray(softmax(logits / self.temperature), np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,7 +156,7 @@ def _held_out(scaled: Floats, shares: NDArray[np.float64], folds: Integers, stre
             found[outside] = 1 / shares.shape[1]
             continue
         weights, bias = _regression(scaled[inside], shares[inside], strength)
-        found[outside] = _softmax(scaled[outside] @ weights + bias)
+        found[outside] = softmax(scaled[outside] @ weights + bias)
     found = np.maximum(found, _LEAST)
     return np.asarray(found / found.sum(axis=1, keepdims=True), np.float32)
 
@@ -181,11 +181,6 @@ def _regression(scaled: Floats, shares: NDArray[np.float64], strength: float) ->
     else:
         weights[:, present], bias[present] = learner.coef_.T, learner.intercept_
     return weights, bias
-
-
-def _softmax(logits: NDArray[np.floating[Any]]) -> Floats:
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True), np.float32)
 
 
 def _losses(probabilities: Floats, shares: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,9 +1,9 @@
 """From labelled faces to a trained network and its model folder. With `detect.training`, the only room with Keras.
 
 In: a `Dataset` and a `TrainConfig`. Out: a run folder, and in it a model folder that every other room takes.
-Begin with `run.py`, one training from start to end. `classifier_loop.py` takes its steps, on `loop.py`, which every
-training shares and which says how another one stands on it; `run_folder.py` names what a run leaves, `networks/`
-builds, `export/` writes, `external_models.py` takes over what others trained.
+Begin with `run.py`, and `training.py`, one training from start to end. `classifier_loop.py` takes its steps, on
+`loop.py`, which every training shares and which says how another one stands on it; `run_folder.py` names what a run
+leaves, `networks/` builds, `export/` writes, `external_models.py` takes over what others trained.
 `mien.train("faces", epochs=30)` does what `mien train faces --epochs 30` does.
 """
 

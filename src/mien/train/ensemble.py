@@ -19,7 +19,7 @@ from keras import layers
 from numpy.typing import NDArray
 
 from mien.data.dataset import Dataset
-from mien.data.index import fingerprints_of
+from mien.data.pictures import fingerprints_of
 from mien.errors import ConfigError
 from mien.files import separate_paths
 from mien.model.folder import model_path

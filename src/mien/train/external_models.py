@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from mien.errors import ConfigError, MienError, ModelError
 from mien.files import cache_folder, clipped, whole_file, whole_folder
+from mien.model.calibration import softmax
 from mien.model.folder import MODEL_FILE, file_sha256
 from mien.model.metadata import METADATA_KEY, Head, Metadata
 from mien.model.preprocess import COLOURS, Preprocess
@@ -176,8 +177,7 @@ def as_probabilities(answers: NDArray[Any], path: Path, told: Description) -> ND
             f"{', '.join(labels)}"
         )
     elif told.logits:
-        powers = np.exp(answers - answers.max(axis=1, keepdims=True))
-        answers = powers / powers.sum(axis=1, keepdims=True)
+        answers = softmax(answers)
     if answers.min() < 0 or np.abs(answers.sum(axis=1) - 1).max() > 1e-3:
         raise ModelError(
             f"the outputs of {path} are not probabilities that sum to one; are they logits? Add --logits"

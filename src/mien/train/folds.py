@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from mien.data.classes import join_splits
 from mien.data.dataset import Dataset, Split
-from mien.data.index import fingerprints_of
+from mien.data.pictures import fingerprints_of
 from mien.data.split import kept_together
 from mien.errors import ConfigError, DataError, need
 from mien.files import read_arrays, write_arrays

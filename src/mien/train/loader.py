@@ -13,7 +13,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from mien.data.dataset import Pictures, Split
-from mien.data.index import InMemoryPictures
+from mien.data.pictures import InMemoryPictures
 from mien.errors import ConfigError, DataError
 from mien.images.decode import workers
 from mien.model.calibration import CLASS_WEIGHTS

@@ -12,7 +12,7 @@ import numpy as np
 from mien.data import open_dataset
 from mien.data.crops import crop_faces, stored_faces, with_margin
 from mien.data.dataset import Dataset
-from mien.data.index import fingerprints_of
+from mien.data.pictures import fingerprints_of
 from mien.errors import ConfigError, ModelError
 from mien.labels import FER2013, FERPLUS
 from mien.model.folder import BEST_FILE, METADATA_FILE, MODEL_FOLDER, model_path, read_model_folder

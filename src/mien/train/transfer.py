@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.data.dataset import Split
-from mien.data.index import fingerprints_of
+from mien.data.pictures import fingerprints_of
 from mien.errors import ConfigError, ModelError
 from mien.files import read_arrays, write_arrays
 from mien.labels import matching_place

@@ -28,7 +28,7 @@ from mien.video.reader import Frame
 HALF_LIFE_S = 0.1
 LEAD = 0.1
 # Distance-IoU that a box needs with where its track is expected; 0 allows a step of three quarters of a face.
-_LEAST = 0.0
+_LEAST_DIOU = 0.0
 # In units of the face's own size, so that near and far faces are judged alike.
 _BOX_STD = 0.05  # standard deviation of a detector's box: centre and sides
 _ACCELERATION = 4.0  # how much a head changes its speed: spectral density of the acceleration, sizes² / s³
@@ -36,9 +36,9 @@ _SPEED_STD = 1.5  # standard deviation of the speed of a face that has just appe
 _COAST_S = 0.3  # seconds in which the speed of an unseen face falls to 1/e: heads stop and turn
 # In six clips from one studio, at most 0.7 % of the places change by so many levels of 255 from frame to frame, and at
 # least 33 % from the end of one clip to the beginning of another. What comes into a shot changes less of it.
-_LEVELS, _SHARE = 12, 0.2
-_TIMES = 3.0  # mean change between two shots, over that within them: a fast pan changes much all the time
-_SIZE_PX = (64, 36)
+_CUT_LEVELS, _CUT_SHARE = 12, 0.2
+_CUT_TIMES = 3.0  # mean change between two shots, over that within them: a fast pan changes much all the time
+_CUT_PX = (64, 36)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,7 +179,7 @@ class BoxTracker:
             return []
         expected = np.array([track.predict(time_s) for track in self._tracks])
         gain = diou(np.array(boxes, np.float64), expected)
-        return [(place, self._tracks[row]) for place, row in linear_assignment(gain, _LEAST)]
+        return [(place, self._tracks[row]) for place, row in linear_assignment(gain, _LEAST_DIOU)]
 
     def _new(self, box: Box, time_s: float) -> Track:
         track = Track(box, time_s)
@@ -331,7 +331,7 @@ class Smoother:
     """
 
     def __init__(self, half_life_s: float | None) -> None:
-        _check(half_life_s)
+        _check_half_life(half_life_s)
         self._half_life_s = half_life_s
         self._sums: list[float] = []
         self._weight = 0.0
@@ -359,7 +359,7 @@ class TrackSmoother:
     """
 
     def __init__(self, head: Head, half_life_s: float | None = HALF_LIFE_S) -> None:
-        _check(half_life_s)
+        _check_half_life(half_life_s)
         self._head = head
         self._half_life_s = half_life_s
         self._smoothers: WeakKeyDictionary[object, Smoother] = WeakKeyDictionary()
@@ -380,7 +380,7 @@ class TrackSmoother:
         return smooth
 
 
-def _check(half_life_s: float | None) -> None:
+def _check_half_life(half_life_s: float | None) -> None:
     if half_life_s is None:
         return
     if not isinstance(half_life_s, numbers.Real) or not 0 < half_life_s < math.inf:
@@ -456,19 +456,19 @@ def _cut(before: list[NDArray[np.float32]], after: list[NDArray[np.float32]]) ->
 
 def _is_cut(before: list[NDArray[np.float32]], after: list[NDArray[np.float32]]) -> bool:
     pairs = [(one, other) for one in before for other in after]
-    if any(_changed(one, other) < _SHARE for one, other in pairs):
+    if any(_changed(one, other) < _CUT_SHARE for one, other in pairs):
         return False
     within = max(float(np.abs(shot[0] - shot[-1]).mean()) for shot in (before, after))
-    if any(float(np.abs(one - other).mean()) < _TIMES * within for one, other in pairs):
+    if any(float(np.abs(one - other).mean()) < _CUT_TIMES * within for one, other in pairs):
         return False
-    return all(_changed(_moved(one, other), other) >= _SHARE for one, other in pairs)
+    return all(_changed(_moved(one, other), other) >= _CUT_SHARE for one, other in pairs)
 
 
 def _changed(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
     """Return the share of the places, of those that both have (NaN: none), whose level differs."""
     change = np.abs(one - other).max(axis=2)
     seen = ~np.isnan(change)
-    return float((change > _LEVELS).sum() / seen.sum())
+    return float((change > _CUT_LEVELS).sum() / seen.sum())
 
 
 def _moved(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -477,14 +477,14 @@ def _moved(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.f
     Its middle is sought in the other, so it moves by a quarter of the picture at most; a parabola through the least
     squared difference and its neighbours gives parts of a pixel.
     """
-    width, height = _SIZE_PX
+    width, height = _CUT_PX
     across, down = width // 4, height // 4
     costs = cv2.matchTemplate(other, one[down : height - down, across : width - across], cv2.TM_SQDIFF)
     row, column = np.unravel_index(costs.argmin(), costs.shape)
     right = column + _lowest(costs[row], int(column)) - across
     below = row + _lowest(costs[:, column], int(row)) - down
     matrix = np.array([[1, 0, right], [0, 1, below]], np.float64)
-    return np.asarray(cv2.warpAffine(one, matrix, _SIZE_PX, borderValue=(math.nan,) * 3), np.float32)
+    return np.asarray(cv2.warpAffine(one, matrix, _CUT_PX, borderValue=(math.nan,) * 3), np.float32)
 
 
 def _lowest(costs: NDArray[np.float32], least: int) -> float:
@@ -497,4 +497,4 @@ def _lowest(costs: NDArray[np.float32], least: int) -> float:
 
 
 def _small(frame: Frame) -> NDArray[np.float32]:
-    return np.asarray(cv2.resize(frame.image, _SIZE_PX, interpolation=cv2.INTER_AREA), np.float32)
+    return np.asarray(cv2.resize(frame.image, _CUT_PX, interpolation=cv2.INTER_AREA), np.float32)

@@ -19,7 +19,8 @@ from typing import Any, TypeVar
 from xml.etree import ElementTree
 
 from mien.data.dataset import SPLITS
-from mien.data.index import Box, Found, LabelledFile
+from mien.data.index import Found, LabelledFile
+from mien.data.pictures import Box
 from mien.data.readers.csv_text import lines_of
 from mien.data.readers.name_lists import name_lists
 from mien.data.readers.public import shown_below, split_above

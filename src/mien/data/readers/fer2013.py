@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 
 from mien.data import cache
 from mien.data.dataset import SPLITS, DataConfig, RawDataset, Split, in_order
-from mien.data.index import Fingerprints, InMemoryPictures, fingerprints_of_all
-from mien.data.readers.csv_text import opened_to_write, rows_of
+from mien.data.pictures import Fingerprints, InMemoryPictures, fingerprints_of_all
+from mien.data.readers.csv_text import is_csv, opened_to_write, rows_of
 from mien.data.readers.words import LABEL_COLUMNS, SPLIT_COLUMNS, as_number, need_column, renamed, split_of
 from mien.errors import DataError
 from mien.files import clipped, natural
@@ -211,6 +211,10 @@ def _place(usage: str, where: str) -> int:
 def is_fer2013(header: Sequence[str]) -> bool:
     """Whether a csv's header is FER-2013's: it holds the pixels themselves."""
     return any(word.strip().lower() == "pixels" for word in header)
+
+
+def is_fer2013_csv(path: Path) -> bool:
+    return is_csv(path) and is_fer2013(next(rows_of(path), []))
 
 
 def write_csv(path: Path, rows: Iterator[tuple[int, NDArray[np.uint8], str]]) -> None:

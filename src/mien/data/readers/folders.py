@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -21,12 +22,12 @@ from mien.errors import DataError
 from mien.files import plain_text, shell_word
 from mien.images.listing import passed_over_note
 from mien.labels import is_expression
-from mien.terminal import counted
+from mien.terminal import counted, first_names
 
 # Folders between the one given and its train folder (Kaggle sets: images/train, NAME/NAME/train).
 _DEEPEST = 6
 _KAGGLE_PREFIXES = ("Training_", "PublicTest_", "PrivateTest_")
-_LISTED = 6  # names in a message
+_listed = partial(first_names, most=6)  # in a message
 
 
 def entered(folder: Folder) -> Folder:
@@ -423,11 +424,6 @@ def _glued(name: str) -> tuple[str, str] | None:
 
 def _names(folders: Sequence[Folder]) -> list[str]:
     return [folder.name for folder in folders]
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return ", ".join(names[:_LISTED]) + more
 
 
 def _kaggle_parts(files: list[LabelledFile]) -> list[LabelledFile]:

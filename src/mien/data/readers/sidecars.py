@@ -45,10 +45,11 @@ def find_beside(tree: Tree, config: DataConfig, suffixes: Sequence[str]) -> Foun
             row["label"] for row in objects if suffix == ".txt" and not is_expression(str(row["label"]))
         }
         header = next(rows_of_objects(objects.copy), [])
-        asked = {plain_column(name) for name in (config.label_column or "").split(",")}
-        labelled = (
-            asked <= set(map(plain_column, header)) if asked != {""} else names_labels(header, root.name)
-        )
+        if config.label_column:
+            asked = map(plain_column, config.label_column.split(","))
+            labelled = set(map(plain_column, header)).issuperset(asked)
+        else:
+            labelled = names_labels(header, root.name)
         if not labelled or 2 * len(captions) > len(objects):
             continue
         names = [plain_text(beside[path].relative_to(root).as_posix()) for path in told]

@@ -15,9 +15,9 @@ from xml.etree import ElementTree
 
 from mien.data.readers import words
 from mien.data.readers.annotators import exported_rows, via_rows
-from mien.data.readers.columns import share_columns
 from mien.data.readers.csv_text import is_csv, lines_of, rows_of
 from mien.data.readers.parquet import COLUMNAR, parquet_rows
+from mien.data.readers.share_columns import share_columns
 from mien.errors import DataError, need
 from mien.files import clipped
 from mien.images.kinds import HEAD_BYTES, content_kind, is_picture_name
@@ -66,6 +66,10 @@ def header_of(path: Path) -> list[str]:
 def has_labels(path: Path) -> bool:
     """Say whether a table names pictures and their labels, as far as its first line tells."""
     return names_labels(header_of(path), path.name)
+
+
+def tables_with_labels(paths: Iterable[Path]) -> list[Path]:
+    return [path for path in paths if is_table(path) and has_labels(path)]
 
 
 def names_labels(header: list[str], source: str) -> bool:

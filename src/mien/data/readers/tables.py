@@ -11,7 +11,8 @@ from itertools import chain
 from pathlib import Path
 
 from mien.data.dataset import DataConfig
-from mien.data.index import Box, Found, LabelledFile
+from mien.data.index import Found, LabelledFile
+from mien.data.pictures import Box
 from mien.data.readers import words
 from mien.data.readers.columns import Columns, choose_columns, plain_label
 from mien.data.readers.parquet import COLUMNAR

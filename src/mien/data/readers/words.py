@@ -11,6 +11,7 @@ from mien.errors import DataError
 from mien.files import clipped, natural, plain_text
 from mien.images.kinds import is_picture_name
 from mien.labels import is_expression
+from mien.terminal import first_names
 
 _NEGATIONS = frozenset(("not", "no", "non", "un", "never", "without"))
 _MOST_CLASSES = 20  # in a command that a message proposes
@@ -261,7 +262,7 @@ def shown_columns(header: Sequence[str]) -> str:
         name if len(name) <= _LONGEST else f"{name[:_LONGEST]}…"
         for name in map(plain_text, map(str.strip, header))
     ]
-    return ", ".join(have[:_NAMED]) + (f" and {len(have) - _NAMED} more" if len(have) > _NAMED else "")
+    return first_names(have, _NAMED)
 
 
 def _no_column(header: Sequence[str], names: Sequence[str], source: str, option: str) -> str:

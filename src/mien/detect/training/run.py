@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from collections.abc import Mapping
@@ -27,7 +25,7 @@ from mien.detect.training.config import DetectorConfig
 from mien.detect.training.photos import Photos, read_photos
 from mien.detect.training.sampler import HardNegatives, Sampler
 from mien.errors import ConfigError
-from mien.files import whole_file, without_folders
+from mien.files import without_folders, write_table
 from mien.locks import locked
 from mien.model.folder import SETTINGS_FILE
 from mien.settings import to_mapping
@@ -227,9 +225,8 @@ def _finished(out: Path, settings: Mapping[str, Any]) -> checkpoint.Progress | N
         raise ConfigError(
             f"{out} holds a run of mien train, not of mien train-detector; name another place with --to"
         )
-    run_folder.finished(
-        out, settings, to_mapping(DetectorConfig())
-    )  # complains of other settings and of what is no run
+    # Complains of other settings and of what is no run.
+    run_folder.finished(out, settings, to_mapping(DetectorConfig()))
     file, detector = out / run_folder.CHECKPOINT / checkpoint.STATE_FILE, out / DETECTOR_FOLDER
     if not (file.exists() and (detector / NETWORK_FILE).exists() and (detector / METADATA_FILE).exists()):
         return None
@@ -240,9 +237,5 @@ def _finished(out: Path, settings: Mapping[str, Any]) -> checkpoint.Progress | N
 def _note_epochs(out: Path, progress: checkpoint.Progress) -> None:
     """Write epochs.csv; figures that an epoch did not take stay empty."""
     names = list(dict.fromkeys(name for row in progress.history for name in row))
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, names, restval="")
-    writer.writeheader()
-    writer.writerows(progress.history)
-    with whole_file(out / run_folder.EPOCHS_FILE) as temporary:
-        temporary.write_text(text.getvalue(), encoding="utf-8", newline="")
+    rows = ([row.get(name, "") for name in names] for row in progress.history)
+    write_table(out / run_folder.EPOCHS_FILE, [names, *rows])
