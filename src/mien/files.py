@@ -21,6 +21,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from mien.errors import DataError, OutputError
 
 if TYPE_CHECKING:
+    from _csv import Writer
+
+    from _typeshed import SupportsWrite
     from numpy.typing import NDArray
 
 # What reading a damaged .npz raises; zipfile answers an unknown compression with NotImplementedError.
@@ -432,10 +435,29 @@ def spreadsheet_safe(cell: object) -> str:
     return f"'{text}" if text.startswith(FORMULA) and not _NUMBER.fullmatch(text) else text
 
 
+class _LineFeeds:
+    """A file to which lines that end in a carriage return and a line feed go without the former."""
+
+    def __init__(self, file: SupportsWrite[str]) -> None:
+        self._file = file
+
+    def write(self, line: str) -> None:
+        self._file.write(line.removesuffix("\r\n") + "\n")
+
+
+def csv_writer(file: SupportsWrite[str]) -> Writer:
+    """Return a writer of CSV whose lines end in a line feed.
+
+    Not by csv's own lineterminator: with a mere line feed, Python 3.11 puts no quotes around a cell with a carriage
+    return, and every reader ends the row there.
+    """
+    return csv.writer(_LineFeeds(file))
+
+
 def write_table(path: Path, rows: Iterable[Iterable[object]]) -> None:
     """Write rows as CSV, the header first; whole, and safe in a spreadsheet."""
     with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows(map(spreadsheet_safe, row) for row in rows)
+        csv_writer(file).writerows(map(spreadsheet_safe, row) for row in rows)
 
 
 def without_spreadsheet_guard(cell: str) -> str:

@@ -37,6 +37,7 @@ from mien.faceset.row import (
 from mien.files import (
     cannot_write,
     clipped,
+    csv_writer,
     expanded,
     shell_word,
     spreadsheet_safe,
@@ -267,7 +268,7 @@ class FaceSet:
         return self._faces[face].label if face in self._faces else None
 
     def _write_to(self, file: TextIO) -> None:
-        writer = csv.writer(file, lineterminator="\n")
+        writer = csv_writer(file)
         added = {name: None for face in self._faces.values() for name in face.extra}
         others = list(dict.fromkeys([*self._extra, *added]))
         header = [*NAMES, *others]
