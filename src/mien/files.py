@@ -58,9 +58,14 @@ def plain_name(path: Path) -> str:
 
 
 def given_path(given: Any) -> Path:
-    """Return a path that a caller gave; DataError for what is none, or for an address."""
+    """Return a path that a caller gave; DataError for what is none, or for an address.
+
+    An empty word is none either: as a path it would be the current folder.
+    """
     if not isinstance(given, str | os.PathLike) or not isinstance(os.fspath(given), str):
         raise DataError(f"a path must be a str or Path, got {type(given).__name__}")
+    if not os.fspath(given).strip():
+        raise DataError(f"a path must not be empty, got {given!r}; the current folder is '.'")
     if note := address_note(os.fspath(given)):
         raise DataError(note)
     return Path(given)

@@ -39,6 +39,7 @@ from mien.files import (
     clipped,
     csv_writer,
     expanded,
+    given_path,
     shell_word,
     spreadsheet_safe,
     whole_file,
@@ -84,7 +85,7 @@ class FaceSet:
         folder: with `faces.csv` in it; or that file. create: an empty set where there is no table yet. Raises
         DataError, in one line, where there is none, or it is no such table at all.
         """
-        folder = expanded(folder)
+        folder = expanded(given_path(folder))
         if folder.name == TABLE_FILE and not folder.is_dir():
             folder = folder.parent
         opened = cls(folder)
