@@ -260,10 +260,27 @@ def whole_file(path: Path) -> Iterator[Path]:
 def remove_left_behind(path: Path) -> None:
     """Remove what killed processes were writing for `whole_file(path)`. Only for whoever has the path for itself."""
     target = Path(os.path.realpath(path))
-    temporary = re.compile(rf"\.{re.escape(_short(target.stem))}\.[0-9a-f]{{8}}\..*")
+    _remove_temporary(target.parent, re.escape(_short(target.stem)))
+
+
+def remove_all_left_behind(folder: Path, but: str = "") -> None:
+    """Remove what killed processes were writing into a folder by `whole_file` and `whole_folder`.
+
+    Only for whoever has the folder for itself. but: how names begin at which others may be writing; '': none do.
+    """
+    _remove_temporary(folder, (f"(?!{re.escape(but)})" if but else "") + ".+")
+
+
+def _remove_temporary(folder: Path, of: str) -> None:
+    """of: a pattern of what the temporary files and folders were to become."""
+    temporary = re.compile(rf"\.{of}\.[0-9a-f]{{8}}(\..*)?")
     with suppress(OSError):  # no folder yet
-        for one in target.parent.iterdir():
-            if temporary.fullmatch(one.name) and one.is_file():
+        for one in folder.iterdir():
+            if not temporary.fullmatch(one.name):
+                continue
+            if one.is_dir() and not one.is_symlink():
+                shutil.rmtree(one, ignore_errors=True)
+            else:
                 one.unlink()
 
 

@@ -40,6 +40,7 @@ from mien.files import (
     csv_writer,
     expanded,
     given_path,
+    remove_left_behind,
     shell_word,
     spreadsheet_safe,
     whole_file,
@@ -175,6 +176,7 @@ class FaceSet:
         """
         path = self.folder / TABLE_FILE
         with _writing(self.folder):
+            remove_left_behind(path)
             if path.is_file() and stamp_of(path) != self._stamp:
                 self._take_in()
             with (
