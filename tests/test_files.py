@@ -23,8 +23,10 @@ from mien.files import (
     given_paths,
     joined_paths,
     plain_name,
+    spreadsheet_safe,
     whole_file,
     whole_folder,
+    without_spreadsheet_guard,
 )
 
 
@@ -301,3 +303,12 @@ def test_csv_is_read_as_it_was_written() -> None:
     csv_writer(file).writerows(rows)
     assert list(csv.reader(io.StringIO(file.getvalue(), newline=""))) == rows
     assert file.getvalue().startswith("path,problem\n")  # no carriage returns but those of the cells
+
+
+@pytest.mark.parametrize(
+    "text", ["=1+1", "'=1+1", "''-x", "'tis", "-0.5", "'", "''", "'-", "", "happy", "'happy'"]
+)
+def test_what_is_made_safe_for_spreadsheets_comes_back(text: str) -> None:
+    safe = spreadsheet_safe(text)
+    assert not safe.startswith(("=", "-x"))
+    assert without_spreadsheet_guard(safe) == text

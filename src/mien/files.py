@@ -454,7 +454,8 @@ def spreadsheet_safe(cell: object) -> str:
     ("'=cmd|'/c calc'!A1", '-0.5', 'happy')
     """
     text = str(cell)
-    return f"'{text}" if text.startswith(FORMULA) and not _NUMBER.fullmatch(text) else text
+    # Behind apostrophes of its own as well, or one of those would be taken off again.
+    return f"'{text}" if text.lstrip("'").startswith(FORMULA) and not _NUMBER.fullmatch(text) else text
 
 
 class _LineFeeds:
@@ -488,4 +489,4 @@ def without_spreadsheet_guard(cell: str) -> str:
     >>> without_spreadsheet_guard("'=1+1"), without_spreadsheet_guard("'tis")
     ('=1+1', "'tis")
     """
-    return cell[1:] if cell[:1] == "'" and cell[1:2] and cell[1] in FORMULA else cell
+    return cell[1:] if cell[:1] == "'" and cell.lstrip("'").startswith(FORMULA) else cell
