@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import errno
+import io
 import os
 import signal
 import subprocess
@@ -17,11 +19,14 @@ from mien.files import (
     cache_folder,
     cannot_write,
     check_writable,
+    csv_writer,
     given_paths,
     joined_paths,
     plain_name,
+    spreadsheet_safe,
     whole_file,
     whole_folder,
+    without_spreadsheet_guard,
 )
 
 
@@ -285,3 +290,25 @@ def test_an_address_is_no_path(tmp_path: Path) -> None:
     for wrong in (3, None, b"faces", {"a": 1}):
         with pytest.raises(DataError, match="a path must be a str or Path"):
             given_paths(wrong)
+
+
+def test_csv_is_read_as_it_was_written() -> None:
+    rows = [
+        ["path", "problem"],
+        ["a\rb.jpg", ""],
+        ["a\nb.jpg", 'a "quote", a comma'],
+        ["\r\n", "ends in\r\n"],
+    ]
+    file = io.StringIO()
+    csv_writer(file).writerows(rows)
+    assert list(csv.reader(io.StringIO(file.getvalue(), newline=""))) == rows
+    assert file.getvalue().startswith("path,problem\n")  # no carriage returns but those of the cells
+
+
+@pytest.mark.parametrize(
+    "text", ["=1+1", "'=1+1", "''-x", "'tis", "-0.5", "'", "''", "'-", "", "happy", "'happy'"]
+)
+def test_what_is_made_safe_for_spreadsheets_comes_back(text: str) -> None:
+    safe = spreadsheet_safe(text)
+    assert not safe.startswith(("=", "-x"))
+    assert without_spreadsheet_guard(safe) == text

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from mien.batch.config import BatchConfig
+from mien.data.dataset import DataConfig
 from mien.detect.evaluate import DetectorEvaluation
 from mien.detect.search import PhotoSearch
 from mien.detect.training.config import DetectorConfig
@@ -29,7 +30,7 @@ from mien.serve.config import ServeConfig
 from mien.settings import (
     FROM_1,
     add_settings,
-    check_ranges,
+    check_settings,
     from_mapping,
     from_to,
     setting,
@@ -63,7 +64,7 @@ class Oven:
     source: str | None = setting(None, "where it comes from", flag="--from")
 
     def __post_init__(self) -> None:
-        check_ranges(self)
+        check_settings(self)
 
 
 def _parse(*words: str) -> dict[str, Any]:
@@ -207,6 +208,7 @@ def test_the_real_settings_survive_being_saved() -> None:
         ({"min_face": True}, "min_face must be a number, 0 or more, got True"),
         ({"min_score": None}, "min_score must be a number, from 0 to 1, got None"),
         ({"detect_size": 640.5}, "detect_size must be a whole number, got 640.5"),
+        ({"second_look": "no"}, "second_look must be of type bool, got 'no'"),
     ],
 )
 def test_settings_made_in_python_are_checked_as_well(values: dict[str, Any], message: str) -> None:
@@ -214,6 +216,11 @@ def test_settings_made_in_python_are_checked_as_well(values: dict[str, Any], mes
         PhotoSearch(**values)
     numpy = PhotoSearch(min_face=np.float32(3), detect_size=np.int64(640))  # type: ignore[arg-type]
     assert (numpy.min_face, numpy.detect_size) == (3.0, 640)
+    with pytest.raises(ConfigError, match="classes must be of type tuple, got 'happy,sad'"):
+        DataConfig(classes="happy,sad")  # type: ignore[arg-type]
+    assert DataConfig(classes=["happy", "sad"]).classes == ("happy", "sad")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="group must be of type str, got 3"):
+        DataConfig(group=3)  # type: ignore[arg-type]
 
 
 def test_every_range_holds_at_its_ends() -> None:
@@ -232,6 +239,7 @@ def test_every_range_holds_at_its_ends() -> None:
         "from 0 to 90": ({0, 90}, {-1, 91}),
         "from 0 to 180": ({0, 180}, {-1, 181}),
         "from 0 to 65535": ({0, 65535}, {-1, 65536}),
+        "from 0 to 4294967295": ({0, 2**32 - 1}, {-1, 2**32}),
         "from 1 to 4": ({1, 4}, {0.9, 4.1}),
         "from 48 to 2048": ({48, 2048}, {47, 2049}),
         "above 0 and at most 1": ({0.1, 1}, {0, 1.1}),

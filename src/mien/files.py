@@ -21,6 +21,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from mien.errors import DataError, OutputError
 
 if TYPE_CHECKING:
+    from _csv import Writer
+
+    from _typeshed import SupportsWrite
     from numpy.typing import NDArray
 
 # What reading a damaged .npz raises; zipfile answers an unknown compression with NotImplementedError.
@@ -55,9 +58,14 @@ def plain_name(path: Path) -> str:
 
 
 def given_path(given: Any) -> Path:
-    """Return a path that a caller gave; DataError for what is none, or for an address."""
+    """Return a path that a caller gave; DataError for what is none, or for an address.
+
+    An empty word is none either: as a path it would be the current folder.
+    """
     if not isinstance(given, str | os.PathLike) or not isinstance(os.fspath(given), str):
         raise DataError(f"a path must be a str or Path, got {type(given).__name__}")
+    if not os.fspath(given).strip():
+        raise DataError(f"a path must not be empty, got {given!r}; the current folder is '.'")
     if note := address_note(os.fspath(given)):
         raise DataError(note)
     return Path(given)
@@ -261,10 +269,27 @@ def whole_file(path: Path) -> Iterator[Path]:
 def remove_left_behind(path: Path) -> None:
     """Remove what killed processes were writing for `whole_file(path)`. Only for whoever has the path for itself."""
     target = Path(os.path.realpath(path))
-    temporary = re.compile(rf"\.{re.escape(_short(target.stem))}\.[0-9a-f]{{8}}\..*")
+    _remove_temporary(target.parent, re.escape(_short(target.stem)))
+
+
+def remove_all_left_behind(folder: Path, but: str = "") -> None:
+    """Remove what killed processes were writing into a folder by `whole_file` and `whole_folder`.
+
+    Only for whoever has the folder for itself. but: how names begin at which others may be writing; '': none do.
+    """
+    _remove_temporary(folder, (f"(?!{re.escape(but)})" if but else "") + ".+")
+
+
+def _remove_temporary(folder: Path, of: str) -> None:
+    """of: a pattern of what the temporary files and folders were to become."""
+    temporary = re.compile(rf"\.{of}\.[0-9a-f]{{8}}(\..*)?")
     with suppress(OSError):  # no folder yet
-        for one in target.parent.iterdir():
-            if temporary.fullmatch(one.name) and one.is_file():
+        for one in folder.iterdir():
+            if not temporary.fullmatch(one.name):
+                continue
+            if one.is_dir() and not one.is_symlink():
+                shutil.rmtree(one, ignore_errors=True)
+            else:
                 one.unlink()
 
 
@@ -438,13 +463,33 @@ def spreadsheet_safe(cell: object) -> str:
     ("'=cmd|'/c calc'!A1", '-0.5', 'happy')
     """
     text = str(cell)
-    return f"'{text}" if text.startswith(FORMULA) and not _NUMBER.fullmatch(text) else text
+    # Behind apostrophes of its own as well, or one of those would be taken off again.
+    return f"'{text}" if text.lstrip("'").startswith(FORMULA) and not _NUMBER.fullmatch(text) else text
+
+
+class _LineFeeds:
+    """A file to which lines that end in a carriage return and a line feed go without the former."""
+
+    def __init__(self, file: SupportsWrite[str]) -> None:
+        self._file = file
+
+    def write(self, line: str) -> None:
+        self._file.write(line.removesuffix("\r\n") + "\n")
+
+
+def csv_writer(file: SupportsWrite[str]) -> Writer:
+    """Return a writer of CSV whose lines end in a line feed.
+
+    Not by csv's own lineterminator: with a mere line feed, Python 3.11 puts no quotes around a cell with a carriage
+    return, and every reader ends the row there.
+    """
+    return csv.writer(_LineFeeds(file))
 
 
 def write_table(path: Path, rows: Iterable[Iterable[object]]) -> None:
     """Write rows as CSV, the header first; whole, and safe in a spreadsheet."""
     with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows(map(spreadsheet_safe, row) for row in rows)
+        csv_writer(file).writerows(map(spreadsheet_safe, row) for row in rows)
 
 
 def without_spreadsheet_guard(cell: str) -> str:
@@ -453,4 +498,4 @@ def without_spreadsheet_guard(cell: str) -> str:
     >>> without_spreadsheet_guard("'=1+1"), without_spreadsheet_guard("'tis")
     ('=1+1', "'tis")
     """
-    return cell[1:] if cell[:1] == "'" and cell[1:2] and cell[1] in FORMULA else cell
+    return cell[1:] if cell[:1] == "'" and cell.lstrip("'").startswith(FORMULA) else cell

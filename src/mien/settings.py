@@ -50,6 +50,7 @@ def above_0_to(most: float) -> Range:
 
 ABOVE_0 = Range("above 0", lambda value: value > 0)
 FROM_0, FROM_1 = at_least(0), at_least(1)
+SEED = from_to(0, 2**32 - 1)  # what NumPy's older generator takes, by which Keras and scikit-learn draw
 SHARE = from_to(0, 1)
 BELOW_1 = Range("from 0 to below 1", lambda value: 0 <= value < 1)
 BETWEEN = Range("between 0 and 1", lambda value: 0 < value < 1)
@@ -71,7 +72,7 @@ def setting(
     option: False keeps the field out of the command line (recipes and Python only).
     flag: the option's name where it is not the field's (`--from`, a word that Python keeps for itself).
     group: heading under which --help shows it, for commands with many settings.
-    within: the numbers that are allowed, None besides where it is the default; the dataclass calls `check_ranges`.
+    within: the numbers that are allowed, None besides where it is the default; the dataclass calls `check_settings`.
     """
     metadata = {"help": help, "choices": tuple(choices or ()), "option": option, "flag": flag, "group": group}
     metadata["within"] = within
@@ -84,13 +85,19 @@ def setting_of(kind: type, name: str) -> Any:
     return dataclasses.field(default=found.default, metadata=found.metadata)
 
 
-def check_ranges(settings: Any) -> None:
-    """Raise ConfigError for what is no number that its field's type and `within` allow; for `__post_init__`."""
+def check_settings(settings: Any) -> None:
+    """Raise ConfigError for what its field's type, `choices` or `within` do not allow; for `__post_init__`.
+
+    A list becomes the tuple that it stands for.
+    """
     hints = typing.get_type_hints(type(settings))
     for field in dataclasses.fields(settings):
         value, within = getattr(settings, field.name), field.metadata.get("within")
         plain, optional = _plain_type(hints[field.name])
-        if within is None or (value is None and optional):
+        if within is None:
+            object.__setattr__(settings, field.name, _checked(field, value, hints[field.name], ""))
+            continue
+        if value is None and optional:
             continue
         if not isinstance(value, numbers.Real) or isinstance(value, bool):
             raise ConfigError(f"{field.name} must be a number, {within.words}, got {value!r}")
@@ -205,10 +212,7 @@ def from_mapping(kind: type[T], values: Mapping[str, Any], source: str) -> T:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"
             raise ConfigError(f"{source}: there is no setting {name!r}{hint}")
-        checked[name] = _checked(name, value, hints[name], source)
-        choices = known[name].metadata.get("choices")
-        if choices and checked[name] is not None and checked[name] not in choices:
-            raise ConfigError(f"{source}: {name} must be one of {', '.join(choices)}, got {value!r}")
+        checked[name] = _checked(known[name], value, hints[name], f"{source}: ")
     return kind(**checked)
 
 
@@ -223,22 +227,31 @@ def from_options(kind: type[T], options: argparse.Namespace) -> T:
     return from_mapping(kind, given(kind, options), "options")
 
 
-def _checked(name: str, value: Any, annotation: Any, source: str) -> Any:
+def _checked(field: dataclasses.Field[Any], value: Any, annotation: Any, source: str) -> Any:
+    """Return a field's value in its type; ConfigError, which begins with `source`, where that cannot be."""
+    checked = _typed(field.name, value, annotation, source)
+    choices = field.metadata.get("choices")
+    if choices and checked is not None and checked not in choices:
+        raise ConfigError(f"{source}{field.name} must be one of {', '.join(choices)}, got {value!r}")
+    return checked
+
+
+def _typed(name: str, value: Any, annotation: Any, source: str) -> Any:
     plain, optional = _plain_type(annotation)
     if value is None and optional:
         return None
     if typing.get_origin(plain) is tuple and isinstance(value, list | tuple):
         element = typing.get_args(plain)[0]
-        return tuple(_checked(name, part, element, source) for part in value)
+        return tuple(_typed(name, part, element, source) for part in value)
     if plain is Path and isinstance(value, str | Path):
         return Path(value)
     if plain is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value) if abs(value) <= sys.float_info.max else math.inf
     base = typing.get_origin(plain) or plain
     if not isinstance(value, base) or (isinstance(value, bool) and plain is not bool):
-        raise ConfigError(f"{source}: {name} must be of type {base.__name__}, got {value!r}")
+        raise ConfigError(f"{source}{name} must be of type {base.__name__}, got {value!r}")
     if isinstance(value, float) and not math.isfinite(value):
-        raise ConfigError(f"{source}: {name} must be a finite number, got {value!r}")
+        raise ConfigError(f"{source}{name} must be a finite number, got {value!r}")
     return value
 
 

@@ -118,6 +118,7 @@ def test_what_is_no_prior_is_refused_in_one_line() -> None:
         ({"happy": -0.1}, "from 0 on"),
         ({"happy": "0.4"}, "from 0 on"),
         ({3: 0.4}, "the labels of a prior must be words, got 3"),
+        ({"happy": True}, "from 0 on"),
         (3, "everyday, balanced"),
     ]
     for given, said in wrong:
@@ -125,6 +126,12 @@ def test_what_is_no_prior_is_refused_in_one_line() -> None:
             read_prior(given)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="the prior names tired; the labels are: happy, sad"):
         Prior("tired=1", {"tired": 1.0}).over(HEAD.labels)
+    with pytest.raises(ConfigError, match="the shares of a prior are all 0"):
+        read_prior("happy=0,sad=0").over(HEAD.labels)
+
+
+def test_a_label_that_does_not_occur_leaves_all_to_the_others() -> None:
+    assert read_prior("happy=0").over(HEAD.labels) == pytest.approx([0, 1], abs=2e-4)
     own = ("happy", "joy", "sad")  # somebody's own classes: the very name comes first
     assert read_prior("happy=0.6,joy=0.3").over(own).tolist() == pytest.approx([0.6, 0.3, 0.1])
     assert read_prior("happy=0.8").over(own).tolist() == pytest.approx([0.8, 0.1, 0.1])

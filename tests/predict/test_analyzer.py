@@ -321,7 +321,10 @@ def face(**changed: object) -> Face:
         ({"emotion": "angry"}, "emotion must be one of"),
         ({"probability": 0.7}, "emotion must be one of"),
         ({"box": (1.0, 2.0, 0.0, 4.0)}, "face box"),
+        ({"box": 3}, "face box"),
+        ({"box": ("1", "2", "3", "4")}, "face box"),
         ({"score": 1.5}, "score"),
+        ({"score": "0.5"}, "score"),
     ],
 )
 def test_a_face_that_contradicts_itself_is_refused(changed: dict, said: str) -> None:

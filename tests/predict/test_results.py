@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 import mien
-from mien.errors import DataError, MissingExtra, OutputError
+from mien.errors import ConfigError, DataError, MissingExtra, OutputError
 from mien.images import read_image
 from mien.model.folder import SHIPPED
 from mien.predict.analyzer import Analyzer
@@ -50,13 +50,22 @@ def test_what_is_no_picture_is_a_data_error_that_says_so(analyzer: Analyzer, pic
         (picture.astype(np.float32), "uint8"),
         ("https://example.org/a.jpg", "https://example.org/a.jpg is an address, and mien fetches nothing"),
         ("s3://bucket/a.jpg", "fetches nothing"),
+        ("", "a path must not be empty, got ''; the current folder is '.'"),
     ]
     for given, said in wrong:
         with pytest.raises(DataError, match=said):
             analyzer(given)
-    for call in (analyzer.analyze_file, analyzer.analyze_bytes, analyzer.analyze_batch):
+    methods = ("analyze_file", "analyze_bytes", "analyze_batch", "analyze_pil", "detect", "probabilities")
+    for method in methods:
         with pytest.raises(DataError):
-            call(3)  # type: ignore[operator]
+            getattr(analyzer, method)(3)
+    with pytest.raises(DataError, match="got 1 pictures, 0 of them"):
+        analyzer.classify_faces([picture], [])
+    faces = analyzer(picture)
+    with pytest.raises(DataError, match="a path must be a str or Path, got NoneType"):
+        faces.save(None)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="margin must be a number above 0"):
+        faces.crops("1.6")  # type: ignore[arg-type]
 
 
 def test_a_generator_is_answered_picture_by_picture(analyzer: Analyzer, picture: np.ndarray) -> None:

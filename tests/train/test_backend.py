@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import keras
@@ -35,6 +37,25 @@ def test_mixed_is_only_for_processors_and_networks_that_gain(
     assert backend.precision(TrainConfig(init_from="mien")) == "float32"
     assert backend.precision(TrainConfig(precision="float32")) == "float32"
     assert backend.precision(TrainConfig(precision="mixed")) == "mixed_bfloat16"
+
+
+_LOADS_TENSORFLOW = """
+import os
+from mien.train import backend
+try:
+    with backend._quiet():
+        os.write(2, b"WARNING: All log messages before absl are written to STDERR")
+        raise {error}
+except {error}:
+    pass
+"""
+
+
+@pytest.mark.parametrize(("error", "shown"), [("KeyboardInterrupt", False), ("ImportError", True)])
+def test_what_tensorflow_reports_is_shown_where_it_fails_and_not_at_ctrl_c(error: str, shown: bool) -> None:
+    code = _LOADS_TENSORFLOW.format(error=error)
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ("absl" in ended.stderr) == shown
 
 
 @pytest.mark.skipif(keras.backend.backend() == "jax", reason="JAX spreads over several devices")

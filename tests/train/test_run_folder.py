@@ -16,6 +16,7 @@ from mien.data.dataset import Dataset, Split
 from mien.data.drawn import draw_dataset
 from mien.data.pictures import InMemoryPictures
 from mien.errors import ConfigError, MienError
+from mien.files import whole_file, whole_folder
 from mien.labels import FER2013, FERPLUS
 from mien.locks import locked
 from mien.model.folder import MODEL_FOLDER
@@ -110,6 +111,26 @@ def test_the_run_of_an_earlier_version_may_have_been_divided_in_another_way(tmp_
 def test_a_run_without_a_whole_epoch_gives_way_to_other_settings(tmp_path: Path) -> None:
     run_folder.begin(tmp_path / "run", {**SETTINGS, "settings": {"learning_rate": 1e30}})
     assert run_folder.finished(tmp_path / "run", {**SETTINGS, "settings": {"learning_rate": 0.1}}) is None
+
+
+def test_what_a_kill_left_half_written_goes_when_the_run_goes_on(tmp_path: Path) -> None:
+    """Each kill could leave the state of the network once more, hidden, for ever."""
+    out = tmp_path / "run"
+    _a_run(out, exported=2)
+    report = out / run_folder.REPORT_FOLDER
+    begun = [
+        *(whole_file(path) for path in (out / "best.keras", out / run_folder.CHECKPOINT / "state.npz")),
+        *(whole_folder(path) for path in (out / MODEL_FOLDER, report.with_name("report-faces"))),
+    ]
+    for one in begun:  # and never left, as by a kill
+        place = one.__enter__()
+        (place / "model.onnx" if place.is_dir() else place).write_text("half")
+    (out / ".notes.of-mine.txt").write_text("of somebody else")
+    run_folder.begin(out, SETTINGS)
+    hidden = sorted(path.name.partition(".")[2].partition(".")[0] for path in out.rglob(".*"))
+    assert hidden == ["notes", "report-faces"]  # which mien evaluate may be writing
+    assert (out / MODEL_FOLDER / "model.json").exists()
+    assert checkpoint.load(out / run_folder.CHECKPOINT / checkpoint.STATE_FILE)[0].epoch == 4
 
 
 def test_a_training_that_cannot_start_does_not_replace_a_run(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mien.settings import FROM_1, check_ranges, setting
+from mien.settings import FROM_1, check_settings, setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,4 +28,4 @@ class BatchConfig:
     )
 
     def __post_init__(self) -> None:
-        check_ranges(self)
+        check_settings(self)

@@ -13,7 +13,6 @@ DIR may be in a bucket. This process alone writes there, and keeps nothing but w
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import inspect
 import io
@@ -39,7 +38,7 @@ from mien.batch.videos import VideoWork, pieces_folder
 from mien.batch.worker import Worker
 from mien.detect.mien import METADATA_FILE as DETECTOR_METADATA
 from mien.errors import ConfigError, DataError, MienError, OutputError, need
-from mien.files import spreadsheet_safe
+from mien.files import csv_writer, spreadsheet_safe
 from mien.images.listing import picture_path
 from mien.model.folder import INT8_FILE, METADATA_FILE, MODEL_FILE
 from mien.predict.analyzer import difference, load, model_folder
@@ -311,7 +310,7 @@ class _Run:
         parquet = need("pyarrow.parquet", "ray", WHAT)
         columns = ["path", "source", "error", "problem"]
         stream = io.StringIO()
-        writer = csv.writer(stream, lineterminator="\n")
+        writer = csv_writer(stream)
         writer.writerow(columns)
         for below in (SHARDS, VIDEOS) if self.counts["failed"] else ():
             for name in self._files_of_shards(below):

@@ -22,7 +22,7 @@ from typing import Any
 
 from mien.cli.inputs import Source
 from mien.errors import ConfigError, ImageError, need
-from mien.files import cannot_write, spreadsheet_safe, whole_file
+from mien.files import cannot_write, csv_writer, spreadsheet_safe, whole_file
 from mien.images.kinds import is_picture_name
 from mien.images.listing import on_one_line
 from mien.predict.analyzer import Analyzer, difference
@@ -144,7 +144,7 @@ def parquet_writer(path: Path, keep: int = 0) -> Writer:
 
 def _csv(rows: Iterable[Sequence[Any]]) -> str:
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    writer = csv_writer(text)
     for row in rows:
         writer.writerow([cell(value) for value in row])
     return text.getvalue()

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mien.data.dataset import DataConfig, Dataset
+from mien.errors import ConfigError
 from mien.files import each_once, given_paths, separate_paths
 
 __all__ = ["DataConfig", "Dataset", "open_dataset"]
@@ -36,5 +37,7 @@ def open_dataset(
     from mien.data.opening import open_paths  # OpenCV only when it is needed
 
     paths = each_once([part for one in given_paths(path) for part in separate_paths(one)])
-    chosen = config or DataConfig()
+    chosen = DataConfig() if config is None else config
+    if not isinstance(chosen, DataConfig):
+        raise ConfigError(f"config must be a DataConfig, got {type(chosen).__name__}")
     return open_paths(paths, chosen, carve_validation=carve_validation, progress=progress)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.errors import ConfigError, DataError
-from mien.settings import BETWEEN, FROM_0, check_ranges, setting
+from mien.settings import BETWEEN, SEED, check_settings, setting
 
 SPLITS = ("train", "validation", "test")
 DECISIONS_FILE = "mien-decisions.csv"  # beside the data: see mien.data.decisions
@@ -204,7 +204,7 @@ class DataConfig:
         "share of the training pictures set aside for validation where the data has none",
         within=BETWEEN,
     )
-    split_seed: int = _read(0, "seed of that split", within=FROM_0)
+    split_seed: int = _read(0, "seed of that split", within=SEED)
     decisions: str | None = _read(
         None,
         f"file with what was decided about labels and copies (mien data --remember); 'none': nothing; unset: "
@@ -212,7 +212,7 @@ class DataConfig:
     )
 
     def __post_init__(self) -> None:
-        check_ranges(self)
+        check_settings(self)
         self._check_labels()
         if self.group is not None:
             try:

@@ -16,7 +16,6 @@ number are cleanlab's.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,7 +32,7 @@ from mien.data.pictures import fingerprints_of, joined
 from mien.data.readers.csv_text import rows_of
 from mien.data.summary import sheet_of
 from mien.errors import DataError, need
-from mien.files import spreadsheet_safe, whole_file
+from mien.files import csv_writer, spreadsheet_safe, whole_file
 from mien.images.canvas import write_picture
 from mien.labels import matching_place
 from mien.model.calibration import softmax
@@ -333,7 +332,7 @@ def write_rows(file: TextIO, found: LabelErrors) -> None:
 
     Change a decision to the name of a class to relabel the picture, to `keep` not to be asked again, or empty it.
     """
-    writer = csv.writer(file, lineterminator="\n")
+    writer = csv_writer(file)
     writer.writerow(COLUMNS)
     for place, doubt in enumerate(found.doubts):
         cells = {

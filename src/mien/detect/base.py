@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from numbers import Real
 from typing import Any, NamedTuple, Protocol
 
 import cv2
@@ -135,12 +136,14 @@ def detection_of_row(row: NDArray[np.float32], scale: float) -> Detection:
 
 def checked(box: Sequence[float], score: float | None, points: Any) -> tuple[Box, Landmarks | None]:
     """Return a face's box and landmarks by name; DataError for values that cannot be right."""
-    if len(box) != 4 or not all(map(math.isfinite, box)) or min(box[2:]) <= 0:
-        raise DataError(
-            f"a face box must be (x, y, width, height), width and height above 0; got {tuple(box)}"
-        )
-    if score is not None and not 0 <= score <= 1:
-        raise DataError(f"the score of a face must be from 0 to 1, got {score}")
+    try:
+        possible = len(box) == 4 and all(map(math.isfinite, box)) and min(box[2:]) > 0
+    except TypeError:  # no numbers
+        possible = False
+    if not possible:
+        raise DataError(f"a face box must be (x, y, width, height), width and height above 0; got {box!r}")
+    if score is not None and not (isinstance(score, Real) and 0 <= score <= 1):
+        raise DataError(f"the score of a face must be from 0 to 1, got {score!r}")
     landmarks = points if points is None or isinstance(points, Landmarks) else Landmarks.of(points)
     if landmarks is not None and not np.isfinite(landmarks).all():
         raise DataError(f"the landmarks of a face must be places, got {landmarks}")

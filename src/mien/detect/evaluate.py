@@ -28,7 +28,7 @@ from mien.detect.training.photos import Photos, read_photos
 from mien.errors import ConfigError
 from mien.files import check_replaceable, check_writable, whole_folder, without_folders
 from mien.images.canvas import outline, write_picture
-from mien.settings import FROM_0, FROM_1, check_ranges, setting, to_mapping
+from mien.settings import FROM_0, FROM_1, SEED, check_settings, setting, to_mapping
 from mien.terminal import columns, counted
 
 LARGE_PX = 64.0  # longer side of a face from which a pixel's error in a landmark is a small one
@@ -57,13 +57,13 @@ class DetectorEvaluation:
     limit: int | None = setting(
         None, "look at this many photographs, drawn with the seed; unset: all", within=FROM_1
     )
-    seed: int = setting(0, "seed of that draw", within=FROM_0)
+    seed: int = setting(0, "seed of that draw", within=SEED)
     worst: int = setting(
         48, "pictures on each sheet of misses and false positives; 0: no sheets", within=FROM_0
     )
 
     def __post_init__(self) -> None:
-        check_ranges(self)
+        check_settings(self)
         if not self.detectors:
             raise ConfigError("detectors must name at least one face detector, such as mien or a file")
         if len(set(self.detectors)) != len(self.detectors):

@@ -31,7 +31,7 @@ from mien.detect.base import (
     too_thin,
 )
 from mien.detect.mien import MienDetector
-from mien.settings import FROM_0, SHARE, check_ranges, setting
+from mien.settings import FROM_0, SHARE, check_settings, setting
 
 Picture = NDArray[np.uint8]
 # Detectors look at no more than this at once; a closer search goes tile by tile, which share this much with the next.
@@ -68,7 +68,7 @@ class PhotoSearch:
     second_look: bool = setting(True, "search again where nothing was found", option=False)
 
     def __post_init__(self) -> None:
-        check_ranges(self)
+        check_settings(self)
 
     def __call__(self, detector: Detector, image: Picture) -> tuple[Detection, ...]:
         """Return the faces in a picture, the largest first; image: as for `Detector.detect`."""

@@ -33,12 +33,12 @@ class _Callable(ModuleType):
         """
         from mien.evaluate.config import EvaluateConfig
         from mien.evaluate.evaluate import evaluate
-        from mien.files import given_paths, joined_paths
+        from mien.files import given_path, given_paths, joined_paths
         from mien.settings import from_mapping
 
         config = from_mapping(EvaluateConfig, settings, "mien.evaluate")
         source = joined_paths(given_paths(data))
-        return evaluate(str(model), source, config=config, to=Path(to) if to else None)
+        return evaluate(str(model), source, config=config, to=given_path(to) if to else None)
 
 
 sys.modules[__name__].__class__ = _Callable

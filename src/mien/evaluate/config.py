@@ -7,7 +7,7 @@ from typing import Any
 
 from mien.data.dataset import SPLITS, DataConfig
 from mien.model.views import AUTO, TEN, TTA, TTA_HELP
-from mien.settings import FROM_0, at_least, setting
+from mien.settings import FROM_0, SEED, at_least, setting
 from mien.train.external_models import LABELS_OF_BOTH, Description, check_description, description
 from mien.train.run_folder import OUT_OF_FOLD
 
@@ -48,7 +48,7 @@ class EvaluateConfig(DataConfig, Description):
     )
     top_losses: int = setting(42, "how many of the most confident mistakes are shown", within=FROM_0)
     resamples: int = setting(2000, "bootstrap resamples behind each 95 % interval", within=at_least(100))
-    seed: int = setting(0, "seed of the bootstrap and of the five folds", within=FROM_0)
+    seed: int = setting(0, "seed of the bootstrap and of the five folds", within=SEED)
     labels: tuple[str, ...] = setting((), LABELS_OF_BOTH)
 
     def __post_init__(self) -> None:

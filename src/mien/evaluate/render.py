@@ -6,7 +6,6 @@ Pages stand alone: no script, no address; light and dark; readable on a phone. T
 from __future__ import annotations
 
 import base64
-import csv
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,7 +33,14 @@ from mien.evaluate.report import (
     percent,
     span,
 )
-from mien.files import check_replaceable, markdown_text, plain_text, spreadsheet_safe, whole_folder
+from mien.files import (
+    check_replaceable,
+    csv_writer,
+    markdown_text,
+    plain_text,
+    spreadsheet_safe,
+    whole_folder,
+)
 from mien.images.marks import free_place
 from mien.terminal import clock, columns, counted
 
@@ -425,7 +431,7 @@ def _write_predictions(predictions: Predictions, path: Path) -> None:
     answers = predictions.probabilities.argmax(axis=1)
     copies = predictions.copies
     with path.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
+        writer = csv_writer(stream)
         writer.writerow(
             [
                 *("name", "label", "predicted", "right", "confidence", "copy_of_training"),
@@ -457,6 +463,9 @@ def _write_rows(comparison: Comparison, path: Path) -> None:
         interval = values.pop("accuracy_interval")
         rows.append({**values, "accuracy_low": interval["low"], "accuracy_high": interval["high"]})
     with path.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+        writer = csv_writer(stream)
+        writer.writerow(rows[0])
+        for values in rows:
+            writer.writerow(
+                [spreadsheet_safe(value) if isinstance(value, str) else value for value in values.values()]
+            )

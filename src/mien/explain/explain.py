@@ -25,7 +25,7 @@ from mien.model.classifier import Classifier
 from mien.model.metadata import KERAS_SUFFIXES, Head, Metadata
 from mien.model.preprocess import to_model_input
 from mien.predict.analyzer import Analyzer, detector_for, load
-from mien.settings import FROM_0, FROM_1, setting
+from mien.settings import FROM_1, SEED, setting
 from mien.terminal import counted
 
 GRID = 8  # cells a side of the map as numbers
@@ -237,7 +237,7 @@ class ExplainConfig(DataConfig):
     seed: int = setting(
         0,
         "seed of the masks, of the choice of faces, and of the random maps that each map is compared with",
-        within=FROM_0,
+        within=SEED,
     )
 
 

@@ -40,7 +40,7 @@ from mien.faceset.sources import (
     shared_groups,
 )
 from mien.faceset.table import TABLE_FILE, FaceSet, source_file
-from mien.files import check_replaceable, expanded, plain_text
+from mien.files import check_replaceable, expanded, given_path, given_paths, plain_text
 from mien.images.prefetch import Picture, process_many
 from mien.label.history import class_name
 from mien.locks import locked
@@ -92,11 +92,11 @@ def extract_faces(
     `mien.load` takes it, or one that is open. progress: told what is done, how many and of how many. warn: told each
     problem as soon as it is known. Raises ConfigError, OutputError, or DataError where no path names anything.
     """
-    given = [paths] if isinstance(paths, str | Path) else list(paths)
+    given = given_paths(paths)
     if config is not None and settings:
         raise ConfigError(f"give config or settings by name, not both (got {', '.join(settings)})")
     chosen = config or from_mapping(FacesConfig, settings, "mien.faces")
-    folder = expanded(to)
+    folder = expanded(given_path(to))
     if isinstance(detector, str):
         detector = open_detector(detector, None if detector_file is None else Path(detector_file))
     check_replaceable(folder, "a face set", TABLE_FILE)

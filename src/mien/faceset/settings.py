@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mien.detect.base import SEARCHED_PX
 from mien.errors import ConfigError
-from mien.settings import COMMON, FROM_0, FROM_1, SHARE, check_ranges, from_to, setting
+from mien.settings import COMMON, FROM_0, FROM_1, SHARE, check_settings, from_to, setting
 
 FILMS, LIMITS = "films", "what is set aside (shown as such, never left out)"
 
@@ -76,7 +76,7 @@ class FacesConfig:
     )
 
     def __post_init__(self) -> None:
-        check_ranges(self)
+        check_settings(self)
         for name in ("group", "label"):
             try:
                 re.compile(getattr(self, name) or "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import glob
 import os
 from collections import Counter
@@ -18,7 +17,7 @@ from mien.errors import DataError, ImageError
 from mien.faceset.from_table import is_faces_table, read_faces_table
 from mien.faceset.row import content_key
 from mien.faceset.settings import FacesConfig
-from mien.files import address_note, expanded, plain_text, spreadsheet_safe, whole_file
+from mien.files import address_note, csv_writer, expanded, plain_text, spreadsheet_safe, whole_file
 from mien.images.decode import read_bytes
 from mien.images.kinds import PICTURE_SUFFIXES, VIDEO, VIDEO_SUFFIXES
 from mien.images.listing import list_pictures, no_picture, passed_over_note
@@ -313,7 +312,7 @@ class Ledger:
             whole_file(self._path) as temporary,
             temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
         ):
-            writer = csv.writer(file, lineterminator="\n")
+            writer = csv_writer(file)
             writer.writerow(Entry.__dataclass_fields__)
             for entry in self._entries.values():
                 writer.writerow(

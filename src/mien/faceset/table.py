@@ -37,7 +37,10 @@ from mien.faceset.row import (
 from mien.files import (
     cannot_write,
     clipped,
+    csv_writer,
     expanded,
+    given_path,
+    remove_left_behind,
     shell_word,
     spreadsheet_safe,
     whole_file,
@@ -83,7 +86,7 @@ class FaceSet:
         folder: with `faces.csv` in it; or that file. create: an empty set where there is no table yet. Raises
         DataError, in one line, where there is none, or it is no such table at all.
         """
-        folder = expanded(folder)
+        folder = expanded(given_path(folder))
         if folder.name == TABLE_FILE and not folder.is_dir():
             folder = folder.parent
         opened = cls(folder)
@@ -173,6 +176,7 @@ class FaceSet:
         """
         path = self.folder / TABLE_FILE
         with _writing(self.folder):
+            remove_left_behind(path)
             if path.is_file() and stamp_of(path) != self._stamp:
                 self._take_in()
             with (
@@ -267,7 +271,7 @@ class FaceSet:
         return self._faces[face].label if face in self._faces else None
 
     def _write_to(self, file: TextIO) -> None:
-        writer = csv.writer(file, lineterminator="\n")
+        writer = csv_writer(file)
         added = {name: None for face in self._faces.values() for name in face.extra}
         others = list(dict.fromkeys([*self._extra, *added]))
         header = [*NAMES, *others]

@@ -206,7 +206,7 @@ class Prior:
         if self.name not in (EVERYDAY, BALANCED) and not numbers:
             raise ConfigError(_wanted(self.name))
         _check_shares(self.shares)
-        if numbers and (sum(numbers) <= 0 or sum(numbers) > 1 + 1e-6):
+        if sum(numbers) > 1 + 1e-6:
             raise ConfigError(f"the shares of a prior must sum to one at most, got {sum(numbers):g}")
 
     def over(self, labels: tuple[str, ...]) -> NDArray[np.float64]:
@@ -224,6 +224,8 @@ class Prior:
                 raise ConfigError(f"the prior gives {labels[place]} two shares; give it one")
             given[place] = float(share)
         rest = len(labels) - len(given)
+        if not (rest or any(given.values())):
+            raise ConfigError("the shares of a prior are all 0; give one label, at least, a share above 0")
         shares = np.full(len(labels), (1 - sum(given.values())) / rest if rest else 0.0)
         shares[list(given)] = list(given.values())
         shares = np.maximum(shares, _LEAST)
@@ -233,7 +235,10 @@ class Prior:
 def _check_shares(shares: Mapping[Any, Any]) -> None:
     if strange := [name for name in shares if not isinstance(name, str)]:
         raise ConfigError(f"the labels of a prior must be words, got {strange[0]!r}")
-    if any(not (isinstance(one, Real) and 0 <= float(one) < math.inf) for one in shares.values()):
+    if any(
+        isinstance(one, bool) or not (isinstance(one, Real) and 0 <= float(one) < math.inf)
+        for one in shares.values()
+    ):
         raise ConfigError(f"the shares of a prior must be numbers from 0 on, got {dict(shares)}")
 
 

@@ -156,6 +156,8 @@ class Classifier:
         return answers
 
     def _check(self, inputs: NDArray[np.uint8 | np.float32]) -> None:
+        if not isinstance(inputs, np.ndarray):
+            raise DataError(f"the network takes an array of crops, got {type(inputs).__name__}")
         wanted = self._input.shape[1:]  # an open side is a name, not a number
         fits = inputs.ndim == 4 and all(
             not isinstance(side, int) or side == got

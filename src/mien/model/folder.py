@@ -106,11 +106,11 @@ def model_path(model: str) -> Path:
     shipped = shipped_models()
     if model in shipped:
         return shipped[model]
-    if Path(model).exists():
+    if model.strip() and Path(model).exists():
         return Path(model)
     names = ", ".join(sorted(shipped)) or "none"
     raise ModelError(
-        f"there is no model {model}; shipped with mien: {names}; or name a file or folder that exists"
+        f"there is no model {model or repr(model)}; shipped with mien: {names}; or name a file or folder that exists"
     )
 
 

@@ -178,8 +178,11 @@ class Analyzer:
         return tuple(Faces(faces, coarse=flag) for faces, flag in zip(named, coarse, strict=True))
 
     def detect(self, image: NDArray[np.uint8]) -> tuple[Detection, ...]:
-        """Return where the faces of a photograph are, the largest first: `Analyzer.search` with `Analyzer.detector`."""
-        return self.search(self.detector, image)
+        """Return where the faces of a photograph are, the largest first: `Analyzer.search` with `Analyzer.detector`.
+
+        image: as for analyze.
+        """
+        return self.search(self.detector, _as_array(image))
 
     def classify_faces(
         self, images: Sequence[NDArray[np.uint8]], found: Sequence[Sequence[Detection]]
@@ -188,8 +191,12 @@ class Analyzer:
 
         images: as for analyze. found: the faces of each picture, in any order; the answers keep it.
         """
+        if len(images) != len(found):
+            raise DataError(
+                f"there must be faces for each picture, got {len(images)} pictures, {len(found)} of them"
+            )
         inputs = [to_model_inputs([], self.metadata.preprocess)]
-        for image, faces in zip(images, found, strict=True):
+        for image, faces in zip(map(_as_array, images), found, strict=True):
             inputs.append(self._prepare(image, faces))
         return self._name(np.concatenate(inputs), found)
 

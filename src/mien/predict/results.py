@@ -10,6 +10,7 @@ import html
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from pathlib import Path
 from typing import Any, NoReturn, SupportsIndex, overload
 
@@ -17,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.detect.base import Box, Detection, Landmarks, checked, tilt_degrees
-from mien.errors import DataError, ImageError, need, optional_package
+from mien.errors import ConfigError, DataError, ImageError, need, optional_package
+from mien.files import given_path
 from mien.terminal import sure
 
 _SUM_TOLERANCE = 1e-4  # far above the rounding of a float32 softmax, far below what anyone would notice
@@ -96,7 +98,8 @@ class Face:
             )
         if shares.get(self.emotion) != self.probability:
             raise DataError(
-                f"the emotion must be one of {dict(shares)}, got {self.emotion!r} at {self.probability}"
+                f"the emotion must be one of {', '.join(shares)} and have its probability there, got "
+                f"{self.emotion!r} at {self.probability}, {shares.get(self.emotion)} there"
             )
         box, landmarks = checked(self.box, self.score, self.landmarks)
         for name, value in (("probabilities", shares), ("box", box), ("landmarks", landmarks)):
@@ -196,8 +199,9 @@ class Faces(tuple[Face, ...]):
         from mien.images.marks import mark_for
         from mien.predict.annotate import annotated
 
-        write_picture(Path(path), annotated(self._picture(image), self), mark_for("saved"))
-        return Path(path)
+        place = given_path(path)
+        write_picture(place, annotated(self._picture(image), self), mark_for("saved"))
+        return place
 
     def crops(self, margin: float = 1.0, image: NDArray[np.uint8] | None = None) -> list[NDArray[np.uint8]]:
         """Cut each face out, turned so that its eyes are level: (side, side, 3) uint8, RGB.
@@ -206,6 +210,8 @@ class Faces(tuple[Face, ...]):
         """
         from mien.detect.base import align
 
+        if not isinstance(margin, Real):
+            raise ConfigError(f"margin must be a number above 0 (1 is the face box itself), got {margin!r}")
         picture = self._picture(image)
         return [align(picture, Detection(face.box, face.score, face.landmarks), margin) for face in self]
 

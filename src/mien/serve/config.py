@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from mien.errors import ConfigError
-from mien.settings import ABOVE_0, FROM_0, FROM_1, check_ranges, from_to, setting
+from mien.settings import ABOVE_0, FROM_0, FROM_1, check_settings, from_to, setting
 
 # A browser hands the token on as part of a WebSocket subprotocol, which allows only these letters (RFC 9110, token).
 _TOKEN = re.compile(r"[A-Za-z0-9._~-]{16,200}")
@@ -108,7 +108,7 @@ class ServeConfig:
     )
 
     def __post_init__(self) -> None:
-        check_ranges(self)
+        check_settings(self)
         if self.queue < self.max_pictures:
             raise ConfigError(
                 f"queue must have room for the {self.max_pictures} pictures of one request, got {self.queue}; raise "

@@ -23,7 +23,7 @@ class _Callable(ModuleType):
         self,
         data: str | Path | Sequence[str | Path],
         *,
-        recipe: str | None = None,
+        recipe: str | Path | None = None,
         to: str | Path | None = None,
         retrain: bool = False,
         quiet: bool = False,
@@ -34,16 +34,16 @@ class _Callable(ModuleType):
         data: one path or several, which are combined. settings: those of `TrainConfig`, in the command's words with
         `_` for `-`. No report is written: see `mien.evaluate`. Needs the training extra. Raises MienError in one line.
         """
-        from mien.files import given_paths, joined_paths
+        from mien.files import given_path, given_paths, joined_paths
         from mien.terminal import ProgressBar
         from mien.train.recipes import config_from, default_run, load_recipe
         from mien.train.run import train
 
-        name = recipe or ("fine-tune" if settings.get("init_from") else None)
-        chosen = load_recipe(name) if name else None
+        name = ("fine-tune" if settings.get("init_from") else None) if recipe is None else str(recipe)
+        chosen = None if name is None else load_recipe(name)
         config = config_from(chosen, settings)
         source = joined_paths(given_paths(data))
-        place = Path(to) if to else default_run(source, config, chosen, settings)
+        place = given_path(to) if to else default_run(source, config, chosen, settings)
         return train(config, source, place, retrain=retrain, show=ProgressBar(quiet=quiet))
 
 

@@ -35,7 +35,7 @@ def _quiet() -> Iterator[None]:
         os.dup2(held.fileno(), stderr)
         try:
             yield
-        except BaseException:
+        except Exception:  # not Ctrl-C, which is no reason to show it
             held.seek(0)
             os.write(kept, held.read())
             raise

@@ -19,6 +19,7 @@ from mien.settings import (
     BETWEEN,
     COMMON,
     FROM_0,
+    SEED,
     SHARE,
     above_0_to,
     at_least,
@@ -258,7 +259,7 @@ class TrainConfig(DataConfig):
         "is that of the K on what they had not seen; for small sets. 0: set validation pictures aside instead",
     )
     # running
-    seed: int = _common(0, "seed of weights, order and augmentation", within=FROM_0)
+    seed: int = _common(0, "seed of weights, order and augmentation", within=SEED)
     precision: str = _run(
         "auto",
         "auto: mixed (bfloat16) on GPUs, and for our own networks on processors with AVX-512 BF16 or AMX; else float32",

@@ -16,7 +16,16 @@ from numpy.typing import NDArray
 from mien._version import __version__
 from mien.data.dataset import Dataset, Split
 from mien.errors import ConfigError, DataError
-from mien.files import LOCK_FILE, plain_name, read_arrays, shell_word, whole_file, write_arrays, write_table
+from mien.files import (
+    LOCK_FILE,
+    plain_name,
+    read_arrays,
+    remove_all_left_behind,
+    shell_word,
+    whole_file,
+    write_arrays,
+    write_table,
+)
 from mien.model.folder import BEST_FILE, METADATA_FILE, MODEL_FOLDER, SETTINGS_FILE
 from mien.settings import to_mapping
 from mien.train import checkpoint
@@ -99,7 +108,9 @@ def described(config: TrainConfig, dataset: Dataset, data: Path) -> dict[str, An
 
 
 def begin(out: Path, settings: Mapping[str, Any], explained: str = _EXPLAINED) -> None:
-    """Write settings.json and the page that explains the folder."""
+    """Write settings.json and the page that explains the folder; remove what a kill left half written in it."""
+    for folder in (out, out / CHECKPOINT):  # the state of a large network has hundreds of megabytes
+        remove_all_left_behind(folder, but=REPORT_FOLDER)
     with whole_file(out / SETTINGS_FILE) as temporary:
         temporary.write_text(json.dumps(settings, indent=2, ensure_ascii=False), encoding="utf-8")
     with whole_file(out / "README.md") as temporary:

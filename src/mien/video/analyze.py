@@ -17,7 +17,7 @@ from mien.errors import DataError
 from mien.files import given_path
 from mien.predict.analyzer import Analyzer
 from mien.predict.results import Face
-from mien.settings import ABOVE_0, FROM_1, check_ranges, setting, setting_of
+from mien.settings import ABOVE_0, FROM_1, check_settings, setting, setting_of
 from mien.video.reader import Frame, Video, open_video, prefetch
 from mien.video.tracking import (
     HALF_LIFE_S,
@@ -60,7 +60,7 @@ class VideoSettings:
     max_age_s: float = setting_of(TrackerSettings, "max_age_s")
 
     def __post_init__(self) -> None:
-        check_ranges(self)
+        check_settings(self)
 
     def tracker(self) -> TrackerSettings:
         return TrackerSettings(min_hits=self.min_hits, max_age_s=self.max_age_s)

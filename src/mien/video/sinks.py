@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -12,7 +11,7 @@ from typing import Any, TextIO
 
 import cv2
 
-from mien.files import cannot_write, spreadsheet_safe, whole_file
+from mien.files import cannot_write, csv_writer, spreadsheet_safe, whole_file
 from mien.images.listing import TIMELINE
 from mien.images.marks import marked
 from mien.video.analyze import VideoFrame
@@ -34,7 +33,7 @@ class CsvSink:
     """
 
     def __init__(self, file: TextIO, labels: Sequence[str]) -> None:
-        self._writer = csv.writer(file, lineterminator="\n")
+        self._writer = csv_writer(file)
         self._writer.writerow(map(spreadsheet_safe, video_columns(labels)))
 
     def add(self, frame: VideoFrame) -> None:

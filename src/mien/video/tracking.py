@@ -21,7 +21,7 @@ from mien.detect.base import Box
 from mien.errors import ConfigError, DataError
 from mien.model.metadata import Head
 from mien.predict.results import Face, Probabilities, is_uncertain, rounded
-from mien.settings import FROM_0, FROM_1, check_ranges, setting
+from mien.settings import FROM_0, FROM_1, check_settings, setting
 from mien.video.reader import Frame
 
 # Chosen by benchmarks/smoothing.py; its figures stand in docs/explanation/video.md.
@@ -56,7 +56,7 @@ class TrackerSettings:
     )
 
     def __post_init__(self) -> None:
-        check_ranges(self)
+        check_settings(self)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

@@ -9,7 +9,6 @@ arXiv:1608.01041.
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import os
@@ -31,7 +30,7 @@ from mien.data.pictures import Fingerprints, InMemoryPictures, fingerprints_of_a
 from mien.data.readers.csv_text import is_csv, opened_to_write, rows_of
 from mien.data.readers.words import LABEL_COLUMNS, SPLIT_COLUMNS, as_number, need_column, renamed, split_of
 from mien.errors import DataError
-from mien.files import clipped, natural
+from mien.files import clipped, csv_writer, natural
 from mien.labels import FER2013, FERPLUS, canonical, is_expression
 from mien.terminal import counted
 
@@ -220,7 +219,7 @@ def is_fer2013_csv(path: Path) -> bool:
 def write_csv(path: Path, rows: Iterator[tuple[int, NDArray[np.uint8], str]]) -> None:
     """Write (emotion 0-6, 48x48 grey face, split) in Kaggle's form."""
     with opened_to_write(path) as file:
-        writer = csv.writer(file, lineterminator="\n")
+        writer = csv_writer(file)
         writer.writerow(("emotion", "pixels", "Usage"))
         for emotion, face, split in rows:
             writer.writerow((emotion, " ".join(map(str, face.ravel().tolist())), USAGES[split]))

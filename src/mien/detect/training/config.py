@@ -5,7 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mien.errors import ConfigError
-from mien.settings import ABOVE_0, BELOW_1, FROM_0, FROM_1, SHARE, above_0_to, check_ranges, from_to, setting
+from mien.settings import (
+    ABOVE_0,
+    BELOW_1,
+    FROM_0,
+    FROM_1,
+    SEED,
+    SHARE,
+    above_0_to,
+    check_settings,
+    from_to,
+    setting,
+)
 
 _LARGEST = 1.4  # of a part of the crop: half of a larger face's box would lie outside, wherever it is put
 
@@ -31,7 +42,7 @@ class DetectorConfig:
         "start from the weights of this detector, a folder of mien train-detector, or mien: the one that ships",
         flag="--from",
     )
-    seed: int = setting(0, "seed of weights, crops and order", within=FROM_0)
+    seed: int = setting(0, "seed of weights, crops and order", within=SEED)
     limit: int | None = setting(
         None, "use this many photographs of each part, drawn with the seed; unset: all", within=FROM_1
     )
@@ -76,7 +87,7 @@ class DetectorConfig:
     )
 
     def __post_init__(self) -> None:
-        check_ranges(self)
+        check_settings(self)
         if self.side < 64 or self.side % 32:
             raise ConfigError(f"side must be a multiple of 32 from 64 on, got {self.side}")
         if self.rotated + self.turned > 1:
