@@ -108,6 +108,26 @@ def test_a_training_that_starts_from_a_detector_begins_with_its_weights(
     assert np.abs(before - np.asarray(fresh).transpose(3, 2, 0, 1)).max() > 0.05
 
 
+def test_what_is_kept_lies_between_where_a_training_started_and_where_it_ended(
+    trained: tuple[Path, Path], tmp_path: Path
+) -> None:
+    data, run = trained
+    settings = {**TINY, "check_every": 2, "init_from": str(run / "detector")}
+    ends = {
+        share: _kernel(
+            train_detector(
+                DetectorConfig(**settings, start_share=share), data, tmp_path / str(share)
+            ).detector
+        )
+        for share in (0.0, 0.75)
+    }
+    start = _kernel(run / "detector")
+    assert np.abs(ends[0.0] - start).max() > 1e-3
+    np.testing.assert_allclose(ends[0.75], 0.75 * start + 0.25 * ends[0.0], atol=5e-4)  # of half precision
+    with pytest.raises(ConfigError, match="start_share needs a detector to start from"):
+        DetectorConfig(**TINY, start_share=0.5)
+
+
 def test_a_run_is_replaced_only_when_the_new_one_can_start(tmp_path: Path) -> None:
     data, out = write_set(tmp_path / "set"), tmp_path / "run"
     (out / "detector").mkdir(parents=True)

@@ -42,6 +42,11 @@ class DetectorConfig:
         "start from the weights of this detector, a folder of mien train-detector, or mien: the one that ships",
         flag="--from",
     )
+    start_share: float = setting(
+        0.0,
+        "share of the weights it started from (--from) in those that are kept (Wortsman et al. 2022, arXiv:2109.01903)",
+        within=BELOW_1,
+    )
     seed: int = setting(0, "seed of weights, crops and order", within=SEED)
     limit: int | None = setting(
         None, "use this many photographs of each part, drawn with the seed; unset: all", within=FROM_1
@@ -94,6 +99,10 @@ class DetectorConfig:
             raise ConfigError(
                 f"rotated and turned are shares of the same photographs, at most 1 together, got {self.rotated} and "
                 f"{self.turned}"
+            )
+        if self.start_share and self.init_from is None:
+            raise ConfigError(
+                "start_share needs a detector to start from: --from mien, or a folder of mien train-detector"
             )
         if not 0 < self.least_scale <= self.most_scale:
             raise ConfigError(

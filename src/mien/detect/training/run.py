@@ -115,10 +115,20 @@ def _train(
     run_folder.begin(out, settings, _EXPLAINED)
     metadata = DetectorMetadata(training=_metadata_of(config, train))
 
+    start_weights = network.get_weights()
+
     def check() -> tuple[dict[str, float], HardNegatives]:
+        weights = network.get_weights()
+        network.set_weights(
+            [
+                config.start_share * start + (1 - config.start_share) * learnt
+                for start, learnt in zip(start_weights, weights, strict=True)
+            ]
+        )
         written = _written(
             network, folder, replace(metadata, training={**metadata.training, "epochs": loop.progress.epoch})
         )
+        network.set_weights(weights)
         return _measured_on(folder, written, validation, config), hard_negatives(folder, sampler)
 
     loop = DetectorLoop(
