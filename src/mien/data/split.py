@@ -28,6 +28,7 @@ from mien.data.near_copies import (
     near_copies_if_quick,
     no_copies,
 )
+from mien.data.readers.words import classes_option
 from mien.errors import DataError
 from mien.terminal import counted
 
@@ -177,14 +178,27 @@ def leaks(splits: Mapping[str, Split]) -> list[str]:
 
 
 def _check_distinct(train: Split, kinds: NDArray[np.intp], classes: Sequence[str]) -> None:
+    small = {}
     for label in np.unique(train.labels).tolist():
         mine = kinds[train.labels == label]
         if len(np.unique(mine)) < 2:
             copies = "" if len(mine) == 1 else f" ({len(mine)} copies of it)"
-            raise DataError(
-                f"class {classes[label]!r} has only one picture{copies}, which cannot be both learnt and checked; "
-                f"add pictures, merge it into another class (--merge) or leave it out (--classes)"
-            )
+            small[classes[label]] = f"only one picture{copies}"
+    refuse_small(small, classes, "which cannot be both learnt and checked")
+
+
+def refuse_small(small: Mapping[str, str], classes: Sequence[str], why: str) -> None:
+    """Raise DataError where there are classes of too few pictures: all of them, and what to type without them.
+
+    small: name to what it has. why: what goes wrong with so few.
+    """
+    if not small:
+        return
+    told = ", ".join(f"class {name!r} has {what}" for name, what in small.items())
+    rest = [name for name in classes if name not in small]
+    option = f": {classes_option(rest)}" if len(rest) > 1 else " (--classes)"
+    merge, leave = ("it into another class", "it") if len(small) == 1 else ("them into other classes", "them")
+    raise DataError(f"{told}, {why}; add pictures, merge {merge} (--merge) or leave {leave} out{option}")
 
 
 def _units(fingerprints: Fingerprints, groups: Sequence[str] | None, near: NearCopies) -> NDArray[np.intp]:
