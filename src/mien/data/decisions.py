@@ -209,9 +209,10 @@ def _answer(data: Path, decisions: Sequence[Decision]) -> Path:
             f"{unknown[0].name or unknown[0].digest}; give --remember the data that the list is about, alone"
         )
     folder = _folder(data)
-    FaceSet.open(
+    with Store.open(
         folder
-    ).write()  # labels that were typed into the table are answers from here on, older than these
+    ):  # there from here on, so that labels that were typed into the table become answers first
+        FaceSet.open(folder).write()
     with Store.open(folder) as store:
         for one in decisions:
             if one.action == CHANGE and one.to not in store.classes:
