@@ -53,7 +53,7 @@ def test_the_summary_says_what_one_must_know(source, capsys):
     assert "all       10           2     3   15" in printed
     assert "sizes: 40x40 pixels; 15 grey, 0 colour" in printed
     assert "imbalance: the largest class has 4.0 times" in printed
-    assert "  train/sad/broken.jpg: it is not a picture (it begins with b'no')" in printed
+    assert "  train/sad/broken.jpg: it is not a picture (it begins with 'no')" in printed
     assert "leak: pixel copies of" in printed
 
 
