@@ -29,7 +29,7 @@ from mien.data.near_copies import (
     no_copies,
 )
 from mien.data.readers.words import classes_option
-from mien.errors import DataError
+from mien.errors import SmallClassError
 from mien.terminal import counted
 
 COPIES_NOTE = "leak: of"  # begins the notes about copies across splits; `mien data` has warnings instead
@@ -73,8 +73,8 @@ def carve(train: Split, classes: Sequence[str], share: float, seed: int) -> Carv
     """Set about `share` of the training pictures aside for validation.
 
     Pixel copies, near copies and groups (Split.groups) stay on one side, or the validation score would count what was
-    learnt by heart. Every class has at least one picture on either side, where its groups allow it. Raises DataError
-    where a class has fewer than two distinct pictures.
+    learnt by heart. Every class has at least one picture on either side, where its groups allow it. Raises
+    SmallClassError where a class has fewer than two distinct pictures.
     """
     fingerprints = fingerprints_of(train.pictures)
     kinds = fingerprints.kinds
@@ -188,7 +188,7 @@ def _check_distinct(train: Split, kinds: NDArray[np.intp], classes: Sequence[str
 
 
 def refuse_small(small: Mapping[str, str], classes: Sequence[str], why: str) -> None:
-    """Raise DataError where there are classes of too few pictures: all of them, and what to type without them.
+    """Raise SmallClassError where there are classes of too few pictures: all of them, and what to type without them.
 
     small: name to what it has. why: what goes wrong with so few.
     """
@@ -198,7 +198,9 @@ def refuse_small(small: Mapping[str, str], classes: Sequence[str], why: str) -> 
     rest = [name for name in classes if name not in small]
     option = f": {classes_option(rest)}" if len(rest) > 1 else " (--classes)"
     merge, leave = ("it into another class", "it") if len(small) == 1 else ("them into other classes", "them")
-    raise DataError(f"{told}, {why}; add pictures, merge {merge} (--merge) or leave {leave} out{option}")
+    raise SmallClassError(
+        f"{told}, {why}; add pictures, merge {merge} (--merge) or leave {leave} out{option}"
+    )
 
 
 def _units(fingerprints: Fingerprints, groups: Sequence[str] | None, near: NearCopies) -> NDArray[np.intp]:
