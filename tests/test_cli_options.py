@@ -195,6 +195,9 @@ def test_a_word_too_many_is_named(capsys: pytest.CaptureFixture[str]) -> None:
         ("prdict", "did you mean mien predict?"),
         (__file__, f"did you mean mien predict {__file__}?"),
         ("xyzzy", "there are predict, "),
+        ("version", "did you mean mien --version?"),
+        ("--predict", "did you mean mien predict?"),
+        ("--csv", "a command comes first, its options behind it"),
     ],
 )
 def test_a_wrong_command_is_answered_with_the_one_that_was_meant(
@@ -204,6 +207,16 @@ def test_a_wrong_command_is_answered_with_the_one_that_was_meant(
         main([word, "photo.jpg"])
     assert stop.value.code == 2
     assert f"mien: error: no command {word}; {said}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "usage"), [(["help"], "usage: mien [-h]"), (["help", "data"], "usage: mien data")]
+)
+def test_help_is_a_command_as_well(words: list[str], usage: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(words)
+    assert stop.value.code == 0
+    assert capsys.readouterr().out.startswith(usage)
 
 
 @pytest.mark.parametrize(

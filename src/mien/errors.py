@@ -23,6 +23,10 @@ class DataError(MienError, ValueError):
     """A data set is missing, empty or not in a form that we read."""
 
 
+class SmallClassError(DataError):
+    """A class has too few pictures to be learnt and checked."""
+
+
 class ImageError(DataError):
     """One picture cannot be decoded."""
 

@@ -111,6 +111,19 @@ def test_a_class_of_copies_cannot_be_split(tmp_path, write_faces):
         open_dataset(tmp_path)
 
 
+def test_all_classes_that_are_too_small_are_named_at_once_and_what_to_type_without_them(
+    tmp_path, write_faces
+):
+    write_faces(tmp_path, {"angry": 1, "happy": 4, "sad": 1, "very sad": 3})
+    with pytest.raises(DataError) as caught:
+        open_dataset(tmp_path)
+    assert str(caught.value) == (
+        "class 'angry' has only one picture, class 'sad' has only one picture, which cannot be both learnt and "
+        "checked; add pictures, merge them into other classes (--merge) or leave them out: --classes 'happy,very sad'"
+    )
+    assert open_dataset(tmp_path, DataConfig(classes=("happy", "very sad"))).classes == ("happy", "very sad")
+
+
 def test_two_pictures_give_one_to_each_side(tmp_path, write_faces):
     write_faces(tmp_path, {"a": 2, "b": 2})
     dataset = open_dataset(tmp_path, DataConfig(validation_share=0.9))

@@ -53,7 +53,7 @@ def test_the_summary_says_what_one_must_know(source, capsys):
     assert "all       10           2     3   15" in printed
     assert "sizes: 40x40 pixels; 15 grey, 0 colour" in printed
     assert "imbalance: the largest class has 4.0 times" in printed
-    assert "  train/sad/broken.jpg: it is not a picture (it begins with b'no')" in printed
+    assert "  train/sad/broken.jpg: it is not a picture (it begins with 'no')" in printed
     assert "leak: pixel copies of" in printed
 
 
@@ -61,6 +61,28 @@ def test_a_class_without_training_pictures_is_named(tmp_path, write_faces, capsy
     write_faces(tmp_path, {"train/happy": 2, "train/sad": 2, "val/happy": 1, "val/calm": 2})
     assert run(tmp_path) == 0
     assert "warning: no train picture of calm; add some, merge it" in capsys.readouterr().out
+
+
+def test_a_class_that_is_too_small_to_train_on_can_be_looked_at(tmp_path, write_faces, capsys):
+    write_faces(tmp_path / "set", {"happy": 4, "sad": 3, "odd": 1})
+    assert run(tmp_path / "set") == 0
+    printed = capsys.readouterr().out
+    assert "odd        1    1" in printed
+    assert "note: mien train refuses this: class 'odd' has only one picture" in printed
+    with pytest.raises(DataError, match="class 'odd' has only one picture"):
+        run(tmp_path / "set", "--label-errors")  # its rows name a part, and there are none
+
+
+def test_what_is_decided_is_remembered_also_where_it_leaves_a_class_too_small(tmp_path, write_faces, capsys):
+    write_faces(tmp_path / "set", {"happy": 4, "sad": 2})
+    splits = open_dataset(tmp_path / "set").splits
+    part = next(name for name, split in splits.items() if "sad/0.png" in split.names)
+    rows = f"split,name,label,suggestion,decision\n{part},sad/0.png,sad,happy,happy\n"
+    (tmp_path / "list.csv").write_text(rows)
+    assert run(tmp_path / "set", "--remember", tmp_path / "list.csv") == 0
+    printed = capsys.readouterr()
+    assert "1 decision" in printed.err
+    assert "sad        1    1" in printed.out
 
 
 def test_a_class_that_only_shares_know_is_not_missing(tmp_path, write_faces, capsys):

@@ -193,8 +193,9 @@ def test_wrong_files_lists_and_words_are_refused(data, tmp_path):
         Decision(about="label", action=KEEP, digest="ab", to="sad")
 
 
-def test_a_face_set_keeps_decisions_among_its_answers(tmp_path, write_faces):
-    """One home: what the page decided is not asked here, what is decided here becomes an answer there."""
+@pytest.fixture
+def typed(tmp_path, write_faces):
+    """A face set whose labels were typed into its table: nobody has answered on the page yet."""
     write_faces(tmp_path / "in", {"happy": 5, "sad": 5})
     faces = FaceSet.open(tmp_path / "set", create=True)
     (tmp_path / "set" / "crops").mkdir(parents=True)
@@ -203,7 +204,22 @@ def test_a_face_set_keeps_decisions_among_its_answers(tmp_path, write_faces):
         shutil.copy(path, tmp_path / "set" / name)
         faces.add([FaceRow(id=name, file=name, label=path.parent.name)])
     faces.write()
-    root = tmp_path / "set"
+    return tmp_path / "set"
+
+
+def test_what_is_decided_about_labels_that_were_typed_is_remembered(typed):
+    dataset = open_dataset(typed, carve_validation=False)
+    first, second = (place(dataset, f"crops/happy-{number}.png") for number in (0, 1))
+    remember(typed, [about_label(dataset, *first, CHANGE, to="sad"), about_label(dataset, *second, KEEP)])
+    before = {face.file: face.file.split("/")[1].partition("-")[0] for face in FaceSet.open(typed)}
+    assert labels(typed) == {**before, "crops/happy-0.png": "sad"}
+    with Store.open(typed) as store:
+        assert store.agreed["crops/happy-1.png"].kept == "happy"
+
+
+def test_a_face_set_keeps_decisions_among_its_answers(typed):
+    """One home: what the page decided is not asked here, what is decided here becomes an answer there."""
+    root = typed
     with Store.open(root) as store:
         store.answer(["crops/sad-1.png"], "ann", "keep", "sad")
         store.answer(["crops/sad-2.png"], "ann", "distinct", target="crops/sad-3.png")

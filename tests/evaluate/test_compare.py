@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from mien.evaluate.report import bytes_in_words, count_in_words
 from mien.model.views import WORDS
 
 CONFIG = EvaluateConfig(resamples=200)
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 SAMPLES = Path(mien.__file__).with_name("samples")
 REVERSED = ("bright", "dark", "middle")
 
@@ -52,6 +54,28 @@ def test_a_table_a_picture_and_a_verdict(two: list[Path], faces: Path, tmp_path:
         rows = list(csv.DictReader(stream))
     assert [row["name"] for row in rows] == ["good", "mixed"]
     assert float(rows[0]["accuracy_low"]) < 10 / 12 < float(rows[0]["accuracy_high"])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt install chromium")
+def test_the_page_of_a_comparison_on_a_phone_and_on_paper(
+    model_folder: Callable[..., Path], faces: Path, tmp_path: Path
+) -> None:
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install playwright")
+    models = [model_folder("a-network-with-quite-a-long-name"), model_folder("good")]
+    write_comparison(compare(models, faces, config=CONFIG), tmp_path / "out")
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page(viewport={"width": 360, "height": 800}, color_scheme="dark")
+        page.goto((tmp_path / "out" / "comparison.html").as_uri())
+        assert page.evaluate(
+            "[...document.querySelectorAll('table')].every((one) => one.scrollWidth <= one.parentElement.clientWidth)"
+        ), "a column is cut off"
+        ink = "getComputedStyle(document.querySelector('h1')).color.match(/[0-9]+/g).map(Number)"
+        assert min(page.evaluate(ink)) > 200
+        page.emulate_media(media="print", color_scheme="dark")
+        assert max(page.evaluate(ink)) < 60, "paper is white"
+        browser.close()
 
 
 def test_the_page_of_a_comparison_stands_alone(two: list[Path], faces: Path, tmp_path: Path) -> None:

@@ -175,6 +175,21 @@ def test_a_run_is_explained_by_its_exported_model(place: Path) -> None:
     assert main(["explain", "run", "face.png", "--detector", "whole"]) == 0
 
 
+def test_data_is_read_as_the_training_of_the_network_read_it(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As by `mien evaluate`: a class that was left out of the training is left out of the sheet."""
+    write(place / "faces" / "test" / "odd" / "0.png", lit_face(seed=9))
+    path = place / "quarter" / "model.json"
+    told = json.loads(path.read_text("utf-8"))
+    told["training"]["settings"] = {"classes": ["bright", "dark"]}
+    path.write_text(json.dumps(told), "utf-8")
+    assert explain("faces") == 0
+    assert [line.partition(":")[0] for line in capsys.readouterr().out.splitlines()[:2]] == ["bright", "dark"]
+    assert explain("faces", "--classes", "bright,odd") == 2
+    assert "does not know the data's class odd" in capsys.readouterr().err
+
+
 def test_a_portrait_has_the_map_on_the_face(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from matplotlib.cbook import get_sample_data
 

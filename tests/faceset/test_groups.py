@@ -60,6 +60,21 @@ def test_groups_by_pattern(photos: Path, tmp_path: Path) -> None:
     assert f"sources that match nothing of --group (each is a group of its own): {len(without)}" in done.notes
 
 
+def test_a_pattern_groups_the_faces_that_are_there_as_well(photos: Path, tmp_path: Path) -> None:
+    extract_faces([photos], tmp_path / "faces", group="mistyped")
+    done = extract_faces([photos], tmp_path / "faces", group=r"/(anna|group)")
+    groups = sorted((Path(face.source).name, face.group) for face in done.faces)
+    assert [group for name, group in groups if name == "group.png"] == ["group", "group"]
+    assert [group for name, group in groups if name.startswith("anna")] == ["anna", "anna"]
+    assert all(group.endswith(name) for name, group in groups if name.startswith("b"))
+    assert "faces grouped by --group: 4" in done.notes
+    unmatched = "sources that match nothing of --group (their faces keep the group that they have): 4"
+    assert (
+        unmatched in done.notes
+    )  # ben-1, blurred, sky, broken: a source counts once, however many faces it has
+    assert extract_faces([photos], tmp_path / "faces").faces[done.faces.shown()[0].id].group == "anna"
+
+
 def test_labels_by_pattern(photos: Path, tmp_path: Path) -> None:
     """The largest face of each source is labelled, once; what somebody said stays."""
     folder = tmp_path / "faces"

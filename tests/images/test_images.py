@@ -181,7 +181,7 @@ BAD = {
         b"\xff\x0a" + b"x" * 60,
         "is a JPEG XL picture, for which there is no decoder here; save it as",
     ),
-    "text": (b"this is no picture at all", "is not a picture (it begins with b'this is no p')"),
+    "text": (b"this is no picture at all", "is not a picture (it begins with 'this is no p')"),
     "truncated jpeg": (photo()[:-200], "is cut short (Corrupt JPEG data: premature end"),
     "jpeg that lost its middle": (damaged_inside(photo()), "is damaged (Corrupt JPEG data"),
     "jpeg start only": (b"\xff\xd8\xff", "cut short"),

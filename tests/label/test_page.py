@@ -298,3 +298,14 @@ def test_a_wall_of_thousands_has_no_holes(browser: Any, tmp_path: Path, start_la
         assert page.locator(".tile").count() < 300, "only what is near the window exists"
         page.keyboard.press("End")
         until(page, "document.querySelector('#face-5023.here') !== null")
+
+
+def test_the_time_left_of_a_few_faces_is_less_than_a_minute(
+    browser: Any, folder: Path, start_label: StartLabel
+) -> None:
+    with start_label(folder, "--no-learn", "--classes", "calm") as server:
+        for face in FaceSet.open(folder).shown()[:12]:
+            server.say("ann", [face.id], "label", "calm")
+        with opened(browser, server) as page:
+            words = "11 faces to do: less than a minute at your pace"
+            until(page, f"document.getElementById('progress').textContent.includes({words!r})")

@@ -123,6 +123,7 @@ def test_the_whole_way_from_photographs_to_a_network(
             place = next(number for number, face in enumerate(FaceSet.open(folder)) if face.id == wrong[0])
             while ann.get_attribute(".check-face img", "alt") != f"Face {place + 1}":
                 ann.keyboard.press("k")  # the others are right
+            assert ann.inner_text(".check-words .quiet >> nth=0").startswith("You said ")
             ann.keyboard.press("c")
             until(ann, STORED)
             assert (

@@ -76,7 +76,7 @@ def test_a_form_with_several_and_one_that_cannot_be_read(server: Running, analyz
     assert first["faces"] == close_to(faces_of(analyzer, png(10)))
     assert third["faces"] == close_to(faces_of(analyzer, png(250)))
     assert [face["emotion"] for face in first["faces"] + third["faces"]] == ["dark", "bright"]
-    assert second["problem"]["detail"].startswith("b.txt is not a picture (it begins with b'text')")
+    assert second["problem"]["detail"].startswith("b.txt is not a picture (it begins with 'text')")
     assert set(second) == {"name", "problem"}
 
 

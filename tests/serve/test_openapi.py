@@ -73,6 +73,12 @@ def test_the_document_names_every_address_and_refers_to_what_it_has(server: Runn
         "multipart/form-data",
     }
     assert "application/problem+json" in post["responses"]["422"]["content"]
+    for method in [method for path in document["paths"].values() for method in path.values()]:
+        for status, answer in method["responses"].items():
+            if status[0] in "45":
+                assert list(answer["content"]) == ["application/problem+json"], (
+                    "as all that is refused is answered"
+                )
     text = server.ask("GET", "/openapi.json").body.decode()
     for reference in {part.split('"')[0] for part in text.split('"$ref":"#/components/schemas/')[1:]}:
         assert reference in document["components"]["schemas"]

@@ -255,7 +255,9 @@ def test_pictures_are_chosen_dropped_and_pasted_and_a_broken_one_says_why(
     page = open_page(allowed="status of 422")
     (tmp_path / "broken.jpg").write_bytes(PORTRAIT.read_bytes()[:400])
     (tmp_path / "odd.jpg").write_bytes(PORTRAIT.read_bytes()[:-2])  # without its end marker
-    page.set_input_files("#photo-file", [folder / "two.jpg", tmp_path / "broken.jpg", tmp_path / "odd.jpg"])
+    (tmp_path / "text.jpg").write_bytes(b"hello")
+    given = [folder / "two.jpg", *(tmp_path / f"{name}.jpg" for name in ("broken", "odd", "text"))]
+    page.set_input_files("#photo-file", given)
     page.wait_for_selector(".frame:nth-child(2)[aria-label*=problem]")
     boxes = page.locator(".box")
     boxes.nth(1).wait_for()
@@ -274,7 +276,13 @@ def test_pictures_are_chosen_dropped_and_pasted_and_a_broken_one_says_why(
     assert boxes.nth(0).get_attribute("aria-pressed") == "true"
     page.click(".frame:nth-child(2)")
     assert "broken.jpg" in page.inner_text("#photo-notice")
+    page.click(".frame:nth-child(4)")
+    assert "text.jpg is not a picture (it begins with 'hello')" in page.inner_text("#photo-notice")
+    assert page.inner_text("#photo-stage > p") == "This browser cannot show this picture."
+    broken = "[...document.images].filter((one) => one.complete && !one.naturalWidth && one.checkVisibility()).length"
+    assert page.evaluate(broken) == 0
     page.click(".frame:nth-child(3)")
+    page.wait_for_selector("#photo-stage > p", state="detached")
     page.wait_for_selector("#photo-panel .warning")
     assert page.inner_text("#photo-panel .warning").startswith(
         "odd.jpg is written oddly (its end marker is missing)"

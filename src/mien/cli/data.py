@@ -7,12 +7,13 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mien.cli.inputs import new_folder, refuse_among, refuse_foreign
-from mien.data.dataset import DataConfig, Dataset
-from mien.errors import ConfigError, OutputError
+from mien.data.dataset import DataConfig, Dataset, Progress
+from mien.errors import ConfigError, OutputError, SmallClassError
 from mien.files import check_writable, expanded, file_name, shell_word
 from mien.images.marks import free_place, mark_for, mark_of, taken_note
 from mien.model.folder import file_sha256
@@ -144,7 +145,6 @@ def _get(options: argparse.Namespace, config: DataConfig) -> int:
 
 
 def _look(options: argparse.Namespace, config: DataConfig) -> int:
-    from mien.data import open_dataset
     from mien.data.decisions import decisions_for
     from mien.data.duplicates import find_duplicates
     from mien.data.near_copies import estimated_s
@@ -158,13 +158,14 @@ def _look(options: argparse.Namespace, config: DataConfig) -> int:
     for place in _places(options):
         check_writable(place)  # now rather than after minutes of comparing
     bar = ProgressBar(quiet=options.json)
-    dataset = open_dataset(
-        options.words, config, progress=lambda done, of: bar.stage("examining pictures", done, of)
+    lists = options.label_errors or options.remember or options.apply
+    dataset = _opened(
+        options, config, lambda done, of: bar.stage("examining pictures", done, of), divided=bool(lists)
     )
     bar.end()
     if options.remember:
         print(_remember(options, dataset, config), file=sys.stderr)
-        dataset = open_dataset(options.words, config)
+        dataset = _opened(options, config)
     if options.apply:
         from mien.data.label_errors import apply_list
 
@@ -201,6 +202,28 @@ def _look(options: argparse.Namespace, config: DataConfig) -> int:
     for line in _write(options, dataset, config.split_seed):
         print(line, file=sys.stderr if options.json else sys.stdout)
     return 0
+
+
+def _opened(
+    options: argparse.Namespace,
+    config: DataConfig,
+    progress: Progress | None = None,
+    *,
+    divided: bool = False,
+) -> Dataset:
+    """Open the data; whole, with a note, where a class is too small to train on: it can be looked at all the same.
+
+    divided: or not at all, for lists whose rows name a part.
+    """
+    from mien.data import open_dataset
+
+    try:
+        return open_dataset(options.words, config, progress=progress)
+    except SmallClassError as error:
+        if divided:
+            raise
+        dataset = open_dataset(options.words, config, carve_validation=False, progress=progress)
+        return replace(dataset, notes=(*dataset.notes, f"mien train refuses this: {error}"))
 
 
 def _places(options: argparse.Namespace) -> Iterator[Path]:

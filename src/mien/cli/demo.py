@@ -39,6 +39,7 @@ def run(options: argparse.Namespace) -> int:
     failed = answer(open_analyzer(options), sources, targets, print_table)
     model = f" --model {shell_word(options.model)}" if options.model else ""
     print(f"marked   {' '.join(str(target) for target in targets if target)}")
-    print(f"next     mien predict PHOTO.jpg{model}    a photograph of yours, or a whole folder")
-    print("         mien predict --help          all that it can do")
+    own = f"mien predict PHOTO.jpg{model}"
+    print(f"next     {own}    a photograph of yours, or a whole folder")
+    print(f"         {'mien predict --help':{len(own)}}    all that it can do")
     return 1 if failed else 0

@@ -155,8 +155,8 @@ def _explain_data(options: argparse.Namespace, config: ExplainConfig, out: Path 
     if out:
         refuse_among("--to", out, separate_paths(Path(options.what)))
         refuse_foreign("--to", out)
-    dataset, split = open_split(Path(options.what), config)
     known = recorded_metadata(options.model)
+    dataset, split = open_split(Path(options.what), config, known.training if known else {})
     usual = "auto" if known and known.face_detector else "whole"
     analyzer, explainer = open_explainer(
         options.model,

@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from mien._version import __version__
 from mien.errors import ConfigError, MienError
-from mien.files import plain_text
+from mien.files import plain_text, shell_word
 from mien.terminal import end_at_the_second_ctrl_c, end_now, say, stopped_code, terminated_as_by_ctrl_c
 
 # Each is a module of this package with HELP (one line), EXAMPLES (text), add_arguments(parser) and run(args) -> int.
@@ -42,6 +42,7 @@ COMMANDS = (
     "train-detector",
     "evaluate-detector",
 )
+_OF_MIEN = ("--help", "--version")  # all other options are those of a command
 _SYNONYMS = {
     "out": "to",
     "output": "to",
@@ -178,7 +179,9 @@ def _has_folder() -> bool:
 def _parsed(given: Sequence[str]) -> argparse.Namespace:
     """Return the options, or end the process as argparse does; imports what the command stands on."""
     _refuse_empty(given)
-    if (word := given[0]) not in COMMANDS and not word.startswith("-"):
+    if given[0] == "help":  # mien help predict, as git and many others have it
+        given = [*given[1:2], "--help"]
+    if (word := given[0]) not in COMMANDS and word not in ("-h", *_OF_MIEN):
         _refuse_command(word)
     options, unknown = parser(word).parse_known_args(given)
     if unknown:
@@ -218,10 +221,12 @@ def _stopped(stop: KeyboardInterrupt) -> int:
 
 
 def _refuse_command(word: str) -> NoReturn:
-    close = difflib.get_close_matches(word, COMMANDS, 1)
+    close = difflib.get_close_matches(word, (*COMMANDS, *_OF_MIEN), 1)
     if Path(word).exists():
-        close = [f"predict {word}"]
+        close = [f"predict {shell_word(word)}"]
     meant = f"did you mean mien {close[0]}?" if close else f"there are {', '.join(COMMANDS)}"
+    if word.startswith("-") and not close:
+        meant = "a command comes first, its options behind it: mien predict PHOTO.jpg --csv"
     parser().error(f"no command {word}; {meant}")
 
 

@@ -209,8 +209,9 @@ def _answer(data: Path, decisions: Sequence[Decision]) -> Path:
             f"{unknown[0].name or unknown[0].digest}; give --remember the data that the list is about, alone"
         )
     folder = _folder(data)
-    # Labels that were typed into the table are answers from here on, older than these.
-    FaceSet.open(folder).write()
+    # The store is there from here on, so labels that were typed into the table become answers, older than these.
+    with Store.open(folder):
+        FaceSet.open(folder).write()
     with Store.open(folder) as store:
         for one in decisions:
             if one.action == CHANGE and one.to not in store.classes:

@@ -28,7 +28,8 @@ from mien.data.near_copies import (
     no_copies,
 )
 from mien.data.pictures import Fingerprints, fingerprints_of, joined
-from mien.errors import DataError
+from mien.data.readers.words import classes_option
+from mien.errors import SmallClassError
 from mien.terminal import counted
 
 COPIES_NOTE = "leak: of"  # begins the notes about copies across splits; `mien data` has warnings instead
@@ -72,8 +73,8 @@ def carve(train: Split, classes: Sequence[str], share: float, seed: int) -> Carv
     """Set about `share` of the training pictures aside for validation.
 
     Pixel copies, near copies and groups (Split.groups) stay on one side, or the validation score would count what was
-    learnt by heart. Every class has at least one picture on either side, where its groups allow it. Raises DataError
-    where a class has fewer than two distinct pictures.
+    learnt by heart. Every class has at least one picture on either side, where its groups allow it. Raises
+    SmallClassError where a class has fewer than two distinct pictures.
     """
     fingerprints = fingerprints_of(train.pictures)
     kinds = fingerprints.kinds
@@ -177,14 +178,29 @@ def leaks(splits: Mapping[str, Split]) -> list[str]:
 
 
 def _check_distinct(train: Split, kinds: NDArray[np.intp], classes: Sequence[str]) -> None:
+    small = {}
     for label in np.unique(train.labels).tolist():
         mine = kinds[train.labels == label]
         if len(np.unique(mine)) < 2:
             copies = "" if len(mine) == 1 else f" ({len(mine)} copies of it)"
-            raise DataError(
-                f"class {classes[label]!r} has only one picture{copies}, which cannot be both learnt and checked; "
-                f"add pictures, merge it into another class (--merge) or leave it out (--classes)"
-            )
+            small[classes[label]] = f"only one picture{copies}"
+    refuse_small(small, classes, "which cannot be both learnt and checked")
+
+
+def refuse_small(small: Mapping[str, str], classes: Sequence[str], why: str) -> None:
+    """Raise SmallClassError where there are classes of too few pictures: all of them, and what to type without them.
+
+    small: name to what it has. why: what goes wrong with so few.
+    """
+    if not small:
+        return
+    told = ", ".join(f"class {name!r} has {what}" for name, what in small.items())
+    rest = [name for name in classes if name not in small]
+    option = f": {classes_option(rest)}" if len(rest) > 1 else " (--classes)"
+    merge, leave = ("it into another class", "it") if len(small) == 1 else ("them into other classes", "them")
+    raise SmallClassError(
+        f"{told}, {why}; add pictures, merge {merge} (--merge) or leave {leave} out{option}"
+    )
 
 
 def _units(fingerprints: Fingerprints, groups: Sequence[str] | None, near: NearCopies) -> NDArray[np.intp]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from mien.terminal import counted, first_names
 from mien.train.run_folder import OUT_OF_FOLD
 
 NAMED = 5  # names in a note, before "and more"
+_Config = TypeVar("_Config", bound=DataConfig)
 _CLASSES = ("labels", "merge", "classes")  # settings that hold for other data as well
 
 
@@ -240,15 +241,25 @@ def _all_seen(dataset: Dataset, count: int) -> DataError:
 
 
 def _read_as_trained(data: Path, scorer: Scorer, config: EvaluateConfig) -> tuple[Dataset, EvaluateConfig]:
-    """Open DATA with the settings of the model's training where the user gives none of their own.
+    training = scorer.metadata.training
+    return read_as_trained(
+        training,
+        _cut_as_trained(config, scorer),
+        lambda settings: _opened(data, scorer, settings),
+        same=_same_place(data, training.get("data")),
+    )
+
+
+def read_as_trained(
+    training: Mapping[str, Any], config: _Config, opened: Callable[[_Config], Dataset], *, same: bool
+) -> tuple[Dataset, _Config]:
+    """Open data with the settings of a model's training where the user gives none of their own.
 
     How classes are named, joined and chosen is taken over where it fits the data; columns, groups and how validation is
-    set aside only for the very data of the training.
+    set aside only for the very data of the training (same).
     """
-    config = _cut_as_trained(config, scorer)
-    stored = scorer.metadata.training.get("settings")
+    stored = training.get("settings")
     recorded: Mapping[str, Any] = stored if isinstance(stored, Mapping) else {}
-    same = _same_place(data, scorer.metadata.training.get("data"))
     unset = {field.name for field in fields(DataConfig) if getattr(config, field.name) == field.default}
     if not unset.issuperset(_CLASSES):  # they act together
         unset -= set(_CLASSES)
@@ -260,11 +271,11 @@ def _read_as_trained(data: Path, scorer: Scorer, config: EvaluateConfig) -> tupl
         with suppress(MienError):
             known = from_mapping(DataConfig, values, "the settings of the training")
             settings = replace(config, **{name: getattr(known, name) for name in values})
-            found = _opened(data, scorer, settings)
+            found = opened(settings)
             words = to_options(replace(DataConfig(), **{n: getattr(known, n) for n in values}), DataConfig)
             note = f"read as in the training of this model: {' '.join(words)}" if words else ""
             return replace(found, notes=(*found.notes, *filter(None, [note]))), settings
-    return _opened(data, scorer, config), config
+    return opened(config), config
 
 
 def _opened(data: Path, scorer: Scorer, config: EvaluateConfig) -> Dataset:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, cast
 
 import cv2
@@ -19,6 +20,7 @@ from mien.detect.base import Detection, place_of_aligned
 from mien.detect.registry import WholePicture
 from mien.errors import ConfigError, DataError, need
 from mien.evaluate.models import match_classes
+from mien.evaluate.selection import read_as_trained
 from mien.explain.occlusion import Answers, Faithfulness, measure_faithfulness, rise
 from mien.labels import matching_place
 from mien.model.classifier import Classifier
@@ -295,9 +297,18 @@ class ClassMaps:
         }
 
 
-def open_split(data: Path, config: ExplainConfig) -> tuple[Dataset, str]:
-    """Open DATA and name the split to explain; DataError where it is missing or empty."""
-    dataset = open_dataset(data, config, carve_validation=config.split in ("train", "validation"))
+def open_split(
+    data: Path, config: ExplainConfig, training: Mapping[str, Any] = MappingProxyType({})
+) -> tuple[Dataset, str]:
+    """Open DATA and name the split to explain; DataError where it is missing or empty.
+
+    training: what the model says of its training; its classes are named, joined and chosen as they were there.
+    """
+
+    def opened(settings: ExplainConfig) -> Dataset:
+        return open_dataset(data, settings, carve_validation=config.split in ("train", "validation"))
+
+    dataset, _ = read_as_trained(training, config, opened, same=False)
     if config.split:
         dataset.split(config.split)
         return dataset, config.split

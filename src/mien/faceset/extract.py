@@ -114,6 +114,7 @@ def extract_faces(
             run.photographs(sources.photos)
             for film in sources.films:
                 run.film(film)
+            run.group([*sources.photos, *sources.films])
             run.label([*sources.photos, *sources.films])
         except BaseException as error:
             if not isinstance(error, OSError):  # what is done is kept; a full disk has no room for it
@@ -156,7 +157,6 @@ class _Run:
         for line in self.faces.problems:
             self.problem(line)
         self._groups: Mapping[str, str] = {}
-        self._ungrouped: set[str] = set()  # names of sources; each of their faces asks, in several threads
         self._unreadable: dict[str, str] = {}  # contents, to the first photograph that has it
         self._judged_anew()
         self._index()
@@ -353,11 +353,20 @@ class _Run:
         return rows
 
     def _group(self, source: Source) -> str:
-        """Return the group of a source's faces: what --group finds in its path, else the source (of its moment)."""
-        text = "" if self._config.group is None else _matched(self._config.group, source)
-        if self._config.group is not None and not text:
-            self._ungrouped.add(source.name)
-        return text or self._groups.get(source.name, source.name)
+        """Return the group of a source's faces: the source (of its moment), until `group` says more."""
+        return self._groups.get(source.name, source.name)
+
+    def group(self, sources: Sequence[Source]) -> None:
+        """Put faces, also those that are there, into the groups that --group finds in the paths of their sources."""
+        if self._config.group is None:
+            return
+        groups = {source.name: _matched(self._config.group, source) for source in sources}
+        self._counts["ungrouped"] += sum(not group for group in groups.values())
+        for face in list(self.faces):
+            group = groups.get(face.source) or face.group
+            if group != face.group:
+                self._counts["grouped"] += 1
+                self.faces.put(replace(face, group=group))
 
     def label(self, sources: Sequence[Source]) -> None:
         """Give faces the labels that --label finds in the paths of their sources, where nobody labelled them."""
@@ -455,12 +464,12 @@ class _Run:
     def finished(self, notes: Sequence[str]) -> Extraction:
         self.store()
         counts = self._counts
-        counts["ungrouped"] = len(self._ungrouped)
         said = {
             "renamed": "sources that have another name than before (their faces name the new one)",
             "changed": "sources that have changed since they were looked at (the faces of what they were stay)",
             "judged": "faces that are set aside, or shown again, by the new limits",
-            "ungrouped": "sources that match nothing of --group (each is a group of its own)",
+            "grouped": "faces grouped by --group",
+            "ungrouped": "sources that match nothing of --group (their faces keep the group that they have)",
             "labelled": "faces labelled by --label",
             "unlabelled": "sources that match nothing of --label",
             "contradicted": "faces that repeat another one and that --label calls otherwise (they stay set aside)",

@@ -137,7 +137,8 @@ def _by_kind(data: bytes, name: str) -> Header:
         )
     if not is_picture:
         raise ImageError(
-            f"{name} is not a picture (it begins with {data[:12]!r}{_as_left_behind(data)}); we read {READ}"
+            # Without the b of Python's bytes, which says nothing to who does not write Python.
+            f"{name} is not a picture (it begins with {str(data[:12])[1:]}{_as_left_behind(data)}); we read {READ}"
         )
     if kind == "GIF":
         _check_gif_blocks(data, name)

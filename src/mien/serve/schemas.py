@@ -291,7 +291,13 @@ def bytes_or_form(kind: str, field: str, *, several: bool) -> dict[str, Any]:
 
 
 def with_problem(document: dict[str, Any]) -> dict[str, Any]:
-    """Add the schema that `problems` refers to."""
+    """Add the schema that `problems` refers to, and take out FastAPI's own form of an error, which nothing answers."""
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     schemas["Problem"] = Problem.model_json_schema()
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            if "HTTPValidationError" in str(operation["responses"].get("422")):
+                del operation["responses"]["422"]
     return document

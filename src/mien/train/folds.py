@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from mien.data.classes import join_splits
 from mien.data.dataset import Dataset, Split
 from mien.data.pictures import fingerprints_of
-from mien.data.split import kept_together
+from mien.data.split import kept_together, refuse_small
 from mien.errors import ConfigError, DataError, need
 from mien.files import read_arrays, write_arrays
 from mien.model.calibration import calibrated
@@ -127,15 +127,14 @@ def deal(
             f"--folds {count} needs at least as many {groups}, and there are {found}; ask for fewer folds, add "
             "pictures, or look at what --group keeps together"
         )
+    small = {}
     for label, name in enumerate(classes):
-        mine = np.unique(units[pool.labels == label])
-        if len(mine) < 2:
+        if len(np.unique(units[pool.labels == label])) < 2:
             size = int((pool.labels == label).sum())
-            what = f"all {size} pictures in one group" if size > 1 else "one picture alone"
-            raise DataError(
-                f"--folds: class {name!r} has {what}, so the network that is asked about it would never have learnt "
-                "it; add pictures, merge it into another class (--merge) or leave it out (--classes)"
-            )
+            small[name] = f"all {size} pictures in one group" if size > 1 else "one picture alone"
+    refuse_small(
+        small, classes, "and with --folds a network that never saw the class would be asked about it"
+    )
     sizes = pool.counts(classes)
     rare = [name for name, size in sizes.items() if size < count]
     if len(rare) == len(classes):

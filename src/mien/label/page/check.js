@@ -143,13 +143,20 @@ function doubt(item) {
     make("div", { class: "check-face" }, picture(item.place), make("p", { class: "quiet small" }, nameOf(state.sources[state.source[item.place]] ?? ""))),
     make("div", { class: "check-words" },
       make("p", { class: "verdict" }, chip(item.label), make("span", {}, "or"), chip(item.name, `${percent(item.share / 100)}`), make("span", {}, "?")),
-      make("p", { class: "quiet" }, item.decision ? `Decided: ${item.decision}` : now !== item.label ? `Now: ${now || state.status[item.place]}` : `${Object.keys(state.people[item.place] ?? {}).join(", ")} said ${item.label}. Learnt from the other faces, it looks like ${item.name}.`),
+      make("p", { class: "quiet" }, item.decision ? `Decided: ${item.decision}` : now !== item.label ? `Now: ${now || state.status[item.place]}` : `${whoSaid(item)} Learnt from the other faces, it looks like ${item.name}.`),
       make("div", { class: "row wrap actions" },
         key("K", `Keep ${item.label}`, () => keep(item)), key("C", `Change to ${item.name}`, () => settle(item, item.name), "primary"),
         key("0", "Cannot tell", () => out(item, "cannot tell")), key("X", "No face", () => out(item, "no face")),
         key("P", "Photograph", () => look(item.place)), key("Z", "Undo", back)),
       make("p", { class: "quiet small" }, "Keys 1 to 9 give any other class. What is kept is not asked again."),
       compare(item.label, item.place), compare(item.name, item.place)));
+}
+
+/** Who gave the label that is doubted: those who said something else are not among them. */
+function whoSaid({ place, label }) {
+  const said = Object.entries(state.people[place] ?? {}).filter(([, word]) => word === label).map(([who]) => (who === state.who ? "you" : who));
+  const people = said.join(", ");
+  return people ? `${people[0].toUpperCase()}${people.slice(1)} said ${label}.` : `The label is ${label}.`;
 }
 
 function pair(item) {

@@ -157,7 +157,7 @@ export function timeLeft(open) {
   if (!open) return "Nothing is left to do.";
   if (!state.pace) return `${count(open, "face")} to do. The time left shows after a dozen answers of yours.`;
   const seconds = open * state.pace;
-  const time = seconds < 90 ? "about a minute" : seconds < 5400 ? `about ${Math.round(seconds / 60)} minutes` : `about ${(seconds / 3600).toFixed(1)} hours`;
+  const time = seconds < 30 ? "less than a minute" : seconds < 90 ? "about a minute" : seconds < 5400 ? `about ${Math.round(seconds / 60)} minutes` : `about ${(seconds / 3600).toFixed(1)} hours`;
   return `${count(open, "face")} to do: ${time} at your pace (${state.pace < 0.95 ? state.pace.toFixed(2) : state.pace.toFixed(1)} s a face)`;
 }
 

@@ -95,8 +95,9 @@ function show(shot) {
       if (shot === shown) shape(stage, shot.image.naturalWidth, shot.image.naturalHeight, ENLARGED * shot.image.naturalWidth);
     });
     shot.image.addEventListener("error", () => {
+      if (shot !== shown) return;
       stage.classList.add("blind");
-      shot.image.alt = "This browser cannot show this kind of picture.";
+      stage.prepend(make("p", {}, "This browser cannot show this picture."));
     });
     stage.classList.remove("blind");
     stage.replaceChildren(shot.image);
@@ -231,7 +232,7 @@ function drawFilm() {
         drawFilm();
         film.children[place].focus();
       },
-    }, make("img", { src: shot.url, alt: "" }), make("span", {}, shot.problem ? "!" : shot.answer ? String(shot.answer.faces.length) : "…"));
+    }, make("img", { src: shot.url, alt: "", onerror: (event) => event.target.remove() }), make("span", {}, shot.problem ? "!" : shot.answer ? String(shot.answer.faces.length) : "…"));
   }));
 }
 
