@@ -81,8 +81,8 @@ def test_the_face_is_found_once_at_any_tilt_and_size(
 def test_the_samples_are_found_where_they_always_were(detector: Detector) -> None:
     """Golden values, so that no change of suppression or sizes goes unseen."""
     golden = {
-        "grace-hopper.jpg": (181.53, 112.64, 171.59, 224.59, 0.912),
-        "eileen-collins.jpg": (179.66, 60.09, 90.47, 115.68, 0.920),
+        "grace-hopper.jpg": (179.94, 110.01, 173.25, 226.62, 0.880),
+        "eileen-collins.jpg": (180.08, 59.43, 90.30, 115.74, 0.917),
     }
     for name, wanted in golden.items():
         (face,) = detector.detect(read_image(Path(mien.__file__).parent / "samples" / name))
@@ -111,7 +111,7 @@ def test_a_doubtful_face_is_looked_at_again_upright_and_its_landmarks_come_back_
 
 
 def test_what_the_second_look_is_less_sure_of_is_no_face(portraits: dict[str, Picture]) -> None:
-    """A doubtful box has the mean of both looks for its score; this one is .909 at first and .887 with the second."""
+    """A doubtful box has the mean of both looks for its score; this one is .904 at first and .890 with the second."""
     region = np.asarray(
         cv2.copyMakeBorder(portraits["collins"], 400, 400, 800, 800, cv2.BORDER_REPLICATE), np.uint8
     )
