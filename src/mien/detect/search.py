@@ -43,7 +43,7 @@ _PALE = 128  # levels: a picture of more is turned as it is, and its faces are n
 _STRETCHED_SCORE, _TURNED_SCORE = 0.6, 0.7  # what counts as a face then
 _TURNS = (90, 270, 45, 315, 180)  # degrees, anticlockwise
 _TURNED_PX = 640  # longer side of the picture in turned looks
-# Where the detector is less sure than this, a face is looked at upside down and sideways as well; the surest look counts.
+# Where the detector is less sure than this, a face is looked at upside down and sideways too; the surest look counts.
 _DOUBTFUL = 0.76
 # For a picture that is said to be a face, how much surer another look must be, and how sure at least: of 150 faces of
 # FER-2013 and 100 cut from photographs 3 and 1 % are turned that should not be, 83 and 85 % of those upside down, 85
