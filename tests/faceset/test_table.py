@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import dataclasses
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -288,6 +290,28 @@ def test_a_label_put_in_by_a_program_holds(tmp_path: Path) -> None:
     faces.put(dataclasses.replace(faces["a"], label="bored"))
     faces.write()
     assert FaceSet.open(tmp_path)["a"].label == "bored"
+
+
+def test_what_others_write_right_behind_a_writing_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the moment in which the table has its name and the writing is still being recorded in the database."""
+    Store.open(tmp_path).close()
+    faces = written(tmp_path, FaceRow(id="aa-1", file="crops/aa-1.png"))
+    recorded = faces._recorded
+
+    @contextmanager
+    def followed() -> Iterator[None]:
+        with recorded():
+            yield
+        table = tmp_path / TABLE_FILE
+        table.write_text(table.read_text("utf-8").replace("crops/aa-1.png", "crops/moved.png"), "utf-8")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(faces, "_recorded", followed)
+        faces.write()
+    faces.write()
+    assert FaceSet.open(tmp_path)["aa-1"].file == "crops/moved.png"
 
 
 def test_an_answer_given_meanwhile_is_not_taken_for_typed(tmp_path: Path) -> None:

@@ -179,13 +179,12 @@ class FaceSet:
             remove_left_behind(path)
             if path.is_file() and stamp_of(path) != self._stamp:
                 self._take_in()
-            with (
-                self._recorded(),
-                whole_file(path) as temporary,
-                temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
-            ):
-                self._write_to(file)
-            self._stamp, self._read = stamp_of(path), dict(self._faces)
+            with self._recorded(), whole_file(path) as temporary:
+                with temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+                    self._write_to(file)
+                # Before it has its name: what somebody writes there right behind would be taken for this.
+                self._stamp = stamp_of(temporary)
+            self._read = dict(self._faces)
         return path
 
     def _repr_html_(self) -> str:
