@@ -129,7 +129,7 @@ def test_a_comparison_replaces_none_of_other_models_or_data(
         (["evaluate", "levels", "nowhere"], "there is no file or folder"),
         (["evaluate", "levels", "faces", "--to", "faces"], "faces is there already and is not a report"),
         (["evaluate", "levels", "faces", "--resamples", "5"], "resamples must be 100 or more, got 5"),
-        (["evaluate", "levels", "faces", "--seed", "-1"], "seed must be 0 or more, got -1"),
+        (["evaluate", "levels", "faces", "--seed", "-1"], "seed must be from 0 to 4294967295, got -1"),
         (["compare", "faces"], "nothing to compare; name models"),
         (["compare", "faces", "--networks", "small", "--network", "lenet5"], "with --networks"),
     ],
