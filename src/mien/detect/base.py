@@ -30,8 +30,8 @@ _MOST = 2000  # candidates of one look, the surest first: bounds the time of a p
 # Intersection over union, and share of the surest one's score, from which a candidate has a say in where the face is.
 _BLENDED, _NEARLY = 0.5, 0.7
 # Share of the smaller box inside the larger one from which both are the same face: a look at another scale may see half
-# a face as one, and a chin with its collar is nobody else. From .4 to .65 every figure is the same.
-_INSIDE = 0.6
+# a face as one, and a chin with its collar is nobody else. From .5 to .6 every figure is the same, to .002.
+_INSIDE = 0.5
 
 
 class Box(NamedTuple):
