@@ -13,7 +13,18 @@ from numpy.typing import NDArray
 import mien
 from mien.detect.base import Box
 from mien.detect.registry import open_detector
-from mien.faceset.crops import Copies, cut_out, likeness, row_of, sharpness, status_of, thumbnail, write_crop
+from mien.faceset.crops import (
+    Copies,
+    Cut,
+    cut_out,
+    likeness,
+    row_of,
+    sharpness,
+    status_of,
+    thumbnail,
+    write_crop,
+)
+from mien.faceset.row import FaceRow
 from mien.faceset.settings import FacesConfig
 from mien.faceset.table import FaceSet
 from mien.images import read_image
@@ -100,13 +111,18 @@ def test_another_expression_is_no_copy_and_another_file_is_one(shared: Path, tmp
         assert calm @ smile < 0.96
 
 
-def test_hashes_are_made_again_from_the_crops(tmp_path: Path, collins: tuple[Picture, Box]) -> None:
-    picture, _ = collins
+def with_one_face(folder: Path, picture: Picture) -> tuple[FaceSet, FaceRow, Cut]:
+    """Return a new face set with the face of a picture, its row and its crop."""
     cut = cut_out(picture, open_detector().detect(picture)[0], CONFIG)
-    faces = FaceSet.open(tmp_path, create=True)
+    faces = FaceSet.open(folder, create=True)
     row = row_of(cut, "0123456789ab", "a.jpg", "a.jpg", CONFIG)
     faces.add([row])
-    write_crop(tmp_path, row, cut)
+    write_crop(folder, row, cut)
+    return faces, row, cut
+
+
+def test_hashes_are_made_again_from_the_crops(tmp_path: Path, collins: tuple[Picture, Box]) -> None:
+    faces, row, cut = with_one_face(tmp_path, collins[0])
     Copies(faces).save()
     assert Copies(faces).original(cut.thumbnail) == row.id
     (tmp_path / "hashes.npz").write_bytes(b"damaged")
@@ -119,12 +135,7 @@ def test_hashes_are_made_again_from_the_crops(tmp_path: Path, collins: tuple[Pic
 def test_a_face_that_somebody_took_out_of_the_table_meanwhile_is_repeated_by_none(
     tmp_path: Path, collins: tuple[Picture, Box]
 ) -> None:
-    picture, _ = collins
-    cut = cut_out(picture, open_detector().detect(picture)[0], CONFIG)
-    faces = FaceSet.open(tmp_path, create=True)
-    row = row_of(cut, "0123456789ab", "a.jpg", "a.jpg", CONFIG)
-    faces.add([row])
-    write_crop(tmp_path, row, cut)
+    faces, row, cut = with_one_face(tmp_path, collins[0])
     faces.write()
     copies = Copies(faces)
     header, *_ = (tmp_path / "faces.csv").read_text(encoding="utf-8").splitlines(keepends=True)
